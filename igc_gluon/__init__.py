@@ -1,0 +1,48 @@
+"""Interleaved Group Convolutions (IGCV1, IGCV2, IGCV3) on Apache MXNet / Gluon.
+
+    >>> import igc_gluon
+    >>> net = igc_gluon.get_model("cifar_plain_igc20_l24m2", classes=10)
+
+MXNet is imported with the first name that needs it, so that an entry point can still set OMP_NUM_THREADS,
+which MXNet reads once, while it loads.
+"""
+import warnings
+
+import numpy as np
+
+__version__ = "0.1.0"
+
+
+def _prepare_numpy_for_mxnet():
+    """Makes `import mxnet` work, quietly, on every NumPy that setup.py admits.
+
+    Raises ImportError with one line on a NumPy that MXNet 1.9.1 cannot run on.
+    """
+    release = tuple(int(part) for part in np.__version__.split(".")[:2])
+    if release >= (2, 0):
+        raise ImportError(f"igc_gluon: MXNet 1.9.1 does not run on NumPy {np.__version__}; "
+                          "install one below 2: pip install 'numpy<2'")
+    if release >= (1, 24):
+        # MXNet 1.9.1 still uses the aliases that NumPy 1.24 removed.
+        for alias, builtin in {"bool": bool, "int": int, "float": float, "complex": complex,
+                               "object": object, "str": str}.items():
+            if alias not in vars(np):
+                setattr(np, alias, builtin)
+    else:
+        warnings.filterwarnings("ignore", r"`np\.\w+` is a deprecated alias", DeprecationWarning)
+
+
+_prepare_numpy_for_mxnet()
+
+_FROM_MODEL_ZOO = ("get_model", "get_model_list")
+
+
+def __getattr__(name):
+    if name in _FROM_MODEL_ZOO:
+        from igc_gluon import model_zoo
+        return getattr(model_zoo, name)
+    raise AttributeError(f"module 'igc_gluon' has no attribute '{name}'")
+
+
+def __dir__():
+    return sorted([*globals(), *_FROM_MODEL_ZOO])
