@@ -37,7 +37,22 @@ def initialize_as_authors(net, ctx=None, force_reinit=False):
         parameter.initialize(mx.init.Zero(), ctx=ctx, force_reinit=True)
 
 
-class ConvBNReLU(nn.HybridSequential):
+class Layers(nn.HybridSequential):
+    """A HybridSequential to derive from: a slice of it is a plain HybridSequential on the same layers.
+
+    MXNet would build a slice by calling the derived class without arguments.
+    """
+
+    def __getitem__(self, key):
+        layers = list(self._children.values())[key]
+        if not isinstance(layers, list):
+            return layers
+        part = nn.HybridSequential(prefix=self.prefix)
+        part.add(*layers)
+        return part
+
+
+class ConvBNReLU(Layers):
     """Convolution without bias, BN, ReLU: (N, in_channels, H, W) -> (N, channels, H', W').
 
     `activation=None` leaves the ReLU out. Padding keeps the size at stride 1 (odd kernels).

@@ -42,8 +42,6 @@ class ChannelPermutation(HybridBlock):
         self._branch_factor = branch_factor
 
     def hybrid_forward(self, F, x):
-        if self._branch_factor == 1:
-            return x
         branches = F.reshape(x, shape=(0, -4, self._branch_factor, -1, -2))
         return F.reshape(F.swapaxes(branches, dim1=1, dim2=2), shape=(0, -3, -2))
 
