@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from igc_gluon import theory
 from igc_gluon.errors import UserError
@@ -59,6 +59,7 @@ def test_params_count_the_nonzeros_of_the_matrices(L, M, S):
 
 
 @given(L=small, M=small, S=taps)
+@example(L=2, M=2, S=1)  # as wide as the regular convolution
 def test_eq_9_says_when_a_block_is_wider_than_a_regular_convolution(L, M, S):
     G, T = L * M, theory.igc_params(L, M, S)
     wider = G * G * S > T  # G > C = sqrt(T / S)

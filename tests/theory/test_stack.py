@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 from direct_convolution import apply, convolve
 from igc_gluon import theory
 from igc_gluon.errors import UserError
-from igc_gluon.theory import GroupConv, Permutation, reorder
+from igc_gluon.theory import GroupConv, Permutation, complementary, reorder
 
 rng = np.random.default_rng(0)
 
@@ -101,6 +101,15 @@ def test_composed_kernel_is_one_convolution_that_equals_the_stack(stack):
     weights = sum(layer.weight.size for layer in stack if isinstance(layer, GroupConv))
     assert theory.stack_params(stack) == weights
     assert theory.non_sparsity(stack) == pytest.approx(weights / W.size)
+
+
+def test_strides_spread_the_taps_of_all_layers_that_follow():
+    stack = [random_conv(2, 2, 1, 3, stride=2), random_conv(2, 2, 2, 3, stride=2), random_conv(2, 2, 1, 3)]
+    W = theory.composed_kernel(stack)
+    assert W.shape == (2, 2, 15, 15)  # 3 + 2 x 2 + 4 x 2
+    image = rng.normal(size=(2, 19, 15))
+    np.testing.assert_allclose(convolve(image, W, stride=4), apply(stack, image), atol=1e-9)
+    assert theory.non_sparsity(stack) == (36 + 18 + 36) / (2 * 2 * 15 * 15)
 
 
 def test_composed_kernel_is_the_product_of_the_papers_matrices():
@@ -215,6 +224,12 @@ def test_one_path_everywhere_does_not_imply_the_condition():
     cross = Permutation([0, 4, 1, 5, 2, 6, 3, 7])
     stack = [mix, ring, mix, cross, mix]
     assert theory.has_one_path(stack) and not theory.is_complementary(stack)
+
+
+def test_what_acts_as_a_group_convolution():
+    assert complementary._branches(np.array([[1, 0, 2], [0, 1, 0], [1, 0, 1]])).tolist() == [1, 0, 1]
+    assert complementary._branches(np.array([[1, 1], [0, 1]])) is None  # rows overlap
+    assert complementary._branches(np.array([[1, 0], [1, 0]])) is None  # a column is reached from nowhere
 
 
 def test_single_convolution():
