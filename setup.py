@@ -29,6 +29,7 @@ setup(
         "tqdm>=4.60",
         "requests>=2.20",
         "pytest>=7",
+        "hypothesis>=6",
     ],
     extras_require={
         "cpu": ["mxnet==1.9.1"],
