@@ -52,7 +52,7 @@ def write_atomically(path, mode="wb"):
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -98,13 +98,13 @@ def download(urls, path, algorithm, expected):
                 part = path.with_name(f"{path.name}.{expected[:8]}.part")
                 _fetch(urls, part, path, algorithm, expected)
                 os.replace(part, path)
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
     except (OSError, portalocker.LockException) as error:
         raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
     return path
 
 
-def _sync_folder(folder):
+def sync_folder(folder):
     """Puts a rename on the disk; without it a power cut may bring the old name back."""
     if os.name != "posix":
         return
