@@ -28,8 +28,8 @@ def train(number, shards, kv_store="device", model="cifar_resnet_igc8_l3m2"):
 
 
 def distance(found, expected):
-    """Relative to the size of the whole array; single elements near 0 are noise."""
-    return np.linalg.norm(found - expected) / max(np.linalg.norm(expected), 1e-3)
+    """Of two arrays, relative to the larger of 1 and their size: rounding grows with every step, in small arrays too."""
+    return np.linalg.norm(found - expected) / max(np.linalg.norm(expected), 1)
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +42,9 @@ def test_n_devices_give_the_weights_of_one(one_device, number, kv_store):
     several = train(number, 4, kv_store)
     expected, found = one_device.parameters(), several.parameters()
     for name, value in expected.items():
-        assert distance(found[name], value) < 1e-4, name
+        assert distance(found[name], value) < 2e-4, name
     for name, state in one_device.optimizer_states().items():
-        assert distance(several.optimizer_states()[name], state) < 5e-3, name
+        assert distance(several.optimizer_states()[name], state) < 2e-3, name
     for parameter in several.net.collect_params().values():  # and the devices agree to the bit
         copies = [array.asnumpy() for array in parameter.list_data()]
         assert all((copy == copies[0]).all() for copy in copies)
