@@ -55,11 +55,14 @@ def igc(data, name, width, primary_partition, secondary_partition, stride=1):
     return reorder(data, f"{name}_reorder2", secondary_partition)
 
 
-def classifier(data, num_classes):
-    """Average over the map, one fully connected layer, softmax with the label `softmax_label`."""
-    data = mx.sym.Pooling(data, global_pool=True, kernel=(8, 8), pool_type="avg", name="global_pool")
+def classifier(data, num_classes, pool="global_pool", fc="fc_score"):
+    """Average over the map, one fully connected layer, softmax with the label `softmax_label`.
+
+    The authors call the first two `pool` and `fc` in their networks with shortcuts.
+    """
+    data = mx.sym.Pooling(data, global_pool=True, kernel=(8, 8), pool_type="avg", name=pool)
     data = mx.sym.Flatten(data, name="flatten")
-    data = mx.sym.FullyConnected(data, num_hidden=num_classes, name="fc_score")
+    data = mx.sym.FullyConnected(data, num_hidden=num_classes, name=fc)
     return mx.sym.SoftmaxOutput(data, name="softmax")
 
 

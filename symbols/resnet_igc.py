@@ -47,4 +47,4 @@ def get_symbol(num_classes, depth, primary_partition, secondary_partition, downs
         data = batch_norm(data, f"{name}_p2_two2_bn", RESIDUAL_BN_MOMENTUM)
         data = mx.sym.elemwise_add(shortcut, data, name=f"{name}_sum")
         data = relu(data, f"{name}_relu")
-    return classifier(data, num_classes)
+    return classifier(data, num_classes, pool="pool", fc="fc")

@@ -114,10 +114,12 @@ class DataParallel:
 
     def average_statistics(self):
         """Makes the moving statistics of all shards their mean, as Module does at an epoch's end."""
+        _wait_for_moving_statistics()
         self._statistics.average()
 
     def parameters(self):
         """{name: numpy array} of all parameters and moving statistics."""
+        _wait_for_moving_statistics()
         return {name: p.data(self.devices[0]).asnumpy() for name, p in self.net.collect_params().items()}
 
     def set_parameters(self, arrays):
@@ -135,6 +137,7 @@ class DataParallel:
 
     def shard_statistics(self):
         """{name@device@copy: numpy array}: the moving statistics of every shard, which differ within an epoch."""
+        _wait_for_moving_statistics()
         return self._statistics.export()
 
     def set_shard_statistics(self, arrays):
@@ -153,6 +156,11 @@ class DataParallel:
                 if parameter.name in arrays:
                     updater.states[i] = mx.nd.array(arrays[parameter.name], ctx=device)
                     updater.states_synced[i] = True
+
+
+def _wait_for_moving_statistics():
+    """BN's backward pass writes them without telling MXNet's engine, so that a read does not wait for it."""
+    mx.nd.waitall()
 
 
 class _ShardStatistics:

@@ -53,7 +53,11 @@ STEM = regular_names("g0")
 RESIDUAL_UNITS = ["g1_b1_p2_two1", "g1_b1_p2_two2",
                   "g2_b1_p0_line", "g2_b1_p2_two1", "g2_b1_p2_two2",
                   "g3_b1_p0_line", "g3_b1_p2_two1", "g3_b1_p2_two2"]
-# network: (depth with one block a stage, parameters between data and fc_score)
+# What the authors call the last layers of networks with and without shortcuts.
+POOL, FC = {}, {}
+for name in symbols.NETWORKS:
+    POOL[name], FC[name] = ("pool", "fc") if name.startswith("resnet") else ("global_pool", "fc_score")
+# network: (depth with one block a stage, parameters before the fully connected layer's)
 NAMES = {
     "plain": (5, STEM + regular_names("g1_b1") + regular_names("g2_b1") + regular_names("g3_b1")),
     "plain_igc": (5, STEM + igc_names("g1_b1") + igc_names("g2_b1") + igc_names("g3_b1")),
@@ -74,7 +78,7 @@ def test_parameter_names(network):
     depth, parameters = NAMES[network]
     symbol = symbols.get_symbol(network, 10, depth, 2, 3)
     assert symbol.list_arguments() == [
-        "data", *parameters, "fc_score_weight", "fc_score_bias", "softmax_label"]
+        "data", *parameters, f"{FC[network]}_weight", f"{FC[network]}_bias", "softmax_label"]
     norms = [name[:-len("_gamma")] for name in parameters if name.endswith("_gamma")]
     assert symbol.list_auxiliary_states() == [
         f"{norm}_{statistic}" for norm in norms for statistic in ("moving_mean", "moving_var")]
@@ -99,7 +103,7 @@ def test_all_nodes_are_named_alike_in_every_symbol_built(network):
 ])
 def test_layer_names(network, block_nodes):
     outputs = symbols.get_symbol(network, 10, SMALLEST[network], 2, 3).get_internals().list_outputs()
-    expected = ["g0_conv", "g0_bn", "g0_relu", "global_pool", "flatten", "fc_score", "softmax"]
+    expected = ["g0_conv", "g0_bn", "g0_relu", POOL[network], "flatten", FC[network], "softmax"]
     expected += [f"g2_b1_{node}" for node in block_nodes]
     assert {f"{name}_output" for name in expected} <= set(outputs)
     assert "g2_b1_p2_two2_relu_output" not in outputs  # the ReLU comes after the sum
@@ -127,10 +131,10 @@ WEIGHTS = {
                   "g2_b2_conv": (24, 6, 3, 3), "g3_b1_conv": (48, 6, 3, 3), "fc_score": (7, 12)},
     "resnet": {"g1_b1_p2_two1_conv": (12, 12, 3, 3), "g2_b1_p0_line_conv": (24, 12, 1, 1),
                "g2_b1_p2_two1_conv": (24, 12, 3, 3), "g2_b1_p2_two2_conv": (24, 24, 3, 3),
-               "fc_score": (7, 48)},
+               "fc": (7, 48)},
     "resnet_igc": {"g2_b1_p0_line_conv": (24, 3, 1, 1), "g2_b1_p2_two1_conv1": (24, 3, 3, 3),
                    "g2_b1_p2_two1_conv2": (24, 4, 1, 1), "g2_b1_p2_two2_conv1": (24, 6, 3, 3),
-                   "g2_b1_p2_two2_conv2": (24, 4, 1, 1), "fc_score": (7, 48)},
+                   "g2_b1_p2_two2_conv2": (24, 4, 1, 1), "fc": (7, 48)},
 }
 
 

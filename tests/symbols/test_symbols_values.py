@@ -142,13 +142,14 @@ def residual_block(layers, data, values, name, primary, secondary, stride):
 
 
 def scores_in_numpy(block, layers, values, primary, secondary, blocks_per_stage):
-    """Output of fc_score."""
+    """Scores before the softmax."""
+    fc = "fc" if block is residual_block else "fc_score"
     data = relu(batch_norm(convolve(values["data"], values["g0_conv_weight"]), values, "g0"))
     for stage in range(3):
         for i in range(blocks_per_stage):
             name, stride = f"g{stage + 1}_b{i + 1}", 2 if stage > 0 and i == 0 else 1
             data = block(layers, data, values, name, primary, secondary * 2**stage, stride)
-    return data.mean(axis=(2, 3)) @ values["fc_score_weight"].T + values["fc_score_bias"]
+    return data.mean(axis=(2, 3)) @ values[f"{fc}_weight"].T + values[f"{fc}_bias"]
 
 
 @pytest.mark.parametrize("network, depth, primary, secondary, block, layers", [
@@ -167,10 +168,11 @@ def test_network_computes_its_equations(network, depth, primary, secondary, bloc
     scores = scores_in_numpy(block, layers, double, primary, secondary, blocks_per_stage=2)
     probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
 
-    got = infer(symbol, ["fc_score", "softmax"], values)
+    fc = "fc" if block is residual_block else "fc_score"
+    got = infer(symbol, [fc, "softmax"], values)
     largest = np.abs(scores).max()  # 3 to 5 in the plain nets, 20 to 60 in the residual ones
     assert largest > 0.1
-    np.testing.assert_allclose(got["fc_score"] / largest, scores / largest, atol=1e-5)
+    np.testing.assert_allclose(got[fc] / largest, scores / largest, atol=1e-5)
     np.testing.assert_allclose(got["softmax"], probabilities, atol=1e-5)
 
 
