@@ -125,7 +125,7 @@ def draw_curves(history, title, path):
     best = max(history, key=lambda entry: entry["test_accuracy"])
     accuracy_axes.plot(best["epoch"] + 1, 100 * best["test_accuracy"], "o", color="tab:red", zorder=3,
                        label=f"best: {100 * best['test_accuracy']:.2f} % in epoch {best['epoch'] + 1}")
-    accuracy_axes.legend(loc="lower right")
+    accuracy_axes.legend(loc="best")
     loss_axes.legend(loc="upper right")
     with write_atomically(path) as file:
         figure.savefig(file, format="png")
