@@ -5,7 +5,6 @@
 
 Unset flags take the paper's schedule for the data set (IGCV1, section 5.2).
 """
-import argparse
 import sys
 
 from igc_gluon.threads import use_all_cores
@@ -13,6 +12,7 @@ from igc_gluon.threads import use_all_cores
 use_all_cores()  # before mxnet is imported
 
 from igc_gluon.cli import train  # noqa: E402
+from igc_gluon.cli.parser import Parser  # noqa: E402
 from igc_gluon.data import DATASETS  # noqa: E402
 from igc_gluon.engine.experiment import Experiment  # noqa: E402
 from igc_gluon.engine.schedule import schedule_for  # noqa: E402
@@ -22,7 +22,7 @@ PAPER_GPUS = 2  # of CIFAR and SVHN, section 5.2
 
 
 def parse(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--network", default="plain_igc",
                         help=f"{', '.join(CIFAR_NETWORKS)}, or a name that `igc models` lists (default: plain_igc)")
     parser.add_argument("--depth", type=int, default=38, help="(default: 38, as the authors' example)")
@@ -50,5 +50,9 @@ def experiment(args, batch_shards):
                       options)
 
 
+def classes(args):
+    return DATASETS[args.dataset].classes
+
+
 if __name__ == "__main__":
-    sys.exit(train.main(parse(), experiment, lambda args: DATASETS[args.dataset].classes, PAPER_GPUS))
+    sys.exit(train.main(parse(), experiment, classes, PAPER_GPUS))

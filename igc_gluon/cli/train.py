@@ -96,6 +96,9 @@ def main(args, experiment_of, classes_of, default_shards):
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         return 128 + stopped.signal_number
+    except KeyboardInterrupt:  # before or after the training loop, where nothing is at stake
+        print("stopped", file=sys.stderr)
+        return 130
     finally:
         logging.getLogger("igc_gluon").removeHandler(handler)
     return 0

@@ -117,6 +117,9 @@ def _run_once(experiment, settings, seed, folder, classes, batches, report):
         elif settings.load_epoch is not None:
             _load_module_checkpoint(parallel, net, settings.model_prefix, settings.load_epoch)
             loop.position.epoch = settings.load_epoch
+        report(f"{experiment.model} on {experiment.dataset}, seed {seed}: {experiment.schedule.num_epochs} epochs of "
+               f"{len(batches[0])} batches of {experiment.batch_size} images on "
+               f"{', '.join(map(str, settings.devices))}; all of it goes to {folder}")
         record.open(loop.position.history)
         record.write_config(config)
         logger.info("start with arguments %s, %s", experiment, settings)
