@@ -36,8 +36,8 @@ def write_atomically(path, mode="wb"):
     """Opens a file that replaces `path` when the block ends, and only if it ends well.
 
     mode: "wb", or "w" for UTF-8 text. After the block the bytes and the rename are on the disk (fsync of file
-    and folder); a kill at any moment leaves the old file or the new one. When the block raises, the old file is
-    untouched and the temporary one, which lies in the same folder, is gone.
+    and folder); a kill at any moment leaves the old file or the new one. When the block raises, the old file
+    is untouched and the temporary one, which lies in the same folder, is gone.
 
     Raises UserError when the disk is full, the folder missing or read-only.
     """
@@ -80,10 +80,11 @@ def digest(path, algorithm):
 def download(urls, path, algorithm, expected):
     """Brings a file to `path` and returns it as a Path; at once if the file is there with the right digest.
 
-    urls: mirrors of the same bytes, tried in turn. expected: hexadecimal digest by `algorithm` (see `digest`).
+    urls: mirrors of the same bytes, tried in turn. expected: hexadecimal digest by `algorithm`, see `digest`.
     A bar on stderr shows the progress. A cut connection is taken up where it broke, in this call or a later
-    one; what has arrived waits in `<path>.<digest>.part`. Of several processes that ask for the same file, one
-    downloads and the others wait for it. The file appears at `path` only after its digest has been verified.
+    one; what has arrived waits in `<path>.<digest>.part`. Of several processes that ask for the same file,
+    one downloads and the others wait for it. The file appears at `path` only after its digest has been
+    verified.
 
     Raises UserError, naming what to fetch by hand and where to put it, when no url delivers the file.
     """

@@ -45,7 +45,8 @@ def server():
                     return
                 self.send_response(206)
                 first = start + server.shift_range
-                self.send_header("Content-Range", f"bytes {first}-{len(server.content) - 1}/{len(server.content)}")
+                size = len(server.content)
+                self.send_header("Content-Range", f"bytes {first}-{size - 1}/{size}")
             else:
                 self.send_response(200)
             self.send_header("Content-Length", str(len(server.content) - start))
@@ -113,7 +114,8 @@ def test_old_file_is_there_until_the_block_ends(tmp_path):
     assert target.read_bytes() == b"new" * 10000
 
 
-@pytest.mark.parametrize("error", [KeyError("bug"), KeyboardInterrupt(), OSError(errno.EACCES, "no", "other/file")])
+@pytest.mark.parametrize("error", [KeyError("bug"), KeyboardInterrupt(),
+                                   OSError(errno.EACCES, "no", "other/file")])
 def test_write_passes_foreign_errors_on_and_cleans_up(tmp_path, error):
     target = tmp_path / "a"
     target.write_bytes(b"old")
@@ -305,8 +307,9 @@ def test_no_network_is_one_clear_line(tmp_path, monkeypatch):
     target = tmp_path / "file.bin"
     with pytest.raises(UserError) as caught:
         files.download(["https://www.example.org/file.bin"], target, "sha256", SHA256)
-    assert str(caught.value) == ("cannot download file.bin: no connection to www.example.org; "
-                                 f"get https://www.example.org/file.bin by other means and put it at {target}")
+    assert str(caught.value) == (
+        "cannot download file.bin: no connection to www.example.org; "
+        f"get https://www.example.org/file.bin by other means and put it at {target}")
 
 
 def test_no_network_and_a_damaged_file_says_so(tmp_path):
@@ -345,7 +348,8 @@ def test_of_several_processes_one_downloads(tmp_path, server):
     server.gate = threading.Event()
     fork = multiprocessing.get_context("fork")
     target = tmp_path / "file.bin"
-    workers = [fork.Process(target=files.download, args=([server.url], target, "sha256", SHA256)) for _ in range(3)]
+    workers = [fork.Process(target=files.download, args=([server.url], target, "sha256", SHA256))
+               for _ in range(3)]
     for worker in workers:
         worker.start()
     # No other process may come through while the first one waits for the server.

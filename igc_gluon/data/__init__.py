@@ -22,11 +22,11 @@ def load(name, split, data_dir=None, download=True):
 
     name: "cifar10", "cifar100", "svhn" or "digits". split: "train" or "test", for svhn also "validation".
     data_dir: folder with the official archives, CIFAR's unpacked .bin files, or the authors' train.rec and
-    test.rec, looked for in that order, there and in its sub-folder `name`. Official files that are missing are
-    downloaded into it, once, unless `download` is False. None: ~/.mxnet/datasets/<name>, or the same under
-    $MXNET_HOME. "digits" needs neither files nor network.
+    test.rec, looked for in that order, there and in its sub-folder `name`. Official files that are missing
+    are downloaded into it, once, unless `download` is False. None: ~/.mxnet/datasets/<name>, or the same
+    under $MXNET_HOME. "digits" needs neither files nor network.
 
-    Raises UserError, one line, when files are missing and not to be had, damaged, empty, or of another format.
+    Raises UserError when files are missing and not to be had, damaged, empty, or of another format.
     """
     dataset = find_dataset(name)
     if split not in dataset.splits:
@@ -49,4 +49,8 @@ def load(name, split, data_dir=None, download=True):
             return cifar.read_archive(dataset, split, *paths)
         return svhn.read(split, paths)
     except OSError as error:
-        raise UserError(f"cannot read {error.filename or places.folder}: {error.strerror or error}") from error
+        name = error.filename or places.folder
+        raise UserError(f"cannot read {name}: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise UserError(f"{dataset.name} in {places.folder} does not fit into the memory of this machine, or its "
+                        "files are damaged") from error

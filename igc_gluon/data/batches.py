@@ -1,7 +1,7 @@
 """Images -> normalised batches, augmented a whole batch at a time.
 
-Augmentation is the paper's (section 5.1): pad by 4 pixels, crop 32x32 at random, mirror half of the images. What
-comes out depends on seed and epoch alone, not on where a run was resumed or how many workers share it.
+Augmentation is the paper's (section 5.1): pad by 4 pixels, crop 32x32 at random, mirror half of the images.
+What comes out depends on seed and epoch alone, not on where a run was resumed or how many workers share it.
 """
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -20,11 +20,11 @@ class Batches:
     batch_size: images in a batch of all workers together (train), of this worker (evaluation).
     mean, std: per channel, of pixels 0..255; what comes out is (pixel - mean) / std.
     train: every batch is full, the last one is filled up from the start of the epoch's order, as the authors'
-        iterator does (782 batches of 64 for 50,000 images). Otherwise, for evaluation: in order, unshuffled and
-        not augmented whatever the flags below say, and the last batch is short.
-    shuffle, augment (pad and crop), mirror: see above.
-    pad_value: "mean", the rounded mean colour, as the authors' code has it, or "zero", black pixels, as the paper
-        says. Both are put around the image before normalisation, so "zero" comes out as -mean / std.
+        iterator does (782 batches of 64 for 50,000 images). Otherwise, for evaluation: in order and not
+        augmented whatever the flags below say, and the last batch is short.
+    shuffle, augment (pad and crop), mirror: for training, see above.
+    pad_value: "mean", the rounded mean colour, as the authors' code has it, or "zero", black pixels, as the
+        paper says. Both surround the image before normalisation, so "zero" comes out as -mean / std.
     seed: integer, not negative.
     part_index, num_parts: this is worker part_index of num_parts. In training it gets its contiguous share of
         every batch, in evaluation its contiguous share of the data set.
@@ -76,8 +76,9 @@ class Batches:
         return self._length
 
     def epoch(self, epoch, first_batch=0):
-        """Yields (float32 (B, 3, H, W), labels float32 (B,)), new arrays each time, for epoch number `epoch` >= 0.
+        """Yields (float32 (B, 3, H, W), labels float32 (B,)), new arrays each time.
 
+        epoch: number of the epoch, from 0.
         first_batch: how many batches to leave out at the start; the others are what they are in a full pass.
         """
         # All random numbers of the epoch are drawn at once, one set for each position in the epoch, so that

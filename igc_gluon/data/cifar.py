@@ -1,7 +1,8 @@
 """CIFAR-10 and CIFAR-100 from their official binary archives, read without unpacking to disk or unpickling.
 
 A .bin file is a row of records: label bytes (CIFAR-10: the class; CIFAR-100: coarse, then fine class), then
-3072 bytes of pixels, the red plane first, each plane row by row (https://www.cs.toronto.edu/~kriz/cifar.html).
+3072 bytes of pixels, the red plane first, each plane row by row.
+Source: https://www.cs.toronto.edu/~kriz/cifar.html
 """
 import lzma
 import tarfile
@@ -15,6 +16,8 @@ from igc_gluon.data.images import Images
 from igc_gluon.errors import UserError
 
 _PIXELS = 32 * 32 * 3
+# What tarfile and the decompressors below it raise on damaged bytes.
+_DAMAGE = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, OverflowError)
 _LARGEST_MEMBER = 1 << 30  # bytes; seven times the largest official one, and far below what fills a memory
 
 
@@ -47,18 +50,21 @@ def read_archive(dataset, split, path):
                     if name not in members or not member.isreg():
                         continue
                     if member.size > _LARGEST_MEMBER or member.issparse():
-                        raise UserError(f"{path}: {name} claims {member.size:,} bytes, it is not a CIFAR file")
+                        raise UserError(f"{path}: {name} claims {member.size:,} bytes; it is no CIFAR file")
                     found[name] = archive.extractfile(member).read()
                 # gzip's checksum stands at its end, behind the last member that anyone asks for.
                 while archive.fileobj.read(1 << 20):
                     pass
         except UserError:
             raise
-        except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, OverflowError) as error:
-            raise UserError(f"{path} is not a whole tar archive ({error}); delete it or fetch it again") from error
+        except _DAMAGE as error:
+            reason = str(error).partition("\n")[0].rstrip(":")  # below it tarfile lists every compression
+            raise UserError(f"{path} is not a whole tar archive ({reason}); delete it or fetch it "
+                            "again") from error
     missing = [name for name in members if name not in found]
     if missing:
-        raise UserError(f"{path} does not hold {', '.join(missing)}; is it the binary version of {dataset.name}?")
+        raise UserError(f"{path} does not hold {', '.join(missing)}; is it the binary version of "
+                        f"{dataset.name}?")
     return _decode(dataset, {f"{path}, {name}": found[name] for name in members})
 
 
@@ -68,7 +74,8 @@ def find_unpacked(places, split):
     Raises UserError when only some are there. places: Places of the data set.
     """
     layout = LAYOUTS[places.dataset.name]
-    paths = {name: places.find(name) or places.find(f"{layout.folder}/{name}") for name in layout.members[split]}
+    paths = {name: places.find(name) or places.find(f"{layout.folder}/{name}")
+             for name in layout.members[split]}
     missing = [name for name, path in paths.items() if not path]
     if len(missing) == len(paths):
         return None
@@ -99,5 +106,6 @@ def _decode(dataset, files):
             raise UserError(f"{title}: record {record} has label {labels[record]}, but {dataset.name} has "
                             f"labels 0 to {dataset.classes - 1}; the file is damaged or another data set")
     records = np.frombuffer(b"".join(files.values()), np.uint8).reshape(-1, length)
+    labels = records[:, label_bytes - 1].astype(np.int32)
     planes = records[:, label_bytes:].reshape(-1, 3, 32, 32)
-    return Images(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, label_bytes - 1].astype(np.int32))
+    return Images(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels)

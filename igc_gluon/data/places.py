@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 def default_folder(name):
-    """Where data set `name` is kept unless the user says otherwise; Gluon's own data sets use the same folders."""
+    """Where data set `name` is kept unless the user says otherwise; Gluon keeps its own copies there too."""
     home = os.environ.get("MXNET_HOME") or Path("~", ".mxnet")
     return Path(home, "datasets", name).expanduser()
 
@@ -26,7 +26,8 @@ class Places:
         self.dataset = dataset
         self.folder = Path(data_dir).expanduser() if data_dir else default_folder(dataset.name)
         if self.folder.exists() and not self.folder.is_dir():
-            raise UserError(f"{self.folder} is not a folder; name the folder that holds the files of {dataset.name}")
+            raise UserError(f"{self.folder} is not a folder; name the one that holds the files of "
+                            f"{dataset.name}")
 
     def find(self, name):
         """Path of the file `name` ("folder/name" to look a level deeper), or None."""

@@ -3,8 +3,8 @@
 MXNet's own reader ends the process on a damaged file; this one says which record is damaged.
 
 Framing (dmlc-core): magic number, then a word of 3 bits flag and 29 bits length, then that many bytes, padded
-with zeros to a multiple of 4; little-endian. A payload that holds the magic number at a multiple of 4 is split
-there: flag 1, 2 and 3 mark its first, middle and last part, flag 0 a payload in one part.
+with zeros to a multiple of 4; little-endian. A payload that holds the magic number at a multiple of 4 is
+split there: flag 1, 2 and 3 mark its first, middle and last part, flag 0 a payload in one part.
 Payload (MXNet): flag uint32, label float32, id uint64, id2 uint64; if flag > 0, `flag` float32 labels, which
 then stand for the one label; then the encoded image.
 """
@@ -33,8 +33,8 @@ def read_records(path):
         label_count, label, _, _ = _HEADER.unpack_from(payload)
         end = _HEADER.size + 4 * label_count
         if len(payload) < end:
-            raise UserError(f"{path}: record {number} at byte {position} claims {label_count:,} labels and is "
-                            "too short for them; the file is damaged")
+            raise UserError(f"{path}: record {number} at byte {position} is too short for its "
+                            f"{label_count:,} labels; the file is damaged")
         labels = np.array([label], np.float32)
         if label_count:
             labels = np.frombuffer(payload, "<f4", label_count, _HEADER.size)
@@ -47,21 +47,22 @@ def load(dataset, path):
     Raises UserError on a damaged file and on images or labels that are not those of the data set.
     """
     import cv2  # only this format needs it
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     pixels, classes = bytearray(), []
     for number, (labels, encoded) in enumerate(read_records(path)):
         if len(labels) != 1:
             raise UserError(f"{path}: record {number} has {len(labels)} labels; {dataset.name} needs one")
         if not (0 <= labels[0] < dataset.classes and labels[0] == int(labels[0])):
-            raise UserError(f"{path}: record {number} has label {labels[0]:g}, but {dataset.name} has labels 0 to "
-                            f"{dataset.classes - 1}; the file is damaged or another data set")
+            raise UserError(f"{path}: record {number} has label {labels[0]:g}, but {dataset.name} has labels "
+                            f"0 to {dataset.classes - 1}; the file is damaged or another data set")
         image = None
         if 0 < len(encoded) <= _LARGEST_IMAGE:
-            image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+            image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
         if image is None:
             raise UserError(f"{path}: record {number} holds no readable image; the file is damaged")
         if image.shape != SHAPE:
-            raise UserError(f"{path}: record {number} holds an image of {image.shape[1]}x{image.shape[0]} pixels; "
-                            "they must be 32x32")
+            height, width, _ = image.shape
+            raise UserError(f"{path}: record {number} holds an image of {width}x{height} pixels, not 32x32")
         pixels += image[:, :, ::-1].tobytes()  # OpenCV decodes to BGR
         classes.append(int(labels[0]))
     if not classes:
@@ -82,8 +83,8 @@ def _read_payloads(path):
             magic, word = struct.unpack("<II", head)
             flag, length = word >> 29, word & ((1 << 29) - 1)
             if magic != MAGIC or flag > _LAST:
-                raise UserError(f"{path}: there is no record at byte {position}, where record {number} should be; "
-                                "the file is damaged or no RecordIO")
+                raise UserError(f"{path}: there is no record at byte {position}, where record {number} "
+                                "should be; the file is damaged or no RecordIO")
             if (flag in (_WHOLE, _FIRST)) == bool(parts):
                 raise UserError(f"{path}: the parts of record {number} at byte {position} are out of order; "
                                 "the file is damaged")

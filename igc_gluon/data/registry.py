@@ -18,7 +18,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Archive:
-    """A file that a data set is read from. Its sources hold the same images, but perhaps packed differently."""
+    """A file that a data set is read from. Its sources hold the same images, perhaps packed differently."""
     name: str
     splits: Tuple[str, ...]
     sources: Tuple[Source, ...]
@@ -48,8 +48,9 @@ def _cifar(file, toronto_sha256, mxnet_path, mxnet_sha1):
 
 
 def _svhn(file, splits, sha256):
-    # This server speaks no HTTPS, hence the strongest of the published digests.
-    return Archive(file, splits, (Source(f"http://ufldl.stanford.edu/housenumbers/{file}", "sha256", sha256),))
+    # The official address is plain HTTP, so the md5 sums that others check would not do.
+    url = f"http://ufldl.stanford.edu/housenumbers/{file}"
+    return Archive(file, splits, (Source(url, "sha256", sha256),))
 
 
 DATASETS = {dataset.name: dataset for dataset in (

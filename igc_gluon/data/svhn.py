@@ -7,12 +7,12 @@ paper does not say which, here a fixed seed does. 73,257 + 531,131 - 6,000 = 598
 import numpy as np
 
 from igc_gluon.data.images import SHAPE, Images
+from igc_gluon.data.matfile import read_arrays
 from igc_gluon.errors import UserError
 
 HELD_OUT_PER_CLASS = {"train_32x32.mat": 400, "extra_32x32.mat": 200}
 _SEED = 20170710  # of the split, never to be changed: published numbers on SVHN hang on it
 _CLASSES = 10
-_LARGEST_COUNT = 1 << 20  # images in a file; twice the largest official one
 _PIECE = 10000  # images copied at a time, so that no second copy of half a million is ever in memory
 
 
@@ -49,53 +49,24 @@ def _held_out(path, labels):
     for label in range(_CLASSES):
         members = np.flatnonzero(labels == label)
         if len(members) < count:
-            raise UserError(f"{path} has {len(members)} images of digit {label}, but the paper's split holds out "
-                            f"{count} of each for validation; the file is not complete")
+            raise UserError(f"{path} has {len(members)} images of digit {label}, but the paper's split holds "
+                            f"out {count} of each for validation; the file is not complete")
         chosen.append(random.permutation(members)[:count])
     return np.sort(np.concatenate(chosen))
 
 
 def _read_mat(path):
     """X as stored, uint8 (32, 32, 3, N), and labels int32 (N,) with 0 for the digit 0."""
-    from scipy import io  # takes half a second, which other data sets need not pay
-    with open(path, "rb") as file:
-        # Older and newer formats share the ending; scipy would take arbitrary bytes for MATLAB 4.
-        if not file.read(128).startswith(b"MATLAB 5.0 MAT-file"):
-            raise UserError(f"{path} is not a MATLAB 5 file as SVHN's are; delete it or fetch it again")
-        try:
-            file.seek(0)
-            # Headers first: what they claim decides whether the rest is worth reading into memory.
-            claimed = {name: (shape, kind) for name, shape, kind in io.whosmat(file)}
-            _check_claims(path, claimed)
-            file.seek(0)
-            content = io.loadmat(file, variable_names=("X", "y"))
-            pixels, labels = content["X"], content["y"].ravel()
-        except UserError:
-            raise
-        except Exception as error:  # on damaged bytes scipy raises nearly everything, MemoryError included
-            raise UserError(f"{path} is damaged ({' '.join(str(error).split())}); delete it or fetch it "
-                            "again") from error
-    if pixels.shape != claimed["X"][0] or pixels.dtype != np.uint8 or labels.shape != pixels.shape[3:]:
-        raise UserError(f"{path} is damaged (X is {pixels.dtype} {pixels.shape}, y is {labels.shape}); "
-                        "delete it or fetch it again")
-    if len(labels) == 0:
+    variables = read_arrays(path, ("X", "y"))
+    pixels, labels = variables["X"], variables["y"].ravel()
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[:3] != SHAPE:
+        raise UserError(f"{path}: X is {pixels.dtype} {pixels.shape}, but SVHN has uint8 (32, 32, 3, N)")
+    if len(labels) != pixels.shape[3]:
+        raise UserError(f"{path} has {pixels.shape[3]} images, but {len(labels)} labels; it is damaged")
+    if not len(labels):
         raise UserError(f"{path} holds no images")
     wrong = np.flatnonzero(~np.isin(labels, np.arange(1, _CLASSES + 1)))
     if len(wrong):
-        raise UserError(f"{path}: image {wrong[0]} has label {labels[wrong[0]]}, but SVHN has labels 1 to 10; "
-                        "the file is damaged or another data set")
+        raise UserError(f"{path}: image {wrong[0]} has label {labels[wrong[0]]}, but SVHN has labels 1 to "
+                        f"{_CLASSES}; the file is damaged or another data set")
     return pixels, (labels % _CLASSES).astype(np.int32)
-
-
-def _check_claims(path, claimed):
-    for name in ("X", "y"):
-        if name not in claimed:
-            raise UserError(f"{path} holds no variable {name}; is it one of SVHN's cropped digits files?")
-    (shape, kind), (label_shape, label_kind) = claimed["X"], claimed["y"]
-    if shape[:3] != SHAPE or len(shape) > 4 or kind != "uint8":
-        raise UserError(f"{path}: X is {kind} {shape}, but SVHN has uint8 (32, 32, 3, N)")
-    count = shape[3] if len(shape) == 4 else 1
-    if label_shape not in ((count, 1), (1, count)) or label_kind in ("cell", "struct", "object", "function", "opaque"):
-        raise UserError(f"{path}: y is {label_kind} {label_shape}, but X has {count} images")
-    if count > _LARGEST_COUNT:
-        raise UserError(f"{path} claims {count:,} images, more than any file of SVHN")
