@@ -4,6 +4,8 @@
     ...                             secondary_partition=2)
     >>> module = mx.mod.Module(symbol)
 
+IGCV3 for ImageNet has other arguments and stands apart: `symbols.igcv3.get_symbol(num_classes=1000, multiplier=1.0)`.
+
 They are defined independently of `igc_gluon`, whose networks are tested against them. On NumPy 1.24 and later
 MXNet itself cannot be imported unless `igc_gluon` was imported before it.
 
@@ -11,7 +13,9 @@ A trap of MXNet 1.9.1 on the CPU: BatchNorm's backward pass writes the moving st
 does not wait for it. `Module.fit` can so lose those of an epoch's last step, unless it is given
 `batch_end_callback=lambda _: mx.nd.waitall()`.
 """
-from symbols import plain, plain_igc, resnet, resnet_igc, sumfusion
+from symbols import igcv3, plain, plain_igc, resnet, resnet_igc, sumfusion
+
+__all__ = ["NETWORKS", "get_symbol", "igcv3", "plain", "plain_igc", "resnet", "resnet_igc", "sumfusion"]
 
 NETWORKS = {
     "plain": plain,

@@ -1,5 +1,7 @@
 """Networks of IGCV1 for 32x32 images (Tables 2, 3, 4, 5 and 7), with and without identity mappings.
 
+`gpc` is `plain_igc` with the blocks of the supplementary, Group-and-Point-wise Convolution, in place of IGC blocks.
+
 All have a 3x3 stem, three stages of the width C, 2C and 4C, the first layer of the second and third stage with stride
 2, global average pooling and a fully connected layer. In IGC networks L stays and M doubles with the width.
 
@@ -7,24 +9,24 @@ Parameters are named as in the authors' symbols (`g1_b1_conv1_weight`, ...), wha
 names give a fixed order of parameters, on which optimizer states and reproducible runs depend.
 """
 from dataclasses import dataclass
+from functools import partial
 from typing import Callable
 
 from mxnet.gluon import HybridBlock, nn
 
-from igc_gluon.errors import UserError
+from igc_gluon.errors import UserError, nearest_valid
 from igc_gluon.model_zoo.registry import Family
-from igc_gluon.nn import SCORE_INIT, ConvBNReLU, IGCBlock, SumFusion
+from igc_gluon.nn import SCORE_INIT, ConvBNReLU, GPCBlock, IGCBlock, SumFusion
 from igc_gluon.nn.basic import BN_MOMENTUM_PLAIN, BN_MOMENTUM_RESIDUAL
 
 DOWNSAMPLE_FORMS = ("paper", "code")
 
 
-# Layers: one convolution (or IGC block) with BN and ReLU. Each factory returns layer(channels, in_channels, strides, ...).
+# Layers: one convolution (or IGC block) with BN and ReLU. Each factory returns layer(channels, in_channels, strides=...,
+# **kwargs).
 
 def _regular(primary_partition, secondary_partition):
-    def layer(channels, in_channels, strides, **kwargs):
-        return ConvBNReLU(channels, in_channels, 3, strides, **kwargs)
-    return layer
+    return ConvBNReLU
 
 
 def _igc(primary_partition, secondary_partition, downsample="paper", spatial="primary"):
@@ -41,43 +43,56 @@ def _igc(primary_partition, secondary_partition, downsample="paper", spatial="pr
 
 
 def _sum_fusion(primary_partition, secondary_partition):
-    def layer(channels, in_channels, strides, **kwargs):
-        return SumFusion(primary_partition, channels, in_channels, strides=strides, **kwargs)
-    return layer
+    return partial(SumFusion, primary_partition)
+
+
+def _gpc(primary_partition, secondary_partition):
+    return partial(GPCBlock, primary_partition)
 
 
 class ResidualBlock(HybridBlock):
     """ReLU(layer(layer(x)) + shortcut(x)), the second layer without its ReLU (Table 5; He et al.).
 
-    The shortcut is the identity, or a strided 1x1 convolution with `shortcut_groups` groups and BN where the width
-    changes. (N, in_channels, H, W) -> (N, channels, H', W').
+    The shortcut is the identity, or with strides a strided 1x1 convolution with `shortcut_groups` groups and BN.
+    There is none where only the width changes, from a stem of another width. (N, in_channels, H, W) ->
+    (N, channels, H', W').
     """
 
     def __init__(self, layer, channels, in_channels, strides, shortcut_groups, norm, **kwargs):
         super().__init__(**kwargs)
+        self._has_shortcut = strides != 1 or channels == in_channels
         with self.name_scope():
             self.body = nn.HybridSequential(prefix="")
-            self.body.add(layer(channels, in_channels, strides, prefix="p2_two1_", **norm),
-                          layer(channels, channels, 1, activation=None, prefix="p2_two2_", **norm))
+            self.body.add(layer(channels, in_channels, strides=strides, prefix="p2_two1_", **norm),
+                          layer(channels, channels, strides=1, activation=None, prefix="p2_two2_", **norm))
             self.shortcut = None
-            if channels != in_channels:
+            if strides != 1:
                 self.shortcut = ConvBNReLU(channels, in_channels, 1, strides, shortcut_groups, activation=None,
                                            prefix="p0_line_", **norm)
 
     def hybrid_forward(self, F, x):
-        shortcut = x if self.shortcut is None else self.shortcut(x)
-        return F.Activation(shortcut + self.body(x), act_type="relu")
+        y = self.body(x)
+        if self._has_shortcut:
+            y = (x if self.shortcut is None else self.shortcut(x)) + y
+        return F.Activation(y, act_type="relu")
 
 
 class CIFARNet(HybridBlock):
-    """Stem, three stages, pooling, scores: (N, 3, H, W) -> (N, classes). Built from a row of CIFAR_NETWORKS."""
+    """Stem, stages, pooling, scores: (N, 3, H, W) -> (N, classes).
 
-    def __init__(self, layer, width, blocks, residual, shortcut_groups, classes, norm, **kwargs):
+    Stage s (from 0) has `blocks[s]` blocks of `width` * 2^s channels. The stem has `stem` channels (default `width`);
+    its strides are 1 for 32x32 images and 2 for 64x64 ones (Tiny ImageNet; IGCV2, section 4.1).
+    """
+
+    def __init__(self, layer, width, blocks, residual, shortcut_groups, classes, norm, stem=None, stem_strides=1,
+                 **kwargs):
         super().__init__(**kwargs)
+        if stem_strides not in (1, 2):
+            raise UserError(f"stem_strides must be 1 or 2, not {stem_strides}")
         with self.name_scope():
             self.features = nn.HybridSequential(prefix="")
-            self.features.add(ConvBNReLU(width, 3, prefix="g0_", **norm))
-            in_channels = width
+            in_channels = stem or width
+            self.features.add(ConvBNReLU(in_channels, 3, strides=stem_strides, prefix="g0_", **norm))
             for stage, count in enumerate(blocks):
                 channels = width * 2 ** stage
                 for i in range(count):
@@ -85,7 +100,7 @@ class CIFARNet(HybridBlock):
                     prefix = f"g{stage + 1}_b{i + 1}_"
                     self.features.add(
                         ResidualBlock(layer, channels, in_channels, strides, shortcut_groups, norm, prefix=prefix)
-                        if residual else layer(channels, in_channels, strides, prefix=prefix, **norm))
+                        if residual else layer(channels, in_channels, strides=strides, prefix=prefix, **norm))
                     in_channels = channels
             self.features.add(nn.GlobalAvgPool2D(), nn.Flatten())
             self.output = nn.Dense(classes, in_units=in_channels, weight_initializer=SCORE_INIT,
@@ -128,21 +143,28 @@ CIFAR_NETWORKS = {
     "resnet_igc": CIFARNetwork(_igc, residual=True, grouped=True),
     # Table 2: L branches of width M are summed up, so the width is M, not LM.
     "sumfusion": CIFARNetwork(_sum_fusion, residual=False, grouped=True, width=lambda l, m: m),
+    "gpc": CIFARNetwork(_gpc, residual=False, grouped=True),
 }
 
 
 def _build(network, depth, primary_partition, secondary_partition, classes, norm_layer=nn.BatchNorm,
-           norm_kwargs=None, prefix="", params=None, **options):
+           norm_kwargs=None, stem_strides=1, prefix="", params=None, **options):
     row = CIFAR_NETWORKS[network]
     _check_numbers(network, depth, primary_partition, secondary_partition)
     rule, momentum = ((_blocks_residual, BN_MOMENTUM_RESIDUAL) if row.residual else
                       (_blocks_plain, BN_MOMENTUM_PLAIN))
-    if issubclass(norm_layer, nn.BatchNorm):
-        norm_kwargs = {"momentum": momentum, **(norm_kwargs or {})}
     return CIFARNet(row.layer(primary_partition, secondary_partition, **options),
                     row.width(primary_partition, secondary_partition), rule(depth), row.residual,
                     primary_partition if row.grouped else 1, classes,
-                    {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}, prefix=prefix, params=params)
+                    norm_arguments(norm_layer, norm_kwargs, momentum), stem_strides=stem_strides, prefix=prefix,
+                    params=params)
+
+
+def norm_arguments(norm_layer, norm_kwargs, momentum):
+    """The arguments of every block for its normalization, batch normalization with `momentum` where none is given."""
+    if issubclass(norm_layer, nn.BatchNorm):
+        norm_kwargs = {"momentum": momentum, **(norm_kwargs or {})}
+    return {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
 
 
 def _check_numbers(network, depth, primary_partition, secondary_partition):
@@ -152,10 +174,8 @@ def _check_numbers(network, depth, primary_partition, secondary_partition):
     residual = CIFAR_NETWORKS[network].residual
     valid = _blocks_residual if residual else _blocks_plain
     if valid(depth) is None:
-        below = next((d for d in range(depth, 0, -1) if valid(d)), None)
-        above = next(d for d in range(max(depth, 1), max(depth, 1) + 10) if valid(d))
         raise UserError(f"{network} has no depth {depth}: it must be {'even, at least 8' if residual else '3B + 2'}; "
-                        f"nearest valid: {' and '.join(str(d) for d in (below, above) if d)}")
+                        f"nearest valid: {nearest_valid(depth, valid)}")
 
 
 def cifar_model_name(network, depth, primary_partition, secondary_partition):
@@ -173,7 +193,8 @@ def cifar_model_name(network, depth, primary_partition, secondary_partition):
 
 # Getters. The published members are those of Tables 3, 4, 5 and 7.
 _DEPTHS = {"plain": (8, 20, 38, 62, 98), "plain_igc": (8, 20, 38, 62, 98), "sumfusion": (8, 20, 38, 62),
-           "resnet": (50, 74, 98), "resnet_igc": (50, 74, 98)}
+           "resnet": (50, 74, 98), "resnet_igc": (50, 74, 98),
+           "gpc": (20,)}  # no table holds one; the supplementary's are those of `flat`
 _LM = {"sumfusion": ((4, 8),)}
 _TABLE_7 = tuple({"depth": 20, "l": l, "m": m} for l, m in ((16, 32), (450, 2), (32, 26)))
 

