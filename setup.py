@@ -23,7 +23,7 @@ setup(
         "gluoncv==0.10.5.post0",
         "opencv-python<4.12",  # later ones need NumPy 2
         "scikit-learn>=1.0",  # the embedded data set, digits
-        "scipy>=1.5",  # SVHN's .mat files
+        "scipy>=1.5",  # its tests write SVHN's .mat files
         "matplotlib>=3.3",
         "tensorboardX>=2.6.2,<3",
         "tqdm>=4.60",

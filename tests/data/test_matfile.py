@@ -82,7 +82,7 @@ def test_any_mutation_is_refused_or_reads_and_never_crashes(tmp_path):
     for compress in (True, False):
         savemat(path, {"X": ARRAYS["X"], "y": ARRAYS["double"]}, do_compression=compress)
         whole = path.read_bytes()
-        for _ in range(1000):
+        for _ in range(300):
             content = bytearray(whole)
             for position in random.randint(128, len(whole), random.randint(1, 5)):
                 content[position] = random.randint(256)
