@@ -35,7 +35,8 @@ def branch_channels_for(width):
     if width in PUBLISHED_K:
         return PUBLISHED_K[width]
     stages = ((width, width), (width, 2 * width), (2 * width, 4 * width))
-    return tuple(next(K for K in range(1, channels + 1) if in_channels % K == 0 and (K * K >= channels or K == in_channels))
+    return tuple(next(K for K in range(1, in_channels + 1)
+                      if in_channels % K == 0 and (K * K >= channels or K == in_channels))
                  for in_channels, channels in stages)
 
 

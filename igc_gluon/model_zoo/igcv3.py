@@ -71,8 +71,8 @@ class IGCV3Net(HybridBlock):
                 channels = width(channels)
                 for i in range(blocks):
                     first = strides_small if small else strides
-                    self.features.add(IGCV3Block(channels, in_channels, t, 1 if i else first, shortcut=i > 0, form=block,
-                                                 norm_layer=norm_layer, norm_kwargs=norm_kwargs,
+                    self.features.add(IGCV3Block(channels, in_channels, t, 1 if i else first, shortcut=i > 0,
+                                                 form=block, norm_layer=norm_layer, norm_kwargs=norm_kwargs,
                                                  prefix=f"seq-{s}-block{i}-"))
                     in_channels = channels
             self._add_convolution(width(LAST), in_channels, 1, 1, norm, "last-1x1-conv-")

@@ -36,8 +36,8 @@ class IGCV3Block(HybridBlock):
         Numbers of branches of the first and the second 1x1 convolution.
     form : 'released' or 'paper'
         'released' is the graph of the authors' checkpoint: no ReLU6 after the first convolution and one permutation.
-        'paper' is Fig. 6(b): BN + ReLU6 after the first convolution too, and a second permutation, the inverse of the
-        first in kind, at the end.
+        'paper' is Fig. 6(b): ReLU6 after the first convolution too, and a second permutation, Reorder(channels/g2),
+        at the end.
     norm_layer, norm_kwargs : the normalization and its arguments, as in GluonCV.
 
     Layers are named as in the authors' graph: exp-conv2d, exp-batchnorm, depthwise-conv2d, ...

@@ -16,7 +16,8 @@ from igc_gluon.nn import block_stacks
 PRINTED = {
     "cifar_xception20_c58": ("0.44", "0.67"), "cifar_xception20_c71": ("0.66", "0.98"),
     "cifar_xception20_c83": ("0.89", "1.31"),
-    "cifar_igcv1_20_c96": ("0.40", "0.82"), "cifar_igcv1_20_c126": ("0.60", None), "cifar_igcv1_20_c150": ("0.79", "1.72"),
+    "cifar_igcv1_20_c96": ("0.40", "0.82"), "cifar_igcv1_20_c126": ("0.60", None),
+    "cifar_igcv1_20_c150": ("0.79", "1.72"),
     "cifar_igcv2star_20_c216": ("0.32", None), "cifar_igcv2star_20_c304": ("0.48", None),
     "cifar_xception8_c35": ("0.056", "0.095"), "cifar_xception20_c35": ("0.168", "0.268"),
     "cifar_xception26_c35": ("0.223", "0.355"),
@@ -144,8 +145,8 @@ def test_channels_per_branch():
     assert net.features[2].body[1][1].weight.shape == (128, 16, 1, 1)
 
 
-@pytest.mark.parametrize("name", ["cifar_xception8_c6", "cifar_igcv2star_8_c16", "cifar_plain8_w4", "cifar_flat_gpc4_l2m3",
-                                  "cifar_igcv3_d0.5"])
+@pytest.mark.parametrize("name", ["cifar_xception8_c6", "cifar_igcv2star_8_c16", "cifar_plain8_w4",
+                                  "cifar_flat_gpc4_l2m3", "cifar_igcv3_d0.5"])
 def test_tiny_imagenet(name):
     """A stem of stride 2 makes 64x64 images what 32x32 ones are: the same maps, and so the same counts."""
     net = igc_gluon.get_model(name, classes=200, stem_strides=2)
@@ -155,7 +156,7 @@ def test_tiny_imagenet(name):
 
 
 def test_shortcuts():
-    """Every two blocks: the identity, a 1x1 convolution at the stages' beginnings, and none from a stem of another width."""
+    """Every two blocks: the identity, a 1x1 convolution where a stage begins, none from a stem of another width."""
     rows = [row.name for row in complexity.layers(igc_gluon.get_model("cifar_igcv2star_14_c16"))]
     assert [row for row in rows if "line_conv" in row] == ["g2_b1_p0_line_conv_fwd", "g3_b1_p0_line_conv_fwd"]
     assert [row.split("__plus")[0] for row in rows if "plus" in row] == ["g1_b2", "g2_b1", "g2_b2", "g3_b1", "g3_b2"]
@@ -173,7 +174,8 @@ def test_shortcuts():
     ("cifar_igcv2star_20_c100", "a multiple of 8; nearest valid: 96 and 104"),
     ("cifar_flat_igc2_l2m2", "at least 3"),
     ("cifar_flat_igc8_l0m2", "L, M must be at least 1, not 0, 2"),
-    ("cifar_flat_igcv2_8_c144k13l3", "K_2 = 13 does not divide 144 channels into equal branches; nearest that does: 12 and 16"),
+    ("cifar_flat_igcv2_8_c144k13l3",
+     "K_2 = 13 does not divide 144 channels into equal branches; nearest that does: 12 and 16"),
     ("cifar_flat_igcv2_8_c144k12l1", "at least L = 2"),
     ("cifar_flat_igcv2i_8_c99k9", "K_1 = 2 does not divide 99"),
     ("cifar_gpc21_l2m2", "nearest valid: 20 and 23"),
@@ -225,5 +227,6 @@ def test_head_of_igcv2():
     net.initialize()
     pooled = mx.nd.random.normal(shape=(2, 512, 1, 1))
     weight = net.output[0].weight.data().reshape((6, 256))
-    expected = mx.nd.concat(mx.nd.dot(pooled[:, :256, 0, 0], weight[:3].T), mx.nd.dot(pooled[:, 256:, 0, 0], weight[3:].T))
+    expected = mx.nd.concat(mx.nd.dot(pooled[:, :256, 0, 0], weight[:3].T),
+                            mx.nd.dot(pooled[:, 256:, 0, 0], weight[3:].T))
     assert abs(net.output(pooled) - expected).max().asscalar() < 1e-5

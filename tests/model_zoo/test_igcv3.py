@@ -114,7 +114,8 @@ def test_figure_6b_is_an_option():
     assert [f["clip"] for f in found] == [34, 66] and [f["SwapAxis"] for f in found] == [32, 64]
 
 
-@pytest.mark.parametrize("arguments,text", [((0, 1.0), "num_classes"), ((10, 0), "multiplier"), ((10, -1.0), "multiplier")])
+@pytest.mark.parametrize("arguments,text", [((0, 1.0), "num_classes"), ((10, 0), "multiplier"),
+                                            ((10, -1.0), "multiplier")])
 def test_bad_arguments_of_the_symbol(arguments, text):
     with pytest.raises(ValueError, match=text):
         igcv3.get_symbol(*arguments)

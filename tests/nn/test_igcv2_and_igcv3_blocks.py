@@ -96,7 +96,8 @@ def test_igcv2_block_is_its_equation(shape, hybridize):
 def test_batch_norm_and_relu_follow_igcv2(activation):
     block = randomize(nn.IGCV2Block((1, 3, 2), 6, activation=activation))
     x = RNG.standard_normal((2, 6, 4, 5))
-    expected = bn(igcv2(x, [weight(layer) for layer in convolutions(block)], (1, 3, 2), 1), block[-2 if activation else -1])
+    weights = [weight(layer) for layer in convolutions(block)]
+    expected = bn(igcv2(x, weights, (1, 3, 2), 1), block[-2 if activation else -1])
     np.testing.assert_allclose(block(mx.nd.array(x)).asnumpy(), np.maximum(expected, 0) if activation else expected,
                                rtol=1e-4, atol=1e-4)
 
@@ -167,11 +168,13 @@ def test_stacks_of_a_network():
     stacks = nn.block_stacks(net)
     assert list(stacks) == ["igc_", "igcv3_"]
     assert (theory.paths(stacks["igc_"]) == 1).all()
-    np.testing.assert_array_equal(theory.paths(stacks["igc_"]), theory.paths(theory.igc_stack((6, 3, 3, 3), (6, 2, 1, 1), 2)))
+    np.testing.assert_array_equal(theory.paths(stacks["igc_"]),
+                                  theory.paths(theory.igc_stack((6, 3, 3, 3), (6, 2, 1, 1), 2)))
 
 
 @pytest.mark.parametrize("make,text", [
-    (lambda: nn.IGCV2Block((1, 5, 2), 12), "K_2 = 5 does not divide 12 channels into equal branches; nearest that does: 4 and 6"),
+    (lambda: nn.IGCV2Block((1, 5, 2), 12),
+     "K_2 = 5 does not divide 12 channels into equal branches; nearest that does: 4 and 6"),
     (lambda: nn.IGCV2Block((1, 99, 2), 12), "nearest that does: 12"),
     (lambda: nn.IGCV2Block((1, 0), 12), "nearest that does: 1"),
     (lambda: nn.IGCV2Block((1,), 12), "at least one 1x1 convolution"),
