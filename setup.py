@@ -16,6 +16,7 @@ setup(
     # at Python 3.12.
     python_requires=">=3.8,<3.13",
     packages=find_packages(include=["igc_gluon", "igc_gluon.*"]),
+    package_data={"igc_gluon.paper": ["published.json"]},
     install_requires=[
         "numpy>=1.20,<1.24; python_version<'3.12'",
         "numpy>=1.26,<2; python_version>='3.12'",
