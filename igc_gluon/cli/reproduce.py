@@ -46,7 +46,7 @@ def run(args):
     print(f"# {table}: {table.title}")
     for obstacle in dict.fromkeys(experiment.obstacle for experiment in todo):
         if obstacle:
-            print(f"# The following does not run yet: {obstacle}.")
+            print(f"# Not run by --run: {obstacle}.")
         for experiment in todo:
             if experiment.obstacle == obstacle:
                 print(experiment.command(flags))
@@ -58,7 +58,7 @@ def _run(args, table, todo, flags, dataset):
 
     log_dir = args.log_dir or "runs"
     reproduction = reproduce.Reproduction(todo, flags, log_dir, args.exp_name, args.num_epochs, args.data_dir, args.gpus,
-                                          args.cpus or 1)
+                                          1 if args.cpus is None else args.cpus)
     code = reproduction.run()
     print()
     print(formats.terminal([compare.compare(table, runs.Runs(log_dir, reproduction.has), dataset)]), end="")

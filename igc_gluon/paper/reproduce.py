@@ -83,7 +83,7 @@ def experiments(table, dataset=None, num_runs=None):
 
 def _obstacle(recipe, dataset):
     if dataset == "imagenet":
-        reasons = ["it needs ImageNet, which is not downloaded for you"]
+        reasons = ["it needs ImageNet"]
         if find_script(SCRIPTS[dataset]) is None:
             reasons.append(f"{SCRIPTS[dataset]} is not in this version yet")
         return "; ".join(reasons + [recipe.planned] * (not has_network(recipe)))
