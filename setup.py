@@ -75,7 +75,9 @@ setup(
         "tensorboardX>=2.6.2,<3",
         "tqdm>=4.60",
         "requests>=2.20",
+        "portalocker>=2.0",
         "pytest>=7",
+        "hypothesis>=6",
     ],
     extras_require={
         "cpu": ["mxnet==1.9.1"],
