@@ -34,7 +34,7 @@ void pack_chunk(ConvPlan& plan, const Kernels& kernels, Arena& arena, const Filt
     float* mixing = secondary ? arena.take(4 * lanes) : nullptr;
     plan.weight_bytes += size * sizeof(float);
     plan.blocks.push_back({kernels.conv(chunk.w, count, filter.kernel_w, plan.stride, secondary != nullptr, width),
-                           chunk.x_offset, base, chunk.inputs, filter.kernel_w, weights, bias, mixing});
+                           chunk.x_offset, base, chunk.inputs, filter.kernel_w, weights, bias, mixing, count});
     for (int dy = 0; dy < filter.kernel_h; dy++)
       for (int m = 0; m < chunk.inputs; m++)
         for (int dx = 0; dx < filter.kernel_w; dx++)
@@ -173,7 +173,7 @@ MixPlan plan_mix(const Kernels& kernels, Arena& arena, const Filter& filter, con
     float* weights = arena.take(size + 1024);  // the kernel asks for some that lie behind the last
     float* bias = arena.take(count * 16);
     plan.weight_bytes += size * sizeof(float);
-    MixPlan::Block block = {kernels.mix(split, count, width), (int)plan.segments.size(), (int)segments.size(), count, {}, weights, bias};
+    MixPlan::Block block = {kernels.mix(split, count, width), (int)plan.segments.size(), (int)segments.size(), count, {}, weights, bias, split};
     for (int n = 0; n < count; n++) {
       block.offset[n] = units[done + n].offset;
       for (int j = 0; j < 16; j += split) bias[n * 16 + j] = filter.bias_of(channel(out, block.offset[n] + j / split));

@@ -38,6 +38,7 @@ struct ConvPlan {
     ConvKernel kernel;
     int x_offset, y_offset, inputs, kernel_w;
     const float *weights, *bias, *secondary;
+    int vectors;  // Q of conv.cpp
   };
   std::vector<Block> blocks;
   int kernel_h = 1, stride = 1, pad_h = 0, pad_w = 0;
@@ -52,6 +53,7 @@ struct MixPlan {
     int first_segment, n_segments, n;
     int32_t offset[4];
     const float *weights, *bias;
+    int split;  // S of mix.cpp
   };
   std::vector<Segment> segments;
   std::vector<Block> blocks;

@@ -29,11 +29,16 @@ class Arena {
  public:
   float* take(size_t count) {
     arrays_.push_back(make_floats(count));
+    sizes_.push_back(count);
     return arrays_.back().get();
   }
+  size_t arrays() const { return arrays_.size(); }
+  float* array(size_t i) { return arrays_[i].get(); }
+  size_t size(size_t i) const { return sizes_[i]; }
 
  private:
   std::vector<Floats> arrays_;
+  std::vector<size_t> sizes_;
 };
 
 }  // namespace igc
