@@ -13,6 +13,7 @@ from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.registry import Family
+from igc_gluon.native.gluon import NativeNetwork
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, IGCBlock, SumFusion
 from igc_gluon.nn.basic import BN_MOMENTUM_PLAIN, BN_MOMENTUM_RESIDUAL
 
@@ -69,7 +70,7 @@ class ResidualBlock(HybridBlock):
         return F.Activation(shortcut + self.body(x), act_type="relu")
 
 
-class CIFARNet(HybridBlock):
+class CIFARNet(NativeNetwork):
     """Stem, three stages, pooling, scores: (N, 3, H, W) -> (N, classes). Built from a row of CIFAR_NETWORKS."""
 
     def __init__(self, layer, width, blocks, residual, shortcut_groups, classes, norm, **kwargs):

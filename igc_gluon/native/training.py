@@ -49,6 +49,7 @@ def _functions():
         i32, i64, pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
         for name, result, arguments in (
                 ("igc_train_create", ctypes.c_int, [pointer, i64, i32, i32, i32, pointer]),
+                ("igc_train_check", ctypes.c_int, [pointer, i64, i32, i32, i32]),
                 ("igc_train_parameters", i64, [pointer]),
                 ("igc_train_parameter_size", i64, [pointer, i64]),
                 ("igc_train_output_channels", ctypes.c_int, [pointer]),
@@ -60,6 +61,16 @@ def _functions():
             function.restype, function.argtypes = result, arguments
         loaded.igc_train_declared = True
     return loaded
+
+
+def _records(layers):
+    return (_Layer * len(layers))(*[_Layer(l.input, l.residual, l.channels, l.groups, l.secondary, l.kernel, l.stride,
+                                           int(l.relu), l.epsilon, l.momentum) for l in layers])
+
+
+def check(layers, shape):
+    """Raises UserError if there are no kernels for these layers on images of `shape` (channels, height, width)."""
+    library.check(_functions().igc_train_check(_records(layers), len(layers), *shape))
 
 
 def _pointers(arrays):
@@ -76,11 +87,8 @@ class Body:
     def __init__(self, layers, shape):
         self._handle = None
         self.layers, self.shape = list(layers), tuple(int(n) for n in shape)
-        records = (_Layer * len(self.layers))(*[
-            _Layer(l.input, l.residual, l.channels, l.groups, l.secondary, l.kernel, l.stride, int(l.relu), l.epsilon, l.momentum)
-            for l in self.layers])
         handle = ctypes.c_void_p()
-        library.check(_functions().igc_train_create(records, len(self.layers), *self.shape, ctypes.byref(handle)))
+        library.check(_functions().igc_train_create(_records(self.layers), len(self.layers), *self.shape, ctypes.byref(handle)))
         self._handle = handle
         channels = [self.shape[0]] + [l.channels for l in self.layers]
         self.shapes = [s for l in self.layers for s in l.parameter_shapes(channels[l.input])]

@@ -34,6 +34,8 @@ typedef struct igc_train igc_train;
 
 IGC_API int igc_train_create(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height, int32_t width,
                              igc_train** net);
+/* Whether igc_train_create would succeed, without its work. */
+IGC_API int igc_train_check(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height, int32_t width);
 /* Of every layer: its weight, its secondary weight if it has one, gamma, beta. */
 IGC_API int64_t igc_train_parameters(const igc_train* net);
 IGC_API int64_t igc_train_parameter_size(const igc_train* net, int64_t index); /* numbers in it, -1: no such one */

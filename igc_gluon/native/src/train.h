@@ -131,6 +131,7 @@ struct TrainNet {
 // Raises BadArgument where the layers do not fit together or are of a form that has no kernels.
 std::unique_ptr<TrainNet> plan_training(const Kernels& kernels, const igc_layer* layers, int64_t n_layers, int channels,
                                         int height, int width);
+void check_training(const igc_layer* layers, int64_t n_layers, int channels, int height, int width);
 const TrainKernels& train_kernels_of(const Kernels& kernels);
 std::vector<int> branches_interleaved(int channels, int branches);  // new label of each channel
 

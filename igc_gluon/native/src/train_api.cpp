@@ -43,6 +43,10 @@ int igc_train_create(const igc_layer* layers, int64_t n_layers, int32_t channels
   });
 }
 
+int igc_train_check(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height, int32_t width) {
+  return guarded(IGC_BAD_ARGUMENT, [&] { igc::check_training(layers, n_layers, channels, height, width); });
+}
+
 int64_t igc_train_parameters(const igc_train* net) { return net ? (int64_t)net->net->parameter_sizes.size() : 0; }
 
 int64_t igc_train_parameter_size(const igc_train* net, int64_t index) {

@@ -81,9 +81,13 @@ class TrainPlanner {
  public:
   TrainPlanner(TrainNet& net, const igc_layer* specs, int64_t n) : net_(net), specs_(specs), n_((int)n) {}
 
-  void plan() {
+  void check_all() {
     check();
     choose_layouts();
+  }
+
+  void plan() {
+    check_all();
     for (int i = 0; i < n_; i++) plan_layer(i);
     order_gradients();
     measure();
@@ -169,12 +173,16 @@ class TrainPlanner {
       if (v > 0 && net_.layers[v - 1].value != v) like = net_.layers[v - 1].value;
       if (wish) value.layout = Layout::interleaved(wish->groups, channels / wish->groups, narrowest(*wish));
       else if (like > 0) value.layout = net_.values[like].layout;
-      else if (v > 0 && grouped(specs_[v - 1])) value.layout = Layout::interleaved(specs_[v - 1].groups, channels / specs_[v - 1].groups, narrowest(specs_[v - 1]));
+      else if (v > 0 && grouped(specs_[v - 1])) value.layout = groups_layout(specs_[v - 1]);
       else value.layout = Layout::plain(channels, v > 0 || std::any_of(value.readers.begin(), value.readers.end(), [&](int r) { return net_.layers[r].pointwise; }));
       for (int sum : value.sums) check_same(value.layout, net_.values[sum].layout, sum - 1);
       if (v > 0 && net_.layers[v - 1].value != v) check_same(value.layout, net_.values[like].layout, v - 1);
+      if (v > 0 && !specs_[v - 1].secondary && grouped(specs_[v - 1]))
+        require(value.layout.channel_at == groups_layout(specs_[v - 1]).channel_at, v - 1, "its output has another order of channels than its groups");
     }
   }
+
+  static Layout groups_layout(const igc_layer& s) { return Layout::interleaved(s.groups, s.channels / s.groups, narrowest(s)); }
 
   void check_same(const Layout& a, const Layout& b, int layer) {
     require(a.channel_at == b.channel_at, layer, "its residual has another order of channels");
@@ -196,8 +204,7 @@ class TrainPlanner {
       layer.mix_back = plan_mix(kernels, layer.mix_back_weights.arena, filter_of(layer.in.channels, s.channels, s.groups, 1, 1, back.data()),
                                 layer.layout, to, 1, width);
     } else {
-      layer.middle = layer.block || grouped(s) ? Layout::interleaved(s.groups, s.channels / s.groups, narrowest(s)) : layer.layout;
-      if (!layer.block) require(layer.middle.channel_at == layer.layout.channel_at, i, "its output has another order of channels than its groups");
+      layer.middle = layer.block || grouped(s) ? groups_layout(s) : layer.layout;
       layer.conv = any_conv(layer.conv_weights.arena, filter, in, layer.middle, s.groups, s.stride, width);
       layer.conv.pad_h = layer.conv.pad_w = pad;
       if (layer.block) plan_secondary(layer, filter, in, width);
@@ -409,11 +416,26 @@ const TrainKernels& train_kernels_of(const Kernels& kernels) {
   return portable::train_kernels;
 }
 
-std::unique_ptr<TrainNet> plan_training(const Kernels& kernels, const igc_layer* layers, int64_t n_layers, int channels,
-                                        int height, int width) {
+namespace {
+
+void check_sizes(const igc_layer* layers, int64_t n_layers, int channels, int height, int width) {
   if (!layers || n_layers < 1 || n_layers > kMostLayers) throw BadArgument("a network needs 1 to 16384 layers");
   if (channels < 1 || channels > kMostChannels || height < 1 || height > kMostPixels || width < 1 || width > kMostPixels)
     throw BadArgument("the image needs 1 to 65536 channels and 1 to 4096 rows and columns");
+}
+
+}  // namespace
+
+void check_training(const igc_layer* layers, int64_t n_layers, int channels, int height, int width) {
+  check_sizes(layers, n_layers, channels, height, width);
+  TrainNet net;
+  net.input = {channels, height, width};
+  TrainPlanner(net, layers, n_layers).check_all();
+}
+
+std::unique_ptr<TrainNet> plan_training(const Kernels& kernels, const igc_layer* layers, int64_t n_layers, int channels,
+                                        int height, int width) {
+  check_sizes(layers, n_layers, channels, height, width);
   auto net = std::make_unique<TrainNet>();
   net->kernels = &kernels;
   net->train = &train_kernels_of(kernels);

@@ -513,7 +513,8 @@ class Pass {
       const double kb = -ka * inverse * inverse * dot / count;
       layer.ka[p] = (float)ka;
       layer.kb[p] = (float)kb;
-      layer.kc[p] = (float)(-ka * sum / count - kb * layer.mean[p]);
+      // From the rounded factors: du must sum to zero, or what is left over adds up in the gradients of weights.
+      layer.kc[p] = (float)(-layer.ka[p] * sum / count - (double)layer.kb[p] * layer.mean[p]);
       if (dgamma) dgamma[channel] = (float)(dot * inverse);
       if (dbeta) dbeta[channel] = (float)sum;
     }
