@@ -55,16 +55,23 @@ class NativeNetwork(HybridBlock):
         """The NativeBody of the blocks as they are now."""
         blocks = list(_blocks_below(self.features))
         _require(not any(b._forward_hooks or b._forward_pre_hooks for b in blocks), "a block has a hook")
-        found = self.__dict__.get("_native")
-        if found is None or found[0] != blocks:
-            try:
-                found = blocks, NativeBody(list(self.features._children.values()))
-            except NotNative as error:
-                found = blocks, error
-            self.__dict__["_native"] = found
-        if isinstance(found[1], NotNative):
-            raise found[1]
-        return found[1]
+        known = self.__dict__.get("_native")
+        if known is None or known.blocks != blocks:
+            known = self.__dict__["_native"] = _Known(blocks, list(self.features._children.values()))
+        if known.error:
+            raise known.error
+        return known.body
+
+
+class _Known:
+    """What was found out about a network whose blocks are `blocks`."""
+
+    def __init__(self, blocks, features):
+        self.blocks, self.body, self.error = blocks, None, None
+        try:
+            self.body = NativeBody(features)
+        except NotNative as error:
+            self.error = error
 
 
 def _blocks_below(block):
