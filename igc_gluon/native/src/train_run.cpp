@@ -40,6 +40,26 @@ void add_to(std::vector<double>& total, const float* more, int count) {
   for (int c = 0; c < count; c++) total[c] += more[c];
 }
 
+// Activations of a batch come from memory. What the next tile reads is asked for while this one is computed, a share
+// after each of its passes, because only so many requests are under way at a time.
+class Ahead {
+ public:
+  void add(const float* at, ptrdiff_t floats) { streams_[count_++] = {at, floats / 16}; }
+  void ask(int part, int parts) const {
+    for (int s = 0; s < count_; s++)
+      for (ptrdiff_t line = streams_[s].lines * part / parts; line < streams_[s].lines * (part + 1) / parts; line++)
+        __builtin_prefetch(streams_[s].at + 16 * line, 0, 2);
+  }
+
+ private:
+  struct Stream {
+    const float* at;
+    ptrdiff_t lines;
+  };
+  Stream streams_[6];
+  int count_ = 0;
+};
+
 class Pass {
  public:
   Pass(TrainNet& net, const float* x, int threads) : net_(net), train_(*net.train), x_(x), threads_(threads) {}
@@ -200,6 +220,17 @@ class Pass {
     }
   }
 
+  // `rows` rows that fill() will read. They may lie beyond the image: the next one follows.
+  void foresee(Ahead& ahead, int index, bool first_reader, int64_t n, int row, int rows) const {
+    const TrainValue& value = net_.values[index];
+    if (value.producer < 0) return;
+    const ptrdiff_t floats = row_floats(value.shape, value.layout), at = n * image_floats(value.shape, value.layout) + row * floats;
+    if (value.kept && !first_reader) return ahead.add(value.stored + at, rows * floats);
+    ahead.add(net_.layers[value.producer].u + at, rows * floats);
+    if (value.shortcut_layer >= 0) ahead.add(net_.layers[value.shortcut_layer].u + at, rows * floats);
+    else if (value.shortcut_value >= 0) ahead.add(net_.values[value.shortcut_value].stored + at, rows * floats);
+  }
+
   // Input rows that output rows below `end` read.
   static int rows_read(const TrainLayer& layer, int end) {
     return std::min(layer.in.height, (end - 1) * layer.spec.stride - layer.spec.kernel / 2 + layer.spec.kernel);
@@ -220,6 +251,8 @@ class Pass {
         const int rows = r1 - r0, need = rows_read(layer, r1);
         if (need > filled) fill(layer.spec.input, layer.stores_input, n, x, filled, need);
         filled = std::max(filled, need);
+        Ahead ahead;
+        foresee(ahead, layer.spec.input, layer.stores_input, n, filled, layer.tile_rows * stride);
         const Plane from = from_row(x, (ptrdiff_t)r0 * stride);
         float* at = layer.u + (n * layer.out.height + r0) * row;
         const Plane u = {at, row, positions};
@@ -228,12 +261,16 @@ class Pass {
         else if (!layer.block) run_conv(layer.conv, from, u, {}, width, 0, rows);
         else {
           run_conv(layer.conv, from, middle, {}, width, 0, rows);
+          ahead.ask(0, 3);
           run_mix(layer.mix, middle, u, {}, width, 0, rows);
         }
+        ahead.ask(1, 3);
+        if (!layer.block || layer.fours) ahead.ask(0, 3);
         if (n == begin && r0 == 0) choose_shift(slice, at, rows * width, positions);
         train_.moments(at, slice.shift.get(), first, second, rows * width, positions);
         add_to(slice.sum, first, positions);
         add_to(slice.dot, second, positions);
+        ahead.ask(2, 3);
       }
       // A 1x1 convolution of stride 2 may leave out the last row, which must be stored all the same.
       if (filled < layer.in.height && layer.stores_input && net_.values[layer.spec.input].kept)
@@ -333,10 +370,15 @@ class Pass {
         filled = std::max(filled, need);
         const Plane from = from_row(x, (ptrdiff_t)r0 * stride), to = from_row(d, r0);
         const ptrdiff_t at = (n * layer.out.height + r0) * row;
+        Ahead ahead;
+        foresee(ahead, input, false, n, filled, layer.tile_rows * stride);
+        ahead.add(gradient + at + rows * row, layer.tile_rows * row);
+        ahead.add(layer.u + at + rows * row, layer.tile_rows * row);
         if (layer.block) {
           run_conv(layer.conv, from, middle, {}, width, 0, rows);
+          ahead.ask(0, 5);
           train_.normalise_back(gradient + at, layer.u + at, layer.ka.get(), layer.kb.get(), layer.kc.get(), du.at, rows * width, positions);
-          secondary_back(layer, slice, middle, du, to, rows);
+          secondary_back(layer, slice, middle, du, to, rows, ahead);
         } else {
           for (int r = 0; r < rows; r++)
             train_.normalise_back(gradient + at + r * row, layer.u + at + r * row, layer.ka.get(), layer.kb.get(), layer.kc.get(),
@@ -344,27 +386,34 @@ class Pass {
         }
         if (layer.pointwise) mix_weights(layer, slice, from, stride, to, rows);
         else conv_weights(layer, slice, from, to, rows);
+        ahead.ask(3, 5);
+        if (!layer.block) for (int part = 0; part < 3; part++) ahead.ask(part, 5);
         const int limit = r1 == layer.out.height ? layer.in.height : std::min(layer.in.height, stride * r1 - pad);
         if (limit > done && (input > 0 || dx)) {
           lead_back(layer, d, scratch.result.get(), done, limit);
           take_result(layer, slice, scratch, n, done, limit, dx);
         }
         done = std::max(done, limit);
+        ahead.ask(4, 5);
       }
     }
   }
 
-  void secondary_back(const TrainLayer& layer, TrainSlice& slice, Plane middle, Plane du, Plane d, int rows) {
+  void secondary_back(const TrainLayer& layer, TrainSlice& slice, Plane middle, Plane du, Plane d, int rows, const Ahead& ahead) {
     if (!layer.fours) {
       mix_weights(layer, slice, middle, 1, du, rows);
+      ahead.ask(1, 5);
       run_mix(layer.mix_back, du, d, {}, layer.out.width, 0, rows);
+      ahead.ask(2, 5);
       return;
     }
     FoursTask task = {middle.at, middle.row, middle.pixel, nullptr, nullptr, 0, 0, du.at, du.row, du.pixel,
                       slice.weights.get() + layer.conv_weights.floats(), layer.layout.positions / 16, layer.out.width};
     train_.fours_weights(task, rows);
+    ahead.ask(1, 5);
     task = {du.at, du.row, du.pixel, layer.fours_back, d.at, d.row, d.pixel, nullptr, 0, 0, nullptr, layer.layout.positions / 16, layer.out.width};
     train_.fours(task, rows);
+    ahead.ask(2, 5);
   }
 
   void mix_weights(const TrainLayer& layer, TrainSlice& slice, Plane x, int stride, Plane d, int rows) {
