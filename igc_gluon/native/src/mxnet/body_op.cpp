@@ -25,21 +25,32 @@ typedef std::unordered_map<std::string, std::string> Attributes;
 
 namespace {
 
-std::vector<igc_layer> parse_layers(const Attributes& attributes) {
-  const auto found = attributes.find("layers");
-  if (found == attributes.end()) throw std::invalid_argument("igc_body needs the attribute layers");
+std::vector<igc_layer> parse_layers(const std::string& text) {
   std::vector<igc_layer> layers;
-  std::istringstream all(found->second);
+  std::istringstream all(text);
   for (std::string one; std::getline(all, one, ';');) {
     std::istringstream numbers(one);
     igc_layer l = {};
-    char c1, c2, c3, c4, c5, c6, c7, c8, c9;
-    numbers >> l.input >> c1 >> l.residual >> c2 >> l.channels >> c3 >> l.groups >> c4 >> l.secondary >> c5 >> l.kernel >> c6 >>
-        l.stride >> c7 >> l.relu >> c8 >> l.epsilon >> c9 >> l.momentum;
+    char comma;
+    numbers >> l.input >> comma >> l.residual >> comma >> l.channels >> comma >> l.groups >> comma >> l.secondary >> comma >>
+        l.kernel >> comma >> l.stride >> comma >> l.relu >> comma >> l.epsilon >> comma >> l.momentum;
     if (!numbers || numbers.peek() != EOF) throw std::invalid_argument("igc_body: '" + one + "' is no layer");
     layers.push_back(l);
   }
   if (layers.empty()) throw std::invalid_argument("igc_body: no layers");
+  return layers;
+}
+
+// MXNet asks for the number of inputs hundreds of times a step: the last answer is kept.
+const std::vector<igc_layer>& layers_of(const Attributes& attributes) {
+  thread_local std::string text;
+  thread_local std::vector<igc_layer> layers;
+  const auto found = attributes.find("layers");
+  if (found == attributes.end()) throw std::invalid_argument("igc_body needs the attribute layers");
+  if (layers.empty() || found->second != text) {
+    layers = parse_layers(found->second);
+    text = found->second;
+  }
   return layers;
 }
 
@@ -140,7 +151,7 @@ class BodyState : public mxnet::ext::CustomStatefulOp {
 };
 
 MXReturnValue parse(const Attributes& attributes, int* n_inputs, int* n_outputs) {
-  const std::vector<igc_layer> layers = parse_layers(attributes);
+  const std::vector<igc_layer>& layers = layers_of(attributes);
   *n_inputs = 1;
   for (const igc_layer& layer : layers) *n_inputs += layer.secondary ? 6 : 5;
   *n_outputs = 1;
@@ -160,7 +171,7 @@ MXReturnValue infer_type(const Attributes&, std::vector<int>* in, std::vector<in
 
 MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<unsigned int>>* in, std::vector<std::vector<unsigned int>>* out) {
   typedef std::vector<unsigned int> Shape;
-  const std::vector<igc_layer> layers = parse_layers(attributes);
+  const std::vector<igc_layer>& layers = layers_of(attributes);
   const Shape& data = in->at(0);
   if (data.size() != 4 || data[0] == 0) {
     throw std::invalid_argument("igc_body: data must have four axes (batch, channels, height, width) and at least one image");
@@ -192,19 +203,19 @@ MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<
 MXReturnValue moving_statistics(const Attributes& attributes, std::vector<int>* inputs) {
   int n_inputs, n_outputs;
   parse(attributes, &n_inputs, &n_outputs);
-  for (int i = n_inputs - 2 * (int)parse_layers(attributes).size(); i < n_inputs; i++) inputs->push_back(i);
+  for (int i = n_inputs - 2 * (int)layers_of(attributes).size(); i < n_inputs; i++) inputs->push_back(i);
   return MX_SUCCESS;
 }
 
 MXReturnValue create_state(const Attributes& attributes, const mxnet::ext::MXContext&, const std::vector<std::vector<unsigned int>>&,
                            const std::vector<int>, mxnet::ext::CustomStatefulOp** state) {
-  *state = mxnet::ext::CustomStatefulOp::create<BodyState>(attributes.at("layers"), parse_layers(attributes));
+  *state = mxnet::ext::CustomStatefulOp::create<BodyState>(attributes.at("layers"), layers_of(attributes));
   return MX_SUCCESS;
 }
 
 MXReturnValue infer(const Attributes& attributes, std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs, const mxnet::ext::OpResource&) {
   MXTensor& data = inputs->at(0);
-  const std::vector<igc_layer> layers = parse_layers(attributes);
+  const std::vector<igc_layer>& layers = layers_of(attributes);
   const std::string key = key_of("infer", attributes.at("layers"), data);
   igc_train* const net = store().take(key, layers, data.shape.data());
   Arrays arrays(*inputs, layers.size());
