@@ -37,8 +37,8 @@ class NativeNetwork(HybridBlock):
         features = self._native_features(x) if isinstance(x, mx.nd.NDArray) and not args else None
         if features is None:
             return super().forward(x, *args)
-        if self._active and not self._cached_graph:
-            self._get_graph(x)  # what export() saves
+        if self._active and self._cached_op is None:
+            self._build_cache(x)  # what export() saves
         return self.output(features)
 
     def _native_features(self, x):
@@ -54,7 +54,8 @@ class NativeNetwork(HybridBlock):
     def _native_body(self):
         """The NativeBody of the blocks as they are now."""
         blocks = list(_blocks_below(self.features))
-        _require(not any(b._forward_hooks or b._forward_pre_hooks for b in blocks), "a block has a hook")
+        _require(not any(b._forward_hooks or b._forward_pre_hooks or getattr(b, "_callback", None) for b in blocks), "a block has a hook")
+        _require(not getattr(self, "_backend", None), "the network is for another backend")
         known = self.__dict__.get("_native")
         if known is None or known.blocks != blocks:
             known = self.__dict__["_native"] = _Known(blocks, list(self.features._children.values()))
