@@ -6,6 +6,11 @@
 namespace igc {
 namespace {
 
+constexpr size_t kPassFrom = 96 << 10, kPassBytes = 32 << 10;
+
+// The bias of passes before the secondary in registers.
+const float kZeros[16 * 4] = {};
+
 // The size of the next block when n things are cut into the fewest blocks of at most `most`, as equal as can be.
 int balanced(int left, int most) {
   const int blocks = (left + most - 1) / most;
@@ -22,30 +27,49 @@ struct ChunkOfConv {
   int w, x_offset, inputs, y_offset, vectors;
 };
 
+// How many inputs one pass over the rows should take. All rows of taps and the weights of a pass should stay in
+// L1 from one row of outputs to the next; where that cannot be had with all inputs at once (many channels per group), a
+// few passes add up in memory. Not where a row's last tile overlaps the one before: it would be added twice.
+int inputs_per_pass(const Filter& filter, const ChunkOfConv& chunk, int vectors, int stride, int width, int tile) {
+  const size_t bytes = ((size_t)filter.kernel_h * (stride * width + filter.kernel_w) * chunk.w +
+                        (size_t)filter.kernel_h * filter.kernel_w * vectors * 16) * sizeof(float);
+  if (bytes * chunk.inputs <= kPassFrom || width % tile) return chunk.inputs;
+  const int passes = (int)((bytes * chunk.inputs + kPassBytes - 1) / kPassBytes);
+  return std::max(4, (chunk.inputs + passes - 1) / passes);
+}
+
 void pack_chunk(ConvPlan& plan, const Kernels& kernels, Arena& arena, const Filter& filter, const Filter* secondary,
                 const Layout& in, const Layout& out, const ChunkOfConv& chunk, int width) {
   const int most = kernels.conv_vectors(filter.kernel_w, plan.stride);
   for (int done = 0, count; done < chunk.vectors; done += count) {
     count = balanced(chunk.vectors - done, most);
     const int base = chunk.y_offset + done * 16, lanes = count * 16;
-    const size_t size = (size_t)filter.kernel_h * chunk.inputs * filter.kernel_w * lanes;
-    float* weights = arena.take(size);
+    int tile = 1;
+    auto kernel = [&](bool mixes) { return kernels.conv(chunk.w, count, filter.kernel_w, plan.stride, mixes, width, &tile); };
+    kernel(false);
     float* bias = arena.take(lanes);
     float* mixing = secondary ? arena.take(4 * lanes) : nullptr;
-    plan.weight_bytes += size * sizeof(float);
-    plan.blocks.push_back({kernels.conv(chunk.w, count, filter.kernel_w, plan.stride, secondary != nullptr, width),
-                           chunk.x_offset, base, chunk.inputs, filter.kernel_w, weights, bias, mixing});
-    for (int dy = 0; dy < filter.kernel_h; dy++)
-      for (int m = 0; m < chunk.inputs; m++)
-        for (int dx = 0; dx < filter.kernel_w; dx++)
-          for (int j = 0; j < lanes; j++)
-            *weights++ = filter.at(channel(out, base + j), channel(in, chunk.x_offset + m * chunk.w + j % chunk.w), dy, dx);
     for (int j = 0; j < lanes; j++) bias[j] = (secondary ? secondary : &filter)->bias_of(channel(out, base + j));
-    if (!secondary) continue;
-    for (int j = 0; j < lanes; j++)
+    for (int j = 0; mixing && j < lanes; j++)
       for (int k = 0; k < 4; k++)
         mixing[j / 16 * 64 + k * 16 + j % 16] =
             secondary->at(channel(out, base + j), channel(out, base + j / 4 * 4 + k), 0, 0);
+    const int pass = inputs_per_pass(filter, chunk, count, plan.stride, width, tile);
+    for (int begin = 0; begin < chunk.inputs; begin += pass) {
+      const int end = std::min(begin + pass, chunk.inputs);
+      const bool first = begin == 0, last = end == chunk.inputs;
+      const size_t size = (size_t)filter.kernel_h * (end - begin) * filter.kernel_w * lanes;
+      float* weights = arena.take(size);
+      plan.weight_bytes += size * sizeof(float);
+      plan.blocks.push_back({kernel(secondary && last), chunk.x_offset + begin * chunk.w, base, end - begin,
+                             filter.kernel_w, first, last, weights, secondary && !last ? kZeros : bias, mixing});
+      for (int dy = 0; dy < filter.kernel_h; dy++)
+        for (int m = begin; m < end; m++)
+          for (int dx = 0; dx < filter.kernel_w; dx++)
+            for (int j = 0; j < lanes; j++)
+              *weights++ =
+                  filter.at(channel(out, base + j), channel(in, chunk.x_offset + m * chunk.w + j % chunk.w), dy, dx);
+    }
   }
 }
 
@@ -202,7 +226,6 @@ void run_conv(const ConvPlan& plan, Plane x, Plane y, Plane residual, int width,
   task.r_pixel = residual.pixel;
   task.kernel_h = plan.kernel_h;
   task.width = width;
-  task.activation = plan.activation;
   const float* corner = x.at - plan.pad_h * x.row - plan.pad_w * x.pixel;
   for (const ConvPlan::Block& block : plan.blocks) {
     task.x = corner + block.x_offset;
@@ -210,7 +233,9 @@ void run_conv(const ConvPlan& plan, Plane x, Plane y, Plane residual, int width,
     task.bias = block.bias;
     task.secondary = block.secondary;
     task.y = y.at + block.y_offset;
-    task.residual = residual.at ? residual.at + block.y_offset : nullptr;
+    task.residual = residual.at && block.last ? residual.at + block.y_offset : nullptr;
+    task.activation = block.last ? plan.activation : kLinear;
+    task.resume = !block.first;
     task.kernel_w = block.kernel_w;
     task.inputs = block.inputs;
     block.kernel(task, begin, end);

@@ -37,6 +37,7 @@ struct ConvPlan {
   struct Block {
     ConvKernel kernel;
     int x_offset, y_offset, inputs, kernel_w;
+    bool first, last;  // of the blocks that add up to the same outputs
     const float *weights, *bias, *secondary;
   };
   std::vector<Block> blocks;

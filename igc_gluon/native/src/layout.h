@@ -22,7 +22,7 @@
 // packed through it, zero where a position is padding, so padding always holds act(0 + bias 0) = 0.
 //
 // Images have a halo: `halo` rows and columns of zeros around them, written once, which serve as the padding of
-// convolutions. A pixel is `positions` floats, a row (width + 2 halo) pixels.
+// convolutions. A row is width + 2 halo pixels.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -51,6 +51,10 @@ struct Layout {
   int position(int slot, int member) const;
   int channels() const;  // how many positions hold one
 };
+
+// Floats from pixel to pixel: the positions, and one vector more where pixels would lie a multiple of 2 KB apart: the
+// pixels of a tile would then compete for two or fewer sets of the L1 cache.
+inline int pixel_stride(int positions) { return positions % 512 ? positions : positions + 16; }
 
 // Whether both have the same chunks, so that a group convolution can lead from one to the other.
 bool same_chunks(const Layout& a, const Layout& b);

@@ -26,9 +26,9 @@ struct Storage {
 };
 
 struct Buffer {
-  int height, width, halo_h, halo_w, positions;
+  int height, width, halo_h, halo_w, pixel;  // pixel: floats from one to the next
   std::vector<bool> padding;  // positions that stay zero
-  size_t floats() const { return (size_t)(height + 2 * halo_h) * (width + 2 * halo_w) * positions; }
+  size_t floats() const { return (size_t)(height + 2 * halo_h) * (width + 2 * halo_w) * pixel; }
 };
 
 enum class Work { Conv, Mix, ConvMix, MaxPool, MeanPool, Convert };
@@ -41,7 +41,7 @@ struct Step {
   MixPlan mix;
   igc_op pool = {};
   std::vector<int> source;  // Convert: the input position for each output position
-  int middle_positions = 0;
+  int middle_pixel = 0;  // ConvMix: floats from one to the next
   int tile_rows = 1;
 };
 

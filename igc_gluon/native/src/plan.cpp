@@ -265,7 +265,7 @@ class Planner {
         pending_.erase(conv);
         both.mix = std::move(step.mix);
         both.work = Work::ConvMix;
-        both.middle_positions = tensors_[op.input].layout.positions;
+        both.middle_pixel = pixel_stride(tensors_[op.input].layout.positions);
         step = std::move(both);
       }
     } else {
@@ -315,18 +315,18 @@ class Planner {
       step.work = Work::ConvMix;
       step.mix = plan_mix(kernels_, net_.arena, secondary, out, out, 1, width);
       step.mix.activation = op.activation;
-      step.middle_positions = out.positions;
+      step.middle_pixel = pixel_stride(out.positions);
     } else {
       step.work = Work::Conv;
       step.conv.activation = op.activation;
     }
   }
 
-  // Rows of the scratch: about 12 KB, so that what the convolution writes is read from L1. Large weights are worth more
+  // Rows of the scratch: about 32 KB, so that what the convolution writes is read from L1. Large weights are worth more
   // rows, which share one pass over them; weights beyond L2 the whole image.
   void choose_tile(Step& step, Shape out) {
-    const size_t row = (size_t)out.width * step.middle_positions * sizeof(float);
-    size_t rows = 12288 / row;
+    const size_t row = (size_t)out.width * step.middle_pixel * sizeof(float);
+    size_t rows = 32768 / row;
     if (step.conv.weight_bytes > 16384) rows = std::max(rows, 49152 / row);
     if (step.conv.weight_bytes > 200000 || step.mix.weight_bytes > 200000) rows = std::max(rows, 400000 / row);
     step.tile_rows = (int)std::clamp<size_t>(rows, 1, out.height);
@@ -343,12 +343,12 @@ class Planner {
 
   // Buffers are shared only among storages whose border and padding, zero for ever, coincide.
   void share_buffer(Storage& storage) {
-    Buffer wanted = {storage.height, storage.width, storage.halo_h, storage.halo_w, storage.layout.positions, {}};
+    Buffer wanted = {storage.height, storage.width, storage.halo_h, storage.halo_w, pixel_stride(storage.layout.positions), {}};
     for (int c : storage.layout.channel_at) wanted.padding.push_back(c < 0);
     for (size_t b = 0; b < net_.buffers.size(); b++) {
       const Buffer& have = net_.buffers[b];
       if (have.height != wanted.height || have.width != wanted.width || have.halo_h != wanted.halo_h ||
-          have.halo_w != wanted.halo_w || have.positions != wanted.positions || have.padding != wanted.padding)
+          have.halo_w != wanted.halo_w || have.pixel != wanted.pixel || have.padding != wanted.padding)
         continue;
       const bool busy = std::any_of(net_.storages.begin(), net_.storages.end(), [&](const Storage& other) {
         return other.buffer == (int)b && other.first_step <= storage.last_step && storage.first_step <= other.last_step;

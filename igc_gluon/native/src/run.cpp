@@ -37,7 +37,7 @@ Plane plane_of(const Net& net, const Net::Context& context, int storage) {
   if (storage < 0) return {};
   const Storage& s = net.storages[storage];
   const Buffer& b = net.buffers[s.buffer];
-  const ptrdiff_t pixel = b.positions, row = (b.width + 2 * b.halo_w) * pixel;
+  const ptrdiff_t pixel = b.pixel, row = (b.width + 2 * b.halo_w) * pixel;
   return {context.buffers[s.buffer].get() + b.halo_h * row + b.halo_w * pixel, row, pixel};
 }
 
@@ -57,7 +57,7 @@ void run_rows(const Net& net, const Net::Context& context, const Step& step, int
     case Work::Mix:
       return run_mix(step.mix, x, y, residual, width, begin, end);
     case Work::ConvMix: {
-      const Plane middle = {scratch, (ptrdiff_t)width * step.middle_positions, step.middle_positions};
+      const Plane middle = {scratch, (ptrdiff_t)width * step.middle_pixel, step.middle_pixel};
       for (int first = begin; first < end; first += step.tile_rows) {
         const int rows = std::min(step.tile_rows, end - first);
         run_conv(step.conv, from_row(x, (ptrdiff_t)first * step.conv.stride), middle, {}, width, 0, rows);

@@ -38,7 +38,7 @@ IGC_INLINE void accumulate(const ConvTask& t, const float* x, vec (&acc)[P][Q]) 
   for (int dy = 0; dy < t.kernel_h; dy++, x += t.x_line) {
     if constexpr (TAPS > 0) {
       Pixels<P + TAPS - 1> in(x, t.x_tap);
-      for (int m = 0; m < t.inputs; m++) {
+      _Pragma("GCC unroll 2") for (int m = 0; m < t.inputs; m++) {
         vec weight[TAPS][Q];
         IGC_UNROLL for (int d = 0; d < TAPS; d++)
           IGC_UNROLL for (int q = 0; q < Q; q++) weight[d][q] = load(w + (d * Q + q) * 16);
@@ -89,9 +89,14 @@ IGC_INLINE void mix_in_registers(const ConvTask& t, vec (&acc)[P][Q]) {
 template <int W, int Q, int P, int TAPS, bool SECONDARY>
 IGC_INLINE void tile(const ConvTask& t, const float* x, float* y, const float* residual) {
   vec acc[P][Q];
-  IGC_UNROLL for (int q = 0; q < Q; q++) {
-    const vec bias = SECONDARY ? zero() : load(t.bias + q * 16);
-    IGC_UNROLL for (int p = 0; p < P; p++) acc[p][q] = bias;
+  if (t.resume) {
+    IGC_UNROLL for (int p = 0; p < P; p++)
+      IGC_UNROLL for (int q = 0; q < Q; q++) acc[p][q] = load(y + p * t.y_pixel + q * 16);
+  } else {
+    IGC_UNROLL for (int q = 0; q < Q; q++) {
+      const vec bias = SECONDARY ? zero() : load(t.bias + q * 16);
+      IGC_UNROLL for (int p = 0; p < P; p++) acc[p][q] = bias;
+    }
   }
   accumulate<W, Q, P, TAPS>(t, x, acc);
   if constexpr (SECONDARY) mix_in_registers<Q, P>(t, acc);
@@ -125,7 +130,7 @@ void rows(const ConvTask& t, int row_begin, int row_end) {
 }
 
 template <int W, int Q, int TAPS, bool SECONDARY>
-ConvKernel choose_pixels(int width) {
+ConvKernel choose_pixels(int width, int* tile) {
   Choice<ConvKernel> best(width);
   constexpr int more = (TAPS ? TAPS : 1) * Q + 1;
   if constexpr (tile_fits(16, Q, more)) best.offer(16, rows<W, Q, 16, TAPS, SECONDARY>);
@@ -136,6 +141,7 @@ ConvKernel choose_pixels(int width) {
   if constexpr (tile_fits(4, Q, more)) best.offer(4, rows<W, Q, 4, TAPS, SECONDARY>);
   else if constexpr (tile_fits(2, Q, more)) best.offer(2, rows<W, Q, 2, TAPS, SECONDARY>);
   if constexpr (tile_fits(1, Q, more)) best.offer(1, rows<W, Q, 1, TAPS, SECONDARY>);
+  *tile = best.tile;
   return best.value;
 }
 
@@ -144,34 +150,34 @@ constexpr int kSlidingVectors = tile_fits(8, 2, 7) ? 2 : 1;
 bool slides(int kernel_w, int stride) { return kTapsInRegisters && kernel_w == 3 && stride == 1; }
 
 template <int W, bool SECONDARY>
-ConvKernel choose_vectors(int q, bool sliding, int width) {
+ConvKernel choose_vectors(int q, bool sliding, int width, int* tile) {
   if (sliding) {
     if constexpr (kTapsInRegisters > 0) {
-      if (q == 1) return choose_pixels<W, 1, kTapsInRegisters, SECONDARY>(width);
+      if (q == 1) return choose_pixels<W, 1, kTapsInRegisters, SECONDARY>(width, tile);
       if constexpr (kSlidingVectors >= 2)
-        if (q == 2) return choose_pixels<W, 2, kTapsInRegisters, SECONDARY>(width);
+        if (q == 2) return choose_pixels<W, 2, kTapsInRegisters, SECONDARY>(width, tile);
     }
     return nullptr;
   }
-  if (q == 1) return choose_pixels<W, 1, 0, SECONDARY>(width);
+  if (q == 1) return choose_pixels<W, 1, 0, SECONDARY>(width, tile);
   if constexpr (kMaxVectors >= 3) {
-    if (q == 2) return choose_pixels<W, 2, 0, SECONDARY>(width);
-    if (q == 3) return choose_pixels<W, 3, 0, SECONDARY>(width);
+    if (q == 2) return choose_pixels<W, 2, 0, SECONDARY>(width, tile);
+    if (q == 3) return choose_pixels<W, 3, 0, SECONDARY>(width, tile);
   }
   return nullptr;
 }
 
 }  // namespace
 
-ConvKernel conv_kernel(int w, int q, int kernel_w, int stride, bool secondary, int width) {
+ConvKernel conv_kernel(int w, int q, int kernel_w, int stride, bool secondary, int width, int* tile) {
   const bool sliding = slides(kernel_w, stride);
-  if (secondary) return w == 4 ? choose_vectors<4, true>(q, sliding, width) : nullptr;
+  if (secondary) return w == 4 ? choose_vectors<4, true>(q, sliding, width, tile) : nullptr;
   switch (w) {
-    case 1: return choose_vectors<1, false>(q, sliding, width);
-    case 2: return choose_vectors<2, false>(q, sliding, width);
-    case 4: return choose_vectors<4, false>(q, sliding, width);
-    case 8: return choose_vectors<8, false>(q, sliding, width);
-    case 16: return choose_vectors<16, false>(q, sliding, width);
+    case 1: return choose_vectors<1, false>(q, sliding, width, tile);
+    case 2: return choose_vectors<2, false>(q, sliding, width, tile);
+    case 4: return choose_vectors<4, false>(q, sliding, width, tile);
+    case 8: return choose_vectors<8, false>(q, sliding, width, tile);
+    case 16: return choose_vectors<16, false>(q, sliding, width, tile);
   }
   return nullptr;
 }

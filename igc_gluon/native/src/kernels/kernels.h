@@ -26,6 +26,7 @@ struct ConvTask {
   int inputs;  // channels per group
   int width;   // output pixels of a row
   int activation;
+  bool resume; // y holds the sum over other inputs: go on from there, not from the bias
 };
 typedef void (*ConvKernel)(const ConvTask& task, int row_begin, int row_end);
 
@@ -67,7 +68,8 @@ struct Kernels {
   const char* name;
   // The kernel for vectors of 16 / w outputs of w groups, blocks of q vectors, rows of `width` pixels; with
   // `secondary`, of L = 4 in registers. Null where q is more than conv_vectors() or there is no such kernel.
-  ConvKernel (*conv)(int w, int q, int kernel_w, int stride, bool secondary, int width);
+  // *tile: pixels of its register tile; where they do not divide the width, some pixels are computed twice.
+  ConvKernel (*conv)(int w, int q, int kernel_w, int stride, bool secondary, int width, int* tile);
   int (*conv_vectors)(int kernel_w, int stride);  // the largest q
   MixKernel (*mix)(int s, int n, int width);
   int mix_units;  // the largest n

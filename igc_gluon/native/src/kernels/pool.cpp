@@ -5,7 +5,7 @@
 namespace igc {
 namespace IGC_TARGET {
 
-ConvKernel conv_kernel(int w, int q, int kernel_w, int stride, bool secondary, int width);
+ConvKernel conv_kernel(int w, int q, int kernel_w, int stride, bool secondary, int width, int* tile);
 int conv_vectors(int kernel_w, int stride);
 MixKernel mix_kernel(int s, int n, int width);
 

@@ -19,6 +19,7 @@
 
 #if IGC_LANES == 16 || IGC_LANES == 8
 #include <immintrin.h>
+typedef double two_floats __attribute__((may_alias, aligned(4)));  // broadcast together, straight from memory
 #endif
 
 namespace igc {
@@ -47,7 +48,7 @@ IGC_INLINE vec broadcast(const float* p) {
   if constexpr (W == 16) return _mm512_loadu_ps(p);
   else if constexpr (W == 8) return _mm512_broadcast_f32x8(_mm256_loadu_ps(p));
   else if constexpr (W == 4) return _mm512_broadcast_f32x4(_mm_loadu_ps(p));
-  else if constexpr (W == 2) return _mm512_castpd_ps(_mm512_broadcastsd_pd(_mm_castps_pd(_mm_castsi128_ps(_mm_loadl_epi64((const __m128i*)p)))));
+  else if constexpr (W == 2) return _mm512_castpd_ps(_mm512_set1_pd(*(const two_floats*)p));
   else return _mm512_set1_ps(*p);
 }
 // Every run of four lanes takes its K-th lane.
@@ -92,7 +93,7 @@ IGC_INLINE vec broadcast(const float* p) {
   __m256 v;
   if constexpr (W == 8) v = _mm256_loadu_ps(p);
   else if constexpr (W == 4) v = _mm256_broadcast_ps((const __m128*)p);
-  else if constexpr (W == 2) v = _mm256_castpd_ps(_mm256_broadcastsd_pd(_mm_castsi128_pd(_mm_loadl_epi64((const __m128i*)p))));
+  else if constexpr (W == 2) v = _mm256_castpd_ps(_mm256_set1_pd(*(const two_floats*)p));
   else v = _mm256_broadcast_ss(p);
   return {v, v};
 }
@@ -187,12 +188,16 @@ constexpr bool tile_fits(int p, int q, int more) { return (p * q + more) * kVecR
 // pixels and one more.
 template <class Kernel>
 struct Choice {
-  int width, cost = 0;
+  int width, cost = 0, tile = 0;
   Kernel value = nullptr;
   IGC_INLINE explicit Choice(int width_) : width(width_) {}
   IGC_INLINE void offer(int pixels, Kernel kernel) {
     const int price = (width + pixels - 1) / pixels * (pixels + 1);
-    if (pixels <= width && (!value || price < cost)) { cost = price; value = kernel; }
+    if (pixels <= width && (!value || price < cost)) {
+      cost = price;
+      tile = pixels;
+      value = kernel;
+    }
   }
 };
 
