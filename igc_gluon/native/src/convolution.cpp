@@ -8,6 +8,9 @@ namespace {
 
 constexpr size_t kPassFrom = 96 << 10, kPassBytes = 32 << 10;
 
+// Where all weights do not stay in L2, those of the next block are fetched while this one is in use.
+constexpr size_t kBeyondL2 = 512 << 10;
+
 // The bias of passes before the secondary in registers.
 const float kZeros[16 * 4] = {};
 
@@ -62,7 +65,7 @@ void pack_chunk(ConvPlan& plan, const Kernels& kernels, Arena& arena, const Filt
       float* weights = arena.take(size);
       plan.weight_bytes += size * sizeof(float);
       plan.blocks.push_back({kernel(secondary && last), chunk.x_offset + begin * chunk.w, base, end - begin,
-                             filter.kernel_w, first, last, weights, secondary && !last ? kZeros : bias, mixing});
+                             filter.kernel_w, first, last, weights, secondary && !last ? kZeros : bias, mixing, (int)size});
       for (int dy = 0; dy < filter.kernel_h; dy++)
         for (int m = begin; m < end; m++)
           for (int dx = 0; dx < filter.kernel_w; dx++)
@@ -227,7 +230,11 @@ void run_conv(const ConvPlan& plan, Plane x, Plane y, Plane residual, int width,
   task.kernel_h = plan.kernel_h;
   task.width = width;
   const float* corner = x.at - plan.pad_h * x.row - plan.pad_w * x.pixel;
-  for (const ConvPlan::Block& block : plan.blocks) {
+  for (size_t i = 0; i < plan.blocks.size(); i++) {
+    const ConvPlan::Block& block = plan.blocks[i];
+    const bool ask = plan.weight_bytes > kBeyondL2 && i + 1 < plan.blocks.size();
+    task.next = ask ? plan.blocks[i + 1].weights : nullptr;
+    task.next_floats = ask ? plan.blocks[i + 1].floats : 0;
     task.x = corner + block.x_offset;
     task.weights = block.weights;
     task.bias = block.bias;

@@ -39,6 +39,7 @@ struct ConvPlan {
     int x_offset, y_offset, inputs, kernel_w;
     bool first, last;  // of the blocks that add up to the same outputs
     const float *weights, *bias, *secondary;
+    int floats;  // of weights
   };
   std::vector<Block> blocks;
   int kernel_h = 1, stride = 1, pad_h = 0, pad_w = 0;

@@ -121,6 +121,7 @@ void rows(const ConvTask& t, int row_begin, int row_end) {
     const float* x = t.x + r * t.x_row;
     float* y = t.y + r * t.y_row;
     const float* residual = t.residual ? t.residual + r * t.r_row : nullptr;
+    if (t.next) prefetch_share(t.next, t.next_floats, r - row_begin, row_end - row_begin);
     for (int i = 0; i < t.width; i += P) {
       if (i + P > t.width) i = t.width - P;
       tile<W, Q, P, TAPS, SECONDARY>(t, x + i * t.x_step, y + i * t.y_pixel,

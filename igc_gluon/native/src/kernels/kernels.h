@@ -26,6 +26,8 @@ struct ConvTask {
   int inputs;  // channels per group
   int width;   // output pixels of a row
   int activation;
+  const float* next;  // weights to ask for meanwhile, for they lie beyond L2; or null
+  int next_floats;
   bool resume; // y holds the sum over other inputs: go on from there, not from the bias
 };
 typedef void (*ConvKernel)(const ConvTask& task, int row_begin, int row_end);

@@ -65,7 +65,6 @@ IGC_INLINE void store_high8(float* p, vec v) { _mm256_storeu_ps(p, _mm512_extrac
 IGC_INLINE vec load_8_8(const float* low, const float* high) {
   return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(low)), _mm256_loadu_ps(high), 1);
 }
-IGC_INLINE void prefetch(const float* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
 
 #elif IGC_LANES == 8
 
@@ -106,7 +105,6 @@ IGC_INLINE vec pair_sum(vec a, vec b) { return {pair_sum8(a.a, a.b), pair_sum8(b
 IGC_INLINE void store_low8(float* p, vec v) { _mm256_storeu_ps(p, v.a); }
 IGC_INLINE void store_high8(float* p, vec v) { _mm256_storeu_ps(p, v.b); }
 IGC_INLINE vec load_8_8(const float* low, const float* high) { return {_mm256_loadu_ps(low), _mm256_loadu_ps(high)}; }
-IGC_INLINE void prefetch(const float* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
 
 #else  // portable: GCC's and Clang's generic vectors of four floats
 
@@ -156,10 +154,15 @@ IGC_INLINE void store_high8(float* p, vec v) { put_quad(p, v.c); put_quad(p + 4,
 IGC_INLINE vec load_8_8(const float* low, const float* high) {
   return {quad_at(low), quad_at(low + 4), quad_at(high), quad_at(high + 4)};
 }
-IGC_INLINE void prefetch(const float* p) { __builtin_prefetch(p); }
 
 #endif
 
+IGC_INLINE void prefetch(const float* p) { __builtin_prefetch(p, 0, 3); }  // into L1
+// Into L2, part `part` of `parts` of what comes next.
+IGC_INLINE void prefetch_share(const float* p, int floats, int part, int parts) {
+  const ptrdiff_t end = (ptrdiff_t)floats * (part + 1) / parts;
+  for (ptrdiff_t i = (ptrdiff_t)floats * part / parts; i < end; i += 16) __builtin_prefetch(p + i, 0, 2);
+}
 // Sums of four neighbouring lanes: four results of a, of b, of c, of d.
 IGC_INLINE vec quad_sum(vec a, vec b, vec c, vec d) { return pair_sum(pair_sum(a, b), pair_sum(c, d)); }
 // Four of the sixteen lanes to or from each of four places. These serve thin tails only: through memory.
