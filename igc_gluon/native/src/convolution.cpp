@@ -48,7 +48,12 @@ void pack_chunk(ConvPlan& plan, const Kernels& kernels, Arena& arena, const Filt
     count = balanced(chunk.vectors - done, most);
     const int base = chunk.y_offset + done * 16, lanes = count * 16;
     int tile = 1;
-    auto kernel = [&](bool mixes) { return kernels.conv(chunk.w, count, filter.kernel_w, plan.stride, mixes, width, &tile); };
+    const bool channelwise = chunk.w == 16 && chunk.inputs == 1 && chunk.vectors == 1 && !secondary &&
+                             filter.kernel_h == 3 && filter.kernel_w == 3 && plan.stride <= 2;
+    auto kernel = [&](bool mixes) {
+      return channelwise ? kernels.channelwise(plan.stride, width)
+                         : kernels.conv(chunk.w, count, filter.kernel_w, plan.stride, mixes, width, &tile);
+    };
     kernel(false);
     float* bias = arena.take(lanes);
     float* mixing = secondary ? arena.take(4 * lanes) : nullptr;

@@ -73,6 +73,8 @@ struct Kernels {
   // *tile: pixels of its register tile; where they do not divide the width, some pixels are computed twice.
   ConvKernel (*conv)(int w, int q, int kernel_w, int stride, bool secondary, int width, int* tile);
   int (*conv_vectors)(int kernel_w, int stride);  // the largest q
+  // The kernel for 3x3 convolutions of single channels, one vector at a time; null for other strides than 1 and 2.
+  ConvKernel (*channelwise)(int stride, int width);
   MixKernel (*mix)(int s, int n, int width);
   int mix_units;  // the largest n
   void (*max_pool)(const PoolTask& task, int row_begin, int row_end);

@@ -5,13 +5,7 @@
 namespace igc {
 namespace IGC_TARGET {
 
-ConvKernel conv_kernel(int w, int q, int kernel_w, int stride, bool secondary, int width, int* tile);
-int conv_vectors(int kernel_w, int stride);
-MixKernel mix_kernel(int s, int n, int width);
-
-namespace {
-
-int clip(int v, int high) { return v < 0 ? 0 : v > high ? high : v; }
+static int clip(int v, int high) { return v < 0 ? 0 : v > high ? high : v; }
 
 void max_pool(const PoolTask& t, int row_begin, int row_end) {
   for (int r = row_begin; r < row_end; r++) {
@@ -40,13 +34,6 @@ void mean_pool(const PoolTask& t, int begin, int end) {
     store(t.y + i, mul(total, scale));
   }
 }
-
-}  // namespace
-
-extern const Kernels kernels;
-#define IGC_TEXT_(x) #x
-#define IGC_TEXT(x) IGC_TEXT_(x)
-const Kernels kernels = {IGC_TEXT(IGC_TARGET), conv_kernel, conv_vectors, mix_kernel, kMaxVectors, max_pool, mean_pool};
 
 }  // namespace IGC_TARGET
 }  // namespace igc
