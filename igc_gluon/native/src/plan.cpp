@@ -232,10 +232,19 @@ class Planner {
     emit(std::move(step));
   }
 
-  // What the 1x1 convolution `op`, or a dense one, writes.
+  // What the 1x1 convolution `op`, or a dense one, writes: where it costs no more vectors, each group of outputs begins
+  // with a vector (two groups of 12: 32 positions as well as 24 in a row), so that vectors share their inputs.
   Layout free_layout(int64_t i, const Layout* forced) const {
     if (forced) return *forced;
-    return wish_[i + 1] ? *wish_[i + 1] : Layout::plain(ops_[i].channels);
+    if (wish_[i + 1]) return *wish_[i + 1];
+    const int channels = ops_[i].channels, groups = ops_[i].groups, each = channels / groups;
+    Layout layout = Layout::plain(channels);
+    const int aligned = (each + 15) / 16 * 16;
+    if (aligned * groups > layout.positions) return layout;
+    layout = Layout::plain(aligned * groups);
+    for (int p = 0; p < layout.positions; p++)
+      layout.channel_at[p] = p % aligned < each ? p / aligned * each + p % aligned : -1;
+    return layout;
   }
 
   void plan_convolution(int64_t i, const Layout* forced) {
