@@ -183,6 +183,15 @@ ConvPlan plan_dense_conv(const Kernels& kernels, Arena& arena, const Filter& fil
   return plan;
 }
 
+size_t mix_work(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out) {
+  std::vector<Unit> units = cut_units(filter, out);
+  split_lonely(units, kernels.mix_units);
+  size_t work = 0;
+  for (const Unit& unit : units)
+    for (const Segment& segment : find_segments(filter, in, unit.groups, unit.split)) work += segment.length / unit.split;
+  return work;
+}
+
 MixPlan plan_mix(const Kernels& kernels, Arena& arena, const Filter& filter, const Layout& in, const Layout& out,
                  int stride, int width) {
   MixPlan plan;

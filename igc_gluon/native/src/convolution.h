@@ -70,6 +70,9 @@ ConvPlan plan_dense_conv(const Kernels& kernels, Arena& arena, const Filter& fil
 MixPlan plan_mix(const Kernels& kernels, Arena& arena, const Filter& filter, const Layout& in, const Layout& out,
                  int stride, int width);
 
+// What plan_mix would do for one pixel, in multiply-adds of vectors.
+size_t mix_work(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out);
+
 // Rows [begin, end) of the output. x, y, residual: pixel (0, 0); residual.at may be null.
 void run_conv(const ConvPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end);
 void run_mix(const MixPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end);

@@ -16,6 +16,7 @@ namespace igc {
 namespace {
 
 constexpr int kInRegisters = 4;  // the L that the secondary in registers serves
+constexpr int kManyGroups = 8;   // from here on a 1x1 group convolution fills vectors with groups
 
 bool is_convolution(const igc_op& op) { return op.kind == IGC_CONV || op.kind == IGC_BLOCK; }
 // The secondary wants runs of 4 channels. With L = 1 it is only a factor for each channel.
@@ -122,7 +123,8 @@ class Planner {
       else if (is_channelwise(op) || op.kind == IGC_MAX_POOL) wish = wish_[i + 1];
       else if (op.kind == IGC_PERMUTE && wish_[i + 1])
         wish = relabelled(*wish_[i + 1], inverse(permuted_labels(shape(op.input).channels, op.groups)));
-      else if (op.kind == IGC_CONV && op.groups > 1 && !is_pointwise(op)) wish = Layout::interleaved(op.groups, members);
+      else if (op.kind == IGC_CONV && op.groups > 1 && (!is_pointwise(op) || op.groups >= kManyGroups))
+        wish = Layout::interleaved(op.groups, members);
     }
   }
 
@@ -134,15 +136,25 @@ class Planner {
     return reader.residual == i + 1 && reader.input != i + 1;
   }
 
-  // Whether convolution i can be computed row by row inside the step of the 1x1 convolution that reads it, through
-  // any number of permutations.
-  bool feeds_pointwise(int64_t i) const {
-    if (is_pointwise(ops_[i]) || ops_[i].kind != IGC_CONV || ops_[i].groups == 1 || ops_[i].residual >= 0) return false;
+  // Whether a convolution that reads `layout` is carried out group by group, lanes over groups (conv.cpp).
+  bool goes_by_groups(const igc_op& op, const Layout& layout) const {
+    if (op.groups == 1 || !is_pointwise(op)) return op.groups > 1;
+    const int members = shape(op.input).channels / op.groups;
+    return op.groups >= kManyGroups && members > 1 && as_groups(layout, members, 1);
+  }
+
+  // Whether the group convolution i, which writes `layout`, can be computed row by row inside the step of the 1x1
+  // convolution that reads it, through any number of permutations.
+  bool feeds_pointwise(int64_t i, Layout layout) const {
+    if (ops_[i].kind != IGC_CONV || ops_[i].groups == 1 || ops_[i].residual >= 0) return false;
     for (int64_t tensor = i + 1; readers_[tensor].size() == 1;) {
-      const igc_op& reader = ops_[readers_[tensor][0]];
+      const int64_t next = readers_[tensor][0];
+      const igc_op& reader = ops_[next];
       if (reader.residual == tensor) return false;
-      if (reader.kind != IGC_PERMUTE) return is_pointwise(reader) && reader.stride == 1 && !postponed(readers_[tensor][0]);
-      tensor = readers_[tensor][0] + 1;
+      if (reader.kind != IGC_PERMUTE)
+        return is_pointwise(reader) && reader.stride == 1 && !postponed(next) && !goes_by_groups(reader, layout);
+      layout = relabelled(layout, permuted_labels(shape(tensor).channels, reader.groups));
+      tensor = next + 1;
     }
     return false;
   }
@@ -234,10 +246,23 @@ class Planner {
 
   // What the 1x1 convolution `op`, or a dense one, writes: where it costs no more vectors, each group of outputs begins
   // with a vector (two groups of 12: 32 positions as well as 24 in a row), so that vectors share their inputs.
-  Layout free_layout(int64_t i, const Layout* forced) const {
+  Layout free_layout(int64_t i, const Filter& filter, const Layout* forced) const {
     if (forced) return *forced;
-    if (wish_[i + 1]) return *wish_[i + 1];
     const int channels = ops_[i].channels, groups = ops_[i].groups, each = channels / groups;
+    if (groups > 1 && filter.inputs == channels) {
+      // Groups that lie together can stay where they are. A wish that scatters them may cost many times the work.
+      const Layout& in = tensors_[ops_[i].input].layout;
+      Layout same = in;
+      std::vector<int> seen(groups);
+      for (int& c : same.channel_at)
+        if (c >= 0) {
+          const int group = filter.group_of_input(c);
+          c = group * each + seen[group]++;
+        }
+      const Layout& other = wish_[i + 1] ? *wish_[i + 1] : Layout::plain(channels);
+      if (same.positions % 16 == 0 && 2 * mix_work(kernels_, filter, in, same) < mix_work(kernels_, filter, in, other)) return same;
+    }
+    if (wish_[i + 1]) return *wish_[i + 1];
     Layout layout = Layout::plain(channels);
     const int aligned = (each + 15) / 16 * 16;
     if (aligned * groups > layout.positions) return layout;
@@ -255,7 +280,7 @@ class Planner {
     Step step = {};
     step.residual = -1;
     Layout out;
-    if (op.groups > 1 && !is_pointwise(op)) {
+    if (goes_by_groups(op, tensors_[op.input].layout)) {
       const int members = filter.inputs / op.groups;
       std::optional<Layout> in = as_groups(tensors_[op.input].layout, members, narrowest(op));
       if (!in) in = Layout::interleaved(op.groups, members, narrowest(op));
@@ -264,7 +289,7 @@ class Planner {
       plan_groups(step, op, filter, *in, out, width);
     } else if (is_pointwise(op)) {
       step.input = tensors_[op.input].storage;
-      out = free_layout(i, forced);
+      out = free_layout(i, filter, forced);
       step.work = Work::Mix;
       step.mix = plan_mix(kernels_, net_.arena, filter, tensors_[op.input].layout, out, op.stride, width);
       step.mix.activation = op.activation;
@@ -279,7 +304,7 @@ class Planner {
       }
     } else {
       step.input = tensors_[op.input].storage;
-      out = free_layout(i, forced);
+      out = free_layout(i, filter, forced);
       step.work = Work::Conv;
       step.conv = plan_dense_conv(kernels_, net_.arena, filter, tensors_[op.input].layout, out, op.stride, width);
       step.conv.activation = op.activation;
@@ -291,7 +316,7 @@ class Planner {
     }
     net_.multiply_adds += (int64_t)out_shape.height * width * op.channels *
                           ((int64_t)filter.inputs / op.groups * op.kernel_h * op.kernel_w + (op.kind == IGC_BLOCK ? op.groups : 0));
-    if (feeds_pointwise(i)) {
+    if (step.work == Work::Conv && feeds_pointwise(i, out)) {
       tensors_[i + 1] = {true, out, -1, i};
       pending_[i] = std::move(step);
       return;
