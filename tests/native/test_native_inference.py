@@ -246,7 +246,7 @@ def test_bad_ops_are_refused(change, words):
 
 def test_bad_shapes_are_refused():
     op = ref.block_op(np.random.default_rng(0), 8, 4, 2)
-    with pytest.raises(UserError, match="1 to 1048576 ops"):
+    with pytest.raises(UserError, match="1 to 65536 ops"):
         lib.Net([], (8, 6, 6))
     with pytest.raises(UserError, match="the input needs"):
         lib.Net([op], (8, 0, 6))

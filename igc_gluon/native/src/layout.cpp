@@ -50,14 +50,41 @@ int Layout::position(int slot, int member) const {
   return chunk.offset + member * chunk.width + slot - chunk.first;
 }
 
-int Layout::channels() const {
-  return (int)std::count_if(channel_at.begin(), channel_at.end(), [](int c) { return c >= 0; });
+Layout relabelled(Layout layout, const std::vector<int>& label_of) {
+  for (int& c : layout.channel_at)
+    if (c >= 0) c = label_of[c];
+  return layout;
 }
 
-bool same_chunks(const Layout& a, const Layout& b) {
-  return a.slots == b.slots && a.chunks.size() == b.chunks.size() &&
-         std::equal(a.chunks.begin(), a.chunks.end(), b.chunks.begin(),
-                    [](const Chunk& x, const Chunk& y) { return x.width == y.width && x.first == y.first; });
+std::optional<Layout> as_groups(const Layout& layout, int members, int narrowest) {
+  if (members == 1) {
+    int slots = layout.positions;
+    while (slots > 1 && layout.channel_at[slots - 1] < 0) slots--;
+    Layout view = Layout::interleaved(slots, 1, narrowest);
+    if (view.positions > layout.positions) return std::nullopt;
+    view.channel_at.assign(layout.channel_at.begin(), layout.channel_at.begin() + view.positions);
+    return view;
+  }
+  if (layout.members != members || layout.chunks.back().width < narrowest) return std::nullopt;
+  for (int slot = 0; slot < layout.slots; slot++) {
+    const int first = layout.channel_at[layout.position(slot, 0)];
+    if (first >= 0 && first % members) return std::nullopt;
+    for (int m = 1; m < members; m++)
+      if (layout.channel_at[layout.position(slot, m)] != (first < 0 ? -1 : first + m)) return std::nullopt;
+  }
+  return layout;
+}
+
+Layout with_members(const Layout& groups, int members) {
+  Layout layout =
+      Layout::interleaved(groups.slots, members, groups.chunks.back().width, groups.chunks[0].width);
+  std::fill(layout.channel_at.begin(), layout.channel_at.end(), -1);
+  for (int slot = 0; slot < groups.slots; slot++) {
+    const int first = groups.channel_at[groups.position(slot, 0)];
+    for (int m = 0; first >= 0 && m < members; m++)
+      layout.channel_at[layout.position(slot, m)] = first / groups.members * members + m;
+  }
+  return layout;
 }
 
 std::vector<int> positions_of(const Layout& layout, int channels) {
@@ -69,8 +96,8 @@ std::vector<int> positions_of(const Layout& layout, int channels) {
 
 namespace {
 
-// Four rows of four floats into four columns. 128 bits are enough to keep up with the stores, so one copy serves every
-// instruction set.
+// Four rows of four floats into four columns. 128 bits are enough to keep up with the stores, so one copy
+// serves every instruction set.
 inline void transpose_4x4(const float* const from[4], ptrdiff_t at, float* const to[4]) {
 #ifdef __SSE__
   __m128 a = _mm_loadu_ps(from[0] + at), b = _mm_loadu_ps(from[1] + at);
@@ -88,7 +115,8 @@ inline void transpose_4x4(const float* const from[4], ptrdiff_t at, float* const
 
 }  // namespace
 
-void pack_rows(const float* source, int height, int width, const Layout& layout, Plane target, int begin, int end) {
+void pack_rows(const float* source, int height, int width, const Layout& layout, Plane target, int begin,
+               int end) {
   const ptrdiff_t image = (ptrdiff_t)height * width, pixel = target.pixel;
   const std::vector<float> zeros(width, 0.0f);
   for (int y = begin; y < end; y++) {
@@ -99,7 +127,8 @@ void pack_rows(const float* source, int height, int width, const Layout& layout,
     float* row = target.at + y * target.row;
     int p = 0;
     for (; p + 4 <= layout.positions; p += 4) {
-      const float* const from[4] = {channel_row(p), channel_row(p + 1), channel_row(p + 2), channel_row(p + 3)};
+      const float* const from[4] = {channel_row(p), channel_row(p + 1), channel_row(p + 2),
+                                    channel_row(p + 3)};
       int x = 0;
       for (; x + 4 <= width; x += 4) {
         float* to = row + x * pixel + p;
@@ -116,7 +145,8 @@ void pack_rows(const float* source, int height, int width, const Layout& layout,
   }
 }
 
-void unpack_rows(Plane source, const Layout& layout, int height, int width, float* target, int begin, int end) {
+void unpack_rows(Plane source, const Layout& layout, int height, int width, float* target, int begin,
+                 int end) {
   const ptrdiff_t image = (ptrdiff_t)height * width, pixel = source.pixel;
   for (int y = begin; y < end; y++) {
     const float* row = source.at + y * source.row;
@@ -135,11 +165,13 @@ void unpack_rows(Plane source, const Layout& layout, int height, int width, floa
         }
       }
       for (int i = 0; i < 4; i++)
-        for (int rest = x; channel[i] >= 0 && rest < width; rest++) channel_row(i)[rest] = row[rest * pixel + p + i];
+        for (int rest = x; channel[i] >= 0 && rest < width; rest++)
+          channel_row(i)[rest] = row[rest * pixel + p + i];
     }
     for (; p < layout.positions; p++) {
       const int channel = layout.channel_at[p];
-      for (int x = 0; channel >= 0 && x < width; x++) target[channel * image + (ptrdiff_t)y * width + x] = row[x * pixel + p];
+      for (int x = 0; channel >= 0 && x < width; x++)
+        target[channel * image + (ptrdiff_t)y * width + x] = row[x * pixel + p];
     }
   }
 }
