@@ -15,12 +15,6 @@ void require(bool condition, int64_t layer, const char* what) {
   if (!condition) throw BadArgument("layer " + std::to_string(layer) + ": " + what);
 }
 
-Layout relabelled(Layout layout, const std::vector<int>& label_of) {
-  for (int& c : layout.channel_at)
-    if (c >= 0) c = label_of[c];
-  return layout;
-}
-
 std::vector<int> inverse(const std::vector<int>& labels) {
   std::vector<int> result(labels.size());
   for (size_t i = 0; i < labels.size(); i++) result[labels[i]] = (int)i;

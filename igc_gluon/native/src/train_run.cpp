@@ -455,16 +455,18 @@ class Pass {
       task.d = d.at + block.y_offset;
       task.w = slice.weights.get() + offset;
       task.inputs = block.inputs;
-      train_.conv_weights(lanes_of(layer, in, block.x_offset), block.vectors)(task, 0, rows);
+      const int vectors = block.floats / (task.kernel_h * block.kernel_w * block.inputs * 16);
+      train_.conv_weights(lanes_of(layer, in, block.x_offset), vectors)(task, 0, rows);
     }
   }
 
   // w of the chunk that a block reads; 1 for dense convolutions.
   static int lanes_of(const TrainLayer& layer, const Layout& in, int x_offset) {
     if (layer.spec.groups == 1) return 1;
+    int width = 1;
     for (const Chunk& chunk : in.chunks)
-      if (chunk.offset == x_offset) return chunk.width;
-    return 1;
+      if (chunk.offset <= x_offset) width = chunk.width;
+    return width;
   }
 
   // Rows [begin, end) of the gradient of the layer's input, packed from `result` on.

@@ -5,19 +5,15 @@
 namespace igc {
 namespace IGC_TARGET {
 
-ConvKernel conv_kernel(int w, int q, int kernel_w, int stride, bool secondary, int width);
-int conv_vectors(int kernel_w, int stride);
-MixKernel mix_kernel(int s, int n, int width);
-
-namespace {
-
-int clip(int v, int high) { return v < 0 ? 0 : v > high ? high : v; }
+static int clip(int v, int high) { return v < 0 ? 0 : v > high ? high : v; }
 
 void max_pool(const PoolTask& t, int row_begin, int row_end) {
   for (int r = row_begin; r < row_end; r++) {
-    const int top = clip(r * t.stride - t.pad_h, t.height), bottom = clip(r * t.stride - t.pad_h + t.kernel_h, t.height);
+    const int top = clip(r * t.stride - t.pad_h, t.height),
+              bottom = clip(r * t.stride - t.pad_h + t.kernel_h, t.height);
     for (int c = 0; c < t.out_width; c++) {
-      const int left = clip(c * t.stride - t.pad_w, t.width), right = clip(c * t.stride - t.pad_w + t.kernel_w, t.width);
+      const int left = clip(c * t.stride - t.pad_w, t.width),
+                right = clip(c * t.stride - t.pad_w + t.kernel_w, t.width);
       for (int i = 0; i < t.positions; i += 16) {
         vec best = load(t.x + top * t.x_row + left * t.x_pixel + i);
         for (int y = top; y < bottom; y++)
@@ -40,13 +36,6 @@ void mean_pool(const PoolTask& t, int begin, int end) {
     store(t.y + i, mul(total, scale));
   }
 }
-
-}  // namespace
-
-extern const Kernels kernels;
-#define IGC_TEXT_(x) #x
-#define IGC_TEXT(x) IGC_TEXT_(x)
-const Kernels kernels = {IGC_TEXT(IGC_TARGET), conv_kernel, conv_vectors, mix_kernel, kMaxVectors, max_pool, mean_pool};
 
 }  // namespace IGC_TARGET
 }  // namespace igc

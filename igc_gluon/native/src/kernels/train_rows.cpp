@@ -35,17 +35,17 @@ void activate(const ActivateTask& t) {
 template <int Q>
 IGC_INLINE void moments_of(const float* u, const float* shift, float* sum, float* square, int pixels, int positions) {
   vec first[Q], second[Q], by[Q];
-  IGC_UNROLL for (int q = 0; q < Q; q++) {
+  IGC_TIMES(q, Q) {
     first[q] = second[q] = zero();
     by[q] = load(shift + q * 16);
   }
   for (int i = 0; i < pixels; i++, u += positions)
-    IGC_UNROLL for (int q = 0; q < Q; q++) {
+    IGC_TIMES(q, Q) {
       const vec v = sub(load(u + q * 16), by[q]);
       first[q] = add(first[q], v);
       second[q] = fma(v, v, second[q]);
     }
-  IGC_UNROLL for (int q = 0; q < Q; q++) {
+  IGC_TIMES(q, Q) {
     store(sum + q * 16, first[q]);
     store(square + q * 16, second[q]);
   }
@@ -67,7 +67,7 @@ void normalise_back(const float* dz, const float* u, const float* ka, const floa
 template <int Q, bool VALUE, bool SECOND>
 IGC_INLINE void finish_vectors(const FinishTask& t, int c) {
   vec a[Q], b[Q], mean[Q], mean2[Q], sum[Q], dot[Q], dot2[Q];
-  IGC_UNROLL for (int q = 0; q < Q; q++) {
+  IGC_TIMES(q, Q) {
     if (!VALUE) { a[q] = load(t.a + c + q * 16); b[q] = load(t.b + c + q * 16); }
     mean[q] = load(t.mean + c + q * 16);
     if (SECOND) mean2[q] = load(t.mean2 + c + q * 16);
@@ -75,7 +75,7 @@ IGC_INLINE void finish_vectors(const FinishTask& t, int c) {
   }
   ptrdiff_t at = c;
   for (int i = 0; i < t.pixels; i++, at += t.positions)
-    IGC_UNROLL for (int q = 0; q < Q; q++) {
+    IGC_TIMES(q, Q) {
       const ptrdiff_t p = at + q * 16;
       vec v = load(t.from + p);
       if (t.more) v = add(v, load(t.more + p));
@@ -87,7 +87,7 @@ IGC_INLINE void finish_vectors(const FinishTask& t, int c) {
       dot[q] = fma(v, sub(u, mean[q]), dot[q]);
       if (SECOND) dot2[q] = fma(v, sub(load(t.u2 + p), mean2[q]), dot2[q]);
     }
-  IGC_UNROLL for (int q = 0; q < Q; q++) {
+  IGC_TIMES(q, Q) {
     store(t.sum + c + q * 16, sum[q]);
     store(t.dot + c + q * 16, dot[q]);
     if (SECOND) store(t.dot2 + c + q * 16, dot2[q]);
@@ -130,11 +130,11 @@ template <int Q>
 void fours_weights_of(const FoursTask& t, int first, int rows) {
   vec acc[Q][4];
   float* w = t.w + first * 64;
-  IGC_UNROLL for (int q = 0; q < Q; q++) IGC_UNROLL for (int k = 0; k < 4; k++) acc[q][k] = load(w + (q * 4 + k) * 16);
+  IGC_TIMES(q, Q) IGC_TIMES(k, 4) acc[q][k] = load(w + (q * 4 + k) * 16);
   for (int r = 0; r < rows; r++) {
     const float *x = t.x + r * t.x_row + first * 16, *d = t.d + r * t.d_row + first * 16;
     for (int i = 0; i < t.width; i++, x += t.x_pixel, d += t.d_pixel)
-      IGC_UNROLL for (int q = 0; q < Q; q++) {
+      IGC_TIMES(q, Q) {
         const vec v = load(x + q * 16), g = load(d + q * 16);
         acc[q][0] = fma(g, splat4<0>(v), acc[q][0]);
         acc[q][1] = fma(g, splat4<1>(v), acc[q][1]);
@@ -142,7 +142,7 @@ void fours_weights_of(const FoursTask& t, int first, int rows) {
         acc[q][3] = fma(g, splat4<3>(v), acc[q][3]);
       }
   }
-  IGC_UNROLL for (int q = 0; q < Q; q++) IGC_UNROLL for (int k = 0; k < 4; k++) store(w + (q * 4 + k) * 16, acc[q][k]);
+  IGC_TIMES(q, Q) IGC_TIMES(k, 4) store(w + (q * 4 + k) * 16, acc[q][k]);
 }
 
 void fours_weights(const FoursTask& t, int rows) {

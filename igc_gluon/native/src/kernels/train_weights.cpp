@@ -20,23 +20,23 @@ namespace {
 template <int W, int Q, int T, int MI>
 void conv_tile(const ConvWeightTask& t, const float* x, const float* d, float* w, ptrdiff_t per_input, ptrdiff_t per_tap, int rows) {
   vec acc[MI][T][Q];
-  IGC_UNROLL for (int m = 0; m < MI; m++)
-    IGC_UNROLL for (int k = 0; k < T; k++)
-      IGC_UNROLL for (int q = 0; q < Q; q++) acc[m][k][q] = load(w + m * per_input + k * per_tap + q * 16);
+  IGC_TIMES(m, MI)
+    IGC_TIMES(k, T)
+      IGC_TIMES(q, Q) acc[m][k][q] = load(w + m * per_input + k * per_tap + q * 16);
   for (int r = 0; r < rows; r++, x += t.x_row, d += t.d_row) {
     const float *in = x, *out = d;
     for (int i = 0; i < t.width; i++, in += t.x_step, out += t.d_pixel) {
       vec g[Q];
-      IGC_UNROLL for (int q = 0; q < Q; q++) g[q] = load(out + q * 16);
-      IGC_UNROLL for (int k = 0; k < T; k++) IGC_UNROLL for (int m = 0; m < MI; m++) {
+      IGC_TIMES(q, Q) g[q] = load(out + q * 16);
+      IGC_TIMES(k, T) IGC_TIMES(m, MI) {
         const vec v = broadcast<W>(in + k * t.x_tap + m * W);
-        IGC_UNROLL for (int q = 0; q < Q; q++) acc[m][k][q] = fma(v, g[q], acc[m][k][q]);
+        IGC_TIMES(q, Q) acc[m][k][q] = fma(v, g[q], acc[m][k][q]);
       }
     }
   }
-  IGC_UNROLL for (int m = 0; m < MI; m++)
-    IGC_UNROLL for (int k = 0; k < T; k++)
-      IGC_UNROLL for (int q = 0; q < Q; q++) store(w + m * per_input + k * per_tap + q * 16, acc[m][k][q]);
+  IGC_TIMES(m, MI)
+    IGC_TIMES(k, T)
+      IGC_TIMES(q, Q) store(w + m * per_input + k * per_tap + q * 16, acc[m][k][q]);
 }
 
 // As many of `left` input channels as a tile takes; x and w at the first of them. Returns how many.
@@ -106,19 +106,19 @@ ConvWeightKernel conv_weights(int w, int q) {
 template <int S, int N, int K>
 void mix_tile(const MixWeightTask& t, const float* x, const float* d, float* w, int rows) {
   vec acc[K][N];
-  IGC_UNROLL for (int k = 0; k < K; k++) IGC_UNROLL for (int n = 0; n < N; n++) acc[k][n] = load(w + (k * N + n) * 16);
+  IGC_TIMES(k, K) IGC_TIMES(n, N) acc[k][n] = load(w + (k * N + n) * 16);
   for (int r = 0; r < rows; r++, x += t.x_row, d += t.d_row) {
     const float *in = x, *out = d;
     for (int i = 0; i < t.width; i++, in += t.x_pixel, out += t.d_pixel) {
       vec g[N];
-      IGC_UNROLL for (int n = 0; n < N; n++) g[n] = spread<S>(out + t.offset[n]);
-      IGC_UNROLL for (int k = 0; k < K; k++) {
+      IGC_TIMES(n, N) g[n] = spread<S>(out + t.offset[n]);
+      IGC_TIMES(k, K) {
         const vec v = broadcast<S>(in + k * S);
-        IGC_UNROLL for (int n = 0; n < N; n++) acc[k][n] = fma(v, g[n], acc[k][n]);
+        IGC_TIMES(n, N) acc[k][n] = fma(v, g[n], acc[k][n]);
       }
     }
   }
-  IGC_UNROLL for (int k = 0; k < K; k++) IGC_UNROLL for (int n = 0; n < N; n++) store(w + (k * N + n) * 16, acc[k][n]);
+  IGC_TIMES(k, K) IGC_TIMES(n, N) store(w + (k * N + n) * 16, acc[k][n]);
 }
 
 template <int S, int N, int K = 16>
