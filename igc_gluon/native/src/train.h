@@ -61,8 +61,9 @@ struct TrainLayer {
   MixPlan mix_back;
   std::vector<BackPart> conv_back;
   Packed mix_back_weights, conv_back_weights, fours_weights;
-  const float* fours_back = nullptr;
+  const float *fours_forward = nullptr, *fours_back = nullptr;
   int tile_rows = 1;
+  bool keeps_middle = false;  // whether `middle` is stored for backward, not computed again
 
   int parameter = 0;  // index of its weight; then secondary, gamma, beta
   size_t weight_size = 0, secondary_size = 0;
@@ -74,7 +75,8 @@ struct TrainLayer {
   // By position: value = a * u + b; backward du = ka * dz + kb * u + kc.
   Floats a, b, mean, gamma, ka, kb, kc;
   std::vector<double> variance;
-  float* u = nullptr;  // batch x rows x columns x positions
+  float* u = nullptr;     // batch x rows x columns x positions
+  float* kept = nullptr;  // the primary convolution's result, likewise
 };
 
 struct TrainValue {

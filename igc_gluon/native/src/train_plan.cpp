@@ -9,6 +9,9 @@ namespace {
 
 constexpr int kInRegisters = 4;
 constexpr size_t kMostWeights = (size_t)1 << 24;  // numbers of weights must be exact as floats
+// Multiply-adds for each result of a primary convolution from which on it is cheaper kept than computed again: a
+// float written, fetched and read against as many multiply-adds as take that long.
+constexpr int kKeepFrom = 64;
 constexpr int kMostChannels = 1 << 16, kMostPixels = 1 << 12, kMostLayers = 1 << 14, kMostKernel = 31;
 
 void require(bool condition, int64_t layer, const char* what) {
@@ -210,6 +213,7 @@ class TrainPlanner {
     for (Floats* f : {&layer.a, &layer.b, &layer.mean, &layer.gamma, &layer.ka, &layer.kb, &layer.kc})
       *f = make_floats(layer.layout.positions);
     layer.variance.assign(layer.layout.positions, 0);
+    layer.keeps_middle = layer.block && s.kernel * s.kernel * (layer.in.channels / s.groups) >= kKeepFrom;
     choose_tile(layer);
   }
 
@@ -250,7 +254,7 @@ class TrainPlanner {
     mixing.primary = s.groups;
     layer.whole = plan_group_conv(kernels, layer.whole_weights.arena, primary, &mixing, in, layer.layout, s.stride, width);
     layer.whole.pad_h = layer.whole.pad_w = s.kernel / 2;
-    pack_fours(layer.mix_weights.arena, filter, from, to);
+    layer.fours_forward = pack_fours(layer.mix_weights.arena, filter, from, to);
     layer.fours_back = pack_fours(layer.fours_weights.arena, filter_back, to, from);
   }
 

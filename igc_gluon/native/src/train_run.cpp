@@ -70,7 +70,8 @@ class Pass {
       net_.memory.reset();
       net_.capacity = 0;
       size_t total = 0;
-      for (const TrainLayer& layer : net_.layers) total += image_floats(layer.out, layer.layout);
+      for (const TrainLayer& layer : net_.layers)
+        total += image_floats(layer.out, layer.layout) * (layer.keeps_middle ? 2 : 1);
       for (const TrainValue& value : net_.values) total += value.kept ? image_floats(value.shape, value.layout) : 0;
       for (size_t floats : net_.gradient_floats) total += floats;
       net_.memory = make_floats(total * batch);
@@ -80,7 +81,10 @@ class Pass {
         at += floats * batch;
         return result;
       };
-      for (TrainLayer& layer : net_.layers) layer.u = take(image_floats(layer.out, layer.layout));
+      for (TrainLayer& layer : net_.layers) {
+        layer.u = take(image_floats(layer.out, layer.layout));
+        if (layer.keeps_middle) layer.kept = take(image_floats(layer.out, layer.layout));
+      }
       for (TrainValue& value : net_.values)
         if (value.kept) value.stored = take(image_floats(value.shape, value.layout));
       net_.gradient_memory.clear();
@@ -242,7 +246,7 @@ class Pass {
     const int width = layer.out.width, positions = layer.layout.positions, stride = layer.spec.stride;
     const ptrdiff_t row = row_floats(layer.out, layer.layout);
     const Plane x = bordered(scratch.x.get(), layer.in, in.positions, layer.spec.kernel / 2);
-    const Plane middle = {scratch.middle.get(), row, positions};
+    Plane middle = {scratch.middle.get(), row, positions};
     float *first = scratch.sums.get(), *second = first + net_.sum_floats;
     for (int64_t n = begin; n < end; n++) {
       int filled = 0;
@@ -256,16 +260,18 @@ class Pass {
         const Plane from = from_row(x, (ptrdiff_t)r0 * stride);
         float* at = layer.u + (n * layer.out.height + r0) * row;
         const Plane u = {at, row, positions};
+        if (layer.keeps_middle) middle.at = layer.kept + (n * layer.out.height + r0) * row;
         if (layer.pointwise) run_mix(layer.mix, from, u, {}, width, 0, rows);
-        else if (layer.fours) run_conv(layer.whole, from, u, {}, width, 0, rows);
+        else if (layer.fours && !layer.keeps_middle) run_conv(layer.whole, from, u, {}, width, 0, rows);
         else if (!layer.block) run_conv(layer.conv, from, u, {}, width, 0, rows);
         else {
           run_conv(layer.conv, from, middle, {}, width, 0, rows);
           ahead.ask(0, 3);
-          run_mix(layer.mix, middle, u, {}, width, 0, rows);
+          if (layer.fours) mix_fours(layer, layer.fours_forward, middle, u, rows);
+          else run_mix(layer.mix, middle, u, {}, width, 0, rows);
         }
         ahead.ask(1, 3);
-        if (!layer.block || layer.fours) ahead.ask(0, 3);
+        if (!layer.block || (layer.fours && !layer.keeps_middle)) ahead.ask(0, 3);
         if (n == begin && r0 == 0) choose_shift(slice, at, rows * width, positions);
         train_.moments(at, slice.shift.get(), first, second, rows * width, positions);
         add_to(slice.sum, first, positions);
@@ -359,7 +365,8 @@ class Pass {
     const ptrdiff_t row = row_floats(layer.out, layer.layout);
     const Plane x = bordered(scratch.x.get(), layer.in, in.positions, pad);
     const Plane d = bordered(scratch.d.get(), layer.out, positions, pad);
-    const Plane middle = {scratch.middle.get(), row, positions}, du = {scratch.du.get(), row, positions};
+    Plane middle = {scratch.middle.get(), row, positions};
+    const Plane du = {scratch.du.get(), row, positions};
     const float* gradient = net_.gradient_memory[net_.values[layer.value].gradient];
     for (int64_t n = begin; n < end; n++) {
       int filled = 0, done = 0;
@@ -375,7 +382,12 @@ class Pass {
         ahead.add(gradient + at + rows * row, layer.tile_rows * row);
         ahead.add(layer.u + at + rows * row, layer.tile_rows * row);
         if (layer.block) {
-          run_conv(layer.conv, from, middle, {}, width, 0, rows);
+          if (layer.keeps_middle) {
+            middle.at = layer.kept + at;
+            ahead.add(middle.at + rows * row, layer.tile_rows * row);
+          } else {
+            run_conv(layer.conv, from, middle, {}, width, 0, rows);
+          }
           ahead.ask(0, 5);
           train_.normalise_back(gradient + at, layer.u + at, layer.ka.get(), layer.kb.get(), layer.kc.get(), du.at, rows * width, positions);
           secondary_back(layer, slice, middle, du, to, rows, ahead);
@@ -407,13 +419,34 @@ class Pass {
       ahead.ask(2, 5);
       return;
     }
-    FoursTask task = {middle.at, middle.row, middle.pixel, nullptr, nullptr, 0, 0, du.at, du.row, du.pixel,
-                      slice.weights.get() + layer.conv_weights.floats(), layer.layout.positions / 16, layer.out.width};
+    FoursTask task = {};
+    task.x = middle.at;
+    task.x_row = middle.row;
+    task.x_pixel = middle.pixel;
+    task.d = du.at;
+    task.d_row = du.row;
+    task.d_pixel = du.pixel;
+    task.w = slice.weights.get() + layer.conv_weights.floats();
+    task.vectors = layer.layout.positions / 16;
+    task.width = layer.out.width;
     train_.fours_weights(task, rows);
     ahead.ask(1, 5);
-    task = {du.at, du.row, du.pixel, layer.fours_back, d.at, d.row, d.pixel, nullptr, 0, 0, nullptr, layer.layout.positions / 16, layer.out.width};
-    train_.fours(task, rows);
+    mix_fours(layer, layer.fours_back, du, d, rows);
     ahead.ask(2, 5);
+  }
+
+  void mix_fours(const TrainLayer& layer, const float* weights, Plane x, Plane y, int rows) {
+    FoursTask task = {};
+    task.x = x.at;
+    task.x_row = x.row;
+    task.x_pixel = x.pixel;
+    task.weights = weights;
+    task.y = y.at;
+    task.y_row = y.row;
+    task.y_pixel = y.pixel;
+    task.vectors = layer.layout.positions / 16;
+    task.width = layer.out.width;
+    train_.fours(task, rows);
   }
 
   void mix_weights(const TrainLayer& layer, TrainSlice& slice, Plane x, int stride, Plane d, int rows) {
