@@ -13,8 +13,8 @@ def add_arguments(parser):
     parser.add_argument("--only", default="", metavar="TEXT", help="only networks whose name contains this")
     # `args.run` is the command itself.
     parser.add_argument("--run", dest="do_run", action="store_true",
-                        help="run what is not done yet, one after the other, then print the filled table; to be called again "
-                             "after a stop")
+                        help="run what is not done yet, one after the other, then print the filled table; to be called "
+                             "again after a stop")
     parser.add_argument("--dataset", help="train on this in place of the paper's; digits needs no download")
     parser.add_argument("--num-epochs", type=int, help="(default: the paper's)")
     parser.add_argument("--num-runs", type=int, metavar="N",
@@ -57,8 +57,8 @@ def _run(args, table, todo, flags, dataset):
     from igc_gluon.paper import compare, formats, reproduce, runs
 
     log_dir = args.log_dir or "runs"
-    reproduction = reproduce.Reproduction(todo, flags, log_dir, args.exp_name, args.num_epochs, args.data_dir, args.gpus,
-                                          1 if args.cpus is None else args.cpus)
+    reproduction = reproduce.Reproduction(todo, flags, log_dir, args.exp_name, args.num_epochs, args.data_dir,
+                                          args.gpus, 1 if args.cpus is None else args.cpus)
     code = reproduction.run()
     print()
     print(formats.terminal([compare.compare(table, runs.Runs(log_dir, reproduction.has), dataset)]), end="")

@@ -5,7 +5,7 @@ FORMATS = ("terminal", "csv", "markdown", "json")
 
 def add_arguments(parser):
     parser.add_argument("--table", action="append", metavar="ID",
-                        help="'IGCV1 3', 'IGCV2 Figure 2', or 'IGCV2' for all of a document; may be repeated (default: all)")
+                        help="'IGCV1 3', 'IGCV2 Figure 2', or 'IGCV2' for a whole document; repeatable (default: all)")
     parser.add_argument("--format", choices=FORMATS, default="terminal")
     parser.add_argument("--output", metavar="FILE", help="write there (default: standard output)")
     parser.add_argument("--runs", default="runs", metavar="DIR",

@@ -17,8 +17,8 @@ _T6_PARAMS = ("no count of the published graphs gives this: their convolutions a
 _ROTATED = "misprint: the counts of L = 6, 11, 15, 18, 29 are printed in each other's place"
 _STAR_LOW = "0.5 to 1 % above what the rule gives whose other counts agree; no rule found that gives all"
 _C80 = "0.1 to 1 % above what the rule gives that reproduces C64 in Table 4; no rule found that gives both"
-_M_DOUBLES = "misprint: with L doubling the counts of Tables 3 and 6 do not come out; with L = x/2 and M doubling they do"
-_TEN_BLOCKS = "misprint: with 5 blocks at 14x14, as MobileNetV1 has them, the counts of Table 9 come out; with 10 not"
+_M_DOUBLES = "misprint: L doubling does not give the counts of Tables 3 and 6; L = x/2 with M doubling does"
+_TEN_BLOCKS = "misprint: the counts of Table 9 are those of 5 blocks at 14x14, as MobileNetV1 has them"
 _CUT_OFF = "printed cut off, not rounded"
 
 DIFFERENCES = (
@@ -33,7 +33,7 @@ DIFFERENCES = (
     Difference("IGCV2 1", "section 4.3 fixes the first convolution at 35, which the counts of Tables 3 and 4 need",
                "stem", {"model": "Xception (Cx)"}),
     *(Difference("IGCV2 1", _M_DOUBLES, stage, {"model": "IGC-V1 (Cx)"}) for stage in ("16x16", "8x8")),
-    Difference("IGCV2 1", "L* is printed for the width x of the first stage; a stage of 4x = 864 needs one 1x1 convolution "
+    Difference("IGCV2 1", "L* is printed for the first stage's width x; a stage of 4x = 864 needs one 1x1 convolution "
                "more for a dense kernel", "8x8", {"model": "IGCV2* (Cx)"}),
     Difference("IGCV2 3", _CUT_OFF, "multiply-adds, 10^8", {"model": "IGCV1", "C": 126}),
     *(Difference("IGCV2 3", _STAR_LOW, "multiply-adds, 10^8", {"model": "IGCV2*", "C": C}) for C in (216, 304, 416)),
@@ -42,8 +42,8 @@ DIFFERENCES = (
     *(Difference("IGCV2 6", _C80, "multiply-adds, 10^7", {"model": "IGCV2", "depth": depth}) for depth in (8, 20, 26)),
     Difference("IGCV2 6", _CUT_OFF, "params, M", {"model": "IGCV2", "depth": 26}),
     *(Difference("IGCV2 8", _TEN_BLOCKS, column, {"line": 8}) for column in ("IGCV2-1.0", "MobileNetV1-1.0")),
-    Difference("IGCV2 8", "with two 1x1 convolutions of 8 and 4 branches the counts of Table 9 do not come out, with one "
-               "of 2 they do", "IGCV2-1.0", {"line": 12}),
+    Difference("IGCV2 8", "the counts of Table 9 are those of one 1x1 convolution with 2 branches, not of two with 8 and "
+               "4", "IGCV2-1.0", {"line": 12}),
     Difference("IGCV2 9", _CUT_OFF, "multiply-adds, M", {"model": "IGCV2", "multiplier": 1.0}),
     Difference("IGCV2 10", "the authors' released graph has one dense 1x1 convolution here", "IGCV3-1.0", {"line": 14}),
     *(Difference("IGCV2 11", _CUT_OFF, "params, M", {"model": model})

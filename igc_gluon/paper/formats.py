@@ -2,13 +2,14 @@
 import csv
 import io
 import json
+import re
 from collections import Counter
 
 from igc_gluon.paper.compare import AGREES, KNOWN, UNKNOWN, VERDICTS, WRONG
 
 MARKS = {AGREES: "=", KNOWN: "≠", UNKNOWN: "", WRONG: "WRONG"}
 
-CSV_COLUMNS = ("table", "row", "network", "quantity", "published", "computed", "verdict", "reason", "dataset", "metric",
+CSV_COLUMNS = ("table", "row", "network", "quantity", "published", "computed", "verdict", "reason", "dataset",
                "yours_mean", "yours_std", "yours_seeds", "yours_notes")
 
 
@@ -31,13 +32,13 @@ def terminal(tables):
 
 def markdown(tables):
     def line(cells):
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("*", "\\*").replace("~", "\\~") for cell in cells) + " |"
+        return "| " + " | ".join(re.sub(r"([|*~])", r"\\\1", cell) for cell in cells) + " |"
 
     parts = []
     for table in tables:
         header, rows, notes = _grid(table)
-        parts.append("\n".join([f"## {table.table}", "", table.table.title, "", line(header), "|---" * len(header) + "|",
-                                *map(line, rows)]))
+        parts.append("\n".join([f"## {table.table}", "", table.table.title, "", line(header),
+                                "|---" * len(header) + "|", *map(line, rows)]))
         parts += [note.strip() for note in notes]
     return "\n\n".join(parts + _legend(tables)) + "\n"
 
@@ -56,7 +57,7 @@ def csv_text(tables):
                                  "computed": number.computed or "", "verdict": number.verdict, "reason": number.reason})
             for result in row.results:
                 writer.writerow({**common, "quantity": table.table.metric, "published": result.published,
-                                 "dataset": result.dataset, "metric": table.table.metric,
+                                 "dataset": result.dataset,
                                  **{f"yours_{key}": value for key, value in _yours(result, table).items()}})
             for quantity, published in row.quoted.items():
                 writer.writerow({**common, "quantity": quantity, "published": published})
@@ -69,8 +70,8 @@ def json_text(tables):
             {"label": row.label, "network": row.network, "note": row.note,
              "numbers": [{"quantity": number.quantity, "published": number.published, "computed": number.computed,
                           "verdict": number.verdict, "reason": number.reason} for number in row.numbers],
-             "results": [{"dataset": result.dataset, "published": result.published, "yours": _yours(result, table) or None}
-                         for result in row.results],
+             "results": [{"dataset": result.dataset, "published": result.published,
+                          "yours": _yours(result, table) or None} for result in row.results],
              "quoted": row.quoted} for row in table.rows]} for table in tables]}
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 

@@ -54,7 +54,8 @@ def stages(network):
     """
     stem, *rest = convolutions(network)[:-1]
     found = {"stem": _convolution(stem)}
-    blocks = [list(rows) for _, rows in groupby((c for c in rest if not SHORTCUT.search(c.name)), key=lambda c: BLOCK.search(c.name).group())]
+    in_blocks = [c for c in rest if not SHORTCUT.search(c.name)]
+    blocks = [list(rows) for _, rows in groupby(in_blocks, key=lambda c: BLOCK.search(c.name).group())]
     for size, of_size in groupby(blocks, key=lambda rows: rows[-1].input_size // rows[-1].strides):
         of_size = list(of_size)
         parts = []

@@ -11,10 +11,12 @@ from mxnet.gluon import nn
 from igc_gluon import complexity
 from igc_gluon.model_zoo import find_family, get_model
 
-Convolution = namedtuple("Convolution", "name weights multiply_adds kernel strides groups channels in_channels input_size "
-                                        "branches")
-Convolution.__doc__ = """A convolution or fully connected layer of a network, on one image: weights without biases, input_size of the
-map. `branches` is the number of equal parts of its output that a sum over them follows (1 elsewhere)."""
+Convolution = namedtuple("Convolution", "name weights multiply_adds kernel strides groups channels in_channels "
+                                        "input_size branches")
+Convolution.__doc__ = """A convolution or fully connected layer of a network, on one image.
+
+weights: without biases; input_size: height of its input; branches: in how many equal parts, which are then summed, its
+output falls (1 but for SumFusion)."""
 
 
 @dataclass(frozen=True)

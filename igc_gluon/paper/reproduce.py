@@ -101,8 +101,8 @@ def find_script(name):
 class Reproduction:
     """Fills a table: every seed of every experiment is one run.
 
-    flags: further arguments of the training script, for all runs; log_dir, exp_name, num_epochs, data_dir, gpus, cpus: those
-    of them that matter here too. Raises UserError on what would fail in every run.
+    flags: further arguments of the training script, for all runs; log_dir, exp_name, num_epochs, data_dir, gpus, cpus:
+    those of them that matter here too. Raises UserError on what would fail in every run.
     """
 
     def __init__(self, todo, flags, log_dir, exp_name, num_epochs, data_dir, gpus, cpus, report=print):
@@ -115,7 +115,7 @@ class Reproduction:
             raise UserError(f"nothing of this can be run by this command: {self.left_out[0].obstacle}")
         script = find_script("train_cifar.py")
         if script is None:
-            raise UserError("train_cifar.py lies neither beside the package nor in this folder; call this in a checkout")
+            raise UserError("train_cifar.py is neither beside the package nor in this folder; call this in a checkout")
         spec = importlib.util.spec_from_file_location("train_cifar", script)
         self.script = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self.script)
@@ -132,12 +132,12 @@ class Reproduction:
         from igc_gluon.cli import train
 
         waiting = [job for job in self.jobs if not self._note_if_done(job)]
-        self.report(f"{len(self.jobs)} runs, of which {len(self.jobs) - len(waiting)} are done already; all of it goes to "
-                    f"{self.log_dir}")
+        done = len(self.jobs) - len(waiting)
+        self.report(f"{len(self.jobs)} runs, of which {done} are done already; all of it goes to {self.log_dir}")
         failed = []
         for number, (experiment, seed) in enumerate(waiting):
             cut_off = (self.folder(experiment, seed) / "checkpoints").is_dir()
-            self.report(f"\n[{len(self.jobs) - len(waiting) + number + 1}/{len(self.jobs)}] {_name(experiment, seed)}"
+            self.report(f"\n[{done + number + 1}/{len(self.jobs)}] {_name(experiment, seed)}"
                         f"{' (goes on)' if cut_off else ''}; {self._time_left(waiting[number:])}")
             begin = time.monotonic()
             try:
@@ -147,8 +147,8 @@ class Reproduction:
                 traceback.print_exc()
                 code = 1
             if code > 128:
-                self.report(f"stopped with {len(waiting) - number} of {len(self.jobs)} runs to go; the same command goes "
-                            "on from here")
+                self.report(f"stopped with {len(waiting) - number} of {len(self.jobs)} runs to go; the same command "
+                            "goes on from here")
                 return code
             if code:
                 failed.append((experiment, seed))

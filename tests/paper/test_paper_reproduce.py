@@ -45,15 +45,16 @@ def test_the_training_script_takes_every_command(table, capsys):
         args = train_cifar.parse(arguments)
         experiment = train_cifar.experiment(args, batch_shards=2)
         find_family(experiment.model)  # exists
-        assert args.resume and experiment.schedule.num_epochs == {"svhn": 40, "tiny-imagenet": 200}.get(args.dataset, 400)
+        epochs = {"svhn": 40, "tiny-imagenet": 200}.get(args.dataset, 400)
+        assert args.resume and experiment.schedule.num_epochs == epochs
 
 
 def test_every_result_of_this_papers_networks_has_its_command():
     """IGCV1 Table 4: 5 networks, 4 depths, 2 data sets, 5 seeds."""
     todo = reproduce.experiments(reproduce.select(published.find_tables("IGCV1 4")[0]))
     assert len(todo) == 5 * 4 * 2 and {experiment.runs for experiment in todo} == {5}
-    assert todo[0].command(["--gpus", "0,1"]) == ("python train_cifar.py --network cifar_sumfusion8_l4m8 --dataset cifar10 "
-                                                  "--num-runs 5 --resume --gpus 0,1")
+    assert todo[0].command(["--gpus", "0,1"]) == (
+        "python train_cifar.py --network cifar_sumfusion8_l4m8 --dataset cifar10 --num-runs 5 --resume --gpus 0,1")
     todo = reproduce.experiments(reproduce.select(published.find_tables("IGCV1 7")[0]))
     assert len(todo) == 3 + 3 + 2 and {experiment.runs for experiment in todo} == {1}  # no SVHN for L450M2
     digits = reproduce.experiments(reproduce.select(published.find_tables("IGCV1 4")[0]), "digits", 2)
@@ -96,8 +97,8 @@ def test_neither_table_nor_figure(capsys):
 
 
 def start(log_dir):
-    return subprocess.Popen([sys.executable, "-c", "import sys; from igc_gluon.cli import main; sys.exit(main())", "reproduce",
-                             *COMMAND, "--log-dir", str(log_dir), "--run"], stdout=subprocess.PIPE,
+    igc = [sys.executable, "-c", "import sys; from igc_gluon.cli import main; sys.exit(main())"]
+    return subprocess.Popen([*igc, "reproduce", *COMMAND, "--log-dir", str(log_dir), "--run"], stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 

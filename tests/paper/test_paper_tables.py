@@ -21,7 +21,8 @@ TABLES = {table.id: table for table in published.load_tables()}
 # (agree, known difference, nothing to compute), counted by hand from the papers and the list of differences.
 EXPECTED = {
     "IGCV1 1": (39, 1, 0), "IGCV1 2": (20, 0, 0), "IGCV1 3": (40, 0, 0), "IGCV1 4": (0, 0, 0), "IGCV1 5": (0, 0, 0),
-    "IGCV1 7": (3, 0, 26), "IGCV1 Figure 3": (0, 0, 0), "Supplementary 1": (33, 7, 0), "Supplementary Figure 1": (0, 0, 0),
+    "IGCV1 7": (3, 0, 26), "IGCV1 Figure 3": (0, 0, 0),
+    "Supplementary 1": (33, 7, 0), "Supplementary Figure 1": (0, 0, 0),
     "IGCV2 1": (12, 4, 0), "IGCV2 2": (12, 0, 0), "IGCV2 3": (13, 5, 0), "IGCV2 4": (12, 0, 0), "IGCV2 5": (18, 0, 0),
     "IGCV2 6": (8, 4, 0), "IGCV2 7": (0, 1, 17), "IGCV2 8": (21, 3, 0), "IGCV2 9": (11, 1, 0), "IGCV2 10": (31, 1, 0),
     "IGCV2 11": (6, 6, 0), "IGCV2 Figure 2": (15, 0, 0), "IGCV2 Figure 3": (0, 0, 0), "IGCV2 Figure 4": (0, 0, 0),
@@ -153,8 +154,8 @@ def test_terminal_columns_are_aligned(compared):
     assert len(set(marks)) == 1 and lines[0].startswith("IGCV1, Table 3: ")
     text = formats.terminal([compared["IGCV2 8"]])
     assert "x5 1024>1024" in text and "[1] misprint: with 5 blocks" in text
-    assert "63  " in (first := next(line for line in formats.terminal([compared["IGCV1 1"]]).splitlines() if "l2m31" in line))
-    assert "62" in first and "≠" in first and first.endswith("[1]")
+    (misprint,) = [line for line in formats.terminal([compared["IGCV1 1"]]).splitlines() if "l2m31" in line]
+    assert misprint.split()[5:8] == ["63", "62", "≠"] and misprint.endswith("[1]")
 
 
 def test_output_goes_to_a_file(tmp_path, capsys):
