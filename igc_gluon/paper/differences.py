@@ -1,15 +1,15 @@
 """The printed numbers that nothing reproduces, and why. Everything that is not here must agree."""
 from dataclasses import dataclass
-from typing import Dict, Optional
+from typing import Dict
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of the rows of `table` whose label has all of `label`; of `quantity`, or of all that the row prints."""
+    """Of `quantity`, in the rows of `table` whose label has all of `label`."""
     table: str
     reason: str
-    quantity: Optional[str] = None
-    label: Optional[Dict[str, object]] = None
+    quantity: str
+    label: Dict[str, object]
 
 
 _T6_PARAMS = ("no count of the published graphs gives this: their convolutions alone have 11.167, 12.979, 11.207 and "
@@ -57,10 +57,10 @@ DIFFERENCES = (
 OTHER_NETWORK = "another paper's network, quoted"
 
 
-def reason_for(table, row, quantity, differences=DIFFERENCES):
+def reason_for(table, row, quantity):
     """Why the printed `quantity` of `row` cannot agree, or None where it must."""
-    for difference in differences:
-        if difference.table == table.id and difference.quantity in (None, quantity) and \
-                all(row.label.get(key) == value for key, value in (difference.label or {}).items()):
+    for difference in DIFFERENCES:
+        if (difference.table, difference.quantity) == (table.id, quantity) and \
+                difference.label.items() <= row.label.items():
             return difference.reason
     return None

@@ -21,9 +21,6 @@ class Row:
     results: Dict[str, List[str]] = field(default_factory=dict)
     quoted: Dict[str, str] = field(default_factory=dict)
 
-    def __str__(self):
-        return ", ".join(str(value) if key == "model" else f"{key} {value}" for key, value in self.label.items())
-
 
 @dataclass(frozen=True)
 class Table:
@@ -33,14 +30,10 @@ class Table:
     rows: Tuple[Row, ...]
     metric: Optional[str] = None
 
-    @property
-    def paper(self):
-        return self.id.split()[0]
-
     def __str__(self):
         """`IGCV1, Table 3`."""
-        rest = self.id.split(maxsplit=1)[1]
-        return f"{self.paper}, {'Table ' + rest if rest[0].isdigit() else rest}"
+        paper, rest = self.id.split(maxsplit=1)
+        return f"{paper}, {'Table ' + rest if rest[0].isdigit() else rest}"
 
 
 def load_tables():
@@ -49,12 +42,12 @@ def load_tables():
     return [Table(**{**table, "rows": tuple(Row(**row) for row in table["rows"])}) for table in tables]
 
 
-def find_tables(wanted, tables=None):
+def find_tables(wanted):
     """The tables called `wanted`: an id such as 'IGCV1 3' or 'IGCV2 Figure 2', or a document such as 'IGCV1'.
 
     Case does not matter. Raises UserError with the ids that exist.
     """
-    tables = load_tables() if tables is None else tables
+    tables = load_tables()
     words = wanted.lower().replace(",", " ").replace("table", " ").split()
     found = [table for table in tables if table.id.lower().split()[:len(words)] == words]
     if not words or not found:

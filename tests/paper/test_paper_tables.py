@@ -153,7 +153,7 @@ def test_terminal_columns_are_aligned(compared):
     marks = [line.index("=") for line in lines[2:22]]
     assert len(set(marks)) == 1 and lines[0].startswith("IGCV1, Table 3: ")
     text = formats.terminal([compared["IGCV2 8"]])
-    assert "x5 1024>1024" in text and "[1] misprint: with 5 blocks" in text
+    assert "x5 1024>1024" in text and "[1] misprint: the counts of Table 9 are" in text
     (misprint,) = [line for line in formats.terminal([compared["IGCV1 1"]]).splitlines() if "l2m31" in line]
     assert misprint.split()[5:8] == ["63", "62", "≠"] and misprint.endswith("[1]")
 
