@@ -1,4 +1,5 @@
 """Learning-rate schedules, one row per data set."""
+import math
 from dataclasses import dataclass
 from typing import Tuple
 
@@ -48,7 +49,7 @@ def schedule_for(dataset, num_epochs=None, lr=None, lr_factor=0.1, lr_steps=None
     if not 0 < lr_factor < float("inf"):
         raise UserError(f"--lr-factor must be a positive number, not {lr_factor}")
     if lr_steps is None:
-        lr_steps = tuple(int(num_epochs * fraction) for fraction in DROP_FRACTIONS)
+        lr_steps = tuple(math.ceil(num_epochs * fraction) for fraction in DROP_FRACTIONS)
     if any(step < 0 for step in lr_steps) or list(lr_steps) != sorted(lr_steps):
         raise UserError(f"--lr-steps must be epochs in ascending order, not {','.join(map(str, lr_steps))}")
     return Schedule(num_epochs, lr, lr_factor, tuple(lr_steps))
