@@ -50,9 +50,6 @@ def _functions():
         for name, result, arguments in (
                 ("igc_train_create", ctypes.c_int, [pointer, i64, i32, i32, i32, pointer]),
                 ("igc_train_check", ctypes.c_int, [pointer, i64, i32, i32, i32]),
-                ("igc_train_parameters", i64, [pointer]),
-                ("igc_train_parameter_size", i64, [pointer, i64]),
-                ("igc_train_output_channels", ctypes.c_int, [pointer]),
                 ("igc_train_forward", ctypes.c_int, [pointer, pointer, i64, pointer, pointer, pointer, i32]),
                 ("igc_train_backward", ctypes.c_int, [pointer, pointer, pointer, pointer, pointer, i32]),
                 ("igc_train_infer", ctypes.c_int, [pointer, pointer, i64, pointer, pointer, pointer, i32]),
