@@ -219,7 +219,7 @@ BLOCK = Layer(1, 8, 4, 2)
     ([Layer(0, 8), Layer(0, 8)], "nothing uses"),
     ([Layer(0, 8), Layer(0, 8, relu=False), Layer(1, 8)], "nothing uses"),
     ([Layer(0, 8), Layer(1, 8, relu=False), Layer(2, 8)], "must have a ReLU"),
-    ([Layer(0, 12), Layer(1, 12, 4, 3), Layer(1, 12, 6, 2, residual=2)], "another order of channels"),
+    ([Layer(0, 12), Layer(1, 12, 4, 3), Layer(2, 12, 6, 2, residual=1)], "another order of channels"),
 ])
 def test_layers_that_make_no_network(layers, text):
     with pytest.raises(UserError, match=text) as error:
