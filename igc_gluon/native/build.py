@@ -1,9 +1,9 @@
 """Compiles the kernel library: `python -m igc_gluon.native.build`, and `pip install` by way of setup.py.
 
 Uses the compiler that is there ($CXX, c++, g++ or clang++) and the standard library only: setup.py runs this
-file before anything is installed. The sources in src/kernels are compiled once for each instruction set, with flags for
-that set and in a namespace of its own; which one runs is decided when the library is loaded, so it runs on
-any processor of the architecture, whichever built it.
+file before anything is installed. The sources in src/kernels are compiled once for each instruction set, with
+flags for that set and in a namespace of its own; which one runs is decided when the library is loaded, so it
+runs on any processor of the architecture, whichever built it.
 """
 import argparse
 import importlib.util
@@ -31,7 +31,8 @@ PORTABLE = {"portable": (4, [])}
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fopenmp", "-fvisibility=hidden", "-Wall", "-Wextra",
          # GCC 12 takes the undefined operand inside its own AVX-512 intrinsics for a mistake of the caller.
          "-Wno-maybe-uninitialized", "-Wno-uninitialized", "-Wno-ignored-attributes"]
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g", "-O1"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer",
+            "-g", "-O1"]
 
 
 class BuildError(Exception):
@@ -56,7 +57,10 @@ def _run(command):
 
 
 def build(output=HERE / "_lib", jobs=None, sanitize=False):
-    """Compiles into `output`/libigc.so, atomically, and returns that path. Raises BuildError."""
+    """Compiles into `output`/libigc.so, atomically, and returns that path; libigc_mxnet.so beside it, if MXNet is there.
+
+    Raises BuildError.
+    """
     cxx = compiler()
     if cxx is None:
         raise BuildError("there is no C++ compiler (looked for $CXX, c++, g++, clang++)")
@@ -79,37 +83,38 @@ def build(output=HERE / "_lib", jobs=None, sanitize=False):
             list(pool.map(lambda command: _run([str(word) for word in command]), commands))
         linked = work / LIBRARY
         _run([cxx, *flags, "-shared", *map(str, objects), "-o", str(linked)])
-        operators = work / OPERATORS
-        if _mxnet():
-            _run(_operators_command(cxx, work, operators))
         os.replace(linked, output / LIBRARY)
-        if operators.is_file():
-            os.replace(operators, output / OPERATORS)
+        if _mxnet():
+            _run(_operators_command(cxx, output, work / OPERATORS))
+            os.replace(work / OPERATORS, output / OPERATORS)
     return output / LIBRARY
 
 
 def _mxnet():
-    """MXNet's folder, without importing it, or None. pip's isolated builds hide it from imports, not from its folder."""
+    """MXNet's folder, or None. pip's isolated builds hide it from imports, but it is where packages are installed."""
     spec = importlib.util.find_spec("mxnet")
     folders = list(spec.submodule_search_locations or []) if spec else []
     folders += [Path(sysconfig.get_paths()[key]) / "mxnet" for key in ("purelib", "platlib")]
     return next((Path(f) for f in folders if (Path(f) / "include" / "mxnet" / "lib_api.h").is_file()), None)
 
 
-def _operators_command(cxx, work, output):
+def _operators_command(cxx, library_folder, output):
     """MXNet's own file of the interface, which comes with it, finds our operators by name: nothing is hidden."""
     mxnet = _mxnet()
     flags = [flag for flag in FLAGS if flag not in ("-fvisibility=hidden", "-Wall", "-Wextra")]
     return [str(word) for word in (
-        cxx, *flags, "-shared", f"-I{mxnet / 'include'}", HERE / "src" / "mxnet" / "body_op.cpp", mxnet / "src" / "lib_api.cc",
-        "-o", output, f"-L{work}", "-ligc", "-Wl,-rpath,$ORIGIN")]
+        cxx, *flags, "-shared", f"-I{mxnet / 'include'}", HERE / "src" / "mxnet" / "body_op.cpp",
+        mxnet / "src" / "lib_api.cc", "-o", output, f"-L{library_folder}", "-ligc", "-Wl,-rpath,$ORIGIN")]
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m igc_gluon.native.build", description=__doc__.splitlines()[0])
-    parser.add_argument("--output", default=str(HERE / "_lib"), help="folder of libigc.so (default: where it is looked for)")
+    parser = argparse.ArgumentParser(prog="python -m igc_gluon.native.build",
+                                     description=__doc__.splitlines()[0])
+    parser.add_argument("--output", default=str(HERE / "_lib"),
+                        help="folder of libigc.so (default: where it is looked for)")
     parser.add_argument("--jobs", type=int, help="compilers at a time (default: one per core)")
-    parser.add_argument("--sanitize", action="store_true", help="with address and undefined-behaviour sanitizers")
+    parser.add_argument("--sanitize", action="store_true",
+                        help="with address and undefined-behaviour sanitizers")
     options = parser.parse_args(arguments)
     try:
         print(build(options.output, options.jobs, options.sanitize))

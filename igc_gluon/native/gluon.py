@@ -34,7 +34,8 @@ class NativeNetwork(HybridBlock):
     """
 
     def forward(self, x, *args):
-        features = self._native_features(x) if isinstance(x, mx.nd.NDArray) and not args else None
+        here = isinstance(x, mx.nd.NDArray) and x.context.device_type == "cpu" and not args
+        features = self._native_features(x) if here else None
         if features is None:
             return super().forward(x, *args)
         if self._active and self._cached_op is None:
@@ -54,13 +55,13 @@ class NativeNetwork(HybridBlock):
     def _native_body(self):
         """The NativeBody of the blocks as they are now."""
         blocks = list(_blocks_below(self.features))
-        _require(not any(b._forward_hooks or b._forward_pre_hooks or getattr(b, "_callback", None) for b in blocks), "a block has a hook")
+        _require(not any(b._forward_hooks or b._forward_pre_hooks or getattr(b, "_callback", None) for b in blocks),
+                 "a block has a hook")
         _require(not getattr(self, "_backend", None), "the network is for another backend")
         known = self.__dict__.get("_native")
         if known is None or known.blocks != blocks:
             known = self.__dict__["_native"] = _Known(blocks, list(self.features._children.values()))
-        if known.error:
-            raise known.error
+        _require(known.body is not None, known.reason)
         return known.body
 
 
@@ -68,11 +69,11 @@ class _Known:
     """What was found out about a network whose blocks are `blocks`."""
 
     def __init__(self, blocks, features):
-        self.blocks, self.body, self.error = blocks, None, None
+        self.blocks, self.body, self.reason = blocks, None, None
         try:
             self.body = NativeBody(features)
         except NotNative as error:
-            self.error = error
+            self.reason = str(error)
 
 
 def _blocks_below(block):
@@ -110,8 +111,8 @@ def _say(reason):
 class NativeBody:
     """`blocks` as one operator.
 
-    blocks: ConvBNReLU, IGCBlock or residual blocks (with `body` and `shortcut`), in order, then global average pooling and
-    flattening. Raises NotNative.
+    blocks: ConvBNReLU, IGCBlock or residual blocks (with `body` and `shortcut`), in order, then global average
+    pooling and flattening. Raises NotNative.
     """
 
     def __init__(self, blocks):
@@ -147,7 +148,8 @@ class NativeBody:
             _check_conv(secondary)
             _require(secondary._kwargs["kernel"] == secondary._kwargs["stride"] == (1, 1),
                      "a spatial secondary convolution has no native kernel")
-            _require(first._branch_factor == conv._kwargs["num_group"] and second._branch_factor == secondary._kwargs["num_group"],
+            _require(first._branch_factor == conv._kwargs["num_group"] and
+                     second._branch_factor == secondary._kwargs["num_group"],
                      "permutations that do not belong to the groups")
         else:
             _require(len(parts) == 2, "unknown parts")
@@ -159,7 +161,8 @@ class NativeBody:
                  "BatchNorm with other options than epsilon and momentum has no native kernel")
         conv_options = conv._kwargs
         self.layers.append(training.Layer(
-            value, conv_options["num_filter"], conv_options["num_group"], secondary._kwargs["num_group"] if secondary else 0,
+            value, conv_options["num_filter"], conv_options["num_group"],
+            secondary._kwargs["num_group"] if secondary else 0,
             conv_options["kernel"][0], conv_options["stride"][0], residual, relu or residual >= 0,
             options["eps"], options["momentum"]))
         self._parameters += [conv.weight] + ([secondary.weight] if secondary else []) + [norm.gamma, norm.beta]
@@ -167,18 +170,17 @@ class NativeBody:
         return len(self.layers)
 
     def __call__(self, x):
-        """NDArray (n, channels, H, W), float32 on a CPU -> (n, features). Raises NotNative."""
+        """NDArray (n, channels, H, W) on a CPU, float32 -> (n, features). Raises NotNative."""
         training_now = autograd.is_training()
         _require(autograd.is_recording() == training_now,
                  "gradients through moving statistics, or batch statistics without gradients, have no native kernel")
         context = x.context
-        _require(context.device_type == "cpu", f"the data is on {context}")
-        _require(x.dtype == _FLOAT32 and x.stype == "default", "the data is not dense float32")
+        _require(x.dtype == np.float32 and x.stype == "default", "the data is not dense float32")
         _require(x.ndim == 4 and x.shape[0] > 0, "the data is not a batch of images")
         self._check_shape(x.shape[1:])
         parameters = [p.data(context) for p in self._parameters]
         running = [p.data(context) for p in self._running]
-        _require(all(a.dtype == _FLOAT32 for a in parameters) and all(a.dtype == _FLOAT32 for a in running),
+        _require(all(a.dtype == np.float32 for a in parameters) and all(a.dtype == np.float32 for a in running),
                  "the parameters are not float32")
         if not training_now:
             return mx.nd.igc_body_infer(x, *parameters, *running, layers=self.text)
@@ -194,9 +196,6 @@ class NativeBody:
         except UserError as error:
             raise NotNative(str(error)) from None
         self._checked.add(shape)
-
-
-_FLOAT32 = np.float32
 
 
 def _require(condition, reason):

@@ -15,9 +15,9 @@ from igc_gluon.native import library
 class Layer(NamedTuple):
     """A convolution without bias or an IGC block, batch normalisation, perhaps a sum, ReLU (igc_layer in igc_train.h).
 
-    Layer i makes value i + 1, value 0 is the image. input: the value that is convolved. groups: of the convolution, L of
-    an IGC block. secondary: secondary partitions of an IGC block, 0: an ordinary convolution. residual: the value added
-    before the ReLU, or -1. relu=False: a shortcut, only added to others.
+    Layer i makes value i + 1, value 0 is the image. input: the value that is convolved. groups: of the convolution,
+    L of an IGC block. secondary: secondary partitions of an IGC block, 0: an ordinary convolution. residual: the
+    value added before the ReLU, or -1. relu=False: a shortcut, only added to others.
     """
     input: int
     channels: int
@@ -50,9 +50,6 @@ def _functions():
         for name, result, arguments in (
                 ("igc_train_create", ctypes.c_int, [pointer, i64, i32, i32, i32, pointer]),
                 ("igc_train_check", ctypes.c_int, [pointer, i64, i32, i32, i32]),
-                ("igc_train_parameters", i64, [pointer]),
-                ("igc_train_parameter_size", i64, [pointer, i64]),
-                ("igc_train_output_channels", ctypes.c_int, [pointer]),
                 ("igc_train_forward", ctypes.c_int, [pointer, pointer, i64, pointer, pointer, pointer, i32]),
                 ("igc_train_backward", ctypes.c_int, [pointer, pointer, pointer, pointer, pointer, i32]),
                 ("igc_train_infer", ctypes.c_int, [pointer, pointer, i64, pointer, pointer, pointer, i32]),
@@ -94,7 +91,7 @@ class Body:
         self.shapes = [s for l in self.layers for s in l.parameter_shapes(channels[l.input])]
 
     def forward(self, x, parameters, running=None, threads=0):
-        """Batch statistics. running: of each layer moving mean and variance, float32, updated. Returns (batch, channels)."""
+        """With batch statistics: (batch, channels). running: of each layer moving mean and variance, float32; updated."""
         self._x, parameters = self._image(x), self._parameters(parameters)
         y = np.empty((len(self._x), self.layers[-1].channels), np.float32)
         library.check(_functions().igc_train_forward(
@@ -116,8 +113,8 @@ class Body:
         """With the moving statistics. Returns (batch, channels)."""
         x, parameters = self._image(x), self._parameters(parameters)
         y = np.empty((len(x), self.layers[-1].channels), np.float32)
-        library.check(_functions().igc_train_infer(self._handle, x.ctypes.data, len(y), _pointers(parameters),
-                                                   _pointers(running), y.ctypes.data, threads))
+        library.check(_functions().igc_train_infer(
+            self._handle, x.ctypes.data, len(y), _pointers(parameters), _pointers(running), y.ctypes.data, threads))
         return y
 
     def _image(self, x):

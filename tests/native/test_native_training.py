@@ -103,7 +103,8 @@ def compare(layers, shape, batch, threads=1):
     """Gradients of weights before a BN cancel to a part of their terms: where stock MXNet's float32 has lost half of
     1e-5 and more, twice that is the measure. An activation next to 0 may fall on either side of it; it does not for every seed."""
     for seed in range(3):
-        bad = {what: e for what, e in errors(layers, shape, batch, threads, seed).items() if not e[0] <= max(1e-5, 2 * e[1])}
+        found = errors(layers, shape, batch, threads, seed)
+        bad = {what: e for what, e in found.items() if not e[0] <= max(1e-5, 2 * e[1])}
         if not bad:
             return
     raise AssertionError(f"{layers} {shape} x {batch}: {bad}")
@@ -125,7 +126,8 @@ def plain_networks(draw):
         members = max(1, members)
     else:
         primary, members = 1, draw(st.integers(1, 35))
-    layers = [Layer(0, primary * members, kernel=draw(st.sampled_from([1, 3, 5])), stride=draw(st.sampled_from([1, 1, 2])))]
+    layers = [Layer(0, primary * members, kernel=draw(st.sampled_from([1, 3, 5])),
+                    stride=draw(st.sampled_from([1, 1, 2])))]
     for i in range(draw(st.integers(1, 3))):
         stride = draw(st.sampled_from([1, 1, 2]))
         before = members
@@ -152,7 +154,8 @@ def residual_networks(draw):
         stride = 1
         if draw(st.booleans()):
             members, stride = 2 * members, draw(st.sampled_from([1, 2]))
-            layers.append(Layer(value, primary * members, draw(st.sampled_from([1, primary])), kernel=1, stride=stride, relu=False))
+            layers.append(Layer(value, primary * members, draw(st.sampled_from([1, primary])), kernel=1, stride=stride,
+                                relu=False))
             shortcut = len(layers)
         layers.append(unit(value, stride=stride))
         layers.append(unit(len(layers), residual=shortcut))
@@ -177,3 +180,70 @@ def test_published_shapes(isa, primary, members):
     width = primary * members
     compare([Layer(0, width), Layer(1, width, primary, members), Layer(2, 2 * width, primary, 2 * members, stride=2),
              Layer(3, 2 * width, primary, 2 * members)], (3, 16, 12), 4, 2)
+
+
+def test_kept_results_and_batches_after_larger_ones(isa):
+    """The memory of a net serves any batch up to the largest; the same call gives the same bits."""
+    layers = [Layer(0, 32), Layer(1, 32, 4, 8), Layer(2, 64, 4, 16, stride=2), Layer(3, 64, 4, 16)]
+    rng = np.random.default_rng(0)
+    body, fresh = Body(layers, (3, 9, 8)), Body(layers, (3, 9, 8))
+    parameters = random_parameters(rng, body.shapes)
+    for batch in (5, 2, 7):
+        x, dy = (rng.standard_normal(s).astype("float32") for s in ((batch, 3, 9, 8), (batch, 64)))
+        results = []
+        for net in (body, fresh if batch == 5 else Body(layers, (3, 9, 8))):
+            y = net.forward(x, parameters, threads=2)
+            results.append([y, *net.backward(dy, threads=2)[0]])
+        for a, b in zip(*results):
+            np.testing.assert_array_equal(a, b)
+
+
+BLOCK = Layer(1, 8, 4, 2)
+
+
+@pytest.mark.parametrize("layers,text", [
+    ([], "1 to 16384 layers"),
+    ([Layer(1, 8)], "earlier value"),
+    ([Layer(-1, 8)], "earlier value"),
+    ([Layer(0, 0)], "channels must be"),
+    ([Layer(0, 8, 2)], "groups must divide"),
+    ([Layer(0, 8, 0)], "groups must divide"),
+    ([Layer(0, 8), BLOCK._replace(secondary=3)], "secondary must divide"),
+    ([Layer(0, 8, kernel=2)], "kernel must be odd"),
+    ([Layer(0, 8, stride=3)], "stride must be"),
+    ([Layer(0, 8, epsilon=0)], "epsilon must be"),
+    ([Layer(0, 8, momentum=float("nan"))], "epsilon must be"),
+    ([Layer(0, 8, relu=False)], "no ReLU"),
+    ([Layer(0, 8, residual=0)], "its residual must be"),
+    ([Layer(0, 8), Layer(1, 16), Layer(2, 16, residual=1)], "another shape"),
+    ([Layer(0, 8), Layer(0, 8)], "nothing uses"),
+    ([Layer(0, 8), Layer(0, 8, relu=False), Layer(1, 8)], "nothing uses"),
+    ([Layer(0, 8), Layer(1, 8, relu=False), Layer(2, 8)], "must have a ReLU"),
+    ([Layer(0, 12), Layer(1, 12, 4, 3), Layer(2, 12, 6, 2, residual=1)], "another order of channels"),
+])
+def test_layers_that_make_no_network(layers, text):
+    with pytest.raises(UserError, match=text) as error:
+        Body(layers, (3, 6, 6))
+    assert "\n" not in str(error.value)
+
+
+def test_calls_that_do_not_fit():
+    body = Body([Layer(0, 8)], (3, 6, 6))
+    parameters = random_parameters(np.random.default_rng(0), body.shapes)
+    library = lib.load()
+    with pytest.raises(UserError, match="the network takes"):
+        body.forward(np.zeros((2, 3, 6, 5)), parameters)
+    with pytest.raises(UserError, match="must have the shapes"):
+        body.forward(np.zeros((2, 3, 6, 6)), parameters[:-1])
+    with pytest.raises(UserError, match="batch must be"):
+        body.forward(np.zeros((0, 3, 6, 6)), parameters)
+    with pytest.raises(UserError, match="threads must be"):
+        body.forward(np.zeros((2, 3, 6, 6)), parameters, threads=-1)
+    body._x = np.zeros((2, 3, 6, 6), np.float32)
+    with pytest.raises(UserError, match="without a forward pass"):
+        body.backward(np.zeros((2, 8)))
+    assert library.igc_train_create(None, 1, 3, 4, 4, None) == 1
+    assert library.igc_train_forward(None, None, 1, None, None, None, 1) == 1
+    assert library.igc_train_backward(None, None, None, None, None, 1) == 1
+    with pytest.raises(UserError, match="the image needs"):
+        Body([Layer(0, 8)], (3, 0, 6))
