@@ -1,9 +1,52 @@
 """Installs igc_gluon. `pip install -e ".[cpu]"` or, with CUDA 11.2, `pip install -e ".[cu112]"`."""
+import importlib.util
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Distribution, find_packages, setup
+from setuptools.command.build_py import build_py
+
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:  # setuptools before 70.1
+    from wheel.bdist_wheel import bdist_wheel
 
 ROOT = Path(__file__).parent
+
+
+def _native_build():
+    """igc_gluon/native/build.py, by path: the package itself needs NumPy, which an isolated build has not."""
+    spec = importlib.util.spec_from_file_location("igc_native_build", ROOT / "igc_gluon" / "native" / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class BuildWithKernels(build_py):
+    """Compiles the kernels with the compiler that is there. Without one the package works all the same, slower."""
+
+    def run(self):
+        super().run()
+        native = _native_build()
+        target = ROOT if getattr(self, "editable_mode", False) else Path(self.build_lib)
+        try:
+            native.build(target / "igc_gluon" / "native" / "_lib")
+        except (native.BuildError, OSError) as error:
+            self.warn(f"igc_gluon: no kernel library: {error}; MXNet's own operators will run")
+
+
+class PlatformDistribution(Distribution):
+    """Holds machine code, though not as an extension module."""
+
+    def has_ext_modules(self):
+        return True
+
+
+class PlatformWheel(bdist_wheel):
+    """A wheel for any Python of one platform: the kernels are reached through ctypes."""
+
+    def get_tag(self):
+        return ("py3", "none", super().get_tag()[2])
+
 
 setup(
     name="igc-gluon",
@@ -16,6 +59,11 @@ setup(
     # at Python 3.12.
     python_requires=">=3.8,<3.13",
     packages=find_packages(include=["igc_gluon", "igc_gluon.*"]),
+    # The sources too, so that `python -m igc_gluon.native.build` works where the package is installed.
+    package_data={"igc_gluon.native": ["include/*.h", "src/*.h", "src/*.cpp", "src/kernels/*.h", "src/kernels/*.cpp",
+                                         "src/mxnet/*.cpp"]},
+    distclass=PlatformDistribution,
+    cmdclass={"build_py": BuildWithKernels, "bdist_wheel": PlatformWheel},
     install_requires=[
         "numpy>=1.20,<1.24; python_version<'3.12'",
         "numpy>=1.26,<2; python_version>='3.12'",

@@ -1,0 +1,101 @@
+/* igc.h - the C interface of the IGC kernel library.
+ *
+ * A network is a list of igc_op over tensors in NCHW order with float32 weights in MXNet's order (output
+ * channel, input channel of the group, row, column). igc_net_create plans it once: it folds the batch
+ * normalisations, chooses an interleaved layout for every tensor (src/layout.h) and packs the weights for the
+ * instruction set in use. igc_net_run then takes and gives NCHW. The library knows nothing of MXNet and
+ * needs a C++17 run time and OpenMP.
+ *
+ * Every function that can fail returns an igc_status; igc_message() says in one line, for the calling thread,
+ * what was wrong. No argument makes the library crash, provided that pointers lead to as many numbers as the
+ * sizes beside them promise. A net may be run by several threads at once; results are equal bit for bit for a
+ * given instruction set, whatever the number of threads or the batch.
+ */
+#ifndef IGC_H
+#define IGC_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define IGC_API __declspec(dllexport)
+#else
+#define IGC_API __attribute__((visibility("default")))
+#endif
+
+/* Grows with every change of a struct or of the meaning of a function. */
+#define IGC_ABI 1
+
+typedef enum igc_status {
+  IGC_OK = 0,
+  IGC_BAD_ARGUMENT = 1, /* igc_message() names it */
+  IGC_NO_MEMORY = 2,
+  IGC_NO_SUCH_ISA = 3, /* unknown, not built in, or not supported by this processor */
+  IGC_FAILED = 4
+} igc_status;
+
+typedef enum igc_kind {
+  /* Group convolution: groups, kernel, stride, pad; weight, scale, bias, residual, activation. */
+  IGC_CONV = 1,
+  /* Primary group convolution (groups = L, kernel, stride, pad; weight), permutation, secondary 1x1 group
+   * convolution (M = channels / L partitions; weight2), inverse permutation, then scale, bias, residual,
+   * activation. */
+  IGC_BLOCK = 2,
+  /* out[j * groups + i] = in[i * (C / groups) + j]; costs nothing at run time. */
+  IGC_PERMUTE = 3,
+  /* Kernel, stride, pad; padding never wins. */
+  IGC_MAX_POOL = 4,
+  /* Over the whole image: H = W = 1. */
+  IGC_MEAN_POOL = 5
+} igc_kind;
+
+typedef enum igc_activation { IGC_LINEAR = 0, IGC_RELU = 1, IGC_RELU6 = 2 } igc_activation;
+
+/* Op number i writes tensor i + 1; tensor 0 is the input of the network, the last op writes its output.
+ * A fully connected layer is a 1x1 convolution after IGC_MEAN_POOL. */
+typedef struct igc_op {
+  int32_t kind;
+  int32_t input;    /* tensor that is read */
+  int32_t residual; /* tensor that is added before the activation, -1: none */
+  int32_t channels; /* output channels; pooling and permutation: 0 or those of the input */
+  int32_t groups;
+  int32_t kernel_h, kernel_w, stride, pad_h, pad_w;
+  int32_t activation;
+  int32_t reserved; /* 0 */
+  int64_t weight;   /* where a parameter starts, counted in floats from the weights; -1: none */
+  int64_t weight2;
+  int64_t scale; /* per output channel, multiplies the convolution's result (a folded batch normalisation) */
+  int64_t bias;  /* per output channel */
+} igc_op;
+
+typedef struct igc_net igc_net;
+
+IGC_API int igc_abi(void);
+IGC_API const char* igc_message(void);
+
+/* Instruction sets: "avx512", "avx2", "portable". The first network chooses the best that the processor has,
+ * or what the environment variable IGC_NATIVE_ISA names. igc_use_isa(NULL) chooses anew. Nets that exist keep
+ * theirs. */
+IGC_API int igc_use_isa(const char* name);
+IGC_API const char* igc_isa(
+    void); /* NULL if IGC_NATIVE_ISA names what this processor cannot run: see igc_message() */
+
+IGC_API int igc_net_create(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
+                           int32_t channels, int32_t height, int32_t width, igc_net** net);
+IGC_API int igc_net_output_shape(const igc_net* net, int32_t shape[3]); /* channels, height, width */
+IGC_API int64_t igc_net_multiply_adds(const igc_net* net);              /* of one image, convolutions only */
+/* x: batch x channels x height x width, y: batch x the output's. threads 0: OpenMP's maximum. */
+IGC_API int igc_net_run(igc_net* net, const float* x, int64_t batch, float* y, int32_t threads);
+IGC_API void igc_net_free(igc_net* net);
+
+/* The interleaved layout of L groups of M channels: how many positions a pixel takes, and which channel
+ * (l * M + m) each holds, -1 for padding. channel_at may be NULL. */
+IGC_API int igc_layout(int32_t groups, int32_t members, int32_t* positions, int32_t* channel_at);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

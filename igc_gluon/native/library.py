@@ -1,0 +1,169 @@
+"""The kernel library through ctypes: `Net`, a planned network, and which instruction set runs it.
+
+The C interface is described in include/igc.h; structures and constants here follow it. Nothing in this module needs
+MXNet: arrays are numpy, float32, NCHW.
+"""
+import ctypes
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from igc_gluon.errors import UserError
+
+ABI = 1
+CONV, BLOCK, PERMUTE, MAX_POOL, MEAN_POOL = 1, 2, 3, 4, 5
+ACTIVATIONS = {None: 0, "relu": 1, "relu6": 2}
+ISAS = ("avx512", "avx2", "portable")
+_BAD_ARGUMENT, _NO_MEMORY, _NO_SUCH_ISA = 1, 2, 3
+
+
+class _Op(ctypes.Structure):
+    _fields_ = ([(name, ctypes.c_int32) for name in (
+        "kind", "input", "residual", "channels", "groups", "kernel_h", "kernel_w", "stride", "pad_h", "pad_w",
+        "activation", "reserved")] + [(name, ctypes.c_int64) for name in ("weight", "weight2", "scale", "bias")])
+
+
+class Op(NamedTuple):
+    """One operation of a network; operation i writes tensor i + 1, tensor 0 is the input (igc_op in igc.h).
+
+    weight: (channels, inputs / groups, kernel_h, kernel_w); of a BLOCK the primary convolution's, with groups = L.
+    weight2: the secondary convolution's of a BLOCK, (channels, L) or (channels, L, 1, 1).
+    scale, bias: (channels,), a folded batch normalisation: scale * convolution + bias (+ residual, then activation).
+    """
+    kind: int
+    input: int
+    channels: int = 0
+    groups: int = 1
+    kernel: tuple = (1, 1)
+    stride: int = 1
+    pad: tuple = (0, 0)
+    activation: str = None
+    residual: int = -1
+    weight: np.ndarray = None
+    weight2: np.ndarray = None
+    scale: np.ndarray = None
+    bias: np.ndarray = None
+
+
+def path():
+    """Where the library is looked for: $IGC_NATIVE_LIBRARY or _lib/libigc.so beside this module."""
+    return Path(os.environ.get("IGC_NATIVE_LIBRARY") or Path(__file__).resolve().parent / "_lib" / "libigc.so")
+
+
+_loaded = None
+
+
+def load():
+    """The loaded library. Raises UserError with the reason if it cannot be used."""
+    global _loaded
+    if _loaded is None:
+        if not path().is_file():
+            raise UserError(f"there is no kernel library at {path()}; run: python -m igc_gluon.native.build")
+        try:
+            library = ctypes.CDLL(str(path()))
+            abi = library.igc_abi()
+        except (OSError, AttributeError) as error:
+            raise UserError(f"the kernel library cannot be loaded: {error}") from None
+        if abi != ABI:
+            raise UserError(f"{path()} is of another release (interface {abi}, not {ABI}); "
+                            "run: python -m igc_gluon.native.build")
+        _declare(library)
+        _loaded = library
+    return _loaded
+
+
+def _declare(library):
+    i32, i64, pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
+    for name, result, arguments in (
+            ("igc_message", ctypes.c_char_p, []),
+            ("igc_isa", ctypes.c_char_p, []),
+            ("igc_use_isa", ctypes.c_int, [ctypes.c_char_p]),
+            ("igc_net_create", ctypes.c_int, [pointer, i64, pointer, i64, i32, i32, i32, pointer]),
+            ("igc_net_output_shape", ctypes.c_int, [pointer, pointer]),
+            ("igc_net_multiply_adds", i64, [pointer]),
+            ("igc_net_run", ctypes.c_int, [pointer, pointer, i64, pointer, i32]),
+            ("igc_net_free", None, [pointer]),
+            ("igc_layout", ctypes.c_int, [i32, i32, pointer, pointer])):
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+
+
+def check(status):
+    """Raises UserError or MemoryError with the library's message unless `status` is IGC_OK."""
+    if status:
+        text = load().igc_message().decode()
+        raise MemoryError(text) if status == _NO_MEMORY else UserError(text)
+
+
+def isa():
+    """The instruction set in use. Raises UserError if IGC_NATIVE_ISA names one that cannot run here."""
+    name = load().igc_isa()
+    if name is None:
+        raise UserError(load().igc_message().decode())
+    return name.decode()
+
+
+def use_isa(name=None):
+    """Networks made from now on run on `name`, None: as at the start. Raises UserError if that cannot run here."""
+    check(load().igc_use_isa(None if name is None else name.encode()))
+
+
+def layout(groups, members):
+    """Channel at each position of the interleaved layout of L = `groups` with M = `members`; -1 is padding."""
+    positions = ctypes.c_int32()
+    check(load().igc_layout(groups, members, ctypes.byref(positions), None))
+    channel_at = np.empty(positions.value, np.int32)
+    check(load().igc_layout(groups, members, ctypes.byref(positions), channel_at.ctypes.data))
+    return channel_at
+
+
+class Net:
+    """A network planned for one size of input; callable, by several threads at once.
+
+    ops: list of Op. shape: (channels, height, width) of the input. Raises UserError if the ops do not fit together.
+    """
+
+    def __init__(self, ops, shape):
+        self._handle = None
+        library, blob, size, records = load(), [], 0, (_Op * len(ops))()
+        for i, op in enumerate(ops):
+            if op.activation not in ACTIVATIONS:
+                raise UserError(f"op {i}: activation must be one of {list(ACTIVATIONS)}, not {op.activation!r}")
+            record = records[i]
+            record.kind, record.input, record.residual = op.kind, op.input, op.residual
+            record.channels, record.groups, record.stride = op.channels, op.groups, op.stride
+            record.kernel_h, record.kernel_w = op.kernel
+            record.pad_h, record.pad_w = op.pad
+            record.activation = ACTIVATIONS[op.activation]
+            for name in ("weight", "weight2", "scale", "bias"):
+                array = getattr(op, name)
+                setattr(record, name, -1 if array is None else size)
+                if array is not None:
+                    blob.append(np.asarray(array, np.float32).ravel())
+                    size += blob[-1].size
+        weights = np.concatenate(blob) if blob else np.zeros(0, np.float32)
+        self.shape = tuple(int(n) for n in shape)
+        handle = ctypes.c_void_p()
+        check(library.igc_net_create(records, len(ops), weights.ctypes.data, weights.size, *self.shape,
+                                      ctypes.byref(handle)))
+        self._handle = handle
+        out = (ctypes.c_int32 * 3)()
+        check(library.igc_net_output_shape(handle, out))
+        self.output_shape = tuple(out)
+        self.multiply_adds = library.igc_net_multiply_adds(handle)
+
+    def __call__(self, x, threads=0):
+        """x: (batch,) + shape, float32. Returns (batch,) + output_shape. threads 0: OpenMP's maximum."""
+        x = np.ascontiguousarray(x, np.float32)
+        if x.shape[1:] != self.shape or x.ndim != 4:
+            raise UserError(f"the network takes (batch, {', '.join(map(str, self.shape))}), not {x.shape}")
+        y = np.empty((len(x),) + self.output_shape, np.float32)
+        check(load().igc_net_run(self._handle, x.ctypes.data, len(x), y.ctypes.data, threads))
+        return y
+
+    def __del__(self):
+        if getattr(self, "_handle", None):
+            load().igc_net_free(self._handle)
+            self._handle = None

@@ -1,0 +1,82 @@
+// api.cpp - the C interface: checks arguments, and lets no exception out.
+#include <algorithm>
+
+#include "guard.h"
+#include "isa.h"
+#include "net.h"
+
+struct igc_net {
+  std::unique_ptr<igc::Net> net;
+};
+
+using igc::fail;
+using igc::guarded;
+using igc::require;
+
+extern "C" {
+
+int igc_abi(void) { return IGC_ABI; }
+
+const char* igc_message(void) { return igc::message().c_str(); }
+
+int igc_use_isa(const char* name) {
+  return guarded(IGC_NO_SUCH_ISA, [&] { igc::use_kernels(igc::choose_kernels(name)); });
+}
+
+const char* igc_isa(void) {
+  const char* name = nullptr;
+  guarded(IGC_NO_SUCH_ISA, [&] { name = igc::current_kernels().name; });
+  return name;
+}
+
+int igc_net_create(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
+                   int32_t channels, int32_t height, int32_t width, igc_net** net) {
+  if (!net) return fail(IGC_BAD_ARGUMENT, "net is null");
+  *net = nullptr;
+  const igc::Kernels* kernels = nullptr;
+  const int status = guarded(IGC_NO_SUCH_ISA, [&] { kernels = &igc::current_kernels(); });
+  if (status != IGC_OK) return status;
+  return guarded(IGC_BAD_ARGUMENT, [&] {
+    auto made = std::make_unique<igc_net>();
+    made->net = igc::plan_net(*kernels, ops, n_ops, weights, n_weights, channels, height, width);
+    *net = made.release();
+  });
+}
+
+int igc_net_output_shape(const igc_net* net, int32_t shape[3]) {
+  return guarded(IGC_BAD_ARGUMENT, [&] {
+    require(net && shape, "net or shape is null");
+    const igc::Storage& out = net->net->storages[net->net->output];
+    shape[0] = net->net->out_channels;
+    shape[1] = out.height;
+    shape[2] = out.width;
+  });
+}
+
+int64_t igc_net_multiply_adds(const igc_net* net) { return net ? net->net->multiply_adds : 0; }
+
+int igc_net_run(igc_net* net, const float* x, int64_t batch, float* y, int32_t threads) {
+  return guarded(IGC_BAD_ARGUMENT, [&] {
+    require(net, "net is null");
+    require(batch >= 0 && batch <= ((int64_t)1 << 31), "batch must be 0 to 2^31");
+    require(threads >= 0 && threads <= igc::kMostThreads, "threads must be 0 to 1024");
+    if (batch == 0) return;
+    require(x && y, "x or y is null");
+    igc::run_net(*net->net, x, batch, y, threads);
+  });
+}
+
+void igc_net_free(igc_net* net) { delete net; }
+
+int igc_layout(int32_t groups, int32_t members, int32_t* positions, int32_t* channel_at) {
+  return guarded(IGC_BAD_ARGUMENT, [&] {
+    require(positions, "positions is null");
+    require(groups >= 1 && members >= 1 && (int64_t)groups * members <= (1 << 20),
+            "groups and members must be 1 or more, their product at most 1048576");
+    const igc::Layout layout = igc::Layout::interleaved(groups, members, groups > 1 ? 4 : 1);
+    *positions = layout.positions;
+    if (channel_at) std::copy(layout.channel_at.begin(), layout.channel_at.end(), channel_at);
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,17 @@
+// check.h - refuses a list of ops that cannot be carried out, before anything is planned.
+#pragma once
+#include <vector>
+
+#include "net.h"
+
+namespace igc {
+
+struct Shape {
+  int channels, height, width;
+};
+
+// Shapes of all tensors (n_ops + 1). Raises BadArgument with the number of the op.
+std::vector<Shape> check_ops(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
+                             Shape input);
+
+}  // namespace igc

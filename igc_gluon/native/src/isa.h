@@ -1,0 +1,13 @@
+// isa.h - which instruction set the library runs on.
+#pragma once
+#include "kernels/kernels.h"
+
+namespace igc {
+
+// The kernels in use. Raises BadArgument if IGC_NATIVE_ISA names what cannot be run.
+const Kernels& current_kernels();
+// By name; null: IGC_NATIVE_ISA or, without it, the best that the processor has.
+const Kernels& choose_kernels(const char* name);
+void use_kernels(const Kernels& kernels);
+
+}  // namespace igc

@@ -1,0 +1,193 @@
+// run.cpp - carries out a planned network.
+//
+// A batch: one image per thread, through the whole network, depth first, in buffers of its own. Layer by
+// layer over the batch would send every activation through main memory. A single image, or fewer images than
+// threads: the rows of every step are shared among the threads. Which thread computes what never changes a
+// result.
+#include <omp.h>
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <thread>
+
+#include "net.h"
+
+namespace igc {
+namespace {
+
+// The parts of one pass over an image, claimed one by one by the threads that work on it. Nobody waits for a
+// thread that has claimed nothing: one that the system holds back costs little, where it would stop everybody
+// at a barrier.
+class Pass {
+ public:
+  // Carries out work(part) for the parts that are left, and returns when all are done.
+  template <class Work>
+  void share(int parts, Work work) {
+    for (int part; (part = claimed_.fetch_add(1, std::memory_order_relaxed)) < parts;) {
+      work(part);
+      done_.fetch_add(1, std::memory_order_release);
+    }
+    // Spins, for a part takes microseconds, and yields where it takes longer than that.
+    for (int spins = 0; done_.load(std::memory_order_acquire) < parts; spins++)
+      if (spins > 2000) std::this_thread::yield();
+  }
+
+ private:
+  std::atomic<int> claimed_{0}, done_{0};
+};
+
+Plane plane_of(const Net& net, const Net::Context& context, int storage) {
+  if (storage < 0) return {};
+  const Storage& s = net.storages[storage];
+  const Buffer& b = net.buffers[s.buffer];
+  const ptrdiff_t pixel = b.pixel, row = (b.width + 2 * b.halo_w) * pixel;
+  return {context.buffers[s.buffer].get() + b.halo_h * row + b.halo_w * pixel, row, pixel};
+}
+
+Plane from_row(Plane plane, ptrdiff_t row) {
+  if (plane.at) plane.at += row * plane.row;
+  return plane;
+}
+
+void run_rows(const Net& net, const Net::Context& context, const Step& step, int begin, int end,
+              float* scratch) {
+  const Plane x = plane_of(net, context, step.input), y = plane_of(net, context, step.output);
+  const Plane residual = plane_of(net, context, step.residual);
+  const Storage& in = net.storages[step.input];
+  const int width = net.storages[step.output].width;
+  switch (step.work) {
+    case Work::Conv:
+      return run_conv(step.conv, x, y, residual, width, begin, end);
+    case Work::Mix:
+      return run_mix(step.mix, x, y, residual, width, begin, end);
+    case Work::ConvMix: {
+      const Plane middle = {scratch, (ptrdiff_t)width * step.middle_pixel, step.middle_pixel};
+      for (int first = begin; first < end; first += step.tile_rows) {
+        const int rows = std::min(step.tile_rows, end - first);
+        run_conv(step.conv, from_row(x, (ptrdiff_t)first * step.conv.stride), middle, {}, width, 0, rows);
+        run_mix(step.mix, middle, from_row(y, first), from_row(residual, first), width, 0, rows);
+      }
+      return;
+    }
+    case Work::MaxPool: {
+      const igc_op& op = step.pool;
+      const PoolTask task = {x.at,        x.row,       x.pixel,   y.at,     y.row,
+                             y.pixel,     in.height,   in.width,  width,    in.layout.positions,
+                             op.kernel_h, op.kernel_w, op.stride, op.pad_h, op.pad_w};
+      return net.kernels->max_pool(task, begin, end);
+    }
+    case Work::MeanPool:
+      return;  // by channels, see run_step
+    case Work::Convert:
+      for (int r = begin; r < end; r++)
+        for (int c = 0; c < width; c++)
+          for (size_t p = 0; p < step.source.size(); p++)
+            y.at[r * y.row + c * y.pixel + p] =
+                step.source[p] < 0 ? 0 : x.at[r * x.row + c * x.pixel + step.source[p]];
+      return;
+  }
+}
+
+// Part `part` of `parts` of step `index`; before the first step the image is packed, after the last one
+// unpacked.
+void run_part(const Net& net, const Net::Context& context, const float* x, float* y, size_t index, int part,
+              int parts, float* scratch) {
+  auto bound = [&](int total, int i) { return (int)((int64_t)total * i / parts); };
+  auto call = [&](int total, auto work) { work(bound(total, part), bound(total, part + 1)); };
+  if (index == 0) {
+    call(net.height, [&](int begin, int end) {
+      pack_rows(x, net.height, net.width, net.storages[net.input].layout, plane_of(net, context, net.input),
+                begin, end);
+    });
+  } else if (index == net.steps.size() + 1) {
+    const Storage& out = net.storages[net.output];
+    call(out.height, [&](int begin, int end) {
+      unpack_rows(plane_of(net, context, net.output), net.output_layout, out.height, out.width, y, begin,
+                  end);
+    });
+  } else {
+    const Step& step = net.steps[index - 1];
+    const Storage& in = net.storages[step.input];
+    if (step.work ==
+        Work::MeanPool) {  // shared by channels: a sum over rows would depend on the number of threads
+      const Plane from = plane_of(net, context, step.input), to = plane_of(net, context, step.output);
+      const PoolTask task = {from.at, from.row, from.pixel, to.at, 0, 0, in.height, in.width,
+                             1,       0,        0,          0,     0, 0, 0};
+      call(in.layout.positions / 16, [&](int begin, int end) { net.kernels->mean_pool(task, begin, end); });
+    } else {
+      call(net.storages[step.output].height,
+           [&](int begin, int end) { run_rows(net, context, step, begin, end, scratch); });
+    }
+  }
+}
+
+void run_image(const Net& net, const Net::Context& context, const float* x, float* y) {
+  for (size_t i = 0; i < net.steps.size() + 2; i++)
+    run_part(net, context, x, y, i, 0, 1, context.scratch[0].get());
+}
+
+// A context from the net's store, given back when done.
+class Borrowed {
+ public:
+  Borrowed(Net& net, int threads) : net_(net) {
+    {
+      std::lock_guard<std::mutex> lock(net.mutex);
+      if (!net.idle.empty()) {
+        context_ = std::move(net.idle.back());
+        net.idle.pop_back();
+      }
+    }
+    if (!context_) {
+      context_ = std::make_unique<Net::Context>();
+      for (const Buffer& buffer : net.buffers) context_->buffers.push_back(make_floats(buffer.floats()));
+    }
+    while ((int)context_->scratch.size() < threads)
+      context_->scratch.push_back(make_floats(net.scratch_floats));
+  }
+  ~Borrowed() {
+    std::lock_guard<std::mutex> lock(net_.mutex);
+    try {
+      net_.idle.push_back(std::move(context_));
+    } catch (const std::bad_alloc&) {  // then it is freed and made again
+    }
+  }
+  const Net::Context& operator*() const { return *context_; }
+
+ private:
+  Net& net_;
+  std::unique_ptr<Net::Context> context_;
+};
+
+}  // namespace
+
+void run_net(Net& net, const float* x, int64_t batch, float* y, int threads) {
+  if (threads == 0) threads = omp_get_max_threads();
+  const Storage& out = net.storages[net.output];
+  const int64_t in_size = (int64_t)net.channels * net.height * net.width;
+  const int64_t out_size = (int64_t)net.out_channels * out.height * out.width;
+  if (batch >= threads) {
+    std::vector<std::unique_ptr<Borrowed>> contexts;
+    for (int i = 0; i < threads; i++) contexts.push_back(std::make_unique<Borrowed>(net, 1));
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+    for (int64_t i = 0; i < batch; i++)
+      run_image(net, **contexts[omp_get_thread_num()], x + i * in_size, y + i * out_size);
+    return;
+  }
+  Borrowed context(net, threads);
+  const size_t per_image = net.steps.size() + 2;
+  std::vector<Pass> passes(per_image * batch);  // few: batch < threads
+#pragma omp parallel num_threads(threads)
+  {
+    float* scratch = (*context).scratch[omp_get_thread_num()].get();
+    for (size_t i = 0; i < passes.size(); i++) {
+      const int64_t image = i / per_image;
+      passes[i].share(threads, [&](int part) {
+        run_part(net, *context, x + image * in_size, y + image * out_size, i % per_image, part, threads,
+                 scratch);
+      });
+    }
+  }
+}
+
+}  // namespace igc

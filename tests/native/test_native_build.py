@@ -1,0 +1,52 @@
+"""The build of the kernel library: what it says without a compiler, what it promises to old processors, sanitizers."""
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from igc_gluon.native import build
+
+HERE = Path(__file__).resolve().parent
+
+
+def test_without_a_compiler_one_line_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    assert build.main(["--output", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "no C++ compiler" in said and "MXNet's own operators" in said
+
+
+def test_a_failing_compiler_is_quoted_and_leaves_nothing(tmp_path, monkeypatch, capsys):
+    broken = tmp_path / "broken-c++"
+    broken.write_text("#!/bin/sh\necho 'x.cpp:1: error: no such thing'\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    assert build.main(["--output", str(tmp_path / "out")]) == 2
+    assert "error: no such thing" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_kernels_use_no_library_function_that_the_linker_could_share():
+    """An inline std:: function compiled with AVX-512 may be the copy that old processors run too (simd.h)."""
+    for source in (build.HERE / "src" / "kernels").iterdir():
+        included = set(re.findall(r"#include <(.*)>", source.read_text(encoding="utf-8")))
+        assert included <= {"cstddef", "cstdint", "immintrin.h"}, source.name
+
+
+@pytest.mark.long
+def test_sanitizers_find_nothing(tmp_path):
+    """All tests of the kernels with address and undefined-behaviour sanitizers: about three minutes."""
+    library = build.build(tmp_path, sanitize=True)
+    # Python is not instrumented, so the run time comes first; it looks for exceptions in the C++ library.
+    runtime = [subprocess.check_output([build.compiler(), f"-print-file-name={name}"], universal_newlines=True).strip()
+               for name in ("libasan.so", "libstdc++.so.6")]
+    environment = dict(os.environ, IGC_NATIVE_LIBRARY=str(library), LD_PRELOAD=" ".join(runtime), OMP_NUM_THREADS="2",
+                       ASAN_OPTIONS="detect_leaks=0", UBSAN_OPTIONS="print_stacktrace=1")
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(HERE)],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, env=environment,
+                          cwd=str(HERE.parent.parent))
+    assert done.returncode == 0, done.stdout[-5000:]
