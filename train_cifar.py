@@ -2,6 +2,7 @@
 """Trains a network of the IGC papers on CIFAR-10, CIFAR-100, SVHN, Tiny ImageNet or digits.
 
     python train_cifar.py --network plain_igc --primary-partition 24 --secondary-partition 2
+    python train_cifar.py --network cifar_igcv2_20_c64 --dataset tiny-imagenet
 
 Unset flags take the paper's schedule for the data set (IGCV1, section 5.2; IGCV2, section 4.1).
 """
@@ -35,7 +36,7 @@ def parse(argv=None):
     parser.add_argument("--dataset", default="cifar10", choices=sorted(DATASETS))
     parser.add_argument("--pad", choices=("mean", "zero"),
                         help="before the random crop, pad with the mean colour as the authors' code (default) or with "
-                             "zeros as the paper; not of svhn and tiny-imagenet, which are not padded")
+                             "zeros as the paper; not for svhn and tiny-imagenet, which are not padded")
     parser.add_argument("--downsample", choices=("paper", "code"),
                         help="resnet_igc's first block of a stage as the paper (default) or the authors' code has it")
     train.add_arguments(parser)

@@ -83,7 +83,7 @@ def check_stack(stack):
         condition = "strict" if theory.is_complementary(stack) else "one path"
     terms = theory.balance_terms(stack)
     width = stack[-1].out_channels
-    # A regular convolution whose input and output are both narrower by one factor, until it has no more weights.
+    # Of a regular convolution, its input narrower by the same factor, that has as many weights.
     regular = width * theory.non_sparsity(stack) ** 0.5
     return Check((fewest, most), np.count_nonzero(counts) / counts.size, condition, terms,
                  theory.imbalance(terms), width, regular)
@@ -124,12 +124,13 @@ def _find(blocks, wanted):
 
 
 def _table(stacks, checks):
-    rows = [("block", "branches", "dense", "paths", "compl.", "terms", "balance", "width", "regular", "wider")]
+    rows = ["block branches dense paths compl. terms balance width regular wider".split()]
     for title, check in checks.items():
         rows.append((title, branches(stacks[title]),
                      "yes" if check.paths[0] else f"no, {_percent(check.connected)}",
                      _range(check.paths), check.condition,
-                     " ".join(f"{term:.4g}" for term in check.terms), f"{check.imbalance:.2f}", str(check.width), f"{check.regular_width:.1f}",
+                     " ".join(f"{term:.4g}" for term in check.terms), f"{check.imbalance:.2f}",
+                     str(check.width), f"{check.regular_width:.1f}",
                      f"{check.width / check.regular_width:.2f}"))
     widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join("  ".join(cell.ljust(width) if column < 6 else cell.rjust(width)

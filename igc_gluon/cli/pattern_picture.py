@@ -66,7 +66,8 @@ def _patterns(named):
     for _, layer in named:
         if isinstance(layer, theory.GroupConv):
             branch = np.repeat(np.linspace(0, 1, layer.groups), layer.out_channels // layer.groups)
-            there = theory.group_to_dense(np.ones((*layer.weight.shape[:2], 1, 1)), layer.groups)[..., 0, 0] > 0
+            ones = np.ones((*layer.weight.shape[:2], 1, 1))
+            there = theory.group_to_dense(ones, layer.groups)[:, :, 0, 0] > 0
         else:
             branch = branch[layer.indices]
             there = theory.permutation_matrix(layer.indices) > 0

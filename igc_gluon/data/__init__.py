@@ -19,14 +19,14 @@ __all__ = ["Batches", "DATASETS", "Images", "default_folder", "find_dataset", "l
 
 
 def load(name, split, data_dir=None, download=True):
-    """Images (uint8 (N, 32, 32, 3), 64 in place of 32 for Tiny ImageNet; int32 (N,)) of one split of one data set.
+    """Images (uint8 (N, 32, 32, 3), or (N, 64, 64, 3); int32 (N,)) of one split of one data set.
 
     name: "cifar10", "cifar100", "svhn", "tiny-imagenet" or "digits". split: "train" or "test", for svhn also
     "validation".
-    data_dir: folder with the official archives, CIFAR's unpacked .bin files or the unpacked tiny-imagenet-200, or
-    the authors' train.rec and test.rec, looked for in that order, there and in its sub-folder `name`. Official files that are missing
-    are downloaded into it, once, unless `download` is False. None: ~/.mxnet/datasets/<name>, or the same
-    under $MXNET_HOME. "digits" needs neither files nor network.
+    data_dir: folder with the official archives, CIFAR's unpacked .bin files or the unpacked
+    tiny-imagenet-200, or the authors' train.rec and test.rec, looked for in that order, there and in its
+    sub-folder `name`. Official files that are missing are downloaded into it, once, unless `download` is
+    False. None: ~/.mxnet/datasets/<name>, or the same under $MXNET_HOME. "digits" needs neither files nor network.
 
     Raises UserError when files are missing and not to be had, damaged, empty, or of another format.
     """

@@ -1,7 +1,7 @@
 """Images -> normalised batches, augmented a whole batch at a time.
 
-Augmentation is the papers': pad by 4 pixels (IGCV1, section 5.1) or, for Tiny ImageNet, resize to a random size (IGCV2,
-section 4.1); crop 32x32 or 64x64 at random, mirror half of the images.
+Augmentation is the papers': pad by 4 pixels (IGCV1, section 5.1) or, for Tiny ImageNet, resize to a random
+size (IGCV2, section 4.1); crop 32x32 or 64x64 at random, mirror half of the images.
 What comes out depends on seed and epoch alone, not on where a run was resumed or how many workers share it.
 """
 import cv2
@@ -25,9 +25,9 @@ class Batches:
         iterator does (782 batches of 64 for 50,000 images). Otherwise, for evaluation: in order and not
         augmented whatever the flags below say, and the last batch is short.
     shuffle, augment (crop), mirror: for training, see above.
-    short_side: None, or (smallest, largest): with `augment` an image is not padded but resized, bilinearly, so that
-        its shorter side has a random number of pixels in this range, both ends included, before an area as large as
-        the image was is cropped out of it. The range starts at the images' own shorter side or above.
+    short_side: None, or (smallest, largest): with `augment` an image is not padded but resized, bilinearly,
+        so that its shorter side has a random number of pixels in this range, both ends included, before an
+        area as large as the image was is cropped out. The range starts at the images' own side or above.
     pad_value: "mean", the rounded mean colour, as the authors' code has it, or "zero", black pixels, as the
         paper says. Both surround the image before normalisation, so "zero" comes out as -mean / std.
     seed: integer, not negative.
@@ -111,8 +111,8 @@ class Batches:
             yield data, self._labels[chosen].astype(np.float32)
 
     def _draw(self, epoch):
-        """For all P positions: indices of images (P,), heights and widths to resize to (P, 2), corners of crops
-        (P, 2), flags of mirroring (P,)."""
+        """For all P positions: indices of images (P,), heights and widths to resize to (P, 2), corners of
+        crops (P, 2), flags of mirroring (P,)."""
         count = len(self._images)
         positions = self._length * self._batch_size if self._train else count
         order = self._random(epoch, _ORDER).permutation(count) if self._shuffle else np.arange(count)
@@ -127,7 +127,8 @@ class Batches:
             corners = self._random(epoch, _CROP).integers(0, 2 * PAD + 1, (positions, 2))
         if self._mirror:
             mirrored = self._random(epoch, _MIRROR).random(positions) < 0.5
-        return np.resize(order, positions), sizes, corners, mirrored  # resize repeats the order from its start
+        # np.resize repeats the order from its start.
+        return np.resize(order, positions), sizes, corners, mirrored
 
     def _random(self, epoch, purpose):
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self._seed, epoch, purpose])))
@@ -149,8 +150,7 @@ def _resize_and_crop(images, sizes, corners):
     cropped = np.empty_like(images)
     height, width = images.shape[1:3]
     for target, image, size, (row, column) in zip(cropped, images, sizes.tolist(), corners.tolist()):
-        # The exact kind has the same bits on every machine. It is half as fast as the other, and still hundreds of
-        # times as fast as training.
+        # The exact kind gives the same bits on every machine. It is half as fast as the other.
         resized = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR_EXACT)
         target[:] = resized[row:row + height, column:column + width]
     return cropped

@@ -1,7 +1,7 @@
 """The table of data sets: what they are, the constants they are trained with, their official files.
 
-Constants are those of the authors' code (IGCV1); sizes and splits are those of the papers, section 5.1 of IGCV1 and
-section 4.1 of IGCV2.
+Constants are those of the authors' code (IGCV1); sizes and splits are those of the papers, section 5.1 of
+IGCV1 and section 4.1 of IGCV2.
 """
 from dataclasses import dataclass
 from typing import Optional, Tuple
@@ -37,7 +37,7 @@ class Dataset:
     mirror: bool  # whether a mirrored image is still of its class
     augment: bool  # whether it is trained with random crops
     size: int = 32  # height and width
-    short_side: Optional[Tuple[int, int]] = None  # resized at random to so many pixels before the crop, not padded
+    short_side: Optional[Tuple[int, int]] = None  # it gets a random length from..to before the crop, unpadded
     splits: Tuple[str, ...] = ("train", "test")
     archives: Tuple[Archive, ...] = ()
 
@@ -80,8 +80,8 @@ DATASETS = {dataset.name: dataset for dataset in (
                       "a133a4beb38a00fcdda90c9489e0c04f900b660ce8a316a5e854838379a71eb3"),
                 _svhn("test_32x32.mat", ("test",),
                       "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b"))),
-    # IGCV2, section 4.1, whose authors normalise by the data set's own constants and did not publish them; these
-    # are their constants of ImageNet, which it is a part of.
+    # IGCV2, section 4.1, normalises by constants that it does not print. These are the authors' for ImageNet,
+    # of which this is a part; they have not been measured on it.
     Dataset("tiny-imagenet", classes=200, mean=(123.370, 112.757, 99.406), std=(68.998, 66.093, 68.292),
             train_size=100000, test_size=10000, mirror=True, augment=True, size=64, short_side=(64, 80),
             archives=(Archive("tiny-imagenet-200.zip", ("train", "test"), (

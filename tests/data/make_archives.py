@@ -107,4 +107,5 @@ def zip_file(path, members):
     """members: name -> bytes. JPEGs are stored, texts compressed."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
-            archive.writestr(name, content, zipfile.ZIP_STORED if name.endswith("JPEG") else zipfile.ZIP_DEFLATED)
+            compression = zipfile.ZIP_STORED if name.endswith("JPEG") else zipfile.ZIP_DEFLATED
+            archive.writestr(name, content, compression)

@@ -215,8 +215,8 @@ def test_workers_share_each_training_batch(workers, short_side):
     images, labels = data_set(30)
     flags = dict(augment=True, mirror=True, seed=1, short_side=short_side)
     whole = list(Batches(images, labels, 8, MEAN, STD, **flags).epoch(2))
-    parts = [list(Batches(images, labels, 8, MEAN, STD, part_index=index, num_parts=workers, **flags).epoch(2))
-             for index in range(workers)]
+    parts = [list(Batches(images, labels, 8, MEAN, STD, part_index=index, num_parts=workers,
+                          **flags).epoch(2)) for index in range(workers)]
     assert {len(part) for part in parts} == {len(whole)}
     for number, (data, label) in enumerate(whole):
         np.testing.assert_array_equal(np.concatenate([part[number][0] for part in parts]), data)

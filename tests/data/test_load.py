@@ -42,7 +42,8 @@ def test_digests_of_the_mirror_are_those_in_mxnet(name, theirs, monkeypatch):
 
 
 def test_unknown_names_and_splits():
-    with pytest.raises(UserError, match="no data set 'cifar'; there are cifar10, cifar100, svhn, tiny-imagenet, digits"):
+    with pytest.raises(UserError, match="no data set 'cifar'; there are cifar10, cifar100, svhn, "
+                                        "tiny-imagenet, digits"):
         load("cifar", "train")
     with pytest.raises(UserError, match="cifar10 has no split 'validation'; it has train, test"):
         load("cifar10", "validation")
