@@ -83,7 +83,7 @@ def check_stack(stack):
         condition = "strict" if theory.is_complementary(stack) else "one path"
     terms = theory.balance_terms(stack)
     width = stack[-1].out_channels
-    # Of a regular convolution, its input narrower by the same factor, that has as many weights.
+    # The width at which a regular convolution, whose input narrows with it, has as many weights.
     regular = width * theory.non_sparsity(stack) ** 0.5
     return Check((fewest, most), np.count_nonzero(counts) / counts.size, condition, terms,
                  theory.imbalance(terms), width, regular)

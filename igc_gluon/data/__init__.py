@@ -26,7 +26,8 @@ def load(name, split, data_dir=None, download=True):
     data_dir: folder with the official archives, CIFAR's unpacked .bin files or the unpacked
     tiny-imagenet-200, or the authors' train.rec and test.rec, looked for in that order, there and in its
     sub-folder `name`. Official files that are missing are downloaded into it, once, unless `download` is
-    False. None: ~/.mxnet/datasets/<name>, or the same under $MXNET_HOME. "digits" needs neither files nor network.
+    False. None: ~/.mxnet/datasets/<name>, or the same under $MXNET_HOME. "digits" needs neither files nor
+    network.
 
     Raises UserError when files are missing and not to be had, damaged, empty, or of another format.
     """

@@ -11,6 +11,7 @@ then stand for the one label; then the encoded image.
 import os
 import struct
 
+import cv2
 import numpy as np
 
 from igc_gluon.data.images import Images
@@ -45,10 +46,8 @@ def load(dataset, path):
     """Images of the whole file: RGB, as large as the data set's, labels whole and within the classes.
 
     dataset: row of DATASETS.
-
     Raises UserError on a damaged file and on images or labels that are not those of the data set.
     """
-    import cv2  # only this format needs it
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     shape = (dataset.size, dataset.size, 3)
     pixels, classes = bytearray(), []

@@ -57,7 +57,8 @@ def read_archive(dataset, split, path):
                                         f"{dataset.name}")
                     return archive.read(member)
                 except KeyError:
-                    raise UserError(f"{path} does not hold {name}; the archive is not complete") from None
+                    raise UserError(f"{path} does not hold {name}; the archive is not complete, fetch it "
+                                    "again") from None
                 except UserError:
                     raise
                 except _DAMAGE as error:
