@@ -8,8 +8,10 @@ import subprocess
 import sys
 import tarfile
 import time
+import zipfile
 from pathlib import Path
 
+import cv2
 import mxnet as mx
 import numpy as np
 import pytest
@@ -255,6 +257,8 @@ BAD = [
     (["--num-runs", "2", "--model-prefix", "x"], "--model-prefix"),
     (["--load-epoch", "1"], "--load-epoch needs --model-prefix"),
     (["--downsample", "code"], "no option 'downsample'"),
+    (["--dataset", "tiny-imagenet", "--pad", "zero"], "tiny-imagenet is not padded"),
+    (["--dataset", "svhn", "--pad", "mean"], "svhn is not padded"),
     (["--log-dir", __file__], "cannot write"),
     (["--unknown"], "--unknown"),
 ]
@@ -283,6 +287,55 @@ def cifar10_archive(path, train_images=4, test_images=4):
             info = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
             info.size = records.size
             archive.addfile(info, io.BytesIO(records.tobytes()))
+
+
+def tiny_imagenet_archive(path):
+    """In the official format: 200 classes of one image each, three to test, each image of a colour."""
+    ids = [f"n{number:08d}" for number in range(200)]
+    rng = np.random.RandomState(0)
+
+    def image():
+        colour = np.broadcast_to(rng.randint(0, 256, 3).astype(np.uint8), (64, 64, 3))
+        return cv2.imencode(".jpg", colour)[1].tobytes()
+
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("tiny-imagenet-200/wnids.txt", "\n".join(ids))
+        for i in ids:
+            archive.writestr(f"tiny-imagenet-200/train/{i}/{i}_boxes.txt", f"{i}_0.JPEG\t0\t0\t63\t63\n")
+            archive.writestr(f"tiny-imagenet-200/train/{i}/images/{i}_0.JPEG", image())
+        archive.writestr("tiny-imagenet-200/val/val_annotations.txt",
+                         "".join(f"val_{n}.JPEG\t{ids[n]}\t0\t0\t63\t63\n" for n in range(3)))
+        for n in range(3):
+            archive.writestr(f"tiny-imagenet-200/val/images/val_{n}.JPEG", image())
+
+
+def test_tiny_imagenet(tmp_path):
+    import igc_gluon
+    from igc_gluon import complexity
+    tiny_imagenet_archive(tmp_path / "tiny-imagenet-200.zip")
+    flags = [*TINY, "--dataset", "tiny-imagenet", "--data-dir", tmp_path]
+    out, _ = run(*flags, "--num-epochs", 1, "--log-dir", tmp_path)
+    assert "1 epochs of 4 batches of 64 images" in out
+    where = {"model": "cifar_plain5_w4", "dataset": "tiny-imagenet"}
+    config = json.loads((folder(tmp_path, **where) / "config.json").read_text())
+    assert config["model_options"] == {"stem_strides": 2}
+    assert params_file.loads(final_files(tmp_path, **where)["net.params"])["fc_score_weight"].shape == (200, 16)
+    # as many multiply-adds as at 32x32, but for the stem, which has the same, and the classes
+    net = igc_gluon.get_model("cifar_plain5_w4", classes=200)
+    assert f"{complexity.totals(net).multiply_adds / 1e8:.3f} x 10^8 multiply-adds" in out
+    out, _ = run(*flags, "--benchmark", 1, "--log-dir", tmp_path / "none")
+    assert "images/s in training" in out
+
+
+def test_the_papers_settings_for_tiny_imagenet():
+    def experiment(*flags):
+        return train_cifar.experiment(train_cifar.parse(["--dataset", "tiny-imagenet", *flags]), 2)
+    found = experiment("--network", "cifar_igcv2_20_c64")
+    assert found.schedule.num_epochs == 200 and found.schedule.lr_steps == (100, 150, 175)
+    assert [round(found.schedule.lr_at(epoch), 6) for epoch in (0, 99, 100, 150, 199)] == [0.1, 0.1, 0.01, 0.001, 0.0001]
+    assert found.model_options == {"stem_strides": 2}
+    both = experiment("--network", "resnet_igc", "--depth", "50", "--downsample", "code").model_options
+    assert both == {"downsample": "code", "stem_strides": 2}
 
 
 USERS_OWN = ["--network", "plain_igc", "--primary-partition", "24", "--secondary-partition", "2"]

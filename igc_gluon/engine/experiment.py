@@ -83,7 +83,8 @@ def run(experiment, settings, seeds, report=print):
     summaries = []
     for seed, folder in zip(seeds, folders):
         batches = (Batches(train.images, train.labels, experiment.batch_size, info.mean, info.std,
-                           augment=info.augment, mirror=info.mirror, pad_value=experiment.pad, seed=seed),
+                           augment=info.augment, mirror=info.mirror, pad_value=experiment.pad, seed=seed,
+                           short_side=info.short_side),
                    Batches(test.images, test.labels, TEST_BATCH, info.mean, info.std, train=False))
         summaries.append(_run_once(experiment, settings, seed, folder, info.classes, batches, report))
     if len(seeds) > 1:
@@ -174,7 +175,8 @@ def _load_module_checkpoint(parallel, net, prefix, epoch):
 
 def _summary(experiment, net, history, folder, report):
     last, best = history[-1], max(history, key=lambda entry: entry["test_accuracy"])
-    totals = complexity.totals(net)
+    size = DATASETS[experiment.dataset].size
+    totals = complexity.totals(net, (3, size, size))
     summary = {"folder": str(folder), "epochs": len(history), "seconds": sum(e["seconds"] for e in history),
                "last_test_accuracy": last["test_accuracy"], "best_test_accuracy": best["test_accuracy"],
                "best_epoch": best["epoch"]}
@@ -200,11 +202,15 @@ def _write_mean(summaries, folder, report):
         json.dump(result, file, indent=1)
 
 
-def benchmark(experiment, settings, classes, image_shape=(3, 32, 32), steps=20, warm_up=3, report=print):
+def benchmark(experiment, settings, classes, image_shape=None, steps=20, warm_up=3, report=print):
     """Times training steps on one synthetic batch: no data set is read and nothing is written.
 
+    `image_shape` is (channels, height, width), by default that of the experiment's data set.
     Returns images per second, from the median step of `steps` after `warm_up`.
     """
+    if image_shape is None:
+        size = DATASETS[experiment.dataset].size
+        image_shape = (3, size, size)
     net = build_network(experiment, settings.devices, classes, seed=0)
     parallel = DataParallel(net, settings.devices, experiment.batch_shards,
                             AuthorsNesterov(momentum=experiment.momentum, wd=experiment.wd), settings.kv_store)

@@ -5,7 +5,8 @@ from typing import Tuple
 
 from igc_gluon.errors import UserError
 
-# The papers drop the rate at these fractions of the epochs: 200, 300, 350 of 400 and 20, 30, 35 of 40 (IGCV1, 5.2).
+# The papers drop the rate at these fractions of the epochs: 200, 300, 350 of 400 20, 30, 35 of 40 (IGCV1, 5.2) and
+# 100, 150, 175 of 200 (IGCV2, 4.1).
 DROP_FRACTIONS = (1 / 2, 3 / 4, 7 / 8)
 
 
@@ -30,6 +31,7 @@ PAPER = {
     "cifar10": (400, 0.1),
     "cifar100": (400, 0.1),
     "svhn": (40, 0.1),
+    "tiny-imagenet": (200, 0.1),
     "digits": (30, 0.1),
 }
 
