@@ -36,9 +36,10 @@ def load(name, split, data_dir=None, download=True):
         raise UserError(f"{dataset.name} has no split {split!r}; it has {', '.join(dataset.splits)}")
     if dataset.name == "digits":
         return digits.load(split)
-    places = Places(dataset, data_dir)
     archives = [archive for archive in dataset.archives if split in archive.splits]
+    places = None
     try:
+        places = Places(dataset, data_dir)
         if not any(places.find(archive.name) for archive in archives):
             if dataset.name in cifar.LAYOUTS:
                 unpacked = cifar.find_unpacked(places, split)
@@ -58,7 +59,7 @@ def load(name, split, data_dir=None, download=True):
             return tiny_imagenet.read_archive(dataset, split, *paths)
         return svhn.read(split, paths)
     except OSError as error:
-        name = error.filename or places.folder
+        name = error.filename or (places.folder if places else data_dir)
         raise UserError(f"cannot read {name}: {error.strerror or error}") from error
     except MemoryError as error:
         raise UserError(f"{dataset.name} in {places.folder} does not fit into the memory of this machine, or "
