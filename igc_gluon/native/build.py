@@ -57,9 +57,9 @@ def _run(command):
 
 
 def build(output=HERE / "_lib", jobs=None, sanitize=False):
-    """Compiles into `output`/libigc.so, atomically, and returns that path; libigc_mxnet.so beside it, if MXNet is there.
+    """Compiles into `output`/libigc.so, atomically, and returns that path. Raises BuildError.
 
-    Raises BuildError.
+    Where MXNet is installed, libigc_mxnet.so beside it.
     """
     cxx = compiler()
     if cxx is None:
@@ -91,7 +91,7 @@ def build(output=HERE / "_lib", jobs=None, sanitize=False):
 
 
 def _mxnet():
-    """MXNet's folder, or None. pip's isolated builds hide it from imports, but it is where packages are installed."""
+    """MXNet's folder, or None. pip's isolated builds hide it from imports, not from where packages are."""
     spec = importlib.util.find_spec("mxnet")
     folders = list(spec.submodule_search_locations or []) if spec else []
     folders += [Path(sysconfig.get_paths()[key]) / "mxnet" for key in ("purelib", "platlib")]
@@ -99,7 +99,7 @@ def _mxnet():
 
 
 def _operators_command(cxx, library_folder, output):
-    """MXNet's own file of the interface, which comes with it, finds our operators by name: nothing is hidden."""
+    """MXNet's file of the interface, which comes with it, finds our operators by name: nothing is hidden."""
     mxnet = _mxnet()
     flags = [flag for flag in FLAGS if flag not in ("-fvisibility=hidden", "-Wall", "-Wextra")]
     return [str(word) for word in (
