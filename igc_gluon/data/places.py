@@ -25,7 +25,7 @@ class Places:
     def __init__(self, dataset, data_dir=None):
         self.dataset = dataset
         self.folder = Path(data_dir).expanduser() if data_dir else default_folder(dataset.name)
-        if data_dir and not self.folder.exists():
+        if data_dir and not self.folder.exists() and not self.folder.parent.exists():
             raise UserError(f"there is no folder {self.folder}; make it, or name the one that holds the files of "
                             f"{dataset.name}")
         if self.folder.exists() and not self.folder.is_dir():
