@@ -84,10 +84,15 @@ def test_names_that_make_no_network(name, text):
 
 
 @pytest.mark.parametrize("options,text", [({"pretrained": True}, "no published weights"), ({"classes": 0}, "at least one class"),
-                                          ({"depth_": 3}, "no option 'depth_'"), ({"downsample": "both"}, "paper, code")])
+                                          ({"depth_": 3}, "no option 'depth_'"), ({"downsample": "code"}, "no option 'downsample'")])
 def test_bad_options(options, text):
     with pytest.raises(UserError, match=text):
         igc_gluon.get_model("cifar_plain_igc8_l2m2", **options)
+
+
+def test_bad_form_of_the_downsampling_block():
+    with pytest.raises(UserError, match="paper, code"):
+        igc_gluon.get_model("cifar_resnet_igc8_l2m2", downsample="both")
 
 
 def test_names_from_the_flags_of_the_scripts():
