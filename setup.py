@@ -70,12 +70,14 @@ setup(
         "gluoncv==0.10.5.post0",
         "opencv-python<4.12",  # later ones need NumPy 2
         "scikit-learn>=1.0",  # the embedded data set, digits
-        "scipy>=1.5",  # SVHN's .mat files
+        "scipy>=1.5",  # its tests write SVHN's .mat files
         "matplotlib>=3.3",
         "tensorboardX>=2.6.2,<3",
         "tqdm>=4.60",
         "requests>=2.20",
+        "portalocker>=2.0",
         "pytest>=7",
+        "hypothesis>=6",
     ],
     extras_require={
         "cpu": ["mxnet==1.9.1"],

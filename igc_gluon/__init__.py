@@ -28,8 +28,7 @@ def _prepare_numpy_for_mxnet():
                                "object": object, "str": str}.items():
             if alias not in vars(np):
                 setattr(np, alias, builtin)
-    else:
-        warnings.filterwarnings("ignore", r"`np\.\w+` is a deprecated alias", DeprecationWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"mxnet(\.|$)")
 
 
 _prepare_numpy_for_mxnet()

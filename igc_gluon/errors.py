@@ -3,3 +3,14 @@
 
 class UserError(ValueError):
     """A mistake the user can mend; its message is one line that says what is wrong and what to do."""
+
+
+def nearest_valid(number, valid, largest=None):
+    """The nearest numbers below and above `number` for which valid(n) holds, as text for a message: '20 and 23'.
+
+    Looks at 1 to `largest` (default: a little above `number`).
+    """
+    largest = max(number, 0) + 100 if largest is None else largest
+    below = next((n for n in range(min(number - 1, largest), 0, -1) if valid(n)), None)
+    above = next((n for n in range(max(number, 0) + 1, largest + 1) if valid(n)), None)
+    return " and ".join(str(n) for n in (below, above) if n)

@@ -1,0 +1,37 @@
+"""The command `igc`: one short module per subcommand, each with HELP, add_arguments(parser) and run(args)."""
+import importlib
+import os
+import sys
+
+from igc_gluon.cli.parser import Parser
+from igc_gluon.errors import UserError
+from igc_gluon.threads import use_all_cores
+
+COMMANDS = ("models", "info", "widest")
+
+
+def main(argv=None):
+    """Returns the exit code: 0, or 2 after a mistake of the user."""
+    use_all_cores()
+    parser = Parser(prog="igc", description="Interleaved Group Convolutions on MXNet / Gluon")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    argv = sys.argv[1:] if argv is None else argv
+    for name in COMMANDS:
+        module = importlib.import_module(f"igc_gluon.cli.{name}")
+        subparser = subparsers.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_arguments(subparser)
+        subparser.set_defaults(run=module.run)
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 2
+    try:
+        return args.run(args) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader, `head` for example, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

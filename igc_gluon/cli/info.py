@@ -1,0 +1,37 @@
+"""`igc info NAME`"""
+HELP = "print a model's layers, shapes, parameters and multiply-adds"
+
+
+def add_arguments(parser):
+    parser.add_argument("name", help="a model's name, cifar_plain_igc20_l24m2 for example; any valid depth and partition")
+    parser.add_argument("--classes", type=int, help="(default: 10 of networks for 32x32 images, 1000 for ImageNet)")
+    parser.add_argument("--size", type=int, help="height and width of the image (default: 32, or 224 for ImageNet)")
+    parser.add_argument("--all", action="store_true", help="reshapes, activations and sums too")
+
+
+def run(args):
+    from igc_gluon import complexity
+    from igc_gluon.errors import UserError
+    from igc_gluon.model_zoo import find_family, get_model
+
+    family, _ = find_family(args.name)
+    classes = family.classes if args.classes is None else args.classes
+    size = family.input_size if args.size is None else args.size
+    if size < 1:
+        raise UserError(f"--size must be at least 1, not {size}")
+    shape = (3, size, size)
+    net = get_model(args.name, classes=classes)
+    rows = [row for row in complexity.layers(net, shape) if args.all or row.params]
+    width = max(len(row.name) for row in rows)
+    print(f"{'layer':{width}}  {'operator':14}  {'output':>13}  {'parameters':>12}  {'multiply-adds':>14}")
+    for row in rows:
+        output = "x".join(map(str, row.output_shape))
+        print(f"{row.name:{width}}  {row.operator:14}  {output:>13}  {row.params:>12,}  {row.multiply_adds:>14,}")
+    totals = complexity.totals(net, shape)
+    print(f"""
+{args.name.lower()}: {classes} classes, one image of 3x{size}x{size}
+  weights of convolutions and FC  {totals.weights:>14,}   (as the papers count: {totals.weights / 1e6:.3f} M)
+  all learned parameters          {totals.params:>14,}   (with biases, gamma and beta)
+  moving statistics               {totals.aux:>14,}
+  multiply-adds                   {totals.multiply_adds:>14,}   (convolutions and FC: \
+{totals.multiply_adds / 1e8:.3f} x 10^8)""")

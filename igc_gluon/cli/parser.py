@@ -1,0 +1,12 @@
+"""The argument parser of every entry point."""
+import argparse
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a flag in one line, without the usage; takes no abbreviated flags."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message):
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")

@@ -1,0 +1,104 @@
+"""The flags that both training scripts share, and the way from flags to a run."""
+import argparse
+import logging
+import sys
+
+from igc_gluon.errors import UserError
+
+
+def flag_int_list(text):
+    try:
+        return tuple(int(part) for part in text.split(",") if part)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"wants epochs such as 200,300,350; not {text!r}") from None
+
+
+def add_arguments(parser):
+    """Flags as the authors' scripts and MXNet's examples have them."""
+    parser.add_argument("--data-dir", help="folder of the data set's files (default: downloaded to ~/.mxnet/datasets)")
+    parser.add_argument("--gpus", help="GPUs to train on, e.g. 0,1 (default: the CPU)")
+    parser.add_argument("--cpus", type=int, default=1, metavar="N",
+                        help="without --gpus: treat the CPU as N devices (default: 1)")
+    parser.add_argument("--kv-store", default="device", help="device, local or nccl (default: device)")
+    parser.add_argument("--batch-size", type=int, default=64, help="over all devices (default: 64)")
+    parser.add_argument("--batch-shards", type=int, metavar="S",
+                        help="BN normalises each of S shards of a batch by itself, on any number of devices (default: 2, "
+                             "the paper's 2 GPUs)")
+    parser.add_argument("--num-epochs", type=int, help="default: the paper's; fewer scale its drops of the rate")
+    parser.add_argument("--lr", type=float, help="default: the paper's")
+    parser.add_argument("--lr-factor", type=float, default=0.1, help="the rate's factor at a drop (default: 0.1)")
+    parser.add_argument("--lr-steps", type=flag_int_list, metavar="E,E,...",
+                        help="epochs of the drops (default: 1/2, 3/4 and 7/8 of the epochs)")
+    parser.add_argument("--wd", type=float, default=1e-4, help="weight decay of every parameter (default: 1e-4)")
+    parser.add_argument("--momentum", type=float, default=0.9, help="Nesterov momentum (default: 0.9)")
+    parser.add_argument("--rand-seed", type=int, default=0, help="(default: 0)")
+    parser.add_argument("--num-runs", type=int, default=1, metavar="N",
+                        help="run with N successive seeds; gives mean and standard deviation")
+    parser.add_argument("--log-dir", default="runs", help="(default: runs)")
+    parser.add_argument("--exp-name", help="goes into the run's folder, to keep experiments apart")
+    parser.add_argument("--checkpoint-epochs", type=int, default=1, metavar="N", help="save every N epochs (default: 1)")
+    parser.add_argument("--disp-batches", type=int, default=50, metavar="N", help="log every N batches (default: 50)")
+    parser.add_argument("--resume", action="store_true",
+                        help="go on with the run in this command's folder; starts it if there is none")
+    parser.add_argument("--model-prefix", metavar="PREFIX",
+                        help="also write PREFIX-symbol.json and PREFIX-0010.params for MXNet's Module")
+    parser.add_argument("--load-epoch", type=int, metavar="N",
+                        help="begin at epoch N with the weights of PREFIX-000N.params")
+    parser.add_argument("--benchmark", type=int, default=0, choices=(0, 1),
+                        help="1: time training steps on synthetic data instead")
+
+
+def check(args):
+    """Raises UserError on numbers that make no run."""
+    for flag, value, least in (("--batch-size", args.batch_size, 1), ("--num-runs", args.num_runs, 1),
+                               ("--checkpoint-epochs", args.checkpoint_epochs, 1),
+                               ("--disp-batches", args.disp_batches, 1), ("--rand-seed", args.rand_seed, 0)):
+        if value < least:
+            raise UserError(f"{flag} must be at least {least}, not {value}")
+    if not 0 <= args.wd < float("inf"):
+        raise UserError(f"--wd must be a number from 0 on, not {args.wd}")
+    if not 0 <= args.momentum < 1:
+        raise UserError(f"--momentum must be from 0 to below 1, not {args.momentum}")
+    if args.load_epoch is not None and args.load_epoch < 0:
+        raise UserError(f"--load-epoch must be at least 0, not {args.load_epoch}")
+
+
+def main(args, experiment_of, classes_of, default_shards):
+    """Runs what `args` say and returns the exit code.
+
+    experiment_of(args, schedule's shards) -> Experiment; classes_of(args) -> number of classes.
+    """
+    from igc_gluon.engine import devices as engine_devices
+    from igc_gluon.engine import experiment as engine
+    from igc_gluon.engine.loop import Stopped
+
+    logging.getLogger("igc_gluon").setLevel(logging.INFO)
+    handler = logging.StreamHandler()  # the log file has everything; the screen has the bar, and warnings
+    handler.setLevel(logging.WARNING)
+    logging.getLogger("igc_gluon").addHandler(handler)
+    try:
+        check(args)
+        devices = engine_devices.contexts(args.gpus, args.cpus)
+        engine_devices.check_kv_store(args.kv_store, devices)
+        shards = default_shards if args.batch_shards is None else args.batch_shards
+        if args.batch_shards is None:
+            shards = min(shards, args.batch_size)
+        experiment = experiment_of(args, engine_devices.shards_for(devices, shards, args.batch_size))
+        settings = engine.Settings(devices, args.kv_store, args.data_dir, args.log_dir, args.exp_name, args.resume,
+                                   args.checkpoint_epochs, args.disp_batches, args.model_prefix, args.load_epoch)
+        if args.benchmark:
+            engine.benchmark(experiment, settings, classes_of(args))
+        else:
+            engine.run(experiment, settings, range(args.rand_seed, args.rand_seed + args.num_runs))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return 128 + stopped.signal_number
+    except KeyboardInterrupt:  # before or after the training loop, where nothing is at stake
+        print("stopped", file=sys.stderr)
+        return 130
+    finally:
+        logging.getLogger("igc_gluon").removeHandler(handler)
+    return 0

@@ -1,0 +1,56 @@
+"""Data sets of 32x32 images: official archive -> uint8 arrays (`load`) -> normalised batches (`Batches`).
+
+    train = load("cifar10", "train", data_dir="data")
+    cifar10 = DATASETS["cifar10"]
+    batches = Batches(*train, 64, cifar10.mean, cifar10.std, augment=cifar10.augment, mirror=cifar10.mirror)
+    for data, label in batches.epoch(0): ...
+
+Knows nothing of MXNet, networks or the training loop.
+"""
+from igc_gluon.data import cifar, digits, recordio, svhn
+from igc_gluon.data.batches import Batches
+from igc_gluon.data.images import Images
+from igc_gluon.data.places import Places, default_folder
+from igc_gluon.data.registry import DATASETS, find_dataset
+from igc_gluon.errors import UserError
+
+__all__ = ["Batches", "DATASETS", "Images", "default_folder", "find_dataset", "load"]
+
+
+def load(name, split, data_dir=None, download=True):
+    """Images (uint8 (N, 32, 32, 3), int32 (N,)) of one split of one data set.
+
+    name: "cifar10", "cifar100", "svhn" or "digits". split: "train" or "test", for svhn also "validation".
+    data_dir: folder with the official archives, CIFAR's unpacked .bin files, or the authors' train.rec and
+    test.rec, looked for in that order, there and in its sub-folder `name`. Official files that are missing
+    are downloaded into it, once, unless `download` is False. None: ~/.mxnet/datasets/<name>, or the same
+    under $MXNET_HOME. "digits" needs neither files nor network.
+
+    Raises UserError when files are missing and not to be had, damaged, empty, or of another format.
+    """
+    dataset = find_dataset(name)
+    if split not in dataset.splits:
+        raise UserError(f"{dataset.name} has no split {split!r}; it has {', '.join(dataset.splits)}")
+    if dataset.name == "digits":
+        return digits.load(split)
+    places = Places(dataset, data_dir)
+    archives = [archive for archive in dataset.archives if split in archive.splits]
+    try:
+        if not any(places.find(archive.name) for archive in archives):
+            if dataset.name in cifar.LAYOUTS:
+                unpacked = cifar.find_unpacked(places, split)
+                if unpacked:
+                    return cifar.read_unpacked(dataset, unpacked)
+            record = places.find_record(split)
+            if record:
+                return recordio.load(dataset, record)
+        paths = [places.obtain(archive, download) for archive in archives]
+        if dataset.name in cifar.LAYOUTS:
+            return cifar.read_archive(dataset, split, *paths)
+        return svhn.read(split, paths)
+    except OSError as error:
+        name = error.filename or places.folder
+        raise UserError(f"cannot read {name}: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise UserError(f"{dataset.name} in {places.folder} does not fit into the memory of this machine, or its "
+                        "files are damaged") from error

@@ -1,0 +1,83 @@
+"""Where the files of a data set lie on this machine, and how they come there."""
+import functools
+import logging
+import os
+from pathlib import Path
+
+from igc_gluon import files
+from igc_gluon.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+def default_folder(name):
+    """Where data set `name` is kept unless the user says otherwise; Gluon keeps its own copies there too."""
+    home = os.environ.get("MXNET_HOME") or Path("~", ".mxnet")
+    return Path(home, "datasets", name).expanduser()
+
+
+class Places:
+    """Finds the files of one data set in one folder and in its sub-folder of the data set's name.
+
+    dataset: row of DATASETS. data_dir: the user's folder, or None for `default_folder`.
+    """
+
+    def __init__(self, dataset, data_dir=None):
+        self.dataset = dataset
+        self.folder = Path(data_dir).expanduser() if data_dir else default_folder(dataset.name)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self.folder} is not a folder; name the one that holds the files of "
+                            f"{dataset.name}")
+
+    def find(self, name):
+        """Path of the file `name` ("folder/name" to look a level deeper), or None."""
+        for candidate in (self.folder / name, self.folder / self.dataset.name / name):
+            if candidate.is_file():
+                return candidate
+        return None
+
+    def find_record(self, split):
+        """Path of the authors' RecordIO file for `split`, or None when there is no such file for any split.
+
+        Raises UserError when there is one, but not for `split`.
+        """
+        records = {name: self.find(f"{name}.rec") for name in ("train", "test")}
+        there = [str(path) for path in records.values() if path]
+        if there and not records.get(split):
+            raise UserError(f"{there[0]} is there, but there is no {split}.rec beside it")
+        return records.get(split)
+
+    def obtain(self, archive, download):
+        """Path of the archive's file, downloaded if it is missing and `download` says so.
+
+        A file that the user put there need not be the official one: it is used after a warning.
+        Raises UserError, which says what to put where, when it is neither there nor to be had.
+        """
+        path = self.find(archive.name)
+        if path:
+            status = path.stat()
+            _warn_unless_official(path, archive, status.st_size, status.st_mtime_ns)
+            return path
+        if not download:
+            raise UserError(f"{self.dataset.name}: there is no {archive.name} in {self.folder}; get "
+                            f"{archive.sources[0].url} and put it there{self._alternatives()}")
+        path = self.folder / archive.name
+        first_error = None
+        for source in archive.sources:
+            try:
+                return files.download([source.url], path, source.algorithm, source.digest)
+            except UserError as error:
+                first_error = first_error or error
+        raise UserError(f"{self.dataset.name}: {first_error}{self._alternatives()}") from first_error
+
+    def _alternatives(self):
+        return "; train.rec and test.rec there do as well, and --dataset digits needs no files at all"
+
+
+@functools.lru_cache(maxsize=None)  # once for each state of a file: hashing 1.3 GB takes seconds
+def _warn_unless_official(path, archive, size, modified):
+    for source in archive.sources:
+        if files.digest(path, source.algorithm) == source.digest:
+            return
+    logger.warning("%s is not the official file (%s of %s is another); it is used as it is", path,
+                   archive.sources[0].algorithm, archive.sources[0].url)

@@ -1,0 +1,224 @@
+"""An experiment: a network, a data set, a schedule and seeds, run once or several times."""
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import List, Optional
+
+import mxnet as mx
+import numpy as np
+
+from igc_gluon import complexity, params_file
+from igc_gluon.data import DATASETS, Batches, load
+from igc_gluon.engine.checkpoint import CheckpointStore
+from igc_gluon.engine.devices import DataParallel
+from igc_gluon.engine.loop import TrainingLoop
+from igc_gluon.engine.optimizer import AuthorsNesterov
+from igc_gluon.engine.record import RunRecord
+from igc_gluon.engine.schedule import Schedule
+from igc_gluon.errors import UserError
+from igc_gluon.files import write_atomically
+from igc_gluon.model_zoo import get_model
+from igc_gluon.model_zoo.authors import from_module_params, to_module_params, to_module_symbol
+from igc_gluon.nn import initialize_as_authors
+
+logger = logging.getLogger(__name__)
+
+TEST_BATCH = 400  # as the authors'; the result does not depend on it
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that the result of a run depends on, but for the seed; config.json holds it."""
+    model: str
+    dataset: str
+    schedule: Schedule
+    batch_size: int = 64
+    batch_shards: int = 2
+    wd: float = 1e-4
+    momentum: float = 0.9
+    pad: str = "mean"
+    model_options: Optional[dict] = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run may change without another result (to float accuracy: the devices)."""
+    devices: List[mx.Context]
+    kv_store: str = "device"
+    data_dir: Optional[str] = None
+    log_dir: str = "runs"
+    exp_name: Optional[str] = None
+    resume: bool = False
+    checkpoint_epochs: int = 1
+    disp_batches: int = 50
+    model_prefix: Optional[str] = None
+    load_epoch: Optional[int] = None
+
+
+def build_network(experiment, devices, classes, seed):
+    """The network of `experiment`, initialised with `seed` on `devices`, hybridized."""
+    mx.random.seed(seed)
+    np.random.seed(seed)  # some of MXNet's initializers draw from NumPy
+    net = get_model(experiment.model, classes=classes, **(experiment.model_options or {}))
+    initialize_as_authors(net, ctx=devices)
+    net.hybridize(static_alloc=True)
+    return net
+
+
+def run(experiment, settings, seeds, report=print):
+    """Runs `experiment` once for every seed and returns a summary per run, see `_summary`.
+
+    `report` takes lines for people. Raises UserError, Stopped, NotFinite.
+    """
+    if len(seeds) > 1 and settings.model_prefix:
+        raise UserError("--model-prefix names the files of one run; leave it out with --num-runs")
+    info = DATASETS[experiment.dataset]
+    # Folders first: what cannot be run should say so before a data set is read or downloaded.
+    folders = [run_folder(experiment, settings, seed) for seed in seeds]
+    get_model(experiment.model, classes=info.classes, **(experiment.model_options or {}))
+    train = load(experiment.dataset, "train", data_dir=settings.data_dir)
+    test = load(experiment.dataset, "test", data_dir=settings.data_dir)
+    summaries = []
+    for seed, folder in zip(seeds, folders):
+        batches = (Batches(train.images, train.labels, experiment.batch_size, info.mean, info.std,
+                           augment=info.augment, mirror=info.mirror, pad_value=experiment.pad, seed=seed),
+                   Batches(test.images, test.labels, TEST_BATCH, info.mean, info.std, train=False))
+        summaries.append(_run_once(experiment, settings, seed, folder, info.classes, batches, report))
+    if len(seeds) > 1:
+        _write_mean(summaries, folders[0].parent, report)
+    return summaries
+
+
+def run_folder(experiment, settings, seed):
+    """`<log-dir>/<data set>/<model>[_<exp-name>]/seed<seed>`."""
+    name = experiment.model + (f"_{settings.exp_name}" if settings.exp_name else "")
+    return Path(settings.log_dir).expanduser() / experiment.dataset / name / f"seed{seed}"
+
+
+def _run_once(experiment, settings, seed, folder, classes, batches, report):
+    record = RunRecord(folder)
+    try:
+        checkpoints = CheckpointStore(folder / "checkpoints")
+        config = {**asdict(experiment), "seed": seed}
+        _check_folder(record, checkpoints, config, settings.resume)
+        net = build_network(experiment, settings.devices, classes, seed)
+        optimizer = AuthorsNesterov(momentum=experiment.momentum, wd=experiment.wd,
+                                    learning_rate=experiment.schedule.lr)
+        parallel = DataParallel(net, settings.devices, experiment.batch_shards, optimizer, settings.kv_store)
+        loop = TrainingLoop(parallel, *batches, experiment.schedule, record, checkpoints,
+                            f"{experiment.model} on {experiment.dataset}", settings.checkpoint_epochs,
+                            settings.disp_batches, _module_checkpoints(net, settings.model_prefix))
+        saved = checkpoints.load_last(report)
+        if saved:
+            loop.restore(*saved)
+            report(f"going on from epoch {loop.position.epoch}, batch {loop.position.batch} of {folder}")
+        elif settings.load_epoch is not None:
+            _load_module_checkpoint(parallel, net, settings.model_prefix, settings.load_epoch)
+            loop.position.epoch = settings.load_epoch
+        report(f"{experiment.model} on {experiment.dataset}, seed {seed}: {experiment.schedule.num_epochs} epochs of "
+               f"{len(batches[0])} batches of {experiment.batch_size} images on "
+               f"{', '.join(map(str, settings.devices))}; all of it goes to {folder}")
+        record.open(loop.position.history)
+        record.write_config(config)
+        logger.info("start with arguments %s, %s", experiment, settings)
+        history = loop.run()
+        return _summary(experiment, net, history, folder, report)
+    finally:
+        record.close()
+
+
+def _check_folder(record, checkpoints, config, resume):
+    """Raises UserError where starting would mix two runs in one folder."""
+    if not checkpoints.names():
+        return
+    if not resume:
+        raise UserError(f"{record.folder} holds a run already; add --resume to go on with it, or choose another "
+                        "--exp-name or --rand-seed")
+    before = record.read_config() or {}
+    now = json.loads(json.dumps(config))  # tuples become lists, as in the file
+    for key, value in now.items():
+        if key in before and before[key] != value:
+            raise UserError(f"{record.folder} was begun with {key} {before[key]}, not {value}; resume with the same "
+                            "flags, or choose another --exp-name")
+
+
+def _module_checkpoints(net, prefix):
+    """Writes `prefix-symbol.json` and `prefix-0010.params` as MXNet's Module does, under the authors' names."""
+    def write(epoch):
+        if not prefix:
+            return
+        arg_params, aux_params = to_module_params(net)
+        arrays = {**{f"arg:{k}": v.asnumpy() for k, v in arg_params.items()},
+                  **{f"aux:{k}": v.asnumpy() for k, v in aux_params.items()}}
+        with write_atomically(f"{prefix}-symbol.json", "w") as file:
+            file.write(to_module_symbol(net).tojson())
+        with write_atomically(f"{prefix}-{epoch:04d}.params") as file:
+            file.write(params_file.dumps(arrays))
+    return write
+
+
+def _load_module_checkpoint(parallel, net, prefix, epoch):
+    if not prefix:
+        raise UserError("--load-epoch needs --model-prefix, the path of PREFIX-0010.params without '-0010.params'")
+    path = f"{prefix}-{epoch:04d}.params"
+    arrays = {name.split(":", 1)[-1]: mx.nd.array(array, dtype=array.dtype)
+              for name, array in params_file.load(path).items()}
+    try:
+        from_module_params(net, arrays, {})
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    parallel.set_parameters(parallel.parameters())
+
+
+def _summary(experiment, net, history, folder, report):
+    last, best = history[-1], max(history, key=lambda entry: entry["test_accuracy"])
+    totals = complexity.totals(net)
+    summary = {"folder": str(folder), "epochs": len(history), "seconds": sum(e["seconds"] for e in history),
+               "last_test_accuracy": last["test_accuracy"], "best_test_accuracy": best["test_accuracy"],
+               "best_epoch": best["epoch"]}
+    report(f"""
+{experiment.model} on {experiment.dataset}: {summary['epochs']} epochs in {summary['seconds']:.0f} s of training
+  test accuracy   {100 * last['test_accuracy']:.2f} % at the end, {100 * best['test_accuracy']:.2f} % at best \
+(epoch {best['epoch'] + 1})
+  weights         {totals.weights / 1e6:.3f} M in convolutions and FC, {totals.multiply_adds / 1e8:.3f} x 10^8 multiply-adds
+  look at         {folder / 'curves.png'}, log.txt beside it; the weights are in checkpoints/""")
+    return summary
+
+
+def _write_mean(summaries, folder, report):
+    """Mean and sample standard deviation over the seeds, as the papers' tables give them."""
+    result = {"runs": summaries}
+    report(f"\n{len(summaries)} runs: mean and standard deviation of the test accuracy, %")
+    for key in ("last_test_accuracy", "best_test_accuracy"):
+        values = 100 * np.array([summary[key] for summary in summaries])
+        result[key] = {"mean": values.mean(), "std": values.std(ddof=1)}
+        report(f"  {key.split('_')[0]:5s} {values.mean():.2f} +- {values.std(ddof=1):.2f}   "
+               f"({', '.join(f'{v:.2f}' for v in values)})")
+    with write_atomically(folder / "summary.json", "w") as file:
+        json.dump(result, file, indent=1)
+
+
+def benchmark(experiment, settings, classes, image_shape=(3, 32, 32), steps=20, warm_up=3, report=print):
+    """Times training steps on one synthetic batch: no data set is read and nothing is written.
+
+    Returns images per second, from the median step of `steps` after `warm_up`.
+    """
+    net = build_network(experiment, settings.devices, classes, seed=0)
+    parallel = DataParallel(net, settings.devices, experiment.batch_shards,
+                            AuthorsNesterov(momentum=experiment.momentum, wd=experiment.wd), settings.kv_store)
+    rng = np.random.default_rng(0)
+    data = rng.standard_normal((experiment.batch_size, *image_shape), dtype=np.float32)
+    label = rng.integers(0, classes, experiment.batch_size).astype(np.float32)
+    seconds = []
+    for _ in range(warm_up + steps):
+        begin = time.monotonic()
+        parallel.step(data, label, lr=1e-3)
+        mx.nd.waitall()
+        seconds.append(time.monotonic() - begin)
+    median = float(np.median(seconds[warm_up:]))
+    report(f"{experiment.model}, batch {experiment.batch_size}, {len(settings.devices)} x "
+           f"{settings.devices[0].device_type}: {experiment.batch_size / median:.1f} images/s in training "
+           f"(median of {steps} steps, {1000 * median:.1f} ms; synthetic data)")
+    return experiment.batch_size / median

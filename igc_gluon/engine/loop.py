@@ -1,0 +1,202 @@
+"""The training loop: epochs of batches, evaluation, checkpoints, progress, signals."""
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from typing import List
+
+import numpy as np
+from tqdm import tqdm
+
+from igc_gluon.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+class NotFinite(UserError):
+    """The loss of a batch is not a finite number."""
+
+
+class Stopped(Exception):
+    """A signal asked the run to stop; everything is saved."""
+
+    def __init__(self, signal_number, folder):
+        self.signal_number = signal_number
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}; saved in {folder}; go on with --resume")
+
+
+@dataclass
+class Position:
+    """Where a run is: before batch `batch` of epoch `epoch`, with what the epoch has added up so far."""
+    epoch: int = 0
+    batch: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    best_accuracy: float = -1.0
+    history: List[dict] = field(default_factory=list)
+
+    def begin_epoch(self):
+        self.epoch += 1
+        self.batch = self.correct = self.images = 0
+        self.loss = self.seconds = 0.0
+
+
+class StopSignals:
+    """Inside the block, SIGINT and SIGTERM only set `number`; a second one ends the process at once."""
+
+    def __enter__(self):
+        self.number, self._process, self._before = None, os.getpid(), {}
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python refuses handlers
+            self._before = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _note(self, number, frame):
+        # A forked worker inherits this handler; the run's end is not its to decide.
+        if os.getpid() != self._process or self.number is not None:
+            os._exit(128 + number)
+        self.number = number
+        tqdm.write("\nstopping after this batch; again to stop at once, without saving", file=sys.stderr)
+
+    def __exit__(self, *exception):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+class TrainingLoop:
+    """Trains until the schedule's end.
+
+    parallel: DataParallel; train, test: batches as `igc_gluon.data.Batches` makes them; schedule: Schedule;
+    record: RunRecord, open; checkpoints: CheckpointStore; title: of the picture and the bar;
+    after_checkpoint(epochs done): called after each epoch's checkpoint.
+    """
+
+    def __init__(self, parallel, train, test, schedule, record, checkpoints, title, checkpoint_epochs=1,
+                 disp_batches=50, after_checkpoint=lambda epoch: None):
+        self.parallel, self.train, self.test, self.schedule = parallel, train, test, schedule
+        self.record, self.checkpoints, self.title = record, checkpoints, title
+        self.checkpoint_epochs, self.disp_batches = checkpoint_epochs, disp_batches
+        self.after_checkpoint = after_checkpoint
+        self.position = Position()
+
+    def restore(self, arrays, state):
+        """Continues from a checkpoint of `CheckpointStore`."""
+        self.parallel.set_parameters(arrays["net.params"])
+        self.parallel.set_optimizer_states(_with_prefix(arrays["training.params"], "momentum:"))
+        self.parallel.set_shard_statistics(_with_prefix(arrays["training.params"], "shard:"))
+        self.position = Position(**state["position"])
+
+    def run(self):
+        """Returns the history, an entry per epoch. Raises Stopped after a signal, NotFinite on a broken loss."""
+        batches = len(self.train)
+        done = self.position.epoch * batches + self.position.batch
+        with StopSignals() as stop, tqdm(total=self.schedule.num_epochs * batches, initial=done, unit="batch",
+                                         desc=self.title, dynamic_ncols=True, file=sys.stderr,
+                                         mininterval=0.1 if sys.stderr.isatty() else 30) as bar:
+            while self.position.epoch < self.schedule.num_epochs:
+                self._train_epoch(stop, bar)
+                self.parallel.average_statistics()
+                test_loss, test_accuracy = self.evaluate(stop)
+                self._finish_epoch(test_loss, test_accuracy, bar)
+        return self.position.history
+
+    def _train_epoch(self, stop, bar):
+        at = self.position
+        lr = self.schedule.lr_at(at.epoch)
+        shown_at, shown = time.monotonic(), Position()
+        for data, label in self.train.epoch(at.epoch, first_batch=at.batch):
+            begin = time.monotonic()
+            loss, scores = self.parallel.step(data, label, lr)
+            if not np.isfinite(loss):
+                raise NotFinite(f"the loss is {loss} in epoch {at.epoch}, batch {at.batch}; {self._kept()}")
+            at.batch += 1
+            at.loss += loss
+            at.correct += int((scores.argmax(axis=1) == label).sum())
+            at.images += len(label)
+            at.seconds += time.monotonic() - begin
+            bar.set_postfix(epoch=f"{at.epoch + 1}/{self.schedule.num_epochs}", loss=f"{at.loss / at.images:.3f}",
+                            acc=f"{100 * at.correct / at.images:.1f}%",
+                            speed=f"{at.images / at.seconds:.0f} img/s", refresh=False)
+            bar.update()
+            if at.batch % self.disp_batches == 0:
+                elapsed = time.monotonic() - shown_at
+                images, correct = at.images - shown.images, at.correct - shown.correct
+                logger.info("Epoch[%d] Batch [%d-%d]\tSpeed: %.2f samples/sec\taccuracy=%f\tcross-entropy=%f",
+                            at.epoch, shown.batch, at.batch, images / elapsed, correct / images,
+                            (at.loss - shown.loss) / images)
+                shown_at, shown = time.monotonic(), Position(batch=at.batch, loss=at.loss, correct=at.correct,
+                                                             images=at.images)
+            if stop.number is not None:
+                self._stop(stop.number)
+
+    def evaluate(self, stop=None):
+        """(mean cross-entropy, accuracy) over the test batches."""
+        loss, correct, images = 0.0, 0, 0
+        for data, label in self.test.epoch(0):
+            scores = self.parallel.predict(data).astype(np.float64)
+            shifted = scores - scores.max(axis=1, keepdims=True)
+            log_likelihood = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+            loss -= log_likelihood[np.arange(len(label)), label.astype(int)].sum()
+            correct += int((scores.argmax(axis=1) == label).sum())
+            images += len(label)
+            if stop is not None and stop.number is not None:
+                self._stop(stop.number)
+        return loss / images, correct / images
+
+    def _finish_epoch(self, test_loss, test_accuracy, bar):
+        at = self.position
+        entry = {"epoch": at.epoch, "lr": self.schedule.lr_at(at.epoch), "train_loss": at.loss / at.images,
+                 "train_accuracy": at.correct / at.images, "test_loss": test_loss, "test_accuracy": test_accuracy,
+                 "seconds": at.seconds, "images_per_second": at.images / at.seconds}
+        at.history.append(entry)
+        best = test_accuracy > at.best_accuracy
+        at.best_accuracy = max(at.best_accuracy, test_accuracy)
+        logger.info("Epoch[%d] Train-accuracy=%f", at.epoch, entry["train_accuracy"])
+        logger.info("Epoch[%d] Train-cross-entropy=%f", at.epoch, entry["train_loss"])
+        logger.info("Epoch[%d] Time cost=%.3f", at.epoch, at.seconds)
+        logger.info("Epoch[%d] Validation-accuracy=%f", at.epoch, test_accuracy)
+        logger.info("Epoch[%d] Validation-cross-entropy=%f", at.epoch, test_loss)
+        bar.write(f"epoch {at.epoch + 1:3d}  lr {entry['lr']:<7.4g} train: loss {entry['train_loss']:.4f}, accuracy "
+                  f"{100 * entry['train_accuracy']:6.2f} %  test: loss {test_loss:.4f}, accuracy "
+                  f"{100 * test_accuracy:6.2f} %{' (best)' if best else '       '}  {at.seconds:.1f} s",
+                  file=sys.stdout)
+        at.begin_epoch()
+        self.record.add_epoch(at.history)
+        last = at.epoch == self.schedule.num_epochs
+        # The best weights must be on the disk before the next epoch changes them.
+        if best or last or at.epoch % self.checkpoint_epochs == 0:
+            self._save(best)
+            self.record.draw(at.history, self.title)
+        if last or at.epoch % self.checkpoint_epochs == 0:
+            self.after_checkpoint(at.epoch)
+
+    def _save(self, best):
+        at = self.position
+        parameters = self.parallel.parameters()
+        # MXNet's ReLU turns NaN into 0, so that a network of broken weights may still have a finite loss.
+        broken = [name for name, array in parameters.items() if not np.isfinite(array).all()]
+        if broken:
+            raise NotFinite(f"{', '.join(broken[:3])}{' and others are' if broken[3:] else ''} not finite before epoch "
+                            f"{at.epoch}, batch {at.batch}; {self._kept()}")
+        training = {f"momentum:{name}": array for name, array in self.parallel.optimizer_states().items()}
+        if at.batch:  # at an epoch's end the shards agree, and the network holds what they agree on
+            training.update({f"shard:{name}": array for name, array in self.parallel.shard_statistics().items()})
+        return self.checkpoints.save(at.epoch, at.batch, {"net.params": parameters,
+                                                          "training.params": training},
+                                     {"position": asdict(at), "lr": self.schedule.lr_at(at.epoch)}, best)
+
+    def _kept(self):
+        last = self.checkpoints.pointer("last")
+        return (f"the last checkpoint before is kept: {self.checkpoints.folder / last}" if last else
+                "there is no checkpoint yet") + "; a lower --lr may help"
+
+    def _stop(self, number):
+        raise Stopped(number, self._save(best=False))
+
+
+def _with_prefix(arrays, prefix):
+    return {name[len(prefix):]: array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,37 @@
+"""The authors' update rule."""
+import mxnet as mx
+
+
+@mx.optimizer.register
+class AuthorsNesterov(mx.optimizer.Optimizer):
+    """SGD with Nesterov momentum as the authors state it (and as PyTorch has it):
+
+        g = gradient / batch size + wd * w
+        m = momentum * m + g
+        w = w - lr * (g + momentum * m)
+
+    MXNet's own `nag` keeps the learning rate inside m, so the two part after a drop of the rate; and on CPU its update
+    with weight decay re-reads the weight it has just written, with a result that depends on timing.
+    Weight decay applies to every parameter: weights, biases, gamma and beta.
+    """
+
+    def __init__(self, momentum=0.9, **kwargs):
+        super().__init__(**kwargs)
+        self.momentum = momentum
+
+    def create_state(self, index, weight):
+        return mx.nd.zeros(weight.shape, weight.context, dtype=weight.dtype)
+
+    def update(self, index, weight, grad, state):
+        self._update_count(index)
+        lr, wd = self._get_lr(index), self._get_wd(index)
+        gradient = grad * self.rescale_grad
+        _scale_and_add(gradient, 1, weight, wd)
+        _scale_and_add(state, self.momentum, gradient, 1)
+        _scale_and_add(weight, 1, gradient, -lr)
+        _scale_and_add(weight, 1, state, -lr * self.momentum)
+
+
+def _scale_and_add(y, a, x, b):
+    """y = a*y + b*x in place and in one pass: `sgd_update` is y - lr * (rescale_grad*x + wd*y)."""
+    mx.nd.sgd_update(y, x, lr=-1, wd=a - 1, rescale_grad=b, out=y)

@@ -1,0 +1,136 @@
+"""What a run leaves behind for people and programs, all in its folder:
+
+    config.json     the exact configuration and the versions it ran with
+    log.txt         MXNet's usual lines
+    history.jsonl   a line per epoch
+    tensorboard/    the same as events
+    curves.png      the same as a picture
+    checkpoints/    see `igc_gluon.engine.checkpoint`
+"""
+import json
+import logging
+import os
+import platform
+import sys
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+import portalocker
+
+import igc_gluon
+from igc_gluon.errors import UserError
+from igc_gluon.files import write_atomically
+
+
+def versions():
+    """What the result of a run may depend on beside its configuration."""
+    return {"igc_gluon": igc_gluon.__version__, "mxnet": mx.__version__, "numpy": np.__version__,
+            "python": platform.python_version(), "machine": platform.machine(), "system": platform.platform(),
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")}
+
+
+class RunRecord:
+    """Writes the record of one run into `folder`, which it locks against a second run.
+
+    Raises UserError if the folder cannot be written or another run is in it.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.folder / "run.lock", "a")  # noqa: SIM115 (held until close)
+            portalocker.lock(self._lock, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+        except portalocker.LockException:
+            raise UserError(f"another run is at work in {self.folder}; wait for it or choose another --exp-name") \
+                from None
+        except OSError as error:
+            raise UserError(f"cannot write to {self.folder}: {error.strerror}") from None
+        self._handler = self._writer = None
+
+    def open(self, history):
+        """Begins (or, with a `history` of finished epochs, continues) the record."""
+        from tensorboardX import SummaryWriter  # takes a second to import
+
+        self._handler = logging.FileHandler(self.folder / "log.txt", encoding="utf-8")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        logging.getLogger("igc_gluon").addHandler(self._handler)
+        # What a killed run wrote beyond its last checkpoint is written anew.
+        self._write_history(history)
+        self._writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=len(history) if history else None)
+
+    def write_config(self, config):
+        with write_atomically(self.folder / "config.json", "w") as file:
+            json.dump({**config, "versions": versions(), "command": " ".join(sys.argv)}, file, indent=1)
+            file.write("\n")
+
+    def read_config(self):
+        """The configuration that the folder was begun with, or None."""
+        try:
+            return json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        except OSError:
+            return None
+        except ValueError:
+            raise UserError(f"{self.folder / 'config.json'} is damaged; choose another --exp-name") from None
+
+    def add_epoch(self, history):
+        """Adds the last entry of `history`."""
+        entry = history[-1]
+        self._write_history(history)
+        for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "images_per_second"):
+            self._writer.add_scalar(key, entry[key], entry["epoch"])
+
+    def _write_history(self, history):
+        with write_atomically(self.folder / "history.jsonl", "w") as file:
+            file.writelines(json.dumps({key: _finite_or_none(value) for key, value in entry.items()}) + "\n"
+                            for entry in history)
+
+    def draw(self, history, title):
+        """Draws curves.png: loss and error over the epochs, the best epoch marked, the drops of the rate dotted."""
+        draw_curves(history, title, self.folder / "curves.png")
+
+    def close(self):
+        if self._writer:
+            self._writer.close()
+        if self._handler:
+            logging.getLogger("igc_gluon").removeHandler(self._handler)
+            self._handler.close()
+        self._lock.close()
+
+
+def draw_curves(history, title, path):
+    """Draws the curves of `history` (a list of epochs' entries) to the PNG `path`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    epochs = [entry["epoch"] + 1 for entry in history]
+    figure = Figure(figsize=(10, 4), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    loss_axes, accuracy_axes = figure.subplots(1, 2)
+    for axes, quantity, scale in ((loss_axes, "loss", 1), (accuracy_axes, "accuracy", 100)):
+        for split, color in (("train", "tab:blue"), ("test", "tab:orange")):
+            axes.plot(epochs, [scale * entry[f"{split}_{quantity}"] for entry in history], color=color, label=split,
+                      marker="." if len(history) < 50 else None)
+        for before, after in zip(history, history[1:]):
+            if before["lr"] != after["lr"]:
+                axes.axvline(after["epoch"] + 0.5, color="grey", linestyle=":", linewidth=1)
+        axes.set_xlabel("epoch (dotted: the learning rate drops)")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+    loss_axes.set_ylabel("cross-entropy")
+    loss_axes.set_yscale("log")
+    accuracy_axes.set_ylabel("accuracy, %")
+    best = max(history, key=lambda entry: entry["test_accuracy"])
+    accuracy_axes.plot(best["epoch"] + 1, 100 * best["test_accuracy"], "o", color="tab:red", zorder=3,
+                       label=f"best: {100 * best['test_accuracy']:.2f} % in epoch {best['epoch'] + 1}")
+    accuracy_axes.legend(loc="best")
+    loss_axes.legend(loc="upper right")
+    with write_atomically(path) as file:
+        figure.savefig(file, format="png")
+
+
+def _finite_or_none(value):
+    """JSON has no word for infinity, which the test loss of the first epochs may be."""
+    return value if np.isfinite(value) else None

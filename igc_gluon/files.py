@@ -1,0 +1,236 @@
+"""Files that are whole or absent: atomic writes, digests, and downloads that resume.
+
+    with write_atomically("history.json", "w") as file:
+        file.write(text)
+    download(["https://host/data.tar.gz"], "~/.mxnet/data.tar.gz", "sha256", "58a8...")
+
+Used for data sets, models and checkpoints alike; knows nothing of MXNet.
+"""
+import contextlib
+import errno
+import hashlib
+import logging
+import os
+import secrets
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import portalocker
+import requests
+from tqdm import tqdm
+
+from igc_gluon.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+TIMEOUTS = (10, 30)  # seconds: to connect, and of silence on an open connection
+TRIES = 3  # rounds over the urls, in a row, that bring no new byte
+PAUSE = 1.0  # seconds before the second round; each further pause is one longer
+PIECE = 1 << 14  # bytes; at most this much is lost when a connection is cut
+
+
+@contextlib.contextmanager
+def write_atomically(path, mode="wb"):
+    """Opens a file that replaces `path` when the block ends, and only if it ends well.
+
+    mode: "wb", or "w" for UTF-8 text. After the block the bytes and the rename are on the disk (fsync of file
+    and folder); a kill at any moment leaves the old file or the new one. When the block raises, the old file
+    is untouched and the temporary one, which lies in the same folder, is gone.
+
+    Raises UserError when the disk is full, the folder missing or read-only.
+    """
+    if mode not in ("wb", "w"):
+        raise ValueError(f"mode is 'wb' or 'w', not {mode!r}")
+    path = Path(path).expanduser()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        # "x" applies the umask, which tempfile would not: the file must be as readable as any other.
+        with open(temporary, mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        # An error about another file comes from the caller's block and is the caller's to explain.
+        if isinstance(error, OSError) and str(error.filename) in ("None", str(temporary), str(path.parent)):
+            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise
+
+
+def digest(path, algorithm):
+    """Hexadecimal digest of the file at `path`.
+
+    algorithm: a name that hashlib knows, or "git-blob", git's object id: sha1 of "blob <size>", NUL, content.
+    """
+    with open(path, "rb") as file:
+        if algorithm == "git-blob":
+            state = hashlib.sha1(b"blob %d\0" % os.fstat(file.fileno()).st_size)
+        else:
+            state = hashlib.new(algorithm)
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            state.update(piece)
+    return state.hexdigest()
+
+
+def download(urls, path, algorithm, expected):
+    """Brings a file to `path` and returns it as a Path; at once if the file is there with the right digest.
+
+    urls: mirrors of the same bytes, tried in turn. expected: hexadecimal digest by `algorithm`, see `digest`.
+    A bar on stderr shows the progress. A cut connection is taken up where it broke, in this call or a later
+    one; what has arrived waits in `<path>.<digest>.part`. Of several processes that ask for the same file,
+    one downloads and the others wait for it. The file appears at `path` only after its digest has been
+    verified.
+
+    Raises UserError, naming what to fetch by hand and where to put it, when no url delivers the file.
+    """
+    path = Path(path).expanduser()
+    try:
+        if _is_whole(path, algorithm, expected):
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _one_process(path):
+            if not _is_whole(path, algorithm, expected):
+                # The digest in the name keeps a part of one release from being continued with another.
+                part = path.with_name(f"{path.name}.{expected[:8]}.part")
+                _fetch(urls, part, path, algorithm, expected)
+                os.replace(part, path)
+                sync_folder(path.parent)
+    except (OSError, portalocker.LockException) as error:
+        raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+    return path
+
+
+def sync_folder(folder):
+    """Puts a rename on the disk; without it a power cut may bring the old name back."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # network file systems that sync by themselves
+            raise
+    finally:
+        os.close(handle)
+
+
+def _is_whole(path, algorithm, expected):
+    return path.is_file() and digest(path, algorithm) == expected
+
+
+@contextlib.contextmanager
+def _one_process(path):
+    """Holds the lock of `path` between processes; the system drops it when its holder dies."""
+    lock = path.with_name(f".{path.name}.lock")
+    with open(lock, "a") as file:
+        try:
+            portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+        except portalocker.AlreadyLocked:
+            logger.info("waiting for another process that downloads %s", path)
+            portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE)
+        yield
+        # Only now, with the whole file in place, does it no longer matter who holds which lock.
+        with contextlib.suppress(OSError):
+            lock.unlink()
+
+
+class _Cut(Exception):
+    """The connection ended before the file did; to be taken up again."""
+
+
+def _fetch(urls, part, path, algorithm, expected):
+    """Leaves the verified file at `part`. Raises UserError when every url has failed for good."""
+    urls = list(urls)
+    by_hand = urls[0]
+    if _is_whole(part, algorithm, expected):  # killed between the last byte and the rename
+        return
+    most, idle = 0, 0
+    while True:
+        for url in list(urls):
+            try:
+                resumed = _receive(url, part, path.name)
+            except (requests.RequestException, _Cut) as error:
+                reason = _in_words(error, url)
+                if _is_final(error):
+                    urls.remove(url)
+                continue
+            found = digest(part, algorithm)
+            if found == expected:
+                return
+            part.unlink()
+            reason = f"{url} has {algorithm} {found}, expected {expected}"
+            if not resumed:  # otherwise the old part may be to blame, not this url
+                urls.remove(url)
+        arrived = part.stat().st_size if part.exists() else 0
+        most, idle = (arrived, 0) if arrived > most else (most, idle + 1)
+        if not urls or idle == TRIES:
+            damaged = f" ({path} is there, but damaged)" if path.exists() else ""
+            raise UserError(f"cannot download {path.name}: {reason}{damaged}; get {by_hand} by other means "
+                            f"and put it at {path}")
+        time.sleep(PAUSE * idle)
+
+
+def _receive(url, part, title):
+    """Appends to `part` what it lacks. Returns whether there was a part to continue.
+
+    Raises requests.RequestException or _Cut, with all that has arrived in `part`.
+    """
+    offset = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity"}  # a compressed answer could not be continued
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+    with requests.get(url, stream=True, headers=headers, timeout=TIMEOUTS) as answer:
+        if answer.status_code == 416:  # the part is longer than the file, so it is not a part of it
+            part.unlink()
+            raise _Cut
+        if answer.status_code == 206:
+            if not answer.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
+                part.unlink()
+                raise _Cut
+        elif answer.status_code == 200:
+            offset = 0  # this server does not continue files
+        else:
+            raise requests.HTTPError(response=answer)
+        length = answer.headers.get("Content-Length", "")
+        total = offset + int(length) if length.isdigit() else None
+        # A log file is not a screen: there the bar may repeat itself twice a minute, not ten times a second.
+        interval = 0.1 if sys.stderr.isatty() else 30
+        with open(part, "ab" if offset else "wb") as file, \
+                tqdm(desc=title, total=total, initial=offset, unit="B", unit_scale=True, unit_divisor=1024,
+                     mininterval=interval, file=sys.stderr) as bar:
+            for piece in answer.iter_content(PIECE):
+                file.write(piece)
+                bar.update(len(piece))
+            file.flush()
+            os.fsync(file.fileno())
+            arrived = file.tell()
+    if total is not None and arrived < total:  # requests itself may take a short answer for a whole one
+        raise _Cut
+    return offset > 0
+
+
+def _is_final(error):
+    """Whether asking the same url again is pointless."""
+    if isinstance(error, requests.HTTPError):
+        return 400 <= error.response.status_code < 500 and error.response.status_code not in (408, 429)
+    return isinstance(error, ValueError)  # requests' errors about the url itself
+
+
+def _in_words(error, url):
+    host = urlsplit(url).netloc
+    if isinstance(error, requests.HTTPError):
+        return f"{url} answers {error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.Timeout):
+        return f"{host} does not answer"
+    if isinstance(error, (_Cut, requests.exceptions.ChunkedEncodingError)):
+        return f"the connection to {host} is cut again and again"
+    if isinstance(error, requests.exceptions.SSLError):
+        return f"{host} has no valid certificate"
+    if isinstance(error, requests.ConnectionError):
+        return f"no connection to {host}"
+    return f"{url}: {error}"

@@ -1,0 +1,5 @@
+"""Networks as tables of variants, and the getters that build them by name."""
+from igc_gluon.model_zoo.cifar import CIFAR_NETWORKS, cifar_model_name
+from igc_gluon.model_zoo.registry import find_family, get_model, get_model_list
+
+__all__ = ["CIFAR_NETWORKS", "cifar_model_name", "find_family", "get_model", "get_model_list"]

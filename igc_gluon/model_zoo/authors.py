@@ -1,0 +1,56 @@
+"""Parameters and symbols in the authors' form (Module API), to and from Gluon: the one place of this conversion.
+
+The Gluon networks name their parameters as the authors' symbols do, but for the running statistics of BN, which Gluon
+calls `running_mean`, `running_var` and the Module API `moving_mean`, `moving_var`, and keeps as auxiliary states.
+"""
+import mxnet as mx
+
+from igc_gluon.errors import UserError
+
+_GLUON_TO_AUTHORS = {"_running_mean": "_moving_mean", "_running_var": "_moving_var"}
+
+
+def authors_name(gluon_name):
+    """`g0_bn_running_mean` -> `g0_bn_moving_mean`; other names stay."""
+    for ours, theirs in _GLUON_TO_AUTHORS.items():
+        if gluon_name.endswith(ours):
+            return gluon_name[:-len(ours)] + theirs
+    return gluon_name
+
+
+def to_module_params(net):
+    """(arg_params, aux_params) of `net` under the authors' names: dicts of NDArray on CPU, for `mx.mod.Module`."""
+    arg_params, aux_params = {}, {}
+    for name, parameter in net.collect_params().items():
+        name_there = authors_name(name[len(net.prefix):])
+        (aux_params if name_there != name[len(net.prefix):] else arg_params)[name_there] = \
+            parameter.data(parameter.list_ctx()[0]).as_in_context(mx.cpu())
+    return arg_params, aux_params
+
+
+def from_module_params(net, arg_params, aux_params, ctx=mx.cpu()):
+    """Sets the parameters of `net` to those of a Module-API network; the opposite of `to_module_params`.
+
+    Raises UserError that names every parameter that is missing, left over or of another shape; `net` is then as
+    before.
+    """
+    given = {**arg_params, **aux_params}
+    wanted = {authors_name(name[len(net.prefix):]): p for name, p in net.collect_params().items()}
+    problems = ([f"missing {name}" for name in wanted if name not in given] +
+                [f"left over {name}" for name in given if name not in wanted] +
+                [f"{name} is {tuple(given[name].shape)}, not {tuple(p.shape)}" for name, p in wanted.items()
+                 if name in given and tuple(given[name].shape) != tuple(p.shape)])
+    if problems:
+        raise UserError("these parameters are not this network's: " + "; ".join(problems))
+    for name, parameter in wanted.items():
+        if parameter._data is None:
+            parameter.initialize(ctx=ctx)
+        parameter.set_data(given[name])
+
+
+def to_module_symbol(net):
+    """The symbol of `net` for the Module API: the authors' parameter names, a SoftmaxOutput called `softmax` on top."""
+    json_text = net(mx.sym.var("data")).tojson()
+    for ours, theirs in _GLUON_TO_AUTHORS.items():
+        json_text = json_text.replace(ours + '"', theirs + '"')
+    return mx.sym.SoftmaxOutput(mx.sym.load_json(json_text), name="softmax")

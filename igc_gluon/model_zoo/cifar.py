@@ -1,0 +1,216 @@
+"""Networks of IGCV1 for 32x32 images (Tables 2, 3, 4, 5 and 7), with and without identity mappings.
+
+`gpc` is `plain_igc` with the blocks of the supplementary, Group-and-Point-wise Convolution, in place of IGC blocks.
+
+All have a 3x3 stem, three stages of the width C, 2C and 4C, the first layer of the second and third stage with stride
+2, global average pooling and a fully connected layer. In IGC networks L stays and M doubles with the width.
+
+Parameters are named as in the authors' symbols (`g1_b1_conv1_weight`, ...), whatever else lives in the process: fixed
+names give a fixed order of parameters, on which optimizer states and reproducible runs depend.
+"""
+from dataclasses import dataclass
+from functools import partial
+from typing import Callable
+
+from mxnet.gluon import HybridBlock, nn
+
+from igc_gluon.errors import UserError, nearest_valid
+from igc_gluon.model_zoo.registry import Family
+from igc_gluon.nn import SCORE_INIT, ConvBNReLU, GPCBlock, IGCBlock, SumFusion
+from igc_gluon.nn.basic import BN_MOMENTUM_PLAIN, BN_MOMENTUM_RESIDUAL
+
+DOWNSAMPLE_FORMS = ("paper", "code")
+
+
+# Layers: one convolution (or IGC block) with BN and ReLU. Each factory returns layer(channels, in_channels, strides=...,
+# **kwargs).
+
+def _regular(primary_partition, secondary_partition):
+    return ConvBNReLU
+
+
+def _igc(primary_partition, secondary_partition, downsample="paper", spatial="primary"):
+    if downsample not in DOWNSAMPLE_FORMS:
+        raise UserError(f"downsample must be one of {', '.join(DOWNSAMPLE_FORMS)}, not {downsample!r}")
+
+    def layer(channels, in_channels, strides, **kwargs):
+        # The authors' resnet_igc takes the number of secondary partitions from the input width, so that in the
+        # first block of a down-sampling stage each holds 2L channels. The paper takes it from the output width.
+        width = in_channels if downsample == "code" else channels
+        return IGCBlock(primary_partition, channels, in_channels, strides=strides, spatial=spatial,
+                        secondary_partition=width // primary_partition, **kwargs)
+    return layer
+
+
+def _sum_fusion(primary_partition, secondary_partition):
+    return partial(SumFusion, primary_partition)
+
+
+def _gpc(primary_partition, secondary_partition):
+    return partial(GPCBlock, primary_partition)
+
+
+class ResidualBlock(HybridBlock):
+    """ReLU(layer(layer(x)) + shortcut(x)), the second layer without its ReLU (Table 5; He et al.).
+
+    The shortcut is the identity, or with strides a strided 1x1 convolution with `shortcut_groups` groups and BN.
+    There is none where only the width changes, from a stem of another width. (N, in_channels, H, W) ->
+    (N, channels, H', W').
+    """
+
+    def __init__(self, layer, channels, in_channels, strides, shortcut_groups, norm, **kwargs):
+        super().__init__(**kwargs)
+        self._has_shortcut = strides != 1 or channels == in_channels
+        with self.name_scope():
+            self.body = nn.HybridSequential(prefix="")
+            self.body.add(layer(channels, in_channels, strides=strides, prefix="p2_two1_", **norm),
+                          layer(channels, channels, strides=1, activation=None, prefix="p2_two2_", **norm))
+            self.shortcut = None
+            if strides != 1:
+                self.shortcut = ConvBNReLU(channels, in_channels, 1, strides, shortcut_groups, activation=None,
+                                           prefix="p0_line_", **norm)
+
+    def hybrid_forward(self, F, x):
+        y = self.body(x)
+        if self._has_shortcut:
+            y = (x if self.shortcut is None else self.shortcut(x)) + y
+        return F.Activation(y, act_type="relu")
+
+
+class CIFARNet(HybridBlock):
+    """Stem, stages, pooling, scores: (N, 3, H, W) -> (N, classes).
+
+    Stage s (from 0) has `blocks[s]` blocks of `width` * 2^s channels. The stem has `stem` channels (default `width`);
+    its strides are 1 for 32x32 images and 2 for 64x64 ones (Tiny ImageNet; IGCV2, section 4.1).
+    """
+
+    def __init__(self, layer, width, blocks, residual, shortcut_groups, classes, norm, stem=None, stem_strides=1,
+                 **kwargs):
+        super().__init__(**kwargs)
+        if stem_strides not in (1, 2):
+            raise UserError(f"stem_strides must be 1 or 2, not {stem_strides}")
+        with self.name_scope():
+            self.features = nn.HybridSequential(prefix="")
+            in_channels = stem or width
+            self.features.add(ConvBNReLU(in_channels, 3, strides=stem_strides, prefix="g0_", **norm))
+            for stage, count in enumerate(blocks):
+                channels = width * 2 ** stage
+                for i in range(count):
+                    strides = 2 if stage > 0 and i == 0 else 1
+                    prefix = f"g{stage + 1}_b{i + 1}_"
+                    self.features.add(
+                        ResidualBlock(layer, channels, in_channels, strides, shortcut_groups, norm, prefix=prefix)
+                        if residual else layer(channels, in_channels, strides=strides, prefix=prefix, **norm))
+                    in_channels = channels
+            self.features.add(nn.GlobalAvgPool2D(), nn.Flatten())
+            self.output = nn.Dense(classes, in_units=in_channels, weight_initializer=SCORE_INIT,
+                                   prefix="fc_" if residual else "fc_score_")
+
+    def hybrid_forward(self, F, x):
+        return self.output(self.features(x))
+
+
+def _blocks_plain(depth):
+    """Depth 3B + 2 -> (B, B, B) layers by stage (Table 2)."""
+    return ((depth - 2) // 3,) * 3 if depth >= 5 and (depth - 2) % 3 == 0 else None
+
+
+def _blocks_residual(depth):
+    """Even depth -> residual blocks of two layers by stage, by the authors' rule: what is left, shared evenly."""
+    if depth < 8 or depth % 2:
+        return None
+    left, blocks = (depth - 2) // 2, []
+    for stages in (3, 2, 1):
+        blocks.append(left // stages)
+        left -= blocks[-1]
+    return tuple(blocks)
+
+
+@dataclass(frozen=True)
+class CIFARNetwork:
+    """What tells the networks apart. `width(L, M)` is the first stage's; depth rule and BN momentum follow `residual`."""
+    layer: Callable
+    residual: bool
+    grouped: bool  # named by L and M, shortcuts with L groups; otherwise named by the width C
+    width: Callable = lambda l, m: l * m
+
+
+# Rows by the authors' module names, which `train_cifar.py --network` takes.
+CIFAR_NETWORKS = {
+    "plain": CIFARNetwork(_regular, residual=False, grouped=False),
+    "plain_igc": CIFARNetwork(_igc, residual=False, grouped=True),
+    "resnet": CIFARNetwork(_regular, residual=True, grouped=False),
+    "resnet_igc": CIFARNetwork(_igc, residual=True, grouped=True),
+    # Table 2: L branches of width M are summed up, so the width is M, not LM.
+    "sumfusion": CIFARNetwork(_sum_fusion, residual=False, grouped=True, width=lambda l, m: m),
+    "gpc": CIFARNetwork(_gpc, residual=False, grouped=True),
+}
+
+
+def _build(network, depth, primary_partition, secondary_partition, classes, norm_layer=nn.BatchNorm,
+           norm_kwargs=None, stem_strides=1, prefix="", params=None, **options):
+    row = CIFAR_NETWORKS[network]
+    _check_numbers(network, depth, primary_partition, secondary_partition)
+    rule, momentum = ((_blocks_residual, BN_MOMENTUM_RESIDUAL) if row.residual else
+                      (_blocks_plain, BN_MOMENTUM_PLAIN))
+    return CIFARNet(row.layer(primary_partition, secondary_partition, **options),
+                    row.width(primary_partition, secondary_partition), rule(depth), row.residual,
+                    primary_partition if row.grouped else 1, classes,
+                    norm_arguments(norm_layer, norm_kwargs, momentum), stem_strides=stem_strides, prefix=prefix,
+                    params=params)
+
+
+def norm_arguments(norm_layer, norm_kwargs, momentum):
+    """The arguments of every block for its normalization, batch normalization with `momentum` where none is given."""
+    if issubclass(norm_layer, nn.BatchNorm):
+        norm_kwargs = {"momentum": momentum, **(norm_kwargs or {})}
+    return {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
+
+
+def _check_numbers(network, depth, primary_partition, secondary_partition):
+    for what, number in (("primary", primary_partition), ("secondary", secondary_partition)):
+        if number < 1:
+            raise UserError(f"{network}: {number} {what} partitions make no network; the smallest number is 1")
+    residual = CIFAR_NETWORKS[network].residual
+    valid = _blocks_residual if residual else _blocks_plain
+    if valid(depth) is None:
+        raise UserError(f"{network} has no depth {depth}: it must be {'even, at least 8' if residual else '3B + 2'}; "
+                        f"nearest valid: {nearest_valid(depth, valid)}")
+
+
+def cifar_model_name(network, depth, primary_partition, secondary_partition):
+    """The getter's name of a network given as the authors' scripts give it: module name, depth, L and M.
+
+    The width of `plain` and `resnet` is L * M. Raises UserError on an unknown network or numbers that make none.
+    """
+    if network not in CIFAR_NETWORKS:
+        raise UserError(f"unknown network {network!r}; the networks are {', '.join(CIFAR_NETWORKS)}")
+    _check_numbers(network, depth, primary_partition, secondary_partition)
+    if CIFAR_NETWORKS[network].grouped:
+        return f"cifar_{network}{depth}_l{primary_partition}m{secondary_partition}"
+    return f"cifar_{network}{depth}_w{primary_partition * secondary_partition}"
+
+
+# Getters. The published members are those of Tables 3, 4, 5 and 7.
+_DEPTHS = {"plain": (8, 20, 38, 62, 98), "plain_igc": (8, 20, 38, 62, 98), "sumfusion": (8, 20, 38, 62),
+           "resnet": (50, 74, 98), "resnet_igc": (50, 74, 98),
+           "gpc": (20,)}  # no table holds one; the supplementary's are those of `flat`
+_LM = {"sumfusion": ((4, 8),)}
+_TABLE_7 = tuple({"depth": 20, "l": l, "m": m} for l, m in ((16, 32), (450, 2), (32, 26)))
+
+
+def _family(network, row):
+    def build(depth, l=None, m=1, w=None, **kwargs):
+        return _build(network, depth, w if l is None else l, m, **kwargs)
+
+    if row.grouped:
+        published = tuple({"depth": d, "l": l, "m": m} for l, m in _LM.get(network, ((4, 8), (24, 2)))
+                          for d in _DEPTHS[network])
+        template = "cifar_%s{depth}_l{l}m{m}"
+    else:
+        published = tuple({"depth": d, "w": w} for w in (16, 18) for d in _DEPTHS[network])
+        template = "cifar_%s{depth}_w{w}"
+    return Family(template % network, build, published + (_TABLE_7 if network == "plain_igc" else ()))
+
+
+FAMILIES = tuple(_family(network, row) for network, row in CIFAR_NETWORKS.items())

@@ -1,0 +1,90 @@
+"""Networks without down-sampling, in which the papers compare single blocks of equal cost.
+
+A 3x3 stem, depth - 2 blocks on 32x32 maps, average pooling, a fully connected layer; no skip connections. With the
+papers' depth of 8 they are those of IGCV1's Figure 3, the supplementary's Figure 1, and IGCV2's Figures 2 and 3 and
+Tables 2 and 5. Names end in the block's numbers:
+
+    cifar_flat_igc8_l40m2              IGC block, L and M
+    cifar_flat_gpc8_l30m2              Group-and-Point-wise Convolution, L and M
+    cifar_flat_xception8_c64           Xception, width C
+    cifar_flat_igcv2_8_c144k12l3       IGCV2, width C, K channels a branch, L group convolutions: one channel-wise, the
+                                       others 1x1. Figure 2 counts the 1x1 ones only, so its L is one less. Table 5's
+                                       IGCV2 II are of this kind.
+    cifar_flat_igcv2i_8_c98k7          Table 5's IGCV2 I: C/2 spatial branches of two channels, two 1x1 convolutions
+
+Figure 3 of IGCV2 prints no widths; its kind is C64, C144K12L3, C174K6L4, C184K4L5, ... of about 4700 weights a block.
+"""
+from dataclasses import dataclass
+from functools import partial
+from typing import Callable, Tuple
+
+from mxnet.gluon import nn
+
+from igc_gluon.errors import UserError
+from igc_gluon.model_zoo.cifar import CIFARNet, norm_arguments
+from igc_gluon.model_zoo.registry import Family
+from igc_gluon.nn import GPCBlock, IGCBlock, IGCV2Block, XceptionBlock
+from igc_gluon.nn.basic import BN_MOMENTUM_PLAIN
+
+
+def _igcv2(k, l):
+    if l < 2:
+        raise UserError(f"an IGCV2 block has at least L = 2 group convolutions, not {l}")
+    return partial(IGCV2Block, (1,) + (k,) * (l - 1))
+
+
+@dataclass(frozen=True)
+class FlatNetwork:
+    """What tells the networks apart, as functions of the numbers in the name: the block's maker, called with
+    (channels, in_channels, strides=..., **kwargs), and the width. Then the names of the numbers, and their values in
+    the papers' figures and tables."""
+    layer: Callable
+    width: Callable
+    numbers: str
+    published: Tuple[tuple, ...]
+
+
+_IGCV1_TABLE_1 = ((1, 23), (2, 16), (3, 13), (5, 10), (6, 9), (12, 6), (28, 3), (40, 2), (64, 1),
+                  (1, 44), (2, 31), (4, 22), (12, 12), (14, 11), (23, 8), (28, 7), (41, 5), (64, 3), (85, 2), (128, 1))
+_IGCV2_TABLE_5_IGCV1 = ((32, 2), (48, 2), (64, 2))
+_SUPPLEMENTARY_TABLE_1 = ((1, 22), (2, 15), (3, 12), (5, 8), (10, 5), (19, 3), (30, 2), (64, 1),
+                          (1, 42), (2, 28), (3, 22), (6, 14), (11, 9), (15, 7), (18, 6), (29, 4), (62, 2), (128, 1))
+_IGCV2_TABLES_2_AND_5 = ((144, 12, 3), (256, 16, 3), (361, 19, 3), (100, 10, 3), (169, 13, 3))
+_IGCV2_FIGURE_2 = ((272, 4, 3), (222, 6, 3), (184, 8, 3), (112, 16, 3),  # C144K12L3 is in Table 2 too
+                   (258, 3, 4), (220, 4, 4), (174, 6, 4), (136, 8, 4), (108, 12, 4),
+                   (222, 3, 5), (184, 4, 5), (144, 6, 5), (112, 8, 5), (84, 12, 5))
+
+FLAT_NETWORKS = {
+    "igc{depth}_l{l}m{m}": FlatNetwork(lambda l, m: partial(IGCBlock, l), lambda l, m: l * m, "lm",
+                                       _IGCV1_TABLE_1 + _IGCV2_TABLE_5_IGCV1),
+    "gpc{depth}_l{l}m{m}": FlatNetwork(lambda l, m: partial(GPCBlock, l), lambda l, m: l * m, "lm",
+                                       _SUPPLEMENTARY_TABLE_1),
+    "xception{depth}_c{c}": FlatNetwork(lambda c: XceptionBlock, lambda c: c, "c", ((64,), (96,), (128,))),
+    "igcv2_{depth}_c{c}k{k}l{l}": FlatNetwork(lambda c, k, l: _igcv2(k, l), lambda c, k, l: c, "ckl",
+                                              _IGCV2_TABLES_2_AND_5 + _IGCV2_FIGURE_2),
+    "igcv2i_{depth}_c{c}k{k}": FlatNetwork(lambda c, k: partial(IGCV2Block, (2, k, k)), lambda c, k: c, "ck",
+                                           ((98, 7), (162, 9), (242, 11))),
+}
+
+
+def _build(row, depth, numbers, classes, norm_layer=nn.BatchNorm, norm_kwargs=None, stem_strides=1, prefix="",
+           params=None):
+    if depth < 3:
+        raise UserError(f"a network without down-sampling has no depth {depth}: a stem, blocks and the classifier are "
+                        "at least 3")
+    if min(numbers) < 1:
+        raise UserError(f"{', '.join(row.numbers.upper())} must be at least 1, not {', '.join(map(str, numbers))}")
+    return CIFARNet(row.layer(*numbers), row.width(*numbers), (depth - 2,), False, 1, classes,
+                    norm_arguments(norm_layer, norm_kwargs, BN_MOMENTUM_PLAIN), stem_strides=stem_strides,
+                    prefix=prefix, params=params)
+
+
+def _family(template, row):
+    def build(depth, classes, **kwargs):
+        numbers = [kwargs.pop(name) for name in row.numbers]
+        return _build(row, depth, numbers, classes, **kwargs)
+    return Family(f"cifar_flat_{template}", build,
+                  tuple({"depth": 8, **dict(zip(row.numbers, numbers))} for numbers in row.published))
+
+
+FAMILIES = tuple(_family(template, row) for template, row in FLAT_NETWORKS.items())

@@ -1,0 +1,65 @@
+"""IGCV2 for ImageNet (Tables 8 and 9), by width multiplier: `igcv2_1.0`, `igcv2_0.5`, `igcv2_0.25`.
+
+MobileNetV1's pattern with non-linear IGCV2 blocks of 8 branches, at twice its width. Two things that Table 8 says
+differ here, because only so the printed 4.1, 1.3 and 0.5 M weights come out: 5 blocks at 14x14, as MobileNetV1 has
+them, not 10; and the head is one 1x1 convolution with 2 branches, not two with 8 and 4.
+"""
+from mxnet.gluon import HybridBlock, nn
+
+from igc_gluon.errors import UserError
+from igc_gluon.model_zoo.registry import Family
+from igc_gluon.nn import SCORE_INIT, ConvBNReLU, NonlinearIGCV2Block
+
+PARTITION = 8  # g1 = g2
+STEM = 64
+# output channels, number of blocks, strides of the first one (Table 8)
+STAGES = ((128, 1, 1), (256, 1, 2), (256, 1, 1), (512, 1, 2), (512, 1, 1), (1024, 1, 2), (1024, 5, 1), (2048, 1, 2),
+          (2048, 1, 1))
+
+
+class IGCV2Net(HybridBlock):
+    """(N, 3, H, W) -> (N, classes); the map shrinks 32 times before it is averaged.
+
+    `multiplier` scales every width, to the nearest multiple of 8. `head_partition` is the number of branches of the
+    classifier, a 1x1 convolution; it must divide `classes`.
+    """
+
+    def __init__(self, multiplier, classes, head_partition=2, norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+        super().__init__(**kwargs)
+        norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
+
+        def width(channels):
+            return PARTITION * max(1, round(channels * multiplier / PARTITION))
+
+        if multiplier <= 0:
+            raise UserError(f"the width multiplier must be above 0, not {multiplier}")
+        in_channels = width(STEM)
+        if head_partition < 1 or classes % head_partition or width(STAGES[-1][0]) % head_partition:
+            raise UserError(f"{classes} classes cannot be split among the {head_partition} branches of the classifier; "
+                            "give head_partition=1 for a fully connected one")
+        with self.name_scope():
+            self.features = nn.HybridSequential(prefix="")
+            self.features.add(ConvBNReLU(in_channels, 3, strides=2, prefix="g0_", **norm))
+            for stage, (channels, blocks, strides) in enumerate(STAGES, 1):
+                channels = width(channels)
+                for i in range(blocks):
+                    self.features.add(NonlinearIGCV2Block(channels, in_channels, (PARTITION, PARTITION),
+                                                          strides=1 if i else strides,
+                                                          prefix=f"g{stage}_b{i + 1}_", **norm))
+                    in_channels = channels
+            self.features.add(nn.GlobalAvgPool2D())
+            self.output = nn.HybridSequential(prefix="")
+            self.output.add(nn.Conv2D(classes, 1, groups=head_partition, in_channels=in_channels,
+                                      weight_initializer=SCORE_INIT, prefix="score_"),
+                            nn.Flatten())
+
+    def hybrid_forward(self, F, x):
+        return self.output(self.features(x))
+
+
+def _build(multiplier, classes, prefix="", **kwargs):
+    return IGCV2Net(multiplier, classes, prefix=prefix, **kwargs)
+
+
+FAMILIES = (Family("igcv2_{multiplier}", _build, tuple({"multiplier": m} for m in (1.0, 0.5, 0.25)),
+                   classes=1000, input_size=224),)

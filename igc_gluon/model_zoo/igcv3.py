@@ -1,0 +1,104 @@
+"""IGCV3 for ImageNet (IGCV2 paper, Tables 10 and 11) and for 32x32 images.
+
+    igcv3_1.0, igcv3_0.7               by width multiplier
+    igcv3_d0.5, igcv3_d0.7             IGCV3-D: fewer blocks of the same width
+    cifar_igcv3_d{0.5,0.7,1.0}         the same for 32x32 images
+
+The parameters are named as in the authors' graph, which `igcv3_1.0` is. The multiplier is applied once and widths are
+made even, also that of the last convolution: so the printed counts of 0.7 come out. (The authors' code multiplies the
+input width of each sequence a second time and keeps the last convolution at 1280 or more.)
+
+Of IGCV3-D the authors say that it has 0.5 and 0.7 times the parameters, by fewer blocks in each sequence, and for
+CIFAR-100 about 1.2, 1.7 and 2.4 M; the numbers of blocks are not published. Those here give 0.500 and 0.699 times the
+parameters of D 1.0 with 10 classes, and 1.23, 1.67 and 2.34 M with 100. Neither is where strides become 1 for 32x32
+images published: here the stem and the first sequences keep the map at 32x32, so that the network works at 32x32, 16x16
+and 8x8 as the other networks for these images do.
+"""
+from mxnet.gluon import HybridBlock, nn
+
+from igc_gluon.errors import UserError
+from igc_gluon.model_zoo.registry import Family
+from igc_gluon.nn import CONVOLUTION_INIT, SCORE_INIT, IGCV3Block, ReLU6, batch_norm
+
+BN_EPSILON = 1e-5
+STEM, LAST = 32, 1280
+# expansion t, output channels c, strides s of the first block (Table 10), and s for 32x32 images
+SEQUENCES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 2, 1), (6, 64, 2, 2), (6, 96, 1, 1), (6, 160, 2, 2), (6, 320, 1, 1))
+# Blocks in each sequence, by the share of parameters.
+DEPTHS = {1.0: (1, 4, 6, 8, 6, 6, 1), 0.7: (1, 2, 4, 4, 3, 4, 1), 0.5: (1, 2, 2, 3, 2, 2, 1)}
+
+
+class IGCV3Net(HybridBlock):
+    """(N, 3, H, W) -> (N, classes). The first block of a sequence has no shortcut, all others have.
+
+    Parameters
+    ----------
+    classes : int
+    multiplier : float
+        Of all widths, see the module.
+    depth : float
+        The share of parameters, a key of DEPTHS.
+    small : bool
+        For 32x32 images: the map shrinks 4 times `stem_strides` instead of 32.
+    block : 'released' or 'paper'
+        See IGCV3Block.
+    """
+
+    def __init__(self, classes, multiplier=1.0, depth=1.0, small=False, stem_strides=None, block="released",
+                 norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+        super().__init__(**kwargs)
+        if multiplier <= 0:
+            raise UserError(f"the width multiplier must be above 0, not {multiplier}")
+        if depth not in DEPTHS:
+            raise UserError(f"there is no IGCV3-D {depth}; there are {', '.join(map(str, sorted(DEPTHS)))}")
+        if stem_strides is None:
+            stem_strides = 1 if small else 2
+        if stem_strides not in (1, 2):
+            raise UserError(f"stem_strides must be 1 or 2, not {stem_strides}")
+        if issubclass(norm_layer, nn.BatchNorm):
+            norm_kwargs = {"epsilon": BN_EPSILON, **(norm_kwargs or {})}
+        norm = norm_layer, norm_kwargs
+
+        def width(channels):
+            channels = max(1, round(channels * multiplier))
+            return channels + channels % 2
+
+        with self.name_scope():
+            self.features = nn.HybridSequential(prefix="")
+            in_channels = width(STEM)
+            self._add_convolution(in_channels, 3, 3, stem_strides, norm, "first-3x3-conv-")
+            for s, ((t, channels, strides, strides_small), blocks) in enumerate(zip(SEQUENCES, DEPTHS[depth])):
+                channels = width(channels)
+                for i in range(blocks):
+                    first = strides_small if small else strides
+                    self.features.add(IGCV3Block(channels, in_channels, t, 1 if i else first, shortcut=i > 0,
+                                                 form=block, norm_layer=norm_layer, norm_kwargs=norm_kwargs,
+                                                 prefix=f"seq-{s}-block{i}-"))
+                    in_channels = channels
+            self._add_convolution(width(LAST), in_channels, 1, 1, norm, "last-1x1-conv-")
+            self.features.add(nn.GlobalAvgPool2D(), nn.Flatten())
+            self.output = nn.Dense(classes, in_units=width(LAST), weight_initializer=SCORE_INIT, prefix="fc_")
+
+    def _add_convolution(self, channels, in_channels, kernel, strides, norm, prefix):
+        self.features.add(nn.Conv2D(channels, kernel, strides, kernel // 2, use_bias=False, in_channels=in_channels,
+                                    weight_initializer=CONVOLUTION_INIT, prefix=f"{prefix}conv2d_"),
+                          batch_norm(channels, *norm, prefix=f"{prefix}batchnorm_"),
+                          ReLU6(prefix=f"{prefix}relu6_"))
+
+    def hybrid_forward(self, F, x):
+        return self.output(self.features(x))
+
+
+def _imagenet(classes, multiplier=1.0, depth=1.0, block="released", prefix="", **kwargs):
+    return IGCV3Net(classes, multiplier, depth, block=block, prefix=prefix, **kwargs)
+
+
+def _small(classes, depth, block="released", stem_strides=1, prefix="", **kwargs):
+    return IGCV3Net(classes, depth=depth, small=True, block=block, stem_strides=stem_strides, prefix=prefix, **kwargs)
+
+
+FAMILIES = (
+    Family("igcv3_{multiplier}", _imagenet, ({"multiplier": 1.0}, {"multiplier": 0.7}), classes=1000, input_size=224),
+    Family("igcv3_d{depth}", _imagenet, ({"depth": 0.5}, {"depth": 0.7}), classes=1000, input_size=224),
+    Family("cifar_igcv3_d{depth}", _small, ({"depth": 0.5}, {"depth": 0.7}, {"depth": 1.0})),
+)

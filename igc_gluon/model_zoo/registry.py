@@ -1,0 +1,105 @@
+"""Model getters in GluonCV's style: a name says the whole network."""
+import difflib
+import re
+from dataclasses import dataclass
+from typing import Callable, Tuple
+
+import mxnet as mx
+
+from igc_gluon.errors import UserError
+
+
+@dataclass(frozen=True)
+class Family:
+    """A row per family of networks: `template` with {fields} for numbers, the builder, the published members.
+
+    `build(classes=..., **numbers, **options)` returns the network; `published` holds the numbers of each member that
+    a table or a figure of the papers names, or of one to begin with where none does. A number is a whole one where
+    the first published member has a whole one, otherwise it is written with a decimal point (`igcv3_0.7`).
+    `classes` and `input_size` (height and width of the image) are those of the data that the family is made for.
+    """
+    template: str
+    build: Callable
+    published: Tuple[dict, ...]
+    classes: int = 10
+    input_size: int = 32
+
+    def parse(self, name):
+        """The numbers in `name`, or None if it is not of this family."""
+        pattern = re.escape(self.template)
+        for field, number in self.published[0].items():
+            digits = r"\d+\.\d+" if isinstance(number, float) else r"\d+"
+            pattern = pattern.replace(re.escape(f"{{{field}}}"), f"(?P<{field}>{digits})")
+        match = re.fullmatch(pattern, name)
+        return match and {field: type(self.published[0][field])(number)
+                          for field, number in match.groupdict().items()}
+
+    def names(self):
+        return [self.template.format(**numbers) for numbers in self.published]
+
+
+def _families():
+    from igc_gluon.model_zoo import cifar, cifar_igcv2, flat, igcv2, igcv3
+    return tuple(family for module in (cifar, cifar_igcv2, flat, igcv2, igcv3) for family in module.FAMILIES)
+
+
+def get_model_list():
+    """Names of every network that a table of the papers names, sorted by family as published.
+
+    The families are larger: any valid depth and partition makes a name, `cifar_plain_igc26_l12m4` for example.
+    """
+    return [name for family in _families() for name in family.names()]
+
+
+def find_family(name):
+    """(family, numbers) of the network called `name`, whose case does not matter.
+
+    Raises UserError on an unknown name, with close matches.
+    """
+    lowered = str(name).lower()
+    for family in _families():
+        numbers = family.parse(lowered)
+        if numbers is not None:
+            return family, numbers
+    close = difflib.get_close_matches(lowered, get_model_list(), n=3, cutoff=0.5)
+    raise UserError(f"unknown model {name!r}; " + (f"did you mean {', '.join(close)}?" if close else
+                                                   "igc_gluon.get_model_list() (or `igc models`) lists them"))
+
+
+def get_model(name, pretrained=False, root="~/.mxnet/models", ctx=mx.cpu(), classes=None, **kwargs):
+    """Builds the network called `name`.
+
+    Parameters
+    ----------
+    name : str
+        Case does not matter. See `get_model_list()`.
+    pretrained : bool
+        Published weights, of which there are none to load yet: the authors published ImageNet checkpoints only.
+    root : str, ctx : Context or list of Context
+        Folder of downloaded weights, and the devices to load them onto; used with `pretrained`.
+    classes : int, default those of the data that the network is made for
+        10 for the networks of 32x32 images, 1000 for those of ImageNet.
+    kwargs
+        `norm_layer`, `norm_kwargs` as in GluonCV; `prefix` for the parameters' names (default '': the names that the
+        authors' symbols have). Of some families only: `stem_strides` (2 for 64x64 Tiny ImageNet, 1 by default) of all
+        networks for 32x32 images; `spatial` ('primary', 'secondary', 'separable'), the variants of IGCV1's section 4,
+        and `downsample` ('paper', 'code') of IGC networks; `branch_channels` (K of each stage) of `cifar_igcv2_*`;
+        `head_partition` of `igcv2_*`; `block` ('released', 'paper') of IGCV3.
+
+    Returns a HybridBlock, (N, 3, H, W) float32, normalised -> (N, classes) scores.
+    Raises UserError (a ValueError) on an unknown name, with close matches, and on numbers that make no network, with
+    the nearest that do.
+    """
+    family, numbers = find_family(name)
+    classes = family.classes if classes is None else int(classes)
+    if classes < 1:
+        raise UserError(f"a network needs at least one class, not {classes}")
+    if pretrained:
+        raise UserError(f"there are no published weights of {str(name).lower()} to load; use pretrained=False")
+    try:
+        return family.build(classes=classes, **numbers, **kwargs)
+    except TypeError as error:
+        option = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if option and option.group(1) in kwargs:
+            raise UserError(f"{str(name).lower()} has no option {option.group(1)!r}") from None
+        raise

@@ -1,0 +1,13 @@
+"""Blocks: channel permutation, group convolutions, the blocks of IGCV1, 2 and 3 and what they are compared with."""
+from igc_gluon.nn.basic import CONVOLUTION_INIT, SCORE_INIT, ConvBNReLU, batch_norm, initialize_as_authors
+from igc_gluon.nn.baselines import GPCBlock, SumFusion, XceptionBlock
+from igc_gluon.nn.igc import SPATIAL_FORMS, GroupConv2D, IGCBlock
+from igc_gluon.nn.lowrank import IGCV3_FORMS, IGCV3Block, ReLU6
+from igc_gluon.nn.permutation import ChannelPermutation, inverse_branch_factor, permutation_indices
+from igc_gluon.nn.sparse import IGCV2Block, NonlinearIGCV2Block
+from igc_gluon.nn.stack import block_stack, block_stacks
+
+__all__ = ["CONVOLUTION_INIT", "IGCV3_FORMS", "SCORE_INIT", "SPATIAL_FORMS", "ChannelPermutation", "ConvBNReLU",
+           "GPCBlock", "GroupConv2D", "IGCBlock", "IGCV2Block", "IGCV3Block", "NonlinearIGCV2Block", "ReLU6",
+           "SumFusion", "XceptionBlock", "batch_norm", "block_stack", "block_stacks", "initialize_as_authors",
+           "inverse_branch_factor", "permutation_indices"]

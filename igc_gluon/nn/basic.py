@@ -1,0 +1,69 @@
+"""What every block is made of: the authors' initialisers, batch normalization, convolution + BN + ReLU."""
+import mxnet as mx
+from mxnet.gluon import nn
+
+BN_EPSILON = 2e-5
+BN_MOMENTUM_PLAIN = 0.99
+BN_MOMENTUM_RESIDUAL = 0.9
+
+# Gaussian with std sqrt(2 / fan_in), fan_in = kernel area * input channels / groups (He et al., ref. 9 of IGCV1).
+CONVOLUTION_INIT = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
+# Uniform in +-1/sqrt(fan_in).
+SCORE_INIT = mx.init.Xavier(rnd_type="uniform", factor_type="in", magnitude=1)
+
+
+def batch_norm(channels, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix="bn_"):
+    """A normalization layer for `channels` channels, by default batch normalization with the authors' settings.
+
+    `norm_layer` and `norm_kwargs` as in GluonCV: the class, and its keyword arguments, which win over the defaults.
+    The defaults are given to BatchNorm and its subclasses only; other layers may not know their names.
+    """
+    defaults = {}
+    if issubclass(norm_layer, nn.BatchNorm):
+        defaults = {"in_channels": channels, "epsilon": BN_EPSILON, "momentum": BN_MOMENTUM_RESIDUAL}
+    return norm_layer(prefix=prefix, **{**defaults, **(norm_kwargs or {})})
+
+
+def initialize_as_authors(net, ctx=None, force_reinit=False):
+    """Initialises `net` exactly as the authors' code does.
+
+    The blocks of this package carry the authors' initialisers for convolutions and scores, so `net.initialize()`
+    differs from this function in one thing: MXNet's moving variances start at 1, the authors' at 0. After training
+    nothing is left of the difference; before it, a moving variance of 0 makes a network in inference mode multiply by
+    1/sqrt(epsilon) = 224 at every BN, which overflows in a deep one. Hence it is not the default.
+    """
+    net.initialize(ctx=ctx, force_reinit=force_reinit)
+    for name, parameter in net.collect_params(".*running_var").items():
+        parameter.initialize(mx.init.Zero(), ctx=ctx, force_reinit=True)
+
+
+class Layers(nn.HybridSequential):
+    """A HybridSequential to derive from: a slice of it is a plain HybridSequential on the same layers.
+
+    MXNet would build a slice by calling the derived class without arguments.
+    """
+
+    def __getitem__(self, key):
+        layers = list(self._children.values())[key]
+        if not isinstance(layers, list):
+            return layers
+        part = nn.HybridSequential(prefix=self.prefix)
+        part.add(*layers)
+        return part
+
+
+class ConvBNReLU(Layers):
+    """Convolution without bias, BN, ReLU: (N, in_channels, H, W) -> (N, channels, H', W').
+
+    `activation=None` leaves the ReLU out. Padding keeps the size at stride 1 (odd kernels).
+    """
+
+    def __init__(self, channels, in_channels, kernel_size=3, strides=1, groups=1, activation="relu",
+                 norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.add(nn.Conv2D(channels, kernel_size, strides, kernel_size // 2, groups=groups, use_bias=False,
+                               in_channels=in_channels, weight_initializer=CONVOLUTION_INIT, prefix="conv_"))
+            self.add(batch_norm(channels, norm_layer, norm_kwargs))
+            if activation:
+                self.add(nn.Activation(activation, prefix="relu_"))

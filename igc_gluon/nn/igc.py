@@ -1,0 +1,93 @@
+"""The interleaved group convolution block of IGCV1 (section 3.1).
+
+On one spatial position the block computes
+
+    x' = P W^s P^T W^p x                                                        (eq. 1 to 6)
+
+with W^p block-diagonal in L primary partitions of M channels (a spatial convolution each), P^T the permutation that
+collects the m-th channel of every primary partition into the m-th secondary partition, W^s block-diagonal in M
+secondary partitions of L channels (a 1x1 convolution each), and P the permutation back. BN and ReLU follow; there is
+no non-linearity between the two group convolutions (footnote 4: it hurts).
+"""
+from mxnet.gluon import nn
+
+from igc_gluon.errors import UserError
+from igc_gluon.nn.basic import CONVOLUTION_INIT, Layers, batch_norm
+from igc_gluon.nn.permutation import ChannelPermutation
+
+# Which of the two group convolutions is spatial (section 4, Extensions and variants), for a kernel size k and strides
+# s: the primary group convolution, one or two successive ones, and the secondary one, each a (kernel, strides).
+SPATIAL_FORMS = {
+    "primary": lambda k, s: ([((k, k), (s, s))], ((1, 1), (1, 1))),
+    "secondary": lambda k, s: ([((1, 1), (1, 1))], ((k, k), (s, s))),
+    "separable": lambda k, s: ([((k, 1), (s, 1)), ((1, k), (1, s))], ((1, 1), (1, 1))),
+}
+
+
+class GroupConv2D(nn.Conv2D):
+    """A group convolution without bias, eq. 1: (N, in_channels, H, W) -> (N, channels, H', W').
+
+    Both the primary and the secondary group convolution are one: the channels are cut into `partitions` groups of
+    equal size, and no weight connects two groups. Weight: (channels, in_channels/partitions, kernel height, kernel
+    width). Padding keeps the size at stride 1. Raises UserError where `partitions` does not divide the channels.
+    """
+
+    def __init__(self, channels, in_channels, partitions, kernel_size=(1, 1), strides=(1, 1), **kwargs):
+        for what, number in (("input", in_channels), ("output", channels)):
+            if partitions < 1 or number < 1 or number % partitions:
+                raise UserError(f"a group convolution with {partitions} partitions needs a multiple of {partitions} "
+                                f"{what} channels, not {number}" if partitions >= 1 else
+                                f"a group convolution needs at least one partition, not {partitions}")
+        super().__init__(channels, kernel_size, strides, tuple(k // 2 for k in kernel_size), groups=partitions,
+                         use_bias=False, in_channels=in_channels, weight_initializer=CONVOLUTION_INIT, **kwargs)
+
+
+class IGCBlock(Layers):
+    """x' = P W^s P^T W^p x, then BN and ReLU: (N, in_channels, H, W) -> (N, channels, H', W').
+
+    Parameters
+    ----------
+    primary_partition : int
+        L, the number of primary partitions; divides `in_channels` and `channels`.
+    channels : int
+        The block's width G. At `in_channels == channels` it has L partitions of M = G/L channels.
+    in_channels : int, default `channels`
+        Fewer or more than `channels` in a down-sampling block: the primary group convolution then maps L partitions
+        of in_channels/L to L partitions of channels/L.
+    kernel_size : int (odd), strides : int
+        Of the spatial group convolution; H' = ceil(H / strides).
+    spatial : 'primary' (the paper's choice), 'secondary' or 'separable'
+        The paper's variants (section 4): the spatial kernel and the strides in the secondary group convolution
+        instead; or the primary one as k x 1 followed by 1 x k, the stride split over the two.
+    secondary_partition : int, default channels / primary_partition (= M)
+        Other values are for the authors' code, whose first block of a down-sampling stage of `resnet_igc` has
+        in_channels/L secondary partitions; the second permutation is then not the inverse of the first.
+    activation : 'relu' or None
+    norm_layer, norm_kwargs : the normalization and its arguments, as in GluonCV.
+
+    Raises UserError where a number of partitions does not divide the channels, or on an even kernel.
+    """
+
+    def __init__(self, primary_partition, channels, in_channels=None, kernel_size=3, strides=1, spatial="primary",
+                 secondary_partition=None, activation="relu", norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+        super().__init__(**kwargs)
+        if spatial not in SPATIAL_FORMS:
+            raise UserError(f"spatial must be one of {', '.join(SPATIAL_FORMS)}, not {spatial!r}")
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise UserError(f"the kernel size must be odd and positive, not {kernel_size}")
+        if primary_partition < 1 or channels % primary_partition:
+            raise UserError(f"{channels} channels cannot be cut into {primary_partition} primary partitions")
+        in_channels = in_channels or channels
+        secondary_partition = secondary_partition or channels // primary_partition
+        primary, secondary = SPATIAL_FORMS[spatial](kernel_size, strides)
+        with self.name_scope():
+            for i, (kernel, stride) in enumerate(primary):
+                self.add(GroupConv2D(channels, channels if i else in_channels, primary_partition, kernel, stride,
+                                     prefix=f"conv1_{i}_" if i else "conv1_"))
+            self.add(ChannelPermutation(primary_partition, prefix="reorder1_"))
+            self.add(GroupConv2D(channels, channels, secondary_partition, *secondary, prefix="conv2_"))
+            self.add(ChannelPermutation(secondary_partition, prefix="reorder2_"))
+            self.add(batch_norm(channels, norm_layer, norm_kwargs))
+            if activation:
+                self.add(nn.Activation(activation, prefix="relu_"))
+

@@ -1,0 +1,75 @@
+"""The block of IGCV3: low-rank group convolutions around a channel-wise one (IGCV2 paper, section 5.2).
+
+A 1x1 group convolution widens by the factor t, a channel-wise 3x3 convolution follows, and a second 1x1 group
+convolution narrows again: MobileNetV2's block with two branches, which costs half, so that networks are twice as deep.
+"""
+from mxnet.gluon import HybridBlock, nn
+
+from igc_gluon.errors import UserError
+from igc_gluon.nn.basic import batch_norm
+from igc_gluon.nn.igc import GroupConv2D
+from igc_gluon.nn.permutation import ChannelPermutation, inverse_branch_factor
+
+IGCV3_FORMS = ("released", "paper")
+
+
+class ReLU6(HybridBlock):
+    """min(max(x, 0), 6)"""
+
+    def hybrid_forward(self, F, x):
+        return F.clip(x, 0, 6)
+
+
+class IGCV3Block(HybridBlock):
+    """(N, in_channels, H, W) -> (N, channels, H', W'), plus the input where `shortcut` is true.
+
+    Parameters
+    ----------
+    channels, in_channels : int
+    expansion : int
+        t: the channel-wise convolution has t * in_channels channels.
+    strides : int
+        Of the channel-wise convolution; H' = ceil(H / strides).
+    shortcut : bool
+        Adds the input to the output; needs strides 1 and channels = in_channels.
+    partitions : (g1, g2)
+        Numbers of branches of the first and the second 1x1 convolution.
+    form : 'released' or 'paper'
+        'released' is the graph of the authors' checkpoint: no ReLU6 after the first convolution and one permutation.
+        'paper' is Fig. 6(b): ReLU6 after the first convolution too, and a second permutation, Reorder(channels/g2),
+        at the end.
+    norm_layer, norm_kwargs : the normalization and its arguments, as in GluonCV.
+
+    Layers are named as in the authors' graph: exp-conv2d, exp-batchnorm, depthwise-conv2d, ...
+    Raises UserError where a number of branches does not divide the channels, or the shortcut cannot be.
+    """
+
+    def __init__(self, channels, in_channels, expansion=6, strides=1, shortcut=False, partitions=(2, 2),
+                 form="released", norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+        super().__init__(**kwargs)
+        if form not in IGCV3_FORMS:
+            raise UserError(f"an IGCV3 block is one of {', '.join(IGCV3_FORMS)}, not {form!r}")
+        if shortcut and (strides != 1 or channels != in_channels):
+            raise UserError("a block with a shortcut needs stride 1 and as many channels out as in, not stride "
+                            f"{strides} and {in_channels} -> {channels}")
+        first, second = partitions
+        width = expansion * in_channels
+        norm = norm_layer, norm_kwargs
+        self._shortcut = shortcut
+        with self.name_scope():
+            self.body = nn.HybridSequential(prefix="")
+            self.body.add(GroupConv2D(width, in_channels, first, prefix="exp-conv2d_"),
+                          batch_norm(width, *norm, prefix="exp-batchnorm_"))
+            if form == "paper":
+                self.body.add(ReLU6(prefix="exp-relu6_"))
+            self.body.add(ChannelPermutation(first, prefix="exp-reorder_"),
+                          GroupConv2D(width, width, width, (3, 3), (strides, strides), prefix="depthwise-conv2d_"),
+                          batch_norm(width, *norm, prefix="depthwise-batchnorm_"),
+                          ReLU6(prefix="depthwise-relu6_"),
+                          GroupConv2D(channels, width, second, prefix="linear-conv2d_"),
+                          batch_norm(channels, *norm, prefix="linear-batchnorm_"))
+            if form == "paper":
+                self.body.add(ChannelPermutation(inverse_branch_factor(channels, second), prefix="linear-reorder_"))
+
+    def hybrid_forward(self, F, x):
+        return x + self.body(x) if self._shortcut else self.body(x)

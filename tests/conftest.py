@@ -1,0 +1,4 @@
+"""Tests use the cores that an entry point would use; set before the first import of mxnet."""
+from igc_gluon.threads import use_all_cores
+
+use_all_cores()

@@ -1,0 +1,201 @@
+"""Batches against a slow reference that handles one image at a time."""
+import numpy as np
+import pytest
+
+from igc_gluon.data import Batches
+from igc_gluon.errors import UserError
+
+MEAN, STD = (125.307, 122.950, 113.865), (62.993, 62.089, 66.705)
+
+
+def data_set(count, size=(32, 32), seed=0):
+    random = np.random.RandomState(seed)
+    return random.randint(0, 256, (count, *size, 3)).astype(np.uint8), np.arange(count) % 10
+
+
+def numbered(count):
+    """Images that are not needed, and labels that tell which image was taken."""
+    return np.zeros((count, 4, 4, 3), np.uint8), np.arange(count)
+
+
+def generator(seed, epoch, purpose):
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch, purpose])))
+
+
+def reference(images, labels, batch_size, seed, epoch, augment, mirror, pad_colour):
+    """All training batches of an epoch by the definition, image by image, in float64."""
+    count = len(images)
+    total = -(-count // batch_size) * batch_size
+    order = generator(seed, epoch, 0).permutation(count)
+    corners = generator(seed, epoch, 1).integers(0, 9, (total, 2))
+    mirrored = generator(seed, epoch, 2).random(total) < 0.5
+    data, label = [], []
+    for position in range(total):
+        index = order[position % count]
+        image = images[index]
+        if augment:
+            height, width = image.shape[:2]
+            canvas = np.empty((height + 8, width + 8, 3))
+            canvas[:] = pad_colour
+            canvas[4:4 + height, 4:4 + width] = image
+            row, column = corners[position]
+            image = canvas[row:row + height, column:column + width]
+        if mirror and mirrored[position]:
+            image = image[:, ::-1]
+        data.append(((image - np.array(MEAN)) / np.array(STD)).transpose(2, 0, 1))
+        label.append(labels[index])
+    batches = total // batch_size
+    return np.stack(data).reshape(batches, batch_size, *data[0].shape), np.reshape(label, (batches, batch_size))
+
+
+@pytest.mark.parametrize("augment", [True, False])
+@pytest.mark.parametrize("mirror", [True, False])
+@pytest.mark.parametrize("pad_value, colour", [("mean", (125, 123, 114)), ("zero", (0, 0, 0))])
+def test_training_batches_equal_the_slow_reference(augment, mirror, pad_value, colour):
+    images, labels = data_set(45)
+    batches = Batches(images, labels, 8, MEAN, STD, augment=augment, mirror=mirror, pad_value=pad_value, seed=3)
+    for epoch in (0, 7):
+        data, label = reference(images, labels, 8, 3, epoch, augment, mirror, colour)
+        got = list(batches.epoch(epoch))
+        assert len(got) == len(batches) == len(data) == 6
+        for (x, y), expected, expected_label in zip(got, data, label):
+            assert x.dtype == y.dtype == np.float32 and x.flags.c_contiguous
+            np.testing.assert_allclose(x, expected, atol=1e-6)
+            np.testing.assert_array_equal(y, expected_label)
+
+
+def test_images_that_are_not_square():
+    images, labels = data_set(9, size=(6, 10))
+    batches = Batches(images, labels, 4, MEAN, STD, augment=True, mirror=True, seed=1)
+    data, _ = reference(images, labels, 4, 1, 0, True, True, (125, 123, 114))
+    for (x, _), expected in zip(batches.epoch(0), data):
+        np.testing.assert_allclose(x, expected, atol=1e-6)
+
+
+def test_every_corner_occurs_and_half_is_mirrored():
+    image = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(1, 4, 4, 3) + 100
+    batches = Batches(image, np.zeros(1), 20000, (0, 0, 0), (1, 1, 1), augment=True, mirror=True, pad_value="zero")
+    (data, _), = batches.epoch(0)
+    # Row and column of the crop are known from where the image's rows and columns are to be seen.
+    views, counts = np.unique(data.reshape(len(data), -1), axis=0, return_counts=True)
+    # 81 corners, mirrored or not, without those that show padding only or the same part of it
+    assert len(views) == 7 * 7 * 2 + 1
+    seen = counts[views.any(axis=1)]
+    assert abs(seen.mean() - 20000 / 162) < 3 and seen.min() > 80 and seen.max() < 170
+
+
+def test_paper_sized_epoch_has_782_batches_and_wraps_to_its_start():
+    images, labels = numbered(50000)
+    batches = Batches(images, labels, 64, MEAN, STD)
+    got = [label for _, label in batches.epoch(0)]
+    assert len(got) == len(batches) == 782 and all(len(label) == 64 for label in got)
+    order = np.concatenate(got)
+    assert sorted(order[:50000]) == list(range(50000))
+    np.testing.assert_array_equal(order[50000:], order[:48])
+
+
+def test_batch_larger_than_the_data_set():
+    images, labels = numbered(5)
+    (data, label), = Batches(images, labels, 12, MEAN, STD).epoch(0)
+    assert data.shape == (12, 3, 4, 4)
+    np.testing.assert_array_equal(label, np.tile(label[:5], 3)[:12])
+    assert sorted(label[:5]) == list(range(5))
+
+
+def test_evaluation_is_in_order_and_complete_whatever_the_flags():
+    images, labels = data_set(23)
+    batches = Batches(images, labels, 10, MEAN, STD, train=False, augment=True, mirror=True, shuffle=True)
+    got = list(batches.epoch(5))
+    assert [len(label) for _, label in got] == [10, 10, 3] and len(batches) == 3
+    expected = ((images - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(np.concatenate([data for data, _ in got]), expected, atol=1e-6)
+    np.testing.assert_array_equal(np.concatenate([label for _, label in got]), labels)
+
+
+def test_without_shuffle_the_order_is_that_of_the_data_set():
+    images, labels = numbered(10)
+    got = np.concatenate([label for _, label in Batches(images, labels, 4, MEAN, STD, shuffle=False).epoch(3)])
+    np.testing.assert_array_equal(got, [*range(10), 0, 1])
+
+
+def as_bytes(batches):
+    return [data.tobytes() + label.tobytes() for data, label in batches]
+
+
+def test_epoch_depends_on_seed_and_number_alone():
+    images, labels = data_set(30)
+
+    def make(seed):
+        return Batches(images, labels, 8, MEAN, STD, augment=True, mirror=True, seed=seed)
+
+    first = make(1)
+    epochs = [as_bytes(first.epoch(epoch)) for epoch in range(3)]
+    np.random.seed(0)
+    assert as_bytes(make(1).epoch(2)) == epochs[2]
+    assert as_bytes(first.epoch(0)) == epochs[0]
+    assert epochs[0] != epochs[1] and as_bytes(make(2).epoch(0)) != epochs[0]
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_first_batch_leaves_the_others_as_they_are(train):
+    images, labels = data_set(30)
+    batches = Batches(images, labels, 8, MEAN, STD, train=train, augment=True, mirror=True, seed=1)
+    whole = as_bytes(batches.epoch(4))
+    for first in range(len(batches) + 1):
+        assert as_bytes(batches.epoch(4, first_batch=first)) == whole[first:]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 8])
+def test_workers_share_each_training_batch(workers):
+    images, labels = data_set(30)
+    whole = list(Batches(images, labels, 8, MEAN, STD, augment=True, mirror=True, seed=1).epoch(2))
+    parts = [list(Batches(images, labels, 8, MEAN, STD, augment=True, mirror=True, seed=1,
+                          part_index=index, num_parts=workers).epoch(2)) for index in range(workers)]
+    assert {len(part) for part in parts} == {len(whole)}
+    for number, (data, label) in enumerate(whole):
+        np.testing.assert_array_equal(np.concatenate([part[number][0] for part in parts]), data)
+        np.testing.assert_array_equal(np.concatenate([part[number][1] for part in parts]), label)
+    sizes = [len(part[0][1]) for part in parts]
+    assert max(sizes) - min(sizes) <= 1 and min(sizes) >= 1
+
+
+@pytest.mark.parametrize("workers, count", [(2, 23), (3, 23), (4, 3)])
+def test_workers_share_the_test_images(workers, count):
+    images, labels = numbered(count)
+    seen = []
+    for index in range(workers):
+        part = Batches(images, labels, 5, MEAN, STD, train=False, part_index=index, num_parts=workers)
+        batches = list(part.epoch(0))
+        assert len(batches) == len(part) and all(len(label) for _, label in batches)
+        seen.extend(int(value) for _, label in batches for value in label)
+    assert seen == list(range(count))
+
+
+def test_batches_do_not_share_memory():
+    images, labels = data_set(16)
+    before = images.copy()
+    batches = Batches(images, labels, 8, MEAN, STD, mirror=True, shuffle=False).epoch(0)
+    (first, _), (second, _) = batches
+    assert not np.shares_memory(first, second)
+    np.testing.assert_array_equal(images, before)
+
+
+@pytest.mark.parametrize("changes, message", [
+    (dict(batch_size=0), "batch size"), (dict(seed=-1), "seed"), (dict(pad_value="black"), "mean or zero"),
+    (dict(batch_size=2, num_parts=3), "too small for 3 workers"),
+    (dict(images=np.zeros((0, 32, 32, 3), np.uint8), labels=np.zeros(0)), "empty")])
+def test_mistakes_of_the_user(changes, message):
+    images, labels = data_set(4)
+    arguments = {"images": images, "labels": labels, "batch_size": 2, "mean": MEAN, "std": STD, **changes}
+    with pytest.raises(UserError, match=message):
+        Batches(**arguments)
+
+
+@pytest.mark.parametrize("changes", [
+    dict(images=np.zeros((4, 32, 32, 3), np.float32)), dict(images=np.zeros((4, 3, 32, 32), np.uint8)),
+    dict(labels=np.zeros(5)), dict(part_index=1)])
+def test_mistakes_of_the_programmer(changes):
+    images, labels = data_set(4)
+    arguments = {"images": images, "labels": labels, "batch_size": 2, "mean": MEAN, "std": STD, **changes}
+    with pytest.raises(ValueError):
+        Batches(**arguments)

@@ -1,0 +1,105 @@
+"""Every getter of the model list: counts against a golden file, and what any network must do.
+
+golden.json holds [weights, params, aux, multiply-adds] by name, on an image of the network's natural size. After a new
+network, or a change that is meant to change a count, write it anew and read the difference:
+
+    python tests/model_zoo/test_all_models.py
+"""
+import json
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+import igc_gluon
+from igc_gluon import complexity
+from igc_gluon.model_zoo import find_family
+
+GOLDEN = Path(__file__).with_name("golden.json")
+
+# One or two small members of each family, on small images.
+SMALL = [(name, 16) for name in (
+    "cifar_plain8_w4", "cifar_plain_igc8_l3m2", "cifar_resnet8_w4", "cifar_resnet_igc10_l2m3", "cifar_sumfusion8_l2m3",
+    "cifar_gpc5_l2m3", "cifar_xception8_c6", "cifar_igcv1_8_c6", "cifar_igcv2_14_c6", "cifar_igcv2_8_c16",
+    "cifar_igcv2star_8_c16", "cifar_flat_igc4_l3m2", "cifar_flat_gpc4_l3m2", "cifar_flat_xception4_c5",
+    "cifar_flat_igcv2_4_c12k3l4", "cifar_flat_igcv2i_4_c18k3", "cifar_igcv3_d0.5")] + [
+        ("igcv2_0.25", 32), ("igcv3_0.7", 64), ("igcv3_d0.5", 64)]
+
+
+def counts(name):
+    size = find_family(name)[0].input_size
+    totals = complexity.totals(igc_gluon.get_model(name), (3, size, size))
+    return [totals.weights, totals.params, totals.aux, totals.multiply_adds]
+
+
+def write_golden():
+    lines = [f"{json.dumps(name)}: {counts(name)}" for name in igc_gluon.get_model_list()]
+    GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return json.loads(GOLDEN.read_text())
+
+
+@pytest.mark.parametrize("name", igc_gluon.get_model_list())
+def test_counts_are_golden(golden, name):
+    assert counts(name) == golden[name]
+
+
+def test_the_golden_file_holds_nothing_else(golden):
+    assert list(golden) == igc_gluon.get_model_list()
+
+
+def check_network(name, size, tmp_path, batch=4):
+    """Finite scores, a gradient for every parameter, hybridized as imperative, saved and loaded.
+
+    All in training mode: with the moving statistics that a network begins with the deepest ones overflow.
+    """
+    mx.random.seed(0)
+    net = igc_gluon.get_model(name.upper(), **({"classes": 6} if size != 224 else {}))
+    net.initialize()
+    x = mx.nd.random.normal(shape=(batch, 3, size, size))
+
+    def scores(net):
+        with mx.autograd.train_mode():
+            return net(x).asnumpy()
+
+    with mx.autograd.record():
+        out = net(x)
+        loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()(out, mx.nd.arange(batch))
+    loss.backward()
+    expected = out.asnumpy()
+    assert expected.shape == (batch, 6 if size != 224 else 1000) and np.isfinite(expected).all() and expected.std() > 0
+    for parameter in net.collect_params().values():
+        if parameter.grad_req != "null":
+            gradient = parameter.grad().asnumpy()
+            assert np.isfinite(gradient).all() and abs(gradient).sum() > 0, parameter.name
+    net.hybridize(static_alloc=True, static_shape=True)
+    tolerance = 1e-4 * abs(expected).max()
+    np.testing.assert_allclose(scores(net), expected, rtol=1e-3, atol=tolerance)
+    net.save_parameters(str(tmp_path / "net.params"))
+    again = igc_gluon.get_model(name, prefix="other_", **({"classes": 6} if size != 224 else {}))
+    again.load_parameters(str(tmp_path / "net.params"))
+    np.testing.assert_allclose(scores(again), expected, rtol=1e-3, atol=tolerance)
+
+
+@pytest.mark.parametrize("name,size", SMALL)
+def test_small_members(name, size, tmp_path):
+    check_network(name, size, tmp_path)
+
+
+def test_every_family_has_a_small_member():
+    families = {find_family(name)[0].template for name in igc_gluon.get_model_list()}
+    assert families == {find_family(name)[0].template for name, _ in SMALL}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", igc_gluon.get_model_list())
+def test_every_getter_at_its_natural_size(name, tmp_path):
+    check_network(name, find_family(name)[0].input_size, tmp_path, batch=2)
+
+
+if __name__ == "__main__":
+    write_golden()

@@ -1,0 +1,107 @@
+import json
+import re
+
+import pytest
+
+import igc_gluon
+from igc_gluon import complexity
+from igc_gluon.errors import UserError
+from igc_gluon.model_zoo import cifar_model_name
+
+# IGCV1, Table 3, as printed: depth -> parameters (M) and multiply-adds (10^8) of these four.
+COLUMNS = ("cifar_plain{}_w16", "cifar_plain{}_w18", "cifar_plain_igc{}_l4m8", "cifar_plain_igc{}_l24m2")
+TABLE_3 = {
+    8: (("0.075", "0.095", "0.078", "0.047"), ("0.122", "0.154", "0.131", "0.099")),
+    20: (("0.27", "0.34", "0.27", "0.15"), ("0.406", "0.513", "0.424", "0.288")),
+    38: (("0.56", "0.71", "0.57", "0.31"), ("0.830", "1.05", "0.862", "0.571")),
+    62: (("0.95", "1.20", "0.96", "0.52"), ("1.40", "1.77", "1.45", "0.948")),
+    98: (("1.53", "1.93", "1.56", "0.83"), ("2.25", "2.84", "2.32", "1.51")),
+}
+
+
+def printed_like(number, printed):
+    return f"{number:.{len(printed.split('.')[1])}f}"
+
+
+@pytest.mark.parametrize("depth", TABLE_3)
+@pytest.mark.parametrize("column", range(4))
+def test_table_3(depth, column):
+    totals = complexity.totals(igc_gluon.get_model(COLUMNS[column].format(depth)))
+    params, multiply_adds = (values[column] for values in TABLE_3[depth])
+    assert printed_like(totals.weights / 1e6, params) == params
+    assert printed_like(totals.multiply_adds / 1e8, multiply_adds) == multiply_adds
+
+
+@pytest.mark.parametrize("partitions,params", [("l16m32", "17.7"), ("l450m2", "19.3"), ("l32m26", "24.1")])
+def test_table_7(partitions, params):
+    """The papers' 17.7, 19.3 and 24.1 M are those of the CIFAR-100 networks."""
+    net = igc_gluon.get_model(f"cifar_plain_igc20_{partitions}", classes=100)
+    assert printed_like(complexity.totals(net).weights / 1e6, params) == params
+
+
+def test_forms_of_the_downsampling_block():
+    """98 layers, L24M2: the code's form has more weights. The counts are those of the authors' symbols."""
+    paper, code = (complexity.totals(igc_gluon.get_model("cifar_resnet_igc98_l24m2", downsample=form))
+                   for form in ("paper", "code"))
+    assert (paper.weights, code.weights) == (834192, 841104)
+    assert printed_like(code.multiply_adds / 1e8, "1.524") == "1.524"
+
+
+def test_complexity_counts_by_hand():
+    """One block of plain_igc, counted from the equations: 9 L M^2 + M L^2 weights (eq. 7), and each used at 32x32."""
+    rows = {row.name: row for row in complexity.layers(igc_gluon.get_model("cifar_plain_igc5_l3m4"))}
+    assert rows["g1_b1_conv1_fwd"].params == 9 * 3 * 4 ** 2 and rows["g1_b1_conv2_fwd"].params == 4 * 3 ** 2
+    assert rows["g1_b1_conv1_fwd"].multiply_adds == 32 * 32 * 9 * 3 * 4 ** 2
+    assert rows["g2_b1_conv1_fwd"].output_shape == (24, 16, 16)
+    assert rows["g1_b1_bn_fwd"].params == 24 and rows["g1_b1_bn_fwd"].multiply_adds == 0
+    totals = complexity.totals(igc_gluon.get_model("cifar_plain_igc5_l3m4"))
+    assert totals.params == sum(row.params for row in rows.values())
+
+
+def test_the_list_holds_the_tables():
+    names = igc_gluon.get_model_list()
+    assert len(names) == len(set(names))
+    for name in names:
+        assert name == name.lower()
+    for name in ("cifar_sumfusion62_l4m8", "cifar_resnet_igc98_l24m2", "cifar_plain_igc20_l450m2"):
+        assert name in names
+
+
+@pytest.mark.parametrize("name,text", [
+    ("cifar_plain_igc21_l24m2", "nearest valid: 20 and 23"),
+    ("cifar_plain1_w16", "nearest valid: 5"),
+    ("cifar_resnet9_w16", "nearest valid: 8 and 10"),
+    ("cifar_plain_igc20_l0m2", "smallest number is 1"),
+    ("cifar_plain20_w0", "smallest number is 1"),
+    ("cifar_plain_igc20_l24", "did you mean cifar_plain_igc20_l24m2"),
+    ("resnet50_v1", "unknown model"),
+    ("", "unknown model"),
+])
+def test_names_that_make_no_network(name, text):
+    with pytest.raises(ValueError, match=re.escape(text)) as error:
+        igc_gluon.get_model(name)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("options,text", [({"pretrained": True}, "no published weights"), ({"classes": 0}, "at least one class"),
+                                          ({"depth_": 3}, "no option 'depth_'"), ({"downsample": "both"}, "paper, code")])
+def test_bad_options(options, text):
+    with pytest.raises(UserError, match=text):
+        igc_gluon.get_model("cifar_plain_igc8_l2m2", **options)
+
+
+def test_names_from_the_flags_of_the_scripts():
+    assert cifar_model_name("plain_igc", 38, 24, 2) == "cifar_plain_igc38_l24m2"
+    assert cifar_model_name("resnet", 50, 9, 2) == "cifar_resnet50_w18"
+    with pytest.raises(UserError, match="plain, plain_igc, resnet, resnet_igc, sumfusion"):
+        cifar_model_name("vgg", 38, 24, 2)
+
+
+def test_a_network_keeps_its_parameters_names():
+    """Fixed whatever else lives in the process; in another block they get its prefix."""
+    igc_gluon.get_model("cifar_plain8_w4")
+    names = list(igc_gluon.get_model("cifar_plain_igc8_l3m2").collect_params())
+    assert names[:3] == ["g0_conv_weight", "g0_bn_gamma", "g0_bn_beta"] and "g1_b1_conv1_weight" in names
+    assert json.dumps(names) == json.dumps(list(igc_gluon.get_model("cifar_plain_igc8_l3m2").collect_params()))
+    assert all(name.startswith("a_") for name in
+               igc_gluon.get_model("cifar_plain8_w4", prefix="a_").collect_params())

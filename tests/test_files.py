@@ -1,0 +1,380 @@
+"""Atomic writes and downloads, against a server on the loopback interface that misbehaves on demand."""
+import errno
+import hashlib
+import http.server
+import multiprocessing
+import os
+import re
+import socket
+import stat
+import subprocess
+import threading
+
+import pytest
+
+from igc_gluon import files
+from igc_gluon.errors import UserError
+
+CONTENT = bytes(range(256)) * 2000  # 512,000 bytes: several pieces
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def quick_and_direct(monkeypatch):
+    monkeypatch.setattr(files, "PAUSE", 0.01)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+
+
+@pytest.fixture
+def server():
+    """A server whose behaviour is set by attributes; it records the Range header of every request."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            server.requests.append(self.headers.get("Range"))
+            if server.gate is not None:
+                server.gate.wait(10)
+            if self.path in server.status:
+                self.send_error(server.status[self.path])
+                return
+            start = 0
+            wanted = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            if wanted and server.ranges:
+                start = int(wanted.group(1))
+                if start >= len(server.content):
+                    self.send_error(416)
+                    return
+                self.send_response(206)
+                first = start + server.shift_range
+                size = len(server.content)
+                self.send_header("Content-Range", f"bytes {first}-{size - 1}/{size}")
+            else:
+                self.send_response(200)
+            self.send_header("Content-Length", str(len(server.content) - start))
+            self.end_headers()
+            body = server.content[start:]
+            if server.cuts > 0:
+                server.cuts -= 1
+                body = body[:len(body) // 2]
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.handle_error = lambda *args: None  # clients that hang up are part of the tests
+    server.content, server.status, server.requests = CONTENT, {}, []
+    server.cuts, server.ranges, server.shift_range, server.gate = 0, True, 0, None
+    server.url = f"http://127.0.0.1:{server.server_port}/file.bin"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def names(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def part_of(path, expected=SHA256):
+    return path.with_name(f"{path.name}.{expected[:8]}.part")
+
+
+# write_atomically
+
+
+def test_write_replaces_whole_file_and_leaves_nothing_beside(tmp_path):
+    target = tmp_path / "a.txt"
+    for text in ("first", "zweite Größe"):
+        with files.write_atomically(target, "w") as file:
+            file.write(text)
+        assert target.read_text(encoding="utf-8") == text
+    with files.write_atomically(target) as file:
+        file.write(b"\0\1")
+    assert target.read_bytes() == b"\0\1"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_write_gives_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "plain").write_text("")
+    with files.write_atomically(tmp_path / "atomic") as file:
+        file.write(b"x")
+    mode = {name: stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "atomic")}
+    assert mode["plain"] == mode["atomic"]
+
+
+def test_old_file_is_there_until_the_block_ends(tmp_path):
+    target = tmp_path / "a"
+    target.write_bytes(b"old")
+    with files.write_atomically(target) as file:
+        file.write(b"new" * 10000)
+        file.flush()
+        assert target.read_bytes() == b"old"
+    assert target.read_bytes() == b"new" * 10000
+
+
+@pytest.mark.parametrize("error", [KeyError("bug"), KeyboardInterrupt(),
+                                   OSError(errno.EACCES, "no", "other/file")])
+def test_write_passes_foreign_errors_on_and_cleans_up(tmp_path, error):
+    target = tmp_path / "a"
+    target.write_bytes(b"old")
+    with pytest.raises(type(error)) as caught:
+        with files.write_atomically(target) as file:
+            file.write(b"half")
+            raise error
+    assert caught.value is error
+    assert names(tmp_path) == ["a"] and target.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("where", ["write", "fsync", "replace"])
+def test_full_disk_is_a_user_error_and_keeps_the_old_file(tmp_path, monkeypatch, where):
+    target = tmp_path / "a"
+    target.write_bytes(b"old")
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if where != "write":
+        monkeypatch.setattr(files.os, where, full)
+    with pytest.raises(UserError, match=f"cannot write {target}: No space left on device"):
+        with files.write_atomically(target) as file:
+            file.write(b"half")
+            if where == "write":
+                full()
+    assert names(tmp_path) == ["a"] and target.read_bytes() == b"old"
+
+
+def test_truly_full_device_is_a_user_error():
+    if not os.access("/dev/full", os.W_OK):
+        pytest.skip("no /dev/full here")
+    # The kernel's own ENOSPC, raised by write(2): it carries no file name, like that of a full disk.
+    with open("/dev/full", "wb", buffering=0) as full, pytest.raises(OSError) as caught:
+        full.write(b"x")
+    assert caught.value.filename is None and caught.value.errno == errno.ENOSPC
+
+
+def test_missing_folder_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match="cannot write .*nowhere/a: No such file or directory"):
+        with files.write_atomically(tmp_path / "nowhere" / "a"):
+            pass
+
+
+def test_unknown_mode_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="mode"):
+        with files.write_atomically(tmp_path / "a", "a"):
+            pass
+
+
+# digest
+
+
+def test_digest_equals_hashlib_and_git(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(CONTENT)
+    assert files.digest(path, "sha256") == SHA256
+    assert files.digest(path, "md5") == hashlib.md5(CONTENT).hexdigest()
+    path.write_bytes(b"hello\n")
+    assert files.digest(path, "git-blob") == "ce013625030ba8dba906f756967f9e9ca394464a"
+    git = subprocess.run(["git", "hash-object", str(path)], stdout=subprocess.PIPE, check=False)
+    if git.returncode == 0:
+        assert git.stdout.decode().strip() == files.digest(path, "git-blob")
+
+
+# download
+
+
+def test_download_brings_the_file_shows_a_bar_and_leaves_nothing_beside(tmp_path, server, capfd):
+    target = tmp_path / "deep" / "file.bin"
+    assert files.download([server.url], target, "sha256", SHA256) == target
+    assert target.read_bytes() == CONTENT
+    assert names(target.parent) == ["file.bin"]
+    out, err = capfd.readouterr()
+    assert out == "" and "file.bin: 100%" in err
+
+
+def test_download_asks_nobody_when_the_file_is_there(tmp_path, server):
+    target = tmp_path / "file.bin"
+    target.write_bytes(CONTENT)
+    files.download([server.url], target, "sha256", SHA256)
+    assert server.requests == []
+
+
+def test_download_replaces_a_damaged_file(tmp_path, server):
+    target = tmp_path / "file.bin"
+    target.write_bytes(CONTENT[:-1])
+    files.download([server.url], target, "sha256", SHA256)
+    assert target.read_bytes() == CONTENT
+
+
+def test_cut_connection_is_taken_up_where_it_broke(tmp_path, server):
+    server.cuts = 4  # more than TRIES: every cut still brought something new
+    files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+    offsets = [0 if header is None else int(header[6:-1]) for header in server.requests]
+    assert offsets[0] == 0 and offsets == sorted(set(offsets)) and len(offsets) == 5
+
+
+def test_part_of_an_earlier_call_is_continued(tmp_path, server):
+    target = tmp_path / "file.bin"
+    part_of(target).write_bytes(CONTENT[:300000])
+    files.download([server.url], target, "sha256", SHA256)
+    assert target.read_bytes() == CONTENT and server.requests == ["bytes=300000-"]
+
+
+def test_whole_part_needs_no_server(tmp_path):
+    target = tmp_path / "file.bin"
+    part_of(target).write_bytes(CONTENT)
+    files.download(["http://127.0.0.1:9/nobody"], target, "sha256", SHA256)
+    assert names(tmp_path) == ["file.bin"]
+
+
+@pytest.mark.parametrize("part", [b"x" * 1000, b"x" * (len(CONTENT) + 5)], ids=["foreign", "too long"])
+def test_bad_part_is_thrown_away_and_the_file_fetched_anew(tmp_path, server, part):
+    target = tmp_path / "file.bin"
+    part_of(target).write_bytes(part)
+    files.download([server.url], target, "sha256", SHA256)
+    assert target.read_bytes() == CONTENT and server.requests[-1] is None
+
+
+def test_server_that_cannot_continue_starts_over(tmp_path, server):
+    target = tmp_path / "file.bin"
+    part_of(target).write_bytes(CONTENT[:300000])
+    server.ranges = False
+    files.download([server.url], target, "sha256", SHA256)
+    assert target.read_bytes() == CONTENT
+
+
+def test_server_that_cannot_continue_and_always_cuts_is_given_up(tmp_path, server):
+    server.ranges, server.cuts = False, 1000
+    with pytest.raises(UserError, match="cut again and again"):
+        files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+    assert len(server.requests) == files.TRIES + 1
+
+
+def test_answer_with_another_range_is_not_appended(tmp_path, server):
+    target = tmp_path / "file.bin"
+    part_of(target).write_bytes(CONTENT[:300000])
+    server.shift_range = 5
+    files.download([server.url], target, "sha256", SHA256)
+    assert target.read_bytes() == CONTENT and server.requests == ["bytes=300000-", None]
+
+
+def test_wrong_digest_names_both_and_keeps_nothing(tmp_path, server):
+    server.content = b"another release"
+    found = hashlib.sha256(server.content).hexdigest()
+    with pytest.raises(UserError, match=f"sha256 {found}, expected {SHA256}") as caught:
+        files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+    assert "\n" not in str(caught.value) and len(server.requests) == 1
+    assert [name for name in names(tmp_path) if not name.endswith(".lock")] == []
+
+
+def test_git_blob_digest_is_verified(tmp_path, server):
+    server.content = b"hello\n"
+    blob = "ce013625030ba8dba906f756967f9e9ca394464a"
+    files.download([server.url], tmp_path / "a", "git-blob", blob)
+    with pytest.raises(UserError, match="git-blob"):
+        files.download([server.url], tmp_path / "b", "git-blob", blob[::-1])
+
+
+def test_missing_file_is_asked_for_once_and_says_where_to_put_it(tmp_path, server):
+    server.status = {"/file.bin": 404}
+    target = tmp_path / "file.bin"
+    with pytest.raises(UserError, match="answers 404 Not Found") as caught:
+        files.download([server.url], target, "sha256", SHA256)
+    assert f"get {server.url} by other means and put it at {target}" in str(caught.value)
+    assert len(server.requests) == 1 and not target.exists()
+
+
+def test_busy_server_is_asked_again(tmp_path, server):
+    server.status = {"/file.bin": 503}
+    with pytest.raises(UserError, match="answers 503"):
+        files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+    assert len(server.requests) == files.TRIES
+
+
+def test_mirror_takes_over(tmp_path, server):
+    server.status = {"/file.bin": 404}
+    mirror = server.url.replace("file.bin", "mirror.bin")
+    files.download(["http://127.0.0.1:9/dead", server.url, mirror], tmp_path / "file.bin", "sha256", SHA256)
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+
+
+def test_no_network_is_one_clear_line(tmp_path, monkeypatch):
+    def no_resolver(*args, **kwargs):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    monkeypatch.setattr(socket, "getaddrinfo", no_resolver)
+    target = tmp_path / "file.bin"
+    with pytest.raises(UserError) as caught:
+        files.download(["https://www.example.org/file.bin"], target, "sha256", SHA256)
+    assert str(caught.value) == (
+        "cannot download file.bin: no connection to www.example.org; "
+        f"get https://www.example.org/file.bin by other means and put it at {target}")
+
+
+def test_no_network_and_a_damaged_file_says_so(tmp_path):
+    (tmp_path / "file.bin").write_bytes(b"damaged")
+    with pytest.raises(UserError, match="is there, but damaged"):
+        files.download(["http://127.0.0.1:9/file.bin"], tmp_path / "file.bin", "sha256", SHA256)
+    assert (tmp_path / "file.bin").read_bytes() == b"damaged"
+
+
+def test_silent_server_is_given_up(tmp_path, server, monkeypatch):
+    server.gate = threading.Event()
+    monkeypatch.setattr(files, "TIMEOUTS", (1, 0.05))
+    monkeypatch.setattr(files, "TRIES", 2)
+    with pytest.raises(UserError, match="does not answer"):
+        files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+    server.gate.set()
+
+
+def test_full_disk_during_download_is_a_user_error_and_keeps_the_part(tmp_path, server, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(files.os, "fsync", full)
+    target = tmp_path / "file.bin"
+    with pytest.raises(UserError, match=f"cannot write {target}: No space left on device"):
+        files.download([server.url], target, "sha256", SHA256)
+    assert part_of(target).exists() and not target.exists()
+
+
+def test_folder_that_cannot_be_made_is_a_user_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        files.download(["http://127.0.0.1:9/x"], tmp_path / "file" / "x", "sha256", SHA256)
+
+
+def test_of_several_processes_one_downloads(tmp_path, server):
+    server.gate = threading.Event()
+    fork = multiprocessing.get_context("fork")
+    target = tmp_path / "file.bin"
+    workers = [fork.Process(target=files.download, args=([server.url], target, "sha256", SHA256))
+               for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    # No other process may come through while the first one waits for the server.
+    for worker in workers:
+        worker.join(0.3)
+    assert server.requests == [None]
+    server.gate.set()
+    for worker in workers:
+        worker.join(10)
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert server.requests == [None] and target.read_bytes() == CONTENT
+    assert names(tmp_path) == ["file.bin"]
+
+
+def test_lock_of_a_killed_process_does_not_block(tmp_path, server):
+    server.gate = threading.Event()
+    target = tmp_path / "file.bin"
+    worker = multiprocessing.get_context("fork").Process(
+        target=files.download, args=([server.url], target, "sha256", SHA256))
+    worker.start()
+    while not server.requests:
+        worker.join(0.02)
+    worker.kill()
+    worker.join()
+    server.gate.set()
+    server.gate = None
+    files.download([server.url], target, "sha256", SHA256)
+    assert target.read_bytes() == CONTENT

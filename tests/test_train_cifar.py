@@ -1,0 +1,315 @@
+"""train_cifar.py as its users run it: a process, its exit code, what it prints and what it leaves behind."""
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+import train_cifar
+from igc_gluon import params_file
+from igc_gluon.cli import train
+
+ROOT = Path(__file__).resolve().parent.parent
+# 23 batches an epoch, a fraction of a second
+TINY = ["--dataset", "digits", "--network", "plain", "--depth", "5", "--primary-partition", "4",
+        "--secondary-partition", "1"]
+
+
+def start(*flags, env=None, **kwargs):
+    # One thread: the networks are tiny, and two that share a busy core wait for each other.
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+    return subprocess.Popen([sys.executable, str(ROOT / "train_cifar.py"), *map(str, flags)], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, env=env, **kwargs)
+
+
+def run(*flags, code=0, **kwargs):
+    process = start(*flags, **kwargs)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
+    return out, err
+
+
+def refused(*flags, **kwargs):
+    """The one line of an error."""
+    _, err = run(*flags, code=2, **kwargs)
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert "Traceback" not in err and len(lines) == 1 and lines[0].startswith("error: "), err
+    return lines[0]
+
+
+def folder(log_dir, seed=0, model="cifar_plain5_w4", dataset="digits"):
+    return Path(log_dir) / dataset / model / f"seed{seed}"
+
+
+def final_files(log_dir, **where):
+    """The bytes of parameters and optimizer state of the last checkpoint."""
+    checkpoints = folder(log_dir, **where) / "checkpoints"
+    last = checkpoints / (checkpoints / "last").read_text().strip()
+    return {file: (last / file).read_bytes() for file in ("net.params", "training.params")}
+
+
+def history(log_dir, **where):
+    return [json.loads(line) for line in (folder(log_dir, **where) / "history.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    log_dir = tmp_path_factory.mktemp("undisturbed")
+    out, err = run(*TINY, "--num-epochs", 3, "--log-dir", log_dir)
+    return log_dir, out, err
+
+
+def test_what_a_run_leaves_behind(undisturbed):
+    log_dir, out, err = undisturbed
+    here = folder(log_dir)
+    entries = history(log_dir)
+    assert [e["epoch"] for e in entries] == [0, 1, 2]
+    np.testing.assert_allclose([e["lr"] for e in entries], [0.1, 0.01, 0.0001])  # 1/2, 3/4, 7/8 of 3 epochs: 1, 2, 2
+    assert entries[-1]["train_loss"] < entries[0]["train_loss"] and entries[-1]["train_accuracy"] > 0.2
+    config = json.loads((here / "config.json").read_text())
+    assert config["model"] == "cifar_plain5_w4" and config["seed"] == 0 and config["versions"]["mxnet"] == mx.__version__
+    log = (here / "log.txt").read_text()
+    for text in ("Epoch[0] Train-accuracy=", "Epoch[2] Validation-accuracy=", "Epoch[1] Time cost="):
+        assert text in log
+    assert (here / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert list((here / "tensorboard").glob("events.*"))[0].stat().st_size > 500
+    assert {"best", "last", "epoch-0003-batch-000000"} <= {p.name for p in (here / "checkpoints").iterdir()}
+    assert f"{100 * entries[-1]['test_accuracy']:.2f} % at the end" in out and "epoch   3" in out
+    assert "img/s" in err  # the bar
+
+
+def test_the_best_and_the_last_checkpoint_are_the_networks_they_claim(undisturbed):
+    import igc_gluon
+    from igc_gluon.data import DATASETS, Batches, load
+    log_dir = undisturbed[0]
+    info, test = DATASETS["digits"], load("digits", "test")
+    checkpoints = folder(log_dir) / "checkpoints"
+    net = igc_gluon.get_model("cifar_plain5_w4")
+    net.initialize()
+    accuracies = {}
+    for which in ("best", "last"):
+        arrays = params_file.load(checkpoints / (checkpoints / which).read_text().strip() / "net.params")
+        for name, parameter in net.collect_params().items():
+            parameter.set_data(mx.nd.array(arrays[name]))
+        batches = Batches(test.images, test.labels, 400, info.mean, info.std, train=False)
+        accuracies[which] = np.mean([(net(mx.nd.array(x)).asnumpy().argmax(axis=1) == y).mean()
+                                     for x, y in batches.epoch(0)])
+    entries = history(log_dir)
+    np.testing.assert_allclose(accuracies["last"], entries[-1]["test_accuracy"])
+    np.testing.assert_allclose(accuracies["best"], max(e["test_accuracy"] for e in entries))
+
+
+def until_finished(log_dir, flags, signals, rng, longest):
+    """Kills the run at random moments, a signal each, then lets it finish. Returns the exit codes."""
+    codes = []
+    for number in signals:
+        process = start(*flags, "--resume", "--log-dir", log_dir)
+        time.sleep(rng.uniform(1.0, longest))
+        process.send_signal(number)
+        process.communicate(timeout=120)
+        codes.append(process.returncode)
+    run(*flags, "--resume", "--log-dir", log_dir)
+    return codes
+
+
+def check_kills(undisturbed_dir, log_dir, flags, signals, seed):
+    rng = random.Random(seed)
+    begin = time.monotonic()
+    run(*flags, "--log-dir", undisturbed_dir)
+    codes = until_finished(log_dir, flags, signals, rng, longest=1.1 * (time.monotonic() - begin))
+    assert final_files(log_dir) == final_files(undisturbed_dir), (seed, codes)
+    keys = ("epoch", "train_loss", "test_loss", "train_accuracy", "test_accuracy", "lr")
+    assert [[e[k] for k in keys] for e in history(log_dir)] == [[e[k] for k in keys] for e in history(undisturbed_dir)]
+    return codes
+
+
+def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_bits(tmp_path):
+    flags = [*TINY, "--num-epochs", 5, "--checkpoint-epochs", 2]
+    signals = [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT]
+    check_kills(tmp_path / "a", tmp_path / "b", flags, signals, seed=random.randrange(10 ** 6))
+
+
+@pytest.mark.long
+def test_sigkill_at_ten_random_moments(tmp_path):
+    """The same with IGC blocks and residual ones, ten kills each: some minutes."""
+    for network, model in (("plain_igc", "cifar_plain_igc8_l4m2"), ("resnet_igc", "cifar_resnet_igc8_l4m2")):
+        flags = ["--dataset", "digits", "--network", network, "--depth", 8, "--primary-partition", 4,
+                 "--secondary-partition", 2, "--num-epochs", 6]
+        seed = random.randrange(10 ** 6)
+        run(*flags, "--log-dir", tmp_path / "a")
+        codes = until_finished(tmp_path / "b", flags, [signal.SIGKILL] * 10, random.Random(seed), longest=12)
+        assert final_files(tmp_path / "b", model=model) == final_files(tmp_path / "a", model=model), (seed, codes)
+        print(network, "seed", seed, "exit codes", codes)
+
+
+@pytest.mark.parametrize("number,code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_exits_with_the_usual_code(tmp_path, number, code):
+    process = start(*TINY, "--num-epochs", 500, "--log-dir", tmp_path)
+    checkpoints = folder(tmp_path) / "checkpoints"
+    while not (checkpoints / "last").exists():
+        time.sleep(0.05)
+        assert process.poll() is None
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    last = (checkpoints / "last").read_text().strip()
+    assert f"saved in {checkpoints / last}; go on with --resume" in err and "Traceback" not in err
+
+
+def test_a_finished_run_is_not_run_again(undisturbed):
+    log_dir = undisturbed[0]
+    before = final_files(log_dir)
+    flags = [*TINY, "--num-epochs", 3, "--log-dir", log_dir]
+    assert "holds a run already; add --resume" in refused(*flags)
+    out, _ = run(*flags, "--resume")
+    assert "at the end" in out and final_files(log_dir) == before
+    assert "was begun with wd 0.0001, not 0.01" in refused(*flags, "--resume", "--wd", "0.01")
+
+
+def test_two_runs_in_one_folder(tmp_path):
+    first = start(*TINY, "--num-epochs", 500, "--log-dir", tmp_path)
+    while not (folder(tmp_path) / "history.jsonl").exists():
+        time.sleep(0.05)
+    assert "another run is at work" in refused(*TINY, "--num-epochs", 500, "--log-dir", tmp_path, "--resume")
+    first.kill()
+    first.communicate()
+
+
+def test_two_devices_train_as_one(tmp_path, undisturbed):
+    run(*TINY, "--num-epochs", 3, "--log-dir", tmp_path, "--cpus", 2)
+    (one, two) = (params_file.loads(final_files(d)["net.params"]) for d in (undisturbed[0], tmp_path))
+    for name, value in one.items():
+        assert np.linalg.norm(two[name] - value) <= 1e-2 * max(1, np.linalg.norm(value)), name
+
+
+def test_several_runs_give_mean_and_deviation(tmp_path):
+    flags = [*TINY, "--num-epochs", 1, "--log-dir", tmp_path, "--num-runs", 2, "--rand-seed", 5]
+    out, _ = run(*flags)
+    accuracies = [100 * history(tmp_path, seed=seed)[-1]["test_accuracy"] for seed in (5, 6)]
+    assert f"last  {np.mean(accuracies):.2f} +- {np.std(accuracies, ddof=1):.2f}" in out
+    summary = json.loads((folder(tmp_path).parent / "summary.json").read_text())
+    np.testing.assert_allclose(summary["last_test_accuracy"]["mean"], np.mean(accuracies))
+    assert final_files(tmp_path, seed=5) != final_files(tmp_path, seed=6)
+
+
+def test_files_for_the_module_api(tmp_path):
+    prefix = tmp_path / "exported"
+    flags = [*TINY, "--num-epochs", 2, "--model-prefix", prefix]
+    run(*flags, "--log-dir", tmp_path / "a")
+    symbol, arg_params, aux_params = mx.model.load_checkpoint(str(prefix), 2)
+    ours = params_file.loads(final_files(tmp_path / "a")["net.params"])
+    np.testing.assert_array_equal(arg_params["g0_conv_weight"].asnumpy(), ours["g0_conv_weight"])
+    np.testing.assert_array_equal(aux_params["g0_bn_moving_var"].asnumpy(), ours["g0_bn_running_var"])
+    module = mx.mod.Module(symbol)
+    module.bind([("data", (2, 3, 32, 32))], [("softmax_label", (2,))], for_training=False)
+    module.set_params(arg_params, aux_params)
+    # and back: epoch 3 of 4 begins with these weights and the rate of the schedule
+    run(*TINY, "--num-epochs", 3, "--model-prefix", prefix, "--load-epoch", 2, "--log-dir", tmp_path / "b")
+    entries = history(tmp_path / "b")
+    assert [e["epoch"] for e in entries] == [2]
+    assert entries[0]["train_loss"] < history(tmp_path / "a")[0]["train_loss"]
+    assert "No such file" in refused(*TINY, "--model-prefix", prefix, "--load-epoch", 9, "--log-dir", tmp_path / "c")
+    assert "these parameters are not this network's" in refused(
+        *TINY, "--depth", 8, "--model-prefix", prefix, "--load-epoch", 2, "--log-dir", tmp_path / "d")
+
+
+def test_benchmark(tmp_path):
+    out, _ = run(*TINY, "--benchmark", 1, "--log-dir", tmp_path)
+    assert "images/s in training" in out and not list(tmp_path.iterdir())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    _, err = run(*TINY, "--network", "resnet", "--depth", 8, "--lr", "1e30", "--log-dir", tmp_path, code=2)
+    line = err.splitlines()[-1]  # after the bar
+    assert "Traceback" not in err and line.startswith("error: the loss is ")
+    assert "in epoch 0, batch " in line and "--lr" in line
+
+
+BAD = [
+    (["--network", "vgg"], "unknown network 'vgg'"),
+    (["--network", "cifar_plain_igc20_l24"], "did you mean"),
+    (["--depth", "9"], "nearest valid: 8 and 11"),
+    (["--depth", "x"], "--depth"),
+    (["--primary-partition", "0"], "0 primary partitions"),
+    (["--dataset", "mnist"], "--dataset"),
+    (["--gpus", "0"], "without CUDA"),
+    (["--gpus", "x"], "--gpus wants numbers"),
+    (["--kv-store", "fast"], "--kv-store must be one of"),
+    (["--batch-size", "0"], "--batch-size"),
+    (["--batch-size", "3", "--batch-shards", "4"], "cannot be cut into 4 shards"),
+    (["--num-epochs", "0"], "--num-epochs"),
+    (["--lr", "nan"], "--lr"),
+    (["--lr-steps", "3,2"], "--lr-steps"),
+    (["--lr-steps", "a"], "--lr-steps"),
+    (["--wd", "-1"], "--wd"),
+    (["--momentum", "1"], "--momentum"),
+    (["--rand-seed", "-1"], "--rand-seed"),
+    (["--num-runs", "2", "--model-prefix", "x"], "--model-prefix"),
+    (["--load-epoch", "1"], "--load-epoch needs --model-prefix"),
+    (["--downsample", "code"], "no option 'downsample'"),
+    (["--log-dir", __file__], "cannot write"),
+    (["--unknown"], "--unknown"),
+]
+
+
+@pytest.mark.parametrize("flags,text", BAD, ids=lambda value: " ".join(value) if isinstance(value, list) else None)
+def test_a_mistake_is_one_line(flags, text, tmp_path, capfd):
+    """In this process, which saves the import of MXNet; that the exit code arrives is tested above."""
+    try:
+        args = train_cifar.parse([*TINY, "--log-dir", str(tmp_path / "runs"), *flags])
+        code = train.main(args, train_cifar.experiment, train_cifar.classes, train_cifar.PAPER_GPUS)
+    except SystemExit as error:  # argparse
+        code = error.code
+    lines = capfd.readouterr().err.splitlines()
+    assert code == 2 and len(lines) == 1 and lines[0].startswith("error: ") and text in lines[0], lines
+    assert not list(tmp_path.glob("**/checkpoints"))
+
+
+def cifar10_archive(path, train_images=4, test_images=4):
+    """In the official format: a label byte, then 32x32 red, green and blue bytes."""
+    rng = np.random.RandomState(0)
+    with tarfile.open(path, "w:gz") as archive:
+        for name, count in [(f"data_batch_{i}.bin", train_images) for i in range(1, 6)] + [("test_batch.bin", test_images)]:
+            records = rng.randint(0, 256, (count, 3073)).astype(np.uint8)
+            records[:, 0] %= 10
+            info = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            info.size = records.size
+            archive.addfile(info, io.BytesIO(records.tobytes()))
+
+
+USERS_OWN = ["--network", "plain_igc", "--primary-partition", "24", "--secondary-partition", "2"]
+
+
+def test_the_users_own_command_trains_on_cifar10(tmp_path):
+    """As it stands, with the archive where the default folder is; stopped after its first epoch."""
+    home = tmp_path / "home"
+    (home / "datasets" / "cifar10").mkdir(parents=True)
+    cifar10_archive(home / "datasets" / "cifar10" / "cifar-10-binary.tar.gz")
+    process = start(*USERS_OWN, cwd=tmp_path, env={"MXNET_HOME": str(home)})
+    here = folder(tmp_path / "runs", model="cifar_plain_igc38_l24m2", dataset="cifar10")
+    while not (here / "curves.png").exists():  # drawn after the first epoch
+        time.sleep(0.1)
+        assert process.poll() is None, process.communicate()
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 143, err
+    config = json.loads((here / "config.json").read_text())
+    assert config["schedule"] == {"num_epochs": 400, "lr": 0.1, "lr_factor": 0.1, "lr_steps": [200, 300, 350]}
+    assert (config["batch_size"], config["wd"], config["momentum"]) == (64, 1e-4, 0.9)
+    assert "400 epochs of 1 batches of 64" in out
+
+
+def test_the_users_own_command_without_files(tmp_path):
+    # a proxy that is not there stands for a machine without network
+    line = refused(*USERS_OWN, cwd=tmp_path, env={"MXNET_HOME": str(tmp_path), "HTTPS_PROXY": "http://127.0.0.1:9",
+                                                  "https_proxy": "http://127.0.0.1:9"})
+    assert "cifar-10-binary.tar.gz" in line and str(tmp_path) in line and "--dataset digits" in line
