@@ -15,14 +15,15 @@ ROOT = Path(__file__).parent
 
 def _native_build():
     """igc_gluon/native/build.py, by path: the package itself needs NumPy, which an isolated build has not."""
-    spec = importlib.util.spec_from_file_location("igc_native_build", ROOT / "igc_gluon" / "native" / "build.py")
+    path = ROOT / "igc_gluon" / "native" / "build.py"
+    spec = importlib.util.spec_from_file_location("igc_native_build", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 class BuildWithKernels(build_py):
-    """Compiles the kernels with the compiler that is there. Without one the package works all the same, slower."""
+    """Compiles the kernels with the compiler that is there. Without one the package works, only slower."""
 
     def run(self):
         super().run()
@@ -60,7 +61,8 @@ setup(
     python_requires=">=3.8,<3.13",
     packages=find_packages(include=["igc_gluon", "igc_gluon.*"]),
     # The sources too, so that `python -m igc_gluon.native.build` works where the package is installed.
-    package_data={"igc_gluon.native": ["include/*.h", "src/*.h", "src/*.cpp", "src/kernels/*.h", "src/kernels/*.cpp"]},
+    package_data={"igc_gluon.native": ["include/*.h", "src/*.h", "src/*.cpp", "src/kernels/*.h",
+                                       "src/kernels/*.cpp"]},
     distclass=PlatformDistribution,
     cmdclass={"build_py": BuildWithKernels, "bdist_wheel": PlatformWheel},
     install_requires=[

@@ -1,9 +1,9 @@
 """Compiles the kernel library: `python -m igc_gluon.native.build`, and `pip install` by way of setup.py.
 
 Uses the compiler that is there ($CXX, c++, g++ or clang++) and the standard library only: setup.py runs this
-file before anything is installed. The sources in src/kernels are compiled once for each instruction set, with flags for
-that set and in a namespace of its own; which one runs is decided when the library is loaded, so it runs on
-any processor of the architecture, whichever built it.
+file before anything is installed. The sources in src/kernels are compiled once for each instruction set, with
+flags for that set and in a namespace of its own; which one runs is decided when the library is loaded, so it
+runs on any processor of the architecture, whichever built it.
 """
 import argparse
 import os
@@ -28,7 +28,8 @@ PORTABLE = {"portable": (4, [])}
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fopenmp", "-fvisibility=hidden", "-Wall", "-Wextra",
          # GCC 12 takes the undefined operand inside its own AVX-512 intrinsics for a mistake of the caller.
          "-Wno-maybe-uninitialized", "-Wno-uninitialized", "-Wno-ignored-attributes"]
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g", "-O1"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer",
+            "-g", "-O1"]
 
 
 class BuildError(Exception):
@@ -81,10 +82,13 @@ def build(output=HERE / "_lib", jobs=None, sanitize=False):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m igc_gluon.native.build", description=__doc__.splitlines()[0])
-    parser.add_argument("--output", default=str(HERE / "_lib"), help="folder of libigc.so (default: where it is looked for)")
+    parser = argparse.ArgumentParser(prog="python -m igc_gluon.native.build",
+                                     description=__doc__.splitlines()[0])
+    parser.add_argument("--output", default=str(HERE / "_lib"),
+                        help="folder of libigc.so (default: where it is looked for)")
     parser.add_argument("--jobs", type=int, help="compilers at a time (default: one per core)")
-    parser.add_argument("--sanitize", action="store_true", help="with address and undefined-behaviour sanitizers")
+    parser.add_argument("--sanitize", action="store_true",
+                        help="with address and undefined-behaviour sanitizers")
     options = parser.parse_args(arguments)
     try:
         print(build(options.output, options.jobs, options.sanitize))

@@ -1,7 +1,7 @@
 """The kernel library through ctypes: `Net`, a planned network, and which instruction set runs it.
 
-The C interface is described in include/igc.h; structures and constants here follow it. Nothing in this module needs
-MXNet: arrays are numpy, float32, NCHW.
+The C interface is described in include/igc.h; structures and constants here follow it. Nothing in this module
+needs MXNet: arrays are numpy, float32, NCHW.
 """
 import ctypes
 import os
@@ -16,21 +16,23 @@ ABI = 1
 CONV, BLOCK, PERMUTE, MAX_POOL, MEAN_POOL = 1, 2, 3, 4, 5
 ACTIVATIONS = {None: 0, "relu": 1, "relu6": 2}
 ISAS = ("avx512", "avx2", "portable")
-_BAD_ARGUMENT, _NO_MEMORY, _NO_SUCH_ISA = 1, 2, 3
+_NO_MEMORY = 2
 
 
 class _Op(ctypes.Structure):
     _fields_ = ([(name, ctypes.c_int32) for name in (
         "kind", "input", "residual", "channels", "groups", "kernel_h", "kernel_w", "stride", "pad_h", "pad_w",
-        "activation", "reserved")] + [(name, ctypes.c_int64) for name in ("weight", "weight2", "scale", "bias")])
+        "activation", "reserved")] +
+        [(name, ctypes.c_int64) for name in ("weight", "weight2", "scale", "bias")])
 
 
 class Op(NamedTuple):
     """One operation of a network; operation i writes tensor i + 1, tensor 0 is the input (igc_op in igc.h).
 
-    weight: (channels, inputs / groups, kernel_h, kernel_w); of a BLOCK the primary convolution's, with groups = L.
+    weight: (channels, inputs / groups, kernel_h, kernel_w); of a BLOCK the primary convolution's, groups = L.
     weight2: the secondary convolution's of a BLOCK, (channels, L) or (channels, L, 1, 1).
-    scale, bias: (channels,), a folded batch normalisation: scale * convolution + bias (+ residual, then activation).
+    scale, bias: (channels,), a folded batch normalisation: scale * convolution + bias, to which the residual
+        is added before the activation.
     """
     kind: int
     input: int
@@ -49,7 +51,8 @@ class Op(NamedTuple):
 
 def path():
     """Where the library is looked for: $IGC_NATIVE_LIBRARY or _lib/libigc.so beside this module."""
-    return Path(os.environ.get("IGC_NATIVE_LIBRARY") or Path(__file__).resolve().parent / "_lib" / "libigc.so")
+    named = os.environ.get("IGC_NATIVE_LIBRARY")
+    return Path(named or Path(__file__).resolve().parent / "_lib" / "libigc.so")
 
 
 _loaded = None
@@ -105,12 +108,12 @@ def isa():
 
 
 def use_isa(name=None):
-    """Networks made from now on run on `name`, None: as at the start. Raises UserError if that cannot run here."""
+    """Networks made from now on run on `name`; None: as at the start. Raises UserError if it cannot run."""
     _check(load().igc_use_isa(None if name is None else name.encode()))
 
 
 def layout(groups, members):
-    """Channel at each position of the interleaved layout of L = `groups` with M = `members`; -1 is padding."""
+    """Channel at each position of the interleaved layout of L = `groups`, M = `members`; -1 is padding."""
     positions = ctypes.c_int32()
     _check(load().igc_layout(groups, members, ctypes.byref(positions), None))
     channel_at = np.empty(positions.value, np.int32)
@@ -121,7 +124,7 @@ def layout(groups, members):
 class Net:
     """A network planned for one size of input; callable, by several threads at once.
 
-    ops: list of Op. shape: (channels, height, width) of the input. Raises UserError if the ops do not fit together.
+    ops: list of Op. shape: (channels, height, width) of the input. Raises UserError if they do not fit.
     """
 
     def __init__(self, ops, shape):
@@ -129,7 +132,8 @@ class Net:
         library, blob, size, records = load(), [], 0, (_Op * len(ops))()
         for i, op in enumerate(ops):
             if op.activation not in ACTIVATIONS:
-                raise UserError(f"op {i}: activation must be one of {list(ACTIVATIONS)}, not {op.activation!r}")
+                raise UserError(f"op {i}: activation must be one of {list(ACTIVATIONS)}, "
+                                f"not {op.activation!r}")
             record = records[i]
             record.kind, record.input, record.residual = op.kind, op.input, op.residual
             record.channels, record.groups, record.stride = op.channels, op.groups, op.stride

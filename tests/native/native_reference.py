@@ -16,7 +16,8 @@ def conv(x, weight, stride, pad, groups):
     for dy in range(kh):
         for dx in range(kw):
             window = padded[:, :, dy:dy + stride * (oh - 1) + 1:stride, dx:dx + stride * (ow - 1) + 1:stride]
-            result += np.einsum("ngiyx,goi->ngoyx", window.reshape(n, groups, per_group, oh, ow), kernel[..., dy, dx])
+            window = window.reshape(n, groups, per_group, oh, ow)
+            result += np.einsum("ngiyx,goi->ngoyx", window, kernel[..., dy, dx])
     return result.reshape(n, outputs, oh, ow)
 
 
@@ -74,7 +75,8 @@ def normal(rng, *shape):
 def conv_op(rng, inputs, channels, kernel=(3, 3), groups=1, stride=1, pad=None, source=0, **options):
     pad = (kernel[0] // 2, kernel[1] // 2) if pad is None else pad
     return lib.Op(lib.CONV, source, channels, groups, kernel, stride, pad,
-                  weight=normal(rng, channels, inputs // groups, *kernel), bias=normal(rng, channels), **options)
+                  weight=normal(rng, channels, inputs // groups, *kernel), bias=normal(rng, channels),
+                  **options)
 
 
 def block_op(rng, inputs, primary, secondary, kernel=(3, 3), stride=1, pad=None, source=0, **options):
@@ -83,7 +85,8 @@ def block_op(rng, inputs, primary, secondary, kernel=(3, 3), stride=1, pad=None,
     return lib.Op(lib.BLOCK, source, channels, primary, kernel, stride, pad,
                   weight=normal(rng, channels, inputs // primary, *kernel),
                   weight2=normal(rng, channels, primary, 1, 1),
-                  scale=rng.uniform(0.5, 1.5, channels).astype(np.float32), bias=normal(rng, channels), **options)
+                  scale=rng.uniform(0.5, 1.5, channels).astype(np.float32), bias=normal(rng, channels),
+                  **options)
 
 
 def assert_agrees(ops, shape, batch=1, threads=1, seed=0):

@@ -1,4 +1,4 @@
-"""The build of the kernel library: what it says without a compiler, what it promises to old processors, sanitizers."""
+"""The build of the kernels: without a compiler, for old processors, with sanitizers."""
 import os
 import re
 import subprocess
@@ -42,11 +42,12 @@ def test_sanitizers_find_nothing(tmp_path):
     """All tests of the kernels with address and undefined-behaviour sanitizers: about three minutes."""
     library = build.build(tmp_path, sanitize=True)
     # Python is not instrumented, so the run time comes first; it looks for exceptions in the C++ library.
-    runtime = [subprocess.check_output([build.compiler(), f"-print-file-name={name}"], universal_newlines=True).strip()
+    runtime = [subprocess.check_output([build.compiler(), f"-print-file-name={name}"],
+                                       universal_newlines=True).strip()
                for name in ("libasan.so", "libstdc++.so.6")]
-    environment = dict(os.environ, IGC_NATIVE_LIBRARY=str(library), LD_PRELOAD=" ".join(runtime), OMP_NUM_THREADS="2",
-                       ASAN_OPTIONS="detect_leaks=0", UBSAN_OPTIONS="print_stacktrace=1")
+    environment = dict(os.environ, IGC_NATIVE_LIBRARY=str(library), LD_PRELOAD=" ".join(runtime),
+                       OMP_NUM_THREADS="2", ASAN_OPTIONS="detect_leaks=0", UBSAN_OPTIONS="print_stacktrace=1")
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(HERE)],
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, env=environment,
-                          cwd=str(HERE.parent.parent))
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
+                          env=environment, cwd=str(HERE.parent.parent))
     assert done.returncode == 0, done.stdout[-5000:]

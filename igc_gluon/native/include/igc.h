@@ -38,13 +38,18 @@ typedef enum igc_status {
 } igc_status;
 
 typedef enum igc_kind {
-  IGC_CONV = 1,     /* group convolution: groups, kernel, stride, pad; weight, scale, bias, residual, activation */
-  IGC_BLOCK = 2,    /* primary group convolution (groups = L, kernel, stride, pad; weight), permutation, secondary
-                       1x1 group convolution (M = channels / L partitions; weight2), inverse permutation, then
-                       scale, bias, residual, activation: equations (1) to (3) of the IGC paper */
-  IGC_PERMUTE = 3,  /* out[j * groups + i] = in[i * (C / groups) + j]; costs nothing at run time */
-  IGC_MAX_POOL = 4, /* kernel, stride, pad; padding never wins */
-  IGC_MEAN_POOL = 5 /* over the whole image: H = W = 1 */
+  /* Group convolution: groups, kernel, stride, pad; weight, scale, bias, residual, activation. */
+  IGC_CONV = 1,
+  /* Primary group convolution (groups = L, kernel, stride, pad; weight), permutation, secondary 1x1 group
+   * convolution (M = channels / L partitions; weight2), inverse permutation, then scale, bias, residual,
+   * activation. */
+  IGC_BLOCK = 2,
+  /* out[j * groups + i] = in[i * (C / groups) + j]; costs nothing at run time. */
+  IGC_PERMUTE = 3,
+  /* Kernel, stride, pad; padding never wins. */
+  IGC_MAX_POOL = 4,
+  /* Over the whole image: H = W = 1. */
+  IGC_MEAN_POOL = 5
 } igc_kind;
 
 typedef enum igc_activation { IGC_LINEAR = 0, IGC_RELU = 1, IGC_RELU6 = 2 } igc_activation;
@@ -71,10 +76,12 @@ typedef struct igc_net igc_net;
 IGC_API int igc_abi(void);
 IGC_API const char* igc_message(void);
 
-/* Instruction sets: "avx512", "avx2", "portable". The first network chooses the best that the processor has, or
- * what the environment variable IGC_NATIVE_ISA names. igc_use_isa(NULL) chooses anew. Nets that exist keep theirs. */
+/* Instruction sets: "avx512", "avx2", "portable". The first network chooses the best that the processor has,
+ * or what the environment variable IGC_NATIVE_ISA names. igc_use_isa(NULL) chooses anew. Nets that exist keep
+ * theirs. */
 IGC_API int igc_use_isa(const char* name);
-IGC_API const char* igc_isa(void); /* NULL if IGC_NATIVE_ISA names what this processor cannot run: see igc_message() */
+IGC_API const char* igc_isa(
+    void); /* NULL if IGC_NATIVE_ISA names what this processor cannot run: see igc_message() */
 
 IGC_API int igc_net_create(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
                            int32_t channels, int32_t height, int32_t width, igc_net** net);

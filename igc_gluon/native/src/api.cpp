@@ -61,8 +61,8 @@ const char* igc_isa(void) {
   return name;
 }
 
-int igc_net_create(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights, int32_t channels,
-                   int32_t height, int32_t width, igc_net** net) {
+int igc_net_create(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
+                   int32_t channels, int32_t height, int32_t width, igc_net** net) {
   if (!net) return fail(IGC_BAD_ARGUMENT, "net is null");
   *net = nullptr;
   const igc::Kernels* kernels = nullptr;
@@ -103,7 +103,8 @@ void igc_net_free(igc_net* net) { delete net; }
 int igc_layout(int32_t groups, int32_t members, int32_t* positions, int32_t* channel_at) {
   return guarded(IGC_BAD_ARGUMENT, [&] {
     require(positions, "positions is null");
-    require(groups >= 1 && members >= 1 && (int64_t)groups * members <= (1 << 20), "groups and members must be 1 or more, their product at most 1048576");
+    require(groups >= 1 && members >= 1 && (int64_t)groups * members <= (1 << 20),
+            "groups and members must be 1 or more, their product at most 1048576");
     const igc::Layout layout = igc::Layout::interleaved(groups, members, groups > 1 ? 4 : 1);
     *positions = layout.positions;
     if (channel_at) std::copy(layout.channel_at.begin(), layout.channel_at.end(), channel_at);

@@ -7,14 +7,15 @@ namespace {
 
 // Far above any network, low enough that no product of two overflows where it is used.
 constexpr int kMostChannels = 1 << 20, kMostPixels = 1 << 15, kMostKernel = 255;
-constexpr int64_t kMostOps = 1 << 20, kMostFloats = (int64_t)1 << 40;
+constexpr int64_t kMostOps = 1 << 16, kMostFloats = (int64_t)1 << 40;
 
 void require(bool condition, int64_t op, const char* what) {
   if (!condition) throw BadArgument("op " + std::to_string(op) + ": " + what);
 }
 
 // A parameter of `size` floats: inside the weights; -1 only where it may be absent.
-void require_parameter(int64_t op, const char* name, int64_t offset, int64_t size, int64_t n_weights, bool optional) {
+void require_parameter(int64_t op, const char* name, int64_t offset, int64_t size, int64_t n_weights,
+                       bool optional) {
   if (offset == -1 && optional) return;
   require(offset >= 0 && size <= n_weights && offset <= n_weights - size, op,
           (std::string(name) + " lies outside of the weights").c_str());
@@ -35,8 +36,9 @@ Shape check_convolution(const igc_op& op, int64_t i, const Shape& in, int64_t n_
   require(op.activation >= IGC_LINEAR && op.activation <= IGC_RELU6, i, "unknown activation");
   const Shape out = {op.channels, extent(i, in.height, op.pad_h, op.kernel_h, op.stride),
                      extent(i, in.width, op.pad_w, op.kernel_w, op.stride)};
-  require_parameter(i, "weight", op.weight, (int64_t)op.channels * (in.channels / op.groups) * op.kernel_h * op.kernel_w,
-                    n_weights, false);
+  require_parameter(i, "weight", op.weight,
+                    (int64_t)op.channels * (in.channels / op.groups) * op.kernel_h * op.kernel_w, n_weights,
+                    false);
   if (op.kind == IGC_BLOCK)
     require_parameter(i, "weight2", op.weight2, (int64_t)op.channels * op.groups, n_weights, false);
   require_parameter(i, "scale", op.scale, op.channels, n_weights, true);
@@ -46,11 +48,13 @@ Shape check_convolution(const igc_op& op, int64_t i, const Shape& in, int64_t n_
 
 }  // namespace
 
-std::vector<Shape> check_ops(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights, Shape input) {
-  if (!ops || n_ops < 1 || n_ops > kMostOps) throw BadArgument("a network needs 1 to 1048576 ops");
-  if (n_weights < 0 || n_weights > kMostFloats || (!weights && n_weights > 0)) throw BadArgument("weights are missing");
-  if (input.channels < 1 || input.channels > kMostChannels || input.height < 1 || input.height > kMostPixels ||
-      input.width < 1 || input.width > kMostPixels)
+std::vector<Shape> check_ops(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
+                             Shape input) {
+  if (!ops || n_ops < 1 || n_ops > kMostOps) throw BadArgument("a network needs 1 to 65536 ops");
+  if (n_weights < 0 || n_weights > kMostFloats || (!weights && n_weights > 0))
+    throw BadArgument("weights are missing");
+  if (input.channels < 1 || input.channels > kMostChannels || input.height < 1 ||
+      input.height > kMostPixels || input.width < 1 || input.width > kMostPixels)
     throw BadArgument("the input needs 1 to 1048576 channels and 1 to 32768 rows and columns");
   std::vector<Shape> shapes = {input};
   for (int64_t i = 0; i < n_ops; i++) {

@@ -11,6 +11,7 @@ struct Shape {
 };
 
 // Shapes of all tensors (n_ops + 1). Raises BadArgument with the number of the op.
-std::vector<Shape> check_ops(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights, Shape input);
+std::vector<Shape> check_ops(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
+                             Shape input);
 
 }  // namespace igc

@@ -1,4 +1,5 @@
-// convolution.h - a convolution made ready for the kernels: blocks of output vectors with their packed weights.
+// convolution.h - a convolution made ready for the kernels: blocks of output vectors with their packed
+// weights.
 #pragma once
 #include <vector>
 
@@ -10,8 +11,9 @@ namespace igc {
 
 // Weights as the caller gives them and what is folded into them.
 //   ordinary: (outputs, inputs / groups, kernel_h, kernel_w);
-//   secondary of an IGC block: groups = M partitions and primary = L. Channels are numbered l * M + m on both sides,
-//   as before the first permutation and after the second one; the weights are (M * L, L), row m * L + l.
+//   secondary of an IGC block: groups = M partitions and primary = L. Channels are numbered l * M + m on both
+//   sides, as before the first permutation and after the second one; the weights are (M * L, L), row m * L +
+//   l.
 struct Filter {
   int outputs = 0, inputs = 0, groups = 1, kernel_h = 1, kernel_w = 1;
   int primary = 0;
@@ -27,7 +29,8 @@ struct Filter {
     const size_t per_group = inputs / groups;
     const size_t row = primary ? (size_t)(output % groups) * primary + output / groups : (size_t)output;
     const size_t column = primary ? input / groups : input % per_group;
-    return weights[((row * per_group + column) * kernel_h + dy) * kernel_w + dx] * (scale ? scale[output] : 1.0f);
+    return weights[((row * per_group + column) * kernel_h + dy) * kernel_w + dx] *
+           (scale ? scale[output] : 1.0f);
   }
   float bias_of(int output) const { return output >= 0 && bias ? bias[output] : 0.0f; }
 };
@@ -62,13 +65,21 @@ struct MixPlan {
   size_t weight_bytes = 0;
 };
 
-// `secondary`: the filter of L <= 4 that follows in registers, or null. With it, only its scale and bias count.
+// The size of the next block when `left` things are cut into the fewest blocks of at most `most`, as equal as
+// can be.
+inline int balanced(int left, int most) {
+  const int blocks = (left + most - 1) / most;
+  return (left + blocks - 1) / blocks;
+}
+
+// `secondary`: the filter of L <= 4 that follows in registers, or null. With it, only its scale and bias
+// count.
 ConvPlan plan_group_conv(const Kernels& kernels, Arena& arena, const Filter& filter, const Filter* secondary,
                          const Layout& in, const Layout& out, int stride, int width);
 ConvPlan plan_dense_conv(const Kernels& kernels, Arena& arena, const Filter& filter, const Layout& in,
                          const Layout& out, int stride, int width);
-MixPlan plan_mix(const Kernels& kernels, Arena& arena, const Filter& filter, const Layout& in, const Layout& out,
-                 int stride, int width);
+MixPlan plan_mix(const Kernels& kernels, Arena& arena, const Filter& filter, const Layout& in,
+                 const Layout& out, int stride, int width);
 
 // What plan_mix would do for one pixel, in multiply-adds of vectors.
 size_t mix_work(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out);

@@ -42,7 +42,8 @@ const Kernels& choose_kernels(const char* name) {
   const char* wanted = name ? name : std::getenv("IGC_NATIVE_ISA");
   if (wanted && !*wanted) wanted = nullptr;
   const std::string said = name ? "instruction set" : "IGC_NATIVE_ISA";
-  const Candidate candidates[] = {  // best first
+  const Candidate candidates[] = {
+  // best first
 #ifdef IGC_X86
       {"avx512", &avx512::kernels, lacks_avx512()},
       {"avx2", &avx2::kernels, lacks_avx2()},
@@ -57,8 +58,9 @@ const Kernels& choose_kernels(const char* name) {
     if (!wanted && works) return *candidate.kernels;
     if (!wanted || std::strcmp(wanted, candidate.name)) continue;
     if (works) return *candidate.kernels;
-    throw BadArgument(said + " " + wanted + (candidate.kernels ? std::string(": this processor lacks ") + candidate.missing
-                                                                : std::string(" is not built into this library")));
+    throw BadArgument(said + " " + wanted +
+                      (candidate.kernels ? std::string(": this processor lacks ") + candidate.missing
+                                         : std::string(" is not built into this library")));
   }
   throw BadArgument(said + " " + wanted + " is unknown; there are avx512, avx2 and portable");
 }

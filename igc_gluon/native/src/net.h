@@ -27,13 +27,14 @@ struct Storage {
 
 struct Buffer {
   int height, width, halo_h, halo_w, pixel;  // pixel: floats from one to the next
-  std::vector<bool> padding;  // positions that stay zero
+  std::vector<bool> padding;                 // positions that stay zero
   size_t floats() const { return (size_t)(height + 2 * halo_h) * (width + 2 * halo_w) * pixel; }
 };
 
 enum class Work { Conv, Mix, ConvMix, MaxPool, MeanPool, Convert };
 
-// One pass over the rows of its output. ConvMix keeps the result of the convolution in a scratch of some rows.
+// One pass over the rows of its output. ConvMix keeps the result of the convolution in a scratch of some
+// rows.
 struct Step {
   Work work;
   int input, output, residual;  // storages; residual -1: none
@@ -41,7 +42,7 @@ struct Step {
   MixPlan mix;
   igc_op pool = {};
   std::vector<int> source;  // Convert: the input position for each output position
-  int middle_pixel = 0;  // ConvMix: floats from one to the next
+  int middle_pixel = 0;     // ConvMix: floats from one to the next
   int tile_rows = 1;
 };
 
@@ -66,6 +67,9 @@ struct Net {
   std::mutex mutex;
   std::vector<std::unique_ptr<Context>> idle;
 };
+
+// Gives every storage its buffer (buffers.cpp).
+void assign_buffers(Net& net);
 
 // Raises BadArgument. `weights` is not needed afterwards.
 std::unique_ptr<Net> plan_net(const Kernels& kernels, const igc_op* ops, int64_t n_ops, const float* weights,

@@ -1,10 +1,11 @@
 // plan.cpp - from a list of ops to steps over interleaved storages.
 //
-// A backward pass collects the layout that the consumers of each tensor would like; a forward pass gives every tensor
-// its layout, packs weights for it and emits steps. Dense and 1x1 convolutions can write any order of channels, so
-// they follow the wish; group convolutions and IGC blocks hand the order of their groups on; where neither fits, a
-// Convert step moves channels. Two ops become one step where a group convolution with a kernel above 1x1 only
-// feeds a 1x1 convolution (IGCV2 and IGCV3 blocks), as inside an IGC block.
+// A backward pass collects the layout that the consumers of each tensor would like; a forward pass gives
+// every tensor its layout, packs weights for it and emits steps. Dense and 1x1 convolutions can write any
+// order of channels, so they follow the wish; group convolutions and IGC blocks hand the order of their
+// groups on; where neither fits, a Convert step moves channels. Two ops become one step where a group
+// convolution with a kernel above 1x1 only feeds a 1x1 convolution (IGCV2 and IGCV3 blocks), as inside an IGC
+// block.
 #include <algorithm>
 #include <map>
 #include <optional>
@@ -21,12 +22,8 @@ constexpr int kManyGroups = 8;   // from here on a 1x1 group convolution fills v
 bool is_convolution(const igc_op& op) { return op.kind == IGC_CONV || op.kind == IGC_BLOCK; }
 // The secondary wants runs of 4 channels. With L = 1 it is only a factor for each channel.
 int narrowest(const igc_op& op) { return op.kind == IGC_BLOCK && op.groups > 1 ? 4 : 1; }
-bool is_pointwise(const igc_op& op) { return op.kind == IGC_CONV && op.kernel_h == 1 && op.kernel_w == 1 && !op.pad_h && !op.pad_w; }
-
-Layout relabelled(Layout layout, const std::vector<int>& label_of) {
-  for (int& c : layout.channel_at)
-    if (c >= 0) c = label_of[c];
-  return layout;
+bool is_pointwise(const igc_op& op) {
+  return op.kind == IGC_CONV && op.kernel_h == 1 && op.kernel_w == 1 && !op.pad_h && !op.pad_w;
 }
 
 // new_label[c] of the channel that IGC_PERMUTE moves: in[i * (C / b) + j] becomes out[j * b + i].
@@ -43,44 +40,18 @@ std::vector<int> inverse(const std::vector<int>& labels) {
   return result;
 }
 
-// `layout` seen as slots of groups with `members` channels, or nothing if its order is another one. Single channels
-// are groups in any order.
-std::optional<Layout> as_groups(const Layout& layout, int members, int narrowest) {
-  if (members == 1) {
-    int slots = layout.positions;
-    while (slots > 1 && layout.channel_at[slots - 1] < 0) slots--;
-    Layout view = Layout::interleaved(slots, 1, narrowest);
-    if (view.positions > layout.positions) return std::nullopt;
-    view.channel_at.assign(layout.channel_at.begin(), layout.channel_at.begin() + view.positions);
-    return view;
-  }
-  if (layout.members != members || layout.chunks.back().width < narrowest) return std::nullopt;
-  for (int slot = 0; slot < layout.slots; slot++) {
-    const int first = layout.channel_at[layout.position(slot, 0)];
-    if (first >= 0 && first % members) return std::nullopt;
-    for (int m = 1; m < members; m++)
-      if (layout.channel_at[layout.position(slot, m)] != (first < 0 ? -1 : first + m)) return std::nullopt;
-  }
-  return layout;
-}
-
-// The same groups in the same slots, with other members.
-Layout with_members(const Layout& groups, int members) {
-  Layout layout = Layout::interleaved(groups.slots, members, groups.chunks.back().width, groups.chunks[0].width);
-  std::fill(layout.channel_at.begin(), layout.channel_at.end(), -1);
-  for (int slot = 0; slot < groups.slots; slot++) {
-    const int first = groups.channel_at[groups.position(slot, 0)];
-    for (int m = 0; first >= 0 && m < members; m++)
-      layout.channel_at[layout.position(slot, m)] = first / groups.members * members + m;
-  }
-  return layout;
-}
-
 class Planner {
  public:
   Planner(Net& net, const igc_op* ops, int64_t n_ops, const float* weights, std::vector<Shape> shapes)
-      : net_(net), kernels_(*net.kernels), ops_(ops), n_ops_(n_ops), weights_(weights), shapes_(std::move(shapes)),
-        tensors_(n_ops + 1), readers_(n_ops + 1), wish_(n_ops + 1) {}
+      : net_(net),
+        kernels_(*net.kernels),
+        ops_(ops),
+        n_ops_(n_ops),
+        weights_(weights),
+        shapes_(std::move(shapes)),
+        tensors_(n_ops + 1),
+        readers_(n_ops + 1),
+        wish_(n_ops + 1) {}
 
   void plan() {
     collect_wishes();
@@ -88,8 +59,8 @@ class Planner {
     // Only single floats of the input are read by a dense convolution: three channels need no padding to 16.
     bool dense = !wish_[0];
     for (int64_t reader : readers_[0])
-      dense = dense && ops_[reader].kind == IGC_CONV && ops_[reader].groups == 1 && !is_pointwise(ops_[reader]) &&
-              ops_[reader].residual != 0;
+      dense = dense && ops_[reader].kind == IGC_CONV && ops_[reader].groups == 1 &&
+              !is_pointwise(ops_[reader]) && ops_[reader].residual != 0;
     define(0, wish_[0] ? *wish_[0] : Layout::plain(in.channels, !dense || readers_[0].empty()));
     net_.input = tensors_[0].storage;
     for (int64_t i = 0; i < n_ops_; i++)
@@ -108,7 +79,8 @@ class Planner {
   Shape shape(int64_t tensor) const { return shapes_[tensor]; }
   const float* parameter(int64_t offset) const { return offset < 0 ? nullptr : weights_ + offset; }
   bool is_channelwise(const igc_op& op) const {
-    return op.kind == IGC_CONV && op.groups > 1 && op.groups == op.channels && op.groups == shape(op.input).channels;
+    return op.kind == IGC_CONV && op.groups > 1 && op.groups == op.channels &&
+           op.groups == shape(op.input).channels;
   }
 
   void collect_wishes() {
@@ -118,9 +90,12 @@ class Planner {
       if (op.residual >= 0 && op.residual != op.input) readers_[op.residual].push_back(i);
       std::optional<Layout>& wish = wish_[op.input];
       const int members = shape(op.input).channels / std::max(op.groups, 1);
-      if (op.kind == IGC_BLOCK) wish = Layout::interleaved(op.groups, members, narrowest(op));
-      else if (wish) continue;
-      else if (is_channelwise(op) || op.kind == IGC_MAX_POOL) wish = wish_[i + 1];
+      if (op.kind == IGC_BLOCK)
+        wish = Layout::interleaved(op.groups, members, narrowest(op));
+      else if (wish)
+        continue;
+      else if (is_channelwise(op) || op.kind == IGC_MAX_POOL)
+        wish = wish_[i + 1];
       else if (op.kind == IGC_PERMUTE && wish_[i + 1])
         wish = relabelled(*wish_[i + 1], inverse(permuted_labels(shape(op.input).channels, op.groups)));
       else if (op.kind == IGC_CONV && op.groups > 1 && (!is_pointwise(op) || op.groups >= kManyGroups))
@@ -131,7 +106,9 @@ class Planner {
   // A convolution that only serves as residual can write the order of what it is added to: it waits for that.
   bool postponed(int64_t i) const {
     const igc_op& op = ops_[i];
-    if (op.kind != IGC_CONV || (op.groups > 1 && !is_pointwise(op)) || readers_[i + 1].size() != 1) return false;
+    if (op.kind != IGC_CONV || (op.groups > 1 && !is_pointwise(op)) || op.residual >= 0 ||
+        readers_[i + 1].size() != 1)
+      return false;
     const igc_op& reader = ops_[readers_[i + 1][0]];
     return reader.residual == i + 1 && reader.input != i + 1;
   }
@@ -143,8 +120,8 @@ class Planner {
     return op.groups >= kManyGroups && members > 1 && as_groups(layout, members, 1);
   }
 
-  // Whether the group convolution i, which writes `layout`, can be computed row by row inside the step of the 1x1
-  // convolution that reads it, through any number of permutations.
+  // Whether the group convolution i, which writes `layout`, can be computed row by row inside the step of the
+  // 1x1 convolution that reads it, through any number of permutations.
   bool feeds_pointwise(int64_t i, Layout layout) const {
     if (ops_[i].kind != IGC_CONV || ops_[i].groups == 1 || ops_[i].residual >= 0) return false;
     for (int64_t tensor = i + 1; readers_[tensor].size() == 1;) {
@@ -152,7 +129,8 @@ class Planner {
       const igc_op& reader = ops_[next];
       if (reader.residual == tensor) return false;
       if (reader.kind != IGC_PERMUTE)
-        return is_pointwise(reader) && reader.stride == 1 && !postponed(next) && !goes_by_groups(reader, layout);
+        return is_pointwise(reader) && reader.stride == 1 && !postponed(next) &&
+               !goes_by_groups(reader, layout);
       layout = relabelled(layout, permuted_labels(shape(tensor).channels, reader.groups));
       tensor = next + 1;
     }
@@ -185,9 +163,11 @@ class Planner {
     filter.weights = parameter(op.weight);
     filter.scale = parameter(op.scale);
     filter.bias = parameter(op.bias);
-    if (op.kind == IGC_BLOCK && op.groups == 1) {  // the secondary's partitions hold one channel each: factors
+    if (op.kind == IGC_BLOCK &&
+        op.groups == 1) {  // the secondary's partitions hold one channel each: factors
       float* scale = net_.arena.take(op.channels);
-      for (int c = 0; c < op.channels; c++) scale[c] = parameter(op.weight2)[c] * (filter.scale ? filter.scale[c] : 1.0f);
+      for (int c = 0; c < op.channels; c++)
+        scale[c] = parameter(op.weight2)[c] * (filter.scale ? filter.scale[c] : 1.0f);
       filter.scale = scale;
     }
     return filter;
@@ -196,7 +176,8 @@ class Planner {
   // The storage and layout of `tensor` with positions as in `layout`; a Convert step if it has others.
   int converted(int64_t tensor, const Layout& layout) {
     const Tensor& from = tensors_[tensor];
-    if (from.layout.positions == layout.positions && from.layout.channel_at == layout.channel_at) return from.storage;
+    if (from.layout.positions == layout.positions && from.layout.channel_at == layout.channel_at)
+      return from.storage;
     Step step = {};
     step.work = Work::Convert;
     step.input = from.storage;
@@ -244,13 +225,15 @@ class Planner {
     emit(std::move(step));
   }
 
-  // What the 1x1 convolution `op`, or a dense one, writes: where it costs no more vectors, each group of outputs begins
-  // with a vector (two groups of 12: 32 positions as well as 24 in a row), so that vectors share their inputs.
+  // What the 1x1 convolution `op`, or a dense one, writes: where it costs no more vectors, each group of
+  // outputs begins with a vector (two groups of 12: 32 positions as well as 24 in a row), so that vectors
+  // share their inputs.
   Layout free_layout(int64_t i, const Filter& filter, const Layout* forced) const {
     if (forced) return *forced;
     const int channels = ops_[i].channels, groups = ops_[i].groups, each = channels / groups;
     if (groups > 1 && filter.inputs == channels) {
-      // Groups that lie together can stay where they are. A wish that scatters them may cost many times the work.
+      // Groups that lie together can stay where they are. A wish that scatters them may cost many times the
+      // work.
       const Layout& in = tensors_[ops_[i].input].layout;
       Layout same = in;
       std::vector<int> seen(groups);
@@ -260,7 +243,9 @@ class Planner {
           c = group * each + seen[group]++;
         }
       const Layout& other = wish_[i + 1] ? *wish_[i + 1] : Layout::plain(channels);
-      if (same.positions % 16 == 0 && 2 * mix_work(kernels_, filter, in, same) < mix_work(kernels_, filter, in, other)) return same;
+      if (same.positions % 16 == 0 &&
+          2 * mix_work(kernels_, filter, in, same) < mix_work(kernels_, filter, in, other))
+        return same;
     }
     if (wish_[i + 1]) return *wish_[i + 1];
     Layout layout = Layout::plain(channels);
@@ -306,7 +291,8 @@ class Planner {
       step.input = tensors_[op.input].storage;
       out = free_layout(i, filter, forced);
       step.work = Work::Conv;
-      step.conv = plan_dense_conv(kernels_, net_.arena, filter, tensors_[op.input].layout, out, op.stride, width);
+      step.conv =
+          plan_dense_conv(kernels_, net_.arena, filter, tensors_[op.input].layout, out, op.stride, width);
       step.conv.activation = op.activation;
     }
     if (step.work != Work::Mix && !is_pointwise(op)) {
@@ -315,7 +301,8 @@ class Planner {
       widen_halo(step.input, op.pad_h, op.pad_w);
     }
     net_.multiply_adds += (int64_t)out_shape.height * width * op.channels *
-                          ((int64_t)filter.inputs / op.groups * op.kernel_h * op.kernel_w + (op.kind == IGC_BLOCK ? op.groups : 0));
+                          ((int64_t)filter.inputs / op.groups * op.kernel_h * op.kernel_w +
+                           (op.kind == IGC_BLOCK ? op.groups : 0));
     if (step.work == Work::Conv && feeds_pointwise(i, out)) {
       tensors_[i + 1] = {true, out, -1, i};
       pending_[i] = std::move(step);
@@ -332,7 +319,8 @@ class Planner {
   }
 
   // A group convolution or an IGC block between layouts with the same chunks.
-  void plan_groups(Step& step, const igc_op& op, const Filter& filter, const Layout& in, const Layout& out, int width) {
+  void plan_groups(Step& step, const igc_op& op, const Filter& filter, const Layout& in, const Layout& out,
+                   int width) {
     Filter primary = filter, secondary;
     if (op.kind == IGC_BLOCK) {
       primary.scale = primary.bias = nullptr;
@@ -343,8 +331,10 @@ class Planner {
       secondary.scale = filter.scale;
       secondary.bias = filter.bias;
     }
-    const bool in_registers = op.kind == IGC_BLOCK && out.chunks.size() == 1 && out.chunks[0].width == kInRegisters;
-    step.conv = plan_group_conv(kernels_, net_.arena, primary, in_registers ? &secondary : nullptr, in, out, op.stride, width);
+    const bool in_registers =
+        op.kind == IGC_BLOCK && out.chunks.size() == 1 && out.chunks[0].width == kInRegisters;
+    step.conv = plan_group_conv(kernels_, net_.arena, primary, in_registers ? &secondary : nullptr, in, out,
+                                op.stride, width);
     if (op.kind == IGC_BLOCK && !in_registers) {
       step.work = Work::ConvMix;
       step.mix = plan_mix(kernels_, net_.arena, secondary, out, out, 1, width);
@@ -356,13 +346,14 @@ class Planner {
     }
   }
 
-  // Rows of the scratch: about 32 KB, so that what the convolution writes is read from L1. Large weights are worth more
-  // rows, which share one pass over them; weights beyond L2 the whole image.
+  // Rows of the scratch: about 32 KB, so that what the convolution writes is read from L1. Large weights are
+  // worth more rows, which share one pass over them; weights beyond L2 the whole image.
   void choose_tile(Step& step, Shape out) {
     const size_t row = (size_t)out.width * step.middle_pixel * sizeof(float);
     size_t rows = 32768 / row;
     if (step.conv.weight_bytes > 16384) rows = std::max(rows, 49152 / row);
-    if (step.conv.weight_bytes > 200000 || step.mix.weight_bytes > 200000) rows = std::max(rows, 400000 / row);
+    if (step.conv.weight_bytes > 200000 || step.mix.weight_bytes > 200000)
+      rows = std::max(rows, 400000 / row);
     step.tile_rows = (int)std::clamp<size_t>(rows, 1, out.height);
     net_.scratch_floats = std::max(net_.scratch_floats, (size_t)step.tile_rows * row / sizeof(float));
   }
@@ -372,28 +363,7 @@ class Planner {
     net_.output = last.storage;
     net_.output_layout = last.layout;
     net_.storages[last.storage].last_step = (int)net_.steps.size();
-    for (Storage& storage : net_.storages) share_buffer(storage);
-  }
-
-  // Buffers are shared only among storages whose border and padding, zero for ever, coincide.
-  void share_buffer(Storage& storage) {
-    Buffer wanted = {storage.height, storage.width, storage.halo_h, storage.halo_w, pixel_stride(storage.layout.positions), {}};
-    for (int c : storage.layout.channel_at) wanted.padding.push_back(c < 0);
-    for (size_t b = 0; b < net_.buffers.size(); b++) {
-      const Buffer& have = net_.buffers[b];
-      if (have.height != wanted.height || have.width != wanted.width || have.halo_h != wanted.halo_h ||
-          have.halo_w != wanted.halo_w || have.pixel != wanted.pixel || have.padding != wanted.padding)
-        continue;
-      const bool busy = std::any_of(net_.storages.begin(), net_.storages.end(), [&](const Storage& other) {
-        return other.buffer == (int)b && other.first_step <= storage.last_step && storage.first_step <= other.last_step;
-      });
-      if (!busy) {
-        storage.buffer = (int)b;
-        return;
-      }
-    }
-    net_.buffers.push_back(wanted);
-    storage.buffer = (int)net_.buffers.size() - 1;
+    assign_buffers(net_);
   }
 
   Net& net_;

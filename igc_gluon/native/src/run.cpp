@@ -1,8 +1,9 @@
 // run.cpp - carries out a planned network.
 //
-// A batch: one image per thread, through the whole network, depth first, in buffers of its own. Layer by layer over the
-// batch would send every activation through main memory. A single image, or fewer images than threads: the rows of every
-// step are shared among the threads. Which thread computes what never changes a result.
+// A batch: one image per thread, through the whole network, depth first, in buffers of its own. Layer by
+// layer over the batch would send every activation through main memory. A single image, or fewer images than
+// threads: the rows of every step are shared among the threads. Which thread computes what never changes a
+// result.
 #include <omp.h>
 
 #include <algorithm>
@@ -15,8 +16,9 @@
 namespace igc {
 namespace {
 
-// The parts of one pass over an image, claimed one by one by the threads that work on it. Nobody waits for a thread that
-// has claimed nothing: one that the system holds back costs little, where it would stop everybody at a barrier.
+// The parts of one pass over an image, claimed one by one by the threads that work on it. Nobody waits for a
+// thread that has claimed nothing: one that the system holds back costs little, where it would stop everybody
+// at a barrier.
 class Pass {
  public:
   // Carries out work(part) for the parts that are left, and returns when all are done.
@@ -48,7 +50,8 @@ Plane from_row(Plane plane, ptrdiff_t row) {
   return plane;
 }
 
-void run_rows(const Net& net, const Net::Context& context, const Step& step, int begin, int end, float* scratch) {
+void run_rows(const Net& net, const Net::Context& context, const Step& step, int begin, int end,
+              float* scratch) {
   const Plane x = plane_of(net, context, step.input), y = plane_of(net, context, step.output);
   const Plane residual = plane_of(net, context, step.residual);
   const Storage& in = net.storages[step.input];
@@ -69,8 +72,9 @@ void run_rows(const Net& net, const Net::Context& context, const Step& step, int
     }
     case Work::MaxPool: {
       const igc_op& op = step.pool;
-      const PoolTask task = {x.at, x.row, x.pixel, y.at, y.row, y.pixel, in.height, in.width, width,
-                             in.layout.positions, op.kernel_h, op.kernel_w, op.stride, op.pad_h, op.pad_w};
+      const PoolTask task = {x.at,        x.row,       x.pixel,   y.at,     y.row,
+                             y.pixel,     in.height,   in.width,  width,    in.layout.positions,
+                             op.kernel_h, op.kernel_w, op.stride, op.pad_h, op.pad_w};
       return net.kernels->max_pool(task, begin, end);
     }
     case Work::MeanPool:
@@ -79,41 +83,48 @@ void run_rows(const Net& net, const Net::Context& context, const Step& step, int
       for (int r = begin; r < end; r++)
         for (int c = 0; c < width; c++)
           for (size_t p = 0; p < step.source.size(); p++)
-            y.at[r * y.row + c * y.pixel + p] = step.source[p] < 0 ? 0 : x.at[r * x.row + c * x.pixel + step.source[p]];
+            y.at[r * y.row + c * y.pixel + p] =
+                step.source[p] < 0 ? 0 : x.at[r * x.row + c * x.pixel + step.source[p]];
       return;
   }
 }
 
-// Part `part` of `parts` of step `index`; before the first step the image is packed, after the last one unpacked.
-void run_part(const Net& net, const Net::Context& context, const float* x, float* y, size_t index, int part, int parts, float* scratch) {
+// Part `part` of `parts` of step `index`; before the first step the image is packed, after the last one
+// unpacked.
+void run_part(const Net& net, const Net::Context& context, const float* x, float* y, size_t index, int part,
+              int parts, float* scratch) {
   auto bound = [&](int total, int i) { return (int)((int64_t)total * i / parts); };
   auto call = [&](int total, auto work) { work(bound(total, part), bound(total, part + 1)); };
   if (index == 0) {
     call(net.height, [&](int begin, int end) {
-      pack_rows(x, net.height, net.width, net.storages[net.input].layout, plane_of(net, context, net.input), begin, end);
+      pack_rows(x, net.height, net.width, net.storages[net.input].layout, plane_of(net, context, net.input),
+                begin, end);
     });
   } else if (index == net.steps.size() + 1) {
     const Storage& out = net.storages[net.output];
     call(out.height, [&](int begin, int end) {
-      unpack_rows(plane_of(net, context, net.output), net.output_layout, out.height, out.width, y, begin, end);
+      unpack_rows(plane_of(net, context, net.output), net.output_layout, out.height, out.width, y, begin,
+                  end);
     });
   } else {
     const Step& step = net.steps[index - 1];
     const Storage& in = net.storages[step.input];
-    if (step.work == Work::MeanPool) {  // shared by channels: a sum over rows would depend on the number of threads
+    if (step.work ==
+        Work::MeanPool) {  // shared by channels: a sum over rows would depend on the number of threads
       const Plane from = plane_of(net, context, step.input), to = plane_of(net, context, step.output);
-      const PoolTask task = {from.at, from.row, from.pixel, to.at, 0, 0, in.height, in.width, 1, 0, 0, 0, 0, 0, 0};
+      const PoolTask task = {from.at, from.row, from.pixel, to.at, 0, 0, in.height, in.width,
+                             1,       0,        0,          0,     0, 0, 0};
       call(in.layout.positions / 16, [&](int begin, int end) { net.kernels->mean_pool(task, begin, end); });
     } else {
-      call(net.storages[step.output].height, [&](int begin, int end) {
-        run_rows(net, context, step, begin, end, scratch);
-      });
+      call(net.storages[step.output].height,
+           [&](int begin, int end) { run_rows(net, context, step, begin, end, scratch); });
     }
   }
 }
 
 void run_image(const Net& net, const Net::Context& context, const float* x, float* y) {
-  for (size_t i = 0; i < net.steps.size() + 2; i++) run_part(net, context, x, y, i, 0, 1, context.scratch[0].get());
+  for (size_t i = 0; i < net.steps.size() + 2; i++)
+    run_part(net, context, x, y, i, 0, 1, context.scratch[0].get());
 }
 
 // A context from the net's store, given back when done.
@@ -131,7 +142,8 @@ class Borrowed {
       context_ = std::make_unique<Net::Context>();
       for (const Buffer& buffer : net.buffers) context_->buffers.push_back(make_floats(buffer.floats()));
     }
-    while ((int)context_->scratch.size() < threads) context_->scratch.push_back(make_floats(net.scratch_floats));
+    while ((int)context_->scratch.size() < threads)
+      context_->scratch.push_back(make_floats(net.scratch_floats));
   }
   ~Borrowed() {
     std::lock_guard<std::mutex> lock(net_.mutex);
@@ -171,7 +183,8 @@ void run_net(Net& net, const float* x, int64_t batch, float* y, int threads) {
     for (size_t i = 0; i < passes.size(); i++) {
       const int64_t image = i / per_image;
       passes[i].share(threads, [&](int part) {
-        run_part(net, *context, x + image * in_size, y + image * out_size, i % per_image, part, threads, scratch);
+        run_part(net, *context, x + image * in_size, y + image * out_size, i % per_image, part, threads,
+                 scratch);
       });
     }
   }

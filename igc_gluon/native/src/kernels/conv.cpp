@@ -1,15 +1,16 @@
-// conv.cpp - group convolution in the interleaved layout (../layout.h): primary, dense, channel-wise and stem.
+// conv.cpp - group convolution in the interleaved layout (../layout.h): primary, dense, channel-wise and
+// stem.
 //
-// A vector holds 16 / w outputs m' of w groups: lane j is output m' = j / w of group l = j % w. Input channel m of
-// these groups is w consecutive floats, broadcast to all lanes. So one multiply-add serves 16 outputs, and
-// the permutation between channels never happens.
+// A vector holds 16 / w outputs m' of w groups: lane j is output m' = j / w of group l = j % w. Input channel
+// m of these groups is w consecutive floats, broadcast to all lanes. So one multiply-add serves 16 outputs,
+// and the permutation between channels never happens.
 //
 // Register tile, AVX-512: P = 8 pixels x Q = 2 vectors. With stride 1 and 3 taps in a row, for every (dy, m):
 //   6 weight vectors + 10 input pixels loaded, 8 x 2 x 3 = 48 multiply-adds: one load per 3 of them;
 //   registers: 16 accumulators + 6 weights + 1 input = 23 of 32.
-// Other kernels and strides load per tap: Q + 8 loads for 8 Q multiply-adds, Q = 3: 24 + 3 + 1 = 28 registers.
-// A single vector (Q = 1) takes 16 pixels, so that its accumulators cover the latency of the FMA units.
-// AVX2: 4 pixels x 1 (8 + 6 + 2 registers), 6 x 1 per tap. Portable: 2 x 1 per tap.
+// Other kernels and strides load per tap: Q + 8 loads for 8 Q multiply-adds, Q = 3: 24 + 3 + 1 = 28
+// registers. A single vector (Q = 1) takes 16 pixels, so that its accumulators cover the latency of the FMA
+// units. AVX2: 4 pixels x 1 (8 + 6 + 2 registers), 6 x 1 per tap. Portable: 2 x 1 per tap.
 #include "kernels.h"
 #include "simd.h"
 
@@ -23,11 +24,11 @@ struct Pixels {
   const float* base[(P + 2) / 3];
   ptrdiff_t step;
   IGC_INLINE Pixels(const float* x, ptrdiff_t step_) : step(step_) {
-    IGC_UNROLL for (int i = 0; i < (P + 2) / 3; i++) base[i] = x + 3 * i * step_;
+    IGC_TIMES (i, (P + 2) / 3) base[i] = x + 3 * i * step_;
   }
   IGC_INLINE const float* at(int i) const { return base[i / 3] + (i % 3) * step; }
   IGC_INLINE void advance(ptrdiff_t by) {
-    IGC_UNROLL for (int i = 0; i < (P + 2) / 3; i++) base[i] += by;
+    IGC_TIMES (i, (P + 2) / 3) base[i] += by;
   }
 };
 
@@ -40,13 +41,13 @@ IGC_INLINE void accumulate(const ConvTask& t, const float* x, vec (&acc)[P][Q]) 
       Pixels<P + TAPS - 1> in(x, t.x_tap);
       _Pragma("GCC unroll 2") for (int m = 0; m < t.inputs; m++) {
         vec weight[TAPS][Q];
-        IGC_UNROLL for (int d = 0; d < TAPS; d++)
-          IGC_UNROLL for (int q = 0; q < Q; q++) weight[d][q] = load(w + (d * Q + q) * 16);
-        IGC_UNROLL for (int i = 0; i < P + TAPS - 1; i++) {
+        IGC_TIMES (d, TAPS)
+          IGC_TIMES (q, Q) weight[d][q] = load(w + (d * Q + q) * 16);
+        IGC_TIMES (i, P + TAPS - 1) {
           const vec v = broadcast<W>(in.at(i));
-          IGC_UNROLL for (int d = 0; d < TAPS; d++) {
+          IGC_TIMES (d, TAPS) {
             if (i - d < 0 || i - d >= P) continue;
-            IGC_UNROLL for (int q = 0; q < Q; q++) acc[i - d][q] = fma(v, weight[d][q], acc[i - d][q]);
+            IGC_TIMES (q, Q) acc[i - d][q] = fma(v, weight[d][q], acc[i - d][q]);
           }
         }
         in.advance(W);
@@ -57,10 +58,10 @@ IGC_INLINE void accumulate(const ConvTask& t, const float* x, vec (&acc)[P][Q]) 
         Pixels<P> in(x + m * W, t.x_step);
         for (int d = 0; d < t.kernel_w; d++) {
           vec weight[Q];
-          IGC_UNROLL for (int q = 0; q < Q; q++) weight[q] = load(w + q * 16);
-          IGC_UNROLL for (int p = 0; p < P; p++) {
+          IGC_TIMES (q, Q) weight[q] = load(w + q * 16);
+          IGC_TIMES (p, P) {
             const vec v = broadcast<W>(in.at(p));
-            IGC_UNROLL for (int q = 0; q < Q; q++) acc[p][q] = fma(v, weight[q], acc[p][q]);
+            IGC_TIMES (q, Q) acc[p][q] = fma(v, weight[q], acc[p][q]);
           }
           in.advance(t.x_tap);
           w += Q * 16;
@@ -74,10 +75,11 @@ IGC_INLINE void accumulate(const ConvTask& t, const float* x, vec (&acc)[P][Q]) 
 // S_m[l][k] * lane (m, k).
 template <int Q, int P>
 IGC_INLINE void mix_in_registers(const ConvTask& t, vec (&acc)[P][Q]) {
-  IGC_UNROLL for (int q = 0; q < Q; q++) {
+  IGC_TIMES (q, Q) {
     const float* s = t.secondary + q * 64;
-    const vec bias = load(t.bias + q * 16), s0 = load(s), s1 = load(s + 16), s2 = load(s + 32), s3 = load(s + 48);
-    IGC_UNROLL for (int p = 0; p < P; p++) {
+    const vec bias = load(t.bias + q * 16), s0 = load(s), s1 = load(s + 16), s2 = load(s + 32),
+              s3 = load(s + 48);
+    IGC_TIMES (p, P) {
       const vec v = acc[p][q];
       const vec even = fma(splat4<2>(v), s2, fma(splat4<0>(v), s0, bias));
       const vec odd = fma(splat4<3>(v), s3, mul(splat4<1>(v), s1));
@@ -90,29 +92,31 @@ template <int W, int Q, int P, int TAPS, bool SECONDARY>
 IGC_INLINE void tile(const ConvTask& t, const float* x, float* y, const float* residual) {
   vec acc[P][Q];
   if (t.resume) {
-    IGC_UNROLL for (int p = 0; p < P; p++)
-      IGC_UNROLL for (int q = 0; q < Q; q++) acc[p][q] = load(y + p * t.y_pixel + q * 16);
+    IGC_TIMES (p, P)
+      IGC_TIMES (q, Q) acc[p][q] = load(y + p * t.y_pixel + q * 16);
   } else {
-    IGC_UNROLL for (int q = 0; q < Q; q++) {
+    IGC_TIMES (q, Q) {
       const vec bias = SECONDARY ? zero() : load(t.bias + q * 16);
-      IGC_UNROLL for (int p = 0; p < P; p++) acc[p][q] = bias;
+      IGC_TIMES (p, P) acc[p][q] = bias;
     }
   }
   accumulate<W, Q, P, TAPS>(t, x, acc);
   if constexpr (SECONDARY) mix_in_registers<Q, P>(t, acc);
   if (residual) {
-    IGC_UNROLL for (int p = 0; p < P; p++)
-      IGC_UNROLL for (int q = 0; q < Q; q++) acc[p][q] = add(acc[p][q], load(residual + p * t.r_pixel + q * 16));
+    IGC_TIMES (p, P)
+      IGC_TIMES (q, Q) acc[p][q] = add(acc[p][q], load(residual + p * t.r_pixel + q * 16));
   }
   if (t.activation != kLinear) {
-    IGC_UNROLL for (int p = 0; p < P; p++) IGC_UNROLL for (int q = 0; q < Q; q++) acc[p][q] = max(zero(), acc[p][q]);
+    IGC_TIMES (p, P)
+      IGC_TIMES (q, Q) acc[p][q] = max(zero(), acc[p][q]);
   }
   if (t.activation == kRelu6) {
     const vec six = splat(6);
-    IGC_UNROLL for (int p = 0; p < P; p++) IGC_UNROLL for (int q = 0; q < Q; q++) acc[p][q] = min(six, acc[p][q]);
+    IGC_TIMES (p, P)
+      IGC_TIMES (q, Q) acc[p][q] = min(six, acc[p][q]);
   }
-  IGC_UNROLL for (int p = 0; p < P; p++)
-    IGC_UNROLL for (int q = 0; q < Q; q++) store(y + p * t.y_pixel + q * 16, acc[p][q]);
+  IGC_TIMES (p, P)
+    IGC_TIMES (q, Q) store(y + p * t.y_pixel + q * 16, acc[p][q]);
 }
 
 template <int W, int Q, int P, int TAPS, bool SECONDARY>
@@ -138,9 +142,12 @@ ConvKernel choose_pixels(int width, int* tile) {
   if constexpr (tile_fits(8, Q, more)) {
     best.offer(8, rows<W, Q, 8, TAPS, SECONDARY>);
     best.offer(7, rows<W, Q, 7, TAPS, SECONDARY>);
-  } else if constexpr (tile_fits(6, Q, more)) best.offer(6, rows<W, Q, 6, TAPS, SECONDARY>);
-  if constexpr (tile_fits(4, Q, more)) best.offer(4, rows<W, Q, 4, TAPS, SECONDARY>);
-  else if constexpr (tile_fits(2, Q, more)) best.offer(2, rows<W, Q, 2, TAPS, SECONDARY>);
+  } else if constexpr (tile_fits(6, Q, more))
+    best.offer(6, rows<W, Q, 6, TAPS, SECONDARY>);
+  if constexpr (tile_fits(4, Q, more))
+    best.offer(4, rows<W, Q, 4, TAPS, SECONDARY>);
+  else if constexpr (tile_fits(2, Q, more))
+    best.offer(2, rows<W, Q, 2, TAPS, SECONDARY>);
   if constexpr (tile_fits(1, Q, more)) best.offer(1, rows<W, Q, 1, TAPS, SECONDARY>);
   *tile = best.tile;
   return best.value;
@@ -174,16 +181,23 @@ ConvKernel conv_kernel(int w, int q, int kernel_w, int stride, bool secondary, i
   const bool sliding = slides(kernel_w, stride);
   if (secondary) return w == 4 ? choose_vectors<4, true>(q, sliding, width, tile) : nullptr;
   switch (w) {
-    case 1: return choose_vectors<1, false>(q, sliding, width, tile);
-    case 2: return choose_vectors<2, false>(q, sliding, width, tile);
-    case 4: return choose_vectors<4, false>(q, sliding, width, tile);
-    case 8: return choose_vectors<8, false>(q, sliding, width, tile);
-    case 16: return choose_vectors<16, false>(q, sliding, width, tile);
+    case 1:
+      return choose_vectors<1, false>(q, sliding, width, tile);
+    case 2:
+      return choose_vectors<2, false>(q, sliding, width, tile);
+    case 4:
+      return choose_vectors<4, false>(q, sliding, width, tile);
+    case 8:
+      return choose_vectors<8, false>(q, sliding, width, tile);
+    case 16:
+      return choose_vectors<16, false>(q, sliding, width, tile);
   }
   return nullptr;
 }
 
-int conv_vectors(int kernel_w, int stride) { return slides(kernel_w, stride) ? kSlidingVectors : kMaxVectors; }
+int conv_vectors(int kernel_w, int stride) {
+  return slides(kernel_w, stride) ? kSlidingVectors : kMaxVectors;
+}
 
 }  // namespace IGC_TARGET
 }  // namespace igc

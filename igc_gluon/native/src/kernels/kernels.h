@@ -1,4 +1,5 @@
-// kernels.h - what the kernels of one instruction set offer to the rest of the library: plain tasks, one table.
+// kernels.h - what the kernels of one instruction set offer to the rest of the library: plain tasks, one
+// table.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -7,17 +8,17 @@ namespace igc {
 
 enum Activation : int { kLinear = 0, kRelu = 1, kRelu6 = 2 };
 
-// Rows of a group convolution (conv.cpp): one chunk of the layout, one block of Q output vectors. Distances are
-// in floats. x leads to the first tap of output pixel (0, 0), so the halo lies before and after it.
+// Rows of a group convolution (conv.cpp): one chunk of the layout, one block of Q output vectors. Distances
+// are in floats. x leads to the first tap of output pixel (0, 0), so the halo lies before and after it.
 struct ConvTask {
   const float* x;
-  ptrdiff_t x_row;    // between output rows: stride * x_line
-  ptrdiff_t x_line;   // between rows of taps
-  ptrdiff_t x_step;   // between output pixels: stride * x_tap
-  ptrdiff_t x_tap;    // between taps of a row
-  const float* weights;   // [kernel_h][inputs][kernel_w][Q][16]
-  const float* bias;      // [Q][16]
-  const float* secondary; // [Q][4][16] for kernels with the secondary in registers, or null
+  ptrdiff_t x_row;         // between output rows: stride * x_line
+  ptrdiff_t x_line;        // between rows of taps
+  ptrdiff_t x_step;        // between output pixels: stride * x_tap
+  ptrdiff_t x_tap;         // between taps of a row
+  const float* weights;    // [kernel_h][inputs][kernel_w][Q][16]
+  const float* bias;       // [Q][16]
+  const float* secondary;  // [Q][4][16] for kernels with the secondary in registers, or null
   float* y;
   ptrdiff_t y_row, y_pixel;
   const float* residual;  // null: none
@@ -28,7 +29,7 @@ struct ConvTask {
   int activation;
   const float* next;  // weights to ask for meanwhile, for they lie beyond L2; or null
   int next_floats;
-  bool resume; // y holds the sum over other inputs: go on from there, not from the bias
+  bool resume;  // y holds the sum over other inputs: go on from there, not from the bias
 };
 typedef void (*ConvKernel)(const ConvTask& task, int row_begin, int row_end);
 
@@ -61,8 +62,8 @@ struct PoolTask {
   ptrdiff_t x_row, x_pixel;
   float* y;
   ptrdiff_t y_row, y_pixel;
-  int height, width;          // of x
-  int out_width, positions;   // positions: a multiple of 16
+  int height, width;         // of x
+  int out_width, positions;  // positions: a multiple of 16
   int kernel_h, kernel_w, stride, pad_h, pad_w;
 };
 
@@ -73,7 +74,8 @@ struct Kernels {
   // *tile: pixels of its register tile; where they do not divide the width, some pixels are computed twice.
   ConvKernel (*conv)(int w, int q, int kernel_w, int stride, bool secondary, int width, int* tile);
   int (*conv_vectors)(int kernel_w, int stride);  // the largest q
-  // The kernel for 3x3 convolutions of single channels, one vector at a time; null for other strides than 1 and 2.
+  // The kernel for 3x3 convolutions of single channels, one vector at a time; null for other strides than 1
+  // and 2.
   ConvKernel (*channelwise)(int stride, int width);
   MixKernel (*mix)(int s, int n, int width);
   int mix_units;  // the largest n
@@ -82,8 +84,14 @@ struct Kernels {
   void (*mean_pool)(const PoolTask& task, int begin, int end);
 };
 
-namespace avx512 { extern const Kernels kernels; }
-namespace avx2 { extern const Kernels kernels; }
-namespace portable { extern const Kernels kernels; }
+namespace avx512 {
+extern const Kernels kernels;
+}
+namespace avx2 {
+extern const Kernels kernels;
+}
+namespace portable {
+extern const Kernels kernels;
+}
 
 }  // namespace igc

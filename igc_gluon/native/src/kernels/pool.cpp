@@ -9,9 +9,11 @@ static int clip(int v, int high) { return v < 0 ? 0 : v > high ? high : v; }
 
 void max_pool(const PoolTask& t, int row_begin, int row_end) {
   for (int r = row_begin; r < row_end; r++) {
-    const int top = clip(r * t.stride - t.pad_h, t.height), bottom = clip(r * t.stride - t.pad_h + t.kernel_h, t.height);
+    const int top = clip(r * t.stride - t.pad_h, t.height),
+              bottom = clip(r * t.stride - t.pad_h + t.kernel_h, t.height);
     for (int c = 0; c < t.out_width; c++) {
-      const int left = clip(c * t.stride - t.pad_w, t.width), right = clip(c * t.stride - t.pad_w + t.kernel_w, t.width);
+      const int left = clip(c * t.stride - t.pad_w, t.width),
+                right = clip(c * t.stride - t.pad_w + t.kernel_w, t.width);
       for (int i = 0; i < t.positions; i += 16) {
         vec best = load(t.x + top * t.x_row + left * t.x_pixel + i);
         for (int y = top; y < bottom; y++)

@@ -1,21 +1,21 @@
 // simd.h - sixteen floats at a time, on every instruction set.
 //
 // All kernels are written for one type, `vec`, of 16 lanes: one AVX-512 register, two AVX registers or four
-// 128-bit vectors of the portable build. So the layout of activations is the same everywhere and only the size
-// of the register tiles differs (see the end). A kernel source is compiled once per instruction set
-// with -DIGC_TARGET=avx512|avx2|portable, which names the namespace it lives in, and -DIGC_LANES=16|8|4, the
+// 128-bit vectors of the portable build. So the layout of activations is the same everywhere and only the
+// size of the register tiles differs (see the end). A kernel source is compiled once per instruction set with
+// -DIGC_TARGET=avx512|avx2|portable, which names the namespace it lives in, and -DIGC_LANES=16|8|4, the
 // floats of one machine register.
 //
 // A rule that keeps the library safe on small processors: files in kernels/ use nothing from the standard
-// library but <cstddef> and <cstdint>. An inline std:: function compiled here with AVX-512 could be the copy that
-// the linker keeps for all callers.
+// library but <cstddef> and <cstdint>. An inline std:: function compiled here with AVX-512 could be the copy
+// that the linker keeps for all callers.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 #define IGC_INLINE inline __attribute__((always_inline))
 // GCC keeps an array of vectors in registers only if every loop over it is unrolled completely.
-#define IGC_UNROLL _Pragma("GCC unroll 32")
+#define IGC_TIMES(i, n) _Pragma("GCC unroll 32") for (int i = 0; i < (n); i++)
 
 #if IGC_LANES == 16 || IGC_LANES == 8
 #include <immintrin.h>
@@ -45,15 +45,22 @@ IGC_INLINE float sum(vec v) { return _mm512_reduce_add_ps(v); }
 // W consecutive floats, repeated 16 / W times.
 template <int W>
 IGC_INLINE vec broadcast(const float* p) {
-  if constexpr (W == 16) return _mm512_loadu_ps(p);
-  else if constexpr (W == 8) return _mm512_broadcast_f32x8(_mm256_loadu_ps(p));
-  else if constexpr (W == 4) return _mm512_broadcast_f32x4(_mm_loadu_ps(p));
-  else if constexpr (W == 2) return _mm512_castpd_ps(_mm512_set1_pd(*(const two_floats*)p));
-  else return _mm512_set1_ps(*p);
+  if constexpr (W == 16)
+    return _mm512_loadu_ps(p);
+  else if constexpr (W == 8)
+    return _mm512_broadcast_f32x8(_mm256_loadu_ps(p));
+  else if constexpr (W == 4)
+    return _mm512_broadcast_f32x4(_mm_loadu_ps(p));
+  else if constexpr (W == 2)
+    return _mm512_castpd_ps(_mm512_set1_pd(*(const two_floats*)p));
+  else
+    return _mm512_set1_ps(*p);
 }
 // Every run of four lanes takes its K-th lane.
 template <int K>
-IGC_INLINE vec splat4(vec v) { return _mm512_permute_ps(v, K * 0x55); }
+IGC_INLINE vec splat4(vec v) {
+  return _mm512_permute_ps(v, K * 0x55);
+}
 // Sums of neighbouring lanes: a0+a1, a2+a3, ..., a14+a15, b0+b1, ..., b14+b15.
 IGC_INLINE vec pair_sum(vec a, vec b) {
   const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
@@ -69,15 +76,22 @@ IGC_INLINE vec load_8_8(const float* low, const float* high) {
 #elif IGC_LANES == 8
 
 constexpr int kRegisters = 16;
-struct vec { __m256 a, b; };
+struct vec {
+  __m256 a, b;
+};
 
 IGC_INLINE vec zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 IGC_INLINE vec splat(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
 IGC_INLINE vec load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
-IGC_INLINE void store(float* p, vec v) { _mm256_storeu_ps(p, v.a); _mm256_storeu_ps(p + 8, v.b); }
+IGC_INLINE void store(float* p, vec v) {
+  _mm256_storeu_ps(p, v.a);
+  _mm256_storeu_ps(p + 8, v.b);
+}
 IGC_INLINE vec add(vec a, vec b) { return {_mm256_add_ps(a.a, b.a), _mm256_add_ps(a.b, b.b)}; }
 IGC_INLINE vec mul(vec a, vec b) { return {_mm256_mul_ps(a.a, b.a), _mm256_mul_ps(a.b, b.b)}; }
-IGC_INLINE vec fma(vec a, vec b, vec c) { return {_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b)}; }
+IGC_INLINE vec fma(vec a, vec b, vec c) {
+  return {_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b)};
+}
 IGC_INLINE vec max(vec limit, vec v) { return {_mm256_max_ps(limit.a, v.a), _mm256_max_ps(limit.b, v.b)}; }
 IGC_INLINE vec min(vec limit, vec v) { return {_mm256_min_ps(limit.a, v.a), _mm256_min_ps(limit.b, v.b)}; }
 IGC_INLINE float sum(vec v) {
@@ -90,28 +104,38 @@ template <int W>
 IGC_INLINE vec broadcast(const float* p) {
   if constexpr (W == 16) return load(p);
   __m256 v;
-  if constexpr (W == 8) v = _mm256_loadu_ps(p);
-  else if constexpr (W == 4) v = _mm256_broadcast_ps((const __m128*)p);
-  else if constexpr (W == 2) v = _mm256_castpd_ps(_mm256_set1_pd(*(const two_floats*)p));
-  else v = _mm256_broadcast_ss(p);
+  if constexpr (W == 8)
+    v = _mm256_loadu_ps(p);
+  else if constexpr (W == 4)
+    v = _mm256_broadcast_ps((const __m128*)p);
+  else if constexpr (W == 2)
+    v = _mm256_castpd_ps(_mm256_set1_pd(*(const two_floats*)p));
+  else
+    v = _mm256_broadcast_ss(p);
   return {v, v};
 }
 template <int K>
-IGC_INLINE vec splat4(vec v) { return {_mm256_permute_ps(v.a, K * 0x55), _mm256_permute_ps(v.b, K * 0x55)}; }
+IGC_INLINE vec splat4(vec v) {
+  return {_mm256_permute_ps(v.a, K * 0x55), _mm256_permute_ps(v.b, K * 0x55)};
+}
 IGC_INLINE __m256 pair_sum8(__m256 a, __m256 b) {
   return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_hadd_ps(a, b)), 0xD8));
 }
 IGC_INLINE vec pair_sum(vec a, vec b) { return {pair_sum8(a.a, a.b), pair_sum8(b.a, b.b)}; }
 IGC_INLINE void store_low8(float* p, vec v) { _mm256_storeu_ps(p, v.a); }
 IGC_INLINE void store_high8(float* p, vec v) { _mm256_storeu_ps(p, v.b); }
-IGC_INLINE vec load_8_8(const float* low, const float* high) { return {_mm256_loadu_ps(low), _mm256_loadu_ps(high)}; }
+IGC_INLINE vec load_8_8(const float* low, const float* high) {
+  return {_mm256_loadu_ps(low), _mm256_loadu_ps(high)};
+}
 
 #else  // portable: GCC's and Clang's generic vectors of four floats
 
 constexpr int kRegisters = 16;
 typedef float quad __attribute__((vector_size(16)));
 typedef float quad_anywhere __attribute__((vector_size(16), aligned(4)));
-struct vec { quad a, b, c, d; };
+struct vec {
+  quad a, b, c, d;
+};
 
 IGC_INLINE quad quad_of(float v) { return quad{v, v, v, v}; }
 IGC_INLINE quad quad_at(const float* p) { return *(const quad_anywhere*)p; }
@@ -120,7 +144,10 @@ IGC_INLINE vec zero() { return {quad_of(0), quad_of(0), quad_of(0), quad_of(0)};
 IGC_INLINE vec splat(float v) { return {quad_of(v), quad_of(v), quad_of(v), quad_of(v)}; }
 IGC_INLINE vec load(const float* p) { return {quad_at(p), quad_at(p + 4), quad_at(p + 8), quad_at(p + 12)}; }
 IGC_INLINE void store(float* p, vec v) {
-  put_quad(p, v.a); put_quad(p + 4, v.b); put_quad(p + 8, v.c); put_quad(p + 12, v.d);
+  put_quad(p, v.a);
+  put_quad(p + 4, v.b);
+  put_quad(p + 8, v.c);
+  put_quad(p + 12, v.d);
 }
 IGC_INLINE vec add(vec x, vec y) { return {x.a + y.a, x.b + y.b, x.c + y.c, x.d + y.d}; }
 IGC_INLINE vec mul(vec x, vec y) { return {x.a * y.a, x.b * y.b, x.c * y.c, x.d * y.d}; }
@@ -129,28 +156,50 @@ IGC_INLINE vec fma(vec x, vec y, vec z) {
 }
 IGC_INLINE quad quad_max(quad limit, quad v) { return v < limit ? limit : v; }
 IGC_INLINE quad quad_min(quad limit, quad v) { return v > limit ? limit : v; }
-IGC_INLINE vec max(vec x, vec y) { return {quad_max(x.a, y.a), quad_max(x.b, y.b), quad_max(x.c, y.c), quad_max(x.d, y.d)}; }
-IGC_INLINE vec min(vec x, vec y) { return {quad_min(x.a, y.a), quad_min(x.b, y.b), quad_min(x.c, y.c), quad_min(x.d, y.d)}; }
+IGC_INLINE vec max(vec x, vec y) {
+  return {quad_max(x.a, y.a), quad_max(x.b, y.b), quad_max(x.c, y.c), quad_max(x.d, y.d)};
+}
+IGC_INLINE vec min(vec x, vec y) {
+  return {quad_min(x.a, y.a), quad_min(x.b, y.b), quad_min(x.c, y.c), quad_min(x.d, y.d)};
+}
 IGC_INLINE float sum(vec v) {
   quad s = (v.a + v.c) + (v.b + v.d);
   return (s[0] + s[2]) + (s[1] + s[3]);
 }
 template <int W>
 IGC_INLINE vec broadcast(const float* p) {
-  if constexpr (W == 16) return load(p);
-  else if constexpr (W == 8) { quad x = quad_at(p), y = quad_at(p + 4); return {x, y, x, y}; }
-  else if constexpr (W == 4) { quad x = quad_at(p); return {x, x, x, x}; }
-  else if constexpr (W == 2) { quad x = {p[0], p[1], p[0], p[1]}; return {x, x, x, x}; }
-  else return splat(*p);
+  if constexpr (W == 16)
+    return load(p);
+  else if constexpr (W == 8) {
+    quad x = quad_at(p), y = quad_at(p + 4);
+    return {x, y, x, y};
+  } else if constexpr (W == 4) {
+    quad x = quad_at(p);
+    return {x, x, x, x};
+  } else if constexpr (W == 2) {
+    quad x = {p[0], p[1], p[0], p[1]};
+    return {x, x, x, x};
+  } else
+    return splat(*p);
 }
 template <int K>
-IGC_INLINE vec splat4(vec v) { return {quad_of(v.a[K]), quad_of(v.b[K]), quad_of(v.c[K]), quad_of(v.d[K])}; }
-IGC_INLINE quad quad_pair_sum(quad x, quad y) { return quad{x[0] + x[1], x[2] + x[3], y[0] + y[1], y[2] + y[3]}; }
+IGC_INLINE vec splat4(vec v) {
+  return {quad_of(v.a[K]), quad_of(v.b[K]), quad_of(v.c[K]), quad_of(v.d[K])};
+}
+IGC_INLINE quad quad_pair_sum(quad x, quad y) {
+  return quad{x[0] + x[1], x[2] + x[3], y[0] + y[1], y[2] + y[3]};
+}
 IGC_INLINE vec pair_sum(vec x, vec y) {
   return {quad_pair_sum(x.a, x.b), quad_pair_sum(x.c, x.d), quad_pair_sum(y.a, y.b), quad_pair_sum(y.c, y.d)};
 }
-IGC_INLINE void store_low8(float* p, vec v) { put_quad(p, v.a); put_quad(p + 4, v.b); }
-IGC_INLINE void store_high8(float* p, vec v) { put_quad(p, v.c); put_quad(p + 4, v.d); }
+IGC_INLINE void store_low8(float* p, vec v) {
+  put_quad(p, v.a);
+  put_quad(p + 4, v.b);
+}
+IGC_INLINE void store_high8(float* p, vec v) {
+  put_quad(p, v.c);
+  put_quad(p + 4, v.d);
+}
 IGC_INLINE vec load_8_8(const float* low, const float* high) {
   return {quad_at(low), quad_at(low + 4), quad_at(high), quad_at(high + 4)};
 }
@@ -169,18 +218,28 @@ IGC_INLINE vec quad_sum(vec a, vec b, vec c, vec d) { return pair_sum(pair_sum(a
 IGC_INLINE void store_4(float* p0, float* p1, float* p2, float* p3, vec v) {
   float lanes[16];
   store(lanes, v);
-  for (int i = 0; i < 4; i++) { p0[i] = lanes[i]; p1[i] = lanes[4 + i]; p2[i] = lanes[8 + i]; p3[i] = lanes[12 + i]; }
+  for (int i = 0; i < 4; i++) {
+    p0[i] = lanes[i];
+    p1[i] = lanes[4 + i];
+    p2[i] = lanes[8 + i];
+    p3[i] = lanes[12 + i];
+  }
 }
 IGC_INLINE vec load_4(const float* p0, const float* p1, const float* p2, const float* p3) {
   float lanes[16];
-  for (int i = 0; i < 4; i++) { lanes[i] = p0[i]; lanes[4 + i] = p1[i]; lanes[8 + i] = p2[i]; lanes[12 + i] = p3[i]; }
+  for (int i = 0; i < 4; i++) {
+    lanes[i] = p0[i];
+    lanes[4 + i] = p1[i];
+    lanes[8 + i] = p2[i];
+    lanes[12 + i] = p3[i];
+  }
   return load(lanes);
 }
 
 // Register tiles. A tile of P pixels x Q vectors needs P * Q accumulators, Q weights and one input, each of
-// 16 / IGC_LANES registers:  avx512 8 x 3: 24 + 3 + 1 of 32;  avx2 6 x 1: 12 + 2 + 2 of 16;  portable 2 x 1: 8 + 4 + 4
-// of 16. The pixels of a row are covered by tiles of one size (Choice), the last one moved left so that
-// it ends with the row: its first pixels are computed twice, to the same bits.
+// 16 / IGC_LANES registers:  avx512 8 x 3: 24 + 3 + 1 of 32;  avx2 6 x 1: 12 + 2 + 2 of 16;  portable 2 x 1:
+// 8 + 4 + 4 of 16. The pixels of a row are covered by tiles of one size (Choice), the last one moved left so
+// that it ends with the row: its first pixels are computed twice, to the same bits.
 constexpr int kVecRegisters = 16 / IGC_LANES;
 constexpr int kMaxVectors = IGC_LANES == 16 ? 3 : 1;
 

@@ -1,0 +1,47 @@
+// buffers.cpp - lets storages that are not in use together share memory.
+#include <algorithm>
+
+#include "net.h"
+
+namespace igc {
+namespace {
+
+// Halo and padding are zero for ever and never written, so buffers serve only storages in which both
+// coincide.
+bool serves(const Buffer& buffer, const Buffer& wanted) {
+  return buffer.height == wanted.height && buffer.width == wanted.width && buffer.halo_h == wanted.halo_h &&
+         buffer.halo_w == wanted.halo_w && buffer.pixel == wanted.pixel && buffer.padding == wanted.padding;
+}
+
+bool overlap(const Storage& a, const Storage& b) {
+  return a.first_step <= b.last_step && b.first_step <= a.last_step;
+}
+
+}  // namespace
+
+void assign_buffers(Net& net) {
+  std::vector<std::vector<const Storage*>> users;
+  for (Storage& storage : net.storages) {
+    Buffer wanted = {storage.height,
+                     storage.width,
+                     storage.halo_h,
+                     storage.halo_w,
+                     pixel_stride(storage.layout.positions),
+                     {}};
+    for (int c : storage.layout.channel_at) wanted.padding.push_back(c < 0);
+    size_t b = 0;
+    while (b < net.buffers.size() && (!serves(net.buffers[b], wanted) ||
+                                      std::any_of(
+                                          users[b].begin(), users[b].end(),
+                                          [&](const Storage* user) { return overlap(*user, storage); })))
+      b++;
+    if (b == net.buffers.size()) {
+      net.buffers.push_back(wanted);
+      users.emplace_back();
+    }
+    users[b].push_back(&storage);
+    storage.buffer = (int)b;
+  }
+}
+
+}  // namespace igc

@@ -1,0 +1,172 @@
+// mix_plan.cpp - cuts a 1x1 product into units that share inputs for mix.cpp, and packs their weights.
+#include <algorithm>
+#include <map>
+
+#include "convolution.h"
+
+namespace igc {
+namespace {
+
+// A run of output positions whose channels all read the same groups of inputs.
+struct Unit {
+  int offset, split;        // split: S of mix.cpp; 16 / S positions
+  std::vector<int> groups;  // sorted
+  bool operator<(const Unit& other) const {
+    return split != other.split     ? split < other.split
+           : groups != other.groups ? groups < other.groups
+                                    : offset < other.offset;
+  }
+  bool shares(const Unit& other) const { return split == other.split && groups == other.groups; }
+};
+
+std::vector<int> groups_read(const Filter& filter, const Layout& out, int begin, int count) {
+  std::vector<int> groups;
+  for (int p = begin; p < begin + count; p++)
+    if (out.channel(p) >= 0) groups.push_back(filter.group_of_output(out.channel(p)));
+  std::sort(groups.begin(), groups.end());
+  groups.erase(std::unique(groups.begin(), groups.end()), groups.end());
+  return groups;
+}
+
+// Whole vectors where their channels share inputs, halves or quarters where only those do.
+std::vector<Unit> cut_units(const Filter& filter, const Layout& out) {
+  std::vector<Unit> units;
+  for (int base = 0; base < out.positions; base += 16) {
+    const std::vector<int> whole = groups_read(filter, out, base, 16);
+    int split = 1;
+    for (int s = 1; s <= 4; s *= 2) {
+      size_t widest = 0;
+      for (int p = 0; p < 16; p += 16 / s)
+        widest = std::max(widest, groups_read(filter, out, base + p, 16 / s).size());
+      if (widest <= 1) {
+        split = s;
+        break;
+      }
+    }
+    if (whole.empty()) continue;  // padding: stays at the zero it was given
+    for (int p = 0; p < 16; p += 16 / split) {
+      const std::vector<int> part = groups_read(filter, out, base + p, 16 / split);
+      if (!part.empty()) units.push_back({base + p, split, part});
+    }
+  }
+  return units;
+}
+
+// Where one or two whole vectors share their inputs, a half or more of the tile's lanes would wait for loads:
+// halves give twice the units. (L = 16: 2 of 8 outputs; L = 24: 2 and the tail's 1.)
+void split_lonely(std::vector<Unit>& units, int most) {
+  std::map<std::vector<int>, int> wholes;
+  for (const Unit& unit : units)
+    if (unit.split == 1) wholes[unit.groups]++;
+  std::vector<Unit> result;
+  for (const Unit& unit : units) {
+    if (unit.split == 1 && unit.groups.size() == 1 && wholes[unit.groups] == 1 && most >= 2) {
+      result.push_back({unit.offset, 2, unit.groups});
+      result.push_back({unit.offset + 8, 2, unit.groups});
+    } else {
+      result.push_back(unit);
+    }
+  }
+  units = result;
+}
+
+// The input positions of these groups, as runs of multiples of `step`. Gaps of up to 3 are cheaper read than
+// skipped.
+std::vector<Segment> find_segments(const Filter& filter, const Layout& in, const std::vector<int>& groups,
+                                   int step) {
+  std::vector<Segment> segments;
+  for (int p = 0; p < in.positions; p++) {
+    const int c = in.channel(p);
+    if (c < 0 || !std::binary_search(groups.begin(), groups.end(), filter.group_of_input(c))) continue;
+    const int begin = p / step * step;
+    if (!segments.empty() && begin <= segments.back().offset + segments.back().length + 3) {
+      segments.back().length = std::max(segments.back().length, begin + step - segments.back().offset);
+    } else {
+      segments.push_back({begin, step});
+    }
+  }
+  return segments;
+}
+
+}  // namespace
+
+size_t mix_work(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out) {
+  std::vector<Unit> units = cut_units(filter, out);
+  split_lonely(units, kernels.mix_units);
+  size_t work = 0;
+  for (const Unit& unit : units)
+    for (const Segment& segment : find_segments(filter, in, unit.groups, unit.split))
+      work += segment.length / unit.split;
+  return work;
+}
+
+MixPlan plan_mix(const Kernels& kernels, Arena& arena, const Filter& filter, const Layout& in,
+                 const Layout& out, int stride, int width) {
+  MixPlan plan;
+  plan.stride = stride;
+  std::vector<Unit> units = cut_units(filter, out);
+  split_lonely(units, kernels.mix_units);
+  std::sort(units.begin(), units.end());
+  for (size_t done = 0; done < units.size();) {
+    const Unit& first = units[done];
+    const int split = first.split;
+    size_t sharing = 1;
+    while (done + sharing < units.size() && units[done + sharing].shares(first)) sharing++;
+    int count = balanced((int)sharing, kernels.mix_units);
+    // The kernel stores units 0 and 1 of a block of halves as one vector.
+    if (split == 2 && count > 1 && units[done + 1].offset != first.offset + 8) count = 1;
+    const std::vector<Segment> segments = find_segments(filter, in, first.groups, split);
+    size_t inputs = 0;
+    for (const Segment& segment : segments) inputs += segment.length;
+    const size_t size = inputs / split * count * 16;
+    float* weights = arena.take(size + 1024);  // the kernel asks for some that lie behind the last
+    float* bias = arena.take(count * 16);
+    plan.weight_bytes += size * sizeof(float);
+    MixPlan::Block block = {kernels.mix(split, count, width),
+                            (int)plan.segments.size(),
+                            (int)segments.size(),
+                            count,
+                            {},
+                            weights,
+                            bias};
+    for (int n = 0; n < count; n++) {
+      block.offset[n] = units[done + n].offset;
+      for (int j = 0; j < 16; j += split)
+        bias[n * 16 + j] = filter.bias_of(out.channel(block.offset[n] + j / split));
+    }
+    for (const Segment& segment : segments)
+      for (int k = segment.offset; k < segment.offset + segment.length; k += split)
+        for (int n = 0; n < count; n++)
+          for (int j = 0; j < 16; j++)
+            *weights++ = filter.at(out.channel(block.offset[n] + j / split), in.channel(k + j % split), 0, 0);
+    plan.segments.insert(plan.segments.end(), segments.begin(), segments.end());
+    plan.blocks.push_back(block);
+    done += count;
+  }
+  return plan;
+}
+
+void run_mix(const MixPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end) {
+  MixTask task = {};
+  task.x = x.at;
+  task.x_row = plan.stride * x.row;
+  task.x_pixel = plan.stride * x.pixel;
+  task.y = y.at;
+  task.y_row = y.row;
+  task.y_pixel = y.pixel;
+  task.residual = residual.at;
+  task.r_row = residual.row;
+  task.r_pixel = residual.pixel;
+  task.width = width;
+  task.activation = plan.activation;
+  for (const MixPlan::Block& block : plan.blocks) {
+    task.segments = plan.segments.data() + block.first_segment;
+    task.n_segments = block.n_segments;
+    task.weights = block.weights;
+    task.bias = block.bias;
+    std::copy(block.offset, block.offset + 4, task.offset);
+    block.kernel(task, begin, end);
+  }
+}
+
+}  // namespace igc
