@@ -1,10 +1,11 @@
-"""Images per second of igc_gluon's batches beside MXNet's two input pipelines, on the same images, in one run.
+"""Images per second of igc_gluon's batches beside MXNet's two input pipelines, on the same images in one run.
 
     python benchmarks/input_pipeline.py              # about two minutes on two cores
 
-All do the CIFAR augmentation: pad 4, random 32x32 crop, mirror, normalise, batches of 64. The images are synthetic
-and in memory for igc_gluon and DataLoader; ImageRecordIter reads its own format, with JPEG images, from a file.
-Pipelines take turns, so that other load on the machine hits them alike; one untimed turn comes first.
+All do the CIFAR augmentation: pad 4, random 32x32 crop, mirror, normalise, batches of 64. The images are
+synthetic and in memory for igc_gluon and DataLoader; ImageRecordIter reads its own format, with JPEG images,
+from a file. Pipelines take turns, so that other load on the machine hits them alike; one untimed turn comes
+first.
 """
 import argparse
 import os
@@ -15,7 +16,8 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # ours is NumPy on one thread; read by MXNet at its import
+# MXNet's pipelines may use every core; ours is NumPy on one thread. Read by MXNet at its import.
+os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
 
 import igc_gluon  # noqa: E402  (first: it makes MXNet importable on newer NumPy)
 import cv2  # noqa: E402
@@ -54,7 +56,7 @@ def ours(images, labels, as_ndarray):
 def data_loader(images, labels, workers):
     augment = transforms.Compose([
         RandomCrop(32, pad=4), transforms.RandomFlipLeftRight(), transforms.ToTensor(),
-        transforms.Normalize([value / 255 for value in CIFAR10.mean], [value / 255 for value in CIFAR10.std])])
+        transforms.Normalize(tuple(np.array(CIFAR10.mean) / 255), tuple(np.array(CIFAR10.std) / 255))])
     data_set = mx.gluon.data.ArrayDataset(mx.nd.array(images, dtype=np.uint8), labels.astype(np.float32))
     loader = mx.gluon.data.DataLoader(data_set.transform_first(augment), BATCH, shuffle=True,
                                       last_batch="rollover", num_workers=workers)
@@ -111,27 +113,31 @@ def cpu_name():
 
 def table(rates, arguments, load):
     ours = statistics.median(rates["igc_gluon, NDArrays, 1 thread"])
-    lines = ["| pipeline | images/s, median | slowest | fastest | igc_gluon's NDArrays against it |", "|---|---|---|---|---|"]
+    lines = ["| pipeline | images/s, median | slowest | fastest | igc_gluon's NDArrays against it |",
+             "|---|---|---|---|---|"]
     for name, values in rates.items():
         median = statistics.median(values)
-        lines.append(f"| {name} | {median:,.0f} | {min(values):,.0f} | {max(values):,.0f} | {ours / median:.1f}x |")
+        lines.append(f"| {name} | {median:,.0f} | {min(values):,.0f} | {max(values):,.0f} "
+                     f"| {ours / median:.1f}x |")
+    rows = "\n".join(lines)
     return f"""# Input pipelines on CIFAR-sized images
 
 Pad 4, random crop, mirror, normalise, batches of {BATCH}; {arguments.images:,} synthetic images
-({arguments.loader_images:,} for DataLoader, which would take half a minute for all); {arguments.repeats} repeats, taking
-turns. MXNet's two yield NDArrays.
+({arguments.loader_images:,} for DataLoader, which would take half a minute for all). MXNet's two yield
+NDArrays. {arguments.repeats} repeats, taking turns.
 
-{chr(10).join(lines)}
+{rows}
 
-`python benchmarks/input_pipeline.py --images {arguments.images} --loader-images {arguments.loader_images} \
---repeats {arguments.repeats}` with OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']} on {cpu_name()}, {os.cpu_count()} cores, \
-{load:.1f} processes waiting for them on average before the start; Python {platform.python_version()}, NumPy {np.__version__}, MXNet {mx.__version__}, GluonCV \
-{metadata.version('gluoncv')}, igc_gluon {igc_gluon.__version__}.
+- `python benchmarks/input_pipeline.py --images {arguments.images} --loader-images {arguments.loader_images} \
+--repeats {arguments.repeats}`, OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']}
+- {cpu_name()}, {os.cpu_count()} cores, load average {load:.1f} from other work when it started
+- Python {platform.python_version()}, NumPy {np.__version__}, MXNet {mx.__version__}, \
+GluonCV {metadata.version('gluoncv')}, igc_gluon {igc_gluon.__version__}
 """
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--images", type=int, default=50000)
     parser.add_argument("--loader-images", type=int, default=5000)
     parser.add_argument("--repeats", type=int, default=7)

@@ -52,5 +52,5 @@ def load(name, split, data_dir=None, download=True):
         name = error.filename or places.folder
         raise UserError(f"cannot read {name}: {error.strerror or error}") from error
     except MemoryError as error:
-        raise UserError(f"{dataset.name} in {places.folder} does not fit into the memory of this machine, or its "
-                        "files are damaged") from error
+        raise UserError(f"{dataset.name} in {places.folder} does not fit into the memory of this machine, or "
+                        "its files are damaged") from error

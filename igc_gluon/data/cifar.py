@@ -49,7 +49,7 @@ def read_archive(dataset, split, path):
                     name = member.name.rpartition("/")[2]
                     if name not in members or not member.isreg():
                         continue
-                    if member.size > _LARGEST_MEMBER or member.issparse():
+                    if member.size > _LARGEST_MEMBER:
                         raise UserError(f"{path}: {name} claims {member.size:,} bytes; it is no CIFAR file")
                     found[name] = archive.extractfile(member).read()
                 # gzip's checksum stands at its end, behind the last member that anyone asks for.

@@ -1,12 +1,13 @@
 """Numeric arrays out of MATLAB 5 files, every size checked before it is used.
 
-scipy.io.loadmat ends the process with a segmentation fault on some damaged files. This reads the little of the
-format that a data set needs, and notices each damaged byte of a compressed array by its checksum.
+scipy.io.loadmat ends the process with a segmentation fault on some damaged files. This reads the little of
+the format that a data set needs, and notices each damaged byte of a compressed array by its checksum.
 
 Format ("MAT-File Format", MathWorks): 128 bytes of header, then elements: type uint32, length uint32, data,
-padded to a multiple of 8. Up to 4 bytes of data may stand in the second half of the tag itself, their length in
-the upper 16 bits of the first. A compressed element, not padded, holds one element in zlib's format. A matrix
-holds the elements flags, dimensions, name, values; values may be stored in a smaller type than their class.
+padded to a multiple of 8. Up to 4 bytes of data may stand in the second half of the tag itself, their length
+in the upper 16 bits of the first. A compressed element, not padded, holds one element in zlib's format. A
+matrix holds the elements flags, dimensions, name, values; values may be stored in a smaller type than their
+class.
 """
 import io
 import math
@@ -17,7 +18,8 @@ import numpy as np
 
 from igc_gluon.errors import UserError
 
-_NUMBERS = {1: "<i1", 2: "<u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}
+_NUMBERS = {1: "<i1", 2: "<u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8",
+            12: "<i8", 13: "<u8"}
 _INT8, _INT32, _UINT32, _MATRIX, _COMPRESSED = 1, 5, 6, 14, 15
 _NUMERIC_CLASSES = range(6, 16)  # the others are cell, struct, object, char, sparse, and newer ones
 _COMPLEX = 1 << 11

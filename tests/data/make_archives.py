@@ -46,9 +46,9 @@ def cifar10_members(train=50, test=10):
     return members, (train_images, train_labels), (test_images, test_labels)
 
 
-def svhn_mat(path, images, labels, **variables):
+def svhn_mat(path, images, labels):
     """labels: as in the official files, 1 to 10."""
-    savemat(path, {"X": images.transpose(1, 2, 3, 0), "y": np.asarray(labels, np.uint8)[:, None], **variables},
+    savemat(path, {"X": images.transpose(1, 2, 3, 0), "y": np.asarray(labels, np.uint8)[:, None]},
             do_compression=True)
 
 

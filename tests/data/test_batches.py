@@ -45,7 +45,8 @@ def reference(images, labels, batch_size, seed, epoch, augment, mirror, pad_colo
         data.append(((image - np.array(MEAN)) / np.array(STD)).transpose(2, 0, 1))
         label.append(labels[index])
     batches = total // batch_size
-    return np.stack(data).reshape(batches, batch_size, *data[0].shape), np.reshape(label, (batches, batch_size))
+    shape = (batches, batch_size)
+    return np.reshape(data, shape + data[0].shape), np.reshape(label, shape)
 
 
 @pytest.mark.parametrize("augment", [True, False])
@@ -53,7 +54,8 @@ def reference(images, labels, batch_size, seed, epoch, augment, mirror, pad_colo
 @pytest.mark.parametrize("pad_value, colour", [("mean", (125, 123, 114)), ("zero", (0, 0, 0))])
 def test_training_batches_equal_the_slow_reference(augment, mirror, pad_value, colour):
     images, labels = data_set(45)
-    batches = Batches(images, labels, 8, MEAN, STD, augment=augment, mirror=mirror, pad_value=pad_value, seed=3)
+    batches = Batches(images, labels, 8, MEAN, STD, augment=augment, mirror=mirror, pad_value=pad_value,
+                      seed=3)
     for epoch in (0, 7):
         data, label = reference(images, labels, 8, 3, epoch, augment, mirror, colour)
         got = list(batches.epoch(epoch))
@@ -74,11 +76,11 @@ def test_images_that_are_not_square():
 
 def test_every_corner_occurs_and_half_is_mirrored():
     image = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(1, 4, 4, 3) + 100
-    batches = Batches(image, np.zeros(1), 20000, (0, 0, 0), (1, 1, 1), augment=True, mirror=True, pad_value="zero")
+    batches = Batches(image, np.zeros(1), 20000, (0, 0, 0), (1, 1, 1), augment=True, mirror=True,
+                      pad_value="zero")
     (data, _), = batches.epoch(0)
-    # Row and column of the crop are known from where the image's rows and columns are to be seen.
     views, counts = np.unique(data.reshape(len(data), -1), axis=0, return_counts=True)
-    # 81 corners, mirrored or not, without those that show padding only or the same part of it
+    # 9 x 9 corners, mirrored or not. The outermost ones show padding only, which all looks the same.
     assert len(views) == 7 * 7 * 2 + 1
     seen = counts[views.any(axis=1)]
     assert abs(seen.mean() - 20000 / 162) < 3 and seen.min() > 80 and seen.max() < 170
@@ -114,7 +116,8 @@ def test_evaluation_is_in_order_and_complete_whatever_the_flags():
 
 def test_without_shuffle_the_order_is_that_of_the_data_set():
     images, labels = numbered(10)
-    got = np.concatenate([label for _, label in Batches(images, labels, 4, MEAN, STD, shuffle=False).epoch(3)])
+    batches = Batches(images, labels, 4, MEAN, STD, shuffle=False)
+    got = np.concatenate([label for _, label in batches.epoch(3)])
     np.testing.assert_array_equal(got, [*range(10), 0, 1])
 
 

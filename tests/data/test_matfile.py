@@ -15,7 +15,8 @@ ARRAYS = {
     "long_name_of_a_variable": RANDOM.randint(-9, 9, (2, 2)).astype(np.int64),
     "empty": np.zeros((3, 0), np.int32),
 }
-OTHERS = {"text": "abc", "cells": np.array([["a", 1]], object), "record": {"a": 1}, "complex": np.array([[1j]])}
+OTHERS = {"text": "abc", "cells": np.array([["a", 1]], object), "record": {"a": 1},
+          "complex": np.array([[1j]])}
 
 
 @pytest.mark.parametrize("compress", [True, False])

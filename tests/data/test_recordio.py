@@ -23,7 +23,8 @@ def test_records_written_by_mxnet(tmp_path):
 
 
 def test_jpeg_equals_what_mxnet_decodes(tmp_path):
-    images = np.kron(np.random.RandomState(0).randint(0, 256, (5, 4, 4, 3)), np.ones((1, 8, 8, 1))).astype(np.uint8)
+    coarse = np.random.RandomState(0).randint(0, 256, (5, 4, 4, 3))
+    images = np.kron(coarse, np.ones((1, 8, 8, 1))).astype(np.uint8)
     make_archives.record_file(tmp_path / "train.rec", images, range(5), ending=".jpg")
     loaded = load("cifar10", "train", tmp_path)
     reader = mx.recordio.MXRecordIO(str(tmp_path / "train.rec"), "r")
@@ -68,7 +69,8 @@ def write(path, *records):
     """records: (magic, flag, payload)."""
     with open(path, "wb") as file:
         for magic, flag, payload in records:
-            file.write(struct.pack("<II", magic, flag << 29 | len(payload)) + payload + b"\0" * (-len(payload) % 4))
+            file.write(struct.pack("<II", magic, flag << 29 | len(payload)) + payload)
+            file.write(b"\0" * (-len(payload) % 4))
 
 
 def test_damaged_files_are_one_clear_line(tmp_path):

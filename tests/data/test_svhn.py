@@ -82,8 +82,8 @@ def test_split_is_fixed_for_ever(cached):
 
 
 def test_class_with_too_few_images(tmp_path):
-    for source in ("train", "extra"):
-        make_archives.svhn_mat(tmp_path / f"{source}_32x32.mat", numbered_images(20, 0), np.arange(20) % 10 + 1)
+    for name in ("train_32x32.mat", "extra_32x32.mat"):
+        make_archives.svhn_mat(tmp_path / name, numbered_images(20, 0), np.arange(20) % 10 + 1)
     with pytest.raises(UserError, match="has 2 images of digit 0.*holds out 400"):
         load("svhn", "train", tmp_path)
 
@@ -129,7 +129,8 @@ def damage(path, kind):
     ("header only", "holds no variable X"), ("no y", "holds no variable y"),
     ("wrong size", r"X is uint8 \(28, 32, 3, 30\)"), ("floats", "X is float64"),
     ("too few labels", "has 30 images, but 29 labels"), ("label 11", "image 29 has label 11"),
-    ("label 0", "image 29 has label 0"), ("labels are cells", "y does not hold real numbers"), ("no images", "no images")])
+    ("label 0", "image 29 has label 0"), ("labels are cells", "y does not hold real numbers"),
+    ("no images", "no images")])
 def test_damaged_file_is_one_clear_line(tmp_path, folder, kind, message):
     path = tmp_path / "test_32x32.mat"
     shutil.copy(folder / "test_32x32.mat", path)
