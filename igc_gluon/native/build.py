@@ -6,17 +6,20 @@ flags for that set and in a namespace of its own; which one runs is decided when
 runs on any processor of the architecture, whichever built it.
 """
 import argparse
+import importlib.util
 import os
 import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 LIBRARY = "libigc.so"
+OPERATORS = "libigc_mxnet.so"  # MXNet operators on it, where MXNet's headers are
 
 # Instruction set -> floats in a register, compiler flags. The names are namespaces in the sources.
 X86 = {
@@ -77,8 +80,30 @@ def build(output=HERE / "_lib", jobs=None, sanitize=False):
             list(pool.map(lambda command: _run([str(word) for word in command]), commands))
         linked = work / LIBRARY
         _run([cxx, *flags, "-shared", *map(str, objects), "-o", str(linked)])
+        operators = work / OPERATORS
+        if _mxnet():
+            _run(_operators_command(cxx, work, operators))
         os.replace(linked, output / LIBRARY)
+        if operators.is_file():
+            os.replace(operators, output / OPERATORS)
     return output / LIBRARY
+
+
+def _mxnet():
+    """MXNet's folder, without importing it, or None. pip's isolated builds hide it from imports, not from its folder."""
+    spec = importlib.util.find_spec("mxnet")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    folders += [Path(sysconfig.get_paths()[key]) / "mxnet" for key in ("purelib", "platlib")]
+    return next((Path(f) for f in folders if (Path(f) / "include" / "mxnet" / "lib_api.h").is_file()), None)
+
+
+def _operators_command(cxx, work, output):
+    """MXNet's own file of the interface, which comes with it, finds our operators by name: nothing is hidden."""
+    mxnet = _mxnet()
+    flags = [flag for flag in FLAGS if flag not in ("-fvisibility=hidden", "-Wall", "-Wextra")]
+    return [str(word) for word in (
+        cxx, *flags, "-shared", f"-I{mxnet / 'include'}", HERE / "src" / "mxnet" / "body_op.cpp", mxnet / "src" / "lib_api.cc",
+        "-o", output, f"-L{work}", "-ligc", "-Wl,-rpath,$ORIGIN")]
 
 
 def main(arguments=None):

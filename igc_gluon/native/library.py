@@ -93,7 +93,8 @@ def _declare(library):
         function.restype, function.argtypes = result, arguments
 
 
-def _check(status):
+def check(status):
+    """Raises UserError or MemoryError with the library's message unless `status` is IGC_OK."""
     if status:
         text = load().igc_message().decode()
         raise MemoryError(text) if status == _NO_MEMORY else UserError(text)
@@ -109,15 +110,15 @@ def isa():
 
 def use_isa(name=None):
     """Networks made from now on run on `name`; None: as at the start. Raises UserError if it cannot run."""
-    _check(load().igc_use_isa(None if name is None else name.encode()))
+    check(load().igc_use_isa(None if name is None else name.encode()))
 
 
 def layout(groups, members):
     """Channel at each position of the interleaved layout of L = `groups`, M = `members`; -1 is padding."""
     positions = ctypes.c_int32()
-    _check(load().igc_layout(groups, members, ctypes.byref(positions), None))
+    check(load().igc_layout(groups, members, ctypes.byref(positions), None))
     channel_at = np.empty(positions.value, np.int32)
-    _check(load().igc_layout(groups, members, ctypes.byref(positions), channel_at.ctypes.data))
+    check(load().igc_layout(groups, members, ctypes.byref(positions), channel_at.ctypes.data))
     return channel_at
 
 
@@ -149,11 +150,11 @@ class Net:
         weights = np.concatenate(blob) if blob else np.zeros(0, np.float32)
         self.shape = tuple(int(n) for n in shape)
         handle = ctypes.c_void_p()
-        _check(library.igc_net_create(records, len(ops), weights.ctypes.data, weights.size, *self.shape,
+        check(library.igc_net_create(records, len(ops), weights.ctypes.data, weights.size, *self.shape,
                                       ctypes.byref(handle)))
         self._handle = handle
         out = (ctypes.c_int32 * 3)()
-        _check(library.igc_net_output_shape(handle, out))
+        check(library.igc_net_output_shape(handle, out))
         self.output_shape = tuple(out)
         self.multiply_adds = library.igc_net_multiply_adds(handle)
 
@@ -163,7 +164,7 @@ class Net:
         if x.shape[1:] != self.shape or x.ndim != 4:
             raise UserError(f"the network takes (batch, {', '.join(map(str, self.shape))}), not {x.shape}")
         y = np.empty((len(x),) + self.output_shape, np.float32)
-        _check(load().igc_net_run(self._handle, x.ctypes.data, len(x), y.ctypes.data, threads))
+        check(load().igc_net_run(self._handle, x.ctypes.data, len(x), y.ctypes.data, threads))
         return y
 
     def __del__(self):

@@ -1,8 +1,7 @@
 // api.cpp - the C interface: checks arguments, and lets no exception out.
 #include <algorithm>
-#include <new>
-#include <string>
 
+#include "guard.h"
 #include "isa.h"
 #include "net.h"
 
@@ -10,46 +9,15 @@ struct igc_net {
   std::unique_ptr<igc::Net> net;
 };
 
-namespace {
-
-constexpr int kMostThreads = 1024;
-thread_local std::string message;
-
-int fail(int status, const char* text) noexcept {
-  try {
-    message = text;
-  } catch (...) {
-  }
-  return status;
-}
-
-template <class Function>
-int guarded(int bad_argument, Function function) noexcept {
-  try {
-    function();
-    return IGC_OK;
-  } catch (const igc::BadArgument& error) {
-    return fail(bad_argument, error.what());
-  } catch (const std::bad_alloc&) {
-    return fail(IGC_NO_MEMORY, "out of memory");
-  } catch (const std::exception& error) {
-    return fail(IGC_FAILED, error.what());
-  } catch (...) {
-    return fail(IGC_FAILED, "unknown failure");
-  }
-}
-
-void require(bool condition, const char* text) {
-  if (!condition) throw igc::BadArgument(text);
-}
-
-}  // namespace
+using igc::fail;
+using igc::guarded;
+using igc::require;
 
 extern "C" {
 
 int igc_abi(void) { return IGC_ABI; }
 
-const char* igc_message(void) { return message.c_str(); }
+const char* igc_message(void) { return igc::message().c_str(); }
 
 int igc_use_isa(const char* name) {
   return guarded(IGC_NO_SUCH_ISA, [&] { igc::use_kernels(igc::choose_kernels(name)); });
@@ -91,7 +59,7 @@ int igc_net_run(igc_net* net, const float* x, int64_t batch, float* y, int32_t t
   return guarded(IGC_BAD_ARGUMENT, [&] {
     require(net, "net is null");
     require(batch >= 0 && batch <= ((int64_t)1 << 31), "batch must be 0 to 2^31");
-    require(threads >= 0 && threads <= kMostThreads, "threads must be 0 to 1024");
+    require(threads >= 0 && threads <= igc::kMostThreads, "threads must be 0 to 1024");
     if (batch == 0) return;
     require(x && y, "x or y is null");
     igc::run_net(*net->net, x, batch, y, threads);

@@ -57,6 +57,7 @@ struct MixPlan {
     int first_segment, n_segments, n;
     int32_t offset[4];
     const float *weights, *bias;
+    int split;  // S of mix.cpp
   };
   std::vector<Segment> segments;
   std::vector<Block> blocks;

@@ -128,7 +128,8 @@ MixPlan plan_mix(const Kernels& kernels, Arena& arena, const Filter& filter, con
                             count,
                             {},
                             weights,
-                            bias};
+                            bias,
+                            split};
     for (int n = 0; n < count; n++) {
       block.offset[n] = units[done + n].offset;
       for (int j = 0; j < 16; j += split)

@@ -1,0 +1,245 @@
+// body_op.cpp - MXNet operators on igc_train.h, loaded by mx.library.load: a whole network body is one operator.
+//
+//   igc_body_train(data, parameters..., moving statistics...)  batch statistics; updates the moving ones; backward
+//   igc_body_infer(data, parameters..., moving statistics...)  moving statistics; no backward
+//
+// Both give (batch, channels). The attribute `layers` holds an igc_layer for each layer: its members separated by
+// commas, layers by semicolons. Parameters in the order of igc_train.h, then mean and variance of every layer.
+//
+// Errors are thrown: MXNet makes MXNetError of them. (The messages of its own interface are never cleared.)
+// MXNet tells neither whether it trains nor what it wants done with a gradient (write or add): hence two operators, and
+// a caller who wants gradients added puts an identity before the parameter.
+#include <mutex>
+#include <map>
+#include <memory>
+#include <sstream>
+#include <stdexcept>
+
+#include "../../include/igc_train.h"
+#include "mxnet/lib_api.h"
+
+using mxnet::ext::MXReturnValue;
+using mxnet::ext::MXTensor;
+using mxnet::ext::MX_SUCCESS;
+typedef std::unordered_map<std::string, std::string> Attributes;
+
+namespace {
+
+std::vector<igc_layer> parse_layers(const std::string& text) {
+  std::vector<igc_layer> layers;
+  std::istringstream all(text);
+  for (std::string one; std::getline(all, one, ';');) {
+    std::istringstream numbers(one);
+    igc_layer l = {};
+    char comma;
+    numbers >> l.input >> comma >> l.residual >> comma >> l.channels >> comma >> l.groups >> comma >> l.secondary >> comma >>
+        l.kernel >> comma >> l.stride >> comma >> l.relu >> comma >> l.epsilon >> comma >> l.momentum;
+    if (!numbers || numbers.peek() != EOF) throw std::invalid_argument("igc_body: '" + one + "' is no layer");
+    layers.push_back(l);
+  }
+  if (layers.empty()) throw std::invalid_argument("igc_body: no layers");
+  return layers;
+}
+
+// MXNet asks for the number of inputs hundreds of times a step: the last answer is kept.
+const std::vector<igc_layer>& layers_of(const Attributes& attributes) {
+  thread_local std::string text;
+  thread_local std::vector<igc_layer> layers;
+  const auto found = attributes.find("layers");
+  if (found == attributes.end()) throw std::invalid_argument("igc_body needs the attribute layers");
+  if (layers.empty() || found->second != text) {
+    layers = parse_layers(found->second);
+    text = found->second;
+  }
+  return layers;
+}
+
+// Nets are costly to make: those that are not in use wait here for the next step.
+class Store {
+ public:
+  igc_train* take(const std::string& key, const std::vector<igc_layer>& layers, const int64_t* shape) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      auto found = idle_.find(key);
+      if (found != idle_.end()) {
+        igc_train* net = found->second;
+        idle_.erase(found);
+        return net;
+      }
+    }
+    igc_train* net = nullptr;
+    if (igc_train_create(layers.data(), (int64_t)layers.size(), (int32_t)shape[1], (int32_t)shape[2], (int32_t)shape[3], &net))
+      throw std::runtime_error(std::string("igc_body: ") + igc_message());
+    return net;
+  }
+  void give_back(const std::string& key, igc_train* net) {
+    if (!net) return;
+    std::lock_guard<std::mutex> lock(mutex_);
+    idle_.emplace(key, net);
+    while (idle_.size() > kMost) {  // of another network first: it may never come back
+      auto victim = idle_.begin();
+      if (victim->first == key) victim = std::prev(idle_.end());
+      igc_train_free(victim->second);
+      idle_.erase(victim);
+    }
+  }
+
+ private:
+  static constexpr size_t kMost = 16;
+  std::mutex mutex_;
+  std::multimap<std::string, igc_train*> idle_;
+};
+
+Store& store() {
+  static Store* const the_store = new Store;  // MXNet's threads may outlive static objects
+  return *the_store;
+}
+
+std::string key_of(const char* use, const std::string& layers, const MXTensor& data) {
+  std::ostringstream key;
+  key << use << ' ' << (igc_isa() ? igc_isa() : "") << ' ' << data.shape[1] << ' ' << data.shape[2] << ' ' << data.shape[3] << ' ' << layers;
+  return key.str();
+}
+
+void check(int status) {
+  if (status) throw std::runtime_error(std::string("igc_body: ") + igc_message());
+}
+
+// inputs: data, parameters, moving statistics
+struct Arrays {
+  std::vector<float*> parameters, running;
+  Arrays(std::vector<MXTensor>& inputs, size_t n_layers) {
+    const size_t n_running = 2 * n_layers;
+    for (size_t i = 1; i < inputs.size(); i++)
+      (i < inputs.size() - n_running ? parameters : running).push_back(inputs[i].data<float>());
+  }
+};
+
+class BodyState : public mxnet::ext::CustomStatefulOp {
+ public:
+  explicit BodyState(std::string text, std::vector<igc_layer> layers) : text_(std::move(text)), layers_(std::move(layers)) {}
+  ~BodyState() override { store().give_back(key_, net_); }
+
+  MXReturnValue Forward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs, const mxnet::ext::OpResource&) override {
+    MXTensor& data = inputs->at(0);
+    const std::string key = key_of("train", text_, data);
+    if (key != key_) {
+      store().give_back(key_, net_);
+      net_ = nullptr;
+      key_ = key;
+      net_ = store().take(key, layers_, data.shape.data());
+    }
+    Arrays arrays(*inputs, layers_.size());
+    check(igc_train_forward(net_, data.data<float>(), data.shape[0], arrays.parameters.data(), arrays.running.data(),
+                            outputs->at(0).data<float>(), 0));
+    return MX_SUCCESS;
+  }
+
+  // inputs: gradient of the output, inputs of forward, its output; outputs: a gradient for each input.
+  MXReturnValue Backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs, const mxnet::ext::OpResource&) override {
+    Arrays gradients(*outputs, layers_.size());
+    check(igc_train_backward(net_, inputs->at(1).data<float>(), inputs->at(0).data<float>(), gradients.parameters.data(),
+                             outputs->at(0).data<float>(), 0));
+    return MX_SUCCESS;
+  }
+
+ private:
+  const std::string text_;
+  const std::vector<igc_layer> layers_;
+  std::string key_;
+  igc_train* net_ = nullptr;
+};
+
+MXReturnValue parse(const Attributes& attributes, int* n_inputs, int* n_outputs) {
+  const std::vector<igc_layer>& layers = layers_of(attributes);
+  *n_inputs = 1;
+  for (const igc_layer& layer : layers) *n_inputs += layer.secondary ? 6 : 5;
+  *n_outputs = 1;
+  return MX_SUCCESS;
+}
+
+MXReturnValue infer_type(const Attributes&, std::vector<int>* in, std::vector<int>* out) {
+  for (int& type : *in) {
+    if (type == -1) type = mxnet::ext::kFloat32;
+    if (type != mxnet::ext::kFloat32) {
+      throw std::invalid_argument("igc_body: arrays must be float32");
+    }
+  }
+  out->at(0) = mxnet::ext::kFloat32;
+  return MX_SUCCESS;
+}
+
+MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<unsigned int>>* in, std::vector<std::vector<unsigned int>>* out) {
+  typedef std::vector<unsigned int> Shape;
+  const std::vector<igc_layer>& layers = layers_of(attributes);
+  const Shape& data = in->at(0);
+  if (data.size() != 4 || data[0] == 0) {
+    throw std::invalid_argument("igc_body: data must have four axes (batch, channels, height, width) and at least one image");
+  }
+  std::vector<unsigned int> channels = {data[1]};
+  std::vector<Shape> wanted = {data};
+  for (const igc_layer& l : layers) {
+    if (l.input < 0 || l.input >= (int)channels.size() || l.groups < 1 || l.channels < 1 || l.secondary < 0 || l.kernel < 1) {
+      throw std::invalid_argument("igc_body: attribute layers: numbers that make no layer");
+    }
+    const unsigned int n = l.channels, k = l.kernel;
+    wanted.push_back({n, channels[l.input] / l.groups, k, k});
+    if (l.secondary) wanted.push_back({n, n / l.secondary, 1, 1});
+    wanted.insert(wanted.end(), 2, {n});
+    channels.push_back(n);
+  }
+  for (const igc_layer& l : layers) wanted.insert(wanted.end(), 2, {(unsigned int)l.channels});
+  for (size_t i = 0; i < wanted.size(); i++) {
+    Shape& given = in->at(i);
+    if (given.size() == 0) given = wanted[i];
+    if (given != wanted[i]) {
+      throw std::invalid_argument("igc_body: input " + std::to_string(i) + " has another shape than its layer says");
+    }
+  }
+  out->at(0) = {data[0], channels.back()};
+  return MX_SUCCESS;
+}
+
+MXReturnValue moving_statistics(const Attributes& attributes, std::vector<int>* inputs) {
+  int n_inputs, n_outputs;
+  parse(attributes, &n_inputs, &n_outputs);
+  for (int i = n_inputs - 2 * (int)layers_of(attributes).size(); i < n_inputs; i++) inputs->push_back(i);
+  return MX_SUCCESS;
+}
+
+MXReturnValue create_state(const Attributes& attributes, const mxnet::ext::MXContext&, const std::vector<std::vector<unsigned int>>&,
+                           const std::vector<int>, mxnet::ext::CustomStatefulOp** state) {
+  *state = mxnet::ext::CustomStatefulOp::create<BodyState>(attributes.at("layers"), layers_of(attributes));
+  return MX_SUCCESS;
+}
+
+MXReturnValue infer(const Attributes& attributes, std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs, const mxnet::ext::OpResource&) {
+  MXTensor& data = inputs->at(0);
+  const std::vector<igc_layer>& layers = layers_of(attributes);
+  const std::string key = key_of("infer", attributes.at("layers"), data);
+  igc_train* const net = store().take(key, layers, data.shape.data());
+  Arrays arrays(*inputs, layers.size());
+  const int status = igc_train_infer(net, data.data<float>(), data.shape[0], arrays.parameters.data(), arrays.running.data(),
+                                     outputs->at(0).data<float>(), 0);
+  store().give_back(key, net);
+  check(status);
+  return MX_SUCCESS;
+}
+
+}  // namespace
+
+REGISTER_OP(igc_body_train)
+    .setParseAttrs(parse)
+    .setInferType(infer_type)
+    .setInferShape(infer_shape)
+    .setMutateInputs(moving_statistics)
+    .setCreateOpState(create_state, "cpu");
+
+REGISTER_OP(igc_body_infer)
+    .setForward(infer, "cpu")
+    .setParseAttrs(parse)
+    .setInferType(infer_type)
+    .setInferShape(infer_shape)
+    .setMutateInputs(moving_statistics);
+
+MXReturnValue initialize(int) { return MX_SUCCESS; }

@@ -1,0 +1,89 @@
+// train_api.cpp - the C interface of igc_train.h.
+#include <algorithm>
+
+#include "guard.h"
+#include "isa.h"
+#include "train.h"
+
+struct igc_train {
+  std::unique_ptr<igc::TrainNet> net;
+};
+
+using igc::fail;
+using igc::guarded;
+using igc::require;
+
+namespace {
+
+void check_call(const igc_train* net, int64_t batch, const void* x, const void* y, int32_t threads) {
+  require(net, "net is null");
+  require(x && y, "an array is null");
+  require(batch >= 1 && batch <= ((int64_t)1 << 24), "batch must be 1 to 2^24");
+  require(threads >= 0 && threads <= igc::kMostThreads, "threads must be 0 to 1024");
+}
+
+void check_all(const float* const* pointers, size_t count, const char* text) {
+  require(pointers && std::all_of(pointers, pointers + count, [](const float* p) { return p != nullptr; }), text);
+}
+
+}  // namespace
+
+extern "C" {
+
+int igc_train_create(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height, int32_t width, igc_train** net) {
+  if (!net) return fail(IGC_BAD_ARGUMENT, "net is null");
+  *net = nullptr;
+  const igc::Kernels* kernels = nullptr;
+  const int status = guarded(IGC_NO_SUCH_ISA, [&] { kernels = &igc::current_kernels(); });
+  if (status != IGC_OK) return status;
+  return guarded(IGC_BAD_ARGUMENT, [&] {
+    auto made = std::make_unique<igc_train>();
+    made->net = igc::plan_training(*kernels, layers, n_layers, channels, height, width);
+    *net = made.release();
+  });
+}
+
+int igc_train_check(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height, int32_t width) {
+  return guarded(IGC_BAD_ARGUMENT, [&] { igc::check_training(layers, n_layers, channels, height, width); });
+}
+
+int64_t igc_train_parameters(const igc_train* net) { return net ? (int64_t)net->net->parameter_sizes.size() : 0; }
+
+int64_t igc_train_parameter_size(const igc_train* net, int64_t index) {
+  return net && index >= 0 && index < igc_train_parameters(net) ? (int64_t)net->net->parameter_sizes[index] : -1;
+}
+
+int igc_train_output_channels(const igc_train* net) { return net ? net->net->values.back().shape.channels : 0; }
+
+int igc_train_forward(igc_train* net, const float* x, int64_t batch, const float* const* parameters, float* const* running,
+                      float* y, int32_t threads) {
+  return guarded(IGC_BAD_ARGUMENT, [&] {
+    check_call(net, batch, x, y, threads);
+    check_all(parameters, net->net->parameter_sizes.size(), "a parameter is null");
+    if (running) check_all(running, 2 * net->net->layers.size(), "a moving statistic is null");
+    igc::train_forward(*net->net, x, batch, parameters, running, y, threads);
+  });
+}
+
+int igc_train_backward(igc_train* net, const float* x, const float* dy, float* const* gradients, float* dx, int32_t threads) {
+  return guarded(IGC_BAD_ARGUMENT, [&] {
+    check_call(net, 1, x, dy, threads);
+    require(net->net->ready_for_backward, "backward without a forward pass before it");
+    require(gradients, "gradients is null");
+    igc::train_backward(*net->net, x, dy, gradients, dx, threads);
+  });
+}
+
+int igc_train_infer(igc_train* net, const float* x, int64_t batch, const float* const* parameters,
+                    const float* const* running, float* y, int32_t threads) {
+  return guarded(IGC_BAD_ARGUMENT, [&] {
+    check_call(net, batch, x, y, threads);
+    check_all(parameters, net->net->parameter_sizes.size(), "a parameter is null");
+    check_all(running, 2 * net->net->layers.size(), "a moving statistic is null");
+    igc::train_infer(*net->net, x, batch, parameters, running, y, threads);
+  });
+}
+
+void igc_train_free(igc_train* net) { delete net; }
+
+}  // extern "C"

@@ -1,0 +1,138 @@
+"""Training on the kernels through ctypes: `Body`, everything of a network between image and scores.
+
+The C interface is described in include/igc_train.h; structures here follow it. Nothing in this module needs MXNet:
+arrays are numpy, float32, NCHW.
+"""
+import ctypes
+from typing import NamedTuple
+
+import numpy as np
+
+from igc_gluon.errors import UserError
+from igc_gluon.native import library
+
+
+class Layer(NamedTuple):
+    """A convolution without bias or an IGC block, batch normalisation, perhaps a sum, ReLU (igc_layer in igc_train.h).
+
+    Layer i makes value i + 1, value 0 is the image. input: the value that is convolved. groups: of the convolution, L of
+    an IGC block. secondary: secondary partitions of an IGC block, 0: an ordinary convolution. residual: the value added
+    before the ReLU, or -1. relu=False: a shortcut, only added to others.
+    """
+    input: int
+    channels: int
+    groups: int = 1
+    secondary: int = 0
+    kernel: int = 3
+    stride: int = 1
+    residual: int = -1
+    relu: bool = True
+    epsilon: float = 2e-5
+    momentum: float = 0.9
+
+    def parameter_shapes(self, in_channels):
+        """Of weight, secondary weight (IGC blocks), gamma, beta, in the order of igc_train.h."""
+        weight = (self.channels, in_channels // self.groups, self.kernel, self.kernel)
+        secondary = (self.channels, self.channels // self.secondary, 1, 1) if self.secondary else None
+        return [shape for shape in (weight, secondary, (self.channels,), (self.channels,)) if shape]
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = ([(name, ctypes.c_int32) for name in
+                 ("input", "residual", "channels", "groups", "secondary", "kernel", "stride", "relu")] +
+                [("epsilon", ctypes.c_float), ("momentum", ctypes.c_float)])
+
+
+def _functions():
+    loaded = library.load()
+    if not hasattr(loaded, "igc_train_declared"):
+        i32, i64, pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
+        for name, result, arguments in (
+                ("igc_train_create", ctypes.c_int, [pointer, i64, i32, i32, i32, pointer]),
+                ("igc_train_check", ctypes.c_int, [pointer, i64, i32, i32, i32]),
+                ("igc_train_parameters", i64, [pointer]),
+                ("igc_train_parameter_size", i64, [pointer, i64]),
+                ("igc_train_output_channels", ctypes.c_int, [pointer]),
+                ("igc_train_forward", ctypes.c_int, [pointer, pointer, i64, pointer, pointer, pointer, i32]),
+                ("igc_train_backward", ctypes.c_int, [pointer, pointer, pointer, pointer, pointer, i32]),
+                ("igc_train_infer", ctypes.c_int, [pointer, pointer, i64, pointer, pointer, pointer, i32]),
+                ("igc_train_free", None, [pointer])):
+            function = getattr(loaded, name)
+            function.restype, function.argtypes = result, arguments
+        loaded.igc_train_declared = True
+    return loaded
+
+
+def _records(layers):
+    return (_Layer * len(layers))(*[_Layer(l.input, l.residual, l.channels, l.groups, l.secondary, l.kernel, l.stride,
+                                           int(l.relu), l.epsilon, l.momentum) for l in layers])
+
+
+def check(layers, shape):
+    """Raises UserError if there are no kernels for these layers on images of `shape` (channels, height, width)."""
+    library.check(_functions().igc_train_check(_records(layers), len(layers), *shape))
+
+
+def _pointers(arrays):
+    return (ctypes.c_void_p * len(arrays))(*[None if a is None else a.ctypes.data for a in arrays])
+
+
+class Body:
+    """A network body for one size of image. One forward and its backward at a time.
+
+    layers: list of Layer. shape: (channels, height, width). Raises UserError if the layers do not fit together.
+    `shapes` are those of the parameters: of each layer weight, secondary weight (IGC blocks), gamma, beta.
+    """
+
+    def __init__(self, layers, shape):
+        self._handle = None
+        self.layers, self.shape = list(layers), tuple(int(n) for n in shape)
+        handle = ctypes.c_void_p()
+        library.check(_functions().igc_train_create(_records(self.layers), len(self.layers), *self.shape, ctypes.byref(handle)))
+        self._handle = handle
+        channels = [self.shape[0]] + [l.channels for l in self.layers]
+        self.shapes = [s for l in self.layers for s in l.parameter_shapes(channels[l.input])]
+
+    def forward(self, x, parameters, running=None, threads=0):
+        """Batch statistics. running: of each layer moving mean and variance, float32, updated. Returns (batch, channels)."""
+        self._x, parameters = self._image(x), self._parameters(parameters)
+        y = np.empty((len(self._x), self.layers[-1].channels), np.float32)
+        library.check(_functions().igc_train_forward(
+            self._handle, self._x.ctypes.data, len(y), _pointers(parameters),
+            None if running is None else _pointers(running), y.ctypes.data, threads))
+        return y
+
+    def backward(self, dy, threads=0, data=False):
+        """(gradients of the parameters, gradient of x or None) of the last forward."""
+        dy = np.ascontiguousarray(dy, np.float32)
+        gradients = [np.empty(s, np.float32) for s in self.shapes]
+        dx = np.empty_like(self._x) if data else None
+        library.check(_functions().igc_train_backward(
+            self._handle, self._x.ctypes.data, dy.ctypes.data, _pointers(gradients),
+            dx.ctypes.data if data else None, threads))
+        return gradients, dx
+
+    def infer(self, x, parameters, running, threads=0):
+        """With the moving statistics. Returns (batch, channels)."""
+        x, parameters = self._image(x), self._parameters(parameters)
+        y = np.empty((len(x), self.layers[-1].channels), np.float32)
+        library.check(_functions().igc_train_infer(self._handle, x.ctypes.data, len(y), _pointers(parameters),
+                                                   _pointers(running), y.ctypes.data, threads))
+        return y
+
+    def _image(self, x):
+        x = np.ascontiguousarray(x, np.float32)
+        if x.ndim != 4 or x.shape[1:] != self.shape:
+            raise UserError(f"the network takes (batch, {', '.join(map(str, self.shape))}), not {x.shape}")
+        return x
+
+    def _parameters(self, parameters):
+        arrays = [np.ascontiguousarray(p, np.float32) for p in parameters]
+        if [a.shape for a in arrays] != self.shapes:
+            raise UserError(f"the parameters must have the shapes {self.shapes}")
+        return arrays
+
+    def __del__(self):
+        if getattr(self, "_handle", None):
+            library.load().igc_train_free(self._handle)
+            self._handle = None

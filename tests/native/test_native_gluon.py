@@ -1,0 +1,321 @@
+"""CIFAR networks on the native operators against the same networks on MXNet's own."""
+import json
+import logging
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+import igc_gluon
+from igc_gluon import complexity
+from igc_gluon.engine.optimizer import AuthorsNesterov
+from igc_gluon.native import gluon as native_gluon
+from igc_gluon.native import library
+
+pytestmark = pytest.mark.skipif(native_gluon.why_not() is not None, reason=str(native_gluon.why_not()))
+
+NETWORKS = [("cifar_plain8_w5", {}), ("cifar_plain_igc8_l24m2", {}), ("cifar_plain_igc8_l4m4", {}), ("cifar_plain_igc5_l3m1", {}),
+            ("cifar_plain_igc5_l1m6", {}), ("cifar_resnet10_w6", {}), ("cifar_resnet_igc10_l3m2", {}),
+            ("cifar_resnet_igc14_l4m2", {"downsample": "code"})]
+RNG = np.random.RandomState(0)
+DATA = mx.nd.array(RNG.standard_normal((6, 3, 20, 24)))
+LABEL = mx.nd.array([1, 0, 3, 2, 4, 1])
+LOSS = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """Counts calls of the native operators."""
+    counts = {"igc_body_train": 0, "igc_body_infer": 0}
+    for name in counts:
+        operator = getattr(mx.nd, name)
+
+        def counted(*args, _name=name, _operator=operator, **kwargs):
+            counts[_name] += 1
+            return _operator(*args, **kwargs)
+        monkeypatch.setattr(mx.nd, name, counted)
+    return counts
+
+
+def build(name, options=None, hybridize=True, seed=0):
+    mx.random.seed(seed)
+    net = igc_gluon.get_model(name, classes=5, **(options or {}))
+    net.initialize()
+    for key, parameter in net.collect_params().items():  # statistics and scores that matter
+        if key.endswith(("gamma", "running_var")):
+            parameter.set_data(mx.nd.random.uniform(0.5, 1.5, parameter.shape))
+        elif key.endswith(("beta", "running_mean")):
+            parameter.set_data(mx.nd.random.normal(0, 0.2, parameter.shape))
+    if hybridize:
+        net.hybridize(static_alloc=True, static_shape=True)
+    return net
+
+
+def one_step(net, data=DATA):
+    with mx.autograd.record():
+        loss = LOSS(net(data), LABEL)
+    loss.backward()
+    mx.nd.waitall()
+    found = {name: p.grad().asnumpy() for name, p in net.collect_params().items() if p.grad_req != "null"}
+    found.update({name: p.data().asnumpy() for name, p in net.collect_params().items() if "running" in name})
+    return {"loss": loss.asnumpy(), **found}
+
+
+def close(found, expected, what="", tolerance=1e-4):
+    assert np.linalg.norm(found - expected) <= tolerance * max(np.linalg.norm(expected), 0.1), what
+
+
+@pytest.mark.parametrize("name,options", NETWORKS)
+@pytest.mark.parametrize("isa", library.ISAS)
+def test_a_step_and_inference_agree_with_stock(name, options, isa, called, monkeypatch):
+    try:
+        library.use_isa(isa)
+    except igc_gluon.errors.UserError:
+        pytest.skip(f"no {isa} here")
+    try:
+        net = build(name, options)
+        scores, native = net(DATA).asnumpy(), one_step(net)
+        assert called == {"igc_body_train": 1, "igc_body_infer": 1}
+    finally:
+        library.use_isa()
+    monkeypatch.setenv("IGC_NATIVE", "0")
+    net = build(name, options)
+    close(scores, net(DATA).asnumpy(), "scores")
+    stock = one_step(net)
+    assert called == {"igc_body_train": 1, "igc_body_infer": 1}
+    assert native.keys() == stock.keys()
+    for key in stock:
+        close(native[key], stock[key], key)
+
+
+def losses(name, steps=12):
+    net = build(name)
+    trainer = mx.gluon.Trainer(net.collect_params(), AuthorsNesterov(wd=1e-4, learning_rate=0.01))
+    result = []
+    for _ in range(steps):
+        with mx.autograd.record():
+            loss = LOSS(net(DATA), LABEL)
+        loss.backward()
+        trainer.step(len(LABEL))
+        result.append(loss.mean().asscalar())
+    mx.nd.waitall()
+    return np.array(result), {name: p.data().asnumpy() for name, p in net.collect_params().items()}
+
+
+@pytest.mark.parametrize("name", ["cifar_plain_igc8_l24m2", "cifar_resnet_igc8_l4m2"])
+def test_the_loss_curve_is_that_of_stock_and_the_same_run_gives_the_same_bits(name, called, monkeypatch):
+    native, parameters = losses(name)
+    again, parameters_again = losses(name)
+    assert called["igc_body_train"] == 24 and native[-1] < 0.9 * native[0]
+    assert (native == again).all() and all((parameters_again[k] == v).all() for k, v in parameters.items())
+    monkeypatch.setenv("IGC_NATIVE", "0")
+    np.testing.assert_allclose(native, losses(name)[0], rtol=2e-3)
+
+
+def test_two_passes_before_one_backward(called):
+    """Shards of a batch: each pass is remembered by itself and gradients add up."""
+    # Not static_shape: with it, stock MXNet (the scores' layer) gets the second of two passes wrong.
+    net = build("cifar_plain_igc8_l4m2", hybridize=False)
+    net.hybridize(static_alloc=True)
+    halves = [(DATA[:3], LABEL[:3]), (DATA[3:], LABEL[3:])]
+    with mx.autograd.record():
+        together = [LOSS(net(data), label) for data, label in halves]
+    mx.autograd.backward(together)
+    names = [name for name, p in net.collect_params().items() if p.grad_req != "null"]
+    found = {name: net.collect_params()[name].grad().asnumpy() for name in names}
+    total = {name: 0 for name in names}
+    for data, label in halves:
+        with mx.autograd.record():
+            loss = LOSS(net(data), label)
+        loss.backward()
+        for name in names:
+            total[name] = total[name] + net.collect_params()[name].grad().asnumpy()
+    for name in names:
+        close(found[name], total[name], name, 1e-6)
+    assert called["igc_body_train"] == 4
+
+
+def test_gradients_that_are_added_or_not_wanted(called):
+    expected = one_step(build("cifar_resnet_igc8_l3m2"))
+    net = build("cifar_resnet_igc8_l3m2")
+    net.collect_params(".*conv.*").setattr("grad_req", "add")
+    net.collect_params("g0.*").setattr("grad_req", "null")
+    one_step(net)
+    found = one_step(net)
+    for name, parameter in net.collect_params().items():
+        if parameter.grad_req == "add":
+            close(found[name], 2 * expected[name], name, 1e-6)
+        elif parameter.grad_req == "write":
+            close(found[name], expected[name], name, 1e-6)
+    assert called["igc_body_train"] == 3
+
+
+def test_the_gradient_of_the_data(called, monkeypatch):
+    gradients = []
+    for native in "10":
+        monkeypatch.setenv("IGC_NATIVE", native)
+        data = DATA.copy()
+        data.attach_grad()
+        one_step(build("cifar_plain_igc8_l3m2"), data)
+        gradients.append(data.grad.asnumpy())
+    close(*gradients)
+    assert called["igc_body_train"] == 1
+
+
+def test_batches_of_several_sizes(called, monkeypatch):
+    net = build("cifar_plain_igc8_l4m2")
+    results = [net(DATA[:n, :, :h]).asnumpy() for n, h in ((6, 20), (1, 20), (3, 7))]
+    assert called["igc_body_infer"] == 3
+    monkeypatch.setenv("IGC_NATIVE", "0")
+    for (n, h), found in zip(((6, 20), (1, 20), (3, 7)), results):
+        close(found, net(DATA[:n, :, :h]).asnumpy(), (n, h))
+    for n in (6, 2, 5):
+        one = []
+        for native in "10":
+            monkeypatch.setenv("IGC_NATIVE", native)
+            with mx.autograd.record():
+                one.append(net(DATA[:n]).asnumpy())
+        close(*one, n)
+    assert called["igc_body_train"] == 3
+
+
+def _float64(net):
+    net.cast("float64")
+    return net
+
+
+def _hooked(net):
+    net.features[1].register_forward_hook(lambda *_: None)
+    return net
+
+
+@pytest.mark.parametrize("make,text", [
+    (lambda: build("cifar_plain_igc8_l2m2", {"norm_layer": mx.gluon.contrib.nn.SyncBatchNorm}, hybridize=False), "SyncBatchNorm"),
+    (lambda: build("cifar_plain_igc8_l2m2", {"norm_kwargs": {"use_global_stats": True}}), "BatchNorm with other options"),
+    (lambda: build("cifar_plain_igc8_l2m2", {"spatial": "separable"}), "separable"),
+    (lambda: build("cifar_plain_igc8_l2m2", {"spatial": "secondary"}), "no native kernel"),
+    (lambda: build("cifar_sumfusion8_l2m3"), "SumFusion"),
+    (lambda: _float64(build("cifar_plain_igc8_l2m2")), "not dense float32"),
+    (lambda: _hooked(build("cifar_plain_igc8_l2m2", hybridize=False)), "hook"),
+])
+def test_what_has_no_kernel_runs_on_stock_operators_and_says_so_once(make, text, called, caplog):
+    native_gluon._say.cache_clear()
+    net = make()
+    data = DATA.astype(net.output.weight.dtype)
+    with caplog.at_level(logging.WARNING, "igc_gluon"):
+        assert np.isfinite(net(data).asnumpy()).all()
+        net(data)
+    assert not any(called.values())
+    lines = [r.getMessage() for r in caplog.records if "native" in r.getMessage()]
+    assert len(lines) == 1 and text in lines[0] and "\n" not in lines[0]
+
+
+def test_unusual_modes_run_on_stock_operators(called):
+    net = build("cifar_plain_igc8_l2m2")
+    with mx.autograd.train_mode():
+        net(DATA).wait_to_read()
+    with mx.autograd.record(train_mode=False):
+        net(DATA).wait_to_read()
+    assert not any(called.values())
+
+
+def test_a_layer_that_is_replaced_is_noticed(called):
+    net = build("cifar_plain_igc8_l2m2", hybridize=False)
+    before = net(DATA).asnumpy()
+    other = build("cifar_plain_igc8_l2m2", hybridize=False, seed=1)
+    net.features._children["1"] = other.features[1]
+    assert abs(net(DATA).asnumpy() - before).max() > 1e-3 and called["igc_body_infer"] == 2
+
+
+def test_traced_networks_have_stock_operators(tmp_path, called):
+    net = build("cifar_resnet_igc8_l3m2")
+    scores = net(DATA).asnumpy()
+    assert called["igc_body_infer"] == 1
+    net.export(str(tmp_path / "net"))
+    operators = {node["op"] for node in json.loads((tmp_path / "net-symbol.json").read_text())["nodes"]}
+    assert "Convolution" in operators and not any(op.startswith("igc") for op in operators)
+    again = mx.gluon.SymbolBlock.imports(str(tmp_path / "net-symbol.json"), ["data"], str(tmp_path / "net-0000.params"))
+    close(again(DATA).asnumpy(), scores)
+    assert complexity.totals(net).weights > 0
+
+
+def test_checkpoints_pass_between_native_and_stock(tmp_path, monkeypatch):
+    net = build("cifar_plain_igc8_l4m2")
+    scores = net(DATA).asnumpy()
+    net.save_parameters(str(tmp_path / "net.params"))
+    monkeypatch.setenv("IGC_NATIVE", "0")
+    stock = build("cifar_plain_igc8_l4m2", seed=5)
+    stock.load_parameters(str(tmp_path / "net.params"))
+    close(stock(DATA).asnumpy(), scores)
+
+
+def test_nan_is_not_hidden():
+    net = build("cifar_plain_igc8_l4m2")
+    data = DATA.copy()
+    data[1, 2, 3, 4] = np.nan
+    assert np.isnan(net(data).asnumpy()).any()
+    with mx.autograd.record():
+        loss = LOSS(net(data), LABEL)
+    assert np.isnan(loss.asnumpy()).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 20, 24), (2, 3, 20), (3, 20, 24), ()])
+def test_wrong_shapes_are_errors(shape):
+    net = build("cifar_plain_igc8_l4m2")
+    for train in (False, True):
+        with pytest.raises((mx.MXNetError, ValueError)):
+            with (mx.autograd.record() if train else mx.autograd.pause()):
+                net(mx.nd.ones(shape)).wait_to_read()
+
+
+class Body(mx.gluon.HybridBlock):
+    def __init__(self, text):
+        super().__init__()
+        self.text = text
+
+    def hybrid_forward(self, F, *inputs):
+        return F.igc_body_train(*inputs, layers=self.text)
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_the_operator_in_a_graph(static):
+    """As nd, in a hybridized block, and bound as a Symbol."""
+    net = build("cifar_plain_igc5_l3m2", hybridize=False)
+    body = net._native_body()
+    data = DATA[:, :, :8, :8]
+    with mx.autograd.record():
+        expected = body(data)
+    expected.backward()
+    gradients = [p.grad().asnumpy() for p in body._parameters]
+    inputs = [data] + [p.data() for p in body._parameters] + [p.data().copy() for p in body._running]
+    block = Body(body.text)
+    block.hybridize(static_alloc=static, static_shape=static)
+    for _ in range(2):
+        with mx.autograd.record():
+            y = block(*inputs)
+        y.backward()
+        np.testing.assert_array_equal(y.asnumpy(), expected.asnumpy())
+        for p, g in zip(body._parameters, gradients):
+            np.testing.assert_array_equal(p.grad().asnumpy(), g)
+    variables = [mx.sym.var(f"a{i}") for i in range(len(inputs))]
+    symbol = mx.sym.igc_body_train(*variables, layers=body.text)
+    n_aux = len(body._running)
+    executor = symbol.bind(mx.cpu(), dict(zip([v.name for v in variables], inputs)) if not symbol.list_auxiliary_states() else
+                           inputs[:-n_aux], aux_states=inputs[-n_aux:] if symbol.list_auxiliary_states() else None)
+    np.testing.assert_array_equal(executor.forward(is_train=True)[0].asnumpy(), expected.asnumpy())
+
+
+@pytest.mark.parametrize("layers,text", [("", "no layers"), ("1,2", "is no layer"), ("0,-1,8,2,0,3,1,1,1e-5", "is no layer"),
+                                         ("5,-1,8,1,0,3,1,1,1e-5,0.9", "make no layer"), ("0,-1,8,0,0,3,1,1,1e-5,0.9", "make no layer")])
+def test_bad_attributes(layers, text):
+    with pytest.raises(mx.MXNetError, match=text):
+        mx.nd.igc_body_infer(DATA, *[mx.nd.ones(8)] * 5, layers=layers).wait_to_read()
+
+
+def test_bad_layers_and_types():
+    weights = [mx.nd.ones((8, 3, 2, 2)), *[mx.nd.ones(8)] * 4]
+    with pytest.raises(mx.MXNetError, match="kernel must be odd"):
+        mx.nd.igc_body_infer(DATA, *weights, layers="0,-1,8,1,0,2,1,1,1e-5,0.9").wait_to_read()
+    weights[0] = mx.nd.ones((8, 3, 3, 3))
+    with pytest.raises(mx.MXNetError, match="float32"):
+        mx.nd.igc_body_infer(DATA.astype("float64"), *weights, layers="0,-1,8,1,0,3,1,1,1e-5,0.9").wait_to_read()
