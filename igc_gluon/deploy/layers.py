@@ -109,6 +109,8 @@ def to_ops(layers, result):
         return number
 
     for layer in layers:
+        if isinstance(layer.stride, tuple):
+            raise UserError(f"a convolution with strides {layer.stride}, which differ, has no native kernel")
         if layer.kind is not None:
             source = tensor(layer.source)
             residual = -1 if layer.residual is None else tensor(layer.residual)

@@ -91,19 +91,18 @@ class Lowering:
             raise UserError(f"{what}: only images in NCHW have native kernels")
         if _pair(attributes.get("dilate") or (1, 1)) != (1, 1):
             raise UserError(f"{what}: dilation has no native kernel")
-        if stride[0] != stride[1]:
-            raise UserError(f"{what}: strides {stride}, which differ, have no native kernel")
         _require_shape(what, weight, (attributes["num_filter"], channels // groups, *kernel))
-        if channels % groups:
-            raise UserError(f"{what}: {channels} channels cannot be cut into {groups} groups")
+        extent = _extent(what, (height, width), kernel, stride, pad)
+        if stride[0] != stride[1]:
+            made = self._with_columns(what, view, groups, weight, stride, pad, extent)
+            return made if bias is None else self._affine(made, None, bias.astype(np.float64))
         primary = self._primary_of(view, groups, weight, stride, pad)
         if primary is not None:
             primary.kind, primary.weight2 = library.BLOCK, weight
             # The block's last permutation is undone here; the graph's own brings it back.
             made = View(primary, view.dims, view.index, False)
         else:
-            made = self._add_layer(library.CONV, (len(weight), *_extent(what, (height, width), kernel, stride, pad)), view,
-                                   groups, kernel, stride[0], pad, weight)
+            made = self._add_layer(library.CONV, (len(weight), *extent), view, groups, kernel, stride[0], pad, weight)
         return made if bias is None else self._affine(made, None, bias.astype(np.float64))
 
     def _primary_of(self, view, partitions, weight, stride, pad):
@@ -115,6 +114,25 @@ class Lowering:
                 weight.shape[2:] == (1, 1) and stride == (1, 1) and pad == (0, 0) and
                 (view.index == reorder(channels, layer.groups)).all())
         return layer if fits else None
+
+    def _with_columns(self, what, view, groups, weight, stride, pad, extent):
+        """A convolution whose strides differ. k x 1 with stride (s, 1) waits, with its two strides, for 1 x k with stride
+        (1, s) and becomes one convolution with it; to_ops refuses what is left waiting."""
+        layer = view.layer
+        if not isinstance(layer.stride, tuple):
+            return self._add_layer(library.CONV, (len(weight), *extent), view, groups, weight.shape[2:], stride, pad, weight)
+        if not (self._is_open(view) and layer.groups == groups and layer.scale is None and layer.bias is None and
+                layer.kernel[1] == weight.shape[2] == 1 and layer.pad[1] == pad[0] == 0 and
+                layer.stride == stride[::-1] and stride[0] == 1):
+            raise UserError(f"{what}: strides {stride}, which differ, have no native kernel")
+        # Both are linear and what is padded stays zero in between.
+        rows = layer.weight[..., 0].astype(np.float64).reshape(groups, -1, *layer.weight.shape[1:3])
+        columns = weight[:, :, 0].astype(np.float64).reshape(groups, -1, weight.shape[1], weight.shape[3])
+        both = np.einsum("gomx,gmiy->goiyx", columns, rows)
+        layer.weight = both.reshape(len(weight), *both.shape[2:])
+        layer.kernel, layer.stride, layer.pad = layer.weight.shape[2:], stride[1], (layer.pad[0], pad[1])
+        layer.shape = (len(weight), *extent)
+        return layer.view()
 
     def fully_connected(self, what, attributes, view, weight, bias=None):
         channels, height, width = view.layer.shape

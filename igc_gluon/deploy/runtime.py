@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 
+from igc_gluon import native
 from igc_gluon.errors import UserError
 from igc_gluon.native import library
 
@@ -51,6 +52,9 @@ class NativeModel:
 
 
 def _library():
+    reason = native.why_not()
+    if reason is not None:
+        raise UserError(f"compiled networks need the native library: {reason}")
     loaded = library.load()
     try:
         i32, i64, pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
