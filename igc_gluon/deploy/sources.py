@@ -26,7 +26,10 @@ def open_source(source, model=None, classes=None, model_options=None):
         return _open_run(path)
     if not path.exists():
         if model is None:
-            family, _ = find_family(source)  # says what is close to the name, if it is none
+            try:
+                family, _ = find_family(source)
+            except UserError as error:
+                raise UserError(f"there is no file or folder {path}, nor such a model: {error}") from None
             net = get_model(source, pretrained=True, classes=classes, **(model_options or {}))
             return net, {"name": str(source).lower(), "input_shape": (3, family.input_size, family.input_size)}
         raise UserError(f"there is no {path}")
@@ -40,11 +43,13 @@ def open_source(source, model=None, classes=None, model_options=None):
 
 def _open_run(path):
     """A run's folder, its folder of checkpoints, or that of one checkpoint."""
-    for run, name in ((path, None), (path.parent, None), (path.parent.parent, path.name)):
-        if (run / "config.json").is_file() and (run / "checkpoints").is_dir():
-            break
-    else:
-        raise UserError(f"{path} is no run: there is no config.json with checkpoints beside it")
+    run, name = path.absolute(), None
+    if run.parent.name == "checkpoints":
+        run, name = run.parent.parent, run.name
+    elif run.name == "checkpoints":
+        run = run.parent
+    if not (run / "config.json").is_file() or not (run / "checkpoints").is_dir():
+        raise UserError(f"{path} is no run: a run has config.json and checkpoints")
     store = CheckpointStore(run / "checkpoints")
     name = name or store.pointer("best") or store.pointer("last")
     if name is None:
@@ -57,7 +62,7 @@ def _open_run(path):
     family, _ = find_family(model)
     net = get_model(model, classes=dataset and dataset.classes, **options)
     arrays, _ = store.load(name)
-    set_parameters(net, arrays["net.params"], run / "checkpoints" / name / "net.params")
+    set_parameters(net, arrays.get("net.params", {}), run / "checkpoints" / name / "net.params")
     facts = {"name": model, "input_shape": (3, family.input_size, family.input_size)}
     if dataset:
         facts.update(mean=dataset.mean, std=dataset.std)
