@@ -1,6 +1,7 @@
 /* Classifies an image: ./classify net.igc image.ppm
- * The image is a binary PPM (P6) of the network's size. Build it in the folder above, after `pip install -e .`:
- *   cc examples/classify.c -Iigc_gluon/native/include -Ligc_gluon/native/_lib -ligc -Wl,-rpath,$PWD/igc_gluon/native/_lib -o classify
+ * The image is a binary PPM (P6) of the network's size. To build it in the folder above:
+ *   lib=igc_gluon/native/_lib
+ *   cc examples/classify.c -Iigc_gluon/native/include -L$lib -ligc -Wl,-rpath,$PWD/$lib -o classify
  */
 #include <igc_file.h>
 #include <stdio.h>
@@ -13,15 +14,18 @@ int main(int argc, char** argv) {
   igc_model_info info;
   int width, height;
   if (argc != 3) return failed("give a network and an image: classify net.igc image.ppm");
-  if (igc_load(argv[1], &model) != IGC_OK || igc_get_info(model, &info) != IGC_OK) return failed(igc_message());
+  if (igc_load(argv[1], &model) != IGC_OK || igc_get_info(model, &info) != IGC_OK)
+    return failed(igc_message());
   const int size = info.shape[0] * info.shape[1] * info.shape[2];
   unsigned char* pixels = malloc(size);
   float *x = malloc(size * sizeof(float)), *scores = malloc((info.scores + 1) * sizeof(float));
   FILE* image = fopen(argv[2], "rb");
   if (!image || !pixels || !x || !scores) return failed("there is no such image, or no memory");
-  if (!info.scores || info.shape[0] != 3 || fscanf(image, "P6 %d %d 255", &width, &height) != 2 || fgetc(image) == EOF ||
-      height != info.shape[1] || width != info.shape[2] || fread(pixels, 1, size, image) != (size_t)size)
-    return failed("the image is not a whole binary PPM of the network's size, or the network gives no scores");
+  if (!info.scores || info.shape[0] != 3 || fscanf(image, "P6 %d %d 255", &width, &height) != 2 ||
+      fgetc(image) == EOF || height != info.shape[1] || width != info.shape[2] ||
+      fread(pixels, 1, size, image) != (size_t)size)
+    return failed(
+        "the image is not a whole binary PPM of the network's size, or the network gives no scores");
   if (igc_normalise(model, pixels, 1, x) != IGC_OK || igc_run(model, x, 1, scores, 0) != IGC_OK)
     return failed(igc_message());
   int best = 0;

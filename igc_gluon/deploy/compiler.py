@@ -17,33 +17,33 @@ from igc_gluon.errors import UserError
 logger = logging.getLogger(__name__)
 
 
-def compile(network, input_shape=None, threads=0, model=None, classes=None, name=None, class_names=None, mean=None,
-            std=None, **model_options):
+def compile(network, input_shape=None, threads=0, model=None, classes=None, name=None, class_names=None,
+            mean=None, std=None, **model_options):
     """Compiles a network for inference on the CPU.
 
     Parameters
     ----------
     network : HybridBlock, str or Path
-        A network with parameters; the folder of a run of train_cifar.py (its best checkpoint) or of one checkpoint;
-        or a `.params` file, of Gluon or of Module, with `model`.
+        A network with parameters; the folder of a run of train_cifar.py (its best checkpoint) or of one
+        checkpoint; or a `.params` file, of Gluon or of Module, with `model`.
     input_shape : (channels, height, width), default the model's natural size, (3, 32, 32) for a HybridBlock
     threads : int
         Of every call; 0: OpenMP's maximum. Can be given to a call, too.
     model, classes, **model_options
         What `get_model` builds for a `.params` file; a run knows them.
     name, class_names, mean, std
-        Go into the `.igc` file: a title, a name for each score, and what images are normalised with, for each channel
-        and of pixels 0..255. A run knows its mean and std.
+        Go into the `.igc` file: a title, a name for each score, and what images are normalised with, for each
+        channel and of pixels 0..255. A run knows its mean and std.
 
     The parameters are copied: later training does not change the result. Without the native library (see
     `igc_gluon.native.why_not`) the result runs on MXNet's operators, and a line in the log says so.
 
-    Raises UserError (a ValueError) on an operator without native kernel, naming it, on parameters that are missing or
-    not finite, and where sizes do not fit; TypeError if `network` is something else.
+    Raises UserError (a ValueError) on an operator without native kernel, naming it, on parameters that are
+    missing or not finite, and where sizes do not fit; TypeError if `network` is something else.
     """
     if isinstance(network, HybridBlock):
         if model is not None or classes is not None or model_options:
-            raise UserError("model, classes and options of a model go with a .params file, not with a network")
+            raise UserError("model, classes and options of a model go with a .params file only")
         net, facts = network, {"name": network.name, "input_shape": (3, 32, 32)}
     else:
         net, facts = open_source(network, model, classes, model_options)
@@ -73,7 +73,8 @@ def _check_shape(shape):
 
 
 class StockModel:
-    """What NativeModel is, on MXNet's operators: with a copy of the network's parameters, one call at a time."""
+    """What NativeModel is, on MXNet's operators: with a copy of the network's parameters, one call at a
+    time."""
 
     def __init__(self, net, shape, output_shape, class_names, name, mean=None, std=None):
         self.name, self.shape, self.output_shape = name, shape, output_shape
@@ -82,7 +83,8 @@ class StockModel:
         self.std = tuple(np.broadcast_to(1.0 if std is None else std, shape[0]).tolist())
         data = mx.sym.var(DATA)
         self._block = SymbolBlock(net(data), data)
-        values = {key: parameter.data(parameter.list_ctx()[0]) for key, parameter in net.collect_params().items()}
+        values = {key: parameter.data(parameter.list_ctx()[0])
+                  for key, parameter in net.collect_params().items()}
         for key, parameter in self._block.collect_params().items():
             parameter.shape = values[key].shape
             parameter.initialize(ctx=mx.cpu(), init=mx.init.Zero())

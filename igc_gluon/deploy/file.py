@@ -1,4 +1,4 @@
-"""Writes .igc files; the native library reads them. Their layout is described in native/include/igc_file.h."""
+"""Writes .igc files; the native library reads them. native/include/igc_file.h describes them."""
 import struct
 import zlib
 
@@ -17,9 +17,9 @@ _BEFORE_HEADER = 16
 def dumps(ops, shape, is_row, name="", class_names=(), mean=None, std=None):
     """The bytes of an .igc file.
 
-    ops: [library.Op]. shape: (channels, height, width) of an image. is_row: whether its result is a row of scores.
-    class_names: one for each score, or none. mean, std: of each channel, of pixels 0..255; without them pixels are
-    taken as they are. Raises UserError on numbers and names that do not fit.
+    ops: [library.Op]. shape: (channels, height, width) of an image. is_row: whether its result is a row of
+    scores. class_names: one for each score, or none. mean, std: of each channel, of pixels 0..255; without
+    them pixels are taken as they are. Raises UserError on numbers and names that do not fit.
     """
     channels = shape[0]
     mean = _per_channel("mean", mean, channels, 0.0)
@@ -34,13 +34,14 @@ def dumps(ops, shape, is_row, name="", class_names=(), mean=None, std=None):
             if array is not None:
                 weights.append(np.ascontiguousarray(array, "<f4"))
                 size += array.size
-        records.append(_OP.pack(op.kind, op.input, op.residual, op.channels, op.groups, *op.kernel, op.stride, *op.pad,
-                                library.ACTIVATIONS[op.activation], 0, *offsets))
+        records.append(_OP.pack(op.kind, op.input, op.residual, op.channels, op.groups, *op.kernel, op.stride,
+                                *op.pad, library.ACTIVATIONS[op.activation], 0, *offsets))
     texts = b"".join(_text(text) for text in (name, *class_names))
     texts += bytes(-len(texts) % 8)
     parts = [mean.tobytes(), std.tobytes(), *records, texts, *(array.tobytes() for array in weights)]
     total = _BEFORE_HEADER + _HEADER.size + sum(map(len, parts))
-    body = b"".join([_HEADER.pack(total, *shape, int(is_row), len(ops), len(texts), size, len(class_names), 0), *parts])
+    header = _HEADER.pack(total, *shape, int(is_row), len(ops), len(texts), size, len(class_names), 0)
+    body = b"".join([header, *parts])
     return MAGIC + struct.pack("<II", VERSION, zlib.crc32(body)) + body
 
 
@@ -48,7 +49,7 @@ def _per_channel(what, values, channels, default):
     values = np.broadcast_to(np.asarray(default if values is None else values, "<f4"), (channels,)) \
         if np.ndim(values) == 0 else np.asarray(values, "<f4")
     if values.shape != (channels,) or not np.isfinite(values).all():
-        raise UserError(f"{what} must be {channels} finite numbers, one for each channel, not {values.tolist()}")
+        raise UserError(f"{what} must be {channels} finite numbers, one a channel, not {values.tolist()}")
     return values
 
 

@@ -13,8 +13,8 @@ DATA = "data"
 
 
 class Node(NamedTuple):
-    """An operator: MXNet's name of it, its own name, attributes, the values it reads. `readers`: how many read its
-    result."""
+    """An operator: MXNet's name of it, its own name, attributes, the values it reads. `readers`: how many
+    read its result."""
     op: str
     name: str
     attributes: Dict[str, object]
@@ -25,8 +25,8 @@ class Node(NamedTuple):
 def trace(net, input_shape):
     """[Node] of the HybridBlock `net`, each after those it reads; the last one gives the result.
 
-    Only operators that run in inference, in MXNet's stock formulation whatever `net` runs itself. Raises TypeError
-    if `net` is no HybridBlock, UserError if it has no values yet, or not one input and one output.
+    Only operators that run in inference, in MXNet's stock formulation whatever `net` runs itself. Raises
+    TypeError if `net` is no HybridBlock, UserError if it has no values yet, or not one input and one output.
     """
     if not isinstance(net, HybridBlock):
         raise TypeError(f"only a HybridBlock can be compiled, not a {type(net).__name__}")
@@ -47,8 +47,8 @@ def _nodes(entries, heads, arrays):
     for source, output, *_ in [i for entry in entries for i in entry["inputs"]] + heads:
         readers[source] += 1
         if output != 0:
-            raise UserError(f"operator {entries[source]['op']} ({entries[source]['name']}) has more than one result, "
-                            "which native inference does not know")
+            raise UserError(f"operator {entries[source]['op']} ({entries[source]['name']}) has more than one "
+                            "result, which native inference does not know")
     number, values = 0, []  # of each entry what its readers see
     for entry, count in zip(entries, readers):
         if entry["op"] == "null":
@@ -77,14 +77,16 @@ def _initialize_deferred(net, input_shape):
         with mx.autograd.pause():
             net(mx.nd.zeros((1, *input_shape))).wait_to_read()
     except (ValueError, mx.MXNetError) as error:
-        raise UserError(f"{_title(net)} does not take images of {input_shape}: {_first_line(error)}") from None
+        raise UserError(f"{_title(net)} does not take images of {input_shape}: {_first_line(error)}") \
+            from None
 
 
 def _array(parameter):
     try:
         array = parameter.data(parameter.list_ctx()[0]).asnumpy().astype(np.float32)
     except RuntimeError:
-        raise UserError(f"parameter {parameter.name} has no value; call initialize() or load_parameters() first") from None
+        raise UserError(f"parameter {parameter.name} has no value; call initialize() or load_parameters() "
+                        "first") from None
     if not np.isfinite(array).all():
         raise UserError(f"parameter {parameter.name} is not finite everywhere; the network has diverged")
     return array

@@ -1,5 +1,5 @@
-"""What a network consists of while it is lowered: layers, each of which will be one native operation, and views of
-their results, in which reshapes and transpositions have only changed the order of channels."""
+"""What a network consists of while it is lowered: layers, each of which will be one native operation, and
+views of their results, in which reshapes and transpositions have only changed the order of channels."""
 from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
@@ -11,8 +11,9 @@ from igc_gluon.native import library
 
 @dataclass(eq=False)
 class Layer:
-    """A library.Op in the making. `shape` is (channels, height, width) of the result; `source` and `residual` are
-    Views. scale and bias are float64, rounded once at the end. `depth`: layers on the longest way from the image."""
+    """A library.Op in the making. `shape` is (channels, height, width) of the result; `source` and `residual`
+    are Views. scale and bias are float64, rounded once at the end. `depth`: layers on the longest way from
+    the image."""
     kind: Optional[int]  # None: the image
     shape: tuple
     source: Optional["View"] = None
@@ -43,8 +44,8 @@ class Layer:
 class View(NamedTuple):
     """The result of `layer` as MXNet sees it.
 
-    dims: MXNet's shape, batch 1. index: channel of the layer at each place of the axes that channels are spread
-    over, flat. shared: whether several operators read the result, so that no one may change the layer.
+    dims: MXNet's shape, batch 1. index: channel of the layer at each place of the axes that channels are
+    spread over, flat. shared: whether several operators read the result, so that no one may change the layer.
     """
     layer: Layer
     dims: tuple
@@ -52,10 +53,12 @@ class View(NamedTuple):
     shared: bool
 
     def cells(self, what):
-        """`index` with the axes that it is spread over. Raises UserError naming `what` if the image is cut up."""
+        """`index` with the axes that it is spread over. Raises UserError naming `what` if the image is cut
+        up."""
         channels, height, width = self.layer.shape
         axes = self.dims[1:] if height == width == 1 else self.dims[1:-2]
-        if self.dims[0] == 1 and int(np.prod(axes)) == channels and self.dims[1 + len(axes):] in ((), (height, width)):
+        rest = self.dims[1 + len(axes):]
+        if self.dims[0] == 1 and int(np.prod(axes)) == channels and rest in ((), (height, width)):
             return self.index.reshape(axes)
         raise UserError(f"{what} on a tensor of shape {('N',) + self.dims[1:]} has no native kernel")
 
@@ -72,8 +75,8 @@ def reorder(channels, branches):
 
 
 def permutations(index):
-    """Numbers of groups of the IGC_PERMUTEs, in order, that put channels into the order `index`; None if more than two
-    would be needed."""
+    """Numbers of groups of the IGC_PERMUTEs, in order, that put channels into the order `index`; None if more
+    than two would be needed."""
     channels = len(index)
     if (index == np.arange(channels)).all():
         return []
@@ -90,8 +93,8 @@ def permutations(index):
 
 
 def to_ops(layers, result):
-    """[library.Op] of `layers`, the last of which `result` is a View of. Raises UserError on an order of channels that
-    native permutations do not make, and on numbers that float32 cannot hold."""
+    """[library.Op] of `layers`, the last of which `result` is a View of. Raises UserError on an order of
+    channels that native permutations do not make, and on numbers that float32 cannot hold."""
     tensors, ops = {}, []
 
     def tensor(view):
@@ -116,9 +119,9 @@ def to_ops(layers, result):
             residual = -1 if layer.residual is None else tensor(layer.residual)
             convolution = layer.is_convolution
             ops.append(library.Op(
-                layer.kind, source, layer.shape[0] if convolution else 0, layer.groups, layer.kernel, layer.stride,
-                layer.pad, layer.activation, residual, _float32(layer.weight), _float32(layer.weight2),
-                _float32(layer.scale), _float32(layer.bias)))
+                layer.kind, source, layer.shape[0] if convolution else 0, layer.groups, layer.kernel,
+                layer.stride, layer.pad, layer.activation, residual, _float32(layer.weight),
+                _float32(layer.weight2), _float32(layer.scale), _float32(layer.bias)))
         tensors[id(layer)] = len(ops)
     tensor(result)
     return ops
@@ -130,6 +133,6 @@ def _float32(array):
     with np.errstate(over="ignore"):
         array = np.ascontiguousarray(array, np.float32)
     if not np.isfinite(array).all():
-        raise UserError("a folded batch normalization is beyond float32: a moving variance is negative, or so small that "
-                        "it needs a larger epsilon")
+        raise UserError("a folded batch normalization is beyond float32: a moving variance is negative, or "
+                        "so small that it needs a larger epsilon")
     return array

@@ -1,13 +1,14 @@
-"""From MXNet's operators to native ones: batch normalizations fold into convolutions, sums and activations become the end
-of a convolution, reshapes and transpositions an order of channels, and a group convolution, a permutation and a 1x1 group
-convolution that belong together an IGC block.
+"""From MXNet's operators to native ones: batch normalizations fold into convolutions, sums and activations
+become the end of a convolution, reshapes and transpositions an order of channels, and a group convolution, a
+permutation and a 1x1 group convolution that belong together an IGC block.
 
 An operator is a row of OPERATORS; what is not there raises UserError with its name.
 """
 import numpy as np
 
+from igc_gluon.deploy.fold import Folding, pair, window_extent
 from igc_gluon.deploy.graph import DATA
-from igc_gluon.deploy.layers import Layer, View, reorder, to_ops
+from igc_gluon.deploy.layers import View, to_ops
 from igc_gluon.errors import UserError
 from igc_gluon.native import library
 
@@ -22,9 +23,11 @@ def lower(nodes, input_shape):
     for node in nodes:
         if node.op not in OPERATORS:
             raise UserError(f"operator {node.op} ({node.name}) has no native kernel")
-        inputs = [views[i] if isinstance(i, int) else lowering.image if isinstance(i, str) and i == DATA else i
-                  for i in node.inputs]
-        view = OPERATORS[node.op](lowering, f"operator {node.op} ({node.name})", node.attributes, *inputs)
+        inputs = [views[i] if isinstance(i, int) else lowering.image if i is DATA else i for i in node.inputs]
+        what = f"operator {node.op} ({node.name})"
+        if [isinstance(i, View) for i in inputs[:2]] != ([True, node.op in SUMS] if inputs[1:] else [True]):
+            raise UserError(f"{what} on computed parameters or on parameters alone has no native kernel")
+        view = OPERATORS[node.op](lowering, what, node.attributes, *inputs)
         views.append(view._replace(shared=view.shared or node.readers > 1))
     if not views:
         raise UserError("the network has no operators")
@@ -36,176 +39,8 @@ def lower(nodes, input_shape):
     return to_ops(lowering.layers, result), result.dims[1:]
 
 
-class Lowering:
-    """The layers so far, and one method for each kind of operator: (what, attributes, *inputs) -> View.
-
-    `what` names the operator in messages. Inputs are Views, parameters numpy arrays.
-    """
-
-    def __init__(self, input_shape):
-        self.layers = [Layer(None, tuple(input_shape))]
-        # Any number of operators may read the image.
-        self.image = self.layers[0].view()._replace(shared=True)
-
-    def _add_layer(self, *args, **kwargs):
-        self.layers.append(Layer(*args, **kwargs))
-        return self.layers[-1].view()
-
-    def copy(self, view):
-        """A layer that multiplies each channel of `view` by 1: where there is no convolution to fold something into."""
-        layer = view.layer
-        # It keeps the layer's own order of channels, so that reshapes that are under way go on.
-        made = self._add_layer(library.CONV, layer.shape, layer.view(), groups=layer.shape[0],
-                               weight=np.ones((layer.shape[0], 1, 1, 1)))
-        return made._replace(dims=view.dims, index=view.index)
-
-    @staticmethod
-    def _is_open(view, before_sum=True):
-        """Whether a sum (and, not `before_sum`, an activation after it) can still be added to the layer of `view`."""
-        layer = view.layer
-        return (layer.is_convolution and not view.shared and layer.activation is None and
-                not (before_sum and layer.residual is not None))
-
-    def _affine(self, view, scale, shift):
-        """`view` * scale + shift, float64 arrays in the order of its channels."""
-        if not self._is_open(view):
-            view = self.copy(view)
-        layer, channels = view.layer, view.layer.shape[0]
-        if scale is not None:
-            layer.scale = np.ones(channels) if layer.scale is None else layer.scale
-            layer.scale[view.index] *= scale
-        if layer.bias is None:
-            layer.bias = np.zeros(channels)
-        layer.bias[view.index] = layer.bias[view.index] * (1 if scale is None else scale) + shift
-        return view
-
-    # Convolutions
-
-    def convolution(self, what, attributes, view, weight, bias=None):
-        view = view.image(what)
-        kernel = _pair(attributes["kernel"])
-        stride, pad = _pair(attributes.get("stride") or (1, 1)), _pair(attributes.get("pad") or (0, 0))
-        groups = attributes.get("num_group", 1)
-        channels, height, width = view.layer.shape
-        if len(kernel) != 2 or attributes.get("layout", "NCHW") not in ("NCHW", "None", None):
-            raise UserError(f"{what}: only images in NCHW have native kernels")
-        if _pair(attributes.get("dilate") or (1, 1)) != (1, 1):
-            raise UserError(f"{what}: dilation has no native kernel")
-        _require_shape(what, weight, (attributes["num_filter"], channels // groups, *kernel))
-        extent = _extent(what, (height, width), kernel, stride, pad)
-        if stride[0] != stride[1]:
-            made = self._with_columns(what, view, groups, weight, stride, pad, extent)
-            return made if bias is None else self._affine(made, None, bias.astype(np.float64))
-        primary = self._primary_of(view, groups, weight, stride, pad)
-        if primary is not None:
-            primary.kind, primary.weight2 = library.BLOCK, weight
-            # The block's last permutation is undone here; the graph's own brings it back.
-            made = View(primary, view.dims, view.index, False)
-        else:
-            made = self._add_layer(library.CONV, (len(weight), *extent), view, groups, kernel, stride[0], pad, weight)
-        return made if bias is None else self._affine(made, None, bias.astype(np.float64))
-
-    def _primary_of(self, view, partitions, weight, stride, pad):
-        """The layer of `view` if it is the primary group convolution to this secondary one, else None."""
-        layer = view.layer
-        channels = layer.shape[0]
-        fits = (layer.kind == library.CONV and self._is_open(view) and layer.scale is None and layer.bias is None and
-                layer.groups * partitions == channels and len(weight) == channels and
-                weight.shape[2:] == (1, 1) and stride == (1, 1) and pad == (0, 0) and
-                (view.index == reorder(channels, layer.groups)).all())
-        return layer if fits else None
-
-    def _with_columns(self, what, view, groups, weight, stride, pad, extent):
-        """A convolution whose strides differ. k x 1 with stride (s, 1) waits, with its two strides, for 1 x k with stride
-        (1, s) and becomes one convolution with it; to_ops refuses what is left waiting."""
-        layer = view.layer
-        if not isinstance(layer.stride, tuple):
-            return self._add_layer(library.CONV, (len(weight), *extent), view, groups, weight.shape[2:], stride, pad, weight)
-        if not (self._is_open(view) and layer.groups == groups and layer.scale is None and layer.bias is None and
-                layer.kernel[1] == weight.shape[2] == 1 and layer.pad[1] == pad[0] == 0 and
-                layer.stride == stride[::-1] and stride[0] == 1):
-            raise UserError(f"{what}: strides {stride}, which differ, have no native kernel")
-        # Both are linear and what is padded stays zero in between.
-        rows = layer.weight[..., 0].astype(np.float64).reshape(groups, -1, *layer.weight.shape[1:3])
-        columns = weight[:, :, 0].astype(np.float64).reshape(groups, -1, weight.shape[1], weight.shape[3])
-        both = np.einsum("gomx,gmiy->goiyx", columns, rows)
-        layer.weight = both.reshape(len(weight), *both.shape[2:])
-        layer.kernel, layer.stride, layer.pad = layer.weight.shape[2:], stride[1], (layer.pad[0], pad[1])
-        layer.shape = (len(weight), *extent)
-        return layer.view()
-
-    def fully_connected(self, what, attributes, view, weight, bias=None):
-        channels, height, width = view.layer.shape
-        if not attributes.get("flatten", True) and len(view.dims) != 2:
-            raise UserError(f"{what}: it is applied to the last axis only, which has no native kernel")
-        if view.dims not in ((1, channels * height * width), (1, channels, height, width)):
-            raise UserError(f"{what} on a tensor of shape {('N',) + view.dims[1:]} has no native kernel")
-        _require_shape(what, weight, (attributes["num_hidden"], channels * height * width))
-        # Over a whole image it is a convolution as large as the image.
-        made = self._add_layer(library.CONV, (len(weight), 1, 1), view, kernel=(height, width),
-                               weight=weight.reshape(len(weight), channels, height, width))
-        made = made._replace(dims=(1, len(weight)))
-        return made if bias is None else self._affine(made, None, bias.astype(np.float64))
-
-    # What folds into a convolution
-
-    def batch_norm(self, what, attributes, view, gamma, beta, mean, variance):
-        view = view if len(view.dims) == 2 else view.image(what)
-        if attributes.get("axis", 1) != 1:
-            raise UserError(f"{what}: normalization over axis {attributes['axis']} has no native kernel")
-        _require_shape(what, mean, (view.layer.shape[0],))
-        gamma, beta, mean, variance = (a.astype(np.float64) for a in (gamma, beta, mean, variance))
-        with np.errstate(divide="ignore", invalid="ignore"):  # to_ops finds what is not finite
-            scale = (1 if attributes.get("fix_gamma", True) else gamma) / np.sqrt(variance + attributes.get("eps", 1e-3))
-            return self._affine(view, scale, beta - mean * scale)
-
-    def multiply_scalar(self, what, attributes, view):
-        view.cells(what)
-        return self._affine(view, float(attributes["scalar"]), 0.0)
-
-    def add_scalar(self, what, attributes, view):
-        view.cells(what)
-        return self._affine(view, None, float(attributes["scalar"]))
-
-    def activation(self, what, attributes, view):
-        kind = attributes.get("act_type", "relu")
-        if kind != "relu":
-            raise UserError(f"{what}: {kind} has no native kernel, only relu and a clip to 0..6 have")
-        return self._activate(view, "relu")
-
-    def clip(self, what, attributes, view):
-        if (attributes["a_min"], attributes["a_max"]) != (0, 6):
-            raise UserError(f"{what}: a clip to {attributes['a_min']}..{attributes['a_max']} has no native kernel, only "
-                            "0..6 has")
-        return self._activate(view, "relu6")
-
-    def _activate(self, view, kind):
-        if not self._is_open(view, before_sum=False):
-            view = self.copy(view)
-        view.layer.activation = kind
-        return view
-
-    def add(self, what, attributes, a, b):
-        for view in (a, b):
-            if not isinstance(view, View):
-                raise UserError(f"{what}: adding a parameter has no native kernel")
-        if a.dims != b.dims or a.layer.shape != b.layer.shape:
-            raise UserError(f"{what}: adding tensors of different shapes has no native kernel")
-        # The branch that goes deepest ends the sum: the other one, a shortcut, is cheap and can be computed before.
-        open_ones = sorted((v for v in (a, b) if self._is_open(v)), key=lambda v: v.layer.depth)
-        end = open_ones[-1] if open_ones else self.copy(a)
-        other = b if end is a or not open_ones else a
-        layer = end.layer
-        in_order = np.empty_like(end.index)
-        in_order[end.index] = other.index
-        layer.residual = View(other.layer, other.layer.view().dims, in_order, True)
-        layer.depth = max(layer.depth, other.layer.depth + 1)
-        # Nobody has read it yet, so it can move behind what it adds.
-        self.layers.remove(layer)
-        self.layers.append(layer)
-        return end
-
-    # Pooling
+class Lowering(Folding):
+    """Folding, and what pools or only changes the order of channels."""
 
     def pooling(self, what, attributes, view):
         view = view.image(what)
@@ -216,26 +51,26 @@ class Lowering:
         if attributes.get("global_pool", False):
             kernel, stride, pad = (height, width), (1, 1), (0, 0)
         else:
-            kernel = _pair(attributes["kernel"])
-            stride, pad = _pair(attributes.get("stride") or (1, 1)), _pair(attributes.get("pad") or (0, 0))
+            kernel = pair(attributes["kernel"])
+            stride, pad = pair(attributes.get("stride") or (1, 1)), pair(attributes.get("pad") or (0, 0))
             if attributes.get("pooling_convention", "valid") != "valid" and any(
                     (n + 2 * p - k) % s for n, k, s, p in zip((height, width), kernel, stride, pad)):
-                raise UserError(f"{what}: windows that stick out (pooling_convention 'full') have no native kernel")
+                raise UserError(f"{what}: windows that stick out (pooling_convention 'full') have no native "
+                                "kernel")
         if stride[0] != stride[1]:
             raise UserError(f"{what}: strides {stride}, which differ, have no native kernel")
-        shape = (channels, *_extent(what, (height, width), kernel, stride, pad))
+        shape = (channels, *window_extent(what, (height, width), kernel, stride, pad))
         options = {"kernel": kernel, "stride": stride[0], "pad": pad}
         source = view.layer.view()
         if kind == "max":
-            made = self._add_layer(library.MAX_POOL, shape, source, **options)
+            made = self.add_layer(library.MAX_POOL, shape, source, **options)
         elif kernel == (height, width) and pad == (0, 0):
-            made = self._add_layer(library.MEAN_POOL, shape, source)
+            made = self.add_layer(library.MEAN_POOL, shape, source)
         elif pad != (0, 0) and not attributes.get("count_include_pad", True):
             raise UserError(f"{what}: averages that leave out the padding have no native kernel")
         else:
-            area = kernel[0] * kernel[1]
-            made = self._add_layer(library.CONV, shape, source, channels, weight=np.full((channels, 1, *kernel), 1 / area),
-                                   **options)
+            weight = np.full((channels, 1, *kernel), 1 / (kernel[0] * kernel[1]))
+            made = self.add_layer(library.CONV, shape, source, channels, weight=weight, **options)
         return made._replace(index=view.index)
 
     # What only changes the order of channels, and the sum over branches
@@ -268,13 +103,13 @@ class Lowering:
     def sum(self, what, attributes, view):
         axis, cells = attributes.get("axis"), view.cells(what)
         axis = axis[0] if isinstance(axis, (tuple, list)) and len(axis) == 1 else axis
-        if not isinstance(axis, int) or not 1 <= axis <= cells.ndim or attributes.get("exclude") or attributes.get(
-                "keepdims"):
+        if not isinstance(axis, int) or not 1 <= axis <= cells.ndim or \
+                attributes.get("exclude") or attributes.get("keepdims"):
             raise UserError(f"{what}: only a sum over branches of channels has a native kernel")
         branches = np.moveaxis(cells, axis - 1, 0).reshape(cells.shape[axis - 1], -1)
         dims = view.dims[:axis] + view.dims[axis + 1:]
         layer, channels = view.layer, branches.shape[1]
-        if layer.kind == library.CONV and layer.groups == 1 and self._is_open(view):
+        if layer.kind == library.CONV and layer.groups == 1 and self.is_open(view):
             scaled = layer.weight if layer.scale is None else layer.weight * layer.scale[:, None, None, None]
             layer.weight, layer.scale = scaled.astype(np.float64)[branches].sum(axis=0), None
             layer.bias = None if layer.bias is None else layer.bias[branches].sum(axis=0)
@@ -284,7 +119,7 @@ class Lowering:
             weight = np.zeros((channels, layer.shape[0], 1, 1))
             for branch in branches:
                 weight[np.arange(channels), branch] += 1
-            made = self._add_layer(library.CONV, (channels, *layer.shape[1:]), layer.view(), weight=weight)
+            made = self.add_layer(library.CONV, (channels, *layer.shape[1:]), layer.view(), weight=weight)
         return made._replace(dims=dims)
 
     def identity(self, what, attributes, view, *_):
@@ -312,22 +147,7 @@ OPERATORS = {
     "_copy": Lowering.identity,
 }
 
-
-def _pair(value):
-    return (value, value) if isinstance(value, int) else tuple(value)
-
-
-def _require_shape(what, array, shape):
-    if not isinstance(array, np.ndarray) or array.shape != tuple(shape):
-        found = array.shape if isinstance(array, np.ndarray) else "computed"
-        raise UserError(f"{what} needs a parameter of shape {tuple(shape)} for images of this size, its own is {found}")
-
-
-def _extent(what, size, kernel, stride, pad):
-    extent = tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, pad))
-    if min(extent) < 1:
-        raise UserError(f"{what} has a window of {kernel}, larger than its image of {size}; give a larger input_shape")
-    return extent
+SUMS = ("elemwise_add", "broadcast_add")  # read two Views, all others one
 
 
 def _reshaped(what, dims, target):
@@ -361,5 +181,6 @@ def _reshaped(what, dims, target):
     if unknown is not None and result and total % int(np.prod(result)) == 0:
         result[unknown] = total // int(np.prod(result))
     if not result or min(result) < 1 or int(np.prod(result)) != total:
-        raise UserError(f"{what}: a tensor of shape {('N',) + tuple(dims[1:])} cannot be reshaped natively like this")
+        raise UserError(f"{what}: a tensor of shape {('N',) + tuple(dims[1:])} cannot be reshaped natively "
+                        "like this")
     return tuple(result)

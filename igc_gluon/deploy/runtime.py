@@ -11,9 +11,10 @@ from igc_gluon.native import library
 
 class _Info(ctypes.Structure):
     """igc_model_info of igc_file.h."""
-    _fields_ = [("name", ctypes.c_char_p), ("shape", ctypes.c_int32 * 3), ("output_shape", ctypes.c_int32 * 3),
-                ("scores", ctypes.c_int32), ("named", ctypes.c_int32), ("multiply_adds", ctypes.c_int64),
-                ("mean", ctypes.POINTER(ctypes.c_float)), ("deviation", ctypes.POINTER(ctypes.c_float))]
+    _fields_ = [("name", ctypes.c_char_p), ("shape", ctypes.c_int32 * 3),
+                ("output_shape", ctypes.c_int32 * 3), ("scores", ctypes.c_int32), ("named", ctypes.c_int32),
+                ("multiply_adds", ctypes.c_int64), ("mean", ctypes.POINTER(ctypes.c_float)),
+                ("deviation", ctypes.POINTER(ctypes.c_float))]
 
 
 class NativeModel:
@@ -42,7 +43,8 @@ class NativeModel:
 
     def normalise(self, images):
         x = np.empty((len(images),) + self.shape, np.float32)
-        library.check(self._library.igc_normalise(self._handle, images.ctypes.data, len(images), x.ctypes.data))
+        library.check(self._library.igc_normalise(self._handle, images.ctypes.data, len(images),
+                                                  x.ctypes.data))
         return x
 
     def __del__(self):
@@ -68,7 +70,8 @@ def _library():
             function = getattr(loaded, name)
             function.restype, function.argtypes = result, arguments
     except AttributeError:
-        raise UserError(f"{library.path()} is of another release; run: python -m igc_gluon.native.build") from None
+        raise UserError(f"{library.path()} is of another release; run: python -m igc_gluon.native.build") \
+            from None
     return loaded
 
 
@@ -103,19 +106,20 @@ class Compiled:
     def __call__(self, x, threads=None):
         """Scores of a batch of normalised images.
 
-        x: numpy array or MXNet NDArray on the CPU, float32, (N,) + input_shape; N may be 0. Returns the same kind,
-        (N,) + output_shape. Raises TypeError if x is neither, UserError (a ValueError) on another shape, data type
-        or device, and where x is not finite.
+        x: numpy array or MXNet NDArray on the CPU, float32, (N,) + input_shape; N may be 0. Returns the same
+        kind, (N,) + output_shape. Raises TypeError if x is neither, UserError (a ValueError) on another
+        shape, data type or device, and where x is not finite.
         """
         threads = self.threads if threads is None else _check_threads(threads)
         array = _to_numpy(x)
         if array.dtype != np.float32:
-            raise UserError(f"images must be float32, not {array.dtype}; convert them with x.astype('float32')")
+            raise UserError(f"images must be float32, not {array.dtype}; convert them: x.astype('float32')")
         if array.shape[1:] != self.input_shape or array.ndim != 4:
-            raise UserError(f"{self.name or 'the network'} takes images (N, {', '.join(map(str, self.input_shape))}), not "
+            raise UserError(f"{self.name or 'the network'} takes images {('N',) + self.input_shape}, not "
                             f"{array.shape}")
         array = np.require(array, np.float32, ["C", "A"])
-        # A sum is one pass; only where it is not finite is it worth looking closer, as large numbers may overflow it.
+        # A sum is one pass; only where it is not finite is it worth looking closer, as large numbers may
+        # overflow it.
         with np.errstate(over="ignore", invalid="ignore"):
             suspicious = not np.isfinite(array.sum())
         if suspicious and not np.isfinite(array).all():
@@ -128,7 +132,7 @@ class Compiled:
         channels, height, width = self.input_shape
         if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or \
                 images.shape[1:] != (height, width, channels):
-            found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
+            found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images)
             raise UserError(f"images to normalise are uint8 (N, {height}, {width}, {channels}), not {found}")
         return self._model.normalise(np.ascontiguousarray(images))
 
@@ -145,7 +149,8 @@ class Compiled:
 
 
 def load(path, threads=0):
-    """The Compiled network of an .igc file. Raises UserError if it is not a whole one, or there is no native library."""
+    """The Compiled network of an .igc file. Raises UserError if it is not a whole one, or there is no native
+    library."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -175,7 +180,7 @@ def _to_numpy(x):
     if not _mxnet_array(x):
         raise TypeError(f"images must be a numpy array or an NDArray, not a {type(x).__name__}")
     if not x.context.device_type.startswith("cpu"):
-        raise UserError(f"images are on {x.context}; native inference runs on the CPU: x.as_in_context(mx.cpu())")
+        raise UserError(f"images are on {x.context}; this runs on the CPU: x.as_in_context(mx.cpu())")
     if x.stype != "default":
         raise UserError(f"images must be dense, not of storage type {x.stype}")
     return x.asnumpy()

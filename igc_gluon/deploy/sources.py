@@ -13,7 +13,8 @@ from igc_gluon.model_zoo.authors import authors_name, from_module_params
 
 
 def open_source(source, model=None, classes=None, model_options=None):
-    """(network, facts) of a path, see `compiler.compile`; facts: name, input_shape and, of a run, mean and std.
+    """(network, facts) of a path, see `compiler.compile`; facts: name, input_shape and, of a run, mean and
+    std.
 
     Raises UserError if nothing is there, or it does not fit the model.
     """
@@ -31,10 +32,11 @@ def open_source(source, model=None, classes=None, model_options=None):
             except UserError as error:
                 raise UserError(f"there is no file or folder {path}, nor such a model: {error}") from None
             net = get_model(source, pretrained=True, classes=classes, **(model_options or {}))
-            return net, {"name": str(source).lower(), "input_shape": (3, family.input_size, family.input_size)}
+            return net, {"name": str(source).lower(), "input_shape": (3,) + (family.input_size,) * 2}
         raise UserError(f"there is no {path}")
     if model is None:
-        raise UserError(f"{path} does not say which network it belongs to; give model, cifar_plain_igc20_l24m2 for example")
+        raise UserError(f"{path} does not say which network it belongs to; give model, "
+                        "cifar_plain_igc20_l24m2 for example")
     family, _ = find_family(model)
     net = get_model(model, classes=classes, **(model_options or {}))
     set_parameters(net, params_file.load(path), path)
@@ -56,7 +58,8 @@ def _open_run(path):
         raise UserError(f"{run} has no checkpoint yet")
     try:
         config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-        model, dataset, options = config["model"], DATASETS.get(config["dataset"]), config.get("model_options") or {}
+        model, dataset = config["model"], DATASETS.get(config["dataset"])
+        options = config.get("model_options") or {}
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{run / 'config.json'} is damaged") from None
     family, _ = find_family(model)
@@ -74,8 +77,8 @@ def set_parameters(net, arrays, path):
     (`features.0.weight`), its parameters' own (`g0_conv_weight`), Module's (`arg:g0_conv_weight`)."""
     own_names = {name: authors_name(parameter.name[len(net.prefix):])
                  for name, parameter in net._collect_params_with_prefix().items()}
-    renamed = {own_names.get(name) or authors_name(name.split(":", 1)[-1]): mx.nd.array(array, dtype=array.dtype)
-               for name, array in arrays.items()}
+    renamed = {own_names.get(name) or authors_name(name.split(":", 1)[-1]):
+               mx.nd.array(array, dtype=array.dtype) for name, array in arrays.items()}
     try:
         from_module_params(net, renamed, {})
     except UserError as error:

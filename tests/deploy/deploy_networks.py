@@ -22,7 +22,8 @@ def stock_operators():
 
 
 def randomise(net, shape, seed=0):
-    """Initialises `net` for images of `shape`: random parameters, statistics of real batches times random factors.
+    """Initialises `net` for images of `shape`: random parameters, statistics of real batches times random
+    factors.
 
     Statistics drawn from nowhere let a deep network amplify rounding beyond any tolerance.
     """
@@ -33,7 +34,8 @@ def randomise(net, shape, seed=0):
         net(mx.nd.zeros((1, *shape)))  # deferred shapes
         for name, parameter in net.collect_params().items():
             if name.endswith("gamma"):
-                # Sums of many branches of one size each amplify rounding, in MXNet as anywhere: in IGCV3 by 1000.
+                # Sums of many branches of one size each amplify rounding, in MXNet as anywhere: in IGCV3 by
+                # 1000.
                 size = 0.2 if "linear" in name else 1.0
                 parameter.set_data(mx.nd.array(size * rng.uniform(0.5, 1.5, parameter.shape)))
             elif name.endswith(("beta", "bias")):

@@ -1,7 +1,8 @@
-"""Loads damaged .igc files in the C library and runs what it accepts: `python fuzz_files.py SEED COUNT FILE...`.
+"""Loads damaged .igc files in the C library and runs what it accepts: `python fuzz_files.py SEED COUNT
+FILE...`.
 
-A process of its own, which the test watches: a crash must not take the tests along. Prints how many were refused and
-accepted.
+A process of its own, which the test watches: a crash must not take the tests along. Prints how many were
+refused and accepted.
 """
 import random
 import struct

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from deploy_networks import assert_close, images, small, stock
 
-from igc_gluon import deploy
+from igc_gluon import deploy, native
 from igc_gluon.data import DATASETS, Batches
 from igc_gluon.errors import UserError
 
+pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
 SHAPE = (3, 16, 16)
 
 

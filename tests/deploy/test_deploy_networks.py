@@ -7,10 +7,12 @@ from mxnet.gluon import HybridBlock, nn
 from mxnet.gluon.model_zoo import vision
 
 import igc_gluon
-from igc_gluon import deploy
+from igc_gluon import deploy, native
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import find_family
 from igc_gluon.native import library
+
+pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
 
 # A small member of each family, on small images; options of get_model.
 SMALL = [(name, 16, {}) for name in (
@@ -178,6 +180,7 @@ REFUSED = {
     "rows of a dense layer": (lambda F, x, n: n.a(x), dict(a=nn.Dense(4, flatten=False)), "last axis"),
     "other axis": (lambda F, x, n: n.a(x), dict(a=nn.BatchNorm(axis=2)), "axis 2"),
     "two outputs": (lambda F, x, n: (x, x * 2), {}, "one output"),
+    "a constant alone": (lambda F, x, n: n.a(x), dict(a=nn.PReLU()), "operator LeakyReLU"),
     "a parameter added": (lambda F, x, n: F.broadcast_add(x, F.ones((1, 3, 1, 1))), {}, "operator _ones"),
 }
 

@@ -1,7 +1,7 @@
-/* igc_file.h - networks in .igc files: load, run, free. Needs nothing but the library; examples/classify.c shows it.
+/* igc_file.h - networks in .igc files: load, run, free. examples/classify.c shows it.
  *
- * A file holds a list of igc_op with float32 weights as in igc.h, and what else is needed to classify an image. It is
- * little-endian; sizes in bytes, offsets from its beginning:
+ * A file holds a list of igc_op with float32 weights as in igc.h, and what else is needed to classify an
+ * image. It is little-endian; sizes in bytes, offsets from its beginning:
  *
  *    0  8       89 'I' 'G' 'C' 0d 0a 1a 0a: a transfer as text damages it
  *    8  uint32  version of the format, IGC_FILE_VERSION
@@ -15,12 +15,12 @@
  *   56  uint32  number of names of classes: that of the scores, or 0
  *   60  uint32  0
  *   64  float   mean of each channel, then standard deviation of each channel, of pixels 0..255
- *       igc_op  all ops, 80 bytes each. Their parameters lie one after another, in the order weight, weight2, scale, bias
- *       char    texts, UTF-8, each with a 0 at its end: the network's name, the names of classes; zeros to the end
+ *       igc_op  all ops, 80 bytes each. Their parameters lie one after another: weight, weight2, scale, bias
+ *       char    texts, UTF-8, each with a 0 at its end: the network's name, the names of classes; then zeros
  *       float   weights
  *
- * Every size, number and offset is checked before it is used: a file that is damaged, cut off or made up is refused
- * with one line in igc_message().
+ * Every size, number and offset is checked before it is used: a file that is damaged, cut off or made up is
+ * refused with one line in igc_message().
  */
 #ifndef IGC_FILE_H
 #define IGC_FILE_H

@@ -1,12 +1,12 @@
-// file.cpp - networks in .igc files (include/igc_file.h). Nothing that a file says is used before it is checked.
-#include "../include/igc_file.h"
-
+// file.cpp - networks in .igc files (include/igc_file.h). Nothing that a file says is used before it is
+// checked.
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 
+#include "../include/igc_file.h"
 #include "check.h"
 #include "guard.h"
 #include "isa.h"
@@ -93,7 +93,8 @@ void check_parameters(const std::vector<igc_op>& ops, const std::vector<Shape>& 
   for (size_t i = 0; i < ops.size(); i++) {
     const igc_op& op = ops[i];
     if (op.kind != IGC_CONV && op.kind != IGC_BLOCK) continue;
-    follows(op.weight, (int64_t)op.channels * (shapes[op.input].channels / op.groups) * op.kernel_h * op.kernel_w);
+    follows(op.weight,
+            (int64_t)op.channels * (shapes[op.input].channels / op.groups) * op.kernel_h * op.kernel_w);
     if (op.kind == IGC_BLOCK) follows(op.weight2, (int64_t)op.channels * op.groups);
     follows(op.scale, op.channels);
     follows(op.bias, op.channels);
@@ -119,7 +120,8 @@ void read_texts(igc_model& model, size_t n_names) {
     (i ? *model.names.insert(model.names.end(), nullptr) : model.info.name) = &texts[at];
     at = (size_t)(static_cast<const char*>(end) - texts.data()) + 1;
   }
-  require(texts.size() - at < 8 && std::count(texts.begin() + (std::ptrdiff_t)at, texts.end(), 0) == (std::ptrdiff_t)(texts.size() - at),
+  require(texts.size() - at < 8 && std::count(texts.begin() + (std::ptrdiff_t)at, texts.end(), 0) ==
+                                       (std::ptrdiff_t)(texts.size() - at),
           "it has more names of classes than it says");
 }
 
@@ -132,13 +134,15 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
   require(header.size == size, header.size > size ? "it is cut off" : "something follows its end");
   require(header.crc == crc32(data + kChecked, size - kChecked), "its checksum is wrong");
   require(header.reserved == 0 && (header.is_row == 0 || header.is_row == 1), "its header is damaged");
-  require(header.shape[0] >= 1 && header.shape[0] <= kMostImageChannels, "its images have no or too many channels");
+  require(header.shape[0] >= 1 && header.shape[0] <= kMostImageChannels,
+          "its images have no or too many channels");
   require(header.text_bytes <= kMostText && header.text_bytes % 8 == 0, "its texts are too long");
   require(header.n_ops <= kMostOps, "it has too many ops");
   require(header.n_weights <= size / sizeof(float), "it has fewer weights than it says");
   const uint64_t channels = (uint64_t)header.shape[0];
-  require(sizeof(Header) + 2 * channels * sizeof(float) + (uint64_t)header.n_ops * sizeof(igc_op) + header.text_bytes +
-                  header.n_weights * sizeof(float) == size,
+  require(sizeof(Header) + 2 * channels * sizeof(float) + (uint64_t)header.n_ops * sizeof(igc_op) +
+                  header.text_bytes + header.n_weights * sizeof(float) ==
+              size,
           "its parts do not add up to its size");
 
   auto model = std::make_unique<igc_model>();
@@ -159,8 +163,9 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
 
   igc_model_info& info = model->info;
   std::copy(header.shape, header.shape + 3, info.shape);
-  const std::vector<Shape> shapes = check_ops(ops.data(), (int64_t)ops.size(), weights.data(), (int64_t)weights.size(),
-                                              {header.shape[0], header.shape[1], header.shape[2]});
+  const std::vector<Shape> shapes =
+      check_ops(ops.data(), (int64_t)ops.size(), weights.data(), (int64_t)weights.size(),
+                {header.shape[0], header.shape[1], header.shape[2]});
   check_sizes(shapes);
   check_parameters(ops, shapes, (int64_t)weights.size());
   const Shape out = shapes.back();
@@ -168,14 +173,15 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
   info.output_shape[1] = out.height;
   info.output_shape[2] = out.width;
   info.scores = header.is_row ? out.channels * out.height * out.width : 0;
-  require(header.n_names == 0 || (int64_t)header.n_names == info.scores, "it names another number of classes than it has");
+  require(header.n_names == 0 || (int64_t)header.n_names == info.scores,
+          "it names another number of classes than it has");
   read_texts(*model, header.n_names);
   info.named = header.n_names > 0;
   info.mean = model->mean.data();
   info.deviation = model->deviation.data();
 
-  model->net = plan_net(current_kernels(), ops.data(), (int64_t)ops.size(), weights.data(), (int64_t)weights.size(),
-                        info.shape[0], info.shape[1], info.shape[2]);
+  model->net = plan_net(current_kernels(), ops.data(), (int64_t)ops.size(), weights.data(),
+                        (int64_t)weights.size(), info.shape[0], info.shape[1], info.shape[2]);
   info.multiply_adds = model->net->multiply_adds;
   size_t floats = model->net->scratch_floats;
   for (const Buffer& buffer : model->net->buffers) floats += buffer.floats();
@@ -230,7 +236,8 @@ int igc_load(const char* path, igc_model** model) {
 
 int igc_load_buffer(const void* data, int64_t size, igc_model** model) {
   if (!data || size < 0) return igc::fail(IGC_BAD_ARGUMENT, "data is null or its size negative");
-  return igc::load("this", model, [&] { return igc::parse(static_cast<const uint8_t*>(data), (size_t)size); });
+  return igc::load("this", model,
+                   [&] { return igc::parse(static_cast<const uint8_t*>(data), (size_t)size); });
 }
 
 void igc_free(igc_model* model) { delete model; }
@@ -242,13 +249,16 @@ int igc_get_info(const igc_model* model, igc_model_info* info) {
 }
 
 const char* igc_class_name(const igc_model* model, int32_t class_index) {
-  return model && class_index >= 0 && (size_t)class_index < model->names.size() ? model->names[class_index] : nullptr;
+  return model && class_index >= 0 && (size_t)class_index < model->names.size() ? model->names[class_index]
+                                                                                : nullptr;
 }
 
 int igc_normalise(const igc_model* model, const uint8_t* pixels, int64_t batch, float* x) {
   return igc::guarded(IGC_BAD_ARGUMENT, [&] {
-    igc::require(model && batch >= 0 && (batch == 0 || (pixels && x)), "model, pixels or x is null, or batch negative");
-    const int64_t channels = model->info.shape[0], image = (int64_t)model->info.shape[1] * model->info.shape[2];
+    igc::require(model && batch >= 0 && (batch == 0 || (pixels && x)),
+                 "model, pixels or x is null, or batch negative");
+    const int64_t channels = model->info.shape[0],
+                  image = (int64_t)model->info.shape[1] * model->info.shape[2];
     for (int64_t n = 0; n < batch; n++)
       for (int64_t c = 0; c < channels; c++)
         for (int64_t i = 0; i < image; i++)
