@@ -62,7 +62,8 @@ setup(
     packages=find_packages(include=["igc_gluon", "igc_gluon.*"]),
     # The sources too, so that `python -m igc_gluon.native.build` works where the package is installed.
     package_data={"igc_gluon.native": ["include/*.h", "src/*.h", "src/*.cpp", "src/kernels/*.h",
-                                       "src/kernels/*.cpp", "src/mxnet/*.cpp"]},
+                                       "src/kernels/*.cpp", "src/mxnet/*.cpp"],
+                  "igc_gluon.paper": ["published.json"]},
     distclass=PlatformDistribution,
     cmdclass={"build_py": BuildWithKernels, "bdist_wheel": PlatformWheel},
     install_requires=[
@@ -73,7 +74,7 @@ setup(
         "opencv-python<4.12",  # later ones need NumPy 2
         "scikit-learn>=1.0",  # the embedded data set, digits
         "scipy>=1.5",  # its tests write SVHN's .mat files
-        "matplotlib>=3.3",
+        "matplotlib>=3.6",
         "tensorboardX>=2.6.2,<3",
         "tqdm>=4.60",
         "requests>=2.20",

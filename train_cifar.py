@@ -1,53 +1,79 @@
 #!/usr/bin/env python
-"""Trains a network of the IGC papers on CIFAR-10, CIFAR-100, SVHN or digits.
+"""Trains a network of the IGC papers on CIFAR-10, CIFAR-100, SVHN, Tiny ImageNet or digits.
 
     python train_cifar.py --network plain_igc --primary-partition 24 --secondary-partition 2
+    python train_cifar.py --network cifar_igcv2_20_c64 --dataset tiny-imagenet
 
-Unset flags take the paper's schedule for the data set (IGCV1, section 5.2).
+Unset flags take the paper's schedule for the data set (IGCV1, section 5.2; IGCV2, section 4.1).
 """
 import sys
 
-from igc_gluon.threads import use_all_cores
+try:
+    from igc_gluon.start import prepare
+except ImportError as error:  # igc_gluon is not installed, or NumPy is one that MXNet cannot run on
+    sys.exit(print(f"error: {error}", file=sys.stderr) or 2)
 
-use_all_cores()  # before mxnet is imported
+prepare()
 
 from igc_gluon.cli import train  # noqa: E402
 from igc_gluon.cli.parser import Parser  # noqa: E402
 from igc_gluon.data import DATASETS  # noqa: E402
 from igc_gluon.engine.experiment import Experiment  # noqa: E402
 from igc_gluon.engine.schedule import schedule_for  # noqa: E402
-from igc_gluon.model_zoo import CIFAR_NETWORKS, cifar_model_name  # noqa: E402
+from igc_gluon.errors import UserError  # noqa: E402
+from igc_gluon.model_zoo import CIFAR_NETWORKS, cifar_model_name, find_family  # noqa: E402
 
+DEFAULT_NUMBERS = (38, 24, 2)  # depth, L and M of the authors' example
 PAPER_GPUS = 2  # of CIFAR and SVHN, section 5.2
 
 
 def parse(argv=None):
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--network", default="plain_igc",
-                        help=f"{', '.join(CIFAR_NETWORKS)}, or a name that `igc models` lists (default: plain_igc)")
-    parser.add_argument("--depth", type=int, default=38, help="(default: 38, as the authors' example)")
-    parser.add_argument("--primary-partition", type=int, default=24, metavar="L",
+                        help=f"{', '.join(CIFAR_NETWORKS)}, or a cifar_... name as `igc models` lists them (default: "
+                             "plain_igc)")
+    parser.add_argument("--depth", type=int, help="(default: 38, as the authors' example)")
+    parser.add_argument("--primary-partition", type=int, metavar="L",
                         help="number of primary partitions (default: 24)")
-    parser.add_argument("--secondary-partition", type=int, default=2, metavar="M",
+    parser.add_argument("--secondary-partition", type=int, metavar="M",
                         help="number of secondary partitions in the first stage (default: 2); the width of plain and "
                              "resnet is L*M")
     parser.add_argument("--dataset", default="cifar10", choices=sorted(DATASETS))
-    parser.add_argument("--pad", default="mean", choices=("mean", "zero"),
+    parser.add_argument("--pad", choices=("mean", "zero"),
                         help="before the random crop, pad with the mean colour as the authors' code (default) or with "
-                             "zeros as the paper")
+                             "zeros as the paper; not for svhn and tiny-imagenet, which are not padded")
     parser.add_argument("--downsample", choices=("paper", "code"),
                         help="resnet_igc's first block of a stage as the paper (default) or the authors' code has it")
     train.add_arguments(parser)
     return parser.parse_args(argv)
 
 
+def model_name(args):
+    """The getter's name of the network that the flags describe, in full or by number."""
+    numbers = (args.depth, args.primary_partition, args.secondary_partition)
+    network = args.network.lower()
+    if network.startswith("cifar_"):
+        if any(number is not None for number in numbers):
+            raise UserError(f"{network} says its depth and partitions; leave --depth, --primary-partition and "
+                            "--secondary-partition out")
+        find_family(network)
+        return network
+    return cifar_model_name(network, *(given if given is not None else default
+                                       for given, default in zip(numbers, DEFAULT_NUMBERS)))
+
+
 def experiment(args, batch_shards):
-    model = args.network if args.network.startswith("cifar_") else \
-        cifar_model_name(args.network, args.depth, args.primary_partition, args.secondary_partition)
-    options = {"downsample": args.downsample} if args.downsample else None
+    model = model_name(args)
+    info = DATASETS[args.dataset]
+    if args.pad and not info.pads:
+        raise UserError(f"--pad says how to pad before a random crop, but {info.name} is not padded; leave it out")
+    options = {"downsample": args.downsample} if args.downsample else {}
+    strides = info.size // find_family(model)[0].input_size
+    if strides > 1:  # 64x64 images come to networks for 32x32 ones (IGCV2, section 4.1)
+        options["stem_strides"] = strides
     schedule = schedule_for(args.dataset, args.num_epochs, args.lr, args.lr_factor, args.lr_steps)
-    return Experiment(model, args.dataset, schedule, args.batch_size, batch_shards, args.wd, args.momentum, args.pad,
-                      options)
+    return Experiment(model, args.dataset, schedule, args.batch_size, batch_shards, args.wd, args.momentum,
+                      args.pad or "mean", options or None)
 
 
 def classes(args):

@@ -1,6 +1,7 @@
 """The flags that both training scripts share, and the way from flags to a run."""
 import argparse
 import logging
+import signal
 import sys
 
 from igc_gluon.errors import UserError
@@ -68,6 +69,7 @@ def main(args, experiment_of, classes_of, default_shards):
 
     experiment_of(args, schedule's shards) -> Experiment; classes_of(args) -> number of classes.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # see igc_gluon.start
     from igc_gluon.engine import devices as engine_devices
     from igc_gluon.engine import experiment as engine
     from igc_gluon.engine.loop import Stopped

@@ -1,8 +1,10 @@
 """Images -> normalised batches, augmented a whole batch at a time.
 
-Augmentation is the paper's (section 5.1): pad by 4 pixels, crop 32x32 at random, mirror half of the images.
+Augmentation is the papers': pad by 4 pixels (IGCV1, section 5.1) or, for Tiny ImageNet, resize to a random
+size (IGCV2, section 4.1); crop 32x32 or 64x64 at random, mirror half of the images.
 What comes out depends on seed and epoch alone, not on where a run was resumed or how many workers share it.
 """
+import cv2
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -10,7 +12,7 @@ from igc_gluon.errors import UserError
 
 PAD = 4
 PAD_VALUES = ("mean", "zero")
-_ORDER, _CROP, _MIRROR = range(3)  # purposes of random numbers, each with its own stream
+_ORDER, _CROP, _MIRROR, _SIZE = range(4)  # purposes of random numbers, each with its own stream
 
 
 class Batches:
@@ -22,7 +24,10 @@ class Batches:
     train: every batch is full, the last one is filled up from the start of the epoch's order, as the authors'
         iterator does (782 batches of 64 for 50,000 images). Otherwise, for evaluation: in order and not
         augmented whatever the flags below say, and the last batch is short.
-    shuffle, augment (pad and crop), mirror: for training, see above.
+    shuffle, augment (crop), mirror: for training, see above.
+    short_side: None, or (smallest, largest): with `augment` an image is not padded but resized, bilinearly,
+        so that its shorter side has a random number of pixels in this range, both ends included, before an
+        area as large as the image was is cropped out. The range starts at the images' own side or above.
     pad_value: "mean", the rounded mean colour, as the authors' code has it, or "zero", black pixels, as the
         paper says. Both surround the image before normalisation, so "zero" comes out as -mean / std.
     seed: integer, not negative.
@@ -33,7 +38,7 @@ class Batches:
     """
 
     def __init__(self, images, labels, batch_size, mean, std, train=True, shuffle=True, augment=False,
-                 mirror=False, pad_value="mean", seed=0, part_index=0, num_parts=1):
+                 mirror=False, pad_value="mean", seed=0, part_index=0, num_parts=1, short_side=None):
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
             raise ValueError(f"images are uint8 (N, H, W, 3), not {images.dtype} {images.shape}")
         if len(labels) != len(images):
@@ -46,6 +51,9 @@ class Batches:
             raise UserError(f"the random seed must not be negative, it is {seed}")
         if pad_value not in PAD_VALUES:
             raise UserError(f"the padding is {' or '.join(PAD_VALUES)}, not {pad_value!r}")
+        if short_side and not min(images.shape[1:3]) <= short_side[0] <= short_side[1]:
+            raise ValueError(f"the short side of {images.shape[2]}x{images.shape[1]} images cannot become "
+                             f"{short_side[0]} to {short_side[1]} pixels")
         if not 0 <= part_index < num_parts:
             raise ValueError(f"part_index is {part_index}, but there are {num_parts} parts")
         if train and batch_size < num_parts:
@@ -53,6 +61,7 @@ class Batches:
         self._images, self._labels = images, np.asarray(labels)
         self._batch_size, self._train, self._seed = batch_size, train, seed
         self._shuffle, self._augment, self._mirror = shuffle and train, augment and train, mirror and train
+        self._short_side = short_side
         mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
         colour = np.rint(mean) if pad_value == "mean" else np.zeros(3)
         self._pad_colour = colour.astype(np.uint8)[:, None, None]
@@ -83,11 +92,14 @@ class Batches:
         """
         # All random numbers of the epoch are drawn at once, one set for each position in the epoch, so that
         # neither first_batch nor the number of workers moves them. It costs 2 ms for 50,000 images.
-        order, corners, mirrored = self._draw(epoch)
+        order, sizes, corners, mirrored = self._draw(epoch)
         for first, last in self._shares[first_batch:]:
             chosen = order[first:last]
-            images = self._images[chosen].transpose(0, 3, 1, 2)
-            if self._augment:
+            images = self._images[chosen]
+            if self._augment and self._short_side:
+                images = _resize_and_crop(images, sizes[first:last], corners[first:last])
+            images = images.transpose(0, 3, 1, 2)
+            if self._augment and not self._short_side:
                 images = self._crop(images, corners[first:last])
             if self._mirror:
                 flags = mirrored[first:last]
@@ -99,16 +111,24 @@ class Batches:
             yield data, self._labels[chosen].astype(np.float32)
 
     def _draw(self, epoch):
-        """Indices of images (P,), corners of crops (P, 2) and flags of mirroring (P,) for all P positions."""
+        """For all P positions: indices of images (P,), heights and widths to resize to (P, 2), corners of
+        crops (P, 2), flags of mirroring (P,)."""
         count = len(self._images)
         positions = self._length * self._batch_size if self._train else count
         order = self._random(epoch, _ORDER).permutation(count) if self._shuffle else np.arange(count)
-        corners = mirrored = None
-        if self._augment:
+        sizes = corners = mirrored = None
+        if self._augment and self._short_side:
+            smallest, largest = self._short_side
+            own = np.array(self._images.shape[1:3])
+            shorter = self._random(epoch, _SIZE).integers(smallest, largest + 1, (positions, 1))
+            sizes = np.rint(shorter * own / own.min()).astype(int)
+            corners = (self._random(epoch, _CROP).random((positions, 2)) * (sizes - own + 1)).astype(int)
+        elif self._augment:
             corners = self._random(epoch, _CROP).integers(0, 2 * PAD + 1, (positions, 2))
         if self._mirror:
             mirrored = self._random(epoch, _MIRROR).random(positions) < 0.5
-        return np.resize(order, positions), corners, mirrored  # resize repeats the order from its start
+        # np.resize repeats the order from its start.
+        return np.resize(order, positions), sizes, corners, mirrored
 
     def _random(self, epoch, purpose):
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self._seed, epoch, purpose])))
@@ -123,3 +143,14 @@ class Batches:
         padded[:, :, PAD:-PAD, PAD:-PAD] = images
         windows = sliding_window_view(padded, (height, width), axis=(2, 3))
         return windows[np.arange(count), :, corners[:, 0], corners[:, 1]]
+
+
+def _resize_and_crop(images, sizes, corners):
+    """Resizes every image of (B, H, W, 3) to its size (height, width) and cuts HxW out at its corner."""
+    cropped = np.empty_like(images)
+    height, width = images.shape[1:3]
+    for target, image, size, (row, column) in zip(cropped, images, sizes.tolist(), corners.tolist()):
+        # The exact kind gives the same bits on every machine. It is half as fast as the other.
+        resized = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR_EXACT)
+        target[:] = resized[row:row + height, column:column + width]
+    return cropped

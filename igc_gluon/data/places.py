@@ -25,6 +25,9 @@ class Places:
     def __init__(self, dataset, data_dir=None):
         self.dataset = dataset
         self.folder = Path(data_dir).expanduser() if data_dir else default_folder(dataset.name)
+        if data_dir and not self.folder.exists():
+            raise UserError(f"there is no folder {self.folder}; make it, or name the one that holds the files of "
+                            f"{dataset.name}")
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{self.folder} is not a folder; name the one that holds the files of "
                             f"{dataset.name}")
@@ -71,7 +74,8 @@ class Places:
         raise UserError(f"{self.dataset.name}: {first_error}{self._alternatives()}") from first_error
 
     def _alternatives(self):
-        return "; train.rec and test.rec there do as well, and --dataset digits needs no files at all"
+        others = [archive.name for archive in self.dataset.archives if not self.find(archive.name)]
+        return (f"; it needs {', '.join(others)} in {self.folder}" if len(others) > 1 else "") + "; train.rec and test.rec there do as well, and --dataset digits needs no files at all"
 
 
 @functools.lru_cache(maxsize=None)  # once for each state of a file: hashing 1.3 GB takes seconds

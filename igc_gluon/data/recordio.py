@@ -11,9 +11,10 @@ then stand for the one label; then the encoded image.
 import os
 import struct
 
+import cv2
 import numpy as np
 
-from igc_gluon.data.images import SHAPE, Images
+from igc_gluon.data.images import Images
 from igc_gluon.errors import UserError
 
 MAGIC = 0xced7230a
@@ -42,12 +43,13 @@ def read_records(path):
 
 
 def load(dataset, path):
-    """Images of the whole file: 32x32 RGB, labels whole and within the classes. dataset: row of DATASETS.
+    """Images of the whole file: RGB, as large as the data set's, labels whole and within the classes.
 
+    dataset: row of DATASETS.
     Raises UserError on a damaged file and on images or labels that are not those of the data set.
     """
-    import cv2  # only this format needs it
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    shape = (dataset.size, dataset.size, 3)
     pixels, classes = bytearray(), []
     for number, (labels, encoded) in enumerate(read_records(path)):
         if len(labels) != 1:
@@ -60,14 +62,15 @@ def load(dataset, path):
             image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
         if image is None:
             raise UserError(f"{path}: record {number} holds no readable image; the file is damaged")
-        if image.shape != SHAPE:
+        if image.shape != shape:
             height, width, _ = image.shape
-            raise UserError(f"{path}: record {number} holds an image of {width}x{height} pixels, not 32x32")
+            raise UserError(f"{path}: record {number} holds an image of {width}x{height} pixels, not "
+                            f"{shape[1]}x{shape[0]}")
         pixels += image[:, :, ::-1].tobytes()  # OpenCV decodes to BGR
         classes.append(int(labels[0]))
     if not classes:
         raise UserError(f"{path} holds no images")
-    return Images(np.frombuffer(pixels, np.uint8).reshape((-1,) + SHAPE), np.array(classes, np.int32))
+    return Images(np.frombuffer(pixels, np.uint8).reshape((-1,) + shape), np.array(classes, np.int32))
 
 
 def _read_payloads(path):

@@ -1,9 +1,10 @@
 """The table of data sets: what they are, the constants they are trained with, their official files.
 
-Constants are those of the authors' code (IGCV1); sizes and splits are those of the paper, section 5.1.
+Constants are those of the authors' code (IGCV1); sizes and splits are those of the papers, section 5.1 of
+IGCV1 and section 4.1 of IGCV2.
 """
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Optional, Tuple
 
 from igc_gluon.errors import UserError
 
@@ -26,7 +27,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set of 32x32 RGB images."""
+    """One data set of square RGB images."""
     name: str
     classes: int
     mean: Tuple[float, float, float]  # per channel R, G, B, of pixels 0..255, over the training images
@@ -34,9 +35,16 @@ class Dataset:
     train_size: int  # of the official files; what is loaded is as large as the files at hand
     test_size: int
     mirror: bool  # whether a mirrored image is still of its class
-    augment: bool  # whether it is trained with padded random crops
+    augment: bool  # whether it is trained with random crops
+    size: int = 32  # height and width
+    short_side: Optional[Tuple[int, int]] = None  # it gets a random length from..to before the crop, unpadded
     splits: Tuple[str, ...] = ("train", "test")
     archives: Tuple[Archive, ...] = ()
+
+    @property
+    def pads(self):
+        """Whether its images are padded before the random crop."""
+        return self.augment and not self.short_side
 
 
 def _cifar(file, toronto_sha256, mxnet_path, mxnet_sha1):
@@ -72,6 +80,13 @@ DATASETS = {dataset.name: dataset for dataset in (
                       "a133a4beb38a00fcdda90c9489e0c04f900b660ce8a316a5e854838379a71eb3"),
                 _svhn("test_32x32.mat", ("test",),
                       "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b"))),
+    # IGCV2, section 4.1, normalises by constants that it does not print. These are the authors' for ImageNet,
+    # of which this is a part; they have not been measured on it.
+    Dataset("tiny-imagenet", classes=200, mean=(123.370, 112.757, 99.406), std=(68.998, 66.093, 68.292),
+            train_size=100000, test_size=10000, mirror=True, augment=True, size=64, short_side=(64, 80),
+            archives=(Archive("tiny-imagenet-200.zip", ("train", "test"), (
+                Source("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "sha256",
+                       "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"),)),)),
     Dataset("digits", classes=10, mean=(77.866, 77.866, 77.866), std=(82.586, 82.586, 82.586),
             train_size=1437, test_size=360, mirror=False, augment=True),
 )}

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 from igc_gluon import params_file
@@ -19,6 +20,7 @@ from igc_gluon.errors import UserError
 from igc_gluon.files import digest, sync_folder, write_atomically
 
 KEPT = 2  # the newest so many are kept, and the best
+FILES = ("net.params", "training.params", "state.json")
 
 
 class CheckpointStore:
@@ -66,7 +68,12 @@ class CheckpointStore:
 
     def names(self):
         """Names of all checkpoints, oldest first."""
-        return sorted(path.name for path in self.folder.glob("epoch-*-batch-*") if path.is_dir())
+        try:
+            return sorted(path.name for path in self.folder.iterdir() if fnmatch(path.name, "epoch-*-batch-*"))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise UserError(f"cannot read {self.folder}: {error.strerror}") from None
 
     def pointer(self, which):
         """The name that 'last' or 'best' points to, or None."""
@@ -100,12 +107,13 @@ class CheckpointStore:
         folder = self.folder / name
         try:
             manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-            for file, entry in manifest.items():
+            for file in FILES:
+                entry = manifest[file]
                 if (folder / file).stat().st_size != entry["size"] or \
                         digest(folder / file, "sha256") != entry["sha256"]:
                     raise UserError(f"checkpoint {folder} is damaged: {file} is not what was written")
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            return {file: params_file.load(folder / file) for file in manifest if file.endswith(".params")}, state
+            return {file: params_file.load(folder / file) for file in FILES if file.endswith(".params")}, state
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, UserError):
                 raise

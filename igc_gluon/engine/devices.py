@@ -136,13 +136,14 @@ class DataParallel:
         self._statistics.spread()
 
     def shard_statistics(self):
-        """{name@device@copy: numpy array}: the moving statistics of every shard, which differ within an epoch."""
+        """{name@shard: numpy array}: the moving statistics of every shard, which differ within an epoch."""
         _wait_for_moving_statistics()
         return self._statistics.export()
 
     def set_shard_statistics(self, arrays):
-        """The opposite of `shard_statistics`. Ignores arrays of another number of devices or shards."""
-        self._statistics.restore(arrays)
+        """The opposite of `shard_statistics`, on any number of devices; nothing is set where `arrays` is empty."""
+        if arrays:
+            self._statistics.restore(arrays)
 
     def optimizer_states(self):
         """{parameter name: numpy array}; names, not MXNet's numbers, so that they fit any process."""
@@ -204,13 +205,13 @@ class _ShardStatistics:
                     array[:] = value
 
     def export(self):
-        return {f"{p.name}@{d}@{c}": array.asnumpy() for p, arrays in zip(self._parameters, self._arrays)
-                for d, on_device in enumerate(arrays) for c, array in enumerate(on_device)}
+        return {f"{p.name}@{shard}": array.asnumpy() for p, shard, array in self._by_shard()}
 
     def restore(self, given):
-        if set(given) != set(self.export()):
-            return
+        for parameter, shard, array in self._by_shard():
+            array[:] = given[f"{parameter.name}@{shard}"]
+
+    def _by_shard(self):
         for parameter, arrays in zip(self._parameters, self._arrays):
-            for d, on_device in enumerate(arrays):
-                for c, array in enumerate(on_device):
-                    array[:] = given[f"{parameter.name}@{d}@{c}"]
+            for shard, array in enumerate(array for on_device in arrays for array in on_device):
+                yield parameter, shard, array

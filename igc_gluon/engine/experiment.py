@@ -1,6 +1,7 @@
 """An experiment: a network, a data set, a schedule and seeds, run once or several times."""
 import json
 import logging
+import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.engine.devices import DataParallel
 from igc_gluon.engine.loop import TrainingLoop
 from igc_gluon.engine.optimizer import AuthorsNesterov
-from igc_gluon.engine.record import RunRecord
+from igc_gluon.engine.record import RunRecord, say
 from igc_gluon.engine.schedule import Schedule
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
@@ -25,6 +26,7 @@ from igc_gluon.nn import initialize_as_authors
 
 logger = logging.getLogger(__name__)
 
+MAX_SEED = 2 ** 32  # NumPy takes no larger one
 TEST_BATCH = 400  # as the authors'; the result does not depend on it
 
 
@@ -67,13 +69,12 @@ def build_network(experiment, devices, classes, seed):
     return net
 
 
-def run(experiment, settings, seeds, report=print):
+def run(experiment, settings, seeds, report=say):
     """Runs `experiment` once for every seed and returns a summary per run, see `_summary`.
 
     `report` takes lines for people. Raises UserError, Stopped, NotFinite.
     """
-    if len(seeds) > 1 and settings.model_prefix:
-        raise UserError("--model-prefix names the files of one run; leave it out with --num-runs")
+    _check_settings(experiment, settings, seeds)
     info = DATASETS[experiment.dataset]
     # Folders first: what cannot be run should say so before a data set is read or downloaded.
     folders = [run_folder(experiment, settings, seed) for seed in seeds]
@@ -83,12 +84,31 @@ def run(experiment, settings, seeds, report=print):
     summaries = []
     for seed, folder in zip(seeds, folders):
         batches = (Batches(train.images, train.labels, experiment.batch_size, info.mean, info.std,
-                           augment=info.augment, mirror=info.mirror, pad_value=experiment.pad, seed=seed),
+                           augment=info.augment, mirror=info.mirror, pad_value=experiment.pad, seed=seed,
+                           short_side=info.short_side),
                    Batches(test.images, test.labels, TEST_BATCH, info.mean, info.std, train=False))
         summaries.append(_run_once(experiment, settings, seed, folder, info.classes, batches, report))
     if len(seeds) > 1:
         _write_mean(summaries, folders[0].parent, report)
     return summaries
+
+
+def _check_settings(experiment, settings, seeds):
+    """Raises UserError on what would otherwise show only after the first epoch or the first run."""
+    if len(seeds) > 1 and settings.model_prefix:
+        raise UserError("--model-prefix names the files of one run; leave it out with --num-runs")
+    if seeds[-1] >= MAX_SEED:
+        raise UserError(f"seeds must be below {MAX_SEED}, not {seeds[-1]}; lower --rand-seed")
+    if settings.model_prefix:
+        folder = Path(settings.model_prefix).expanduser().parent
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UserError(f"--model-prefix: cannot write to the folder {folder}; make it first")
+    if settings.load_epoch is not None:
+        if not settings.model_prefix:
+            raise UserError("--load-epoch needs --model-prefix, the path of PREFIX-0010.params without '-0010.params'")
+        if settings.load_epoch >= experiment.schedule.num_epochs:
+            raise UserError(f"--load-epoch {settings.load_epoch} leaves nothing of {experiment.schedule.num_epochs} "
+                            "epochs to train; raise --num-epochs")
 
 
 def run_folder(experiment, settings, seed):
@@ -101,19 +121,21 @@ def _run_once(experiment, settings, seed, folder, classes, batches, report):
     record = RunRecord(folder)
     try:
         checkpoints = CheckpointStore(folder / "checkpoints")
-        config = {**asdict(experiment), "seed": seed}
+        config = {**asdict(experiment), "seed": seed, "load_epoch": settings.load_epoch,
+                  "train_batches": len(batches[0]), "test_batches": len(batches[1])}
         _check_folder(record, checkpoints, config, settings.resume)
         net = build_network(experiment, settings.devices, classes, seed)
         optimizer = AuthorsNesterov(momentum=experiment.momentum, wd=experiment.wd,
                                     learning_rate=experiment.schedule.lr)
         parallel = DataParallel(net, settings.devices, experiment.batch_shards, optimizer, settings.kv_store)
-        loop = TrainingLoop(parallel, *batches, experiment.schedule, record, checkpoints,
+        loop = TrainingLoop(parallel, *batches, experiment.schedule, record, checkpoints, config,
                             f"{experiment.model} on {experiment.dataset}", settings.checkpoint_epochs,
                             settings.disp_batches, _module_checkpoints(net, settings.model_prefix))
         saved = checkpoints.load_last(report)
         if saved:
+            _check_same(saved[1].get("config") or {}, config, folder)
             loop.restore(*saved)
-            report(f"going on from epoch {loop.position.epoch}, batch {loop.position.batch} of {folder}")
+            report(f"going on after epoch {loop.position.epoch}, batch {loop.position.batch}, of {folder}")
         elif settings.load_epoch is not None:
             _load_module_checkpoint(parallel, net, settings.model_prefix, settings.load_epoch)
             loop.position.epoch = settings.load_epoch
@@ -131,16 +153,20 @@ def _run_once(experiment, settings, seed, folder, classes, batches, report):
 
 def _check_folder(record, checkpoints, config, resume):
     """Raises UserError where starting would mix two runs in one folder."""
-    if not checkpoints.names():
-        return
-    if not resume:
+    if not resume and checkpoints.names():
         raise UserError(f"{record.folder} holds a run already; add --resume to go on with it, or choose another "
                         "--exp-name or --rand-seed")
-    before = record.read_config() or {}
+    if resume:
+        _check_same(record.read_config() or {}, config, record.folder)
+    else:
+        (record.folder / "config.json").unlink(missing_ok=True)  # of a run that came to nothing
+
+
+def _check_same(before, config, folder):
     now = json.loads(json.dumps(config))  # tuples become lists, as in the file
     for key, value in now.items():
         if key in before and before[key] != value:
-            raise UserError(f"{record.folder} was begun with {key} {before[key]}, not {value}; resume with the same "
+            raise UserError(f"{folder} was begun with {key} {before[key]}, not {value}; resume with the same "
                             "flags, or choose another --exp-name")
 
 
@@ -160,8 +186,6 @@ def _module_checkpoints(net, prefix):
 
 
 def _load_module_checkpoint(parallel, net, prefix, epoch):
-    if not prefix:
-        raise UserError("--load-epoch needs --model-prefix, the path of PREFIX-0010.params without '-0010.params'")
     path = f"{prefix}-{epoch:04d}.params"
     arrays = {name.split(":", 1)[-1]: mx.nd.array(array, dtype=array.dtype)
               for name, array in params_file.load(path).items()}
@@ -174,7 +198,8 @@ def _load_module_checkpoint(parallel, net, prefix, epoch):
 
 def _summary(experiment, net, history, folder, report):
     last, best = history[-1], max(history, key=lambda entry: entry["test_accuracy"])
-    totals = complexity.totals(net)
+    size = DATASETS[experiment.dataset].size
+    totals = complexity.totals(net, (3, size, size))
     summary = {"folder": str(folder), "epochs": len(history), "seconds": sum(e["seconds"] for e in history),
                "last_test_accuracy": last["test_accuracy"], "best_test_accuracy": best["test_accuracy"],
                "best_epoch": best["epoch"]}
@@ -200,11 +225,15 @@ def _write_mean(summaries, folder, report):
         json.dump(result, file, indent=1)
 
 
-def benchmark(experiment, settings, classes, image_shape=(3, 32, 32), steps=20, warm_up=3, report=print):
+def benchmark(experiment, settings, classes, image_shape=None, steps=20, warm_up=3, report=say):
     """Times training steps on one synthetic batch: no data set is read and nothing is written.
 
+    `image_shape` is (channels, height, width), by default that of the experiment's data set.
     Returns images per second, from the median step of `steps` after `warm_up`.
     """
+    if image_shape is None:
+        size = DATASETS[experiment.dataset].size
+        image_shape = (3, size, size)
     net = build_network(experiment, settings.devices, classes, seed=0)
     parallel = DataParallel(net, settings.devices, experiment.batch_shards,
                             AuthorsNesterov(momentum=experiment.momentum, wd=experiment.wd), settings.kv_store)

@@ -5,12 +5,13 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import List
 
 import numpy as np
 from tqdm import tqdm
 
+from igc_gluon.engine.record import say
 from igc_gluon.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -71,14 +72,15 @@ class TrainingLoop:
     """Trains until the schedule's end.
 
     parallel: DataParallel; train, test: batches as `igc_gluon.data.Batches` makes them; schedule: Schedule;
-    record: RunRecord, open; checkpoints: CheckpointStore; title: of the picture and the bar;
+    record: RunRecord, open; checkpoints: CheckpointStore; config: what checkpoints say they belong to, with the seed;
+    title: of the picture and the bar;
     after_checkpoint(epochs done): called after each epoch's checkpoint.
     """
 
-    def __init__(self, parallel, train, test, schedule, record, checkpoints, title, checkpoint_epochs=1,
+    def __init__(self, parallel, train, test, schedule, record, checkpoints, config, title, checkpoint_epochs=1,
                  disp_batches=50, after_checkpoint=lambda epoch: None):
         self.parallel, self.train, self.test, self.schedule = parallel, train, test, schedule
-        self.record, self.checkpoints, self.title = record, checkpoints, title
+        self.record, self.checkpoints, self.config, self.title = record, checkpoints, config, title
         self.checkpoint_epochs, self.disp_batches = checkpoint_epochs, disp_batches
         self.after_checkpoint = after_checkpoint
         self.position = Position()
@@ -92,6 +94,8 @@ class TrainingLoop:
 
     def run(self):
         """Returns the history, an entry per epoch. Raises Stopped after a signal, NotFinite on a broken loss."""
+        if self.position.epoch and not self.position.batch:
+            self.after_checkpoint(self.position.epoch)  # a kill may have come before it
         batches = len(self.train)
         done = self.position.epoch * batches + self.position.batch
         with StopSignals() as stop, tqdm(total=self.schedule.num_epochs * batches, initial=done, unit="batch",
@@ -102,17 +106,19 @@ class TrainingLoop:
                 self.parallel.average_statistics()
                 test_loss, test_accuracy = self.evaluate(stop)
                 self._finish_epoch(test_loss, test_accuracy, bar)
+        if stop.number is not None:  # it came while the last epoch was being finished
+            raise Stopped(stop.number, self.checkpoints.folder / self.checkpoints.pointer("last"))
         return self.position.history
 
     def _train_epoch(self, stop, bar):
         at = self.position
         lr = self.schedule.lr_at(at.epoch)
-        shown_at, shown = time.monotonic(), Position()
+        shown_at, shown = time.monotonic(), replace(at)
         for data, label in self.train.epoch(at.epoch, first_batch=at.batch):
             begin = time.monotonic()
             loss, scores = self.parallel.step(data, label, lr)
             if not np.isfinite(loss):
-                raise NotFinite(f"the loss is {loss} in epoch {at.epoch}, batch {at.batch}; {self._kept()}")
+                raise NotFinite(f"the loss is {loss} in epoch {at.epoch + 1}, batch {at.batch + 1}; {self._kept()}")
             at.batch += 1
             at.loss += loss
             at.correct += int((scores.argmax(axis=1) == label).sum())
@@ -128,8 +134,7 @@ class TrainingLoop:
                 logger.info("Epoch[%d] Batch [%d-%d]\tSpeed: %.2f samples/sec\taccuracy=%f\tcross-entropy=%f",
                             at.epoch, shown.batch, at.batch, images / elapsed, correct / images,
                             (at.loss - shown.loss) / images)
-                shown_at, shown = time.monotonic(), Position(batch=at.batch, loss=at.loss, correct=at.correct,
-                                                             images=at.images)
+                shown_at, shown = time.monotonic(), replace(at)
             if stop.number is not None:
                 self._stop(stop.number)
 
@@ -160,10 +165,9 @@ class TrainingLoop:
         logger.info("Epoch[%d] Time cost=%.3f", at.epoch, at.seconds)
         logger.info("Epoch[%d] Validation-accuracy=%f", at.epoch, test_accuracy)
         logger.info("Epoch[%d] Validation-cross-entropy=%f", at.epoch, test_loss)
-        bar.write(f"epoch {at.epoch + 1:3d}  lr {entry['lr']:<7.4g} train: loss {entry['train_loss']:.4f}, accuracy "
+        say(f"epoch {at.epoch + 1:3d}  lr {entry['lr']:<7.4g} train: loss {entry['train_loss']:.4f}, accuracy "
                   f"{100 * entry['train_accuracy']:6.2f} %  test: loss {test_loss:.4f}, accuracy "
-                  f"{100 * test_accuracy:6.2f} %{' (best)' if best else '       '}  {at.seconds:.1f} s",
-                  file=sys.stdout)
+                  f"{100 * test_accuracy:6.2f} %{' (best)' if best else '       '}  {at.seconds:.1f} s")
         at.begin_epoch()
         self.record.add_epoch(at.history)
         last = at.epoch == self.schedule.num_epochs
@@ -181,13 +185,13 @@ class TrainingLoop:
         broken = [name for name, array in parameters.items() if not np.isfinite(array).all()]
         if broken:
             raise NotFinite(f"{', '.join(broken[:3])}{' and others are' if broken[3:] else ''} not finite before epoch "
-                            f"{at.epoch}, batch {at.batch}; {self._kept()}")
+                            f"{at.epoch + 1}, batch {at.batch + 1}; {self._kept()}")
         training = {f"momentum:{name}": array for name, array in self.parallel.optimizer_states().items()}
         if at.batch:  # at an epoch's end the shards agree, and the network holds what they agree on
             training.update({f"shard:{name}": array for name, array in self.parallel.shard_statistics().items()})
         return self.checkpoints.save(at.epoch, at.batch, {"net.params": parameters,
                                                           "training.params": training},
-                                     {"position": asdict(at), "lr": self.schedule.lr_at(at.epoch)}, best)
+                                     {"position": asdict(at), "config": self.config}, best)
 
     def _kept(self):
         last = self.checkpoints.pointer("last")

@@ -7,27 +7,34 @@
     curves.png      the same as a picture
     checkpoints/    see `igc_gluon.engine.checkpoint`
 """
+import contextlib
 import json
 import logging
 import os
 import platform
 import sys
+import time
 from pathlib import Path
 
 import mxnet as mx
 import numpy as np
 import portalocker
+from tqdm import tqdm
 
 import igc_gluon
+from igc_gluon import native
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
+
+logger = logging.getLogger(__name__)
 
 
 def versions():
     """What the result of a run may depend on beside its configuration."""
     return {"igc_gluon": igc_gluon.__version__, "mxnet": mx.__version__, "numpy": np.__version__,
             "python": platform.python_version(), "machine": platform.machine(), "system": platform.platform(),
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")}
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+            "native": native.why_not() or native.library.isa()}
 
 
 class RunRecord:
@@ -47,39 +54,57 @@ class RunRecord:
                 from None
         except OSError as error:
             raise UserError(f"cannot write to {self.folder}: {error.strerror}") from None
-        self._handler = self._writer = None
+        self._handler = self._events = None
 
     def open(self, history):
-        """Begins (or, with a `history` of finished epochs, continues) the record."""
-        from tensorboardX import SummaryWriter  # takes a second to import
+        """Begins (or, with a `history` of finished epochs, continues) the record.
 
-        self._handler = logging.FileHandler(self.folder / "log.txt", encoding="utf-8")
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        logging.getLogger("igc_gluon").addHandler(self._handler)
-        # What a killed run wrote beyond its last checkpoint is written anew.
-        self._write_history(history)
-        self._writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=len(history) if history else None)
+        What a killed run wrote beyond its last checkpoint, or had half written, is gone afterwards.
+        """
+        try:
+            for leftover in self.folder.glob(".*.tmp"):
+                leftover.unlink()
+            self._handler = logging.FileHandler(self.folder / "log.txt", encoding="utf-8")
+            self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+            logging.getLogger("igc_gluon").addHandler(self._handler)
+            self._write_history(history)
+            self._events = EventFile(self.folder / "tensorboard", history)
+        except OSError as error:
+            raise UserError(f"cannot write to {self.folder}: {error.strerror} ({error.filename})") from None
 
     def write_config(self, config):
+        """Writes config.json; a resumed run keeps the one it was begun with and adds what it goes on with."""
+        now = {"versions": versions(), "command": " ".join(sys.argv)}
+        before = self.read_config()
+        if before is None:
+            before = {**config, **now}
+        elif before.get("versions") != now["versions"]:
+            old = before.get("versions") or {}
+            changed = ", ".join(f"{key} {old.get(key)} -> {value}" for key, value in now["versions"].items()
+                                if old.get(key) != value)
+            logger.warning("%s was begun with other versions (%s): it goes on, but not with the same last bits",
+                           self.folder, changed)
+            before.setdefault("resumed_with", []).append(now)
         with write_atomically(self.folder / "config.json", "w") as file:
-            json.dump({**config, "versions": versions(), "command": " ".join(sys.argv)}, file, indent=1)
+            json.dump(before, file, indent=1)
             file.write("\n")
 
     def read_config(self):
         """The configuration that the folder was begun with, or None."""
         try:
-            return json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
-        except OSError:
+            config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
             return None
-        except ValueError:
-            raise UserError(f"{self.folder / 'config.json'} is damaged; choose another --exp-name") from None
+        except (OSError, ValueError):
+            config = None
+        if isinstance(config, dict):
+            return config
+        raise UserError(f"{self.folder / 'config.json'} is damaged; choose another --exp-name")
 
     def add_epoch(self, history):
         """Adds the last entry of `history`."""
-        entry = history[-1]
         self._write_history(history)
-        for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "images_per_second"):
-            self._writer.add_scalar(key, entry[key], entry["epoch"])
+        self._events.add(history[-1])
 
     def _write_history(self, history):
         with write_atomically(self.folder / "history.jsonl", "w") as file:
@@ -91,12 +116,61 @@ class RunRecord:
         draw_curves(history, title, self.folder / "curves.png")
 
     def close(self):
-        if self._writer:
-            self._writer.close()
+        if self._events:
+            self._events.close()
         if self._handler:
             logging.getLogger("igc_gluon").removeHandler(self._handler)
             self._handler.close()
         self._lock.close()
+
+
+class EventFile:
+    """The history as TensorBoard's events in `folder`, written at once (a SummaryWriter does it now and then, from a
+    thread that a full disk kills). Begins with all of `history`, in place of what was there."""
+
+    def __init__(self, folder, history):
+        from tensorboardX.record_writer import RecordWriter  # tensorboardX takes a second to import
+
+        folder.mkdir(exist_ok=True)
+        for old in folder.glob("events.out.tfevents.*"):
+            old.unlink()
+        self._writer = RecordWriter(str(folder / f"events.out.tfevents.{int(time.time())}.{platform.node()}"))
+        self._write(file_version="brain.Event:2", wall_time=time.time())
+        for entry in history:
+            self._add(entry)
+        self._writer.flush()
+
+    def add(self, entry):
+        """Adds an epoch's entry. Raises UserError if the disk is full."""
+        try:
+            self._add(entry)
+            self._writer.flush()
+        except OSError as error:
+            raise UserError(f"cannot write {self._writer.path}: {error.strerror}") from None
+
+    def _add(self, entry):
+        from tensorboardX.summary import scalar
+
+        for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "images_per_second"):
+            self._write(summary=scalar(key, entry[key]), step=entry["epoch"], wall_time=time.time())
+
+    def _write(self, **fields):
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._writer.write(Event(**fields).SerializeToString())
+
+    def close(self):
+        with contextlib.suppress(OSError):  # everything that matters has been flushed
+            self._writer.close()
+
+
+def say(line):
+    """Prints a line for people, above a progress bar; goes on without where nobody reads (`| head`)."""
+    try:
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def draw_curves(history, title, path):

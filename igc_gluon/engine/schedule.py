@@ -1,10 +1,12 @@
 """Learning-rate schedules, one row per data set."""
+import math
 from dataclasses import dataclass
 from typing import Tuple
 
 from igc_gluon.errors import UserError
 
-# The papers drop the rate at these fractions of the epochs: 200, 300, 350 of 400 and 20, 30, 35 of 40 (IGCV1, 5.2).
+# The papers drop the rate at these fractions of the epochs: 200, 300, 350 of 400 20, 30, 35 of 40 (IGCV1, 5.2) and
+# 100, 150, 175 of 200 (IGCV2, 4.1).
 DROP_FRACTIONS = (1 / 2, 3 / 4, 7 / 8)
 
 
@@ -29,6 +31,7 @@ PAPER = {
     "cifar10": (400, 0.1),
     "cifar100": (400, 0.1),
     "svhn": (40, 0.1),
+    "tiny-imagenet": (200, 0.1),
     "digits": (30, 0.1),
 }
 
@@ -48,7 +51,7 @@ def schedule_for(dataset, num_epochs=None, lr=None, lr_factor=0.1, lr_steps=None
     if not 0 < lr_factor < float("inf"):
         raise UserError(f"--lr-factor must be a positive number, not {lr_factor}")
     if lr_steps is None:
-        lr_steps = tuple(int(num_epochs * fraction) for fraction in DROP_FRACTIONS)
+        lr_steps = tuple(math.ceil(num_epochs * fraction) for fraction in DROP_FRACTIONS)
     if any(step < 0 for step in lr_steps) or list(lr_steps) != sorted(lr_steps):
         raise UserError(f"--lr-steps must be epochs in ascending order, not {','.join(map(str, lr_steps))}")
     return Schedule(num_epochs, lr, lr_factor, tuple(lr_steps))

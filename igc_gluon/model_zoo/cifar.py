@@ -152,6 +152,8 @@ def _build(network, depth, primary_partition, secondary_partition, classes, norm
            norm_kwargs=None, stem_strides=1, prefix="", params=None, **options):
     row = CIFAR_NETWORKS[network]
     _check_numbers(network, depth, primary_partition, secondary_partition)
+    if "downsample" in options and not row.residual:
+        raise UserError(f"{network} has no option 'downsample': paper and code differ in resnet_igc only")
     rule, momentum = ((_blocks_residual, BN_MOMENTUM_RESIDUAL) if row.residual else
                       (_blocks_plain, BN_MOMENTUM_PLAIN))
     return CIFARNet(row.layer(primary_partition, secondary_partition, **options),
@@ -185,7 +187,8 @@ def cifar_model_name(network, depth, primary_partition, secondary_partition):
     The width of `plain` and `resnet` is L * M. Raises UserError on an unknown network or numbers that make none.
     """
     if network not in CIFAR_NETWORKS:
-        raise UserError(f"unknown network {network!r}; the networks are {', '.join(CIFAR_NETWORKS)}")
+        raise UserError(f"unknown network {network!r}; the networks are {', '.join(CIFAR_NETWORKS)}, and "
+                        "the cifar_... names of `igc models`")
     _check_numbers(network, depth, primary_partition, secondary_partition)
     if CIFAR_NETWORKS[network].grouped:
         return f"cifar_{network}{depth}_l{primary_partition}m{secondary_partition}"

@@ -57,7 +57,10 @@ def _run(command):
 
 
 def build(output=HERE / "_lib", jobs=None, sanitize=False):
-    """Compiles into `output`/libigc.so, atomically, and returns that path. Raises BuildError."""
+    """Compiles into `output`/libigc.so, atomically, and returns that path. Raises BuildError.
+
+    Where MXNet is installed, libigc_mxnet.so beside it.
+    """
     cxx = compiler()
     if cxx is None:
         raise BuildError("there is no C++ compiler (looked for $CXX, c++, g++, clang++)")
@@ -80,30 +83,28 @@ def build(output=HERE / "_lib", jobs=None, sanitize=False):
             list(pool.map(lambda command: _run([str(word) for word in command]), commands))
         linked = work / LIBRARY
         _run([cxx, *flags, "-shared", *map(str, objects), "-o", str(linked)])
-        operators = work / OPERATORS
-        if _mxnet():
-            _run(_operators_command(cxx, work, operators))
         os.replace(linked, output / LIBRARY)
-        if operators.is_file():
-            os.replace(operators, output / OPERATORS)
+        if _mxnet():
+            _run(_operators_command(cxx, output, work / OPERATORS))
+            os.replace(work / OPERATORS, output / OPERATORS)
     return output / LIBRARY
 
 
 def _mxnet():
-    """MXNet's folder, without importing it, or None. pip's isolated builds hide it from imports, not from its folder."""
+    """MXNet's folder, or None. pip's isolated builds hide it from imports, not from where packages are."""
     spec = importlib.util.find_spec("mxnet")
     folders = list(spec.submodule_search_locations or []) if spec else []
     folders += [Path(sysconfig.get_paths()[key]) / "mxnet" for key in ("purelib", "platlib")]
     return next((Path(f) for f in folders if (Path(f) / "include" / "mxnet" / "lib_api.h").is_file()), None)
 
 
-def _operators_command(cxx, work, output):
-    """MXNet's own file of the interface, which comes with it, finds our operators by name: nothing is hidden."""
+def _operators_command(cxx, library_folder, output):
+    """MXNet's file of the interface, which comes with it, finds our operators by name: nothing is hidden."""
     mxnet = _mxnet()
     flags = [flag for flag in FLAGS if flag not in ("-fvisibility=hidden", "-Wall", "-Wextra")]
     return [str(word) for word in (
-        cxx, *flags, "-shared", f"-I{mxnet / 'include'}", HERE / "src" / "mxnet" / "body_op.cpp", mxnet / "src" / "lib_api.cc",
-        "-o", output, f"-L{work}", "-ligc", "-Wl,-rpath,$ORIGIN")]
+        cxx, *flags, "-shared", f"-I{mxnet / 'include'}", HERE / "src" / "mxnet" / "body_op.cpp",
+        mxnet / "src" / "lib_api.cc", "-o", output, f"-L{library_folder}", "-ligc", "-Wl,-rpath,$ORIGIN")]
 
 
 def main(arguments=None):

@@ -1,9 +1,10 @@
 """Runs the body of a Gluon network as one native operator: the one place that decides whether it can.
 
-`NativeBody` reads a network's layers (convolution, BN and ReLU; IGC blocks; residual blocks), once, and then computes
-everything from the image to the pooled features, in training and inference. The network's parameters stay where they
-are; gradients and moving statistics arrive in them as ever. Where anything is out of the ordinary the caller goes
-on with MXNet's own operators.
+`NativeBody` reads a network's layers (convolution, BN and ReLU; IGC blocks; residual blocks), once, and then
+computes everything from the image to the pooled features, in training and inference. The network's parameters
+stay where they are; gradients and moving statistics arrive in them as ever, the statistics with the forward
+pass (MXNet's own BN writes them in backward). Where anything is out of the ordinary the caller goes on with
+MXNet's own operators.
 """
 import functools
 import logging
@@ -27,14 +28,16 @@ class NotNative(Exception):
 
 
 class NativeNetwork(HybridBlock):
-    """A network that runs natively where it can: children `features` (blocks, global average pooling, flattening) and
-    `output`. To be derived from, in place of HybridBlock.
+    """A network that runs natively where it can. To be derived from, in place of HybridBlock.
+
+    Its children are `features` (blocks, global average pooling, flattening) and `output`.
 
     Traced with a Symbol (export, complexity) it is always made of MXNet's operators.
     """
 
     def forward(self, x, *args):
-        features = self._native_features(x) if isinstance(x, mx.nd.NDArray) and not args else None
+        here = isinstance(x, mx.nd.NDArray) and x.context.device_type == "cpu" and not args
+        features = self._native_features(x) if here else None
         if features is None:
             return super().forward(x, *args)
         if self._active and self._cached_op is None:
@@ -54,13 +57,13 @@ class NativeNetwork(HybridBlock):
     def _native_body(self):
         """The NativeBody of the blocks as they are now."""
         blocks = list(_blocks_below(self.features))
-        _require(not any(b._forward_hooks or b._forward_pre_hooks or getattr(b, "_callback", None) for b in blocks), "a block has a hook")
+        _require(not any(b._forward_hooks or b._forward_pre_hooks or getattr(b, "_callback", None)
+                         for b in blocks), "a block has a hook")
         _require(not getattr(self, "_backend", None), "the network is for another backend")
         known = self.__dict__.get("_native")
         if known is None or known.blocks != blocks:
             known = self.__dict__["_native"] = _Known(blocks, list(self.features._children.values()))
-        if known.error:
-            raise known.error
+        _require(known.body is not None, known.reason)
         return known.body
 
 
@@ -68,11 +71,11 @@ class _Known:
     """What was found out about a network whose blocks are `blocks`."""
 
     def __init__(self, blocks, features):
-        self.blocks, self.body, self.error = blocks, None, None
+        self.blocks, self.body, self.reason = blocks, None, None
         try:
             self.body = NativeBody(features)
         except NotNative as error:
-            self.error = error
+            self.reason = str(error)
 
 
 def _blocks_below(block):
@@ -110,20 +113,20 @@ def _say(reason):
 class NativeBody:
     """`blocks` as one operator.
 
-    blocks: ConvBNReLU, IGCBlock or residual blocks (with `body` and `shortcut`), in order, then global average pooling and
-    flattening. Raises NotNative.
+    blocks: ConvBNReLU, IGCBlock or residual blocks (with `body` and `shortcut`), in order, then global
+    average pooling and flattening. Raises NotNative.
     """
 
     def __init__(self, blocks):
         self.layers, self._parameters, self._running = [], [], []
-        _require(len(blocks) > 2 and type(blocks[-2]) is nn.GlobalAvgPool2D and type(blocks[-1]) is nn.Flatten,
-                 "the features do not end in global average pooling")
+        _require(len(blocks) > 2 and type(blocks[-2]) is nn.GlobalAvgPool2D and
+                 type(blocks[-1]) is nn.Flatten, "the features do not end in global average pooling")
         value = 0
         for block in blocks[:-2]:
             value = self._residual(block, value) if hasattr(block, "shortcut") else self._unit(block, value)
         self.text = ";".join(",".join(str(v) for v in (
-            l.input, l.residual, l.channels, l.groups, l.secondary, l.kernel, l.stride, int(l.relu), repr(l.epsilon),
-            repr(l.momentum))) for l in self.layers)
+            l.input, l.residual, l.channels, l.groups, l.secondary, l.kernel, l.stride, int(l.relu),
+            repr(l.epsilon), repr(l.momentum))) for l in self.layers)
         self._checked = set()
 
     def _residual(self, block, value):
@@ -134,11 +137,12 @@ class NativeBody:
         return self._unit(block.body[-1], value, relu=False, residual=shortcut)
 
     def _unit(self, block, value, relu=True, residual=-1):
-        """Adds a convolution or IGC block; `relu`: whether it must end with one, which a sum gets in any case."""
+        """Adds a convolution or IGC block. relu: whether it must end with one; a sum gets it in any case."""
         parts = list(block._children.values())
         _require(type(block) in (ConvBNReLU, IGCBlock), f"{type(block).__name__} has no native kernel")
         if relu:
-            _require(parts and isinstance(parts[-1], nn.Activation) and parts.pop()._act_type == "relu", "no ReLU")
+            _require(parts and isinstance(parts[-1], nn.Activation) and parts.pop()._act_type == "relu",
+                     "another activation than ReLU has no native kernel")
         secondary = None
         if type(block) is IGCBlock:
             _require(len(parts) == 5 and all(isinstance(p, ChannelPermutation) for p in (parts[1], parts[3])),
@@ -147,7 +151,8 @@ class NativeBody:
             _check_conv(secondary)
             _require(secondary._kwargs["kernel"] == secondary._kwargs["stride"] == (1, 1),
                      "a spatial secondary convolution has no native kernel")
-            _require(first._branch_factor == conv._kwargs["num_group"] and second._branch_factor == secondary._kwargs["num_group"],
+            _require(first._branch_factor == conv._kwargs["num_group"] and
+                     second._branch_factor == secondary._kwargs["num_group"],
                      "permutations that do not belong to the groups")
         else:
             _require(len(parts) == 2, "unknown parts")
@@ -159,31 +164,31 @@ class NativeBody:
                  "BatchNorm with other options than epsilon and momentum has no native kernel")
         conv_options = conv._kwargs
         self.layers.append(training.Layer(
-            value, conv_options["num_filter"], conv_options["num_group"], secondary._kwargs["num_group"] if secondary else 0,
+            value, conv_options["num_filter"], conv_options["num_group"],
+            secondary._kwargs["num_group"] if secondary else 0,
             conv_options["kernel"][0], conv_options["stride"][0], residual, relu or residual >= 0,
             options["eps"], options["momentum"]))
-        self._parameters += [conv.weight] + ([secondary.weight] if secondary else []) + [norm.gamma, norm.beta]
+        self._parameters += [conv.weight, *([secondary.weight] if secondary else []), norm.gamma, norm.beta]
         self._running += [norm.running_mean, norm.running_var]
         return len(self.layers)
 
     def __call__(self, x):
-        """NDArray (n, channels, H, W), float32 on a CPU -> (n, features). Raises NotNative."""
+        """NDArray (n, channels, H, W) on a CPU, float32 -> (n, features). Raises NotNative."""
         training_now = autograd.is_training()
         _require(autograd.is_recording() == training_now,
-                 "gradients through moving statistics, or batch statistics without gradients, have no native kernel")
+                 "gradients through moving statistics and batch statistics without gradients have no kernel")
         context = x.context
-        _require(context.device_type == "cpu", f"the data is on {context}")
-        _require(x.dtype == _FLOAT32 and x.stype == "default", "the data is not dense float32")
+        _require(x.dtype == np.float32 and x.stype == "default", "the data is not dense float32")
         _require(x.ndim == 4 and x.shape[0] > 0, "the data is not a batch of images")
         self._check_shape(x.shape[1:])
         parameters = [p.data(context) for p in self._parameters]
         running = [p.data(context) for p in self._running]
-        _require(all(a.dtype == _FLOAT32 for a in parameters) and all(a.dtype == _FLOAT32 for a in running),
-                 "the parameters are not float32")
+        _require(all(a.dtype == np.float32 for a in parameters + running), "the parameters are not float32")
         if not training_now:
             return mx.nd.igc_body_infer(x, *parameters, *running, layers=self.text)
         # MXNet does not tell an operator of this kind to add to a gradient; to an identity it does.
-        parameters = [mx.nd.identity(a) if p.grad_req == "add" else a for p, a in zip(self._parameters, parameters)]
+        parameters = [mx.nd.identity(a) if p.grad_req == "add" else a
+                      for p, a in zip(self._parameters, parameters)]
         return mx.nd.igc_body_train(x, *parameters, *running, layers=self.text)
 
     def _check_shape(self, shape):
@@ -196,9 +201,6 @@ class NativeBody:
         self._checked.add(shape)
 
 
-_FLOAT32 = np.float32
-
-
 def _require(condition, reason):
     if not condition:
         raise NotNative(reason)
@@ -207,7 +209,8 @@ def _require(condition, reason):
 def _check_conv(conv):
     options = conv._kwargs
     kernel = options["kernel"]
-    _require(isinstance(conv, nn.Conv2D) and conv.bias is None and conv.act is None and options["layout"] == "NCHW" and
-             len(set(kernel)) == 1 and kernel[0] % 2 == 1 and options["pad"] == (kernel[0] // 2,) * 2 and
+    _require(isinstance(conv, nn.Conv2D) and conv.bias is None and conv.act is None and
+             options["layout"] == "NCHW" and len(set(kernel)) == 1 and kernel[0] % 2 == 1 and
+             options["pad"] == (kernel[0] // 2,) * 2 and
              options["dilate"] == (1, 1) and options["stride"] in ((1, 1), (2, 2)),
              "a convolution of this form has no native kernel")

@@ -1,7 +1,7 @@
 """Training on the kernels through ctypes: `Body`, everything of a network between image and scores.
 
-The C interface is described in include/igc_train.h; structures here follow it. Nothing in this module needs MXNet:
-arrays are numpy, float32, NCHW.
+The C interface is described in include/igc_train.h; structures here follow it. Nothing in this module needs
+MXNet: arrays are numpy, float32, NCHW.
 """
 import ctypes
 from typing import NamedTuple
@@ -13,11 +13,11 @@ from igc_gluon.native import library
 
 
 class Layer(NamedTuple):
-    """A convolution without bias or an IGC block, batch normalisation, perhaps a sum, ReLU (igc_layer in igc_train.h).
+    """A convolution without bias or an IGC block, batch normalisation, perhaps a sum, ReLU (igc_layer).
 
-    Layer i makes value i + 1, value 0 is the image. input: the value that is convolved. groups: of the convolution, L of
-    an IGC block. secondary: secondary partitions of an IGC block, 0: an ordinary convolution. residual: the value added
-    before the ReLU, or -1. relu=False: a shortcut, only added to others.
+    Layer i makes value i + 1, value 0 is the image. input: the value that is convolved. groups: of the
+    convolution, L of an IGC block. secondary: secondary partitions of an IGC block, 0: an ordinary
+    convolution. residual: the value added before the ReLU, or -1. relu=False: a shortcut, only added to others.
     """
     input: int
     channels: int
@@ -50,9 +50,6 @@ def _functions():
         for name, result, arguments in (
                 ("igc_train_create", ctypes.c_int, [pointer, i64, i32, i32, i32, pointer]),
                 ("igc_train_check", ctypes.c_int, [pointer, i64, i32, i32, i32]),
-                ("igc_train_parameters", i64, [pointer]),
-                ("igc_train_parameter_size", i64, [pointer, i64]),
-                ("igc_train_output_channels", ctypes.c_int, [pointer]),
                 ("igc_train_forward", ctypes.c_int, [pointer, pointer, i64, pointer, pointer, pointer, i32]),
                 ("igc_train_backward", ctypes.c_int, [pointer, pointer, pointer, pointer, pointer, i32]),
                 ("igc_train_infer", ctypes.c_int, [pointer, pointer, i64, pointer, pointer, pointer, i32]),
@@ -64,12 +61,13 @@ def _functions():
 
 
 def _records(layers):
-    return (_Layer * len(layers))(*[_Layer(l.input, l.residual, l.channels, l.groups, l.secondary, l.kernel, l.stride,
-                                           int(l.relu), l.epsilon, l.momentum) for l in layers])
+    return (_Layer * len(layers))(*[
+        _Layer(l.input, l.residual, l.channels, l.groups, l.secondary, l.kernel, l.stride, int(l.relu),
+               l.epsilon, l.momentum) for l in layers])
 
 
 def check(layers, shape):
-    """Raises UserError if there are no kernels for these layers on images of `shape` (channels, height, width)."""
+    """Raises UserError if there are no kernels for these layers on images of `shape` (C, H, W)."""
     library.check(_functions().igc_train_check(_records(layers), len(layers), *shape))
 
 
@@ -80,7 +78,7 @@ def _pointers(arrays):
 class Body:
     """A network body for one size of image. One forward and its backward at a time.
 
-    layers: list of Layer. shape: (channels, height, width). Raises UserError if the layers do not fit together.
+    layers: list of Layer. shape: (channels, height, width). Raises UserError if the layers do not fit.
     `shapes` are those of the parameters: of each layer weight, secondary weight (IGC blocks), gamma, beta.
     """
 
@@ -88,13 +86,14 @@ class Body:
         self._handle = None
         self.layers, self.shape = list(layers), tuple(int(n) for n in shape)
         handle = ctypes.c_void_p()
-        library.check(_functions().igc_train_create(_records(self.layers), len(self.layers), *self.shape, ctypes.byref(handle)))
+        library.check(_functions().igc_train_create(_records(self.layers), len(self.layers), *self.shape,
+                                                    ctypes.byref(handle)))
         self._handle = handle
         channels = [self.shape[0]] + [l.channels for l in self.layers]
         self.shapes = [s for l in self.layers for s in l.parameter_shapes(channels[l.input])]
 
     def forward(self, x, parameters, running=None, threads=0):
-        """Batch statistics. running: of each layer moving mean and variance, float32, updated. Returns (batch, channels)."""
+        """With batch statistics: (batch, channels). running: each layer's moving mean and variance; updated."""
         self._x, parameters = self._image(x), self._parameters(parameters)
         y = np.empty((len(self._x), self.layers[-1].channels), np.float32)
         library.check(_functions().igc_train_forward(
@@ -116,8 +115,9 @@ class Body:
         """With the moving statistics. Returns (batch, channels)."""
         x, parameters = self._image(x), self._parameters(parameters)
         y = np.empty((len(x), self.layers[-1].channels), np.float32)
-        library.check(_functions().igc_train_infer(self._handle, x.ctypes.data, len(y), _pointers(parameters),
-                                                   _pointers(running), y.ctypes.data, threads))
+        library.check(_functions().igc_train_infer(
+            self._handle, x.ctypes.data, len(y), _pointers(parameters), _pointers(running), y.ctypes.data,
+            threads))
         return y
 
     def _image(self, x):

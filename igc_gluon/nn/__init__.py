@@ -5,9 +5,9 @@ from igc_gluon.nn.igc import SPATIAL_FORMS, GroupConv2D, IGCBlock
 from igc_gluon.nn.lowrank import IGCV3_FORMS, IGCV3Block, ReLU6
 from igc_gluon.nn.permutation import ChannelPermutation, inverse_branch_factor, permutation_indices
 from igc_gluon.nn.sparse import IGCV2Block, NonlinearIGCV2Block
-from igc_gluon.nn.stack import block_stack, block_stacks
+from igc_gluon.nn.stack import block_stack, block_stacks, interleaved_blocks
 
 __all__ = ["CONVOLUTION_INIT", "IGCV3_FORMS", "SCORE_INIT", "SPATIAL_FORMS", "ChannelPermutation", "ConvBNReLU",
            "GPCBlock", "GroupConv2D", "IGCBlock", "IGCV2Block", "IGCV3Block", "NonlinearIGCV2Block", "ReLU6",
            "SumFusion", "XceptionBlock", "batch_norm", "block_stack", "block_stacks", "initialize_as_authors",
-           "inverse_branch_factor", "permutation_indices"]
+           "interleaved_blocks", "inverse_branch_factor", "permutation_indices"]

@@ -27,18 +27,23 @@ def block_stack(block):
     return stack
 
 
-def block_stacks(net):
-    """{prefix of the block's parameters: its stack} for every block of `net` that interleaves group convolutions."""
-    stacks = {}
+def interleaved_blocks(net):
+    """{prefix of its parameters: block} for every block of `net` that interleaves group convolutions, in order."""
+    blocks = {}
 
     def visit(block):
         if isinstance(block, _BLOCKS):
-            stacks[block.prefix] = block_stack(block)
+            blocks[block.prefix] = block
         else:
             for child in block._children.values():
                 visit(child)
     visit(net)
-    return stacks
+    return blocks
+
+
+def block_stacks(net):
+    """{prefix of the block's parameters: its stack} for every block of `net` that interleaves group convolutions."""
+    return {prefix: block_stack(block) for prefix, block in interleaved_blocks(net).items()}
 
 
 def _leaves(block):

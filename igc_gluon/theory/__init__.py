@@ -17,16 +17,17 @@ from igc_gluon.theory.igcv2 import (balanced_branches, best_depth, fewest_params
                                     params_lower_bound)
 from igc_gluon.theory.special_cases import (SpecialCase, extreme_case_as_igc, regular_as_igc,
                                             summation_fusion_as_igc, xception_as_igc)
-from igc_gluon.theory.stack import (GroupConv, Permutation, composed_kernel, dense_to_group, fan_ins,
-                                    group_to_dense, igc_stack, igcv2_stack, inverse, non_sparsity,
+from igc_gluon.theory.stack import (GroupConv, Permutation, balance_terms, composed_kernel, dense_to_group,
+                                    fan_ins, group_to_dense, igc_stack, igcv2_stack, inverse, non_sparsity,
                                     permutation_matrix, reorder, stack_params)
 
 __all__ = [
     "Block", "best_blocks", "gpc_params", "igc_params", "is_wider_than_regular", "regular_params",
     "regular_width", "widest_block", "widest_of", "width_bound",
     "balanced_branches", "best_depth", "fewest_params", "igcv2_params", "imbalance", "params_lower_bound",
-    "GroupConv", "Permutation", "composed_kernel", "dense_to_group", "fan_ins", "group_to_dense", "igc_stack",
-    "igcv2_stack", "inverse", "non_sparsity", "permutation_matrix", "reorder", "stack_params",
+    "GroupConv", "Permutation", "balance_terms", "composed_kernel", "dense_to_group", "fan_ins",
+    "group_to_dense", "igc_stack", "igcv2_stack", "inverse", "non_sparsity", "permutation_matrix", "reorder",
+    "stack_params",
     "has_one_path", "is_complementary", "is_loosely_complementary", "paths",
     "SpecialCase", "extreme_case_as_igc", "regular_as_igc", "summation_fusion_as_igc", "xception_as_igc",
 ]

@@ -174,6 +174,20 @@ def fan_ins(stack):
     return [layer.weight[0].size for layer in _convolutions(stack)]
 
 
+def balance_terms(stack):
+    """The terms of `imbalance`: weights of every convolution over the stack's output channels.
+
+    At a constant width they are S K_1, K_2, ..., K_L (eq. 11), for IGCV1's block M S and L. Where the width
+    changes inside the stack, as in IGCV3's, the number of weights at a given product of the K_l is still the
+    smallest when all convolutions have equally many. A channel-wise convolution beside two or more others is
+    left out: the paper balances the 1x1 convolutions alone (IGCV2, section 3.2, Examples).
+    """
+    convolutions = _convolutions(stack)
+    mixing = [layer for layer in convolutions if layer.weight.shape[1] > 1]
+    return [layer.weight.size / convolutions[-1].out_channels
+            for layer in (mixing if len(mixing) >= 2 else convolutions)]
+
+
 def composed_kernel(stack):
     """The dense kernel W (C_out, C_in, taps down, taps across) of the stack, eq. 6.
 

@@ -1,6 +1,7 @@
 """Tiny data sets in the official formats, written independently of the code that reads them."""
 import io
 import tarfile
+import zipfile
 
 import cv2
 import mxnet as mx
@@ -59,3 +60,52 @@ def record_file(path, images, labels, ending=".png"):
         encoded = cv2.imencode(ending, image[:, :, ::-1])[1].tobytes()
         writer.write(mx.recordio.pack(mx.recordio.IRHeader(0, label, index, 0), encoded))
     writer.close()
+
+
+def jpeg(image, grey=False):
+    """Bytes of a JPEG of an RGB image, or of its first channel."""
+    return cv2.imencode(".jpg", image[:, :, 0] if grey else image[:, :, ::-1],
+                        [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+
+def tiny_imagenet_members(per_class=1, val=20, size=64, seed=0):
+    """(members of tiny-imagenet-200.zip, [(bytes of a JPEG, class)] of training, the same of validation).
+
+    The class is the WordNet id. Every seventh image is grey; wnids.txt is not sorted.
+    """
+    random = np.random.RandomState(seed)
+    ids = [f"n{number:08d}" for number in random.permutation(5000)[:200]]
+    members = {"tiny-imagenet-200/wnids.txt": "".join(f"{i}\n" for i in ids).encode(),
+               "tiny-imagenet-200/words.txt": b"n00001740\tentity\n"}
+    count = 0
+
+    def image():
+        nonlocal count
+        count += 1
+        corners = random.randint(0, 256, (4, 4, 3)).astype(np.uint8)  # smooth, as a JPEG keeps noise badly
+        return jpeg(cv2.resize(corners, (size, size), interpolation=cv2.INTER_CUBIC), grey=count % 7 == 0)
+
+    train, validation = [], []
+    for identifier in ids:
+        folder = f"tiny-imagenet-200/train/{identifier}"
+        names = [f"{identifier}_{number}.JPEG" for number in range(per_class)]
+        members[f"{folder}/{identifier}_boxes.txt"] = "".join(f"{n}\t0\t10\t63\t58\n" for n in names).encode()
+        for name in names:
+            train.append((image(), identifier))
+            members[f"{folder}/images/{name}"] = train[-1][0]
+    annotations = ""
+    for number in range(val):
+        validation.append((image(), ids[random.randint(200)]))
+        annotations += f"val_{number}.JPEG\t{validation[-1][1]}\t0\t32\t44\t62\n"
+        members[f"tiny-imagenet-200/val/images/val_{number}.JPEG"] = validation[-1][0]
+    members["tiny-imagenet-200/val/val_annotations.txt"] = annotations.encode()
+    members["tiny-imagenet-200/test/images/test_0.JPEG"] = image()
+    return members, train, validation
+
+
+def zip_file(path, members):
+    """members: name -> bytes. JPEGs are stored, texts compressed."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            compression = zipfile.ZIP_STORED if name.endswith("JPEG") else zipfile.ZIP_DEFLATED
+            archive.writestr(name, content, compression)

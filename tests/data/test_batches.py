@@ -74,6 +74,66 @@ def test_images_that_are_not_square():
         np.testing.assert_allclose(x, expected, atol=1e-6)
 
 
+def bilinear(image, height, width):
+    """Every pixel of the new image by the definition: centres of pixels at halves, edges repeated."""
+    old_height, old_width = image.shape[:2]
+    new = np.empty((height, width, 3))
+    for row in range(height):
+        y = min(max((row + 0.5) * old_height / height - 0.5, 0), old_height - 1)
+        for column in range(width):
+            x = min(max((column + 0.5) * old_width / width - 0.5, 0), old_width - 1)
+            top, left = int(y), int(x)
+            bottom, right = min(top + 1, old_height - 1), min(left + 1, old_width - 1)
+            upper = image[top, left] * (1 - x + left) + image[top, right] * (x - left)
+            lower = image[bottom, left] * (1 - x + left) + image[bottom, right] * (x - left)
+            new[row, column] = upper * (1 - y + top) + lower * (y - top)
+    return new
+
+
+@pytest.mark.parametrize("size, short_side", [((16, 16), (16, 20)), ((8, 12), (9, 11))])
+def test_random_sizes_equal_the_slow_reference(size, short_side):
+    count, batch_size, seed, epoch = 11, 4, 5, 2
+    images, labels = data_set(count, size)
+    batches = Batches(images, labels, batch_size, MEAN, STD, augment=True, mirror=True, seed=seed,
+                      short_side=short_side)
+    order = generator(seed, epoch, 0).permutation(count)
+    places = generator(seed, epoch, 1).random((12, 2))
+    mirrored = generator(seed, epoch, 2).random(12) < 0.5
+    shorter = generator(seed, epoch, 3).integers(short_side[0], short_side[1] + 1, (12, 1))[:, 0]
+    assert set(shorter) >= {short_side[0], short_side[1]}
+    data = np.concatenate([data for data, _ in batches.epoch(epoch)])
+    assert data.dtype == np.float32 and data.shape == (12, 3, *size) and data.flags.c_contiguous
+    for position in range(12):
+        height, width = (int(np.rint(shorter[position] * side / min(size))) for side in size)
+        image = bilinear(images[order[position % count]].astype(float), height, width)
+        row, column = (int(place * (new - old + 1))
+                       for place, new, old in zip(places[position], (height, width), size))
+        image = image[row:row + size[0], column:column + size[1]]
+        image = image[:, ::-1] if mirrored[position] else image
+        got = data[position].transpose(1, 2, 0) * STD + MEAN
+        assert abs(got - image).max() <= 1  # of 255, for OpenCV rounds
+        assert abs(got - image).mean() < 0.3
+
+
+def test_random_sizes_are_for_training_with_augmentation_alone():
+    images, labels = data_set(6, (16, 16))
+    expected = ((images - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2)
+    for flags in ({"train": False, "augment": True}, {"augment": False, "shuffle": False}):
+        (data, _), = Batches(images, labels, 6, MEAN, STD, short_side=(18, 20), **flags).epoch(0)
+        np.testing.assert_allclose(data, expected, atol=1e-6)
+
+
+def test_every_size_and_every_corner_occurs():
+    image = np.zeros((1, 4, 4, 3), np.uint8)
+    image[0, 0, 0], image[0, 0, 3], image[0, 3, 0] = 80, 160, 240
+    batches = Batches(image, np.zeros(1), 8000, (0, 0, 0), (1, 1, 1), augment=True, short_side=(4, 6))
+    (data, _), = batches.epoch(0)
+    views, counts = np.unique(data.reshape(len(data), -1), axis=0, return_counts=True)
+    assert len(views) == 1 + 4 + 9
+    expected = [8000 / 3] + [8000 / 3 / 4] * 4 + [8000 / 3 / 9] * 9
+    np.testing.assert_allclose(sorted(counts), sorted(expected), rtol=0.2)
+
+
 def test_every_corner_occurs_and_half_is_mirrored():
     image = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(1, 4, 4, 3) + 100
     batches = Batches(image, np.zeros(1), 20000, (0, 0, 0), (1, 1, 1), augment=True, mirror=True,
@@ -139,21 +199,24 @@ def test_epoch_depends_on_seed_and_number_alone():
     assert epochs[0] != epochs[1] and as_bytes(make(2).epoch(0)) != epochs[0]
 
 
-@pytest.mark.parametrize("train", [True, False])
-def test_first_batch_leaves_the_others_as_they_are(train):
+@pytest.mark.parametrize("train, short_side", [(True, None), (True, (32, 40)), (False, None)])
+def test_first_batch_leaves_the_others_as_they_are(train, short_side):
     images, labels = data_set(30)
-    batches = Batches(images, labels, 8, MEAN, STD, train=train, augment=True, mirror=True, seed=1)
+    batches = Batches(images, labels, 8, MEAN, STD, train=train, augment=True, mirror=True, seed=1,
+                      short_side=short_side)
     whole = as_bytes(batches.epoch(4))
     for first in range(len(batches) + 1):
         assert as_bytes(batches.epoch(4, first_batch=first)) == whole[first:]
 
 
+@pytest.mark.parametrize("short_side", [None, (32, 40)])
 @pytest.mark.parametrize("workers", [1, 2, 3, 8])
-def test_workers_share_each_training_batch(workers):
+def test_workers_share_each_training_batch(workers, short_side):
     images, labels = data_set(30)
-    whole = list(Batches(images, labels, 8, MEAN, STD, augment=True, mirror=True, seed=1).epoch(2))
-    parts = [list(Batches(images, labels, 8, MEAN, STD, augment=True, mirror=True, seed=1,
-                          part_index=index, num_parts=workers).epoch(2)) for index in range(workers)]
+    flags = dict(augment=True, mirror=True, seed=1, short_side=short_side)
+    whole = list(Batches(images, labels, 8, MEAN, STD, **flags).epoch(2))
+    parts = [list(Batches(images, labels, 8, MEAN, STD, part_index=index, num_parts=workers,
+                          **flags).epoch(2)) for index in range(workers)]
     assert {len(part) for part in parts} == {len(whole)}
     for number, (data, label) in enumerate(whole):
         np.testing.assert_array_equal(np.concatenate([part[number][0] for part in parts]), data)
@@ -196,7 +259,7 @@ def test_mistakes_of_the_user(changes, message):
 
 @pytest.mark.parametrize("changes", [
     dict(images=np.zeros((4, 32, 32, 3), np.float32)), dict(images=np.zeros((4, 3, 32, 32), np.uint8)),
-    dict(labels=np.zeros(5)), dict(part_index=1)])
+    dict(labels=np.zeros(5)), dict(part_index=1), dict(short_side=(31, 40)), dict(short_side=(40, 39))])
 def test_mistakes_of_the_programmer(changes):
     images, labels = data_set(4)
     arguments = {"images": images, "labels": labels, "batch_size": 2, "mean": MEAN, "std": STD, **changes}

@@ -9,7 +9,7 @@ from igc_gluon.errors import UserError
 
 
 def write(store, epoch, batch=0, best=False):
-    arrays = {"net.params": {"w": np.full((2, 3), epoch, dtype="float32")}}
+    arrays = {file: {"w": np.full((2, 3), epoch, dtype="float32")} for file in ("net.params", "training.params")}
     return store.save(epoch, batch, arrays, {"epoch": epoch, "third": 1 / 3}, best)
 
 
@@ -30,7 +30,7 @@ def test_last_and_best_survive(tmp_path):
     assert load(store) == (7, [])
 
 
-@pytest.mark.parametrize("file", ["net.params", "state.json", "manifest.json"])
+@pytest.mark.parametrize("file", ["net.params", "training.params", "state.json", "manifest.json"])
 @pytest.mark.parametrize("damage", ["cut", "flip", "remove", "empty"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, file, damage):
     store = CheckpointStore(tmp_path)
@@ -45,6 +45,15 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, file, 
     epoch, lines = load(store)
     assert epoch == 1 and len(lines) == 1
     assert "epoch-0002-batch-000000 is damaged" in lines[0] and file in lines[0] or damage == "remove"
+
+
+@pytest.mark.parametrize("text", ["{}", "5", '"seed"', "null", "[]"])
+def test_a_foreign_manifest(tmp_path, text):
+    store = CheckpointStore(tmp_path)
+    write(store, 1)
+    (write(store, 2) / "manifest.json").write_text(text)
+    epoch, lines = load(store)
+    assert epoch == 1 and "epoch-0002-batch-000000 is damaged" in lines[0]
 
 
 def test_all_damaged(tmp_path):
@@ -93,4 +102,4 @@ def test_a_full_disk_is_one_line_and_harms_nothing(tmp_path, monkeypatch):
 
 def test_the_manifest_is_readable_by_people(tmp_path):
     manifest = json.loads((write(CheckpointStore(tmp_path), 3) / "manifest.json").read_text())
-    assert set(manifest) == {"net.params", "state.json"} and len(manifest["net.params"]["sha256"]) == 64
+    assert set(manifest) == {"net.params", "training.params", "state.json"} and len(manifest["net.params"]["sha256"]) == 64

@@ -88,6 +88,23 @@ def test_a_loss_that_is_not_finite_leaves_the_weights():
     assert all((after[name] == value).all() for name, value in before.items())
 
 
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_statistics_of_shards_pass_to_another_number_of_devices(number):
+    before = train(2, 4)
+    before.step(DATA[0], LABEL[0], lr=0.05)  # in the middle of an epoch the shards differ
+    arrays = before.shard_statistics()
+    after = train(number, 4)
+    after.set_parameters(before.parameters())
+    after.set_shard_statistics(arrays)
+    for name, value in after.shard_statistics().items():
+        np.testing.assert_array_equal(value, arrays[name])
+    for parallel in (before, after):
+        parallel.average_statistics()
+    for name, value in before.parameters().items():
+        if "running" in name:
+            np.testing.assert_array_equal(after.parameters()[name], value)
+
+
 def test_uneven_batches():
     parallel = train(2, 2)
     np.testing.assert_allclose(parallel.predict(DATA[0][:5]), parallel.predict(DATA[0])[:5], rtol=1e-4, atol=1e-5)

@@ -14,8 +14,9 @@ from igc_gluon.native import library
 
 pytestmark = pytest.mark.skipif(native_gluon.why_not() is not None, reason=str(native_gluon.why_not()))
 
-NETWORKS = [("cifar_plain8_w5", {}), ("cifar_plain_igc8_l24m2", {}), ("cifar_plain_igc8_l4m4", {}), ("cifar_plain_igc5_l3m1", {}),
-            ("cifar_plain_igc5_l1m6", {}), ("cifar_resnet10_w6", {}), ("cifar_resnet_igc10_l3m2", {}),
+NETWORKS = [("cifar_plain8_w5", {}), ("cifar_plain_igc8_l24m2", {}), ("cifar_plain_igc8_l4m4", {}),
+            ("cifar_plain_igc5_l3m1", {}), ("cifar_plain_igc5_l1m6", {}), ("cifar_resnet10_w6", {}),
+            ("cifar_resnet_igc10_l3m2", {}),
             ("cifar_resnet_igc14_l4m2", {"downsample": "code"})]
 RNG = np.random.RandomState(0)
 DATA = mx.nd.array(RNG.standard_normal((6, 3, 20, 24)))
@@ -190,8 +191,10 @@ def _hooked(net):
 
 
 @pytest.mark.parametrize("make,text", [
-    (lambda: build("cifar_plain_igc8_l2m2", {"norm_layer": mx.gluon.contrib.nn.SyncBatchNorm}, hybridize=False), "SyncBatchNorm"),
-    (lambda: build("cifar_plain_igc8_l2m2", {"norm_kwargs": {"use_global_stats": True}}), "BatchNorm with other options"),
+    (lambda: build("cifar_plain_igc8_l2m2", {"norm_layer": mx.gluon.contrib.nn.SyncBatchNorm}, hybridize=False),
+     "SyncBatchNorm"),
+    (lambda: build("cifar_plain_igc8_l2m2", {"norm_kwargs": {"use_global_stats": True}}),
+     "BatchNorm with other options"),
     (lambda: build("cifar_plain_igc8_l2m2", {"spatial": "separable"}), "separable"),
     (lambda: build("cifar_plain_igc8_l2m2", {"spatial": "secondary"}), "no native kernel"),
     (lambda: build("cifar_sumfusion8_l2m3"), "SumFusion"),
@@ -234,7 +237,8 @@ def test_traced_networks_have_stock_operators(tmp_path, called):
     net.export(str(tmp_path / "net"))
     operators = {node["op"] for node in json.loads((tmp_path / "net-symbol.json").read_text())["nodes"]}
     assert "Convolution" in operators and not any(op.startswith("igc") for op in operators)
-    again = mx.gluon.SymbolBlock.imports(str(tmp_path / "net-symbol.json"), ["data"], str(tmp_path / "net-0000.params"))
+    again = mx.gluon.SymbolBlock.imports(str(tmp_path / "net-symbol.json"), ["data"],
+                                         str(tmp_path / "net-0000.params"))
     close(again(DATA).asnumpy(), scores)
     assert complexity.totals(net).weights > 0
 
@@ -299,14 +303,16 @@ def test_the_operator_in_a_graph(static):
             np.testing.assert_array_equal(p.grad().asnumpy(), g)
     variables = [mx.sym.var(f"a{i}") for i in range(len(inputs))]
     symbol = mx.sym.igc_body_train(*variables, layers=body.text)
-    n_aux = len(body._running)
-    executor = symbol.bind(mx.cpu(), dict(zip([v.name for v in variables], inputs)) if not symbol.list_auxiliary_states() else
-                           inputs[:-n_aux], aux_states=inputs[-n_aux:] if symbol.list_auxiliary_states() else None)
+    assert len(symbol.list_auxiliary_states()) == len(body._running)
+    values = dict(zip([v.name for v in variables], inputs))
+    executor = symbol.bind(mx.cpu(), {name: values[name] for name in symbol.list_arguments()},
+                           aux_states={name: values[name] for name in symbol.list_auxiliary_states()})
     np.testing.assert_array_equal(executor.forward(is_train=True)[0].asnumpy(), expected.asnumpy())
 
 
-@pytest.mark.parametrize("layers,text", [("", "no layers"), ("1,2", "is no layer"), ("0,-1,8,2,0,3,1,1,1e-5", "is no layer"),
-                                         ("5,-1,8,1,0,3,1,1,1e-5,0.9", "make no layer"), ("0,-1,8,0,0,3,1,1,1e-5,0.9", "make no layer")])
+@pytest.mark.parametrize("layers,text", [
+    ("", "no layers"), ("1,2", "is no layer"), ("0,-1,8,2,0,3,1,1,1e-5", "is no layer"),
+    ("5,-1,8,1,0,3,1,1,1e-5,0.9", "make no layer"), ("0,-1,8,0,0,3,1,1,1e-5,0.9", "make no layer")])
 def test_bad_attributes(layers, text):
     with pytest.raises(mx.MXNetError, match=text):
         mx.nd.igc_body_infer(DATA, *[mx.nd.ones(8)] * 5, layers=layers).wait_to_read()
@@ -318,4 +324,5 @@ def test_bad_layers_and_types():
         mx.nd.igc_body_infer(DATA, *weights, layers="0,-1,8,1,0,2,1,1,1e-5,0.9").wait_to_read()
     weights[0] = mx.nd.ones((8, 3, 3, 3))
     with pytest.raises(mx.MXNetError, match="float32"):
-        mx.nd.igc_body_infer(DATA.astype("float64"), *weights, layers="0,-1,8,1,0,3,1,1,1e-5,0.9").wait_to_read()
+        mx.nd.igc_body_infer(DATA.astype("float64"), *weights,
+                             layers="0,-1,8,1,0,3,1,1,1e-5,0.9").wait_to_read()

@@ -187,6 +187,17 @@ def test_igcv2_meets_it_when_the_branches_multiply_up_to_the_width(Ks):
     assert not theory.is_loosely_complementary(wider) and not theory.is_complementary(wider)
 
 
+@pytest.mark.parametrize("stack, terms", [
+    (theory.igc_stack((48, 2, 3, 3), (48, 24, 1, 1), 24), [18, 24]),  # M S and L
+    (theory.igc_stack((64, 1, 3, 3), (64, 64, 1, 1), 64), [9, 64]),  # Xception
+    (theory.igcv2_stack(98, [2, 7, 7]), [18, 7, 7]), (theory.igcv2_stack(144, [1, 12, 12]), [12, 12]),
+    # 4 -> 8 -> 4 channels: 8 * 2 weights and 4 * 4 weights, over 4 channels
+    ([GroupConv((8, 2, 1, 1), 2), GroupConv((8, 1, 3, 3), 8), GroupConv((4, 4, 1, 1), 2)], [4, 4]),
+])
+def test_balance_terms(stack, terms):
+    assert theory.balance_terms(stack) == terms
+
+
 @pytest.mark.parametrize("C, Ks, least, most", [
     (144, [1, 12, 12], 1, 1), (256, [1, 16, 16], 1, 1), (361, [1, 19, 19], 1, 1),  # Table 2
     (98, [2, 7, 7], 1, 1), (162, [2, 9, 9], 1, 1), (242, [2, 11, 11], 1, 1),  # Table 5, IGCV2 I

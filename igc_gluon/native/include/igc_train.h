@@ -1,9 +1,9 @@
 /* igc_train.h - the C interface for training: a whole network body, forward and backward.
  *
- * A network is a list of igc_layer: a convolution or an IGC block, batch normalisation, perhaps a sum with an earlier
- * value, ReLU. Layer i makes value i + 1; value 0 is the image. The last value is averaged over the image: the
- * output is batch x channels. Arrays are float32 in MXNet's order (NCHW; output channel, input channel of the group,
- * row, column). Everything between them is interleaved (src/layout.h).
+ * A network is a list of igc_layer: a convolution or an IGC block, batch normalisation, perhaps a sum with an
+ * earlier value, ReLU. Layer i makes value i + 1; value 0 is the image. The last value is averaged over the
+ * image: the output is batch x channels. Arrays are float32 in MXNet's order (NCHW; output channel, input
+ * channel of the group, row, column). Everything between them is interleaved (src/layout.h).
  *
  * A net holds what forward leaves for backward: one pass at a time. Results are equal bit for bit for a given
  * instruction set and number of threads. Status codes and igc_message() as in igc.h.
@@ -18,12 +18,13 @@ extern "C" {
 #endif
 
 typedef struct igc_layer {
-  int32_t input;     /* value that is convolved */
-  int32_t residual;  /* value that is added before the ReLU, -1: none */
+  int32_t input;    /* value that is convolved */
+  int32_t residual; /* value that is added before the ReLU, -1: none */
   int32_t channels;
   int32_t groups;    /* of the convolution; L of an IGC block */
-  int32_t secondary; /* secondary partitions of an IGC block, 0: an ordinary convolution. The channels are permuted from
-                        `groups` branches before the secondary convolution, from `secondary` branches after it */
+  int32_t secondary; /* secondary partitions of an IGC block, 0: an ordinary convolution. The channels are
+                        permuted from `groups` branches before the secondary convolution, from `secondary`
+                        branches after it */
   int32_t kernel;    /* square, padded by kernel / 2 */
   int32_t stride;    /* 1 or 2 */
   int32_t relu;      /* 0: a shortcut, whose value is only added to others */
@@ -32,22 +33,20 @@ typedef struct igc_layer {
 
 typedef struct igc_train igc_train;
 
-IGC_API int igc_train_create(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height, int32_t width,
-                             igc_train** net);
+IGC_API int igc_train_create(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height,
+                             int32_t width, igc_train** net);
 /* Whether igc_train_create would succeed, without its work. */
-IGC_API int igc_train_check(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height, int32_t width);
-/* Of every layer: its weight, its secondary weight if it has one, gamma, beta. */
-IGC_API int64_t igc_train_parameters(const igc_train* net);
-IGC_API int64_t igc_train_parameter_size(const igc_train* net, int64_t index); /* numbers in it, -1: no such one */
-IGC_API int igc_train_output_channels(const igc_train* net);
-/* running: of every layer moving mean and moving variance, which are updated; null: not kept. threads 0: OpenMP's
- * maximum. */
+IGC_API int igc_train_check(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height,
+                            int32_t width);
+/* parameters: of every layer its weight, its secondary weight if it has one, gamma, beta.
+ * running: of every layer moving mean and moving variance, which are updated; null: not kept. threads 0:
+ * OpenMP's maximum. */
 IGC_API int igc_train_forward(igc_train* net, const float* x, int64_t batch, const float* const* parameters,
                               float* const* running, float* y, int32_t threads);
 /* After forward with the same x. gradients: where the gradient of each parameter is written, null: nowhere.
  * dx: gradient of x, or null. */
-IGC_API int igc_train_backward(igc_train* net, const float* x, const float* dy, float* const* gradients, float* dx,
-                               int32_t threads);
+IGC_API int igc_train_backward(igc_train* net, const float* x, const float* dy, float* const* gradients,
+                               float* dx, int32_t threads);
 /* With the moving statistics, without a trace for backward. Parameters as for forward. */
 IGC_API int igc_train_infer(igc_train* net, const float* x, int64_t batch, const float* const* parameters,
                             const float* const* running, float* y, int32_t threads);

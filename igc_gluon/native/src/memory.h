@@ -22,7 +22,8 @@ typedef std::unique_ptr<float[], Free> Floats;
 inline Floats make_floats(size_t count) {
   if (count > (SIZE_MAX / 2) / sizeof(float)) throw std::bad_alloc();
   const size_t wanted = (count * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment + kAlignment;
-  const size_t alignment = wanted >= kLarge ? kHugePage : kAlignment, bytes = (wanted + alignment - 1) / alignment * alignment;
+  const size_t alignment = wanted >= kLarge ? kHugePage : kAlignment,
+               bytes = (wanted + alignment - 1) / alignment * alignment;
   float* p = static_cast<float*>(std::aligned_alloc(alignment, bytes));
   if (!p) throw std::bad_alloc();
 #ifdef __linux__

@@ -1,8 +1,9 @@
 // train.h - a network body made ready for training.
 //
-// Every layer keeps u, the result of its convolution before batch normalisation, of the whole batch: batch statistics
-// are known only when the last image is through. The value max(0, a u + b) is never stored: who reads it computes
-// it while it copies rows into a tile with a border. Only sums with a shortcut are stored, by their first reader.
+// Every layer keeps u, the result of its convolution before batch normalisation, of the whole batch: batch
+// statistics are known only when the last image is through. The value max(0, a u + b) is never stored: who
+// reads it computes it while it copies rows into a tile with a border. Only sums with a shortcut are stored,
+// by their first reader.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -16,8 +17,8 @@
 
 namespace igc {
 
-// Packed weights that are made anew every step. They are planned once with the number of each weight in place of its
-// value; from that comes the map that packs weights and unpacks gradients.
+// Packed weights that are made anew every step. They are planned once with the number of each weight in place
+// of its value; from that comes the map that packs weights and unpacks gradients.
 class Packed {
  public:
   Arena arena;
@@ -41,7 +42,8 @@ struct TrainShape {
   int channels = 0, height = 0, width = 0;
 };
 
-// Part of the convolution that leads back to the inputs of one parity of row and column (one part at stride 1).
+// Part of the convolution that leads back to the inputs of one parity of row and column (one part at stride
+// 1).
 struct BackPart {
   ConvPlan conv;
   int row, column, rows, columns;
@@ -82,7 +84,7 @@ struct TrainLayer {
 struct TrainValue {
   TrainShape shape;
   Layout layout;
-  int producer = -1;       // layer, -1: the image
+  int producer = -1;        // layer, -1: the image
   int shortcut_layer = -1;  // of a sum: the layer whose normalised result is added, or
   int shortcut_value = -1;  // the value
   bool sum = false;
@@ -90,15 +92,15 @@ struct TrainValue {
   std::vector<int> sums;     // the sum that adds it as it is, if there is one
   bool kept = false;         // stored by its first reader: sums and what they add
   float* stored = nullptr;
-  int gradient = -1;         // buffer of its gradient
+  int gradient = -1;  // buffer of its gradient
 };
 
 // What one thread works in.
 struct TrainScratch {
-  Floats x, d;         // tiles with a border: the input, the gradient of the primary convolution's result
-  Floats middle, du;   // some rows of the primary convolution's result, of the gradient of u
-  Floats result;       // some rows of the gradient of the input
-  Floats sums;         // of one tile: 3 x positions
+  Floats x, d;        // tiles with a border: the input, the gradient of the primary convolution's result
+  Floats middle, du;  // some rows of the primary convolution's result, of the gradient of u
+  Floats result;      // some rows of the gradient of the input
+  Floats sums;        // of one tile: 3 x positions
 };
 
 // A run of images that one thread works off: sums over it are added up in the order of the slices.
@@ -114,7 +116,8 @@ struct TrainNet {
   std::vector<TrainLayer> layers;
   std::vector<TrainValue> values;
   std::vector<size_t> parameter_sizes;
-  int gradients = 0;  // buffers
+  std::vector<int> image_positions;     // where the channels of the image lie
+  int gradients = 0;                    // buffers
   std::vector<size_t> gradient_floats;  // of each, per image
   size_t x_floats = 0, d_floats = 0, middle_floats = 0, back_floats = 0, sum_floats = 0, packed_floats = 0;
 
@@ -131,15 +134,20 @@ struct TrainNet {
 };
 
 // Raises BadArgument where the layers do not fit together or are of a form that has no kernels.
-std::unique_ptr<TrainNet> plan_training(const Kernels& kernels, const igc_layer* layers, int64_t n_layers, int channels,
-                                        int height, int width);
+std::unique_ptr<TrainNet> plan_training(const Kernels& kernels, const igc_layer* layers, int64_t n_layers,
+                                        int channels, int height, int width);
 void check_training(const igc_layer* layers, int64_t n_layers, int channels, int height, int width);
+// `in`: layout of its input; `to`: of its input's gradient, in whole vectors.
+void plan_layer(const Kernels& kernels, TrainLayer& layer, const Layout& in, const Layout& to);
+bool is_grouped(const igc_layer& layer);  // whether its convolution wants groups in their places
+Layout groups_layout(const igc_layer& layer, int channels);
 const TrainKernels& train_kernels_of(const Kernels& kernels);
 std::vector<int> branches_interleaved(int channels, int branches);  // new label of each channel
 
-void train_forward(TrainNet& net, const float* x, int64_t batch, const float* const* parameters, float* const* running,
-                   float* y, int threads);
-void train_backward(TrainNet& net, const float* x, const float* dy, float* const* gradients, float* dx, int threads);
+void train_forward(TrainNet& net, const float* x, int64_t batch, const float* const* parameters,
+                   float* const* running, float* y, int threads);
+void train_backward(TrainNet& net, const float* x, const float* dy, float* const* gradients, float* dx,
+                    int threads);
 void train_infer(TrainNet& net, const float* x, int64_t batch, const float* const* parameters,
                  const float* const* running, float* y, int threads);
 

@@ -23,14 +23,16 @@ void check_call(const igc_train* net, int64_t batch, const void* x, const void* 
 }
 
 void check_all(const float* const* pointers, size_t count, const char* text) {
-  require(pointers && std::all_of(pointers, pointers + count, [](const float* p) { return p != nullptr; }), text);
+  require(pointers && std::all_of(pointers, pointers + count, [](const float* p) { return p != nullptr; }),
+          text);
 }
 
 }  // namespace
 
 extern "C" {
 
-int igc_train_create(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height, int32_t width, igc_train** net) {
+int igc_train_create(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height,
+                     int32_t width, igc_train** net) {
   if (!net) return fail(IGC_BAD_ARGUMENT, "net is null");
   *net = nullptr;
   const igc::Kernels* kernels = nullptr;
@@ -43,20 +45,13 @@ int igc_train_create(const igc_layer* layers, int64_t n_layers, int32_t channels
   });
 }
 
-int igc_train_check(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height, int32_t width) {
+int igc_train_check(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height,
+                    int32_t width) {
   return guarded(IGC_BAD_ARGUMENT, [&] { igc::check_training(layers, n_layers, channels, height, width); });
 }
 
-int64_t igc_train_parameters(const igc_train* net) { return net ? (int64_t)net->net->parameter_sizes.size() : 0; }
-
-int64_t igc_train_parameter_size(const igc_train* net, int64_t index) {
-  return net && index >= 0 && index < igc_train_parameters(net) ? (int64_t)net->net->parameter_sizes[index] : -1;
-}
-
-int igc_train_output_channels(const igc_train* net) { return net ? net->net->values.back().shape.channels : 0; }
-
-int igc_train_forward(igc_train* net, const float* x, int64_t batch, const float* const* parameters, float* const* running,
-                      float* y, int32_t threads) {
+int igc_train_forward(igc_train* net, const float* x, int64_t batch, const float* const* parameters,
+                      float* const* running, float* y, int32_t threads) {
   return guarded(IGC_BAD_ARGUMENT, [&] {
     check_call(net, batch, x, y, threads);
     check_all(parameters, net->net->parameter_sizes.size(), "a parameter is null");
@@ -65,7 +60,8 @@ int igc_train_forward(igc_train* net, const float* x, int64_t batch, const float
   });
 }
 
-int igc_train_backward(igc_train* net, const float* x, const float* dy, float* const* gradients, float* dx, int32_t threads) {
+int igc_train_backward(igc_train* net, const float* x, const float* dy, float* const* gradients, float* dx,
+                       int32_t threads) {
   return guarded(IGC_BAD_ARGUMENT, [&] {
     check_call(net, 1, x, dy, threads);
     require(net->net->ready_for_backward, "backward without a forward pass before it");

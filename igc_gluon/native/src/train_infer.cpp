@@ -1,5 +1,5 @@
-// train_infer.cpp - inference with the parameters of training: the network folded for the planner of igc.h, kept as
-// long as the parameters stay the same.
+// train_infer.cpp - inference with the parameters of training: the network folded for the planner of igc.h,
+// kept as long as the parameters stay the same.
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -18,8 +18,8 @@ class Folding {
     for (size_t i = 0; i < net_.layers.size(); i++) add_layer((int)i);
     igc_op pool = op(IGC_MEAN_POOL, tensor_.back());
     ops_.push_back(pool);
-    return plan_net(*net_.kernels, ops_.data(), (int64_t)ops_.size(), weights_.data(), (int64_t)weights_.size(), net_.input.channels,
-                    net_.input.height, net_.input.width);
+    return plan_net(*net_.kernels, ops_.data(), (int64_t)ops_.size(), weights_.data(),
+                    (int64_t)weights_.size(), net_.input.channels, net_.input.height, net_.input.width);
   }
 
  private:
@@ -54,7 +54,8 @@ class Folding {
     const TrainLayer& layer = net_.layers[i];
     const igc_layer& s = layer.spec;
     const float* const* p = parameters_ + layer.parameter;
-    const float *gamma = p[layer.block ? 2 : 1], *beta = p[layer.block ? 3 : 2], *mean = running_[2 * i], *variance = running_[2 * i + 1];
+    const float *gamma = p[layer.block ? 2 : 1], *beta = p[layer.block ? 3 : 2], *mean = running_[2 * i],
+                *variance = running_[2 * i + 1];
     const bool plain_block = layer.block && s.secondary == s.channels / s.groups;
     igc_op o = op(plain_block ? IGC_BLOCK : IGC_CONV, tensor_[s.input]);
     o.channels = s.channels;
@@ -108,9 +109,12 @@ void train_infer(TrainNet& net, const float* x, int64_t batch, const float* cons
   std::vector<float>& kept = net.folded_with;
   size_t at = 0;
   auto compare = [&](const float* numbers, size_t count) {
-    if (!same) kept.insert(kept.end(), numbers, numbers + count);
-    else if (std::memcmp(kept.data() + at, numbers, count * sizeof(float)) == 0) at += count;
-    else same = false;
+    if (!same)
+      kept.insert(kept.end(), numbers, numbers + count);
+    else if (std::memcmp(kept.data() + at, numbers, count * sizeof(float)) == 0)
+      at += count;
+    else
+      same = false;
   };
   auto over_all = [&] {
     for (size_t i = 0; i < net.parameter_sizes.size(); i++) compare(parameters[i], net.parameter_sizes[i]);

@@ -43,8 +43,8 @@ struct FoursTask {
   int vectors, width;
 };
 
-// Passes over `pixels` pixels of `positions` floats, a multiple of 16, one after the other. Arrays without "pixels" in
-// their description have one number for each position.
+// Passes over `pixels` pixels of `positions` floats, a multiple of 16, one after the other. Arrays without
+// "pixels" in their description have one number for each position.
 
 struct ActivateTask {  // y = max(0, a * u + b + residual), residual itself being c * r + d where c is given
   const float *u, *a, *b;
@@ -53,14 +53,14 @@ struct ActivateTask {  // y = max(0, a * u + b + residual), residual itself bein
   int pixels, positions;
 };
 
-struct FinishTask {  // the gradient that arrives at a value becomes that of its batch normalisation's output
-  const float* from;            // pixels
-  const float *more, *again;    // pixels: further gradients to add, or null
-  float* to;                    // pixels; may be `from`
-  const float* value;           // pixels: positive where the gradient passes; null: a * u + b is
+struct FinishTask {   // the gradient that arrives at a value becomes that of its batch normalisation's output
+  const float* from;  // pixels
+  const float *more, *again;  // pixels: further gradients to add, or null
+  float* to;                  // pixels; may be `from`
+  const float* value;         // pixels: positive where the gradient passes; null: a * u + b is
   const float *u, *a, *b, *mean;
-  const float *u2, *mean2;      // a second producer of a sum, or null
-  float *sum, *dot, *dot2;      // set to the sums of to, to * (u - mean), to * (u2 - mean2)
+  const float *u2, *mean2;  // a second producer of a sum, or null
+  float *sum, *dot, *dot2;  // set to the sums of to, to * (u - mean), to * (u2 - mean2)
   int pixels, positions;
 };
 
@@ -73,14 +73,20 @@ struct TrainKernels {
   // sum[c] = sum of u - shift, square[c] = sum of (u - shift)^2
   void (*moments)(const float* u, const float* shift, float* sum, float* square, int pixels, int positions);
   // to = ka * dz + kb * u + kc
-  void (*normalise_back)(const float* dz, const float* u, const float* ka, const float* kb, const float* kc, float* to,
-                         int pixels, int positions);
+  void (*normalise_back)(const float* dz, const float* u, const float* ka, const float* kb, const float* kc,
+                         float* to, int pixels, int positions);
   void (*finish)(const FinishTask& task);
   void (*add)(const float* from, const float* more, float* to, int pixels, int positions);
 };
 
-namespace avx512 { extern const TrainKernels train_kernels; }
-namespace avx2 { extern const TrainKernels train_kernels; }
-namespace portable { extern const TrainKernels train_kernels; }
+namespace avx512 {
+extern const TrainKernels train_kernels;
+}
+namespace avx2 {
+extern const TrainKernels train_kernels;
+}
+namespace portable {
+extern const TrainKernels train_kernels;
+}
 
 }  // namespace igc

@@ -1,7 +1,7 @@
 // train_rows.cpp - passes over pixels: batch normalisation forward and back, and the secondary of L <= 4.
 //
-// Bound by loads and stores; what they touch is in L1 or L2 when they come to it, because a tile of rows goes through
-// all passes before the next one. Sums run over one tile in float32, from tile to tile in float64.
+// Bound by loads and stores; what they touch is in L1 or L2 when they come to it, because a tile of rows goes
+// through all passes before the next one. Sums run over one tile in float32, from tile to tile in float64.
 #include "train.h"
 #include "train_simd.h"
 
@@ -18,8 +18,10 @@ void activate_rows(const ActivateTask& t) {
   for (ptrdiff_t i = 0, end = (ptrdiff_t)t.pixels * t.positions; i < end; i += t.positions)
     for (int c = 0; c < t.positions; c += 16) {
       vec v = fma(load(t.u + i + c), load(t.a + c), load(t.b + c));
-      if constexpr (SCALED) v = add(v, fma(load(t.r + i + c), load(t.c + c), load(t.d + c)));
-      else if constexpr (RESIDUAL) v = add(v, load(t.r + i + c));
+      if constexpr (SCALED)
+        v = add(v, fma(load(t.r + i + c), load(t.c + c), load(t.d + c)));
+      else if constexpr (RESIDUAL)
+        v = add(v, load(t.r + i + c));
       v = max(zero(), v);
       store(t.y + i + c, v);
       if (t.copy) store(t.copy + i + c, v);
@@ -27,25 +29,29 @@ void activate_rows(const ActivateTask& t) {
 }
 
 void activate(const ActivateTask& t) {
-  if (!t.r) activate_rows<false, false>(t);
-  else if (!t.c) activate_rows<true, false>(t);
-  else activate_rows<true, true>(t);
+  if (!t.r)
+    activate_rows<false, false>(t);
+  else if (!t.c)
+    activate_rows<true, false>(t);
+  else
+    activate_rows<true, true>(t);
 }
 
 template <int Q>
-IGC_INLINE void moments_of(const float* u, const float* shift, float* sum, float* square, int pixels, int positions) {
+IGC_INLINE void moments_of(const float* u, const float* shift, float* sum, float* square, int pixels,
+                           int positions) {
   vec first[Q], second[Q], by[Q];
-  IGC_TIMES(q, Q) {
+  IGC_TIMES (q, Q) {
     first[q] = second[q] = zero();
     by[q] = load(shift + q * 16);
   }
   for (int i = 0; i < pixels; i++, u += positions)
-    IGC_TIMES(q, Q) {
+    IGC_TIMES (q, Q) {
       const vec v = sub(load(u + q * 16), by[q]);
       first[q] = add(first[q], v);
       second[q] = fma(v, v, second[q]);
     }
-  IGC_TIMES(q, Q) {
+  IGC_TIMES (q, Q) {
     store(sum + q * 16, first[q]);
     store(square + q * 16, second[q]);
   }
@@ -53,29 +59,34 @@ IGC_INLINE void moments_of(const float* u, const float* shift, float* sum, float
 
 void moments(const float* u, const float* shift, float* sum, float* square, int pixels, int positions) {
   int c = 0;
-  for (; tile_fits(3, 3, 1) && c + 48 <= positions; c += 48) moments_of<3>(u + c, shift + c, sum + c, square + c, pixels, positions);
+  for (; tile_fits(3, 3, 1) && c + 48 <= positions; c += 48)
+    moments_of<3>(u + c, shift + c, sum + c, square + c, pixels, positions);
   for (; c < positions; c += 16) moments_of<1>(u + c, shift + c, sum + c, square + c, pixels, positions);
 }
 
-void normalise_back(const float* dz, const float* u, const float* ka, const float* kb, const float* kc, float* to, int pixels,
-                    int positions) {
+void normalise_back(const float* dz, const float* u, const float* ka, const float* kb, const float* kc,
+                    float* to, int pixels, int positions) {
   for (ptrdiff_t i = 0, end = (ptrdiff_t)pixels * positions; i < end; i += positions)
     for (int c = 0; c < positions; c += 16)
-      store(to + i + c, fma(load(dz + i + c), load(ka + c), fma(load(u + i + c), load(kb + c), load(kc + c))));
+      store(to + i + c,
+            fma(load(dz + i + c), load(ka + c), fma(load(u + i + c), load(kb + c), load(kc + c))));
 }
 
 template <int Q, bool VALUE, bool SECOND>
 IGC_INLINE void finish_vectors(const FinishTask& t, int c) {
   vec a[Q], b[Q], mean[Q], mean2[Q], sum[Q], dot[Q], dot2[Q];
-  IGC_TIMES(q, Q) {
-    if (!VALUE) { a[q] = load(t.a + c + q * 16); b[q] = load(t.b + c + q * 16); }
+  IGC_TIMES (q, Q) {
+    if (!VALUE) {
+      a[q] = load(t.a + c + q * 16);
+      b[q] = load(t.b + c + q * 16);
+    }
     mean[q] = load(t.mean + c + q * 16);
     if (SECOND) mean2[q] = load(t.mean2 + c + q * 16);
     sum[q] = dot[q] = dot2[q] = zero();
   }
   ptrdiff_t at = c;
   for (int i = 0; i < t.pixels; i++, at += t.positions)
-    IGC_TIMES(q, Q) {
+    IGC_TIMES (q, Q) {
       const ptrdiff_t p = at + q * 16;
       vec v = load(t.from + p);
       if (t.more) v = add(v, load(t.more + p));
@@ -87,7 +98,7 @@ IGC_INLINE void finish_vectors(const FinishTask& t, int c) {
       dot[q] = fma(v, sub(u, mean[q]), dot[q]);
       if (SECOND) dot2[q] = fma(v, sub(load(t.u2 + p), mean2[q]), dot2[q]);
     }
-  IGC_TIMES(q, Q) {
+  IGC_TIMES (q, Q) {
     store(t.sum + c + q * 16, sum[q]);
     store(t.dot + c + q * 16, dot[q]);
     if (SECOND) store(t.dot2 + c + q * 16, dot2[q]);
@@ -102,13 +113,17 @@ void finish_rows(const FinishTask& t) {
 }
 
 void finish(const FinishTask& t) {
-  if (!t.value) finish_rows<false, false>(t);
-  else if (!t.u2) finish_rows<true, false>(t);
-  else finish_rows<true, true>(t);
+  if (!t.value)
+    finish_rows<false, false>(t);
+  else if (!t.u2)
+    finish_rows<true, false>(t);
+  else
+    finish_rows<true, true>(t);
 }
 
 void add_rows(const float* from, const float* more, float* to, int pixels, int positions) {
-  for (ptrdiff_t i = 0, end = (ptrdiff_t)pixels * positions; i < end; i += 16) store(to + i, add(load(from + i), load(more + i)));
+  for (ptrdiff_t i = 0, end = (ptrdiff_t)pixels * positions; i < end; i += 16)
+    store(to + i, add(load(from + i), load(more + i)));
 }
 
 void fours(const FoursTask& t, int rows) {
@@ -120,7 +135,8 @@ void fours(const FoursTask& t, int rows) {
       float* y = t.y + r * t.y_row + q * 16;
       for (int i = 0; i < t.width; i++, x += t.x_pixel, y += t.y_pixel) {
         const vec v = load(x);
-        store(y, add(fma(splat4<2>(v), s2, mul(splat4<0>(v), s0)), fma(splat4<3>(v), s3, mul(splat4<1>(v), s1))));
+        store(y, add(fma(splat4<2>(v), s2, mul(splat4<0>(v), s0)),
+                     fma(splat4<3>(v), s3, mul(splat4<1>(v), s1))));
       }
     }
   }
@@ -130,11 +146,12 @@ template <int Q>
 void fours_weights_of(const FoursTask& t, int first, int rows) {
   vec acc[Q][4];
   float* w = t.w + first * 64;
-  IGC_TIMES(q, Q) IGC_TIMES(k, 4) acc[q][k] = load(w + (q * 4 + k) * 16);
+  IGC_TIMES (q, Q)
+    IGC_TIMES (k, 4) acc[q][k] = load(w + (q * 4 + k) * 16);
   for (int r = 0; r < rows; r++) {
     const float *x = t.x + r * t.x_row + first * 16, *d = t.d + r * t.d_row + first * 16;
     for (int i = 0; i < t.width; i++, x += t.x_pixel, d += t.d_pixel)
-      IGC_TIMES(q, Q) {
+      IGC_TIMES (q, Q) {
         const vec v = load(x + q * 16), g = load(d + q * 16);
         acc[q][0] = fma(g, splat4<0>(v), acc[q][0]);
         acc[q][1] = fma(g, splat4<1>(v), acc[q][1]);
@@ -142,7 +159,8 @@ void fours_weights_of(const FoursTask& t, int first, int rows) {
         acc[q][3] = fma(g, splat4<3>(v), acc[q][3]);
       }
   }
-  IGC_TIMES(q, Q) IGC_TIMES(k, 4) store(w + (q * 4 + k) * 16, acc[q][k]);
+  IGC_TIMES (q, Q)
+    IGC_TIMES (k, 4) store(w + (q * 4 + k) * 16, acc[q][k]);
 }
 
 void fours_weights(const FoursTask& t, int rows) {
@@ -154,8 +172,15 @@ void fours_weights(const FoursTask& t, int rows) {
 }  // namespace
 
 extern const TrainKernels train_kernels;
-const TrainKernels train_kernels = {train_conv_weights, train_mix_weights, fours, fours_weights, activate, moments,
-                                    normalise_back, finish, add_rows};
+const TrainKernels train_kernels = {train_conv_weights,
+                                    train_mix_weights,
+                                    fours,
+                                    fours_weights,
+                                    activate,
+                                    moments,
+                                    normalise_back,
+                                    finish,
+                                    add_rows};
 
 }  // namespace IGC_TARGET
 }  // namespace igc

@@ -1,15 +1,15 @@
 // train_weights.cpp - gradients of packed weights: sums of outer products over pixels.
 //
-// The accumulators are the weights themselves, in the order in which conv.cpp and mix.cpp read them, so that a
-// gradient needs no shuffle and is unpacked by the map that packs. A tile holds some of them in registers while it
-// runs over all pixels of its rows, and adds them to memory at the end.
+// The accumulators are the weights themselves, in the order in which conv.cpp and mix.cpp read them, so that
+// a gradient needs no shuffle and is unpacked by the map that packs. A tile holds some of them in registers
+// while it runs over all pixels of its rows, and adds them to memory at the end.
 //
-// Convolution: T taps of a row x MI input channels x Q vectors of outputs. For each pixel Q + T * MI loads and
-// T * MI * Q multiply-adds. AVX-512: 3 x 4 x 2 = 24 accumulators + 2 + 1 of 32 registers, 14 loads for 24
+// Convolution: T taps of a row x MI input channels x Q vectors of outputs. For each pixel Q + T * MI loads
+// and T * MI * Q multiply-adds. AVX-512: 3 x 4 x 2 = 24 accumulators + 2 + 1 of 32 registers, 14 loads for 24
 // multiply-adds. AVX2: 3 x 2 x 1 (12 + 2 + 2 of 16). Portable: 1 x 2 x 1 (8 + 4 + 4).
 //
-// 1x1 product: K steps of S inputs x N units. The 16 / S outputs of a unit are spread over the lanes. AVX-512:
-// 8 x 3 accumulators + 3 + 1, 11 loads for 24 multiply-adds; 16 x 1. AVX2: 4 x 1. Portable: 2 x 1.
+// 1x1 product: K steps of S inputs x N units. The 16 / S outputs of a unit are spread over the lanes.
+// AVX-512: 8 x 3 accumulators + 3 + 1, 11 loads for 24 multiply-adds; 16 x 1. AVX2: 4 x 1. Portable: 2 x 1.
 #include "train.h"
 #include "train_simd.h"
 
@@ -18,31 +18,33 @@ namespace IGC_TARGET {
 namespace {
 
 template <int W, int Q, int T, int MI>
-void conv_tile(const ConvWeightTask& t, const float* x, const float* d, float* w, ptrdiff_t per_input, ptrdiff_t per_tap, int rows) {
+void conv_tile(const ConvWeightTask& t, const float* x, const float* d, float* w, ptrdiff_t per_input,
+               ptrdiff_t per_tap, int rows) {
   vec acc[MI][T][Q];
-  IGC_TIMES(m, MI)
-    IGC_TIMES(k, T)
-      IGC_TIMES(q, Q) acc[m][k][q] = load(w + m * per_input + k * per_tap + q * 16);
+  IGC_TIMES (m, MI)
+    IGC_TIMES (k, T)
+      IGC_TIMES (q, Q) acc[m][k][q] = load(w + m * per_input + k * per_tap + q * 16);
   for (int r = 0; r < rows; r++, x += t.x_row, d += t.d_row) {
     const float *in = x, *out = d;
     for (int i = 0; i < t.width; i++, in += t.x_step, out += t.d_pixel) {
       vec g[Q];
-      IGC_TIMES(q, Q) g[q] = load(out + q * 16);
-      IGC_TIMES(k, T) IGC_TIMES(m, MI) {
-        const vec v = broadcast<W>(in + k * t.x_tap + m * W);
-        IGC_TIMES(q, Q) acc[m][k][q] = fma(v, g[q], acc[m][k][q]);
-      }
+      IGC_TIMES (q, Q) g[q] = load(out + q * 16);
+      IGC_TIMES (k, T)
+        IGC_TIMES (m, MI) {
+          const vec v = broadcast<W>(in + k * t.x_tap + m * W);
+          IGC_TIMES (q, Q) acc[m][k][q] = fma(v, g[q], acc[m][k][q]);
+        }
     }
   }
-  IGC_TIMES(m, MI)
-    IGC_TIMES(k, T)
-      IGC_TIMES(q, Q) store(w + m * per_input + k * per_tap + q * 16, acc[m][k][q]);
+  IGC_TIMES (m, MI)
+    IGC_TIMES (k, T)
+      IGC_TIMES (q, Q) store(w + m * per_input + k * per_tap + q * 16, acc[m][k][q]);
 }
 
 // As many of `left` input channels as a tile takes; x and w at the first of them. Returns how many.
 template <int W, int Q, int T, int MI = 8>
-IGC_INLINE int conv_inputs(const ConvWeightTask& t, const float* x, const float* d, float* w, ptrdiff_t per_input,
-                           ptrdiff_t per_tap, int rows, int left) {
+IGC_INLINE int conv_inputs(const ConvWeightTask& t, const float* x, const float* d, float* w,
+                           ptrdiff_t per_input, ptrdiff_t per_tap, int rows, int left) {
   if constexpr (MI > 1 && !tile_fits(T * MI, Q, Q + 1)) {
     return conv_inputs<W, Q, T, MI / 2>(t, x, d, w, per_input, per_tap, rows, left);
   } else {
@@ -94,11 +96,16 @@ ConvWeightKernel choose_conv(int q) {
 
 ConvWeightKernel conv_weights(int w, int q) {
   switch (w) {
-    case 1: return choose_conv<1>(q);
-    case 2: return choose_conv<2>(q);
-    case 4: return choose_conv<4>(q);
-    case 8: return choose_conv<8>(q);
-    case 16: return choose_conv<16>(q);
+    case 1:
+      return choose_conv<1>(q);
+    case 2:
+      return choose_conv<2>(q);
+    case 4:
+      return choose_conv<4>(q);
+    case 8:
+      return choose_conv<8>(q);
+    case 16:
+      return choose_conv<16>(q);
   }
   return nullptr;
 }
@@ -106,23 +113,26 @@ ConvWeightKernel conv_weights(int w, int q) {
 template <int S, int N, int K>
 void mix_tile(const MixWeightTask& t, const float* x, const float* d, float* w, int rows) {
   vec acc[K][N];
-  IGC_TIMES(k, K) IGC_TIMES(n, N) acc[k][n] = load(w + (k * N + n) * 16);
+  IGC_TIMES (k, K)
+    IGC_TIMES (n, N) acc[k][n] = load(w + (k * N + n) * 16);
   for (int r = 0; r < rows; r++, x += t.x_row, d += t.d_row) {
     const float *in = x, *out = d;
     for (int i = 0; i < t.width; i++, in += t.x_pixel, out += t.d_pixel) {
       vec g[N];
-      IGC_TIMES(n, N) g[n] = spread<S>(out + t.offset[n]);
-      IGC_TIMES(k, K) {
+      IGC_TIMES (n, N) g[n] = spread<S>(out + t.offset[n]);
+      IGC_TIMES (k, K) {
         const vec v = broadcast<S>(in + k * S);
-        IGC_TIMES(n, N) acc[k][n] = fma(v, g[n], acc[k][n]);
+        IGC_TIMES (n, N) acc[k][n] = fma(v, g[n], acc[k][n]);
       }
     }
   }
-  IGC_TIMES(k, K) IGC_TIMES(n, N) store(w + (k * N + n) * 16, acc[k][n]);
+  IGC_TIMES (k, K)
+    IGC_TIMES (n, N) store(w + (k * N + n) * 16, acc[k][n]);
 }
 
 template <int S, int N, int K = 16>
-IGC_INLINE int mix_steps(const MixWeightTask& t, const float* x, const float* d, float* w, int rows, int left) {
+IGC_INLINE int mix_steps(const MixWeightTask& t, const float* x, const float* d, float* w, int rows,
+                         int left) {
   if constexpr (K > 1 && !tile_fits(K, N, N + 1)) {
     return mix_steps<S, N, K / 2>(t, x, d, w, rows, left);
   } else {

@@ -1,26 +1,27 @@
-// body_op.cpp - MXNet operators on igc_train.h, loaded by mx.library.load: a whole network body is one operator.
+// body_op.cpp - MXNet operators on igc_train.h, loaded by mx.library.load: a whole network body is one
+// operator.
 //
-//   igc_body_train(data, parameters..., moving statistics...)  batch statistics; updates the moving ones; backward
-//   igc_body_infer(data, parameters..., moving statistics...)  moving statistics; no backward
+//   igc_body_train(data, parameters..., moving statistics...)  batch statistics; updates the moving ones;
+//   backward igc_body_infer(data, parameters..., moving statistics...)  moving statistics; no backward
 //
-// Both give (batch, channels). The attribute `layers` holds an igc_layer for each layer: its members separated by
-// commas, layers by semicolons. Parameters in the order of igc_train.h, then mean and variance of every layer.
+// Both give (batch, channels). The attribute `layers` holds an igc_layer for each layer: its members
+// separated by commas, layers by semicolons. Parameters in the order of igc_train.h, then mean and variance
+// of every layer.
 //
 // Errors are thrown: MXNet makes MXNetError of them. (The messages of its own interface are never cleared.)
-// MXNet tells neither whether it trains nor what it wants done with a gradient (write or add): hence two operators, and
-// a caller who wants gradients added puts an identity before the parameter.
-#include <mutex>
-#include <map>
+// MXNet tells neither whether it trains nor what it wants done with a gradient (write or add): hence two
+// operators, and a caller who wants gradients added puts an identity before the parameter.
 #include <memory>
+#include <mutex>
 #include <sstream>
 #include <stdexcept>
 
 #include "../../include/igc_train.h"
 #include "mxnet/lib_api.h"
 
+using mxnet::ext::MX_SUCCESS;
 using mxnet::ext::MXReturnValue;
 using mxnet::ext::MXTensor;
-using mxnet::ext::MX_SUCCESS;
 typedef std::unordered_map<std::string, std::string> Attributes;
 
 namespace {
@@ -32,8 +33,9 @@ std::vector<igc_layer> parse_layers(const std::string& text) {
     std::istringstream numbers(one);
     igc_layer l = {};
     char comma;
-    numbers >> l.input >> comma >> l.residual >> comma >> l.channels >> comma >> l.groups >> comma >> l.secondary >> comma >>
-        l.kernel >> comma >> l.stride >> comma >> l.relu >> comma >> l.epsilon >> comma >> l.momentum;
+    numbers >> l.input >> comma >> l.residual >> comma >> l.channels >> comma >> l.groups >> comma >>
+        l.secondary >> comma >> l.kernel >> comma >> l.stride >> comma >> l.relu >> comma >> l.epsilon >>
+        comma >> l.momentum;
     if (!numbers || numbers.peek() != EOF) throw std::invalid_argument("igc_body: '" + one + "' is no layer");
     layers.push_back(l);
   }
@@ -54,40 +56,46 @@ const std::vector<igc_layer>& layers_of(const Attributes& attributes) {
   return layers;
 }
 
-// Nets are costly to make: those that are not in use wait here for the next step.
+// Nets are costly to make and hold the activations of a batch: those that are not in use wait here for the
+// next step, but not those that have been passed over for long.
 class Store {
  public:
   igc_train* take(const std::string& key, const std::vector<igc_layer>& layers, const int64_t* shape) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      auto found = idle_.find(key);
-      if (found != idle_.end()) {
-        igc_train* net = found->second;
-        idle_.erase(found);
-        return net;
-      }
+      for (size_t i = idle_.size(); i-- > 0;)
+        if (idle_[i].key == key) {
+          igc_train* net = idle_[i].net;
+          idle_.erase(idle_.begin() + i);
+          return net;
+        }
     }
     igc_train* net = nullptr;
-    if (igc_train_create(layers.data(), (int64_t)layers.size(), (int32_t)shape[1], (int32_t)shape[2], (int32_t)shape[3], &net))
+    if (igc_train_create(layers.data(), (int64_t)layers.size(), (int32_t)shape[1], (int32_t)shape[2],
+                         (int32_t)shape[3], &net))
       throw std::runtime_error(std::string("igc_body: ") + igc_message());
     return net;
   }
   void give_back(const std::string& key, igc_train* net) {
     if (!net) return;
     std::lock_guard<std::mutex> lock(mutex_);
-    idle_.emplace(key, net);
-    while (idle_.size() > kMost) {  // of another network first: it may never come back
-      auto victim = idle_.begin();
-      if (victim->first == key) victim = std::prev(idle_.end());
-      igc_train_free(victim->second);
-      idle_.erase(victim);
+    idle_.push_back({key, net, ++time_});
+    while (time_ - idle_.front().since > kPatience) {  // the first has waited longest
+      igc_train_free(idle_.front().net);
+      idle_.erase(idle_.begin());
     }
   }
 
  private:
-  static constexpr size_t kMost = 16;
+  static constexpr int64_t kPatience = 512;  // returns of other nets
+  struct Idle {
+    std::string key;
+    igc_train* net;
+    int64_t since;
+  };
   std::mutex mutex_;
-  std::multimap<std::string, igc_train*> idle_;
+  std::vector<Idle> idle_;
+  int64_t time_ = 0;
 };
 
 Store& store() {
@@ -97,7 +105,8 @@ Store& store() {
 
 std::string key_of(const char* use, const std::string& layers, const MXTensor& data) {
   std::ostringstream key;
-  key << use << ' ' << (igc_isa() ? igc_isa() : "") << ' ' << data.shape[1] << ' ' << data.shape[2] << ' ' << data.shape[3] << ' ' << layers;
+  key << use << ' ' << (igc_isa() ? igc_isa() : "") << ' ' << data.shape[1] << ' ' << data.shape[2] << ' '
+      << data.shape[3] << ' ' << layers;
   return key.str();
 }
 
@@ -117,10 +126,12 @@ struct Arrays {
 
 class BodyState : public mxnet::ext::CustomStatefulOp {
  public:
-  explicit BodyState(std::string text, std::vector<igc_layer> layers) : text_(std::move(text)), layers_(std::move(layers)) {}
+  explicit BodyState(std::string text, std::vector<igc_layer> layers)
+      : text_(std::move(text)), layers_(std::move(layers)) {}
   ~BodyState() override { store().give_back(key_, net_); }
 
-  MXReturnValue Forward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs, const mxnet::ext::OpResource&) override {
+  MXReturnValue Forward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
+                        const mxnet::ext::OpResource&) override {
     MXTensor& data = inputs->at(0);
     const std::string key = key_of("train", text_, data);
     if (key != key_) {
@@ -130,16 +141,17 @@ class BodyState : public mxnet::ext::CustomStatefulOp {
       net_ = store().take(key, layers_, data.shape.data());
     }
     Arrays arrays(*inputs, layers_.size());
-    check(igc_train_forward(net_, data.data<float>(), data.shape[0], arrays.parameters.data(), arrays.running.data(),
-                            outputs->at(0).data<float>(), 0));
+    check(igc_train_forward(net_, data.data<float>(), data.shape[0], arrays.parameters.data(),
+                            arrays.running.data(), outputs->at(0).data<float>(), 0));
     return MX_SUCCESS;
   }
 
   // inputs: gradient of the output, inputs of forward, its output; outputs: a gradient for each input.
-  MXReturnValue Backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs, const mxnet::ext::OpResource&) override {
+  MXReturnValue Backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
+                         const mxnet::ext::OpResource&) override {
     Arrays gradients(*outputs, layers_.size());
-    check(igc_train_backward(net_, inputs->at(1).data<float>(), inputs->at(0).data<float>(), gradients.parameters.data(),
-                             outputs->at(0).data<float>(), 0));
+    check(igc_train_backward(net_, inputs->at(1).data<float>(), inputs->at(0).data<float>(),
+                             gradients.parameters.data(), outputs->at(0).data<float>(), 0));
     return MX_SUCCESS;
   }
 
@@ -169,17 +181,20 @@ MXReturnValue infer_type(const Attributes&, std::vector<int>* in, std::vector<in
   return MX_SUCCESS;
 }
 
-MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<unsigned int>>* in, std::vector<std::vector<unsigned int>>* out) {
+MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<unsigned int>>* in,
+                          std::vector<std::vector<unsigned int>>* out) {
   typedef std::vector<unsigned int> Shape;
   const std::vector<igc_layer>& layers = layers_of(attributes);
   const Shape& data = in->at(0);
   if (data.size() != 4 || data[0] == 0) {
-    throw std::invalid_argument("igc_body: data must have four axes (batch, channels, height, width) and at least one image");
+    throw std::invalid_argument(
+        "igc_body: data must have four axes (batch, channels, height, width) and at least one image");
   }
   std::vector<unsigned int> channels = {data[1]};
   std::vector<Shape> wanted = {data};
   for (const igc_layer& l : layers) {
-    if (l.input < 0 || l.input >= (int)channels.size() || l.groups < 1 || l.channels < 1 || l.secondary < 0 || l.kernel < 1) {
+    if (l.input < 0 || l.input >= (int)channels.size() || l.groups < 1 || l.channels < 1 || l.secondary < 0 ||
+        l.kernel < 1) {
       throw std::invalid_argument("igc_body: attribute layers: numbers that make no layer");
     }
     const unsigned int n = l.channels, k = l.kernel;
@@ -193,7 +208,8 @@ MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<
     Shape& given = in->at(i);
     if (given.size() == 0) given = wanted[i];
     if (given != wanted[i]) {
-      throw std::invalid_argument("igc_body: input " + std::to_string(i) + " has another shape than its layer says");
+      throw std::invalid_argument("igc_body: input " + std::to_string(i) +
+                                  " has another shape than its layer says");
     }
   }
   out->at(0) = {data[0], channels.back()};
@@ -207,20 +223,22 @@ MXReturnValue moving_statistics(const Attributes& attributes, std::vector<int>* 
   return MX_SUCCESS;
 }
 
-MXReturnValue create_state(const Attributes& attributes, const mxnet::ext::MXContext&, const std::vector<std::vector<unsigned int>>&,
-                           const std::vector<int>, mxnet::ext::CustomStatefulOp** state) {
+MXReturnValue create_state(const Attributes& attributes, const mxnet::ext::MXContext&,
+                           const std::vector<std::vector<unsigned int>>&, const std::vector<int>,
+                           mxnet::ext::CustomStatefulOp** state) {
   *state = mxnet::ext::CustomStatefulOp::create<BodyState>(attributes.at("layers"), layers_of(attributes));
   return MX_SUCCESS;
 }
 
-MXReturnValue infer(const Attributes& attributes, std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs, const mxnet::ext::OpResource&) {
+MXReturnValue infer(const Attributes& attributes, std::vector<MXTensor>* inputs,
+                    std::vector<MXTensor>* outputs, const mxnet::ext::OpResource&) {
   MXTensor& data = inputs->at(0);
   const std::vector<igc_layer>& layers = layers_of(attributes);
   const std::string key = key_of("infer", attributes.at("layers"), data);
   igc_train* const net = store().take(key, layers, data.shape.data());
   Arrays arrays(*inputs, layers.size());
-  const int status = igc_train_infer(net, data.data<float>(), data.shape[0], arrays.parameters.data(), arrays.running.data(),
-                                     outputs->at(0).data<float>(), 0);
+  const int status = igc_train_infer(net, data.data<float>(), data.shape[0], arrays.parameters.data(),
+                                     arrays.running.data(), outputs->at(0).data<float>(), 0);
   store().give_back(key, net);
   check(status);
   return MX_SUCCESS;

@@ -1,0 +1,158 @@
+"""`igc check NAME`: what the papers ask of a block, checked on every block of a network."""
+import difflib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from igc_gluon import theory
+from igc_gluon.errors import UserError
+
+HELP = "check and draw a model's blocks: dense, how many paths, how balanced, how wide"
+LEGEND = """\
+branches  of each convolution: number x input channels of one (-> output channels where they differ), kernel
+dense     whether every input reaches every output channel, else the share of the pairs that are connected
+paths     from an input to an output channel, fewest..most
+compl.    the complementary condition: strict (to the letter), one path (not to the letter, but what it is
+          for), loose (dense, but with more paths) or no
+terms     of the balance condition: weights of each convolution per output channel of the block,
+          M S and L in IGCV1, K_2 ... K_L in IGCV2; where all are equal,
+balance   is 1, else so many times the weights that equal terms with the same product would need
+regular   width of the regular convolution with as many weights;  wider = width / regular
+Normalizations, activations and shortcuts are left out: they connect no other channels."""
+
+
+class Check(NamedTuple):
+    """What `check_stack` finds on one block. paths: (fewest, most); connected: share of pairs of channels."""
+    paths: tuple
+    connected: float
+    condition: str
+    terms: list
+    imbalance: float
+    width: int
+    regular_width: float
+
+
+def add_arguments(parser):
+    parser.add_argument("name", help="a model's name, cifar_plain_igc20_l24m2 for example")
+    parser.add_argument("--block", metavar="BLOCK",
+                        help="the block to draw, named as in the table (default: the first)")
+    picture = parser.add_mutually_exclusive_group()
+    picture.add_argument("--picture", type=Path, metavar="FILE.png",
+                         help="where the picture goes (default: NAME.png in this folder)")
+    picture.add_argument("--no-picture", action="store_true", help="draw nothing")
+
+
+def run(args):
+    from igc_gluon.model_zoo import get_model
+    from igc_gluon.nn import block_stack, interleaved_blocks
+
+    name = args.name.lower()
+    picture = args.picture or Path(f"{name}.png")
+    if picture.suffix.lower() != ".png":
+        raise UserError(f"--picture {picture}: the picture is a PNG; give a file that ends in .png")
+    blocks = {prefix.rstrip("_-"): block for prefix, block in interleaved_blocks(get_model(name)).items()}
+    if not blocks:
+        print(f"{name} has no blocks that interleave group convolutions: nothing to check, nothing to draw")
+        return
+    chosen = _find(blocks, args.block)
+    stacks = {title: block_stack(block) for title, block in blocks.items()}
+    checks = _check_all(stacks)
+    print(f"{name}: {len(blocks)} blocks that interleave group convolutions\n")
+    print(_table(stacks, checks))
+    dense, single = (sum(check.paths[0] >= 1 and check.paths[1] <= most for check in checks.values())
+                     for most in (float("inf"), 1))
+    print(f"\n{dense} of {len(blocks)} blocks are dense, {single} of them with one path between any two "
+          f"channels\n\n{LEGEND}")
+    if not args.no_picture:
+        from igc_gluon.cli import pattern_picture
+        pattern_picture.draw(picture, f"{name}, block {chosen}: {describe(checks[chosen])}",
+                             pattern_picture.factors(blocks[chosen]))
+        print(f"\nthe picture of block {chosen} is in {picture}")
+
+
+def check_stack(stack):
+    """The `Check` of one block's stack."""
+    counts = theory.paths(stack)
+    fewest, most = int(counts.min()), int(counts.max())
+    if not fewest:
+        condition = "no"
+    elif most > 1:
+        condition = "loose"
+    else:
+        condition = "strict" if theory.is_complementary(stack) else "one path"
+    terms = theory.balance_terms(stack)
+    width = stack[-1].out_channels
+    # The width at which a regular convolution, whose input narrows with it, has as many weights.
+    regular = width * theory.non_sparsity(stack) ** 0.5
+    return Check((fewest, most), np.count_nonzero(counts) / counts.size, condition, terms,
+                 theory.imbalance(terms), width, regular)
+
+
+def describe(check):
+    """One line on paths and the complementary condition."""
+    if check.condition == "no":
+        return f"not dense, {_percent(check.connected)} of the pairs of channels are connected"
+    if check.condition == "loose":
+        paths = _range(check.paths, " to ")
+        return f"dense, {paths} paths between two channels (loose complementary condition)"
+    return "dense, one path between any two channels" + \
+        (" (complementary condition)" if check.condition == "strict" else "")
+
+
+def _check_all(stacks):
+    """{block: its Check}; equal stacks, of which networks have many, are checked once."""
+    found, checks = {}, {}
+    for title, stack in stacks.items():
+        key = tuple((layer.weight.shape, layer.groups) if isinstance(layer, theory.GroupConv)
+                    else layer.indices.tobytes() for layer in stack)
+        if key not in found:
+            found[key] = check_stack(stack)
+        checks[title] = found[key]
+    return checks
+
+
+def _find(blocks, wanted):
+    """The name of the block that the user means."""
+    if wanted is None:
+        return next(iter(blocks))
+    wanted = wanted.rstrip("_-")
+    if wanted not in blocks:
+        close = difflib.get_close_matches(wanted, blocks, n=3, cutoff=0.5) or list(blocks)[:3]
+        raise UserError(f"there is no block {wanted!r} to draw; did you mean {', '.join(close)}?")
+    return wanted
+
+
+def _table(stacks, checks):
+    rows = ["block branches dense paths compl. terms balance width regular wider".split()]
+    for title, check in checks.items():
+        rows.append((title, branches(stacks[title]),
+                     "yes" if check.paths[0] else f"no, {_percent(check.connected)}",
+                     _range(check.paths), check.condition,
+                     " ".join(f"{term:.4g}" for term in check.terms), f"{check.imbalance:.2f}",
+                     str(check.width), f"{check.regular_width:.1f}",
+                     f"{check.width / check.regular_width:.2f}"))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join("  ".join(cell.ljust(width) if column < 6 else cell.rjust(width)
+                               for column, (cell, width) in enumerate(zip(row, widths))) for row in rows)
+
+
+def branches(stack):
+    """'24x2 3x3, 2x24': number and channels of the branches of every convolution, and spatial kernels."""
+    texts = []
+    for layer in stack:
+        if isinstance(layer, theory.Permutation):
+            continue
+        outputs, inputs = layer.out_channels // layer.groups, layer.in_channels // layer.groups
+        taps = layer.weight.shape[2:]
+        texts.append(f"{layer.groups}x{inputs}" + (f"->{outputs}" if outputs != inputs else "") +
+                     (f" {taps[0]}x{taps[1]}" if taps != (1, 1) else ""))
+    return ", ".join(texts)
+
+
+def _range(paths, to=".."):
+    return str(paths[0]) if paths[0] == paths[1] else f"{paths[0]}{to}{paths[1]}"
+
+
+def _percent(share):
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,158 @@
+"""The sparsity patterns of a block's factors and of the kernel that they compose, as one picture.
+
+The picture is the block's equation read from left to right, W = P W^s P^T W^p for IGCV1 (eq. 6) and
+W = P_L W_L ... P_1 W_1 for IGCV2 (eq. 4): a matrix per factor, output channels down, input channels across.
+"""
+import numpy as np
+
+from igc_gluon import theory
+from igc_gluon.files import write_atomically
+
+PANELS = 6  # at most in a row
+PANEL = 187  # points that a panel is wide
+DOT = 2.0  # points, the smallest that a lone entry of a permutation or channel-wise convolution is drawn
+MOST_CELLS = 400  # along an axis; a larger matrix is drawn coarser, as a picture has not that many pixels
+GRID_CELLS = 64  # up to which single channels are told apart by lines
+INK, FAINT = "#222222", "#888888"
+
+
+def factors(block):
+    """[(symbol, layer)] of a Gluon block in order of execution, the symbols as the papers write them."""
+    from igc_gluon.nn import IGCBlock, block_stack
+
+    stack = block_stack(block)
+    if isinstance(block, IGCBlock):
+        primary = len(stack) - 3  # two convolutions in the separable form
+        names = ["W^p"] if primary == 1 else [f"W^p_{number}" for number in range(1, primary + 1)]
+        return list(zip(names + ["P^T", "W^s", "P"], stack))
+    named, number = [], 0
+    for layer in stack:
+        number += isinstance(layer, theory.GroupConv)
+        named.append((f"{'W' if isinstance(layer, theory.GroupConv) else 'P'}_{number}", layer))
+    return named
+
+
+def draw(path, title, named):
+    """Writes the PNG `path`. named: what `factors` returns. Raises UserError where it cannot be written."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = len(named) + 1
+    rows = -(-panels // PANELS)
+    columns = -(-panels // rows)
+    figure = Figure(figsize=(2.9 * columns + 0.4, 3.5 * rows + 0.5), dpi=150, facecolor="white",
+                    layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.12)
+    figure.suptitle(title, fontsize=13, color=INK)
+    figure.supxlabel("output channels down, input channels across; one colour per branch, in a permutation "
+                     "that of the branch a channel comes from", fontsize=9, color=FAINT)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    _draw_composed(axes[0], [layer for _, layer in named])
+    for place, (symbol, layer), pattern in zip(axes[1:], reversed(named), reversed(_patterns(named))):
+        _draw_factor(place, symbol, layer, pattern)
+    for place in axes[panels:]:
+        place.set_axis_off()
+    with write_atomically(path) as file:
+        figure.savefig(file, format="png")
+
+
+def _patterns(named):
+    """A matrix for every factor, NaN where it has no weight, elsewhere the branch from 0 (first) to 1 (last).
+
+    The entries of a permutation have the branch of the convolution before that their channel comes from.
+    """
+    patterns = []
+    for _, layer in named:
+        if isinstance(layer, theory.GroupConv):
+            branch = np.repeat(np.linspace(0, 1, layer.groups), layer.out_channels // layer.groups)
+            ones = np.ones((*layer.weight.shape[:2], 1, 1))
+            there = theory.group_to_dense(ones, layer.groups)[:, :, 0, 0] > 0
+        else:
+            branch = branch[layer.indices]
+            there = theory.permutation_matrix(layer.indices) > 0
+        patterns.append(np.where(there, branch[:, None], np.nan))
+    return patterns
+
+
+def _draw_factor(axes, symbol, layer, pattern):
+    colours = _colours("viridis", 0.05, 0.88)
+    if isinstance(layer, theory.Permutation) or layer.weight.shape[1] == 1:
+        rows, columns = np.nonzero(~np.isnan(pattern))
+        dot = max(0.9 * PANEL / max(pattern.shape), DOT)
+        axes.scatter(columns + 0.5, rows + 0.5, dot ** 2, pattern[rows, columns], marker="s", cmap=colours,
+                     vmin=0, vmax=1, linewidths=0)
+    else:
+        axes.imshow(_coarse(pattern, np.fmax), cmap=colours, vmin=0, vmax=1, interpolation="nearest",
+                    extent=_extent(pattern))
+    if isinstance(layer, theory.Permutation):
+        moved = np.count_nonzero(layer.indices != np.arange(len(layer.indices)))
+        caption = f"moves {moved} of {len(layer.indices)} channels"
+    else:
+        inputs, outputs = layer.weight.shape[1], layer.out_channels // layer.groups
+        caption = (f"{layer.groups} branch{'es' if layer.groups > 1 else ''} of {inputs}" +
+                   (f" to {outputs}" if inputs != outputs else "") + _kernel([layer]))
+    _finish(axes, symbol, pattern, caption)
+
+
+def _draw_composed(axes, stack):
+    """The darker the more paths; white where there is none."""
+    paths = theory.paths(stack).astype(float)
+    fewest, most = int(paths.min()), int(paths.max())
+    shown = _coarse(paths, np.add) / _coarse(np.ones(paths.shape), np.add)
+    shown[shown == 0] = np.nan
+    lightest = max(fewest, 1)
+    # A single number of paths gets the middle of the colours.
+    margin = most <= lightest
+    axes.imshow(shown, cmap=_colours("Blues", 0.35, 1), vmin=lightest - margin, vmax=most + margin,
+                interpolation="nearest", extent=_extent(paths))
+    if fewest == most:
+        counts = str(most)
+    else:
+        counts = (f"{fewest} ({'light' if fewest else 'white'}) {'or' if most - fewest == 1 else 'to'} {most}"
+                  f"{' (dark)' if most > 1 else ''}")
+    _finish(axes, "W", paths, f"{counts} path{'s' if most > 1 else ''}{_kernel(stack)}")
+
+
+def _kernel(stack):
+    """', 3x3' where the convolutions reach beyond one pixel."""
+    taps = [1 + sum(layer.weight.shape[axis] - 1 for layer in stack if isinstance(layer, theory.GroupConv))
+            for axis in (2, 3)]
+    return f", {taps[0]}x{taps[1]}" if taps != [1, 1] else ", 1x1" if len(stack) == 1 else ""
+
+
+def _colours(name, darkest, brightest):
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+    return ListedColormap(colormaps[name](np.linspace(darkest, brightest, 256)))
+
+
+def _coarse(matrix, add):
+    """The matrix with at most MOST_CELLS rows and columns, neighbours joined by the ufunc `add`."""
+    for axis, size in enumerate(matrix.shape):
+        matrix = add.reduceat(matrix, np.arange(0, size, -(-size // MOST_CELLS)), axis=axis)
+    return matrix
+
+
+def _extent(matrix):
+    """Channels from 0, the first output channel at the top."""
+    return 0, matrix.shape[1], matrix.shape[0], 0
+
+
+def _finish(axes, symbol, matrix, caption):
+    rows, columns = matrix.shape
+    axes.set_title(f"${symbol}$" + ("  $=$" if symbol == "W" else ""), fontsize=16, color=INK)
+    axes.set_xlabel(caption, color=INK, fontsize=9)
+    axes.set_aspect("equal")
+    axes.set_xlim(0, columns)
+    axes.set_ylim(rows, 0)
+    axes.set_xticks([0, columns])
+    axes.set_yticks([0, rows])
+    axes.tick_params(length=2, labelsize=7, colors=FAINT)
+    for side in axes.spines.values():
+        side.set_color(FAINT)
+    if max(rows, columns) <= GRID_CELLS:
+        axes.set_xticks(range(columns), minor=True)
+        axes.set_yticks(range(rows), minor=True)
+        axes.grid(which="minor", color="white", linewidth=0.4)
+        axes.tick_params(which="minor", length=0)

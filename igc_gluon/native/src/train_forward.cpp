@@ -1,0 +1,119 @@
+// train_forward.cpp - convolutions of a batch and its statistics.
+#include "train_pass.h"
+
+namespace igc {
+
+void Pass::forward_layer(TrainLayer& layer, const float* beta, float* mean, float* variance) {
+  over_slices([&](TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end) {
+    forward_slice(layer, slice, scratch, begin, end);
+  });
+  normalise(layer, beta, mean, variance);
+}
+
+void Pass::pool(float* y) {
+  const TrainValue& value = net_.values.back();
+  const int positions = value.layout.positions;
+  over_slices([&](TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end) {
+    const Plane row = {scratch.x.get(), 0, positions};
+    for (int64_t n = begin; n < end; n++) {
+      std::fill(slice.sum.begin(), slice.sum.end(), 0.0);
+      for (int r = 0; r < value.shape.height; r++) {
+        fill((int)net_.values.size() - 1, true, n, row, r, r + 1);
+        for (int i = 0; i < value.shape.width; i++) add_to(slice.sum, row.at + i * positions, positions);
+      }
+      for (int p = 0; p < positions; p++)
+        if (value.layout.channel_at[p] >= 0)
+          y[n * value.shape.channels + value.layout.channel_at[p]] =
+              (float)(slice.sum[p] / ((double)value.shape.height * value.shape.width));
+    }
+  });
+}
+
+void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, int64_t begin,
+                         int64_t end) {
+  clear_sums(slice);
+  const Layout& in = net_.values[layer.spec.input].layout;
+  const int width = layer.out.width, positions = layer.layout.positions, stride = layer.spec.stride;
+  const ptrdiff_t row = row_floats(layer.out, layer.layout);
+  const Plane x = bordered(scratch.x.get(), layer.in, in.positions, layer.spec.kernel / 2);
+  Plane middle = {scratch.middle.get(), row, positions};
+  float *first = scratch.sums.get(), *second = first + net_.sum_floats;
+  for (int64_t n = begin; n < end; n++) {
+    int filled = 0;
+    for (int r0 = 0, r1; r0 < layer.out.height; r0 = r1) {
+      r1 = std::min(layer.out.height, r0 + layer.tile_rows);
+      const int rows = r1 - r0, need = rows_read(layer, r1);
+      if (need > filled) fill(layer.spec.input, layer.stores_input, n, x, filled, need);
+      filled = std::max(filled, need);
+      Ahead ahead;
+      foresee(ahead, layer.spec.input, layer.stores_input, n, filled, layer.tile_rows * stride);
+      const Plane from = from_row(x, (ptrdiff_t)r0 * stride);
+      float* at = layer.u + (n * layer.out.height + r0) * row;
+      const Plane u = {at, row, positions};
+      if (layer.keeps_middle) middle.at = layer.kept + (n * layer.out.height + r0) * row;
+      if (layer.pointwise)
+        run_mix(layer.mix, from, u, {}, width, 0, rows);
+      else if (layer.fours && !layer.keeps_middle)
+        run_conv(layer.whole, from, u, {}, width, 0, rows);
+      else if (!layer.block)
+        run_conv(layer.conv, from, u, {}, width, 0, rows);
+      else {
+        run_conv(layer.conv, from, middle, {}, width, 0, rows);
+        ahead.ask(0, 3);
+        if (layer.fours)
+          mix_fours(layer, layer.fours_forward, middle, u, rows);
+        else
+          run_mix(layer.mix, middle, u, {}, width, 0, rows);
+      }
+      ahead.ask(1, 3);
+      if (!layer.block || (layer.fours && !layer.keeps_middle)) ahead.ask(0, 3);
+      if (n == begin && r0 == 0) choose_shift(slice, at, rows * width, positions);
+      train_.moments(at, slice.shift.get(), first, second, rows * width, positions);
+      add_to(slice.sum, first, positions);
+      add_to(slice.dot, second, positions);
+      ahead.ask(2, 3);
+    }
+    // A 1x1 convolution of stride 2 may leave out the last row, which must be stored all the same.
+    if (filled < layer.in.height && layer.stores_input && net_.values[layer.spec.input].kept)
+      fill(layer.spec.input, true, n, x, filled, layer.in.height);
+  }
+}
+
+void Pass::choose_shift(TrainSlice& slice, const float* u, int pixels, int positions) {
+  float* shift = slice.shift.get();
+  std::fill(shift, shift + positions, 0.0f);
+  for (int i = 0; i < pixels; i++)
+    for (int c = 0; c < positions; c++) shift[c] += u[(ptrdiff_t)i * positions + c];
+  for (int c = 0; c < positions; c++) shift[c] /= (float)pixels;
+}
+
+void Pass::normalise(TrainLayer& layer, const float* beta, float* running_mean, float* running_variance) {
+  const double pixels = (double)layer.out.height * layer.out.width, momentum = layer.spec.momentum;
+  for (int p = 0; p < layer.layout.positions; p++) {
+    const int channel = layer.layout.channel_at[p];
+    if (channel < 0) continue;
+    double count = 0, mean = 0, square = 0;
+    for (int s = 0; s < n_slices_; s++) {
+      int64_t begin, end;
+      share(net_.batch, s, n_slices_, begin, end);
+      const TrainSlice& slice = net_.slices[s];
+      const double n = pixels * (double)(end - begin);
+      const double here = slice.shift[p] + slice.sum[p] / n, apart = here - mean;
+      square += slice.dot[p] - slice.sum[p] * slice.sum[p] / n + apart * apart * count * n / (count + n);
+      mean += apart * n / (count + n);
+      count += n;
+    }
+    const double variance = square / count;
+    layer.mean[p] = (float)mean;
+    layer.variance[p] = variance;
+    const double a = layer.gamma[p] / std::sqrt(variance + layer.spec.epsilon);
+    layer.a[p] = (float)a;
+    layer.b[p] = (float)(beta[channel] - a * mean);
+    if (running_mean) {
+      running_mean[channel] = (float)(momentum * running_mean[channel] + (1 - momentum) * mean);
+      running_variance[channel] = (float)(momentum * running_variance[channel] + (1 - momentum) * variance);
+    }
+  }
+}
+
+}  // namespace igc

@@ -1,0 +1,115 @@
+// train_gradients.cpp - gradients of weights, and batch normalisation's way back.
+#include "train_pass.h"
+
+namespace igc {
+
+void Pass::mix_weights(const TrainLayer& layer, TrainSlice& slice, Plane x, int stride, Plane d, int rows) {
+  MixWeightTask task = {};
+  task.x = x.at;
+  task.x_row = stride * x.row;
+  task.x_pixel = stride * x.pixel;
+  task.d = d.at;
+  task.d_row = d.row;
+  task.d_pixel = d.pixel;
+  task.width = layer.out.width;
+  for (const MixPlan::Block& block : layer.mix.blocks) {
+    const size_t offset = layer.mix_weights.offset_of(block.weights);
+    if (offset == (size_t)-1) continue;
+    task.segments = layer.mix.segments.data() + block.first_segment;
+    task.n_segments = block.n_segments;
+    std::copy(block.offset, block.offset + 4, task.offset);
+    task.w = slice.weights.get() + layer.conv_weights.floats() + offset;
+    train_.mix_weights(block.split, block.n)(task, 0, rows);
+  }
+}
+
+void Pass::conv_weights(const TrainLayer& layer, TrainSlice& slice, Plane x, Plane d, int rows) {
+  const Layout& in = net_.values[layer.spec.input].layout;
+  ConvWeightTask task = {};
+  task.x_row = layer.spec.stride * x.row;
+  task.x_line = x.row;
+  task.x_step = layer.spec.stride * x.pixel;
+  task.x_tap = x.pixel;
+  task.d_row = d.row;
+  task.d_pixel = d.pixel;
+  task.kernel_h = task.kernel_w = layer.spec.kernel;
+  task.width = layer.out.width;
+  const float* corner = x.at - layer.conv.pad_h * x.row - layer.conv.pad_w * x.pixel;
+  for (const ConvPlan::Block& block : layer.conv.blocks) {
+    const size_t offset = layer.conv_weights.offset_of(block.weights);
+    if (offset == (size_t)-1) continue;
+    task.x = corner + block.x_offset;
+    task.d = d.at + block.y_offset;
+    task.w = slice.weights.get() + offset;
+    task.inputs = block.inputs;
+    const int vectors = block.floats / (task.kernel_h * block.kernel_w * block.inputs * 16);
+    train_.conv_weights(lanes_of(layer, in, block.x_offset), vectors)(task, 0, rows);
+  }
+}
+
+void Pass::add_to_image(const TrainLayer& layer, const float* result, float* dx, int begin, int end) {
+  const TrainShape& shape = net_.input;
+  const int positions = gradient_positions(0);
+  for (int c = 0; c < shape.channels; c++)
+    for (int r = begin; r < end; r++) {
+      float* to = dx + ((ptrdiff_t)c * shape.height + r) * shape.width;
+      const float* from = result + (ptrdiff_t)(r - begin) * shape.width * positions + net_.image_positions[c];
+      for (int i = 0; i < shape.width; i++) {
+        const float v = from[(ptrdiff_t)i * positions];
+        to[i] = layer.first_of_input ? v : to[i] + v;
+      }
+    }
+}
+
+void Pass::give_weights(const TrainLayer& layer, float* const* gradients) {
+  const size_t boundary = layer.conv_weights.floats();
+  give(layer.conv_weights, 0, gradients[layer.parameter]);
+  give(layer.mix_weights, boundary, gradients[layer.parameter + (layer.block ? 1 : 0)]);
+}
+
+void Pass::give(const Packed& packed, size_t offset, float* gradient) {
+  if (!gradient || packed.floats() == 0) return;
+  const std::vector<int32_t>& source = packed.source();
+#pragma omp parallel for schedule(static) num_threads(threads_) if (source.size() > 4096)
+  for (size_t k = 0; k < source.size(); k++) {
+    if (source[k] < 0) continue;
+    float total = net_.slices[0].weights[offset + k];
+    for (int s = 1; s < n_slices_; s++) total += net_.slices[s].weights[offset + k];
+    gradient[source[k]] = total;
+  }
+}
+
+void Pass::normalise_back(int index, float* const* gradients) {
+  const TrainValue& value = net_.values[index];
+  normalise_back(net_.layers[value.producer], &TrainSlice::dot, gradients);
+  if (value.shortcut_layer >= 0)
+    normalise_back(net_.layers[value.shortcut_layer], &TrainSlice::dot2, gradients);
+}
+
+void Pass::normalise_back(TrainLayer& layer, std::vector<double> TrainSlice::* dots,
+                          float* const* gradients) {
+  const double count = (double)net_.batch * layer.out.height * layer.out.width;
+  float* dgamma = gradients[layer.parameter + (layer.block ? 2 : 1)];
+  float* dbeta = gradients[layer.parameter + (layer.block ? 3 : 2)];
+  for (int p = 0; p < layer.layout.positions; p++) {
+    const int channel = layer.layout.channel_at[p];
+    if (channel < 0) continue;
+    double sum = 0, dot = 0;
+    for (int s = 0; s < n_slices_; s++) {
+      sum += net_.slices[s].sum[p];
+      dot += (net_.slices[s].*dots)[p];
+    }
+    const double inverse = 1 / std::sqrt(layer.variance[p] + layer.spec.epsilon),
+                 ka = layer.gamma[p] * inverse;
+    const double kb = -ka * inverse * inverse * dot / count;
+    layer.ka[p] = (float)ka;
+    layer.kb[p] = (float)kb;
+    // From the rounded factors: du must sum to zero, or what is left over adds up in the gradients of
+    // weights.
+    layer.kc[p] = (float)(-layer.ka[p] * sum / count - (double)layer.kb[p] * layer.mean[p]);
+    if (dgamma) dgamma[channel] = (float)(dot * inverse);
+    if (dbeta) dbeta[channel] = (float)sum;
+  }
+}
+
+}  // namespace igc

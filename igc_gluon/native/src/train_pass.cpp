@@ -1,0 +1,156 @@
+// train_pass.cpp - memory and weights of a pass, and the values that layers read.
+#include "train_pass.h"
+
+namespace igc {
+namespace {
+
+constexpr int kSlicesPerThread = 4;  // so that a thread that is held up does not hold up the others
+constexpr size_t kLargeWeights = (size_t)1 << 17;  // floats; from here on one slice for each thread
+
+}  // namespace
+
+void Pass::reserve(int64_t batch) {
+  net_.batch = batch;
+  if (batch > net_.capacity || !net_.memory) {
+    net_.memory.reset();
+    net_.capacity = 0;
+    size_t total = 0;
+    for (const TrainLayer& layer : net_.layers)
+      total += image_floats(layer.out, layer.layout) * (layer.keeps_middle ? 2 : 1);
+    for (const TrainValue& value : net_.values)
+      total += value.kept ? image_floats(value.shape, value.layout) : 0;
+    for (size_t floats : net_.gradient_floats) total += floats;
+    net_.memory = make_floats(total * batch);
+    float* at = net_.memory.get();
+    auto take = [&](size_t floats) {
+      float* result = at;
+      at += floats * batch;
+      return result;
+    };
+    for (TrainLayer& layer : net_.layers) {
+      layer.u = take(image_floats(layer.out, layer.layout));
+      if (layer.keeps_middle) layer.kept = take(image_floats(layer.out, layer.layout));
+    }
+    for (TrainValue& value : net_.values)
+      if (value.kept) value.stored = take(image_floats(value.shape, value.layout));
+    net_.gradient_memory.clear();
+    for (size_t floats : net_.gradient_floats) net_.gradient_memory.push_back(take(floats));
+    net_.capacity = batch;
+  }
+  while ((int)net_.scratch.size() < threads_)
+    net_.scratch.push_back({make_floats(net_.x_floats), make_floats(net_.d_floats),
+                            make_floats(net_.middle_floats), make_floats(net_.middle_floats),
+                            make_floats(net_.back_floats), make_floats(3 * net_.sum_floats)});
+  const int per_thread = threads_ == 1 || net_.packed_floats >= kLargeWeights ? 1 : kSlicesPerThread;
+  n_slices_ = (int)std::min<int64_t>(batch, threads_ * per_thread);
+  while ((int)net_.slices.size() < n_slices_) {
+    TrainSlice slice;
+    slice.sum.resize(net_.sum_floats);
+    slice.dot.resize(net_.sum_floats);
+    slice.dot2.resize(net_.sum_floats);
+    slice.shift = make_floats(net_.sum_floats);
+    slice.weights = make_floats(net_.packed_floats);
+    net_.slices.push_back(std::move(slice));
+  }
+}
+
+void Pass::pack(const float* const* parameters) {
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
+  for (size_t i = 0; i < net_.layers.size(); i++) {
+    TrainLayer& layer = net_.layers[i];
+    const float* const* p = parameters + layer.parameter;
+    const float *weight = p[0], *secondary = layer.block ? p[1] : p[0], *gamma = p[layer.block ? 2 : 1];
+    layer.conv_weights.pack(weight, layer.weight_size, nullptr);
+    layer.conv_back_weights.pack(weight, layer.weight_size, nullptr);
+    layer.whole_weights.pack(weight, layer.weight_size, secondary);
+    const size_t count = layer.block ? layer.secondary_size : layer.weight_size;
+    layer.mix_weights.pack(secondary, count, nullptr);
+    layer.mix_back_weights.pack(secondary, count, nullptr);
+    layer.fours_weights.pack(secondary, count, nullptr);
+    for (int k = 0; k < layer.layout.positions; k++)
+      if (layer.layout.channel_at[k] >= 0) layer.gamma[k] = gamma[layer.layout.channel_at[k]];
+  }
+}
+
+void Pass::fill(int index, bool first_reader, int64_t n, Plane to, int begin, int end) {
+  const TrainValue& value = net_.values[index];
+  const TrainShape& shape = value.shape;
+  if (value.producer < 0) {
+    const ptrdiff_t image = (ptrdiff_t)shape.channels * shape.height * shape.width;
+    pack_rows(x_ + n * image, shape.height, shape.width, value.layout, to, begin, end);
+    return;
+  }
+  const TrainLayer& producer = net_.layers[value.producer];
+  const ptrdiff_t row = row_floats(shape, value.layout), image = n * image_floats(shape, value.layout);
+  for (int r = begin; r < end; r++) {
+    const ptrdiff_t at = image + r * row;
+    float* y = to.at + r * to.row;
+    if (value.kept && !first_reader) {
+      std::copy(value.stored + at, value.stored + at + row, y);
+      continue;
+    }
+    ActivateTask task = {producer.u + at,
+                         producer.a.get(),
+                         producer.b.get(),
+                         nullptr,
+                         nullptr,
+                         nullptr,
+                         y,
+                         value.kept ? value.stored + at : nullptr,
+                         shape.width,
+                         value.layout.positions};
+    if (value.shortcut_layer >= 0) {
+      const TrainLayer& shortcut = net_.layers[value.shortcut_layer];
+      task.r = shortcut.u + at;
+      task.c = shortcut.a.get();
+      task.d = shortcut.b.get();
+    } else if (value.shortcut_value >= 0) {
+      task.r = net_.values[value.shortcut_value].stored + at;
+    }
+    train_.activate(task);
+  }
+}
+
+void Pass::foresee(Ahead& ahead, int index, bool first_reader, int64_t n, int row, int rows) const {
+  const TrainValue& value = net_.values[index];
+  if (value.producer < 0) return;
+  const ptrdiff_t floats = row_floats(value.shape, value.layout),
+                  at = n * image_floats(value.shape, value.layout) + row * floats;
+  if (value.kept && !first_reader) return ahead.add(value.stored + at, rows * floats);
+  ahead.add(net_.layers[value.producer].u + at, rows * floats);
+  if (value.shortcut_layer >= 0)
+    ahead.add(net_.layers[value.shortcut_layer].u + at, rows * floats);
+  else if (value.shortcut_value >= 0)
+    ahead.add(net_.values[value.shortcut_value].stored + at, rows * floats);
+}
+
+namespace {
+
+int threads_or_default(int threads) { return threads ? threads : omp_get_max_threads(); }
+
+}  // namespace
+
+void train_forward(TrainNet& net, const float* x, int64_t batch, const float* const* parameters,
+                   float* const* running, float* y, int threads) {
+  net.ready_for_backward = false;
+  Pass pass(net, x, threads_or_default(threads));
+  pass.reserve(batch);
+  pass.pack(parameters);
+  for (size_t i = 0; i < net.layers.size(); i++) {
+    TrainLayer& layer = net.layers[i];
+    pass.forward_layer(layer, parameters[layer.parameter + (layer.block ? 3 : 2)],
+                       running ? running[2 * i] : nullptr, running ? running[2 * i + 1] : nullptr);
+  }
+  pass.pool(y);
+  net.ready_for_backward = true;
+}
+
+void train_backward(TrainNet& net, const float* x, const float* dy, float* const* gradients, float* dx,
+                    int threads) {
+  Pass pass(net, x, threads_or_default(threads));
+  pass.reserve(net.batch);
+  pass.pool_back(dy, gradients);
+  for (size_t i = net.layers.size(); i-- > 0;) pass.backward_layer(net.layers[i], gradients, dx);
+}
+
+}  // namespace igc

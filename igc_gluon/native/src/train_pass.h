@@ -1,0 +1,154 @@
+// train_pass.h - one pass over a batch, forward or backward: what its parts share.
+//
+// A step goes layer by layer over the batch, images shared among threads. An image goes through a layer in
+// tiles of some rows, through all parts of the layer, so that a tile stays in the first caches. Sums over the
+// batch (statistics, gradients of weights) are kept for each slice of images and added up in the order of
+// slices, so that the result does not depend on which thread did what.
+#pragma once
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "train.h"
+
+namespace igc {
+
+inline ptrdiff_t row_floats(const TrainShape& shape, const Layout& layout) {
+  return (ptrdiff_t)shape.width * layout.positions;
+}
+inline ptrdiff_t image_floats(const TrainShape& shape, const Layout& layout) {
+  return shape.height * row_floats(shape, layout);
+}
+
+inline void share(int64_t total, int part, int parts, int64_t& begin, int64_t& end) {
+  begin = total * part / parts;
+  end = total * (part + 1) / parts;
+}
+
+// An image with a border, zeroed as a whole, in `memory`.
+inline Plane bordered(float* memory, const TrainShape& shape, int positions, int border) {
+  const ptrdiff_t row = (ptrdiff_t)(shape.width + 2 * border) * positions;
+  std::fill(memory, memory + (shape.height + 2 * border) * row, 0.0f);
+  return {memory + border * row + (ptrdiff_t)border * positions, row, positions};
+}
+
+inline Plane from_row(Plane plane, ptrdiff_t row) {
+  plane.at += row * plane.row;
+  return plane;
+}
+
+inline void add_to(std::vector<double>& total, const float* more, int count) {
+  for (int c = 0; c < count; c++) total[c] += more[c];
+}
+
+// Activations of a batch come from memory. What the next tile reads is asked for while this one is computed,
+// a share after each of its passes, because only so many requests are under way at a time.
+class Ahead {
+ public:
+  void add(const float* at, ptrdiff_t floats) { streams_[count_++] = {at, floats / 16}; }
+  void ask(int part, int parts) const {
+    for (int s = 0; s < count_; s++)
+      for (ptrdiff_t line = streams_[s].lines * part / parts; line < streams_[s].lines * (part + 1) / parts;
+           line++)
+        __builtin_prefetch(streams_[s].at + 16 * line, 0, 2);
+  }
+
+ private:
+  struct Stream {
+    const float* at;
+    ptrdiff_t lines;
+  };
+  Stream streams_[6];
+  int count_ = 0;
+};
+
+class Pass {
+ public:
+  Pass(TrainNet& net, const float* x, int threads)
+      : net_(net), train_(*net.train), x_(x), threads_(threads) {}
+
+  void reserve(int64_t batch);
+  void pack(const float* const* parameters);
+  void forward_layer(TrainLayer& layer, const float* beta, float* mean, float* variance);
+  void pool(float* y);
+  void pool_back(const float* dy, float* const* gradients);
+  void backward_layer(TrainLayer& layer, float* const* gradients, float* dx);
+
+ private:
+  template <class Work>
+  void over_slices(Work work) {
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
+    for (int s = 0; s < n_slices_; s++) {
+      int64_t begin, end;
+      share(net_.batch, s, n_slices_, begin, end);
+      work(net_.slices[s], net_.scratch[omp_get_thread_num()], begin, end);
+    }
+  }
+
+  static void clear_sums(TrainSlice& slice) {
+    for (std::vector<double>* sums : {&slice.sum, &slice.dot, &slice.dot2})
+      std::fill(sums->begin(), sums->end(), 0.0);
+  }
+
+  // Rows [begin, end) of a value of image n, into a plane whose row 0 is the image's, or which has one row
+  // (row = 0).
+  void fill(int index, bool first_reader, int64_t n, Plane to, int begin, int end);
+  // `rows` rows that fill() will read. They may lie beyond the image: the next one follows.
+  void foresee(Ahead& ahead, int index, bool first_reader, int64_t n, int row, int rows) const;
+
+  // Input rows that output rows below `end` read.
+  static int rows_read(const TrainLayer& layer, int end) {
+    return std::min(layer.in.height,
+                    (end - 1) * layer.spec.stride - layer.spec.kernel / 2 + layer.spec.kernel);
+  }
+
+  void forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end);
+  // Moments about a number near the mean do not cancel.
+  static void choose_shift(TrainSlice& slice, const float* u, int pixels, int positions);
+  void normalise(TrainLayer& layer, const float* beta, float* running_mean, float* running_variance);
+  // `rows` rows of the gradient of a value, from scratch.result: of the last layer to reach it, with
+  // everything that came before, or of an earlier one.
+  void finish(int index, bool first, TrainSlice& slice, TrainScratch& scratch, int64_t n, int row, int rows);
+  void backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end,
+                      float* dx);
+  void secondary_back(const TrainLayer& layer, TrainSlice& slice, Plane middle, Plane du, Plane d, int rows,
+                      const Ahead& ahead);
+  void mix_fours(const TrainLayer& layer, const float* weights, Plane x, Plane y, int rows);
+  void mix_weights(const TrainLayer& layer, TrainSlice& slice, Plane x, int stride, Plane d, int rows);
+  void conv_weights(const TrainLayer& layer, TrainSlice& slice, Plane x, Plane d, int rows);
+
+  // w of the chunk that a block reads; 1 for dense convolutions.
+  static int lanes_of(const TrainLayer& layer, const Layout& in, int x_offset) {
+    if (layer.spec.groups == 1) return 1;
+    int width = 1;
+    for (const Chunk& chunk : in.chunks)
+      if (chunk.offset <= x_offset) width = chunk.width;
+    return width;
+  }
+
+  // Rows [begin, end) of the gradient of the layer's input, packed from `result` on.
+  void lead_back(const TrainLayer& layer, Plane d, float* result, int begin, int end);
+
+  int gradient_positions(int value) const {
+    const int positions = net_.values[value].layout.positions;
+    return (positions + 15) / 16 * 16;
+  }
+
+  void take_result(const TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, int64_t n, int begin,
+                   int end, float* dx);
+  void add_to_image(const TrainLayer& layer, const float* result, float* dx, int begin, int end);
+  void give_weights(const TrainLayer& layer, float* const* gradients);
+  void give(const Packed& packed, size_t offset, float* gradient);
+  // The sums over the gradient of a value give gamma's, beta's and the factors of its producers' way back.
+  void normalise_back(int index, float* const* gradients);
+  void normalise_back(TrainLayer& layer, std::vector<double> TrainSlice::* dots, float* const* gradients);
+
+  TrainNet& net_;
+  const TrainKernels& train_;
+  const float* x_;
+  const int threads_;
+  int n_slices_ = 1;
+};
+
+}  // namespace igc

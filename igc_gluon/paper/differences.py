@@ -1,0 +1,66 @@
+"""The printed numbers that nothing reproduces, and why. Everything that is not here must agree."""
+from dataclasses import dataclass
+from typing import Dict
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of `quantity`, in the rows of `table` whose label has all of `label`."""
+    table: str
+    reason: str
+    quantity: str
+    label: Dict[str, object]
+
+
+_T6_PARAMS = ("no count of the published graphs gives this: their convolutions alone have 11.167, 12.979, 11.207 and "
+              "11.441 M in the order of the rows")
+_ROTATED = "misprint: the counts of L = 6, 11, 15, 18, 29 are printed in each other's place"
+_STAR_LOW = "0.5 to 1 % above what the rule gives whose other counts agree; no rule found that gives all"
+_C80 = "0.1 to 1 % above what the rule gives that reproduces C64 in Table 4; no rule found that gives both"
+_M_DOUBLES = "misprint: L doubling does not give the counts of Tables 3 and 6; L = x/2 with M doubling does"
+_TEN_BLOCKS = "misprint: the counts of Table 9 are those of 5 blocks at 14x14, as MobileNetV1 has them"
+_CUT_OFF = "printed cut off, not rounded"
+
+DIFFERENCES = (
+    Difference("IGCV1 1", "misprint: the width is L M = 62", "width", {"L": 2, "M": 31}),
+    *(Difference(table, _T6_PARAMS, "params, M", {"model": model})
+      for table, models in (("IGCV1 6", ("ResNet (C=64)", "ResNet (C=69)")),
+                            ("README results", ("ResNet(C=64)", "ResNet(C=69)")))
+      for model in models + ("IGC-L4M32 + Ident.", "IGC-L16M16 + Ident.")),
+    Difference("Supplementary 1", "misprint: the width is L M = 57", "width", {"L": 19, "M": 3}),
+    *(Difference("Supplementary 1", _ROTATED, "params", {"case": "ii", "L": L}) for L in (6, 11, 15, 18, 29)),
+    Difference("Supplementary 1", "misprint: L = 128, M = 1 has 17536", "params", {"L": 128}),
+    Difference("IGCV2 1", "section 4.3 fixes the first convolution at 35, which the counts of Tables 3 and 4 need",
+               "stem", {"model": "Xception (Cx)"}),
+    *(Difference("IGCV2 1", _M_DOUBLES, stage, {"model": "IGC-V1 (Cx)"}) for stage in ("16x16", "8x8")),
+    Difference("IGCV2 1", "L* is printed for the first stage's width x; a stage of 4x = 864 needs one 1x1 convolution "
+               "more for a dense kernel", "8x8", {"model": "IGCV2* (Cx)"}),
+    Difference("IGCV2 3", _CUT_OFF, "multiply-adds, 10^8", {"model": "IGCV1", "C": 126}),
+    *(Difference("IGCV2 3", _STAR_LOW, "multiply-adds, 10^8", {"model": "IGCV2*", "C": C}) for C in (216, 304, 416)),
+    Difference("IGCV2 3", _CUT_OFF, "params, M", {"model": "IGCV2*", "C": 416}),
+    Difference("IGCV2 7", _CUT_OFF, "params, M", {"model": "IGCV2*-C416"}),
+    *(Difference("IGCV2 6", _C80, "multiply-adds, 10^7", {"model": "IGCV2", "depth": depth}) for depth in (8, 20, 26)),
+    Difference("IGCV2 6", _CUT_OFF, "params, M", {"model": "IGCV2", "depth": 26}),
+    *(Difference("IGCV2 8", _TEN_BLOCKS, column, {"line": 8}) for column in ("IGCV2-1.0", "MobileNetV1-1.0")),
+    Difference("IGCV2 8", "the counts of Table 9 are those of one 1x1 convolution with 2 branches, not of two with 8 and "
+               "4", "IGCV2-1.0", {"line": 12}),
+    Difference("IGCV2 9", _CUT_OFF, "multiply-adds, M", {"model": "IGCV2", "multiplier": 1.0}),
+    Difference("IGCV2 10", "the authors' released graph has one dense 1x1 convolution here", "IGCV3-1.0", {"line": 14}),
+    *(Difference("IGCV2 11", _CUT_OFF, "params, M", {"model": model})
+      for model in ("MobileNetV2 (Our impl.)", "MobileNetV2 [35]")),
+    *(Difference("IGCV2 11", _CUT_OFF, "multiply-adds, M", {"model": model, "multiplier": 1.0})
+      for model in ("MobileNetV2 (Our impl.)", "MobileNetV2 [35]")),
+    Difference("IGCV2 11", "the authors' released graph has 312.97 M; 320 is perhaps rounded up", "multiply-adds, M",
+               {"model": "IGCV3 (ours)", "multiplier": 1.0}),
+)
+
+OTHER_NETWORK = "another paper's network, quoted"
+
+
+def reason_for(table, row, quantity):
+    """Why the printed `quantity` of `row` cannot agree, or None where it must."""
+    for difference in DIFFERENCES:
+        if (difference.table, difference.quantity) == (table.id, quantity) and \
+                difference.label.items() <= row.label.items():
+            return difference.reason
+    return None

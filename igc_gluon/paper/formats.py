@@ -1,0 +1,160 @@
+"""A comparison as text for a terminal, Markdown, CSV or JSON. Each takes a list of `ComparedTable`."""
+import csv
+import io
+import json
+import re
+from collections import Counter
+
+from igc_gluon.paper.compare import AGREES, KNOWN, UNKNOWN, VERDICTS, WRONG
+
+MARKS = {AGREES: "=", KNOWN: "≠", UNKNOWN: "", WRONG: "WRONG"}
+
+CSV_COLUMNS = ("table", "row", "network", "quantity", "published", "computed", "verdict", "reason", "dataset",
+               "yours_mean", "yours_std", "yours_seeds", "yours_notes")
+
+
+def counts(tables):
+    """{verdict: how many numbers have it}, for all verdicts."""
+    found = Counter(number.verdict for table in tables for number in table.numbers())
+    return {verdict: found[verdict] for verdict in VERDICTS}
+
+
+def terminal(tables):
+    parts = []
+    for table in tables:
+        header, rows, notes = _grid(table)
+        cells = [header] + rows
+        widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
+        parts.append("\n".join([f"{table.table}: {table.table.title}", *lines, *notes]))
+    return "\n\n".join(parts + _legend(tables)) + "\n"
+
+
+def markdown(tables):
+    def line(cells):
+        return "| " + " | ".join(re.sub(r"([|*~])", r"\\\1", cell) for cell in cells) + " |"
+
+    parts = []
+    for table in tables:
+        header, rows, notes = _grid(table)
+        parts.append("\n".join([f"## {table.table}", "", table.table.title, "", line(header),
+                                "|---" * len(header) + "|", *map(line, rows)]))
+        parts += [note.strip() for note in notes]
+    return "\n\n".join(parts + _legend(tables)) + "\n"
+
+
+def csv_text(tables):
+    """A line per printed number or result; nothing is rounded."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV_COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for table in tables:
+        for row in table.rows:
+            common = {"table": table.table.id, "network": row.network or "", "reason": row.note,
+                      "row": "; ".join(f"{key}={value}" for key, value in row.label.items())}
+            for number in row.numbers:
+                writer.writerow({**common, "quantity": number.quantity, "published": number.published,
+                                 "computed": number.computed or "", "verdict": number.verdict, "reason": number.reason})
+            for result in row.results:
+                writer.writerow({**common, "quantity": table.table.metric, "published": result.published,
+                                 "dataset": result.dataset,
+                                 **{f"yours_{key}": value for key, value in _yours(result, table).items()}})
+            for quantity, published in row.quoted.items():
+                writer.writerow({**common, "quantity": quantity, "published": published})
+    return text.getvalue()
+
+
+def json_text(tables):
+    document = {"verdicts": VERDICTS, "counts": counts(tables), "tables": [
+        {"id": table.table.id, "title": table.table.title, "metric": table.table.metric, "rows": [
+            {"label": row.label, "network": row.network, "note": row.note,
+             "numbers": [{"quantity": number.quantity, "published": number.published, "computed": number.computed,
+                          "verdict": number.verdict, "reason": number.reason} for number in row.numbers],
+             "results": [{"dataset": result.dataset, "published": result.published,
+                          "yours": _yours(result, table) or None} for result in row.results],
+             "quoted": row.quoted} for row in table.rows]} for table in tables]}
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+FORMATS = {"terminal": terminal, "csv": csv_text, "markdown": markdown, "json": json_text}
+
+
+def _yours(result, table):
+    """The user's mean in the table's metric, deviation, number of seeds, notes; empty without runs."""
+    if result.yours is None:
+        return {}
+    mean = result.yours.mean if table.table.metric == "accuracy" else 100 - result.yours.mean
+    return {"mean": mean, "std": result.yours.std, "seeds": result.yours.seeds, "notes": "; ".join(result.yours.notes)}
+
+
+def _grid(table):
+    """(header, rows of equally many cells, lines of notes)."""
+    labels = _keys(row.label for row in table.rows)
+    quantities = _keys({number.quantity: 0 for number in row.numbers} for row in table.rows)
+    datasets = _keys({result.dataset: 0 for result in row.results} for row in table.rows)
+    quoted = _keys(row.quoted for row in table.rows)
+    header = [*labels]
+    for quantity in quantities:
+        header += [quantity, "computed", ""]
+    for dataset in datasets:
+        header += [f"{dataset} {table.table.metric}, %", "yours (seeds)"]
+    header += [*quoted, "network", ""]
+    notes = {}
+    rows = [_cells(table, row, (labels, quantities, datasets, quoted), notes) for row in table.rows]
+    # A column of marks or of computed structures that stays empty only widens the table.
+    used = [i for i, name in enumerate(header) if name not in ("", "computed") or any(row[i] for row in rows)]
+    return ([header[i] for i in used], [[row[i] for i in used] for row in rows],
+            [f"  [{mark}] {note}" for note, mark in notes.items()])
+
+
+def _cells(table, row, columns, notes):
+    labels, quantities, datasets, quoted = columns
+    marks = []
+
+    def mark(note):
+        if note:
+            marks.append(notes.setdefault(note, len(notes) + 1))
+
+    cells = [str(row.label.get(key, "")) for key in labels]
+    numbers = {number.quantity: number for number in row.numbers}
+    for quantity in quantities:
+        number = numbers.get(quantity)
+        if number is None:
+            cells += ["", "", ""]
+            continue
+        same = number.verdict == AGREES and "x" in number.published  # a structure: no need for a wide column
+        cells += [number.published, "" if same else number.computed or "", MARKS[number.verdict]]
+        mark(number.reason)
+    results = {result.dataset: result for result in row.results}
+    for dataset in datasets:
+        result = results.get(dataset)
+        cells += ["", ""] if result is None else [result.published or "-", _yours_text(result, table)]
+        if result is not None and result.yours:
+            mark("; ".join(result.yours.notes))
+    mark(row.note)
+    cells += [row.quoted.get(key, "") for key in quoted]
+    return cells + [row.network or "", " ".join(f"[{number}]" for number in dict.fromkeys(marks))]
+
+
+def _yours_text(result, table):
+    yours = _yours(result, table)
+    if not yours:
+        return ""
+    spread = "" if yours["std"] is None else f" ± {yours['std']:.2f}"
+    return f"{yours['mean']:.2f}{spread} ({yours['seeds']})"
+
+
+def _keys(dicts):
+    return list(dict.fromkeys(key for each in dicts for key in each))
+
+
+def _legend(tables):
+    found = counts(tables)
+    wrong = [f"{table.table}, {', '.join(map(str, row.label.values()))}: {number.quantity} is printed "
+             f"{number.published}, computed {number.computed}"
+             for table in tables for row in table.rows for number in row.numbers if number.verdict == WRONG]
+    # One wrong number must not be lost in hundreds of lines.
+    summary = (f"Of the printed numbers and structures, {found[AGREES]} agree (=) to the printed digits ('~', about: "
+               f"within 10 %),\n{found[KNOWN]} cannot (≠) and {found[UNKNOWN]} have nothing here to be computed from, "
+               f"for the reasons in brackets; {found[WRONG]} should agree and do not.")
+    return [summary] * any(found.values()) + [f"WRONG  {text}" for text in wrong]

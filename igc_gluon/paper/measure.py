@@ -1,0 +1,124 @@
+"""What the tables say about a network, in their units and notation, read off the real Gluon network.
+
+Each function takes a `Network` and returns {quantity: value}, a number in single units or, for structures, a text.
+"""
+import re
+from itertools import groupby
+
+from igc_gluon.paper.networks import convolutions, learned_parameters
+
+LAST_FLAT_BLOCK = re.compile(r"g1_b6_")
+SHORTCUT = re.compile(r"_proj|_p0_line")  # in ResNet-18 and in the networks for 32x32 images
+# A block of each family, by the names of its convolutions.
+BLOCK = re.compile(r"g\d+_b\d+_(p2_two\d_)?|seq-\d+-block\d+-|linearbottleneck\d+_")
+
+PARAMS, MULTIPLY_ADDS, WIDTH = "params", "multiply-adds", "width"
+
+
+def weights(network):
+    """Weights of convolutions and fully connected layers, without biases and BN."""
+    return _sum(convolutions(network))
+
+
+def convolution_weights(network):
+    """The same without the last layer, the classifier."""
+    return _sum(convolutions(network)[:-1])
+
+
+def weights_without_shortcuts(network):
+    """The parameters of `weights`; the multiply-adds without the convolutions on shortcuts."""
+    counted = [c for c in convolutions(network) if not SHORTCUT.search(c.name)]
+    return {**weights(network), MULTIPLY_ADDS: _sum(counted)[MULTIPLY_ADDS]}
+
+
+def learned(network):
+    """All learned parameters, with gamma and beta; the multiply-adds of `weights`."""
+    return {**weights(network), PARAMS: learned_parameters(network)}
+
+
+def block(network):
+    """One of the equal blocks of an 8-layer network without down-sampling (its last)."""
+    found = [c for c in convolutions(network) if LAST_FLAT_BLOCK.match(c.name)]
+    total = _sum(found)
+    return {WIDTH: found[-1].channels, **total, **{f"{key} of a block": value for key, value in total.items()}}
+
+
+def _sum(rows):
+    return {PARAMS: sum(c.weights for c in rows), MULTIPLY_ADDS: sum(c.multiply_adds for c in rows)}
+
+
+def stages(network):
+    """The architecture by the size of the map, in the notation of IGCV1's Table 2: '4x(3x3,8) 8x(1x1,4) x6' are 6
+    blocks of a 3x3 convolution in 4 partitions of 8 channels and a 1x1 one in 8 of 4. A block stands for its stage
+    that does not change the width: the last.
+    """
+    stem, *rest = convolutions(network)[:-1]
+    found = {"stem": _convolution(stem)}
+    in_blocks = [c for c in rest if not SHORTCUT.search(c.name)]
+    blocks = [list(rows) for _, rows in groupby(in_blocks, key=lambda c: BLOCK.search(c.name).group())]
+    for size, of_size in groupby(blocks, key=lambda rows: rows[-1].input_size // rows[-1].strides):
+        of_size = list(of_size)
+        parts = []
+        for text, alike in groupby(map(_convolution, of_size[-1])):
+            times = len(list(alike))
+            parts.append(f"{times} of {text}" if times > 1 else text)
+        found[f"{size}x{size}"] = f"{' '.join(parts)} x{len(of_size)}"
+    return found
+
+
+def _convolution(c):
+    kernel = f"{c.kernel}x{c.kernel}"
+    if c.branches > 1:
+        return f"{c.branches}x({kernel},{c.channels // c.branches}) Summation"
+    return f"{c.groups}x({kernel},{c.channels // c.groups})" if c.groups > 1 else f"({kernel},{c.channels})"
+
+
+def line(column, number, block_kind, head_kind, expansion=False):
+    """Measures row `number` (from 1) of one half of IGCV2's Tables 8 and 10, called `column`: a text such as
+    '14x14 /1 IGCV2 x5 1024>1024 g 8,8': 5 equal blocks at 14x14 with stride 1, 1024 channels in and out, 8 branches in
+    both 1x1 convolutions; with `expansion`, t too. The kinds are what the table calls a block and the last layer.
+    """
+    def measure(network):
+        found = _lines(network, block_kind, head_kind, expansion)
+        return {column: found[number - 1] if number <= len(found) else "none"}
+    return measure
+
+
+def _lines(network, block_kind, head_kind, expansion):
+    units = list(_units(network))
+    described = []
+    for unit in units:
+        kind = head_kind if unit is units[-1] else "Conv2d" if len(unit) == 1 else block_kind
+        described.append(_unit(unit, kind, expansion))
+    body, head = described[:-1], described[-1:]
+    last = units[-2][-1]
+    pooled = last.input_size // last.strides
+    return [f"{what} x{len(list(alike))} {details}" for (what, details), alike in groupby(body)] + \
+        [f"{pooled}x{pooled} pooling"] + [f"{what} x1 {details}" for what, details in head]
+
+
+def _unit(unit, kind, expansion):
+    """(size, stride and kind; channels, t and branches) of a block or a single layer."""
+    first, last = unit[0], unit[-1]
+    spatial = max(unit, key=lambda c: c.kernel)
+    groups = [c.groups for c in unit if c.kernel == 1]
+    details = f"{first.in_channels}>{last.channels}"
+    if expansion and len(unit) > 1:
+        details += f" t {spatial.channels // first.in_channels}"
+    if groups and max(groups) > 1:
+        details += f" g {','.join(map(str, groups))}"
+    return f"{first.input_size}x{first.input_size} /{spatial.strides} {kind}", details
+
+
+def _units(network):
+    """The convolutions by block; MobileNetV1, whose blocks have no names, by pairs of channel-wise and 1x1."""
+    unit, name = [], None
+    for c in convolutions(network):
+        match = BLOCK.search(c.name)
+        pair = match is None and len(unit) == 1 and unit[0].groups == unit[0].channels > 1
+        if unit and not pair and (match is None or match.group() != name):
+            yield unit
+            unit = []
+        unit.append(c)
+        name = match and match.group()
+    yield unit

@@ -1,0 +1,55 @@
+"""Reads published.json: the tables and figures of the four documents, as printed.
+
+    {"id": "IGCV1 3", "title": ..., "metric": "accuracy", "rows": [
+      {"label": {"model": "IGC-L4M8", "depth": 8},           what tells the rows apart
+       "numbers": {"params, M": "0.078"},                    quantity and unit -> as printed; '~' is the papers' 'about'
+       "results": {"cifar10": ["89.89", "0.24"]},            data set -> mean and deviation in %, [] if only drawn
+       "quoted": {"test top-5 error": "8.92"}}]}             other results
+"""
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+from igc_gluon.errors import UserError
+
+
+@dataclass(frozen=True)
+class Row:
+    label: Dict[str, object]
+    numbers: Dict[str, str] = field(default_factory=dict)
+    results: Dict[str, List[str]] = field(default_factory=dict)
+    quoted: Dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """`metric` says what the results are: 'accuracy' or 'error', None in a table without any."""
+    id: str
+    title: str
+    rows: Tuple[Row, ...]
+    metric: Optional[str] = None
+
+    def __str__(self):
+        """`IGCV1, Table 3`."""
+        paper, rest = self.id.split(maxsplit=1)
+        return f"{paper}, {'Table ' + rest if rest[0].isdigit() else rest}"
+
+
+def load_tables():
+    """Every table, in the order of the documents."""
+    tables = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
+    return [Table(**{**table, "rows": tuple(Row(**row) for row in table["rows"])}) for table in tables]
+
+
+def find_tables(wanted):
+    """The tables called `wanted`: an id such as 'IGCV1 3' or 'IGCV2 Figure 2', or a document such as 'IGCV1'.
+
+    Case does not matter. Raises UserError with the ids that exist.
+    """
+    tables = load_tables()
+    words = wanted.lower().replace(",", " ").replace("table", " ").split()
+    found = [table for table in tables if table.id.lower().split()[:len(words)] == words]
+    if not words or not found:
+        raise UserError(f"there is no table {wanted!r}; there are {', '.join(table.id for table in tables)}")
+    return found

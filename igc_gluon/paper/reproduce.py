@@ -1,0 +1,207 @@
+"""The training commands that fill a table, and their execution one after the other in this process.
+
+A run that is done is skipped, one that was cut off is gone on with, so the same call can be made again at any time.
+"""
+import importlib.util
+import shlex
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import igc_gluon
+from igc_gluon.data import DATASETS, load
+from igc_gluon.engine import devices
+from igc_gluon.engine.schedule import schedule_for
+from igc_gluon.errors import UserError
+from igc_gluon.paper import measure
+from igc_gluon.paper.compare import has_network, recipe_of
+from igc_gluon.paper.networks import Network
+from igc_gluon.paper.published import Table, load_tables
+from igc_gluon.paper.runs import read_run
+
+RUNS = 5  # of each network, where the papers print or draw deviations: 'over five runs' (IGCV1, Figure 3)
+SCRIPTS = {"imagenet": "train_imagenet.py"}  # of all other data sets train_cifar.py
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A network to train on a data set `runs` times. `obstacle` says why this package cannot, empty where it can."""
+    network: str
+    dataset: str
+    runs: int
+    obstacle: str = ""
+
+    @property
+    def script(self):
+        return SCRIPTS.get(self.dataset, "train_cifar.py")
+
+    def argv(self, flags, seed=None):
+        """The script's arguments: for all runs, or for the one with `seed`."""
+        dataset = [] if self.dataset == "imagenet" else ["--dataset", self.dataset]
+        which = ["--rand-seed", str(seed)] if seed is not None else ["--num-runs", str(self.runs)] * (self.runs > 1)
+        return ["--network", self.network, *dataset, *which, "--resume", *flags]
+
+    def command(self, flags):
+        return " ".join(map(shlex.quote, ["python", self.script, *self.argv(flags)]))
+
+
+def select(table, only=""):
+    """`table` with those rows that this package has a network for and whose network's name contains `only`.
+
+    Raises UserError where the table prints no results, or nothing is left.
+    """
+    if table.metric is None:
+        with_results = "; ".join(str(other) for other in load_tables() if other.metric)
+        raise UserError(f"{table} holds no accuracies to be trained for; these do: {with_results}")
+    rows = tuple(row for row in table.rows if recipe_of(table, row) is not None)
+    left = tuple(row for row in rows if only.lower() in recipe_of(table, row).network.name)
+    if not left:
+        names = dict.fromkeys(recipe_of(table, row).network.name for row in rows)
+        raise UserError(f"no network of {table} contains {only!r}; there are {', '.join(names)}")
+    return Table(table.id, table.title, left, table.metric)
+
+
+def experiments(table, dataset=None, num_runs=None):
+    """The different `Experiment`s behind the rows of `table` (from `select`), in its order.
+
+    `dataset` takes the place of the table's own ones, `num_runs` that of the paper's number.
+    """
+    if dataset is not None and any("imagenet" in row.results for row in table.rows):
+        raise UserError(f"{table} has networks for images of 224x224, which --dataset {dataset} does not hold")
+    found = {}
+    for row in table.rows:
+        recipe = recipe_of(table, row)
+        if recipe.network.name.startswith("mobilenet"):
+            continue  # GluonCV's, and trained by its scripts
+        for on in row.results:
+            runs = num_runs or (1 if on == "imagenet" or table.metric == "error" else RUNS)
+            experiment = Experiment(recipe.network.name, dataset or on, runs, _obstacle(recipe, dataset or on))
+            found.setdefault((experiment.network, experiment.dataset), experiment)
+    return list(found.values())
+
+
+def _obstacle(recipe, dataset):
+    if dataset == "imagenet":
+        reasons = ["it needs ImageNet"]
+        if find_script(SCRIPTS[dataset]) is None:
+            reasons.append(f"{SCRIPTS[dataset]} is not in this version yet")
+        return "; ".join(reasons + [recipe.planned] * (not has_network(recipe)))
+    return "" if dataset in DATASETS else f"{dataset} is not a data set of train_cifar.py yet"
+
+
+def find_script(name):
+    """The training script, which lies beside the package and is not installed with it, or None."""
+    for folder in (Path(igc_gluon.__file__).resolve().parent.parent, Path.cwd()):
+        if (folder / name).is_file():
+            return folder / name
+    return None
+
+
+class Reproduction:
+    """Fills a table: every seed of every experiment is one run.
+
+    flags: further arguments of the training script, for all runs; log_dir, exp_name, num_epochs, data_dir, gpus, cpus:
+    those of them that matter here too. Raises UserError on what would fail in every run.
+    """
+
+    def __init__(self, todo, flags, log_dir, exp_name, num_epochs, data_dir, gpus, cpus, report=print):
+        self.flags, self.report = flags, report
+        self.log_dir, self.exp_name = Path(log_dir).expanduser(), exp_name
+        self.left_out = [experiment for experiment in todo if experiment.obstacle]
+        self.jobs = [(experiment, seed) for experiment in todo if not experiment.obstacle
+                     for seed in range(experiment.runs)]
+        if not self.jobs:
+            raise UserError(f"nothing of this can be run by this command: {self.left_out[0].obstacle}")
+        script = find_script("train_cifar.py")
+        if script is None:
+            raise UserError("train_cifar.py is neither beside the package nor in this folder; call this in a checkout")
+        spec = importlib.util.spec_from_file_location("train_cifar", script)
+        self.script = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.script)
+        devices.contexts(gpus, cpus)
+        self.epochs = {}
+        for dataset in {experiment.dataset for experiment, _ in self.jobs}:
+            self.epochs[dataset] = schedule_for(dataset, num_epochs).num_epochs
+            for split in ("train", "test"):  # downloads it, once
+                load(dataset, split, data_dir=data_dir)
+        self.speeds = {}  # by run that is done: (multiply-adds of all its training images, seconds)
+
+    def run(self):
+        """Returns the exit code: 0, 1 if a run failed or was left out, 128 + n after signal n."""
+        from igc_gluon.cli import train
+
+        waiting = [job for job in self.jobs if not self._note_if_done(job)]
+        done = len(self.jobs) - len(waiting)
+        self.report(f"{len(self.jobs)} runs, of which {done} are done already; all of it goes to {self.log_dir}")
+        failed = []
+        for number, (experiment, seed) in enumerate(waiting):
+            cut_off = (self.folder(experiment, seed) / "checkpoints").is_dir()
+            self.report(f"\n[{done + number + 1}/{len(self.jobs)}] {_name(experiment, seed)}"
+                        f"{' (goes on)' if cut_off else ''}; {self._time_left(waiting[number:])}")
+            begin = time.monotonic()
+            try:
+                code = train.main(self.script.parse(experiment.argv(self.flags, seed)), self.script.experiment,
+                                  self.script.classes, self.script.PAPER_GPUS)
+            except Exception:  # one network that MXNet cannot run must not keep the others from running
+                traceback.print_exc()
+                code = 1
+            if code > 128:
+                self.report(f"stopped with {len(waiting) - number} of {len(self.jobs)} runs to go; the same command "
+                            "goes on from here")
+                return code
+            if code:
+                failed.append((experiment, seed))
+            elif not cut_off:
+                self.speeds[experiment, seed] = self._cost(experiment), time.monotonic() - begin
+        for experiment, seed in failed:
+            self.report(f"FAILED  {_name(experiment, seed)}, see above; {self.folder(experiment, seed)}")
+        for experiment in self.left_out:
+            self.report(f"LEFT OUT  {experiment.network} on {experiment.dataset}: {experiment.obstacle}")
+        return 1 if failed or self.left_out else 0
+
+    def folder(self, experiment, seed):
+        """As igc_gluon.engine.experiment.run_folder."""
+        name = experiment.network + (f"_{self.exp_name}" if self.exp_name else "")
+        return self.log_dir / experiment.dataset / name / f"seed{seed}"
+
+    def has(self, run):
+        """Whether a `runs.Run` is one of these."""
+        return any(run.folder == self.folder(experiment, seed) for experiment, seed in self.jobs)
+
+    def _note_if_done(self, job):
+        try:
+            found = read_run(self.folder(*job))
+        except (ValueError, KeyError, TypeError):
+            return False  # the training script says what is wrong with it
+        experiment = job[0]
+        if found is None or not found.finished or found.num_epochs != self.epochs[experiment.dataset]:
+            return False
+        self.speeds[job] = self._cost(experiment), found.seconds
+        return True
+
+    def _cost(self, experiment):
+        per_image = measure.weights(Network(experiment.network))[measure.MULTIPLY_ADDS]
+        return per_image * DATASETS[experiment.dataset].train_size * self.epochs[experiment.dataset]
+
+    def _time_left(self, waiting):
+        """From the runs that are done: at their own network's speed, or at that of all of them."""
+        if not self.speeds:
+            return "the time left is known after the first run"
+        seconds = 0
+        for experiment, _ in waiting:
+            known = [speed for (other, _), speed in self.speeds.items() if other.network == experiment.network] or \
+                list(self.speeds.values())
+            seconds += self._cost(experiment) * sum(s for _, s in known) / sum(cost for cost, _ in known)
+        return f"about {_duration(seconds)} left for {len(waiting)} runs"
+
+
+def _name(experiment, seed):
+    return f"{experiment.network} on {experiment.dataset}, seed {seed}"
+
+
+def _duration(seconds):
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

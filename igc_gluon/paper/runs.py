@@ -1,0 +1,106 @@
+"""The user's own results, from the folders that training leaves: <log-dir>/<data set>/<model>[_<exp-name>]/seed<n>/."""
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, Tuple
+
+import numpy as np
+
+from igc_gluon.engine.schedule import PAPER
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: `epochs` of `num_epochs` done, test accuracy in % after the last of them, `seconds` of training."""
+    folder: Path
+    model: str
+    dataset: str
+    options: dict
+    num_epochs: int
+    epochs: int
+    accuracy: float
+    seconds: float
+
+    @property
+    def finished(self):
+        return self.epochs >= self.num_epochs
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Over the runs of one experiment: test accuracy in % after the last epoch, mean and, of several, sample standard
+    deviation. `notes` say in what it is not the paper's experiment."""
+    mean: float
+    std: Optional[float]
+    seeds: int
+    dataset: str
+    notes: Tuple[str, ...]
+
+
+def read_run(folder):
+    """The `Run` in `folder`, or None if it has no epoch yet. Raises ValueError, KeyError or TypeError on damage."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        lines = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    history = [json.loads(line) for line in lines]
+    if not history:
+        return None
+    return Run(folder, config["model"], config["dataset"], config.get("model_options") or {},
+               int(config["schedule"]["num_epochs"]), len(history), 100 * history[-1]["test_accuracy"],
+               sum(entry["seconds"] for entry in history))
+
+
+class Runs:
+    """All runs below the folder `log_dir` for which `wanted(run)` holds.
+
+    `damaged` names the folders that could not be read.
+    """
+
+    def __init__(self, log_dir, wanted=lambda run: True):
+        self.damaged = []
+        self._experiments = defaultdict(list)
+        for folder in sorted(Path(log_dir).expanduser().glob("*/*/seed*")):
+            try:
+                run = read_run(folder)
+            except (ValueError, KeyError, TypeError):
+                self.damaged.append(folder)
+                continue
+            # Other options of the network than its data set calls for make another network.
+            if run and not set(run.options) - {"stem_strides"} and wanted(run):
+                self._experiments[run.model, run.dataset, run.num_epochs, folder.parent].append(run)
+
+    def summary(self, model, dataset, instead=None, columns=()):
+        """`Summary` of the best experiment with `model`, or None: on `dataset`, the table's, or on `instead`; without
+        either on a data set that has no column of its own among `columns`.
+
+        Of several experiments it is that with the most epochs, then the most seeds.
+        """
+        def on(wanted):
+            return [runs for (of, dataset, *_), runs in self._experiments.items() if of == model and wanted(dataset)]
+
+        found = on(lambda name: name == (instead or dataset)) or on(lambda name: not instead and name not in columns)
+        if not found:
+            return None
+        return _summarise(max(found, key=lambda runs: (any(run.finished for run in runs), runs[0].num_epochs,
+                                                       len(runs))), dataset)
+
+
+def _summarise(runs, dataset):
+    notes = []
+    finished = [run for run in runs if run.finished]
+    used = finished or runs
+    if used[0].dataset != dataset:
+        notes.append(f"on {used[0].dataset}, not {dataset}")
+    if not finished:
+        notes.append(f"not finished: {max(run.epochs for run in runs)} of {runs[0].num_epochs} epochs")
+    elif len(finished) < len(runs):
+        notes.append(f"{len(runs) - len(finished)} more not finished")
+    paper_epochs = PAPER[dataset][0] if dataset in PAPER else 0
+    if used[0].num_epochs < paper_epochs:
+        notes.append(f"a schedule of {used[0].num_epochs} epochs in place of {paper_epochs}")
+    accuracies = np.array([run.accuracy for run in used])
+    return Summary(accuracies.mean(), accuracies.std(ddof=1) if len(used) > 1 else None, len(used), used[0].dataset,
+                   tuple(notes))

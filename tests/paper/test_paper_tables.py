@@ -1,0 +1,204 @@
+"""Every table, printed beside computed: what must agree does, and everything else has its reason."""
+import csv
+import dataclasses
+import io
+import json
+import re
+from collections import Counter
+
+import pytest
+
+from igc_gluon import complexity, theory
+from igc_gluon.cli import main
+from igc_gluon.errors import UserError
+from igc_gluon.nn import block_stacks
+from igc_gluon.paper import compare, differences, formats, published
+from igc_gluon.paper.compare import AGREES, KNOWN, UNKNOWN, WRONG
+from igc_gluon.paper.networks import Network, convolutions
+from igc_gluon.paper.recipes import RECIPES
+
+TABLES = {table.id: table for table in published.load_tables()}
+# (agree, known difference, nothing to compute), counted by hand from the papers and the list of differences.
+EXPECTED = {
+    "IGCV1 1": (39, 1, 0), "IGCV1 2": (20, 0, 0), "IGCV1 3": (40, 0, 0), "IGCV1 4": (0, 0, 0), "IGCV1 5": (0, 0, 0),
+    "IGCV1 7": (3, 0, 26), "IGCV1 Figure 3": (0, 0, 0),
+    "Supplementary 1": (33, 7, 0), "Supplementary Figure 1": (0, 0, 0),
+    "IGCV2 1": (12, 4, 0), "IGCV2 2": (12, 0, 0), "IGCV2 3": (13, 5, 0), "IGCV2 4": (12, 0, 0), "IGCV2 5": (18, 0, 0),
+    "IGCV2 6": (8, 4, 0), "IGCV2 7": (0, 1, 17), "IGCV2 8": (21, 3, 0), "IGCV2 9": (11, 1, 0), "IGCV2 10": (31, 1, 0),
+    "IGCV2 11": (6, 6, 0), "IGCV2 Figure 2": (15, 0, 0), "IGCV2 Figure 3": (0, 0, 0), "IGCV2 Figure 4": (0, 0, 0),
+}
+IMAGENET_RESNETS = ("IGCV1 6", "README results")
+
+
+@pytest.fixture(scope="module")
+def compared():
+    return {id: compare.compare(table) for id, table in TABLES.items()}
+
+
+def igc(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("id", EXPECTED)
+def test_what_agrees(compared, id):
+    verdicts = Counter(number.verdict for number in compared[id].numbers())
+    assert (verdicts[AGREES], verdicts[KNOWN], verdicts[UNKNOWN], verdicts[WRONG]) == (*EXPECTED[id], 0)
+
+
+@pytest.mark.parametrize("id", IMAGENET_RESNETS)
+def test_imagenet_resnets_are_compared_as_soon_as_they_exist(compared, id):
+    """5 of 5 multiply-adds and 1 of 5 parameter counts; until the networks are there, the reason."""
+    verdicts = Counter(number.verdict for number in compared[id].numbers())
+    assert verdicts in ({UNKNOWN: 10}, {AGREES: 6, KNOWN: 4})
+
+
+def test_every_table_is_there():
+    assert set(TABLES) == set(EXPECTED) | set(IMAGENET_RESNETS) == set(RECIPES)
+
+
+def test_every_number_without_agreement_has_a_reason(compared):
+    for table in compared.values():
+        for row in table.rows:
+            assert all(number.reason for number in row.numbers if number.verdict != AGREES), row
+            assert row.network or row.note == differences.OTHER_NETWORK, row
+            assert all(number.computed for number in row.numbers if number.verdict != UNKNOWN)
+
+
+def test_no_difference_is_listed_that_is_none(compared):
+    for difference in differences.DIFFERENCES:
+        verdicts = {number.verdict for row in compared[difference.table].rows for number in row.numbers
+                    if difference.quantity == number.quantity and
+                    all(row.label.get(key) == value for key, value in difference.label.items())}
+        assert verdicts and verdicts <= {KNOWN, UNKNOWN}, difference
+
+
+def test_computed_values_by_hand(compared):
+    """Three numbers counted with pen and paper."""
+    def computed(id, quantity, **label):
+        (found,) = [number.computed for row in compared[id].rows for number in row.numbers
+                    if number.quantity == quantity and label.items() <= row.label.items()]
+        return found
+    assert computed("IGCV1 1", "params", L=40, M=2) == str(9 * 40 * 2 ** 2 + 2 * 40 ** 2)
+    assert computed("Supplementary 1", "params", case="ii", L=128) == str(9 * 128 + 128 ** 2)
+    stages = [6 * 9 * c * c - (9 * c * c // 2 if c > 16 else 0) for c in (16, 32, 64)]
+    assert float(computed("IGCV1 3", "params, M", model="RegConv-W16", depth=20)) == pytest.approx(
+        (27 * 16 + sum(stages) + 640) / 1e6, abs=5e-5)
+
+
+def test_a_number_that_is_off_is_wrong():
+    table = TABLES["IGCV1 3"]
+    for quantity, value in (("params, M", "0.076"), ("multiply-adds, 10^8", "0.1225")):
+        row = dataclasses.replace(table.rows[0], numbers={**table.rows[0].numbers, quantity: value})
+        found = compare.compare(dataclasses.replace(table, rows=(row,)))
+        assert [number.quantity for number in found.numbers() if number.verdict == WRONG] == [quantity]
+    structure = TABLES["IGCV1 2"].rows[0]
+    row = dataclasses.replace(structure, numbers={"8x8": structure.numbers["8x8"].replace("x6", "x5")})
+    (number,) = compare.compare(dataclasses.replace(TABLES["IGCV1 2"], rows=(row,))).numbers()
+    assert number.verdict == WRONG and number.computed == structure.numbers["8x8"]
+
+
+def test_about_is_within_ten_percent():
+    row = TABLES["IGCV2 2"].rows[0]
+    for value, verdict in (("~4700", AGREES), ("~4300", AGREES), ("~4200", WRONG), ("~5300", WRONG)):
+        changed = dataclasses.replace(row, numbers={"params of a block": value})
+        (number,) = compare.compare(dataclasses.replace(TABLES["IGCV2 2"], rows=(changed,))).numbers()
+        assert number.verdict == verdict and number.computed == "4672"
+
+
+def test_exit_code(monkeypatch, capsys, tmp_path):
+    assert igc("tables", "--table", "IGCV1 3", "--runs", tmp_path) == 0
+    assert "40 agree" in capsys.readouterr().out
+    # a network that differs from the printed one is found as well as a printed number that was changed
+    monkeypatch.setitem(RECIPES, "IGCV1 3", lambda row: RECIPES["IGCV1 4"](
+        dataclasses.replace(row, label={**row.label, "depth": 8})))
+    assert igc("tables", "--table", "IGCV1 3", "--runs", tmp_path) == 1
+    out = capsys.readouterr().out
+    assert "32 should agree and do not" in out and "WRONG  IGCV1, Table 3, RegConv-W16, 20: params, M" in out
+
+
+def test_all_tables_in_every_format(compared):
+    tables = list(compared.values())
+    numbers = sum(len(table.numbers()) for table in tables)
+    results = sum(len(row.results) for table in tables for row in table.rows)
+    quoted = sum(len(row.quoted) for table in tables for row in table.rows)
+    lines = list(csv.DictReader(io.StringIO(formats.csv_text(tables))))
+    assert len(lines) == numbers + results + quoted and set(lines[0]) == set(formats.CSV_COLUMNS)
+    (line,) = [line for line in lines if line["table"] == "IGCV1 3" and line["quantity"] == "params, M" and
+               line["network"] == "cifar_plain_igc98_l24m2"]
+    assert (line["published"], line["computed"], line["verdict"]) == ("0.83", "0.8332", "=")
+    assert line["row"] == "model=IGC-L24M2; depth=98"
+    document = json.loads(formats.json_text(tables))
+    assert document["counts"] == {verdict: sum(number["verdict"] == verdict for table in document["tables"]
+                                               for row in table["rows"] for number in row["numbers"])
+                                  for verdict in document["verdicts"]}
+    assert document["counts"][WRONG] == 0 and [table["id"] for table in document["tables"]] == list(TABLES)
+    (row,) = [row for table in document["tables"] if table["id"] == "IGCV1 4" for row in table["rows"]
+              if row["label"] == {"model": "SumFusion", "depth": 62}]
+    assert row["results"] == [{"dataset": "cifar10", "published": "82.66 ± 0.75", "yours": None},
+                              {"dataset": "cifar100", "published": "48.68 ± 3.84", "yours": None}]
+
+
+def test_markdown_tables_have_as_many_cells_in_every_row(compared):
+    text = formats.markdown(list(compared.values()))
+    sections = text.split("\n## ")
+    assert len(sections) == len(TABLES)
+    for section in sections:
+        cells = [len(re.findall(r"(?<!\\)\|", line)) for line in section.splitlines() if line.startswith("|")]
+        assert len(set(cells)) == 1 and len(cells) >= 3, section
+    assert "| IGC-L24M2 | 98 | 0.83 | 0.8332 | = |" in text
+
+
+def test_terminal_columns_are_aligned(compared):
+    lines = formats.terminal([compared["IGCV1 3"]]).splitlines()
+    marks = [line.index("=") for line in lines[2:22]]
+    assert len(set(marks)) == 1 and lines[0].startswith("IGCV1, Table 3: ")
+    text = formats.terminal([compared["IGCV2 8"]])
+    assert "x5 1024>1024" in text and "[1] misprint: the counts of Table 9 are" in text
+    (misprint,) = [line for line in formats.terminal([compared["IGCV1 1"]]).splitlines() if "l2m31" in line]
+    assert misprint.split()[5:8] == ["63", "62", "≠"] and misprint.endswith("[1]")
+
+
+def test_output_goes_to_a_file(tmp_path, capsys):
+    for name in formats.FORMATS:
+        path = tmp_path / name
+        assert igc("tables", "--table", "igcv1 3", "--table", "IGCV2, Table 9", "--format", name, "--output", path) == 0
+        assert "0.83" in path.read_text() and "564.85" in path.read_text()
+    assert capsys.readouterr().out == ""
+    assert igc("tables", "--table", "IGCV1 3", "--output", tmp_path / "none" / "file") == 2
+
+
+def test_tables_by_name():
+    assert [table.id for table in published.find_tables("igcv1 table 3")] == ["IGCV1 3"]
+    assert [table.id for table in published.find_tables("IGCV2 figure")] == [f"IGCV2 Figure {n}" for n in (2, 3, 4)]
+    assert len(published.find_tables("IGCV2")) == 14
+    for wrong in ("IGCV1 8", "IGCV4", "", "3"):
+        with pytest.raises(UserError, match="IGCV1 3, IGCV1 4"):
+            published.find_tables(wrong)
+
+
+def test_mobilenet_v2_is_gluoncvs_at_1():
+    from gluoncv.model_zoo import get_model
+    theirs = complexity.totals(get_model("mobilenetv2_1.0"), (3, 224, 224))
+    ours = complexity.totals(Network("mobilenetv2_1.0").build(), (3, 224, 224))
+    assert ours == theirs
+
+
+def test_convolutions_add_up_to_the_totals():
+    for name in ("cifar_sumfusion8_l4m8", "cifar_resnet_igc50_l4m8", "igcv2_0.25", "igcv3_0.7"):
+        network = Network(name)
+        totals = complexity.totals(network.build(), network.image_shape)
+        found = convolutions(network)
+        assert sum(c.weights for c in found) == totals.weights
+        assert sum(c.multiply_adds for c in found) == totals.multiply_adds
+        assert all(c.weights * c.groups == c.channels * c.in_channels * c.kernel ** 2 for c in found)
+
+
+def test_designs_of_figure_3_are_what_the_figure_says():
+    """Complementary, with the fewest channels K a branch for that, and of the same cost."""
+    for row in TABLES["IGCV2 Figure 3"].rows:
+        network = RECIPES["IGCV2 Figure 3"](row).network
+        L, K, C = (row.label[key] for key in "LKC")
+        stack = next(iter(block_stacks(network.build()).values()))
+        assert theory.is_loosely_complementary(stack) and (K - 1) ** (L - 1) < C
+        weights = sum(c.weights for c in convolutions(network) if c.name.startswith("g1_b6_"))
+        assert weights == 9 * C + (L - 1) * C * K == pytest.approx(4700, rel=0.03)
