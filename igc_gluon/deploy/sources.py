@@ -66,7 +66,8 @@ def _open_run(path):
     net = get_model(model, classes=dataset and dataset.classes, **options)
     arrays, _ = store.load(name)
     set_parameters(net, arrays.get("net.params", {}), run / "checkpoints" / name / "net.params")
-    facts = {"name": model, "input_shape": (3, family.input_size, family.input_size)}
+    size = dataset.size if dataset else family.input_size
+    facts = {"name": model, "input_shape": (3, size, size)}
     if dataset:
         facts.update(mean=dataset.mean, std=dataset.std)
     return net, facts

@@ -39,7 +39,7 @@ def run_folder(tmp_path):
     for epoch in (1, 2):
         nets.append(network(spatial="secondary"))
         arrays = {name: p.data().asnumpy() for name, p in nets[-1].collect_params().items()}
-        store.save(epoch, 0, {"net.params": arrays}, {}, best=epoch == 1)
+        store.save(epoch, 0, {"net.params": arrays, "training.params": {}}, {}, best=epoch == 1)
     experiment = Experiment(MODEL, "digits", Schedule(0.1, 2, 0.1, (1,)), model_options={"spatial": "secondary"})
     (folder / "config.json").write_text(json.dumps({**dataclasses.asdict(experiment), "seed": 0}))
     return folder, nets
@@ -59,6 +59,10 @@ def test_a_run_and_its_checkpoints(run_folder, tmp_path, capsys):
     checkpoints = folder / "checkpoints"
     np.testing.assert_array_equal(deploy.compile(checkpoints)(X), scores(best))
     np.testing.assert_array_equal(deploy.compile(checkpoints / "epoch-0002-batch-000000")(X), scores(last))
+    config = json.loads((folder / "config.json").read_text())
+    assert deploy.compile(folder).input_shape == (3, 32, 32)
+    (folder / "config.json").write_text(json.dumps({**config, "dataset": "unknown"}))
+    assert deploy.compile(folder).mean == (0, 0, 0)
     assert deploy.compile(folder, input_shape=(3, 16, 16)).input_shape == (3, 16, 16)
 
 
