@@ -6,6 +6,7 @@
 MXNet is imported with the first name that needs it, so that an entry point can still set OMP_NUM_THREADS,
 which MXNet reads once, while it loads.
 """
+import importlib
 import warnings
 
 import numpy as np
@@ -34,14 +35,17 @@ def _prepare_numpy_for_mxnet():
 _prepare_numpy_for_mxnet()
 
 _FROM_MODEL_ZOO = ("get_model", "get_model_list")
+_MODULES = ("deploy",)
 
 
 def __getattr__(name):
     if name in _FROM_MODEL_ZOO:
         from igc_gluon import model_zoo
         return getattr(model_zoo, name)
+    if name in _MODULES:
+        return importlib.import_module(f"igc_gluon.{name}")
     raise AttributeError(f"module 'igc_gluon' has no attribute '{name}'")
 
 
 def __dir__():
-    return sorted([*globals(), *_FROM_MODEL_ZOO])
+    return sorted([*globals(), *_FROM_MODEL_ZOO, *_MODULES])

@@ -1,0 +1,36 @@
+/* Classifies an image: ./classify net.igc image.ppm
+ * The image is a binary PPM (P6) of the network's size. To build it in the folder above:
+ *   lib=igc_gluon/native/_lib
+ *   cc examples/classify.c -Iigc_gluon/native/include -L$lib -ligc -Wl,-rpath,$PWD/$lib -o classify
+ */
+#include <igc_file.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static int failed(const char* what) { return fprintf(stderr, "error: %s\n", what), 2; }
+
+int main(int argc, char** argv) {
+  igc_model* model;
+  igc_model_info info;
+  int width, height;
+  if (argc != 3) return failed("give a network and an image: classify net.igc image.ppm");
+  if (igc_load(argv[1], &model) != IGC_OK || igc_get_info(model, &info) != IGC_OK)
+    return failed(igc_message());
+  const int size = info.shape[0] * info.shape[1] * info.shape[2];
+  unsigned char* pixels = malloc(size);
+  float *x = malloc(size * sizeof(float)), *scores = malloc((info.scores + 1) * sizeof(float));
+  FILE* image = fopen(argv[2], "rb");
+  if (!image || !pixels || !x || !scores) return failed("there is no such image, or no memory");
+  if (!info.scores || info.shape[0] != 3 || fscanf(image, "P6 %d %d 255", &width, &height) != 2 ||
+      fgetc(image) == EOF || height != info.shape[1] || width != info.shape[2] ||
+      fread(pixels, 1, size, image) != (size_t)size)
+    return failed(
+        "the image is not a whole binary PPM of the network's size, or the network gives no scores");
+  if (igc_normalise(model, pixels, 1, x) != IGC_OK || igc_run(model, x, 1, scores, 0) != IGC_OK)
+    return failed(igc_message());
+  int best = 0;
+  for (int i = 1; i < info.scores; i++) best = scores[i] > scores[best] ? i : best;
+  printf("class %d %s, score %g\n", best, info.named ? igc_class_name(model, best) : "", scores[best]);
+  fclose(image), free(pixels), free(x), free(scores), igc_free(model);
+  return 0;
+}

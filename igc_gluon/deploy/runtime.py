@@ -1,0 +1,195 @@
+"""Runs compiled networks. Does not import MXNet; takes and gives its arrays where the caller has it."""
+import ctypes
+import sys
+
+import numpy as np
+
+from igc_gluon import native
+from igc_gluon.errors import UserError
+from igc_gluon.native import library
+
+
+class _Info(ctypes.Structure):
+    """igc_model_info of igc_file.h."""
+    _fields_ = [("name", ctypes.c_char_p), ("shape", ctypes.c_int32 * 3),
+                ("output_shape", ctypes.c_int32 * 3), ("scores", ctypes.c_int32), ("named", ctypes.c_int32),
+                ("multiply_adds", ctypes.c_int64), ("mean", ctypes.POINTER(ctypes.c_float)),
+                ("deviation", ctypes.POINTER(ctypes.c_float))]
+
+
+class NativeModel:
+    """An .igc file, given as bytes, in the native library. Raises UserError if it is not a whole one."""
+
+    def __init__(self, data):
+        self._handle = None
+        self._library = _library()
+        handle = ctypes.c_void_p()
+        library.check(self._library.igc_load_buffer(data, len(data), ctypes.byref(handle)))
+        self._handle = handle
+        info = _Info()
+        library.check(self._library.igc_get_info(handle, ctypes.byref(info)))
+        self.name = info.name.decode("utf-8", "replace")
+        self.shape = tuple(info.shape)
+        self.output_shape = (info.scores,) if info.scores else tuple(info.output_shape)
+        self.mean, self.std = (tuple(array[:self.shape[0]]) for array in (info.mean, info.deviation))
+        self.class_names = tuple(self._library.igc_class_name(handle, i).decode("utf-8", "replace")
+                                 for i in range(info.scores)) if info.named else None
+        self.multiply_adds = info.multiply_adds
+
+    def run(self, x, threads):
+        y = np.empty((len(x),) + self.output_shape, np.float32)
+        library.check(self._library.igc_run(self._handle, x.ctypes.data, len(x), y.ctypes.data, threads))
+        return y
+
+    def normalise(self, images):
+        x = np.empty((len(images),) + self.shape, np.float32)
+        library.check(self._library.igc_normalise(self._handle, images.ctypes.data, len(images),
+                                                  x.ctypes.data))
+        return x
+
+    def __del__(self):
+        if getattr(self, "_handle", None):
+            self._library.igc_free(self._handle)
+            self._handle = None
+
+
+def _library():
+    reason = native.why_not()
+    if reason is not None:
+        raise UserError(f"compiled networks need the native library: {reason}")
+    loaded = library.load()
+    try:
+        i32, i64, pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
+        for name, result, arguments in (
+                ("igc_load_buffer", ctypes.c_int, [ctypes.c_char_p, i64, pointer]),
+                ("igc_free", None, [pointer]),
+                ("igc_get_info", ctypes.c_int, [pointer, pointer]),
+                ("igc_class_name", ctypes.c_char_p, [pointer, i32]),
+                ("igc_normalise", ctypes.c_int, [pointer, pointer, i64, pointer]),
+                ("igc_run", ctypes.c_int, [pointer, pointer, i64, pointer, i32])):
+            function = getattr(loaded, name)
+            function.restype, function.argtypes = result, arguments
+    except AttributeError:
+        raise UserError(f"{library.path()} is of another release; run: python -m igc_gluon.native.build") \
+            from None
+    return loaded
+
+
+class Compiled:
+    """A network ready for inference; callable, by several threads at once.
+
+    Attributes
+    ----------
+    name : str
+    input_shape, output_shape : tuple
+        Of one image and its result: (channels, height, width), and (scores,) or (channels, height, width).
+    mean, std : tuple of float
+        Of each channel, of pixels 0..255: what images are normalised with.
+    class_names : tuple of str, or None
+    multiply_adds : int, or None where MXNet runs it
+    native : bool
+        Whether the native library runs it.
+    threads : int
+        Of every call that does not say otherwise; 0: OpenMP's maximum, OMP_NUM_THREADS for example.
+    """
+
+    def __init__(self, data, threads=0, model=None):
+        """data: the bytes of an .igc file. model: what runs it instead of the native library."""
+        self._data = data
+        self._model = model or NativeModel(data)
+        self.threads = _check_threads(threads)
+        self.native = model is None
+        self.name, self.class_names = self._model.name, self._model.class_names
+        self.input_shape, self.output_shape = self._model.shape, self._model.output_shape
+        self.mean, self.std, self.multiply_adds = self._model.mean, self._model.std, self._model.multiply_adds
+
+    def __call__(self, x, threads=None):
+        """Scores of a batch of normalised images.
+
+        x: numpy array or MXNet NDArray on the CPU, float32, (N,) + input_shape; N may be 0. Returns the same
+        kind, (N,) + output_shape. Raises TypeError if x is neither, UserError (a ValueError) on another
+        shape, data type or device, and where x is not finite.
+        """
+        threads = self.threads if threads is None else _check_threads(threads)
+        array = _to_numpy(x)
+        if array.dtype != np.float32:
+            raise UserError(f"images must be float32, not {array.dtype}; convert them: x.astype('float32')")
+        if array.shape[1:] != self.input_shape or array.ndim != 4:
+            raise UserError(f"{self.name or 'the network'} takes images {('N',) + self.input_shape}, not "
+                            f"{array.shape}")
+        array = np.require(array, np.float32, ["C", "A"])
+        # A sum is one pass; only where it is not finite is it worth looking closer, as large numbers may
+        # overflow it.
+        with np.errstate(over="ignore", invalid="ignore"):
+            suspicious = not np.isfinite(array.sum())
+        if suspicious and not np.isfinite(array).all():
+            image = int(np.argmin(np.isfinite(array).all(axis=(1, 2, 3))))
+            raise UserError(f"image {image} of the batch is not finite everywhere")
+        return _like(x, self._model.run(array, threads))
+
+    def normalise(self, images):
+        """uint8 (N, height, width, channels), RGB -> float32 (N,) + input_shape, (pixel - mean) / std."""
+        channels, height, width = self.input_shape
+        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or \
+                images.shape[1:] != (height, width, channels):
+            found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images)
+            raise UserError(f"images to normalise are uint8 (N, {height}, {width}, {channels}), not {found}")
+        return self._model.normalise(np.ascontiguousarray(images))
+
+    def save(self, path):
+        """Writes an .igc file, which `load` and C programs read. Raises UserError if it cannot be written."""
+        from igc_gluon.files import write_atomically  # also imports what downloads need
+
+        with write_atomically(path) as file:
+            file.write(self._data)
+
+    def __repr__(self):
+        return (f"{type(self).__name__}({self.name!r}, {self.input_shape} -> {self.output_shape}, "
+                f"{library.isa() if self.native else 'MXNet'})")
+
+
+def load(path, threads=0):
+    """The Compiled network of an .igc file. Raises UserError if it is not a whole one, or there is no native
+    library."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        return Compiled(data, threads)
+    except UserError as error:
+        text = str(error)
+        raise UserError(f"{path}{text[len('this'):]}" if text.startswith("this is not") else text) from None
+
+
+def _check_threads(threads):
+    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or not 0 <= threads <= 1024:
+        raise UserError(f"threads must be a whole number from 0 (all) to 1024, not {threads!r}")
+    return int(threads)
+
+
+def _mxnet_array(x):
+    mxnet = sys.modules.get("mxnet")  # who has an NDArray has imported it
+    return mxnet is not None and isinstance(x, mxnet.nd.NDArray)
+
+
+def _to_numpy(x):
+    if isinstance(x, np.ndarray):
+        return x
+    if not _mxnet_array(x):
+        raise TypeError(f"images must be a numpy array or an NDArray, not a {type(x).__name__}")
+    if not x.context.device_type.startswith("cpu"):
+        raise UserError(f"images are on {x.context}; this runs on the CPU: x.as_in_context(mx.cpu())")
+    if x.stype != "default":
+        raise UserError(f"images must be dense, not of storage type {x.stype}")
+    return x.asnumpy()
+
+
+def _like(x, y):
+    """`y` as the kind of array that `x` is."""
+    if isinstance(x, np.ndarray):
+        return y
+    mxnet = sys.modules["mxnet"]
+    module = mxnet.np if isinstance(x, mxnet.np.ndarray) else mxnet.nd
+    return module.array(y, dtype=np.float32, ctx=x.context)

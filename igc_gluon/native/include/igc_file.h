@@ -1,0 +1,68 @@
+/* igc_file.h - networks in .igc files: load, run, free. examples/classify.c shows it.
+ *
+ * A file holds a list of igc_op with float32 weights as in igc.h, and what else is needed to classify an
+ * image. It is little-endian; sizes in bytes, offsets from its beginning:
+ *
+ *    0  8       89 'I' 'G' 'C' 0d 0a 1a 0a: a transfer as text damages it
+ *    8  uint32  version of the format, IGC_FILE_VERSION
+ *   12  uint32  CRC-32 (that of zlib) of everything from offset 16 on
+ *   16  uint64  size of the file
+ *   24  int32   channels, height, width of an image
+ *   36  int32   1: the result of an image is a row of scores; 0: it is channels x height x width
+ *   40  uint32  number of ops
+ *   44  uint32  size of the texts, a multiple of 8
+ *   48  uint64  number of weights
+ *   56  uint32  number of names of classes: that of the scores, or 0
+ *   60  uint32  0
+ *   64  float   mean of each channel, then standard deviation of each channel, of pixels 0..255
+ *       igc_op  all ops, 80 bytes each. Their parameters lie one after another: weight, weight2, scale, bias
+ *       char    texts, UTF-8, each with a 0 at its end: the network's name, the names of classes; then zeros
+ *       float   weights
+ *
+ * Every size, number and offset is checked before it is used: a file that is damaged, cut off or made up is
+ * refused with one line in igc_message().
+ */
+#ifndef IGC_FILE_H
+#define IGC_FILE_H
+
+#include "igc.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define IGC_FILE_VERSION 1
+
+typedef struct igc_model igc_model;
+
+typedef struct igc_model_info {
+  const char* name;        /* lives as long as the model, as all pointers here */
+  int32_t shape[3];        /* channels, height, width of an image */
+  int32_t output_shape[3]; /* channels, height, width of its result */
+  int32_t scores;          /* how many scores the result is, 0 if it is no row of scores */
+  int32_t named;           /* whether igc_class_name() knows the classes */
+  int64_t multiply_adds;   /* of one image, convolutions only */
+  const float* mean;       /* of each channel, of pixels 0..255; see igc_normalise */
+  const float* deviation;
+} igc_model_info;
+
+/* The model must be given to igc_free(). `data` is not needed afterwards. */
+IGC_API int igc_load(const char* path, igc_model** model);
+IGC_API int igc_load_buffer(const void* data, int64_t size, igc_model** model);
+IGC_API void igc_free(igc_model* model);
+
+IGC_API int igc_get_info(const igc_model* model, igc_model_info* info);
+IGC_API const char* igc_class_name(const igc_model* model, int32_t class_index); /* NULL: it has none */
+
+/* pixels: batch x height x width x channels, 0..255, RGB -> x: batch x channels x height x width,
+ * (pixel - mean) / deviation. */
+IGC_API int igc_normalise(const igc_model* model, const uint8_t* pixels, int64_t batch, float* x);
+
+/* x: batch x channels x height x width, y: batch x the result's size. threads 0: OpenMP's maximum. By several
+ * threads at once if need be. */
+IGC_API int igc_run(igc_model* model, const float* x, int64_t batch, float* y, int32_t threads);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

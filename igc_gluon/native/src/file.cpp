@@ -1,0 +1,281 @@
+// file.cpp - networks in .igc files (include/igc_file.h). Nothing that a file says is used before it is
+// checked.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+
+#include "../include/igc_file.h"
+#include "check.h"
+#include "guard.h"
+#include "isa.h"
+
+struct igc_model {
+  std::unique_ptr<igc::Net> net;
+  igc_model_info info = {};
+  std::vector<float> mean, deviation, scale, shift;  // (pixel - mean) / deviation = pixel * scale + shift
+  std::vector<char> texts;
+  std::vector<const char*> names;  // of the classes
+};
+
+namespace igc {
+namespace {
+
+struct Header {
+  uint8_t magic[8];
+  uint32_t version, crc;
+  uint64_t size;
+  int32_t shape[3];
+  int32_t is_row;
+  uint32_t n_ops, text_bytes;
+  uint64_t n_weights;
+  uint32_t n_names, reserved;
+};
+static_assert(sizeof(Header) == 64 && sizeof(igc_op) == 80, "the layout of the file");
+
+constexpr uint8_t kMagic[8] = {0x89, 'I', 'G', 'C', '\r', '\n', 0x1a, '\n'};
+constexpr size_t kChecked = 16;  // where what the CRC covers begins
+
+// Far above any network. They keep a file that was made up from costing more memory and time than it is long.
+constexpr int32_t kMostImageChannels = 4096;
+constexpr int64_t kMostTensorChannels = 1 << 16, kMostChannelsInAll = 1 << 23;
+constexpr int64_t kMostTensorFloats = 1 << 28;
+constexpr size_t kMostBufferFloats = 1 << 29;
+constexpr uint32_t kMostOps = 1 << 12;
+constexpr uint32_t kMostText = 1 << 24;
+
+uint32_t crc32(const uint8_t* data, size_t size) {
+  static const auto table = [] {
+    std::array<std::array<uint32_t, 256>, 8> t;
+    for (uint32_t i = 0; i < 256; i++) {
+      uint32_t c = i;
+      for (int bit = 0; bit < 8; bit++) c = c >> 1 ^ (c & 1 ? 0xEDB88320u : 0);
+      t[0][i] = c;
+    }
+    for (int k = 1; k < 8; k++)
+      for (uint32_t i = 0; i < 256; i++) t[k][i] = t[k - 1][i] >> 8 ^ t[0][t[k - 1][i] & 255];
+    return t;
+  }();
+  uint32_t crc = 0xFFFFFFFFu;
+  for (; size >= 8; data += 8, size -= 8) {  // eight bytes at a time: weights are megabytes
+    uint32_t low = crc;
+    for (int k = 0; k < 4; k++) low ^= (uint32_t)data[k] << 8 * k;
+    crc = 0;
+    for (int k = 0; k < 4; k++) crc ^= table[7 - k][low >> 8 * k & 255] ^ table[3 - k][data[4 + k]];
+  }
+  for (; size; data++, size--) crc = crc >> 8 ^ table[0][(crc ^ *data) & 255];
+  return ~crc;
+}
+
+bool all_finite(const float* values, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (!std::isfinite(values[i])) return false;
+  return true;
+}
+
+template <class T>
+std::vector<T> take(const uint8_t*& data, size_t count) {
+  std::vector<T> values(count);
+  if (count) std::memcpy(values.data(), data, count * sizeof(T));
+  data += count * sizeof(T);
+  return values;
+}
+
+// Parameters must lie one after another, so that no few weights can make up a network of any size.
+void check_parameters(const std::vector<igc_op>& ops, const std::vector<Shape>& shapes, int64_t n_weights) {
+  int64_t next = 0;
+  const auto follows = [&](int64_t offset, int64_t size) {
+    if (offset == -1) return;
+    require(offset == next, "its parameters overlap");
+    next += size;
+  };
+  for (size_t i = 0; i < ops.size(); i++) {
+    const igc_op& op = ops[i];
+    if (op.kind != IGC_CONV && op.kind != IGC_BLOCK) continue;
+    follows(op.weight,
+            (int64_t)op.channels * (shapes[op.input].channels / op.groups) * op.kernel_h * op.kernel_w);
+    if (op.kind == IGC_BLOCK) follows(op.weight2, (int64_t)op.channels * op.groups);
+    follows(op.scale, op.channels);
+    follows(op.bias, op.channels);
+  }
+  require(next == n_weights, "it has weights that nothing uses");
+}
+
+void check_sizes(const std::vector<Shape>& shapes) {
+  int64_t in_all = 0;
+  for (const Shape& s : shapes) {
+    in_all += s.channels;
+    require(s.channels <= kMostTensorChannels && in_all <= kMostChannelsInAll, "it has too many channels");
+    require((int64_t)s.channels * s.height * s.width <= kMostTensorFloats, "its images are too large");
+  }
+}
+
+void read_texts(igc_model& model, size_t n_names) {
+  const std::vector<char>& texts = model.texts;
+  size_t at = 0;
+  for (size_t i = 0; i <= n_names; i++) {
+    const void* end = at < texts.size() ? std::memchr(&texts[at], 0, texts.size() - at) : nullptr;
+    require(end, "it lacks names of classes");
+    (i ? *model.names.insert(model.names.end(), nullptr) : model.info.name) = &texts[at];
+    at = (size_t)(static_cast<const char*>(end) - texts.data()) + 1;
+  }
+  require(texts.size() - at < 8 && std::count(texts.begin() + (std::ptrdiff_t)at, texts.end(), 0) ==
+                                       (std::ptrdiff_t)(texts.size() - at),
+          "it has more names of classes than it says");
+}
+
+std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
+  Header header;
+  require(size >= sizeof(Header), "it is too short");
+  std::memcpy(&header, data, sizeof(Header));
+  require(std::memcmp(header.magic, kMagic, sizeof(kMagic)) == 0, "it does not begin as one");
+  require(header.version == IGC_FILE_VERSION, "it is of another version of the format");
+  require(header.size == size, header.size > size ? "it is cut off" : "something follows its end");
+  require(header.crc == crc32(data + kChecked, size - kChecked), "its checksum is wrong");
+  require(header.reserved == 0 && (header.is_row == 0 || header.is_row == 1), "its header is damaged");
+  require(header.shape[0] >= 1 && header.shape[0] <= kMostImageChannels,
+          "its images have no or too many channels");
+  require(header.text_bytes <= kMostText && header.text_bytes % 8 == 0, "its texts are too long");
+  require(header.n_ops <= kMostOps, "it has too many ops");
+  require(header.n_weights <= size / sizeof(float), "it has fewer weights than it says");
+  const uint64_t channels = (uint64_t)header.shape[0];
+  require(sizeof(Header) + 2 * channels * sizeof(float) + (uint64_t)header.n_ops * sizeof(igc_op) +
+                  header.text_bytes + header.n_weights * sizeof(float) ==
+              size,
+          "its parts do not add up to its size");
+
+  auto model = std::make_unique<igc_model>();
+  const uint8_t* at = data + sizeof(Header);
+  model->mean = take<float>(at, channels);
+  model->deviation = take<float>(at, channels);
+  const auto ops = take<igc_op>(at, header.n_ops);
+  model->texts = take<char>(at, header.text_bytes);
+  const auto weights = take<float>(at, header.n_weights);
+  require(all_finite(model->mean.data(), channels) && all_finite(model->deviation.data(), channels) &&
+              all_finite(weights.data(), weights.size()),
+          "it holds numbers that are not finite");
+  for (uint64_t c = 0; c < channels; c++) {
+    require(model->deviation[c] > 0, "its standard deviations must be above 0");
+    model->scale.push_back((float)(1.0 / model->deviation[c]));
+    model->shift.push_back((float)(-(double)model->mean[c] / model->deviation[c]));
+  }
+
+  igc_model_info& info = model->info;
+  std::copy(header.shape, header.shape + 3, info.shape);
+  const std::vector<Shape> shapes =
+      check_ops(ops.data(), (int64_t)ops.size(), weights.data(), (int64_t)weights.size(),
+                {header.shape[0], header.shape[1], header.shape[2]});
+  check_sizes(shapes);
+  check_parameters(ops, shapes, (int64_t)weights.size());
+  const Shape out = shapes.back();
+  info.output_shape[0] = out.channels;
+  info.output_shape[1] = out.height;
+  info.output_shape[2] = out.width;
+  info.scores = header.is_row ? out.channels * out.height * out.width : 0;
+  require(header.n_names == 0 || (int64_t)header.n_names == info.scores,
+          "it names another number of classes than it has");
+  read_texts(*model, header.n_names);
+  info.named = header.n_names > 0;
+  info.mean = model->mean.data();
+  info.deviation = model->deviation.data();
+
+  model->net = plan_net(current_kernels(), ops.data(), (int64_t)ops.size(), weights.data(),
+                        (int64_t)weights.size(), info.shape[0], info.shape[1], info.shape[2]);
+  info.multiply_adds = model->net->multiply_adds;
+  size_t floats = model->net->scratch_floats;
+  for (const Buffer& buffer : model->net->buffers) floats += buffer.floats();
+  require(floats <= kMostBufferFloats, "it needs more than 2 GB for an image");
+  return model;
+}
+
+// Reads in pieces: what the file says of its size may be made up.
+std::vector<uint8_t> read_file(const char* path) {
+  std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path, "rb"), std::fclose);
+  require(file != nullptr, "it cannot be opened");
+  std::vector<uint8_t> data;
+  for (size_t piece = 1 << 16;; piece = std::max(piece, data.size())) {
+    const size_t before = data.size();
+    data.resize(before + piece);
+    const size_t got = std::fread(data.data() + before, 1, piece, file.get());
+    data.resize(before + got);
+    require(!std::ferror(file.get()), "it cannot be read");
+    require(data.size() < sizeof(kMagic) || std::memcmp(data.data(), kMagic, sizeof(kMagic)) == 0,
+            "it does not begin as one");
+    if (got < piece) return data;
+  }
+}
+
+template <class Read>
+int load(const char* what, igc_model** model, Read read) {
+  if (!model) return fail(IGC_BAD_ARGUMENT, "model is null");
+  *model = nullptr;
+  const int status = guarded(IGC_NO_SUCH_ISA, [] { current_kernels(); });
+  if (status != IGC_OK) return status;
+  return guarded(IGC_BAD_ARGUMENT, [&] {
+    try {
+      *model = read().release();
+    } catch (const BadArgument& error) {
+      throw BadArgument(std::string(what) + " is not a whole .igc file: " + error.what());
+    }
+  });
+}
+
+}  // namespace
+}  // namespace igc
+
+extern "C" {
+
+int igc_load(const char* path, igc_model** model) {
+  if (!path) return igc::fail(IGC_BAD_ARGUMENT, "path is null");
+  return igc::load(path, model, [&] {
+    const std::vector<uint8_t> data = igc::read_file(path);
+    return igc::parse(data.data(), data.size());
+  });
+}
+
+int igc_load_buffer(const void* data, int64_t size, igc_model** model) {
+  if (!data || size < 0) return igc::fail(IGC_BAD_ARGUMENT, "data is null or its size negative");
+  return igc::load("this", model,
+                   [&] { return igc::parse(static_cast<const uint8_t*>(data), (size_t)size); });
+}
+
+void igc_free(igc_model* model) { delete model; }
+
+int igc_get_info(const igc_model* model, igc_model_info* info) {
+  if (!model || !info) return igc::fail(IGC_BAD_ARGUMENT, "model or info is null");
+  *info = model->info;
+  return IGC_OK;
+}
+
+const char* igc_class_name(const igc_model* model, int32_t class_index) {
+  return model && class_index >= 0 && (size_t)class_index < model->names.size() ? model->names[class_index]
+                                                                                : nullptr;
+}
+
+int igc_normalise(const igc_model* model, const uint8_t* pixels, int64_t batch, float* x) {
+  return igc::guarded(IGC_BAD_ARGUMENT, [&] {
+    igc::require(model && batch >= 0 && (batch == 0 || (pixels && x)),
+                 "model, pixels or x is null, or batch negative");
+    const int64_t channels = model->info.shape[0],
+                  image = (int64_t)model->info.shape[1] * model->info.shape[2];
+    for (int64_t n = 0; n < batch; n++)
+      for (int64_t c = 0; c < channels; c++)
+        for (int64_t i = 0; i < image; i++)
+          x[(n * channels + c) * image + i] =
+              (float)pixels[(n * image + i) * channels + c] * model->scale[c] + model->shift[c];
+  });
+}
+
+int igc_run(igc_model* model, const float* x, int64_t batch, float* y, int32_t threads) {
+  return igc::guarded(IGC_BAD_ARGUMENT, [&] {
+    igc::require(model, "model is null");
+    igc::require(batch >= 0 && batch <= ((int64_t)1 << 31), "batch must be 0 to 2^31");
+    igc::require(threads >= 0 && threads <= igc::kMostThreads, "threads must be 0 to 1024");
+    if (batch == 0) return;
+    igc::require(x && y, "x or y is null");
+    igc::run_net(*model->net, x, batch, y, threads);
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,131 @@
+"""`igc compile` and what it compiles: runs, checkpoints, `.params` files under every kind of names."""
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+
+import igc_gluon
+from igc_gluon import deploy, native, params_file
+from igc_gluon.cli import main
+from igc_gluon.data import DATASETS
+from igc_gluon.engine.checkpoint import CheckpointStore
+from igc_gluon.engine.experiment import Experiment, _module_checkpoints
+from igc_gluon.engine.schedule import Schedule
+from igc_gluon.errors import UserError
+
+pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+
+MODEL = "cifar_plain_igc5_l2m3"
+X = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
+
+
+def network(**options):
+    net = igc_gluon.get_model(MODEL, **options)
+    net.initialize()
+    return net
+
+
+def scores(net):
+    return deploy.compile(net)(X)
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """A run with two checkpoints, the first of which is the best, and their networks."""
+    folder, nets = tmp_path / "runs" / "seed0", []
+    store = CheckpointStore(folder / "checkpoints")
+    for epoch in (1, 2):
+        nets.append(network(spatial="secondary"))
+        arrays = {name: p.data().asnumpy() for name, p in nets[-1].collect_params().items()}
+        store.save(epoch, 0, {"net.params": arrays, "training.params": {}}, {}, best=epoch == 1)
+    experiment = Experiment(MODEL, "digits", Schedule(0.1, 2, 0.1, (1,)), model_options={"spatial": "secondary"})
+    (folder / "config.json").write_text(json.dumps({**dataclasses.asdict(experiment), "seed": 0}))
+    return folder, nets
+
+
+def test_a_run_and_its_checkpoints(run_folder, tmp_path, capsys):
+    folder, (best, last) = run_folder
+    out, names = tmp_path / "net.igc", tmp_path / "names.txt"
+    names.write_text("".join(f"digit {i}\n" for i in range(10)))
+    assert main(["compile", str(folder), str(out), "--class-names", str(names)]) == 0
+    shown = capsys.readouterr().out
+    assert MODEL in shown and "3x32x32 -> 10" in shown and "mean 77.866, 77.866, 77.866" in shown
+    loaded = deploy.load(out)
+    np.testing.assert_array_equal(loaded(X), scores(best))
+    assert loaded.name == MODEL and loaded.class_names[7] == "digit 7"
+    np.testing.assert_allclose(loaded.std, DATASETS["digits"].std, rtol=1e-6)
+    checkpoints = folder / "checkpoints"
+    np.testing.assert_array_equal(deploy.compile(checkpoints)(X), scores(best))
+    np.testing.assert_array_equal(deploy.compile(checkpoints / "epoch-0002-batch-000000")(X), scores(last))
+    config = json.loads((folder / "config.json").read_text())
+    assert deploy.compile(folder).input_shape == (3, 32, 32)
+    (folder / "config.json").write_text(json.dumps({**config, "dataset": "unknown"}))
+    assert deploy.compile(folder).mean == (0, 0, 0)
+    assert deploy.compile(folder, input_shape=(3, 16, 16)).input_shape == (3, 16, 16)
+
+
+def test_a_damaged_run_is_named(run_folder, tmp_path, capsys):
+    folder, _ = run_folder
+    with open(folder / "checkpoints" / "epoch-0001-batch-000000" / "net.params", "r+b") as file:
+        file.seek(300)
+        file.write(b"\xff\xff")
+    with pytest.raises(UserError, match="net.params is not what was written"):
+        deploy.compile(folder)
+    with pytest.raises(UserError, match="knows its model"):
+        deploy.compile(folder, model=MODEL)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(UserError, match="config.json is damaged"):
+        deploy.compile(folder)
+    (folder / "checkpoints" / "best").unlink()
+    (folder / "checkpoints" / "last").unlink()
+    with pytest.raises(UserError, match="no checkpoint yet"):
+        deploy.compile(folder)
+    assert main(["compile", str(tmp_path), str(tmp_path / "net.igc")]) == 2
+    assert "is no run" in capsys.readouterr().err and not (tmp_path / "net.igc").exists()
+
+
+def test_params_files_of_all_kinds(tmp_path):
+    net = network(classes=7)
+    by_name = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
+    (tmp_path / "own.params").write_bytes(params_file.dumps(by_name))
+    net.save_parameters(str(tmp_path / "gluon.params"))
+    _module_checkpoints(net, str(tmp_path / "module"))(3)
+    for file in ("own.params", "gluon.params", "module-0003.params"):
+        compiled = deploy.compile(tmp_path / file, model=MODEL, classes=7)
+        np.testing.assert_array_equal(compiled(X), scores(net))
+    out = tmp_path / "net.igc"
+    assert main(["compile", str(tmp_path / "gluon.params"), str(out), "--model", MODEL.upper(), "--classes", "7", "--size",
+                 "16", "--mean", "1,2,3", "--std", "4,5,6"]) == 0
+    loaded = deploy.load(out)
+    assert (loaded.input_shape, loaded.output_shape, loaded.mean, loaded.std) == ((3, 16, 16), (7,), (1, 2, 3), (4, 5, 6))
+
+
+@pytest.mark.parametrize("flags,message", [
+    (["--model", MODEL], "fc_score_weight"),  # 10 classes, not 7
+    ([], "give model"), (["--model", "nothing"], "unknown model"), (["--model", MODEL, "--size", "0"], "--size"),
+    (["--model", MODEL, "--classes", "7", "--mean", "1,2"], "mean must be 3"),
+    (["--model", MODEL, "--classes", "7", "--class-names", "none.txt"], "cannot read none.txt"),
+    (["--model", MODEL, "--classes", "7", "--class-names", os.devnull], None),  # no line, no names
+    (["--model", MODEL, "--classes", "7", "--class-names", __file__], "names of classes"),
+])
+def test_mistakes_are_one_line(tmp_path, capsys, flags, message):
+    network(classes=7).save_parameters(str(tmp_path / "net.params"))
+    code = main(["compile", str(tmp_path / "net.params"), str(tmp_path / "net.igc"), *flags])
+    error = capsys.readouterr().err
+    assert code == (2 if message else 0) and (message or "") in error and error.count("\n") == (1 if message else 0), error
+
+
+def test_names_that_are_nothing(tmp_path, capsys):
+    out = str(tmp_path / "net.igc")
+    for source, message in (("cifar_plain_igc20_l24m2", "no published weights"), ("cifar_plain_igc", "did you mean"),
+                            ("runs/none", "no file or folder"), (str(tmp_path / "none.params"), "no file or folder")):
+        assert main(["compile", source, out]) == 2
+        assert message in capsys.readouterr().err
+    (tmp_path / "torn.params").write_bytes(b"\x12\x01")
+    assert main(["compile", str(tmp_path / "torn.params"), out, "--model", MODEL]) == 2
+    assert "not a whole .params file" in capsys.readouterr().err
+    network().save_parameters(str(tmp_path / "net.params"))
+    assert main(["compile", str(tmp_path / "net.params"), str(tmp_path / "none" / "net.igc"), "--model", MODEL]) == 2
+    assert "cannot write" in capsys.readouterr().err

@@ -1,0 +1,205 @@
+"""`.igc` files: whole ones give the same results everywhere, all others are refused."""
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from deploy_networks import images, small
+
+from igc_gluon import deploy, native
+from igc_gluon.deploy import file
+from igc_gluon.errors import UserError
+from igc_gluon.native import build, library
+from igc_gluon.native.library import CONV, MAX_POOL, MEAN_POOL, PERMUTE, Op
+
+pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+SHAPE = (3, 8, 8)
+
+
+def python(*arguments, environment=()):
+    return subprocess.run([sys.executable, *map(str, arguments)], cwd=str(ROOT), stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, universal_newlines=True, timeout=600,
+                          env=dict(os.environ, PYTHONPATH=str(ROOT), **dict(environment)))
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    return deploy.compile(small("cifar_plain_igc5_l2m3", 8), SHAPE, mean=(120, 121, 122.5), std=(60, 61, 62),
+                          class_names=[f"Klasse \N{LATIN SMALL LETTER A WITH DIAERESIS}{i}" for i in range(9)] + [""])
+
+
+@pytest.fixture(scope="module")
+def saved(compiled, tmp_path_factory):
+    path = tmp_path_factory.mktemp("igc") / "net.igc"
+    compiled.save(path)
+    return path
+
+
+def test_what_is_loaded_is_what_was_saved(compiled, saved, tmp_path):
+    loaded = deploy.load(saved, threads=1)
+    x = images(SHAPE, 3)
+    np.testing.assert_array_equal(loaded(x), compiled(x))
+    for attribute in ("name", "input_shape", "output_shape", "mean", "std", "class_names", "multiply_adds"):
+        assert getattr(loaded, attribute) == getattr(compiled, attribute)
+    assert loaded.class_names[2] == "Klasse \u00e42" and loaded.class_names[9] == "" and loaded.mean == (120, 121, 122.5)
+    loaded.save(tmp_path / "again.igc")
+    assert (tmp_path / "again.igc").read_bytes() == saved.read_bytes()
+
+
+def test_loading_needs_no_mxnet(compiled, saved):
+    program = ("import sys, numpy as np; from igc_gluon import deploy\n"
+               f"y = deploy.load({str(saved)!r})(np.ones((1, 3, 8, 8), np.float32))\n"
+               "assert not any(name.split('.')[0] in ('mxnet', 'gluoncv') for name in sys.modules)\n"
+               "print(y.tobytes().hex())")
+    done = python("-c", program)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == compiled(np.ones((1, *SHAPE), np.float32)).tobytes().hex()
+
+
+def test_maps_as_results(tmp_path):
+    weight = np.arange(24, dtype=np.float32).reshape(8, 3, 1, 1)
+    data = file.dumps([Op(CONV, 0, 8, weight=weight)], SHAPE, False)
+    x = images(SHAPE, 2)
+    got = deploy.Compiled(data)(x)
+    np.testing.assert_allclose(got, np.einsum("nihw,oi->nohw", x, weight[:, :, 0, 0]), rtol=1e-5, atol=1e-5)
+
+
+def test_missing_and_unwritable(compiled, tmp_path):
+    for path in (tmp_path / "none.igc", tmp_path):
+        with pytest.raises(UserError, match="cannot read"):
+            deploy.load(path)
+    with pytest.raises(UserError, match="cannot write"):
+        compiled.save(tmp_path / "no folder" / "net.igc")
+
+
+def test_every_cut_and_every_flipped_byte_is_refused(saved):
+    data = saved.read_bytes()
+    for size in [*range(0, 200), *range(200, len(data), 97), len(data) - 1]:
+        with pytest.raises(UserError):
+            deploy.Compiled(data[:size])
+    for at in [*range(0, 120), *range(120, len(data), 53)]:
+        with pytest.raises(UserError):
+            deploy.Compiled(data[:at] + bytes([data[at] ^ 4]) + data[at + 1:])
+    with pytest.raises(UserError, match="follows its end"):
+        deploy.Compiled(data + b"x")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89IGC", b"PK\x03\x04" + bytes(100), bytes(64), b"\x12\x01" + bytes(200),
+                                     file.MAGIC + bytes(100), file.MAGIC.replace(b"\r\n", b"\n") + bytes(100)])
+def test_foreign_files_are_refused_with_one_line(content, tmp_path):
+    path = tmp_path / "net.igc"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="is not a whole .igc file") as refused:
+        deploy.load(path)
+    assert str(refused.value).startswith(str(path)) and "\n" not in str(refused.value)
+
+
+def changed(data, at, form, value):
+    data = bytearray(data)
+    struct.pack_into("<" + form, data, at, value)
+    data[12:16] = struct.pack("<I", zlib.crc32(data[16:]))
+    return bytes(data)
+
+
+OPS = 64 + 8 * 3
+
+
+@pytest.mark.parametrize("at,form,value,message", [
+    (8, "I", 2, "another version"), (16, "Q", 1 << 60, "cut off"), (24, "i", 0, "channels"), (24, "i", 5000, "channels"),
+    (28, "i", -1, "rows"), (28, "i", 1 << 30, "rows"), (36, "i", 2, "header"), (40, "I", 1 << 31, "ops"),
+    (44, "I", 7, "texts"), (48, "Q", 1 << 62, "weights"), (56, "I", 9, "names"), (60, "I", 1, "header"),
+    (64, "f", float("nan"), "finite"), (76, "f", 0.0, "deviations"), (76, "f", -1.0, "deviations"),
+    (OPS, "i", 9, "unknown kind"), (OPS + 4, "i", 1, "input"), (OPS + 8, "i", 1, "residual"),
+    (OPS + 12, "i", 1 << 30, "channels"), (OPS + 16, "i", 0, "groups"), (OPS + 20, "i", 0, "kernel"),
+    (OPS + 28, "i", 0, "stride"), (OPS + 32, "i", -1, "pad"), (OPS + 40, "i", 7, "activation"),
+    (OPS + 48, "q", -2, "weight"), (OPS + 48, "q", 1 << 62, "weight"), (OPS + 80 + 48, "q", 0, "overlap"),
+])
+def test_numbers_out_of_range_are_named(saved, at, form, value, message):
+    with pytest.raises(UserError, match=message):
+        deploy.Compiled(changed(saved.read_bytes(), at, form, value))
+
+
+@pytest.mark.parametrize("ops,shape,message", [
+    ([Op(PERMUTE, 0)] * 5000, SHAPE, "too many ops"),
+    ([Op(MAX_POOL, i, kernel=(1, 1)) for i in range(4000)], (4096, 1, 1), "too many channels"),
+    ([Op(CONV, 0, 1 << 17, weight=np.zeros(1 << 17, np.float32))], (1, 1, 1), "too many channels"),
+    ([Op(CONV, 0, 1 << 12, weight=np.zeros(1 << 12, np.float32)), Op(MEAN_POOL, 1)], (1, 512, 512), "too large"),
+    ([Op(MAX_POOL, 0, kernel=(1, 1))], (1, 32768, 32768), "too large"),
+    ([], SHAPE, "1 to 65536 ops"),
+])
+def test_networks_beyond_reason(ops, shape, message):
+    with pytest.raises(UserError, match=message):
+        deploy.Compiled(file.dumps(ops, shape, False))
+
+
+def test_memory_of_one_image_is_bounded():
+    widen, mix = np.ones(64, np.float32), np.ones((64, 64), np.float32)
+    # Three maps of 1 GB in use together: the sum still needs the first one.
+    ops = [Op(CONV, 0, 64, weight=widen), Op(CONV, 1, 64, weight=mix), Op(CONV, 2, 64, weight=mix, residual=1)]
+    with pytest.raises(UserError, match="more than 2 GB"):
+        deploy.Compiled(file.dumps(ops, (1, 2000, 2000), False))
+
+
+def fuzz(saved, tmp_path, seed, count, **environment):
+    other = tmp_path / "other.igc"
+    deploy.compile(small("cifar_igcv2_8_c6", 8), SHAPE).save(other)
+    done = python(HERE / "fuzz_files.py", seed, count, saved, other, environment=environment)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    refused, accepted = map(int, done.stdout.split())
+    assert refused + accepted == count and accepted > count // 100
+
+
+def test_damaged_files_never_crash(saved, tmp_path):
+    fuzz(saved, tmp_path, 0, 4000)
+
+
+@pytest.mark.long
+def test_sanitizers_find_nothing_in_damaged_files(saved, tmp_path):
+    """With address and undefined-behaviour sanitizers: about three minutes."""
+    sanitized = build.build(tmp_path / "sanitized", sanitize=True)
+    # Python is not instrumented, so the run time comes first; it looks for exceptions in the C++ library.
+    runtime = [subprocess.check_output([build.compiler(), f"-print-file-name={name}"], universal_newlines=True).strip()
+               for name in ("libasan.so", "libstdc++.so.6")]
+    fuzz(saved, tmp_path, 1, 20000, IGC_NATIVE_LIBRARY=str(sanitized), LD_PRELOAD=" ".join(runtime),
+         ASAN_OPTIONS="detect_leaks=0", UBSAN_OPTIONS="print_stacktrace=1")
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_a_c_program_finds_the_same_class(compiled, saved, tmp_path):
+    folder = library.path().parent
+    program = tmp_path / "classify"
+    subprocess.run(["cc", "-std=c99", "-Wall", "-Werror", "-O1", ROOT / "examples" / "classify.c",
+                    f"-I{ROOT / 'igc_gluon' / 'native' / 'include'}", f"-L{folder}", f"-l:{library.path().name}",
+                    f"-Wl,-rpath,{folder}", "-o", program], check=True)
+
+    def classify(*arguments):
+        return subprocess.run([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              universal_newlines=True)
+
+    picture = tmp_path / "image.ppm"
+    for seed in range(5):
+        pixels = np.random.default_rng(seed).integers(0, 256, (1, 8, 8, 3), np.uint8)
+        picture.write_bytes(b"P6\n8 8\n255\n" + pixels.tobytes())
+        scores = compiled(compiled.normalise(pixels))[0]
+        done = classify(saved, picture)
+        assert done.returncode == 0, done.stderr
+        best = int(scores.argmax())
+        assert done.stdout == f"class {best} {compiled.class_names[best]}, score {scores[best]:g}\n"
+    damaged = tmp_path / "damaged.igc"
+    damaged.write_bytes(saved.read_bytes()[:-3])
+    wrong_size = tmp_path / "wrong.ppm"
+    wrong_size.write_bytes(b"P6\n9 8\n255\n" + bytes(500))
+    for arguments, message in (((damaged, picture), "cut off"), ((tmp_path / "none.igc", picture), "cannot be opened"),
+                               ((tmp_path, picture), "cannot be read"), ((saved, wrong_size), "network's size"),
+                               ((saved, tmp_path / "none.ppm"), "no such image"), ((saved, saved), "PPM"),
+                               ((saved,), "give a network and an image"), (("/dev/zero", picture), "does not begin")):
+        done = classify(*arguments)
+        assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
