@@ -10,7 +10,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    from igc_gluon import complexity
+    from igc_gluon import complexity, native
     from igc_gluon.errors import UserError
     from igc_gluon.model_zoo import find_family, get_model
 
@@ -35,3 +35,5 @@ def run(args):
   moving statistics               {totals.aux:>14,}
   multiply-adds                   {totals.multiply_adds:>14,}   (convolutions and FC: \
 {totals.multiply_adds / 1e8:.3f} x 10^8)""")
+    reason = native.why_not()
+    print("  CPU kernels here                " + (f"not used: {reason}" if reason else native.library.isa()))
