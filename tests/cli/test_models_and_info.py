@@ -18,7 +18,7 @@ def test_models_lists_every_model_with_its_size(capsys):
     names = [name for name in igc_gluon.get_model_list() if "plain_igc20" in name]
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.startswith("cifar_")}
     assert code == 0 and sorted(rows) == sorted(names)
-    assert rows["cifar_plain_igc20_l24m2"][:2] == ["0.152", "0.288"]
+    assert {"0.152", "0.288"} <= set(rows["cifar_plain_igc20_l24m2"])
 
 
 def test_info_prints_layers_and_counts(capsys):
