@@ -24,7 +24,10 @@ def layers(net, input_shape=(3, 32, 32)):
 
     `input_shape` is (channels, height, width) of the image.
     """
-    symbol, shapes, kinds = _trace(net, input_shape)
+    return _layers(*_trace(net, input_shape))
+
+
+def _layers(symbol, shapes, kinds):
     rows = []
     for node, inputs in _operators(symbol):
         learned = [i for i in inputs if kinds.get(i) == "arg"]
@@ -44,7 +47,7 @@ def totals(net, input_shape=(3, 32, 32)):
     size = {name: int(np.prod(shapes[name])) for name in kinds}
     weights = {inputs[1] for node, inputs in _operators(symbol) if node["op"] in _WEIGHTED}
     return Totals(weights=sum(size[name] for name in weights),
-                  multiply_adds=sum(row.multiply_adds for row in layers(net, input_shape)),
+                  multiply_adds=sum(row.multiply_adds for row in _layers(symbol, shapes, kinds)),
                   params=sum(size[name] for name, kind in kinds.items() if kind == "arg"),
                   aux=sum(size[name] for name, kind in kinds.items() if kind == "aux"))
 

@@ -12,6 +12,7 @@ import numpy as np
 from mxnet import autograd, gluon
 
 from igc_gluon.errors import UserError
+from igc_gluon.model_zoo.authors import check_parameters
 
 logger = logging.getLogger(__name__)
 
@@ -125,12 +126,7 @@ class DataParallel:
     def set_parameters(self, arrays):
         """The opposite of `parameters`. Raises UserError, which names them, if the arrays are not this network's."""
         parameters = self.net.collect_params()
-        problems = ([f"missing {name}" for name in parameters if name not in arrays] +
-                    [f"left over {name}" for name in arrays if name not in parameters] +
-                    [f"{name} is {arrays[name].shape}, not {p.shape}" for name, p in parameters.items()
-                     if name in arrays and arrays[name].shape != p.shape])
-        if problems:
-            raise UserError("these parameters are not this network's: " + "; ".join(problems))
+        check_parameters(arrays, parameters)
         for name, parameter in parameters.items():
             parameter.set_data(mx.nd.array(arrays[name], dtype=arrays[name].dtype))
         self._statistics.spread()

@@ -28,6 +28,19 @@ def to_module_params(net):
     return arg_params, aux_params
 
 
+def check_parameters(given, wanted):
+    """Raises UserError, which names all that is missing, left over or of another shape, unless `given` fits `wanted`.
+
+    Both are dicts of name to what has a shape.
+    """
+    problems = ([f"missing {name}" for name in wanted if name not in given] +
+                [f"left over {name}" for name in given if name not in wanted] +
+                [f"{name} is {tuple(given[name].shape)}, not {tuple(p.shape)}" for name, p in wanted.items()
+                 if name in given and tuple(given[name].shape) != tuple(p.shape)])
+    if problems:
+        raise UserError("these parameters are not this network's: " + "; ".join(problems))
+
+
 def from_module_params(net, arg_params, aux_params, ctx=mx.cpu()):
     """Sets the parameters of `net` to those of a Module-API network; the opposite of `to_module_params`.
 
@@ -36,12 +49,7 @@ def from_module_params(net, arg_params, aux_params, ctx=mx.cpu()):
     """
     given = {**arg_params, **aux_params}
     wanted = {authors_name(name[len(net.prefix):]): p for name, p in net.collect_params().items()}
-    problems = ([f"missing {name}" for name in wanted if name not in given] +
-                [f"left over {name}" for name in given if name not in wanted] +
-                [f"{name} is {tuple(given[name].shape)}, not {tuple(p.shape)}" for name, p in wanted.items()
-                 if name in given and tuple(given[name].shape) != tuple(p.shape)])
-    if problems:
-        raise UserError("these parameters are not this network's: " + "; ".join(problems))
+    check_parameters(given, wanted)
     for name, parameter in wanted.items():
         if parameter._data is None:
             parameter.initialize(ctx=ctx)
