@@ -34,8 +34,6 @@ class CheckpointStore:
     """The checkpoints of one run, in `folder`, of which the newest `keep` are kept, and the best."""
 
     def __init__(self, folder, keep=KEPT):
-        if keep < 1:
-            raise UserError(f"--keep-checkpoints must be at least 1, not {keep}")
         self.folder, self.keep = Path(folder), keep
 
     def save(self, epoch, batch, arrays, state, best):
