@@ -142,7 +142,7 @@ class Reproduction:
             begin = time.monotonic()
             try:
                 code = train.main(self.script.parse(experiment.argv(self.flags, seed)), self.script.experiment,
-                                  self.script.classes, self.script.PAPER_GPUS)
+                                  self.script.data, self.script.PAPER_GPUS)
             except Exception:  # one network that MXNet cannot run must not keep the others from running
                 traceback.print_exc()
                 code = 1
