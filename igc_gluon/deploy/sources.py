@@ -1,5 +1,6 @@
 """What can be compiled besides a network at hand: runs, checkpoints and `.params` files."""
 import json
+import re
 from pathlib import Path
 
 import mxnet as mx
@@ -10,6 +11,8 @@ from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import find_family, get_model
 from igc_gluon.model_zoo.authors import authors_name, from_module_params
+
+_MOST = 1 << 16  # classes, pixels
 
 
 def open_source(source, model=None, classes=None, model_options=None):
@@ -56,14 +59,11 @@ def _open_run(path):
     name = name or store.pointer("best") or store.pointer("last")
     if name is None:
         raise UserError(f"{run} has no checkpoint yet")
-    try:
-        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-        model, dataset = config["model"], DATASETS.get(config["dataset"])
-        options = config.get("model_options") or {}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{run / 'config.json'} is damaged") from None
+    config = read_config(run)
+    model, dataset = config["model"], DATASETS.get(config["dataset"])
     family, _ = find_family(model)
-    net = get_model(model, classes=config.get("classes", dataset and dataset.classes), **options)
+    net = get_model(model, classes=config.get("classes", dataset and dataset.classes),
+                    **(config.get("model_options") or {}))
     arrays, _ = store.load(name)
     set_parameters(net, arrays.get("net.params", {}), run / "checkpoints" / name / "net.params")
     size = dataset.size if dataset else family.input_size
@@ -73,6 +73,25 @@ def _open_run(path):
     elif dataset:
         facts.update(mean=dataset.mean, std=dataset.std)
     return net, facts
+
+
+def read_config(run):
+    """The configuration of the run in the folder `run`: a dict whose model, dataset, model_options, classes, image_shape,
+    mean and std are such as a network may have. Raises UserError where they are not; a run may come from a stranger.
+    """
+    path = Path(run) / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        shape, mean, std = (config.get(key, [1, 1, 1]) for key in ("image_shape", "mean", "std"))
+        sound = (isinstance(config["dataset"], str) and not re.search(r"\d{5}", config["model"]) and
+                 isinstance(config.get("model_options") or {}, dict) and 0 < config.get("classes", 1) <= _MOST and
+                 len(shape) == len(mean) == len(std) == 3 and all(type(n) is int and 0 < n <= _MOST for n in shape) and
+                 all(abs(m) < float("inf") for m in mean) and all(0 < d < float("inf") for d in std))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise UserError(f"{path} is damaged")
+    return config
 
 
 def set_parameters(net, arrays, path):
