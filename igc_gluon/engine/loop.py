@@ -90,7 +90,7 @@ class TrainingLoop:
     def restore(self, arrays, state):
         """Continues from a checkpoint of `CheckpointStore`."""
         self.parallel.set_parameters(arrays["net.params"])
-        self.parallel.set_optimizer_states(_with_prefix(arrays["training.params"], "momentum:"))
+        self.parallel.set_optimizer_states(_with_prefix(arrays["training.params"], "momentum:"), arrays["net.params"])
         self.parallel.set_shard_statistics(_with_prefix(arrays["training.params"], "shard:"))
         self.position = Position(**state["position"])
 
