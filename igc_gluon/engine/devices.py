@@ -159,7 +159,11 @@ class DataParallel:
         return {name: momentum.asnumpy() for name, (momentum, _) in self._states().items() if momentum is not None}
 
     def set_optimizer_states(self, arrays, parameters):
-        """The opposite of `optimizer_states`; `parameters` are those given to `set_parameters`."""
+        """The opposite of `optimizer_states`; `parameters` are those given to `set_parameters`.
+
+        Raises UserError, which names them, if the arrays are not this network's.
+        """
+        check_parameters(arrays, {p.name: p for p in self.trainer._params if p.name in arrays})
         optimizer = self.trainer.optimizer
         for updater, device in zip(self.trainer._updaters, self.devices):
             for i, parameter in enumerate(self.trainer._params):
@@ -224,6 +228,7 @@ class _ShardStatistics:
         return {f"{p.name}@{shard}": array.asnumpy() for p, shard, array in self._by_shard()}
 
     def restore(self, given):
+        check_parameters(given, {f"{p.name}@{shard}": array for p, shard, array in self._by_shard()})
         for parameter, shard, array in self._by_shard():
             array[:] = given[f"{parameter.name}@{shard}"]
 
