@@ -183,7 +183,7 @@ class RunFiles:
 
     @staticmethod
     def read(path):
-        from igc_gluon.deploy.sources import read_config
+        from igc_gluon.engine.networks import read_config
         runs = Runs(path.parent.parent.parent.parent)
         runs.summary("cifar_plain5_w4", "digits")
         record = RunRecord(path.parent)
@@ -192,7 +192,7 @@ class RunFiles:
             experiment.check_same(record.read_config() or {}, {"model": "cifar_plain5_w4", "batch_size": 64},
                                   path.parent)
             record.write_config({})
-            read_config(path.parent)
+            read_config(path.parent / "config.json")
         finally:
             path.write_bytes(before)
             record.close()
