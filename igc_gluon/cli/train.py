@@ -38,6 +38,9 @@ def add_arguments(parser):
     parser.add_argument("--log-dir", default="runs", help="(default: runs)")
     parser.add_argument("--exp-name", help="goes into the run's folder, to keep experiments apart")
     parser.add_argument("--checkpoint-epochs", type=int, default=1, metavar="N", help="save every N epochs (default: 1)")
+    parser.add_argument("--checkpoint-batches", type=int, metavar="N", help="save every N batches too")
+    parser.add_argument("--keep-checkpoints", type=int, default=2, metavar="K",
+                        help="keep the newest K checkpoints, and the best (default: 2)")
     parser.add_argument("--disp-batches", type=int, default=50, metavar="N", help="log every N batches (default: 50)")
     parser.add_argument("--resume", action="store_true",
                         help="go on with the run in this command's folder; starts it if there is none")
@@ -53,8 +56,10 @@ def check(args):
     """Raises UserError on numbers that make no run."""
     for flag, value, least in (("--batch-size", args.batch_size, 1), ("--num-runs", args.num_runs, 1),
                                ("--checkpoint-epochs", args.checkpoint_epochs, 1),
+                               ("--checkpoint-batches", args.checkpoint_batches, 1),
+                               ("--keep-checkpoints", args.keep_checkpoints, 1),
                                ("--disp-batches", args.disp_batches, 1), ("--rand-seed", args.rand_seed, 0)):
-        if value < least:
+        if value is not None and value < least:
             raise UserError(f"{flag} must be at least {least}, not {value}")
     if not 0 <= args.wd < float("inf"):
         raise UserError(f"--wd must be a number from 0 on, not {args.wd}")
@@ -87,7 +92,8 @@ def main(args, experiment_of, input_of, default_shards):
             shards = min(shards, args.batch_size)
         experiment = experiment_of(args, engine_devices.shards_for(devices, shards, args.batch_size))
         settings = engine.Settings(devices, args.kv_store, args.log_dir, args.exp_name, args.resume,
-                                   args.checkpoint_epochs, args.disp_batches, args.model_prefix, args.load_epoch)
+                                   args.checkpoint_epochs, args.disp_batches, args.model_prefix, args.load_epoch,
+                                   args.checkpoint_batches, args.keep_checkpoints)
         data = input_of(args)
         if args.benchmark:
             engine.benchmark(experiment, settings, data.classes, data.image_shape)

@@ -11,7 +11,7 @@ import mxnet as mx
 import numpy as np
 
 from igc_gluon import complexity, params_file
-from igc_gluon.engine.checkpoint import CheckpointStore
+from igc_gluon.engine.checkpoint import KEPT, CheckpointStore
 from igc_gluon.engine.devices import DataParallel
 from igc_gluon.engine.loop import TrainingLoop
 from igc_gluon.engine.optimizer import AuthorsNesterov
@@ -53,6 +53,8 @@ class Settings:
     disp_batches: int = 50
     model_prefix: Optional[str] = None
     load_epoch: Optional[int] = None
+    checkpoint_batches: Optional[int] = None
+    keep_checkpoints: int = KEPT
 
 
 def build_network(experiment, devices, classes, seed):
@@ -109,7 +111,7 @@ def _run_once(experiment, data, settings, seed, folder, report):
     record = RunRecord(folder)
     try:
         batches = data.batches(experiment.batch_size, seed)
-        checkpoints = CheckpointStore(folder / "checkpoints")
+        checkpoints = CheckpointStore(folder / "checkpoints", settings.keep_checkpoints)
         config = {**asdict(experiment), "classes": data.classes, "image_shape": data.image_shape, "mean": data.mean,
                   "std": data.std, **data.config(), "seed": seed, "load_epoch": settings.load_epoch,
                   "train_batches": len(batches[0]), "test_batches": len(batches[1])}
@@ -120,10 +122,11 @@ def _run_once(experiment, data, settings, seed, folder, report):
         parallel = DataParallel(net, settings.devices, experiment.batch_shards, optimizer, settings.kv_store)
         loop = TrainingLoop(parallel, *batches, experiment.schedule, record, checkpoints, config,
                             f"{experiment.model} on {experiment.dataset}", settings.checkpoint_epochs,
-                            settings.disp_batches, _module_checkpoints(net, settings.model_prefix), data.top5)
+                            settings.disp_batches, _module_checkpoints(net, settings.model_prefix), data.top5,
+                            settings.checkpoint_batches)
         saved = checkpoints.load_last(report)
         if saved:
-            _check_same(saved[1].get("config") or {}, config, folder)
+            check_same(saved[1].get("config") or {}, config, folder)
             loop.restore(*saved)
             report(f"going on after epoch {loop.position.epoch}, batch {loop.position.batch}, of {folder}")
         elif settings.load_epoch is not None:
@@ -147,12 +150,12 @@ def _check_folder(record, checkpoints, config, resume):
         raise UserError(f"{record.folder} holds a run already; add --resume to go on with it, or choose another "
                         "--exp-name or --rand-seed")
     if resume:
-        _check_same(record.read_config() or {}, config, record.folder)
+        check_same(record.read_config() or {}, config, record.folder)
     else:
         (record.folder / "config.json").unlink(missing_ok=True)  # of a run that came to nothing
 
 
-def _check_same(before, config, folder):
+def check_same(before, config, folder):
     now = json.loads(json.dumps(config))  # tuples become lists, as in the file
     for key, value in now.items():
         old = before.get(key)

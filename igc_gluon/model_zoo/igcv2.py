@@ -6,6 +6,7 @@ them, not 10; and the head is one 1x1 convolution with 2 branches, not two with 
 """
 from mxnet.gluon import HybridBlock, nn
 
+from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.registry import Family
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, NonlinearIGCV2Block
@@ -62,4 +63,4 @@ def _build(multiplier, classes, prefix="", **kwargs):
 
 
 FAMILIES = (Family("igcv2_{multiplier}", _build, tuple({"multiplier": m} for m in (1.0, 0.5, 0.25)),
-                   classes=1000, input_size=224),)
+                   1000, 224, IMAGENET_MEAN, IMAGENET_STD),)

@@ -21,6 +21,8 @@ from igc_gluon.model_zoo.registry import Family
 from igc_gluon.nn import CONVOLUTION_INIT, SCORE_INIT, IGCV3Block, ReLU6, batch_norm
 
 BN_EPSILON = 1e-5
+# Of ImageNet: the authors' code of IGCV3 has other means than that of IGCV1, and no deviations.
+MEAN, STD = (123.68, 116.779, 103.939), (1.0, 1.0, 1.0)
 STEM, LAST = 32, 1280
 # expansion t, output channels c, strides s of the first block (Table 10), and s for 32x32 images
 SEQUENCES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 2, 1), (6, 64, 2, 2), (6, 96, 1, 1), (6, 160, 2, 2), (6, 320, 1, 1))
@@ -98,7 +100,7 @@ def _small(classes, depth, block="released", stem_strides=1, prefix="", **kwargs
 
 
 FAMILIES = (
-    Family("igcv3_{multiplier}", _imagenet, ({"multiplier": 1.0}, {"multiplier": 0.7}), classes=1000, input_size=224),
-    Family("igcv3_d{depth}", _imagenet, ({"depth": 0.5}, {"depth": 0.7}), classes=1000, input_size=224),
+    Family("igcv3_{multiplier}", _imagenet, ({"multiplier": 1.0}, {"multiplier": 0.7}), 1000, 224, MEAN, STD),
+    Family("igcv3_d{depth}", _imagenet, ({"depth": 0.5}, {"depth": 0.7}), 1000, 224, MEAN, STD),
     Family("cifar_igcv3_d{depth}", _small, ({"depth": 0.5}, {"depth": 0.7}, {"depth": 1.0})),
 )
