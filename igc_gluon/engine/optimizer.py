@@ -18,7 +18,7 @@ class AuthorsNesterov(mx.optimizer.Optimizer):
     with weight decay re-reads the weight it has just written, with a result that depends on timing.
     Weight decay applies to every parameter: weights, biases, gamma and beta.
 
-    On a CPU all parameters are updated by one native operator, to the same bits as by MXNet's.
+    On a CPU one native operator updates all parameters, to the same bits.
     """
 
     def __init__(self, momentum=0.9, **kwargs):
