@@ -1,4 +1,4 @@
-"""The authors' update rule."""
+"""Update rules: the authors' own and MXNet's SGD, and the parts of their states."""
 import sys
 
 import mxnet as mx
@@ -51,3 +51,22 @@ class AuthorsNesterov(mx.optimizer.Optimizer):
 def _scale_and_add(y, a, x, b):
     """y = a*y + b*x in place and in one pass: `sgd_update` is y - lr * (rescale_grad*x + wd*y)."""
     mx.nd.sgd_update(y, x, lr=-1, wd=a - 1, rescale_grad=b, out=y)
+
+
+# sgd, which the authors' code of IGCV3 names, keeps the learning rate inside the momentum.
+OPTIMIZERS = {"nesterov": AuthorsNesterov, "sgd": mx.optimizer.SGD}
+
+
+def momentum_and_master(optimizer, state):
+    """The parts of one parameter's state, None for what it has not: momentum, and float32 weights of a float16 one."""
+    if not isinstance(state, tuple):
+        return state, None
+    # MXNet's SGD and its base class have them in different orders.
+    return state if isinstance(optimizer, mx.optimizer.SGD) else state[::-1]
+
+
+def state_of(optimizer, weight, momentum, master):
+    """The opposite of `momentum_and_master`, for a parameter whose value is `weight`."""
+    if weight.dtype == "float32" or not optimizer.multi_precision:
+        return momentum
+    return (momentum, master) if isinstance(optimizer, mx.optimizer.SGD) else (master, momentum)
