@@ -141,7 +141,10 @@ def _run_once(experiment, data, settings, seed, folder, report):
         saved = checkpoints.load_last(report)
         if saved:
             check_same(saved[1].get("config") or {}, config, folder)
-            loop.restore(*saved)
+            try:
+                loop.restore(*saved)
+            except UserError as error:
+                raise UserError(f"{checkpoints.folder}: {error}") from None
             report(f"going on after epoch {loop.position.epoch}, batch {loop.position.batch}, of {folder}")
         elif settings.load_epoch is not None:
             _load_module_checkpoint(parallel, net, settings.model_prefix, settings.load_epoch)
