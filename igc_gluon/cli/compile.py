@@ -24,7 +24,8 @@ def run(args):
     if args.size is not None and args.size < 1:
         raise UserError(f"--size must be at least 1, not {args.size}")
     shape = None if args.size is None else (3, args.size, args.size)
-    compiled = deploy.compile(open_source(args), shape, mean=args.mean, std=args.std, class_names=_lines(args.class_names))
+    compiled = deploy.compile(open_source(args), shape, mean=args.mean, std=args.std,
+                              class_names=_lines(args.class_names))
     compiled.save(args.out)
     print(f"""{compiled.name}: images {'x'.join(map(str, compiled.input_shape))} -> \
 {'x'.join(map(str, compiled.output_shape))}

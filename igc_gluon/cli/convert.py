@@ -6,10 +6,10 @@ def add_arguments(parser):
     parser.usage = ("igc convert PREFIX EPOCH OUT.params [--model MODEL [--option NAME=VALUE ...]]\n"
                     "       igc convert NETWORK PREFIX [--model MODEL ...]")
     parser.description = (
-        "With three arguments: PREFIX-symbol.json and PREFIX-0095.params (EPOCH 95), of MXNet's Module or of the authors' "
-        "code with its Reorder operators, become OUT.params for a network of this package, which is found by the graph. "
-        "With two: NETWORK becomes PREFIX-symbol.json and PREFIX-0000.params, which mx.mod.Module loads on the stock "
-        "wheel.")
+        "With three arguments: PREFIX-symbol.json and PREFIX-0095.params (EPOCH 95), of MXNet's Module or of the "
+        "authors' code with its Reorder operators, become OUT.params for a network of this package, which is found by "
+        "the graph. With two: NETWORK becomes PREFIX-symbol.json and PREFIX-0000.params, which mx.mod.Module loads on "
+        "the stock wheel.")
     from igc_gluon.cli.networks import SOURCE, add_params_arguments
 
     parser.add_argument("network", metavar="PREFIX or NETWORK", help=f"PREFIX: a path without '-symbol.json'. NETWORK: "

@@ -1,10 +1,8 @@
 """Arguments that say which network is meant, shared by several commands."""
 import argparse
 
-from igc_gluon.errors import UserError
-
-SOURCE = ("the folder of a run (its best checkpoint) or of one checkpoint, a .params file with --model, or the name of a "
-          "model with published weights")
+SOURCE = ("the folder of a run (its best checkpoint) or of one checkpoint, a .params file with --model, or the name of "
+          "a model with published weights")
 
 
 def add_option_argument(parser):

@@ -37,7 +37,8 @@ def read_checkpoint(prefix, epoch, model=None, model_options=None):
 
 
 def find_network(layers, model=None, model_options=None):
-    """(network without weights, name, options, {array of `layers`: parameter}) of what computes the same as `layers`."""
+    """(network without weights, name, options, {array of `layers`: parameter}) of what computes the same as `layers`,
+    a list of `graphs.Layer`. Raises UserError."""
     difference = None
     for name, options in [(model, model_options or {})] if model else guesses(layers):
         try:

@@ -28,7 +28,7 @@ class Layer(NamedTuple):
 
 
 def layers_of(graph):
-    """[Layer] of a symbol_file.Graph up to its result, which is the last one. Raises UserError if it reads two images."""
+    """[Layer] of a symbol_file.Graph up to its result, the last one. Raises UserError if it reads two images."""
     layers, place, images = [], {}, set()
     for number, node in enumerate(graph.nodes[:graph.head + 1]):
         if node.op == "null":

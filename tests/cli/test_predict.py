@@ -42,7 +42,7 @@ def predict(capsys, *arguments, code=0):
 
 def rows(text):
     """{photo: [(class, percent)]}"""
-    found = {}
+    found, photo = {}, None
     for line in text.splitlines():
         match = re.match(r"  +([\d.]+) %  (.+)", line)
         if match:
