@@ -38,6 +38,9 @@ def add_arguments(parser):
     parser.add_argument("--log-dir", default="runs", help="(default: runs)")
     parser.add_argument("--exp-name", help="goes into the run's folder, to keep experiments apart")
     parser.add_argument("--checkpoint-epochs", type=int, default=1, metavar="N", help="save every N epochs (default: 1)")
+    parser.add_argument("--checkpoint-batches", type=int, metavar="N", help="save every N batches too")
+    parser.add_argument("--keep-checkpoints", type=int, default=2, metavar="K",
+                        help="keep the newest K checkpoints, and the best (default: 2)")
     parser.add_argument("--disp-batches", type=int, default=50, metavar="N", help="log every N batches (default: 50)")
     parser.add_argument("--resume", action="store_true",
                         help="go on with the run in this command's folder; starts it if there is none")
@@ -53,8 +56,10 @@ def check(args):
     """Raises UserError on numbers that make no run."""
     for flag, value, least in (("--batch-size", args.batch_size, 1), ("--num-runs", args.num_runs, 1),
                                ("--checkpoint-epochs", args.checkpoint_epochs, 1),
+                               ("--checkpoint-batches", args.checkpoint_batches, 1),
+                               ("--keep-checkpoints", args.keep_checkpoints, 1),
                                ("--disp-batches", args.disp_batches, 1), ("--rand-seed", args.rand_seed, 0)):
-        if value < least:
+        if value is not None and value < least:
             raise UserError(f"{flag} must be at least {least}, not {value}")
     if not 0 <= args.wd < float("inf"):
         raise UserError(f"--wd must be a number from 0 on, not {args.wd}")
@@ -64,10 +69,10 @@ def check(args):
         raise UserError(f"--load-epoch must be at least 0, not {args.load_epoch}")
 
 
-def main(args, experiment_of, classes_of, default_shards):
+def main(args, experiment_of, input_of, default_shards):
     """Runs what `args` say and returns the exit code.
 
-    experiment_of(args, schedule's shards) -> Experiment; classes_of(args) -> number of classes.
+    experiment_of(args, shards of a batch) -> Experiment; input_of(args) -> an input of `igc_gluon.engine.inputs`.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # see igc_gluon.start
     from igc_gluon.engine import devices as engine_devices
@@ -86,12 +91,14 @@ def main(args, experiment_of, classes_of, default_shards):
         if args.batch_shards is None:
             shards = min(shards, args.batch_size)
         experiment = experiment_of(args, engine_devices.shards_for(devices, shards, args.batch_size))
-        settings = engine.Settings(devices, args.kv_store, args.data_dir, args.log_dir, args.exp_name, args.resume,
-                                   args.checkpoint_epochs, args.disp_batches, args.model_prefix, args.load_epoch)
+        settings = engine.Settings(devices, args.kv_store, args.log_dir, args.exp_name, args.resume,
+                                   args.checkpoint_epochs, args.disp_batches, args.model_prefix, args.load_epoch,
+                                   args.checkpoint_batches, args.keep_checkpoints)
+        data = input_of(args)
         if args.benchmark:
-            engine.benchmark(experiment, settings, classes_of(args))
+            engine.benchmark(experiment, settings, data.classes, data.image_shape)
         else:
-            engine.run(experiment, settings, range(args.rand_seed, args.rand_seed + args.num_runs))
+            engine.run(experiment, data, settings, range(args.rand_seed, args.rand_seed + args.num_runs))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -13,8 +13,8 @@ from igc_gluon.model_zoo.authors import authors_name, from_module_params
 
 
 def open_source(source, model=None, classes=None, model_options=None):
-    """(network, facts) of a path, see `compiler.compile`; facts: name, input_shape and, of a run, mean and
-    std.
+    """(network, facts) of a path, see `compiler.compile`; facts: name, input_shape and, of a run, mean, std
+    and dataset (a name).
 
     Raises UserError if nothing is there, or it does not fit the model.
     """
@@ -63,13 +63,15 @@ def _open_run(path):
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{run / 'config.json'} is damaged") from None
     family, _ = find_family(model)
-    net = get_model(model, classes=dataset and dataset.classes, **options)
+    net = get_model(model, classes=config.get("classes", dataset and dataset.classes), **options)
     arrays, _ = store.load(name)
     set_parameters(net, arrays.get("net.params", {}), run / "checkpoints" / name / "net.params")
     size = dataset.size if dataset else family.input_size
-    facts = {"name": model, "input_shape": (3, size, size)}
-    if dataset:
-        facts.update(mean=dataset.mean, std=dataset.std)
+    facts = {"name": model, "input_shape": tuple(config.get("image_shape", (3, size, size)))}
+    if "mean" in config:
+        facts.update(mean=tuple(config["mean"]), std=tuple(config["std"]))
+    elif dataset:
+        facts.update(mean=dataset.mean, std=dataset.std, dataset=dataset.name)
     return net, facts
 
 

@@ -147,7 +147,8 @@ class DataParallel:
         return {self.trainer._params[i].name: state.asnumpy() for i, state in states.items() if state is not None}
 
     def set_optimizer_states(self, arrays):
-        """The opposite of `optimizer_states`."""
+        """The opposite of `optimizer_states`. Raises UserError, which names them, if the arrays are not this network's."""
+        check_parameters(arrays, {p.name: p for p in self.trainer._params if p.name in arrays})
         for updater, device in zip(self.trainer._updaters, self.devices):
             for i, parameter in enumerate(self.trainer._params):
                 if parameter.name in arrays:
@@ -204,6 +205,7 @@ class _ShardStatistics:
         return {f"{p.name}@{shard}": array.asnumpy() for p, shard, array in self._by_shard()}
 
     def restore(self, given):
+        check_parameters(given, {f"{p.name}@{shard}": array for p, shard, array in self._by_shard()})
         for parameter, shard, array in self._by_shard():
             array[:] = given[f"{parameter.name}@{shard}"]
 

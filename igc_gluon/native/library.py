@@ -12,7 +12,7 @@ import numpy as np
 
 from igc_gluon.errors import UserError
 
-ABI = 2
+ABI = 3
 CONV, BLOCK, PERMUTE, MAX_POOL, MEAN_POOL = 1, 2, 3, 4, 5
 ACTIVATIONS = {None: 0, "relu": 1, "relu6": 2}
 ISAS = ("avx512", "avx2", "portable")
@@ -85,6 +85,7 @@ def _declare(library):
             ("igc_use_isa", ctypes.c_int, [ctypes.c_char_p]),
             ("igc_net_create_int8", ctypes.c_int,
              [pointer, i64, pointer, i64, pointer, i64, i32, i32, i32, pointer]),
+            ("igc_has_int8", ctypes.c_int, []),
             ("igc_net_int8_ops", i64, [pointer, pointer]),
             ("igc_net_output_shape", ctypes.c_int, [pointer, pointer]),
             ("igc_net_multiply_adds", i64, [pointer]),
@@ -113,6 +114,11 @@ def isa():
 def use_isa(name=None):
     """Networks made from now on run on `name`; None: as at the start. Raises UserError if it cannot run."""
     check(load().igc_use_isa(None if name is None else name.encode()))
+
+
+def has_int8():
+    """Whether the instruction set in use and this processor have kernels for 8-bit integers."""
+    return bool(load().igc_has_int8())
 
 
 def layout(groups, members):

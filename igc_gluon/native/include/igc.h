@@ -27,7 +27,7 @@ extern "C" {
 #endif
 
 /* Grows with every change of a struct, of the functions or of the meaning of one. */
-#define IGC_ABI 2
+#define IGC_ABI 3
 
 typedef enum igc_status {
   IGC_OK = 0,
@@ -92,6 +92,8 @@ IGC_API int igc_net_create(const igc_op* ops, int64_t n_ops, const float* weight
 IGC_API int igc_net_create_int8(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
                                 const float* ranges, int64_t n_ranges, int32_t channels, int32_t height,
                                 int32_t width, igc_net** net);
+/* 1 where the instruction set in use and the processor have kernels for bytes. */
+IGC_API int igc_has_int8(void);
 /* How many ops run on bytes; `on_bytes`, if not NULL, gets a 1 or 0 for each op. */
 IGC_API int64_t igc_net_int8_ops(const igc_net* net, uint8_t* on_bytes);
 IGC_API int igc_net_output_shape(const igc_net* net, int32_t shape[3]); /* channels, height, width */

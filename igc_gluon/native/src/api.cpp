@@ -49,6 +49,12 @@ int igc_net_create_int8(const igc_op* ops, int64_t n_ops, const float* weights, 
   });
 }
 
+int igc_has_int8(void) {
+  int has = 0;
+  guarded(IGC_NO_SUCH_ISA, [&] { has = igc::int8_kernels(igc::current_kernels()) != nullptr; });
+  return has;
+}
+
 int64_t igc_net_int8_ops(const igc_net* net, uint8_t* on_bytes) {
   if (!net) return 0;
   const std::vector<uint8_t>& ops = net->net->int8_ops;
