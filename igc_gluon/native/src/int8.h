@@ -42,12 +42,12 @@ struct Int8Conv {
 struct Int8Mix {
   struct Block {
     Int8MixKernel kernel;
-    int first_segment, n_segments;
+    int first, steps;  // of `inputs`
     int32_t offset[4];
     const int8_t* weights;
     const float *scale, *bias;
   };
-  std::vector<Segment> segments;
+  std::vector<int32_t> inputs;
   std::vector<Block> blocks;
   int stride = 1;
   Ending ending;

@@ -168,15 +168,15 @@ Int8Mix plan_int8_mix(const Int8Kernels& kernels, Arena& arena, const Quantised&
   for (size_t done = 0; done < units.size();) {
     const int count = units_of_block(units, done, kernels.mix_units), split = units[done].split;
     const std::vector<Segment> segments = find_segments(f, in, units[done].groups, 4 * split);
-    size_t inputs = 0;
-    for (const Segment& segment : segments) inputs += segment.length;
-    const size_t size = inputs / split * count * 16;
+    const size_t first = plan.inputs.size();
+    for (const Segment& segment : segments)
+      for (int k = segment.offset; k < segment.offset + segment.length; k += 4 * split) plan.inputs.push_back(k);
+    const int steps = (int)(plan.inputs.size() - first);
+    const size_t size = (size_t)steps * count * 64;
     int8_t* weights = take_bytes(arena, size);
     float *scale = arena.take(count * 16), *bias = arena.take(count * 16);
     plan.weight_bytes += size;
-    Int8Mix::Block block = {kernels.mix(split, count, width), (int)plan.segments.size(), (int)segments.size(),
-                            {},                               weights,
-                            scale,                            bias};
+    Int8Mix::Block block = {kernels.mix(split, count, width), (int)first, steps, {}, weights, scale, bias};
     for (int n = 0; n < count; n++) {
       block.offset[n] = units[done + n].offset;
       // Units 0 and 1 of a block of halves end in one vector.
@@ -189,14 +189,12 @@ Int8Mix plan_int8_mix(const Int8Kernels& kernels, Arena& arena, const Quantised&
             target.start(c) + (f.bias_of(c) - filter.step(c) * filter.surplus(c)) * target.unit(c);
       }
     }
-    for (const Segment& segment : segments)
-      for (int k = segment.offset; k < segment.offset + segment.length; k += 4 * split)
-        for (int n = 0; n < count; n++)
-          for (int j = 0; j < 16; j++)
-            for (int b = 0; b < 4; b++)
-              *weights++ = filter.at(out.channel(block.offset[n] + j / split),
-                                     in.channel(k + j % split * 4 + b), 0, 0);
-    plan.segments.insert(plan.segments.end(), segments.begin(), segments.end());
+    for (int i = 0; i < steps; i++)
+      for (int n = 0; n < count; n++)
+        for (int j = 0; j < 16; j++)
+          for (int b = 0; b < 4; b++)
+            *weights++ = filter.at(out.channel(block.offset[n] + j / split),
+                                   in.channel(plan.inputs[first + i] + j % split * 4 + b), 0, 0);
     plan.blocks.push_back(block);
     done += count;
   }
@@ -260,8 +258,8 @@ void run_int8_mix(const Int8Mix& plan, Plane x, Plane y, Plane residual, int wid
   task.width = width;
   task.ending = plan.ending;
   for (const Int8Mix::Block& block : plan.blocks) {
-    task.segments = plan.segments.data() + block.first_segment;
-    task.n_segments = block.n_segments;
+    task.inputs = plan.inputs.data() + block.first;
+    task.steps = block.steps;
     task.weights = block.weights;
     task.scale = block.scale;
     task.bias = block.bias;

@@ -45,9 +45,9 @@ typedef void (*Int8ConvKernel)(const Int8ConvTask& task, int row_begin, int row_
 struct Int8MixTask {
   const uint8_t* x;
   ptrdiff_t x_row, x_pixel;
-  const Segment* segments;  // of bytes, lengths multiples of 4 S
-  int n_segments;
-  const int8_t* weights;  // [input / (4 S)][N][16][4]
+  const int32_t* inputs;  // where in a pixel each run of 4 S inputs begins
+  int steps;              // runs
+  const int8_t* weights;  // [steps][N][16][4]
   const float* scale;     // [N][16], in the order of the result vectors (mix.cpp)
   const float* bias;      // the same
   uint8_t* y;

@@ -70,7 +70,7 @@ IGC_INLINE void tile(const Int8ConvTask& t, const uint8_t* x, uint8_t* y, const 
   IGC_TIMES (p, P)
     IGC_TIMES (q, Q) sum[p][q] = _mm512_setzero_si512();
   accumulate<W, Q, P, TAPS>(t, x, sum);
-  const vec lowest = splat(t.ending.lowest);
+  const ints shuffle = _mm512_broadcast_i32x4(quads_shuffle<W>());
   IGC_TIMES (q, Q) {
     const float* s = SECONDARY ? t.secondary + q * 64 : t.scale + q * 16;
     const vec bias = load(t.bias + q * 16), s0 = load(s);
@@ -95,15 +95,14 @@ IGC_INLINE void tile(const Int8ConvTask& t, const uint8_t* x, uint8_t* y, const 
         result[p] = fma(to_floats(r), scale, result[p]);
       }
     }
-    IGC_TIMES (p, P) result[p] = max(lowest, result[p]);
     if (t.ending.floats) {
-      const vec highest = splat(t.ending.highest);
-      IGC_TIMES (p, P) store((float*)(y + p * t.y_pixel) + q * 16, min(highest, result[p]));
-    } else if (t.y_quads) {
+      const vec lowest = splat(t.ending.lowest), highest = splat(t.ending.highest);
       IGC_TIMES (p, P)
-        _mm_storeu_si128((__m128i*)(y + p * t.y_pixel + q * 16), lanes_to_quads<W>(to_bytes(result[p])));
+        store((float*)(y + p * t.y_pixel) + q * 16, min(highest, max(lowest, result[p])));
     } else {
-      IGC_TIMES (p, P) _mm_storeu_si128((__m128i*)(y + p * t.y_pixel + q * 16), to_bytes(result[p]));
+      each_as_bytes<P>(result, shuffle, t.y_quads, [&](int p, __m128i bytes) IGC_ALWAYS {
+        _mm_storeu_si128((__m128i*)(y + p * t.y_pixel + q * 16), bytes);
+      });
     }
   }
 }

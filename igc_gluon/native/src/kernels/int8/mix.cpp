@@ -12,19 +12,16 @@ namespace {
 template <int S, int N, int P>
 IGC_INLINE void accumulate(const Int8MixTask& t, const uint8_t* x, ints (&sum)[P][N]) {
   const int8_t* w = t.weights;
-  for (int s = 0; s < t.n_segments; s++) {
-    const int length = t.segments[s].length;
-    const uint8_t* base[(P + 2) / 3];
-    IGC_TIMES (i, (P + 2) / 3) base[i] = x + t.segments[s].offset + 3 * i * t.x_pixel;
-    _Pragma("GCC unroll 2") for (int k = 0; k < length; k += 4 * S) {
-      ints weight[N];
-      IGC_TIMES (n, N) weight[n] = load_ints(w + n * 64);
-      IGC_TIMES (p, P) {
-        const ints v = broadcast_words<S>(base[p / 3] + (p % 3) * t.x_pixel);
-        IGC_TIMES (n, N) add_products(sum[p][n], v, weight[n]);
-      }
-      IGC_TIMES (i, (P + 2) / 3) base[i] += 4 * S;
-      w += N * 64;
+  const ptrdiff_t step = t.x_pixel;
+  // One loop, not one over segments around another: with two GCC 12 keeps the sums in memory.
+  for (int k = 0; k < t.steps; k++, w += N * 64) {
+    const uint8_t* base = x + t.inputs[k];
+    ints weight[N];
+    IGC_TIMES (n, N) weight[n] = load_ints(w + n * 64);
+    IGC_TIMES (p, P) {
+      const ints v = broadcast_words<S>(base + p % 3 * step);
+      if (p % 3 == 2) base += 3 * step;
+      IGC_TIMES (n, N) add_products(sum[p][n], v, weight[n]);
     }
   }
 }
@@ -108,14 +105,15 @@ IGC_INLINE void tile(const Int8MixTask& t, const uint8_t* x, uint8_t* y, const u
     IGC_TIMES (i, R::kCount)
       out[i] = fma(to_floats(R::fetch(residual + t.offset[R::unit(i)], t.r_pixel, i)), scale, out[i]);
   }
-  const vec lowest = splat(t.ending.lowest);
-  IGC_TIMES (i, R::kCount) out[i] = max(lowest, out[i]);
   if (t.ending.floats) {
-    const vec highest = splat(t.ending.highest);
+    const vec lowest = splat(t.ending.lowest), highest = splat(t.ending.highest);
     IGC_TIMES (i, R::kCount)
-      R::put((float*)y + t.offset[R::unit(i)], t.y_pixel / (ptrdiff_t)sizeof(float), i, min(highest, out[i]));
+      R::put((float*)y + t.offset[R::unit(i)], t.y_pixel / (ptrdiff_t)sizeof(float), i,
+             min(highest, max(lowest, out[i])));
   } else {
-    IGC_TIMES (i, R::kCount) R::put(y + t.offset[R::unit(i)], t.y_pixel, i, to_bytes(out[i]));
+    each_as_bytes<R::kCount>(out, _mm512_setzero_si512(), false, [&](int i, __m128i bytes) IGC_ALWAYS {
+      R::put(y + t.offset[R::unit(i)], t.y_pixel, i, bytes);
+    });
   }
 }
 
