@@ -71,7 +71,9 @@ def _open_run(path):
     if "mean" in config:
         facts.update(mean=tuple(config["mean"]), std=tuple(config["std"]))
     elif dataset:
-        facts.update(mean=dataset.mean, std=dataset.std, dataset=dataset.name)
+        facts.update(mean=dataset.mean, std=dataset.std)
+    if dataset:
+        facts["dataset"] = dataset.name
     return net, facts
 
 

@@ -53,8 +53,7 @@ def product(q, zero, input_steps, weight, stride, pad, groups):
 
 
 def run(ops, x, ranges, on_bytes):
-    """The result; `on_bytes` says which ops run on bytes. Tensors that such an op reads are rounded to
-    bytes."""
+    """The result; `on_bytes` says which ops run on bytes."""
     middle_at, tensors = 2 * (len(ops) + 1), [x.astype(np.float64)]
     for op, in_bytes in zip(ops, on_bytes):
         middle = None
@@ -91,8 +90,17 @@ def run(ops, x, ranges, on_bytes):
             y = y + residual.numbers(residual.quantise(tensors[op.residual]))
         if op.activation is not None:
             y = np.clip(y, 0, 6 if op.activation == "relu6" else np.inf)
+        if read_as_bytes(ops, on_bytes, len(tensors)):
+            own = scale_of(ops, ranges, len(tensors))
+            y = own.numbers(own.quantise(y))
         tensors.append(y)
     return tensors[-1]
+
+
+def read_as_bytes(ops, on_bytes, tensor):
+    """Then an op on bytes writes it as bytes, for all of its readers."""
+    return any(read_as_bytes(ops, on_bytes, i + 1) if op.kind == lib.PERMUTE else on_bytes[i]
+               for i, op in enumerate(ops) if tensor in (op.input, op.residual))
 
 
 def scales_of(op):

@@ -10,7 +10,7 @@ void quantise(const RescaleTask& t) {
   uint8_t* y = (uint8_t*)t.y;
   for (int p = 0; p < t.pixels; p++, x += t.x_pixel, y += t.y_pixel)
     for (int i = 0; i < t.positions; i += 16) {
-      const vec v = fma(load((const float*)x + i), scale, shift);
+      const vec v = min(splat(255), fma(load((const float*)x + i), scale, shift));  // infinity is 255, too
       _mm_storeu_si128((__m128i*)(y + i), to_bytes(v));
     }
 }
