@@ -34,8 +34,8 @@ def test_families_stay_near_float32(name, size):
     compiled = deploy.compile(network, shape, calibration=images(shape, 64, 4))
     got = compiled(x)
     assert not HAS or compiled.int8_layers > 0
-    # Random networks on random images: every layer adds its rounding, nothing makes up for it.
-    assert np.abs(got - exact).max() < 0.2 * np.abs(exact).max()
+    # Random networks on random images; measured 0.03 and 0.04.
+    assert np.abs(got - exact).max() < 0.1 * np.abs(exact).max()
     assert np.sqrt(np.square(got - exact).mean()) < 0.08 * exact.std()
     for threads in (1, 2):
         np.testing.assert_array_equal(compiled(x, threads=threads), got)

@@ -131,6 +131,15 @@ def test_orders_that_do_not_fit():
 
 
 @with_vnni
+def test_one_order_seen_as_groups_of_two_sizes():
+    """IGCV2's block with K = 4: channel-wise, then an IGC block of 1x1 convolutions on the same order."""
+    rng = np.random.default_rng(5)
+    ops = [ref.conv_op(rng, 3, 16, activation="relu"), ref.conv_op(rng, 16, 16, groups=16, source=1),
+           ref.block_op(rng, 16, 4, 4, (1, 1), source=2, activation="relu")]
+    assert_agrees(ops, (3, 12, 12), 2)
+
+
+@with_vnni
 def test_batches_threads_and_calls_give_the_same_bits():
     rng = np.random.default_rng(2)
     ops = [ref.conv_op(rng, 3, 48, activation="relu"),

@@ -90,18 +90,23 @@ int Planner::as_bytes(int64_t tensor) {
 
 int Planner::as_quads(int64_t tensor) {
   Tensor& t = tensors_[tensor];
-  if (t.quads >= 0) return t.quads;
-  const Layout order = igc::as_quads(t.layout);
+  if (t.quads < 0) t.quads = quads_of(tensor, t.layout);
+  return t.quads;
+}
+
+// Quads of the groups of `layout`, in whose order the tensor is.
+int Planner::quads_of(int64_t tensor, const Layout& layout) {
+  const Layout order = igc::as_quads(layout);
   const int bytes = as_bytes(tensor);
-  if (order.channel_at == t.layout.channel_at) return t.quads = bytes;
+  if (order.channel_at == layout.channel_at) return bytes;
   Step step = {};
   step.work = Work::MakeQuads;
   step.input = bytes;
   step.residual = -1;
-  step.from = t.layout;
+  step.from = layout;
   step.to = order;
   step.output = new_bytes(tensor, order);
-  return t.quads = emit(std::move(step));
+  return emit(std::move(step));
 }
 
 // Bytes of the tensor, moved to `order`.
@@ -121,8 +126,11 @@ int Planner::reordered(int64_t tensor, int storage, const Layout& order) {
 // Bytes of the tensor in the order of `layout`, or as its quads.
 int Planner::bytes_in(int64_t tensor, const Layout& layout, bool quads) {
   const Layout& own = tensors_[tensor].layout;
-  if (own.positions == layout.positions && own.channel_at == layout.channel_at)
-    return quads ? as_quads(tensor) : as_bytes(tensor);
+  if (own.positions == layout.positions && own.channel_at == layout.channel_at) {
+    if (!quads) return as_bytes(tensor);
+    // One order may be seen as groups of several sizes.
+    return own.members == layout.members ? as_quads(tensor) : quads_of(tensor, layout);
+  }
   const int from = tensors_[tensor].quads >= 0 ? tensors_[tensor].quads : as_bytes(tensor);
   return reordered(tensor, from, quads ? igc::as_quads(layout) : layout);
 }

@@ -71,6 +71,7 @@ class Planner {
   int as_floats(int64_t tensor);
   int as_bytes(int64_t tensor);
   int as_quads(int64_t tensor);
+  int quads_of(int64_t tensor, const Layout& layout);
   int bytes_in(int64_t tensor, const Layout& layout, bool quads);
   int reordered(int64_t tensor, int storage, const Layout& order);
   void plan_int8(int64_t i, const Forced* forced);
