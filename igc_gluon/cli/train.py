@@ -32,6 +32,12 @@ def add_arguments(parser):
                         help="epochs of the drops (default: 1/2, 3/4 and 7/8 of the epochs)")
     parser.add_argument("--wd", type=float, default=1e-4, help="weight decay of every parameter (default: 1e-4)")
     parser.add_argument("--momentum", type=float, default=0.9, help="Nesterov momentum (default: 0.9)")
+    parser.add_argument("--warmup-epochs", type=int, default=0, metavar="N",
+                        help="the rate grows to its value over N epochs (default: 0)")
+    parser.add_argument("--label-smoothing", type=float, default=0.0, metavar="S",
+                        help="share of the target given to all classes (default: 0)")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"),
+                        help="float16 on GPUs, bfloat16 on CPUs that have it (default: float32)")
     parser.add_argument("--rand-seed", type=int, default=0, help="(default: 0)")
     parser.add_argument("--num-runs", type=int, default=1, metavar="N",
                         help="run with N successive seeds; gives mean and standard deviation")
@@ -58,13 +64,16 @@ def check(args):
                                ("--checkpoint-epochs", args.checkpoint_epochs, 1),
                                ("--checkpoint-batches", args.checkpoint_batches, 1),
                                ("--keep-checkpoints", args.keep_checkpoints, 1),
-                               ("--disp-batches", args.disp_batches, 1), ("--rand-seed", args.rand_seed, 0)):
+                               ("--disp-batches", args.disp_batches, 1), ("--rand-seed", args.rand_seed, 0),
+                               ("--warmup-epochs", args.warmup_epochs, 0)):
         if value is not None and value < least:
             raise UserError(f"{flag} must be at least {least}, not {value}")
     if not 0 <= args.wd < float("inf"):
         raise UserError(f"--wd must be a number from 0 on, not {args.wd}")
     if not 0 <= args.momentum < 1:
         raise UserError(f"--momentum must be from 0 to below 1, not {args.momentum}")
+    if not 0 <= args.label_smoothing < 1:
+        raise UserError(f"--label-smoothing must be from 0 to below 1, not {args.label_smoothing}")
     if args.load_epoch is not None and args.load_epoch < 0:
         raise UserError(f"--load-epoch must be at least 0, not {args.load_epoch}")
 
@@ -77,6 +86,7 @@ def main(args, experiment_of, input_of, default_shards):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # see igc_gluon.start
     from igc_gluon.engine import devices as engine_devices
     from igc_gluon.engine import experiment as engine
+    from igc_gluon.engine import precision
     from igc_gluon.engine.loop import Stopped
 
     logging.getLogger("igc_gluon").setLevel(logging.INFO)
@@ -87,6 +97,7 @@ def main(args, experiment_of, input_of, default_shards):
         check(args)
         devices = engine_devices.contexts(args.gpus, args.cpus)
         engine_devices.check_kv_store(args.kv_store, devices)
+        precision.check_dtype(args.dtype, devices)
         shards = default_shards if args.batch_shards is None else args.batch_shards
         if args.batch_shards is None:
             shards = min(shards, args.batch_size)

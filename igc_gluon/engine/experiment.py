@@ -14,7 +14,8 @@ from igc_gluon import complexity, params_file
 from igc_gluon.engine.checkpoint import KEPT, CheckpointStore
 from igc_gluon.engine.devices import DataParallel
 from igc_gluon.engine.loop import TrainingLoop
-from igc_gluon.engine.optimizer import AuthorsNesterov
+from igc_gluon.engine.optimizer import OPTIMIZERS
+from igc_gluon.engine.precision import use_dtype
 from igc_gluon.engine.record import RunRecord, say
 from igc_gluon.engine.schedule import Schedule
 from igc_gluon.errors import UserError
@@ -39,6 +40,9 @@ class Experiment:
     wd: float = 1e-4
     momentum: float = 0.9
     model_options: Optional[dict] = None
+    optimizer: str = "nesterov"  # or "sgd", see igc_gluon.engine.optimizer
+    label_smoothing: float = 0.0
+    dtype: str = "float32"  # or "float16" on GPUs, or "bfloat16" in convolutions and FC alone on CPUs
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,24 @@ class Settings:
 
 def build_network(experiment, devices, classes, seed):
     """The network of `experiment`, initialised with `seed` on `devices`, hybridized."""
+    use_dtype(experiment.dtype)
     mx.random.seed(seed)
     np.random.seed(seed)  # some of MXNet's initializers draw from NumPy
     net = get_model(experiment.model, classes=classes, **(experiment.model_options or {}))
     initialize_as_authors(net, ctx=devices)
+    if experiment.dtype == "float16":
+        net.cast("float16")  # but for BN
     net.hybridize(static_alloc=True)
     return net
+
+
+def build_parallel(experiment, settings, net):
+    """`net` on the devices, with the experiment's optimizer."""
+    optimizer = OPTIMIZERS[experiment.optimizer](
+        momentum=experiment.momentum, wd=experiment.wd, learning_rate=experiment.schedule.lr,
+        multi_precision=experiment.dtype == "float16")
+    return DataParallel(net, settings.devices, experiment.batch_shards, optimizer, settings.kv_store,
+                        experiment.label_smoothing)
 
 
 def run(experiment, data, settings, seeds, report=say):
@@ -117,9 +133,7 @@ def _run_once(experiment, data, settings, seed, folder, report):
                   "train_batches": len(batches[0]), "test_batches": len(batches[1])}
         _check_folder(record, checkpoints, config, settings.resume)
         net = build_network(experiment, settings.devices, data.classes, seed)
-        optimizer = AuthorsNesterov(momentum=experiment.momentum, wd=experiment.wd,
-                                    learning_rate=experiment.schedule.lr)
-        parallel = DataParallel(net, settings.devices, experiment.batch_shards, optimizer, settings.kv_store)
+        parallel = build_parallel(experiment, settings, net)
         loop = TrainingLoop(parallel, *batches, experiment.schedule, record, checkpoints, config,
                             f"{experiment.model} on {experiment.dataset}", settings.checkpoint_epochs,
                             settings.disp_batches, _module_checkpoints(net, settings.model_prefix), data.top5,
@@ -127,7 +141,10 @@ def _run_once(experiment, data, settings, seed, folder, report):
         saved = checkpoints.load_last(report)
         if saved:
             check_same(saved[1].get("config") or {}, config, folder)
-            loop.restore(*saved)
+            try:
+                loop.restore(*saved)
+            except UserError as error:
+                raise UserError(f"{checkpoints.folder}: {error}") from None
             report(f"going on after epoch {loop.position.epoch}, batch {loop.position.batch}, of {folder}")
         elif settings.load_epoch is not None:
             _load_module_checkpoint(parallel, net, settings.model_prefix, settings.load_epoch)
@@ -227,8 +244,7 @@ def benchmark(experiment, settings, classes, image_shape, steps=20, warm_up=3, r
     Returns images per second, from the median step of `steps` after `warm_up`.
     """
     net = build_network(experiment, settings.devices, classes, seed=0)
-    parallel = DataParallel(net, settings.devices, experiment.batch_shards,
-                            AuthorsNesterov(momentum=experiment.momentum, wd=experiment.wd), settings.kv_store)
+    parallel = build_parallel(experiment, settings, net)
     rng = np.random.default_rng(0)
     data = rng.standard_normal((experiment.batch_size, *image_shape), dtype=np.float32)
     label = rng.integers(0, classes, experiment.batch_size).astype(np.float32)

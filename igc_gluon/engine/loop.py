@@ -74,7 +74,7 @@ class TrainingLoop:
         """Continues from a checkpoint of `CheckpointStore`. Raises UserError if it is of something else."""
         position = Position.of(state, len(self.train))
         self.parallel.set_parameters(arrays["net.params"])
-        self.parallel.set_optimizer_states(_with_prefix(arrays["training.params"], "momentum:"))
+        self.parallel.set_optimizer_states(_with_prefix(arrays["training.params"], "momentum:"), arrays["net.params"])
         self.parallel.set_shard_statistics(_with_prefix(arrays["training.params"], "shard:"))
         self.position = position
 
