@@ -19,7 +19,8 @@ def dumps(ops, shape, is_row, name="", class_names=(), mean=None, std=None, rang
 
     ops: [library.Op]. shape: (channels, height, width) of an image. is_row: whether its result is a row of
     scores. class_names: one for each score, or none. mean, std: of each channel, of pixels 0..255; without
-    them pixels are taken as they are. ranges: what calibration found, for 8-bit integers. Raises UserError on numbers and names that do not fit.
+    them pixels are taken as they are. ranges: what calibration found, for 8-bit integers.
+    Raises UserError on numbers and names that do not fit.
     """
     channels = shape[0]
     mean = _per_channel("mean", mean, channels, 0.0)
