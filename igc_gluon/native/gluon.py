@@ -123,7 +123,9 @@ class NativeBody:
                  type(blocks[-1]) is nn.Flatten, "the features do not end in global average pooling")
         value = 0
         for block in blocks[:-2]:
-            value = self._residual(block, value) if hasattr(block, "shortcut") else self._unit(block, value)
+            add = (self._residual if hasattr(block, "shortcut") else
+                   self._pool if type(block) is nn.MaxPool2D else self._unit)
+            value = add(block, value)
         self.text = ";".join(",".join(map(repr, layer.numbers())) for layer in self.layers)
         self._checked = set()
 
@@ -133,6 +135,17 @@ class NativeBody:
         for inner in list(block.body)[:-1]:
             value = self._unit(inner, value)
         return self._unit(block.body[-1], value, relu=False, residual=shortcut)
+
+    def _pool(self, block, value):
+        options = block._kwargs
+        kernel = options["kernel"]
+        _require(value > 0 and len(set(kernel)) == 1 and kernel[0] % 2 == 1 and
+                 options["pad"] == (kernel[0] // 2,) * 2 and options["stride"] in ((1, 1), (2, 2)) and
+                 options["pooling_convention"] == "valid" and options.get("layout", "NCHW") == "NCHW",
+                 "max pooling of this form has no native kernel")
+        self.layers.append(training.Layer.max_pool(value, self.layers[value - 1].channels, kernel[0],
+                                                   options["stride"][0]))
+        return len(self.layers)
 
     def _unit(self, block, value, relu=True, residual=-1):
         """Adds a convolution or IGC block. relu: whether it must end with one; a sum gets it in any case."""

@@ -13,7 +13,8 @@ from igc_gluon.native import library
 
 
 class Layer(NamedTuple):
-    """A convolution without bias or an IGC block, batch normalisation, perhaps a sum, an activation (igc_layer).
+    """A convolution without bias or an IGC block, batch normalisation, perhaps a sum, an activation; or max
+    pooling, see `max_pool` (igc_layer).
 
     Layer i makes value i + 1, value 0 is the image. input: the value that is convolved. groups: of the
     convolution, L of an IGC block. secondary: secondary partitions of an IGC block, 0: an ordinary
@@ -37,8 +38,15 @@ class Layer(NamedTuple):
         return (self.kind, self.input, self.residual, self.channels, self.groups, self.secondary, self.kernel,
                 self.stride, library.ACTIVATIONS[self.activation], self.epsilon, self.momentum)
 
+    @classmethod
+    def max_pool(cls, input, channels, kernel, stride):
+        """Padded by kernel // 2, without parameters; channels: those of its input."""
+        return cls(input, channels, kernel=kernel, stride=stride, activation=None, kind=library.MAX_POOL)
+
     def parameter_shapes(self, in_channels):
         """Of weight, secondary weight (IGC blocks), gamma, beta, in the order of igc_train.h."""
+        if self.kind == library.MAX_POOL:
+            return []
         weight = (self.channels, in_channels // self.groups, self.kernel, self.kernel)
         secondary = (self.channels, self.channels // self.secondary, 1, 1) if self.secondary else None
         return [shape for shape in (weight, secondary, (self.channels,), (self.channels,)) if shape]

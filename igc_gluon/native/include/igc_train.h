@@ -18,7 +18,8 @@ extern "C" {
 #endif
 
 typedef struct igc_layer {
-  int32_t kind;     /* IGC_CONV of igc.h: a convolution or an IGC block */
+  int32_t kind;     /* of igc.h: IGC_CONV, a convolution or an IGC block; or IGC_MAX_POOL, which has input,
+                       channels (those of the input), kernel and stride only: no parameters, no statistics */
   int32_t input;    /* value that is convolved */
   int32_t residual; /* value that is added before the activation, -1: none */
   int32_t channels;

@@ -17,6 +17,8 @@
 
 namespace igc {
 
+constexpr int kInRegisters = 4;  // L of a secondary that is done in registers; such runs others want too
+
 // Packed weights that are made anew every step. They are planned once with the number of each weight in place
 // of its value; from that comes the map that packs weights and unpacks gradients.
 class Packed {
@@ -53,7 +55,10 @@ struct TrainLayer {
   igc_layer spec;
   TrainShape in, out;
   Layout middle, layout;  // of the primary convolution's result and of u
-  bool block = false, fours = false, pointwise = false;
+  bool block = false, fours = false, pointwise = false, pool = false;
+
+  // The input's layout and that of its gradient, as the primary convolution counts groups in them.
+  Layout from, back_to;
 
   // Forward. A block with L <= 4 has its secondary in registers (whole); then `conv` serves backward only.
   ConvPlan conv, whole;
@@ -67,7 +72,8 @@ struct TrainLayer {
   int tile_rows = 1;
   bool keeps_middle = false;  // whether `middle` is stored for backward, not computed again
 
-  int parameter = 0;  // index of its weight; then secondary, gamma, beta
+  int parameter = 0;   // index of its weight; then secondary, gamma, beta
+  int statistics = 0;  // index of its moving mean; then its moving variance
   size_t weight_size = 0, secondary_size = 0;
   int value = 0;        // whose gradient is that of this layer's normalised result
   bool last_of_input;   // backward: no other layer contributes to the gradient of its input after this one
@@ -116,6 +122,7 @@ struct TrainNet {
   std::vector<TrainLayer> layers;
   std::vector<TrainValue> values;
   std::vector<size_t> parameter_sizes;
+  std::vector<int> statistics_sizes;
   std::vector<int> image_positions;     // where the channels of the image lie
   int gradients = 0;                    // buffers
   std::vector<size_t> gradient_floats;  // of each, per image
@@ -140,6 +147,8 @@ void check_training(const igc_layer* layers, int64_t n_layers, int channels, int
 // `in`: layout of its input; `to`: of its input's gradient, in whole vectors.
 void plan_layer(const Kernels& kernels, TrainLayer& layer, const Layout& in, const Layout& to);
 bool is_grouped(const igc_layer& layer);  // whether its convolution wants groups in their places
+// Whether it is a block with groups of one input channel each, which may lie in any order.
+bool takes_any_order(const igc_layer& layer, int in_channels);
 Layout groups_layout(const igc_layer& layer, int channels);
 const TrainKernels& train_kernels_of(const Kernels& kernels);
 std::vector<int> branches_interleaved(int channels, int branches);  // new label of each channel

@@ -16,7 +16,8 @@ void Pass::pool_back(const float* dy, float* const* gradients) {
         const int channel = value.layout.channel_at[i % positions];
         scratch.result[i] = channel < 0 ? 0 : dy[n * value.shape.channels + channel] * scale;
       }
-      for (int r = 0; r < value.shape.height; r++) finish(last, true, slice, scratch, n, r, 1);
+      for (int r = 0; r < value.shape.height; r++)
+        finish(last, true, scratch.result.get(), slice, scratch, n, r, 1);
     }
   });
   normalise_back(last, gradients);
@@ -30,8 +31,16 @@ void Pass::backward_layer(TrainLayer& layer, float* const* gradients, float* dx)
   if (layer.last_of_input && layer.spec.input > 0) normalise_back(layer.spec.input, gradients);
 }
 
-void Pass::finish(int index, bool first, TrainSlice& slice, TrainScratch& scratch, int64_t n, int row,
-                  int rows) {
+void Pass::pool_layer_back(TrainLayer& layer, float* const* gradients, float* dx) {
+  if (layer.spec.input == 0 && !dx) return;
+  over_slices([&](TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end) {
+    pool_slice_back(layer, slice, scratch, begin, end, dx);
+  });
+  if (layer.last_of_input && layer.spec.input > 0) normalise_back(layer.spec.input, gradients);
+}
+
+void Pass::finish(int index, bool first, const float* result, TrainSlice& slice, TrainScratch& scratch,
+                  int64_t n, int row, int rows) {
   const TrainValue& value = net_.values[index];
   const TrainLayer& producer = net_.layers[value.producer];
   const ptrdiff_t at =
@@ -40,7 +49,7 @@ void Pass::finish(int index, bool first, TrainSlice& slice, TrainScratch& scratc
   float* to = net_.gradient_memory[value.gradient] + at;
   FinishTask task = {};
   task.activation = producer.spec.activation;
-  task.from = scratch.result.get();
+  task.from = result;
   task.more = first ? nullptr : to;
   task.again = value.sums.empty() ? nullptr : net_.gradient_memory[net_.values[value.sums[0]].gradient] + at;
   task.to = to;
@@ -65,6 +74,41 @@ void Pass::finish(int index, bool first, TrainSlice& slice, TrainScratch& scratc
   if (task.u2) add_to(slice.dot2, task.dot2, positions);
 }
 
+// The first of a window's inputs that are its maximum takes the gradient, as in MXNet.
+void Pass::pool_slice_back(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, int64_t begin,
+                           int64_t end, float* dx) {
+  clear_sums(slice);
+  const igc_layer& s = layer.spec;
+  const int positions = layer.layout.positions, pad = s.kernel / 2;
+  const ptrdiff_t row = row_floats(layer.out, layer.layout), in_row = row_floats(layer.in, layer.layout);
+  const Plane x = bordered(scratch.x.get(), layer.in, positions, 0);
+  float* const result = scratch.result.get();
+  for (int64_t n = begin; n < end; n++) {
+    const ptrdiff_t at = n * layer.out.height * row;
+    const PoolBackTask task = {{x.at, x.row, x.pixel, layer.u + at, row, positions, layer.in.height, layer.in.width,
+                                layer.out.width, positions, s.kernel, s.kernel, s.stride, pad, pad},
+                               net_.gradient_memory[net_.values[layer.value].gradient] + at,
+                               result};
+    int filled = 0, done = 0;
+    for (int r0 = 0, r1; r0 < layer.out.height; r0 = r1) {
+      r1 = std::min(layer.out.height, r0 + layer.tile_rows);
+      const bool last = r1 == layer.out.height;
+      const int need = last ? layer.in.height : rows_read(layer, r1);
+      if (need > filled) {
+        fill(s.input, false, n, x, filled, need);
+        std::fill(result + filled * in_row, result + need * in_row, 0.0f);
+        filled = need;
+      }
+      train_.max_pool_back(task, r0, r1);
+      const int limit = last ? layer.in.height : std::min(filled, s.stride * r1 - pad);
+      if (limit > done) {
+        take_result(layer, result + done * in_row, slice, scratch, n, done, limit, dx);
+        done = limit;
+      }
+    }
+  }
+}
+
 void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, int64_t begin,
                           int64_t end, float* dx) {
   clear_sums(slice);
@@ -75,8 +119,10 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
   const int width = layer.out.width, positions = layer.layout.positions;
   const ptrdiff_t row = row_floats(layer.out, layer.layout);
   const Plane x = bordered(scratch.x.get(), layer.in, in.positions, pad);
-  const Plane d = bordered(scratch.d.get(), layer.out, positions, pad);
-  Plane middle = {scratch.middle.get(), row, positions};
+  const Plane d = bordered(scratch.d.get(), layer.out,
+                           layer.block ? layer.middle.positions : positions, pad);
+  const ptrdiff_t middle_row = row_floats(layer.out, layer.middle);
+  Plane middle = {scratch.middle.get(), middle_row, layer.middle.positions};
   const Plane du = {scratch.du.get(), row, positions};
   const float* gradient = net_.gradient_memory[net_.values[layer.value].gradient];
   for (int64_t n = begin; n < end; n++) {
@@ -94,8 +140,8 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
       ahead.add(layer.u + at + rows * row, layer.tile_rows * row);
       if (layer.block) {
         if (layer.keeps_middle) {
-          middle.at = layer.kept + at;
-          ahead.add(middle.at + rows * row, layer.tile_rows * row);
+          middle.at = layer.kept + (n * layer.out.height + r0) * middle_row;
+          ahead.add(middle.at + rows * middle_row, layer.tile_rows * middle_row);
         } else {
           run_conv(layer.conv, from, middle, {}, width, 0, rows);
         }
@@ -119,7 +165,7 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
           r1 == layer.out.height ? layer.in.height : std::min(layer.in.height, stride * r1 - pad);
       if (limit > done && (input > 0 || dx)) {
         lead_back(layer, d, scratch.result.get(), done, limit);
-        take_result(layer, slice, scratch, n, done, limit, dx);
+        take_result(layer, scratch.result.get(), slice, scratch, n, done, limit, dx);
       }
       done = std::max(done, limit);
       ahead.ask(4, 5);
@@ -169,7 +215,8 @@ void Pass::mix_fours(const TrainLayer& layer, const float* weights, Plane x, Pla
 void Pass::lead_back(const TrainLayer& layer, Plane d, float* result, int begin, int end) {
   const int positions = gradient_positions(layer.spec.input), stride = layer.spec.stride;
   const ptrdiff_t row = (ptrdiff_t)layer.in.width * positions;
-  if (stride > 1 && layer.spec.kernel < 3) std::fill(result, result + (end - begin) * row, 0.0f);
+  if ((stride > 1 && layer.spec.kernel < 3) || (!layer.pointwise && layer.back_to.positions < positions))
+    std::fill(result, result + (end - begin) * row, 0.0f);
   if (layer.pointwise) {
     const Plane to = {result - begin * row, stride * row, (ptrdiff_t)stride * positions};
     run_mix(layer.mix_back, d, to, {}, layer.out.width, (begin + stride - 1) / stride,
@@ -185,23 +232,24 @@ void Pass::lead_back(const TrainLayer& layer, Plane d, float* result, int begin,
   }
 }
 
-void Pass::take_result(const TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, int64_t n,
-                       int begin, int end, float* dx) {
+void Pass::take_result(const TrainLayer& layer, const float* result, TrainSlice& slice, TrainScratch& scratch,
+                       int64_t n, int begin, int end, float* dx) {
   const int input = layer.spec.input;
   const TrainValue& value = net_.values[input];
   const TrainShape& shape = value.shape;
   if (input == 0) {
-    add_to_image(layer, scratch.result.get(), dx + n * (ptrdiff_t)shape.channels * shape.height * shape.width,
+    add_to_image(layer, result, dx + n * (ptrdiff_t)shape.channels * shape.height * shape.width,
                  begin, end);
     return;
   }
-  if (layer.last_of_input) return finish(input, layer.first_of_input, slice, scratch, n, begin, end - begin);
+  if (layer.last_of_input)
+    return finish(input, layer.first_of_input, result, slice, scratch, n, begin, end - begin);
   const ptrdiff_t row = row_floats(shape, value.layout), count = (end - begin) * row;
   float* to = net_.gradient_memory[value.gradient] + n * image_floats(shape, value.layout) + begin * row;
   if (layer.first_of_input)
-    std::copy(scratch.result.get(), scratch.result.get() + count, to);
+    std::copy(result, result + count, to);
   else
-    train_.add(scratch.result.get(), to, to, (end - begin) * shape.width, value.layout.positions);
+    train_.add(result, to, to, (end - begin) * shape.width, value.layout.positions);
 }
 
 }  // namespace igc

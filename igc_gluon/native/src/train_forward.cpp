@@ -10,6 +10,29 @@ void Pass::forward_layer(TrainLayer& layer, const float* beta, float* mean, floa
   normalise(layer, beta, mean, variance);
 }
 
+void Pass::pool_layer(TrainLayer& layer) {
+  const igc_layer& s = layer.spec;
+  const int positions = layer.layout.positions;
+  const ptrdiff_t row = row_floats(layer.out, layer.layout);
+  over_slices([&](TrainSlice&, TrainScratch& scratch, int64_t begin, int64_t end) {
+    const Plane x = bordered(scratch.x.get(), layer.in, positions, 0);
+    for (int64_t n = begin; n < end; n++) {
+      float* u = layer.u + n * layer.out.height * row;
+      const PoolTask task = {x.at,      x.row,        x.pixel,         u,         row,      positions, layer.in.height,
+                             layer.in.width, layer.out.width, positions, s.kernel, s.kernel,  s.stride,
+                             s.kernel / 2, s.kernel / 2};
+      int filled = 0;
+      for (int r0 = 0, r1; r0 < layer.out.height; r0 = r1) {
+        r1 = std::min(layer.out.height, r0 + layer.tile_rows);
+        const int need = r1 == layer.out.height ? layer.in.height : rows_read(layer, r1);
+        if (need > filled) fill(s.input, layer.stores_input, n, x, filled, need);
+        filled = std::max(filled, need);
+        net_.kernels->max_pool(task, r0, r1);
+      }
+    }
+  });
+}
+
 void Pass::pool(float* y) {
   const TrainValue& value = net_.values.back();
   const int positions = value.layout.positions;
@@ -36,7 +59,8 @@ void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scr
   const int width = layer.out.width, positions = layer.layout.positions, stride = layer.spec.stride;
   const ptrdiff_t row = row_floats(layer.out, layer.layout);
   const Plane x = bordered(scratch.x.get(), layer.in, in.positions, layer.spec.kernel / 2);
-  Plane middle = {scratch.middle.get(), row, positions};
+  const ptrdiff_t middle_row = row_floats(layer.out, layer.middle);
+  Plane middle = {scratch.middle.get(), middle_row, layer.middle.positions};
   float *first = scratch.sums.get(), *second = first + net_.sum_floats;
   for (int64_t n = begin; n < end; n++) {
     int filled = 0;
@@ -50,7 +74,7 @@ void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scr
       const Plane from = from_row(x, (ptrdiff_t)r0 * stride);
       float* at = layer.u + (n * layer.out.height + r0) * row;
       const Plane u = {at, row, positions};
-      if (layer.keeps_middle) middle.at = layer.kept + (n * layer.out.height + r0) * row;
+      if (layer.keeps_middle) middle.at = layer.kept + (n * layer.out.height + r0) * middle_row;
       if (layer.pointwise)
         run_mix(layer.mix, from, u, {}, width, 0, rows);
       else if (layer.fours && !layer.keeps_middle)

@@ -24,7 +24,6 @@ void Pass::mix_weights(const TrainLayer& layer, TrainSlice& slice, Plane x, int 
 }
 
 void Pass::conv_weights(const TrainLayer& layer, TrainSlice& slice, Plane x, Plane d, int rows) {
-  const Layout& in = net_.values[layer.spec.input].layout;
   ConvWeightTask task = {};
   task.x_row = layer.spec.stride * x.row;
   task.x_line = x.row;
@@ -43,7 +42,7 @@ void Pass::conv_weights(const TrainLayer& layer, TrainSlice& slice, Plane x, Pla
     task.w = slice.weights.get() + offset;
     task.inputs = block.inputs;
     const int vectors = block.floats / (task.kernel_h * block.kernel_w * block.inputs * 16);
-    train_.conv_weights(lanes_of(layer, in, block.x_offset), vectors)(task, 0, rows);
+    train_.conv_weights(lanes_of(layer, block.x_offset), vectors)(task, 0, rows);
   }
 }
 
@@ -88,6 +87,7 @@ void Pass::normalise_back(int index, float* const* gradients) {
 
 void Pass::normalise_back(TrainLayer& layer, std::vector<double> TrainSlice::* dots,
                           float* const* gradients) {
+  if (layer.pool) return;
   const double count = (double)net_.batch * layer.out.height * layer.out.width;
   float* dgamma = gradients[layer.parameter + (layer.block ? 2 : 1)];
   float* dbeta = gradients[layer.parameter + (layer.block ? 3 : 2)];

@@ -53,9 +53,17 @@ class Folding {
   void add_layer(int i) {
     const TrainLayer& layer = net_.layers[i];
     const igc_layer& s = layer.spec;
+    if (layer.pool) {
+      igc_op o = op(IGC_MAX_POOL, tensor_[s.input]);
+      o.kernel_h = o.kernel_w = s.kernel;
+      o.pad_h = o.pad_w = s.kernel / 2;
+      o.stride = s.stride;
+      tensor_[i + 1] = push(o);
+      return;
+    }
     const float* const* p = parameters_ + layer.parameter;
-    const float *gamma = p[layer.block ? 2 : 1], *beta = p[layer.block ? 3 : 2], *mean = running_[2 * i],
-                *variance = running_[2 * i + 1];
+    const float *gamma = p[layer.block ? 2 : 1], *beta = p[layer.block ? 3 : 2], *mean = running_[layer.statistics],
+                *variance = running_[layer.statistics + 1];
     const bool plain_block = layer.block && s.secondary == s.channels / s.groups;
     igc_op o = op(plain_block ? IGC_BLOCK : IGC_CONV, tensor_[s.input]);
     o.channels = s.channels;
@@ -118,8 +126,7 @@ void train_infer(TrainNet& net, const float* x, int64_t batch, const float* cons
   };
   auto over_all = [&] {
     for (size_t i = 0; i < net.parameter_sizes.size(); i++) compare(parameters[i], net.parameter_sizes[i]);
-    for (size_t i = 0; i < net.layers.size(); i++)
-      for (int k = 0; k < 2; k++) compare(running[2 * i + k], net.layers[i].spec.channels);
+    for (size_t i = 0; i < net.statistics_sizes.size(); i++) compare(running[i], net.statistics_sizes[i]);
   };
   if (same) over_all();
   if (!same) {

@@ -7,8 +7,6 @@
 namespace igc {
 namespace {
 
-constexpr int kInRegisters = 4;
-
 // Multiply-adds for each result of a primary convolution from which on it is cheaper kept than computed
 // again: a float written, fetched and read against as many multiply-adds as take that long.
 constexpr int kKeepFrom = 64;
@@ -78,7 +76,11 @@ class LayerPlanner {
   void plan() {
     const igc_layer& s = spec_;
     TrainLayer& layer = layer_;
+    if (layer.pool) return plan_pool();
     const int width = layer.out.width;
+    const bool any_order = takes_any_order(s, layer.in.channels);
+    layer.from = any_order ? *as_groups(in_, 1, kInRegisters) : in_;
+    layer.back_to = any_order ? *as_groups(to_, 1, kInRegisters) : to_;
     const std::vector<float> w = numbers(layer.weight_size);
     const Filter filter = filter_of(s.channels, layer.in.channels, s.groups, s.kernel, s.kernel, w.data());
     if (layer.pointwise) {
@@ -88,8 +90,11 @@ class LayerPlanner {
                                 filter_of(layer.in.channels, s.channels, s.groups, 1, 1, back.data()),
                                 layer.layout, to_, 1, width);
     } else {
-      layer.middle = layer.block || is_grouped(s) ? groups_layout(s, s.channels) : layer.layout;
-      layer.conv = any_conv(layer.conv_weights.arena, filter, in_, layer.middle, s.groups, s.stride, width);
+      layer.middle = any_order                     ? with_members(layer.from, s.channels / s.groups)
+                     : layer.block || is_grouped(s) ? groups_layout(s, s.channels)
+                                                    : layer.layout;
+      layer.conv =
+          any_conv(layer.conv_weights.arena, filter, layer.from, layer.middle, s.groups, s.stride, width);
       layer.conv.pad_h = layer.conv.pad_w = s.kernel / 2;
       if (layer.block) plan_secondary(filter, width);
       plan_conv_back(w);
@@ -105,6 +110,14 @@ class LayerPlanner {
   }
 
  private:
+  // Its result is its value: a normalisation that changes nothing.
+  void plan_pool() {
+    for (Floats* f : {&layer_.a, &layer_.b, &layer_.mean, &layer_.gamma, &layer_.ka, &layer_.kb, &layer_.kc})
+      *f = make_floats(layer_.layout.positions);
+    std::fill_n(layer_.a.get(), layer_.layout.positions, 1.0f);
+    choose_tile();
+  }
+
   ConvPlan any_conv(Arena& arena, const Filter& filter, const Layout& in, const Layout& out, int groups,
                     int stride, int width) {
     return groups > 1 ? plan_group_conv(kernels_, arena, filter, nullptr, in, out, stride, width)
@@ -134,8 +147,8 @@ class LayerPlanner {
     const std::vector<float> both = numbers(layer.secondary_size, layer.weight_size + 1);
     Filter mixing = filter_of(s.channels, s.channels, s.secondary, 1, 1, both.data());
     mixing.primary = s.groups;
-    layer.whole = plan_group_conv(kernels_, layer.whole_weights.arena, primary, &mixing, in_, layer.layout,
-                                  s.stride, width);
+    layer.whole = plan_group_conv(kernels_, layer.whole_weights.arena, primary, &mixing, layer.from,
+                                  layer.layout, s.stride, width);
     layer.whole.pad_h = layer.whole.pad_w = s.kernel / 2;
     layer.fours_forward = pack_fours(layer.mix_weights.arena, filter, from, to);
     layer.fours_back = pack_fours(layer.fours_weights.arena, filter_back, to, from);
@@ -169,7 +182,7 @@ class LayerPlanner {
           part.conv = any_conv(layer.conv_back_weights.arena,
                                filter_of(layer.in.channels, s.channels, s.groups, (int)down.tap.size(),
                                          (int)across.tap.size(), t.data()),
-                               layer.middle, to_, s.groups, 1, part.columns);
+                               layer.middle, layer.back_to, s.groups, 1, part.columns);
           part.conv.pad_h = -down.first_shift;
           part.conv.pad_w = -across.first_shift;
         }
@@ -201,6 +214,10 @@ int narrowest(const igc_layer& layer) { return layer.secondary > 0 && layer.grou
 
 bool is_grouped(const igc_layer& layer) {
   return layer.groups > 1 && (layer.kernel > 1 || layer.secondary > 0);
+}
+
+bool takes_any_order(const igc_layer& layer, int in_channels) {
+  return layer.secondary > 0 && layer.groups > 1 && layer.groups == in_channels;
 }
 
 Layout groups_layout(const igc_layer& layer, int channels) {

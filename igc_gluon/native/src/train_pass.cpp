@@ -16,7 +16,8 @@ void Pass::reserve(int64_t batch) {
     net_.capacity = 0;
     size_t total = 0;
     for (const TrainLayer& layer : net_.layers)
-      total += image_floats(layer.out, layer.layout) * (layer.keeps_middle ? 2 : 1);
+      total += image_floats(layer.out, layer.layout) +
+               (layer.keeps_middle ? image_floats(layer.out, layer.middle) : 0);
     for (const TrainValue& value : net_.values)
       total += value.kept ? image_floats(value.shape, value.layout) : 0;
     for (size_t floats : net_.gradient_floats) total += floats;
@@ -29,7 +30,7 @@ void Pass::reserve(int64_t batch) {
     };
     for (TrainLayer& layer : net_.layers) {
       layer.u = take(image_floats(layer.out, layer.layout));
-      if (layer.keeps_middle) layer.kept = take(image_floats(layer.out, layer.layout));
+      if (layer.keeps_middle) layer.kept = take(image_floats(layer.out, layer.middle));
     }
     for (TrainValue& value : net_.values)
       if (value.kept) value.stored = take(image_floats(value.shape, value.layout));
@@ -58,6 +59,7 @@ void Pass::pack(const float* const* parameters) {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
   for (size_t i = 0; i < net_.layers.size(); i++) {
     TrainLayer& layer = net_.layers[i];
+    if (layer.pool) continue;
     const float* const* p = parameters + layer.parameter;
     const float *weight = p[0], *secondary = layer.block ? p[1] : p[0], *gamma = p[layer.block ? 2 : 1];
     layer.conv_weights.pack(weight, layer.weight_size, nullptr);
@@ -137,10 +139,13 @@ void train_forward(TrainNet& net, const float* x, int64_t batch, const float* co
   Pass pass(net, x, threads_or_default(threads));
   pass.reserve(batch);
   pass.pack(parameters);
-  for (size_t i = 0; i < net.layers.size(); i++) {
-    TrainLayer& layer = net.layers[i];
-    pass.forward_layer(layer, parameters[layer.parameter + (layer.block ? 3 : 2)],
-                       running ? running[2 * i] : nullptr, running ? running[2 * i + 1] : nullptr);
+  for (TrainLayer& layer : net.layers) {
+    if (layer.pool)
+      pass.pool_layer(layer);
+    else
+      pass.forward_layer(layer, parameters[layer.parameter + (layer.block ? 3 : 2)],
+                         running ? running[layer.statistics] : nullptr,
+                         running ? running[layer.statistics + 1] : nullptr);
   }
   pass.pool(y);
   net.ready_for_backward = true;
@@ -151,7 +156,11 @@ void train_backward(TrainNet& net, const float* x, const float* dy, float* const
   Pass pass(net, x, threads_or_default(threads));
   pass.reserve(net.batch);
   pass.pool_back(dy, gradients);
-  for (size_t i = net.layers.size(); i-- > 0;) pass.backward_layer(net.layers[i], gradients, dx);
+  for (size_t i = net.layers.size(); i-- > 0;)
+    if (net.layers[i].pool)
+      pass.pool_layer_back(net.layers[i], gradients, dx);
+    else
+      pass.backward_layer(net.layers[i], gradients, dx);
 }
 
 }  // namespace igc

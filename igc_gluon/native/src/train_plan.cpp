@@ -45,7 +45,8 @@ class TrainPlanner {
       const igc_layer& s = specs_[i];
       TrainLayer& layer = net_.layers[i];
       TrainValue& value = net_.values[i + 1];
-      require(s.kind == IGC_CONV, i, "unknown kind");
+      require(s.kind == IGC_CONV || s.kind == IGC_MAX_POOL, i, "unknown kind");
+      layer.pool = s.kind == IGC_MAX_POOL;
       require(s.input >= 0 && s.input <= i, i, "its input must be an earlier value");
       require(s.residual >= -1 && s.residual <= i && s.residual != 0, i,
               "its residual must be the value of an earlier layer");
@@ -58,7 +59,10 @@ class TrainPlanner {
       require(s.kernel >= 1 && s.kernel % 2 == 1 && s.kernel <= kMostKernel, i,
               "kernel must be odd, 1 to 31");
       require(s.stride == 1 || s.stride == 2, i, "stride must be 1 or 2");
-      require(s.epsilon > 0 && s.momentum >= 0 && s.momentum <= 1, i,
+      require(!layer.pool || (s.channels == in.channels && s.groups == 1 && s.secondary == 0 &&
+                              s.residual < 0 && s.activation == IGC_LINEAR),
+              i, "pooling keeps channels and has no groups, residual or activation");
+      require(layer.pool || (s.epsilon > 0 && s.momentum >= 0 && s.momentum <= 1), i,
               "epsilon must be positive, momentum 0 to 1");
       require(s.activation >= IGC_LINEAR && s.activation <= IGC_RELU6, i, "unknown activation");
       require(s.residual < 0 || s.activation != IGC_RELU6, i, "there is no kernel for a sum with a ReLU6");
@@ -66,11 +70,12 @@ class TrainPlanner {
       layer.in = in;
       layer.out = {s.channels, (in.height - 1) / s.stride + 1, (in.width - 1) / s.stride + 1};
       layer.block = s.secondary > 0;
-      layer.pointwise = s.kernel == 1 && !layer.block;
+      layer.pointwise = s.kernel == 1 && !layer.block && !layer.pool;
       layer.value = i + 1;
       value.shape = layer.out;
       value.producer = i;
       net_.values[s.input].readers.push_back(i);
+      if (layer.pool) continue;
       layer.weight_size = (size_t)s.channels * (in.channels / s.groups) * s.kernel * s.kernel;
       layer.secondary_size = layer.block ? (size_t)s.channels * (s.channels / s.secondary) : 0;
       require(layer.weight_size + layer.secondary_size < kMostWeights, i, "has more than 2^24 weights");
@@ -78,6 +83,8 @@ class TrainPlanner {
       net_.parameter_sizes.push_back(layer.weight_size);
       if (layer.block) net_.parameter_sizes.push_back(layer.secondary_size);
       net_.parameter_sizes.insert(net_.parameter_sizes.end(), 2, (size_t)s.channels);
+      layer.statistics = (int)net_.statistics_sizes.size();
+      net_.statistics_sizes.insert(net_.statistics_sizes.end(), 2, s.channels);
     }
     for (int i = 0; i < n_; i++)
       if (specs_[i].residual >= 0) check_sum(i, specs_[i].residual);
@@ -112,40 +119,55 @@ class TrainPlanner {
     net_.layers[v - 1].value = i + 1;
   }
 
+  // Values that are added to each other or pooled lie alike. Of each such family the first wish counts, in the
+  // order of their urgency: of convolutions with groups in their places, for what they read and what they
+  // write; of blocks that take groups in any order; of blocks for what they write; none.
   void choose_layouts() {
+    std::vector<int> like(n_ + 1);
+    auto family = [&](int v) {
+      while (like[v] != v) v = like[v];
+      return v;
+    };
+    for (int v = 0; v <= n_; v++) like[v] = v;
+    for (int i = 0; i < n_; i++) {
+      if (net_.layers[i].pool) like[family(specs_[i].input)] = i + 1;
+      if (specs_[i].residual >= 0) like[family(specs_[i].residual)] = i + 1;
+    }
+    std::vector<Layout> layouts(n_ + 1);
+    auto wish = [&](int v, int layer, const Layout& layout, bool urgent) {
+      Layout& chosen = layouts[family(v)];
+      if (chosen.positions == 0) chosen = layout;
+      require(!urgent || chosen.channel_at == layout.channel_at, layer,
+              "wants another order of channels than a layer that reads, adds or writes the same");
+    };
+    auto over_readers = [&](bool any_order) {
+      for (int v = n_; v >= 0; v--)
+        for (int i : net_.values[v].readers) {
+          const int channels = net_.values[v].shape.channels;
+          if (is_grouped(specs_[i]) && takes_any_order(specs_[i], channels) == any_order)
+            wish(v, i, groups_layout(specs_[i], channels), !any_order);
+        }
+    };
+    auto over_writers = [&](bool blocks) {
+      for (int i = n_ - 1; i >= 0; i--)
+        if (is_grouped(specs_[i]) && net_.layers[i].block == blocks)
+          wish(i + 1, i, groups_layout(specs_[i], specs_[i].channels), !blocks);
+    };
+    over_readers(false);
+    over_writers(false);
+    over_readers(true);
+    over_writers(true);
     for (int v = n_; v >= 0; v--) {
       TrainValue& value = net_.values[v];
-      const int channels = value.shape.channels;
-      const igc_layer* wish = nullptr;
-      for (int reader : value.readers)
-        if (is_grouped(specs_[reader])) {
-          require(!wish || groups_layout(*wish, channels).channel_at ==
-                               groups_layout(specs_[reader], channels).channel_at,
-                  reader, "readers of one value must have equal groups");
-          wish = &specs_[reader];
-        }
-      int like = value.sums.empty() ? -1 : value.sums.back();
-      if (v > 0 && net_.layers[v - 1].value != v) like = net_.layers[v - 1].value;
-      if (wish)
-        value.layout = groups_layout(*wish, channels);
-      else if (like > 0)
-        value.layout = net_.values[like].layout;
-      else if (v > 0 && is_grouped(specs_[v - 1]))
-        value.layout = groups_layout(specs_[v - 1], channels);
-      else
-        value.layout =
-            Layout::plain(channels, v > 0 || std::any_of(value.readers.begin(), value.readers.end(),
-                                                         [&](int r) { return net_.layers[r].pointwise; }));
-      for (int sum : value.sums) check_same(value.layout, net_.values[sum].layout, sum - 1);
-      if (v > 0 && net_.layers[v - 1].value != v) check_same(value.layout, net_.values[like].layout, v - 1);
-      if (v > 0 && !specs_[v - 1].secondary && is_grouped(specs_[v - 1]))
-        require(value.layout.channel_at == groups_layout(specs_[v - 1], channels).channel_at, v - 1,
-                "its output has another order of channels than its groups");
+      const bool whole_vectors =
+          v > 0 || std::any_of(value.readers.begin(), value.readers.end(),
+                               [&](int i) { return net_.layers[i].pointwise || net_.layers[i].pool; });
+      wish(v, v, Layout::plain(value.shape.channels, whole_vectors), false);
+      value.layout = layouts[family(v)];
+      for (int i : value.readers)
+        require(!takes_any_order(specs_[i], value.shape.channels) || as_groups(value.layout, 1, kInRegisters), i,
+                "there is no layout for its groups");
     }
-  }
-
-  void check_same(const Layout& a, const Layout& b, int layer) {
-    require(a.channel_at == b.channel_at, layer, "its residual has another order of channels");
   }
 
   // The gradient of the image is written in whole vectors.
@@ -213,9 +235,9 @@ class TrainPlanner {
       const size_t halo = layer.spec.kernel + 1;
       auto raise = [](size_t& to, size_t value) { to = std::max(to, value); };
       raise(net_.x_floats, (layer.in.height + halo) * (layer.in.width + halo) * (size_t)in.positions);
-      raise(net_.d_floats,
-            (layer.out.height + halo) * (layer.out.width + halo) * (size_t)layer.layout.positions);
-      raise(net_.middle_floats, (size_t)layer.tile_rows * layer.out.width * layer.layout.positions);
+      const size_t widest = std::max(layer.layout.positions, layer.middle.positions);
+      raise(net_.d_floats, (layer.out.height + halo) * (layer.out.width + halo) * widest);
+      raise(net_.middle_floats, layer.tile_rows * layer.out.width * widest);
       raise(net_.back_floats, (size_t)layer.in.height * layer.in.width * in.positions);
       raise(net_.sum_floats, (size_t)std::max(layer.layout.positions, in.positions));
       raise(net_.packed_floats, layer.conv_weights.floats() + layer.mix_weights.floats());

@@ -11,6 +11,7 @@
 // Errors are thrown: MXNet makes MXNetError of them. (The messages of its own interface are never cleared.)
 // MXNet tells neither whether it trains nor what it wants done with a gradient (write or add): hence two
 // operators, and a caller who wants gradients added puts an identity before the parameter.
+#include <algorithm>
 #include <memory>
 #include <mutex>
 #include <sstream>
@@ -114,11 +115,17 @@ void check(int status) {
   if (status) throw std::runtime_error(std::string("igc_body: ") + igc_message());
 }
 
+bool has_parameters(const igc_layer& layer) { return layer.kind != IGC_MAX_POOL; }
+
+size_t count_statistics(const std::vector<igc_layer>& layers) {
+  return 2 * std::count_if(layers.begin(), layers.end(), has_parameters);
+}
+
 // inputs: data, parameters, moving statistics
 struct Arrays {
   std::vector<float*> parameters, running;
-  Arrays(std::vector<MXTensor>& inputs, size_t n_layers) {
-    const size_t n_running = 2 * n_layers;
+  Arrays(std::vector<MXTensor>& inputs, const std::vector<igc_layer>& layers) {
+    const size_t n_running = count_statistics(layers);
     for (size_t i = 1; i < inputs.size(); i++)
       (i < inputs.size() - n_running ? parameters : running).push_back(inputs[i].data<float>());
   }
@@ -140,7 +147,7 @@ class BodyState : public mxnet::ext::CustomStatefulOp {
       key_ = key;
       net_ = store().take(key, layers_, data.shape.data());
     }
-    Arrays arrays(*inputs, layers_.size());
+    Arrays arrays(*inputs, layers_);
     check(igc_train_forward(net_, data.data<float>(), data.shape[0], arrays.parameters.data(),
                             arrays.running.data(), outputs->at(0).data<float>(), 0));
     return MX_SUCCESS;
@@ -149,7 +156,7 @@ class BodyState : public mxnet::ext::CustomStatefulOp {
   // inputs: gradient of the output, inputs of forward, its output; outputs: a gradient for each input.
   MXReturnValue Backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
                          const mxnet::ext::OpResource&) override {
-    Arrays gradients(*outputs, layers_.size());
+    Arrays gradients(*outputs, layers_);
     check(igc_train_backward(net_, inputs->at(1).data<float>(), inputs->at(0).data<float>(),
                              gradients.parameters.data(), outputs->at(0).data<float>(), 0));
     return MX_SUCCESS;
@@ -165,7 +172,8 @@ class BodyState : public mxnet::ext::CustomStatefulOp {
 MXReturnValue parse(const Attributes& attributes, int* n_inputs, int* n_outputs) {
   const std::vector<igc_layer>& layers = layers_of(attributes);
   *n_inputs = 1;
-  for (const igc_layer& layer : layers) *n_inputs += layer.secondary ? 6 : 5;
+  for (const igc_layer& layer : layers)
+    if (has_parameters(layer)) *n_inputs += layer.secondary ? 6 : 5;
   *n_outputs = 1;
   return MX_SUCCESS;
 }
@@ -198,12 +206,14 @@ MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<
       throw std::invalid_argument("igc_body: attribute layers: numbers that make no layer");
     }
     const unsigned int n = l.channels, k = l.kernel;
+    channels.push_back(n);
+    if (!has_parameters(l)) continue;
     wanted.push_back({n, channels[l.input] / l.groups, k, k});
     if (l.secondary) wanted.push_back({n, n / l.secondary, 1, 1});
     wanted.insert(wanted.end(), 2, {n});
-    channels.push_back(n);
   }
-  for (const igc_layer& l : layers) wanted.insert(wanted.end(), 2, {(unsigned int)l.channels});
+  for (const igc_layer& l : layers)
+    if (has_parameters(l)) wanted.insert(wanted.end(), 2, {(unsigned int)l.channels});
   for (size_t i = 0; i < wanted.size(); i++) {
     Shape& given = in->at(i);
     if (given.size() == 0) given = wanted[i];
@@ -219,7 +229,7 @@ MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<
 MXReturnValue moving_statistics(const Attributes& attributes, std::vector<int>* inputs) {
   int n_inputs, n_outputs;
   parse(attributes, &n_inputs, &n_outputs);
-  for (int i = n_inputs - 2 * (int)layers_of(attributes).size(); i < n_inputs; i++) inputs->push_back(i);
+  for (int i = n_inputs - (int)count_statistics(layers_of(attributes)); i < n_inputs; i++) inputs->push_back(i);
   return MX_SUCCESS;
 }
 
@@ -236,7 +246,7 @@ MXReturnValue infer(const Attributes& attributes, std::vector<MXTensor>* inputs,
   const std::vector<igc_layer>& layers = layers_of(attributes);
   const std::string key = key_of("infer", attributes.at("layers"), data);
   igc_train* const net = store().take(key, layers, data.shape.data());
-  Arrays arrays(*inputs, layers.size());
+  Arrays arrays(*inputs, layers);
   const int status = igc_train_infer(net, data.data<float>(), data.shape[0], arrays.parameters.data(),
                                      arrays.running.data(), outputs->at(0).data<float>(), 0);
   store().give_back(key, net);
