@@ -17,9 +17,10 @@ pytestmark = pytest.mark.skipif(native_gluon.why_not() is not None, reason=str(n
 NETWORKS = [("cifar_plain8_w5", {}), ("cifar_plain_igc8_l24m2", {}), ("cifar_plain_igc8_l4m4", {}),
             ("cifar_plain_igc5_l3m1", {}), ("cifar_plain_igc5_l1m6", {}), ("cifar_resnet10_w6", {}),
             ("cifar_resnet_igc10_l3m2", {}),
-            ("cifar_resnet_igc14_l4m2", {"downsample": "code"})]
+            ("cifar_resnet_igc14_l4m2", {"downsample": "code"}), ("resnet18_w5", {}), ("resnet18_igc_l6m2", {})]
 RNG = np.random.RandomState(0)
 DATA = mx.nd.array(RNG.standard_normal((6, 3, 20, 24)))
+LARGE_DATA = mx.nd.array(RNG.standard_normal((6, 3, 64, 72)))  # ResNet-18 shrinks it 32 times
 LABEL = mx.nd.array([1, 0, 3, 2, 4, 1])
 LOSS = mx.gluon.loss.SoftmaxCrossEntropyLoss()
 
@@ -52,6 +53,10 @@ def build(name, options=None, hybridize=True, seed=0):
     return net
 
 
+def data_for(name):
+    return DATA if name.startswith("cifar") else LARGE_DATA
+
+
 def one_step(net, data=DATA):
     with mx.autograd.record():
         loss = LOSS(net(data), LABEL)
@@ -75,14 +80,14 @@ def test_a_step_and_inference_agree_with_stock(name, options, isa, called, monke
         pytest.skip(f"no {isa} here")
     try:
         net = build(name, options)
-        scores, native = net(DATA).asnumpy(), one_step(net)
+        scores, native = net(data_for(name)).asnumpy(), one_step(net, data_for(name))
         assert called == {"igc_body_train": 1, "igc_body_infer": 1}
     finally:
         library.use_isa()
     monkeypatch.setenv("IGC_NATIVE", "0")
     net = build(name, options)
-    close(scores, net(DATA).asnumpy(), "scores")
-    stock = one_step(net)
+    close(scores, net(data_for(name)).asnumpy(), "scores")
+    stock = one_step(net, data_for(name))
     assert called == {"igc_body_train": 1, "igc_body_infer": 1}
     assert native.keys() == stock.keys()
     for key in stock:
@@ -95,7 +100,7 @@ def losses(name, steps=12):
     result = []
     for _ in range(steps):
         with mx.autograd.record():
-            loss = LOSS(net(DATA), LABEL)
+            loss = LOSS(net(data_for(name)), LABEL)
         loss.backward()
         trainer.step(len(LABEL))
         result.append(loss.mean().asscalar())
@@ -103,7 +108,7 @@ def losses(name, steps=12):
     return np.array(result), {name: p.data().asnumpy() for name, p in net.collect_params().items()}
 
 
-@pytest.mark.parametrize("name", ["cifar_plain_igc8_l24m2", "cifar_resnet_igc8_l4m2"])
+@pytest.mark.parametrize("name", ["cifar_plain_igc8_l24m2", "cifar_resnet_igc8_l4m2", "resnet18_igc_l6m2"])
 def test_the_loss_curve_is_that_of_stock_and_the_same_run_gives_the_same_bits(name, called, monkeypatch):
     native, parameters = losses(name)
     again, parameters_again = losses(name)

@@ -47,8 +47,12 @@ def stock(layers, x, parameters, running, dy, dtype):
         a.attach_grad()
 
     def run():
-        values, at = [data], iter(arrays)
-        for i, l in enumerate(layers):
+        values, at, statistics = [data], iter(arrays), iter(moving)
+        for l in layers:
+            if l.kind == lib.MAX_POOL:
+                values.append(F.Pooling(values[l.input], kernel=(l.kernel,) * 2, stride=(l.stride,) * 2,
+                                        pad=(l.kernel // 2,) * 2, pool_type="max"))
+                continue
             y = F.Convolution(values[l.input], next(at), no_bias=True, kernel=(l.kernel,) * 2,
                               pad=(l.kernel // 2,) * 2, stride=(l.stride,) * 2, num_filter=l.channels,
                               num_group=l.groups)
@@ -56,7 +60,7 @@ def stock(layers, x, parameters, running, dy, dtype):
                 y = F.Convolution(permute(F, y, l.groups), next(at), no_bias=True, kernel=(1, 1),
                                   num_filter=l.channels, num_group=l.secondary)
                 y = permute(F, y, l.secondary)
-            y = F.BatchNorm(y, next(at), next(at), moving[2 * i], moving[2 * i + 1], eps=l.epsilon,
+            y = F.BatchNorm(y, next(at), next(at), next(statistics), next(statistics), eps=l.epsilon,
                             momentum=l.momentum, fix_gamma=False)
             if l.residual >= 0:
                 y = y + values[l.residual]
@@ -87,7 +91,7 @@ def errors(layers, shape, batch, threads, seed):
     rng = np.random.default_rng(seed)
     body = Body(layers, shape)
     parameters = random_parameters(rng, body.shapes)
-    running = [a for l in layers for a in (rng.normal(0, 0.2, l.channels).astype("float32"),
+    running = [a for l in layers if l.kind == lib.CONV for a in (rng.normal(0, 0.2, l.channels).astype("float32"),
                                            rng.uniform(0.5, 1.5, l.channels).astype("float32"))]
     x = rng.standard_normal((batch,) + shape).astype("float32")
     dy = rng.standard_normal((batch, layers[-1].channels)).astype("float32")
@@ -155,11 +159,19 @@ def residual_networks(draw):
         return Layer(source, primary * members, primary, members if igc else 0, **options)
 
     layers = [Layer(0, primary * members)]
+    if draw(st.booleans()):
+        layers = [Layer(0, primary * members, kernel=7, stride=draw(st.sampled_from([1, 2]))),
+                  Layer.max_pool(1, primary * members, draw(st.sampled_from([3, 3, 5, 1])),
+                                 draw(st.sampled_from([1, 2, 2])))]
     for i in range(draw(st.integers(1, 3))):
         value = shortcut = len(layers)
         stride = 1
         if draw(st.booleans()):
-            members, stride = 2 * members, draw(st.sampled_from([1, 2]))
+            if igc and members == 2 and draw(st.booleans()):
+                primary *= 2  # as in IGC-L100M2 for ImageNet
+            else:
+                members *= 2
+            stride = draw(st.sampled_from([1, 2]))
             layers.append(Layer(value, primary * members, draw(st.sampled_from([1, primary])), kernel=1,
                                 stride=stride, activation=None))
             shortcut = len(layers)
@@ -187,6 +199,23 @@ def test_published_shapes(isa, primary, members):
     compare([Layer(0, width), Layer(1, width, primary, members),
              Layer(2, 2 * width, primary, 2 * members, stride=2),
              Layer(3, 2 * width, primary, 2 * members)], (3, 16, 12), 4, 2)
+
+
+@pytest.mark.parametrize("primary,members,doubled", [(4, 8, 1), (16, 4, 1), (20, 2, 2), (100, 2, 2)])
+def test_resnet_for_imagenet(isa, primary, members, doubled):
+    """Stem, pooling, a block whose projection keeps the size, one that halves it. `doubled`: of L."""
+    width, stem = primary * members, primary * members // doubled
+    more, most = (primary * doubled, members * 2 // doubled), 2 * width
+    compare([Layer(0, stem, kernel=7, stride=2), Layer.max_pool(1, stem, 3, 2),
+             Layer(2, width, primary, kernel=1, activation=None), Layer(2, width, primary, members),
+             Layer(4, width, primary, members, residual=3),
+             Layer(5, width, primary, members), Layer(6, width, primary, members, residual=5),
+             Layer(7, most, more[0], kernel=1, stride=2, activation=None), Layer(7, most, *more, stride=2),
+             Layer(9, most, *more, residual=8)], (3, 43, 34), 2, 2)
+
+
+def test_another_order_of_groups_in_a_sum(isa):
+    compare([Layer(0, 12), Layer(1, 12, 4, 3), Layer(2, 12, 6, 2, residual=1)], (3, 9, 9), 3)
 
 
 def test_kept_results_and_batches_after_larger_ones(isa):
@@ -221,13 +250,15 @@ BLOCK = Layer(1, 8, 4, 2)
     ([Layer(0, 8, epsilon=0)], "epsilon must be"),
     ([Layer(0, 8, momentum=float("nan"))], "epsilon must be"),
     ([Layer(0, 8)._replace(kind=3)], "unknown kind"),
+    ([Layer(0, 8), Layer.max_pool(1, 9, 3, 2)], "pooling keeps channels"),
+    ([Layer(0, 8), Layer.max_pool(1, 8, 2, 2)], "kernel must be odd"),
     ([Layer(0, 8), Layer(1, 8), Layer(2, 8, residual=1, activation="relu6")], "sum with a ReLU6"),
     ([Layer(0, 8, residual=0)], "its residual must be"),
     ([Layer(0, 8), Layer(1, 16), Layer(2, 16, residual=1)], "another shape"),
     ([Layer(0, 8), Layer(0, 8)], "nothing uses"),
     ([Layer(0, 8), Layer(0, 8, activation=None), Layer(1, 8)], "nothing uses"),
     ([Layer(0, 8), Layer(0, 8), Layer(1, 8, residual=2)], "nothing convolves its residual"),
-    ([Layer(0, 12), Layer(1, 12, 4, 3), Layer(2, 12, 6, 2, residual=1)], "another order of channels"),
+    ([Layer(0, 12), Layer(1, 12, 4, 3, activation=None), Layer(1, 12, 6, 2, residual=2)], "another order of channels"),
 ])
 def test_layers_that_make_no_network(layers, text):
     with pytest.raises(UserError, match=text) as error:
