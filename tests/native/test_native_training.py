@@ -33,6 +33,8 @@ def isa(request):
 
 
 def permute(F, x, branches):
+    if branches == 1:
+        return x
     split = F.reshape(x, shape=(0, -4, branches, -1, -2))
     return F.reshape(F.swapaxes(split, dim1=1, dim2=2), shape=(0, -3, -2))
 
@@ -56,12 +58,13 @@ def stock(layers, x, parameters, running, dy, dtype):
             y = F.Convolution(values[l.input], next(at), no_bias=True, kernel=(l.kernel,) * 2,
                               pad=(l.kernel // 2,) * 2, stride=(l.stride,) * 2, num_filter=l.channels,
                               num_group=l.groups)
-            if l.secondary:
-                y = F.Convolution(permute(F, y, l.groups), next(at), no_bias=True, kernel=(1, 1),
-                                  num_filter=l.channels, num_group=l.secondary)
-                y = permute(F, y, l.secondary)
+            y = permute(F, y, l.permute)
+            if not l.normalised:
+                values.append(y)
+                continue
             y = F.BatchNorm(y, next(at), next(at), next(statistics), next(statistics), eps=l.epsilon,
                             momentum=l.momentum, fix_gamma=False)
+            y = permute(F, y, l.reorder)
             if l.residual >= 0:
                 y = y + values[l.residual]
             values.append({None: lambda y: y, "relu": F.relu, "relu6": lambda y: F.clip(y, 0, 6)}[l.activation](y))
@@ -74,6 +77,14 @@ def stock(layers, x, parameters, running, dy, dtype):
     mx.nd.waitall()
     found = [y, *[a.grad for a in arrays], data.grad, *moving]
     return [a.asnumpy().astype("float64") for a in found] + [inferred.astype("float64")]
+
+
+def igc_block(source, primary, secondary, channels=None, kernel=3, stride=1, at=None, **options):
+    """[Layer] of an IGC block that reads value `source`, by default the last one, behind `at` layers; L, M,
+    the channels L * M if they are not given."""
+    channels = channels or primary * secondary
+    return [Layer(source, channels, primary, kernel, stride, permute=primary, normalised=False, activation=None),
+            Layer((source if at is None else at) + 1, channels, secondary, 1, permute=secondary, **options)]
 
 
 def random_parameters(rng, shapes):
@@ -91,7 +102,7 @@ def errors(layers, shape, batch, threads, seed):
     rng = np.random.default_rng(seed)
     body = Body(layers, shape)
     parameters = random_parameters(rng, body.shapes)
-    running = [a for l in layers if l.kind == lib.CONV for a in (rng.normal(0, 0.2, l.channels).astype("float32"),
+    running = [a for l in layers if l.normalised for a in (rng.normal(0, 0.2, l.channels).astype("float32"),
                                            rng.uniform(0.5, 1.5, l.channels).astype("float32"))]
     x = rng.standard_normal((batch,) + shape).astype("float32")
     dy = rng.standard_normal((batch, layers[-1].channels)).astype("float32")
@@ -133,19 +144,21 @@ def plain_networks(draw):
         primary, members = 1, draw(st.integers(1, 35))
     layers = [Layer(0, primary * members, kernel=draw(st.sampled_from([1, 3, 5])),
                     stride=draw(st.sampled_from([1, 1, 2])))]
-    for i in range(draw(st.integers(1, 3))):
+    for _ in range(draw(st.integers(1, 3))):
         stride = draw(st.sampled_from([1, 1, 2]))
         before = members
         members = members * draw(st.sampled_from([1, 1, 2])) if igc else draw(st.integers(1, 35))
+        kernel = draw(st.sampled_from([1, 3, 3, 3, 5]))
+        source = len(layers)
         if not igc:
-            secondary = 0
-        elif members == 2 * before and draw(st.booleans()):
+            layers.append(Layer(source, members, 1, kernel, stride, activation=draw(activations)))
+            continue
+        if members == 2 * before and draw(st.booleans()):
             secondary = before  # the authors' form of a down-sampling block
         else:
             secondary = members
-        kernel = draw(st.sampled_from([1, 3, 3, 3, 5]))
-        layers.append(Layer(i + 1, primary * members, primary, secondary, kernel, stride,
-                            activation=draw(activations)))
+        layers += igc_block(source, primary, secondary, primary * members, kernel, stride,
+                            activation=draw(activations))
     return layers
 
 
@@ -156,7 +169,8 @@ def residual_networks(draw):
     primary, members = draw(st.integers(2, 20)) if igc else 1, draw(st.integers(1, 3 if igc else 20))
 
     def unit(source, **options):
-        return Layer(source, primary * members, primary, members if igc else 0, **options)
+        return igc_block(source, primary, members, at=len(layers), **options) if igc else \
+            [Layer(source, primary * members, primary, **options)]
 
     layers = [Layer(0, primary * members)]
     if draw(st.booleans()):
@@ -175,8 +189,8 @@ def residual_networks(draw):
             layers.append(Layer(value, primary * members, draw(st.sampled_from([1, primary])), kernel=1,
                                 stride=stride, activation=None))
             shortcut = len(layers)
-        layers.append(unit(value, stride=stride, activation=draw(activations)))
-        layers.append(unit(len(layers), residual=shortcut, activation=draw(st.sampled_from(["relu", None]))))
+        layers += unit(value, stride=stride, activation=draw(activations))
+        layers += unit(len(layers), residual=shortcut, activation=draw(st.sampled_from(["relu", None])))
     return layers
 
 
@@ -196,9 +210,8 @@ def test_any_network(isa, layers, height, width, batch, threads):
 @pytest.mark.parametrize("primary,members", [(24, 2), (4, 8), (16, 4), (100, 2), (1, 16)])
 def test_published_shapes(isa, primary, members):
     width = primary * members
-    compare([Layer(0, width), Layer(1, width, primary, members),
-             Layer(2, 2 * width, primary, 2 * members, stride=2),
-             Layer(3, 2 * width, primary, 2 * members)], (3, 16, 12), 4, 2)
+    compare([Layer(0, width), *igc_block(1, primary, members), *igc_block(3, primary, 2 * members, stride=2),
+             *igc_block(5, primary, 2 * members)], (3, 16, 12), 4, 2)
 
 
 @pytest.mark.parametrize("primary,members,doubled", [(4, 8, 1), (16, 4, 1), (20, 2, 2), (100, 2, 2)])
@@ -207,20 +220,16 @@ def test_resnet_for_imagenet(isa, primary, members, doubled):
     width, stem = primary * members, primary * members // doubled
     more, most = (primary * doubled, members * 2 // doubled), 2 * width
     compare([Layer(0, stem, kernel=7, stride=2), Layer.max_pool(1, stem, 3, 2),
-             Layer(2, width, primary, kernel=1, activation=None), Layer(2, width, primary, members),
-             Layer(4, width, primary, members, residual=3),
-             Layer(5, width, primary, members), Layer(6, width, primary, members, residual=5),
-             Layer(7, most, more[0], kernel=1, stride=2, activation=None), Layer(7, most, *more, stride=2),
-             Layer(9, most, *more, residual=8)], (3, 43, 34), 2, 2)
-
-
-def test_another_order_of_groups_in_a_sum(isa):
-    compare([Layer(0, 12), Layer(1, 12, 4, 3), Layer(2, 12, 6, 2, residual=1)], (3, 9, 9), 3)
+             Layer(2, width, primary, kernel=1, activation=None), *igc_block(2, primary, members, at=3),
+             *igc_block(5, primary, members, residual=3),
+             *igc_block(7, primary, members), *igc_block(9, primary, members, residual=7),
+             Layer(11, most, more[0], kernel=1, stride=2, activation=None),
+             *igc_block(11, *more, at=12, stride=2), *igc_block(14, *more, residual=12)], (3, 43, 34), 2, 2)
 
 
 def test_kept_results_and_batches_after_larger_ones(isa):
     """The memory of a net serves any batch up to the largest; the same call gives the same bits."""
-    layers = [Layer(0, 32), Layer(1, 32, 4, 8), Layer(2, 64, 4, 16, stride=2), Layer(3, 64, 4, 16)]
+    layers = [Layer(0, 32), *igc_block(1, 4, 8), *igc_block(3, 4, 16, stride=2), *igc_block(5, 4, 16)]
     rng = np.random.default_rng(0)
     body, fresh = Body(layers, (3, 9, 8)), Body(layers, (3, 9, 8))
     parameters = random_parameters(rng, body.shapes)
@@ -234,7 +243,7 @@ def test_kept_results_and_batches_after_larger_ones(isa):
             np.testing.assert_array_equal(a, b)
 
 
-BLOCK = Layer(1, 8, 4, 2)
+INNER = Layer(1, 8, 4, activation=None, normalised=False)
 
 
 @pytest.mark.parametrize("layers,text", [
@@ -244,21 +253,31 @@ BLOCK = Layer(1, 8, 4, 2)
     ([Layer(0, 0)], "channels must be"),
     ([Layer(0, 8, 2)], "groups must divide"),
     ([Layer(0, 8, 0)], "groups must divide"),
-    ([Layer(0, 8), BLOCK._replace(secondary=3)], "secondary must divide"),
+    ([Layer(0, 8, permute=3)], "permute and reorder must"),
+    ([Layer(0, 8, reorder=0)], "permute and reorder must"),
+    ([Layer(0, 8), INNER], "last layer must be normalised"),
+    ([Layer(0, 8), INNER, Layer(2, 8)], "must be followed by a 1x1"),
+    ([Layer(0, 8), INNER, Layer(2, 8, kernel=1, stride=2)], "must be followed by a 1x1"),
+    ([Layer(0, 8), INNER, Layer(1, 8, kernel=1)], "must be followed by a 1x1"),
+    ([Layer(0, 8), INNER, Layer(2, 8, kernel=1, residual=2)], "not normalised"),
+    ([Layer(0, 8), INNER, Layer(2, 8, kernel=1), Layer(2, 8)], "not normalised"),
+    ([Layer(0, 8), INNER, Layer(2, 8, kernel=1), Layer(3, 8, residual=2)], "not normalised"),
+    ([Layer(0, 8), INNER._replace(activation="relu"), Layer(2, 8, kernel=1)], "has no sum, activation"),
     ([Layer(0, 8, kernel=2)], "kernel must be odd"),
     ([Layer(0, 8, stride=3)], "stride must be"),
     ([Layer(0, 8, epsilon=0)], "epsilon must be"),
     ([Layer(0, 8, momentum=float("nan"))], "epsilon must be"),
     ([Layer(0, 8)._replace(kind=3)], "unknown kind"),
-    ([Layer(0, 8), Layer.max_pool(1, 9, 3, 2)], "pooling keeps channels"),
+    ([Layer(0, 8), Layer.max_pool(1, 9, 3, 2)], "max pooling keeps"),
     ([Layer(0, 8), Layer.max_pool(1, 8, 2, 2)], "kernel must be odd"),
+    ([Layer(0, 8), INNER, Layer.max_pool(2, 8, 1, 1)], "must be followed by a 1x1"),
     ([Layer(0, 8), Layer(1, 8), Layer(2, 8, residual=1, activation="relu6")], "sum with a ReLU6"),
     ([Layer(0, 8, residual=0)], "its residual must be"),
     ([Layer(0, 8), Layer(1, 16), Layer(2, 16, residual=1)], "another shape"),
     ([Layer(0, 8), Layer(0, 8)], "nothing uses"),
     ([Layer(0, 8), Layer(0, 8, activation=None), Layer(1, 8)], "nothing uses"),
     ([Layer(0, 8), Layer(0, 8), Layer(1, 8, residual=2)], "nothing convolves its residual"),
-    ([Layer(0, 12), Layer(1, 12, 4, 3, activation=None), Layer(1, 12, 6, 2, residual=2)], "another order of channels"),
+    ([Layer(0, 12), *igc_block(1, 4, 3), Layer(3, 12, residual=1), *igc_block(4, 6, 2)], "no order of channels"),
 ])
 def test_layers_that_make_no_network(layers, text):
     with pytest.raises(UserError, match=text) as error:

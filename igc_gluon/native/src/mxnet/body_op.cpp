@@ -11,7 +11,6 @@
 // Errors are thrown: MXNet makes MXNetError of them. (The messages of its own interface are never cleared.)
 // MXNet tells neither whether it trains nor what it wants done with a gradient (write or add): hence two
 // operators, and a caller who wants gradients added puts an identity before the parameter.
-#include <algorithm>
 #include <memory>
 #include <mutex>
 #include <sstream>
@@ -35,13 +34,19 @@ std::vector<igc_layer> parse_layers(const std::string& text) {
     igc_layer l = {};
     char comma;
     numbers >> l.kind >> comma >> l.input >> comma >> l.residual >> comma >> l.channels >> comma >> l.groups >> comma >>
-        l.secondary >> comma >> l.kernel >> comma >> l.stride >> comma >> l.activation >> comma >> l.epsilon >>
-        comma >> l.momentum;
+        l.kernel >> comma >> l.stride >> comma >> l.permute >> comma >> l.normalised >> comma >> l.reorder >>
+        comma >> l.activation >> comma >> l.epsilon >> comma >> l.momentum;
     if (!numbers || numbers.peek() != EOF) throw std::invalid_argument("igc_body: '" + one + "' is no layer");
     layers.push_back(l);
   }
   if (layers.empty()) throw std::invalid_argument("igc_body: no layers");
   return layers;
+}
+
+size_t moving_statistics_of(const std::vector<igc_layer>& layers) {
+  size_t n = 0;
+  for (const igc_layer& layer : layers) n += layer.normalised ? 2 : 0;
+  return n;
 }
 
 // MXNet asks for the number of inputs hundreds of times a step: the last answer is kept.
@@ -115,17 +120,11 @@ void check(int status) {
   if (status) throw std::runtime_error(std::string("igc_body: ") + igc_message());
 }
 
-bool has_parameters(const igc_layer& layer) { return layer.kind != IGC_MAX_POOL; }
-
-size_t count_statistics(const std::vector<igc_layer>& layers) {
-  return 2 * std::count_if(layers.begin(), layers.end(), has_parameters);
-}
-
 // inputs: data, parameters, moving statistics
 struct Arrays {
   std::vector<float*> parameters, running;
   Arrays(std::vector<MXTensor>& inputs, const std::vector<igc_layer>& layers) {
-    const size_t n_running = count_statistics(layers);
+    const size_t n_running = moving_statistics_of(layers);
     for (size_t i = 1; i < inputs.size(); i++)
       (i < inputs.size() - n_running ? parameters : running).push_back(inputs[i].data<float>());
   }
@@ -172,8 +171,7 @@ class BodyState : public mxnet::ext::CustomStatefulOp {
 MXReturnValue parse(const Attributes& attributes, int* n_inputs, int* n_outputs) {
   const std::vector<igc_layer>& layers = layers_of(attributes);
   *n_inputs = 1;
-  for (const igc_layer& layer : layers)
-    if (has_parameters(layer)) *n_inputs += layer.secondary ? 6 : 5;
+  for (const igc_layer& layer : layers) *n_inputs += layer.kind == IGC_MAX_POOL ? 0 : layer.normalised ? 5 : 1;
   *n_outputs = 1;
   return MX_SUCCESS;
 }
@@ -201,19 +199,17 @@ MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<
   std::vector<unsigned int> channels = {data[1]};
   std::vector<Shape> wanted = {data};
   for (const igc_layer& l : layers) {
-    if (l.input < 0 || l.input >= (int)channels.size() || l.groups < 1 || l.channels < 1 || l.secondary < 0 ||
+    if (l.input < 0 || l.input >= (int)channels.size() || l.groups < 1 || l.channels < 1 ||
         l.kernel < 1) {
       throw std::invalid_argument("igc_body: attribute layers: numbers that make no layer");
     }
     const unsigned int n = l.channels, k = l.kernel;
+    if (l.kind != IGC_MAX_POOL) wanted.push_back({n, channels[l.input] / l.groups, k, k});
+    if (l.normalised) wanted.insert(wanted.end(), 2, {n});
     channels.push_back(n);
-    if (!has_parameters(l)) continue;
-    wanted.push_back({n, channels[l.input] / l.groups, k, k});
-    if (l.secondary) wanted.push_back({n, n / l.secondary, 1, 1});
-    wanted.insert(wanted.end(), 2, {n});
   }
   for (const igc_layer& l : layers)
-    if (has_parameters(l)) wanted.insert(wanted.end(), 2, {(unsigned int)l.channels});
+    if (l.normalised) wanted.insert(wanted.end(), 2, {(unsigned int)l.channels});
   for (size_t i = 0; i < wanted.size(); i++) {
     Shape& given = in->at(i);
     if (given.size() == 0) given = wanted[i];
@@ -229,7 +225,7 @@ MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<
 MXReturnValue moving_statistics(const Attributes& attributes, std::vector<int>* inputs) {
   int n_inputs, n_outputs;
   parse(attributes, &n_inputs, &n_outputs);
-  for (int i = n_inputs - (int)count_statistics(layers_of(attributes)); i < n_inputs; i++) inputs->push_back(i);
+  for (int i = n_inputs - (int)moving_statistics_of(layers_of(attributes)); i < n_inputs; i++) inputs->push_back(i);
   return MX_SUCCESS;
 }
 
