@@ -25,16 +25,21 @@ from igc_gluon.errors import UserError
 PARTS = 16
 SEED_LIMIT = 1 << 31
 AUGMENTS = ("authors", "resnet", "none")
-_SHORT_SIDE = 256 / 224  # of the image that the single center crop comes from, over that of the crop
 
 
-def augmentation(name, image_shape):
+def natural_short_side(image_shape):
+    """Of the image that the single center crop comes from: 256 for 224 (IGCV2, section 5), or in proportion."""
+    return round(256 / 224 * min(image_shape[1:]))
+
+
+def augmentation(name, image_shape, short_side=None):
     """Arguments of ImageRecordIter. Sizes are for records whose short side is 480 and crops of 224, or in proportion.
 
     "authors": those of the authors' code. "resnet": short side 256 to 480, crop, mirror, colours along the principal
-    components (He et al. 2016, section 3.4, after Krizhevsky et al.). "none": the center crop.
+    components (He et al. 2016, section 3.4, after Krizhevsky et al.). "none": the center crop, after the short side was
+    made `short_side`.
     """
-    short_side = round(_SHORT_SIDE * min(image_shape[1:]))
+    short_side = short_side or natural_short_side(image_shape)
     scaled = {"rand_crop": True, "rand_mirror": True, "max_random_scale": 1.0, "min_img_size": short_side,
               "inter_method": 9}
     if name == "authors":
@@ -121,14 +126,14 @@ class RecordEvaluation:
     Arguments as of RecordTraining; batch_size: of this worker.
     """
 
-    def __init__(self, path, records, batch_size, image_shape, mean, std, part_index=0, num_parts=1):
+    def __init__(self, path, records, batch_size, image_shape, short_side, mean, std, part_index=0, num_parts=1):
         share = -(-records // num_parts)
         self._count = max(0, min(share, records - part_index * share))
         self._batch = min(batch_size, max(1, self._count))
         self._path = path
         self._arguments = {"batch_size": self._batch, "part_index": part_index, "num_parts": num_parts,
                            "preprocess_threads": os.cpu_count() or 1, "round_batch": False,
-                           **_common(path, image_shape, mean, std), **augmentation("none", image_shape)}
+                           **_common(path, image_shape, mean, std), **augmentation("none", image_shape, short_side)}
 
     def __len__(self):
         return -(-self._count // self._batch)
