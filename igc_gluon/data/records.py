@@ -5,7 +5,7 @@ looks at the frame of every record, which costs a second for a million records i
 `<file>.json` beside the file, so that it is looked at once.
 
 A file FILE.rec has an index FILE.idx: a line for each record, its number and its position in bytes. Records that this
-package writes have the CRC-32 of label and image in the second id of their header, where MXNet writes 0.
+package writes have the CRC-32 of label, first id and image in the second id of their header, where MXNet writes 0.
 """
 import json
 import os
@@ -138,19 +138,20 @@ def _check_frames(words, at, until):
     """Labels of the records that lie from `at` to `until` (in words), or None if one does not."""
     heads = words[at + 1]
     flags, lengths = heads >> 29, (heads & _LENGTH).astype(np.int64)
-    if (words[at] != MAGIC).any() or (flags > _FIRST).any() or (lengths < HEADER.size).any():
+    if (words[at] != MAGIC).any() or (flags > _FIRST).any():
         return None
-    ends = at + 2 + (lengths + 3) // 4
-    split = flags == _FIRST
-    if (ends[~split] != until[~split]).any():
+    ends, counts = at + 2 + (lengths + 3) // 4, words[at + 2].astype(np.int64)
+    whole = flags == _WHOLE
+    if ((ends != until) | (counts > 1) | (lengths <= HEADER.size + 4 * counts))[whole].any():
         return None
-    for start, end in zip(at[split], until[split]):
-        if _parts(words[start:end]) is None:
+    labels = words[np.where(whole & (counts == 1), at + 2 + HEADER.size // 4, at + 3)].view("<f4")
+    for number in np.flatnonzero(~whole):  # few: they hold the magic number by chance
+        found = _parts(words[at[number]:until[number]])
+        label = found and what_is_wrong(found[0], decode=False)[1]
+        if label is None or found[1] != until[number] - at[number]:
             return None
-    counts = words[at + 2].astype(np.int64)
-    if (counts > 1).any() or (lengths <= HEADER.size + 4 * counts).any():
-        return None
-    return words[np.where(counts == 1, at + 2 + HEADER.size // 4, at + 3)].view("<f4")
+        labels[number] = label
+    return labels
 
 
 def _parts(words):
@@ -167,10 +168,10 @@ def _parts(words):
         parts.append(part.tobytes()[:length])
         at = end
         if flag in (_WHOLE, _LAST):
-            # What follows must be a record too, or else it is this one's length that is wrong.
-            if at == len(words) or (words[at] == MAGIC and at + 1 < len(words) and words[at + 1] >> 29 <= _FIRST):
-                return struct.pack("<I", MAGIC).join(parts), at
-            return None
+            payload = struct.pack("<I", MAGIC).join(parts)
+            # Where no record follows it may be this one's length that is wrong, unless its checksum says otherwise.
+            follows = at == len(words) or (words[at] == MAGIC and at + 1 < len(words) and words[at + 1] >> 29 <= _FIRST)
+            return (payload, at) if follows or _has_checksum(payload) else None
     return None
 
 
@@ -205,7 +206,15 @@ def _next_head(words, at):
 
 def encode(label, number, image):
     """The payload of a record, with a checksum."""
-    return HEADER.pack(0, label, number, zlib.crc32(image, zlib.crc32(struct.pack("<f", label)))) + image
+    return HEADER.pack(0, label, number, _checksum(label, number, image)) + image
+
+
+def _checksum(label, number, image):
+    return zlib.crc32(image, zlib.crc32(struct.pack("<fQ", label, number)))
+
+
+def _has_checksum(payload):
+    return len(payload) > HEADER.size and HEADER.unpack_from(payload)[3] and not what_is_wrong(payload, decode=False)[0]
 
 
 def frame(payload):
@@ -225,14 +234,14 @@ def what_is_wrong(payload, decode=True):
     """One line why a record is none of an image with one label, or None; and its label. decode: look at the image."""
     if len(payload) <= HEADER.size:
         return "it is too short for an image record", None
-    count, label, _, checksum = HEADER.unpack_from(payload)
+    count, label, number, checksum = HEADER.unpack_from(payload)
     begin = HEADER.size + 4 * count
     if count > 1 or len(payload) <= begin:
         return f"it is too short for its {count:,} labels" if len(payload) <= begin else f"it has {count} labels", None
     if count:
         label, = struct.unpack_from("<f", payload, HEADER.size)
     image = payload[begin:]
-    if checksum and checksum != zlib.crc32(image, zlib.crc32(struct.pack("<f", label))):
+    if checksum and checksum != _checksum(label, number, image):
         return "it is not what was written: its checksum is another", None
     if not 0 <= label < 1 << 24 or label != int(label):
         return f"its label {label:g} is no class", None
