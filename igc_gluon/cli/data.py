@@ -31,6 +31,7 @@ def _pack(args):
 
     from igc_gluon.data import pack
     from igc_gluon.errors import UserError
+    from igc_gluon.threads import cores
 
     root = Path(args.root).expanduser()
     out = Path(args.out).expanduser() if args.out else root
@@ -53,7 +54,7 @@ def _pack(args):
         form = pack.Form(args.short_side, args.quality)
         for name, listing in splits.items():
             path = out / f"{name}.rec"
-            count, left_out = pack.pack(listing, path, form, args.workers or _cores())
+            count, left_out = pack.pack(listing, path, form, args.workers or cores())
             print(f"{path}: {count:,} images of {len(set(listing.labels)):,} classes, "
                   f"{path.stat().st_size / 1e6:,.1f} MB"
                   + (f"; {len(left_out)} could not be read and were left out" if left_out else ""))
@@ -80,21 +81,17 @@ def _splits(root, args, pack):
     return dict(zip(("train", "val"), pack.divide(train, args.val_share)))
 
 
-def _cores():
-    import os
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _verify(args):
     from igc_gluon.data import records, repair
     from igc_gluon.errors import UserError
+    from igc_gluon.threads import cores
 
     if args.index:
         if args.repair:
             raise UserError("--index is for a file that is whole, --repair writes an index itself; give one of them")
         print(f"{records.index_path(args.file)}: {repair.write_index(args.file):,} records")
         return 0
-    report = repair.verify(args.file, args.repair, _cores())
+    report = repair.verify(args.file, args.repair, cores())
     for number, position, problem in report.broken[:1000]:
         print(f"{args.file}: record {number}, at byte {position}: {problem}")
     if len(report.broken) > 1000:

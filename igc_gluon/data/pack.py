@@ -163,7 +163,7 @@ def _begin(part, state, origin, report):
     if part.exists():
         end = 0
         for position, payload in records.scan(part):
-            if payload is None or records.what_is_wrong(payload, decode=False)[0]:
+            if payload is None or records.what_is_wrong(payload, look=False)[0]:
                 break
             positions.append(position)
             numbers.append(HEADER.unpack_from(payload)[2])

@@ -12,15 +12,17 @@ Within its part a record's place is random in each epoch, its part never changes
 order, as `igc data imagenet` does.
 """
 import functools
-import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import mxnet as mx
 import numpy as np
 
-from igc_gluon.data.records import index_path
+from igc_gluon.data.photos import central_crop
+from igc_gluon.data.records import decode, index_path, read_index, read_record
 from igc_gluon.errors import UserError
+from igc_gluon.threads import cores
 
 PARTS = 16
 SEED_LIMIT = 1 << 31
@@ -32,14 +34,14 @@ def natural_short_side(image_shape):
     return round(256 / 224 * min(image_shape[1:]))
 
 
-def augmentation(name, image_shape, short_side=None):
+def augmentation(name, image_shape):
     """Arguments of ImageRecordIter. Sizes are for records whose short side is 480 and crops of 224, or in proportion.
 
     "authors": those of the authors' code. "resnet": short side 256 to 480, crop, mirror, colours along the principal
-    components (He et al. 2016, section 3.4, after Krizhevsky et al.). "none": the center crop, after the short side was
-    made `short_side`.
+    components (He et al. 2016, section 3.4, after Krizhevsky et al.). "none": the center crop, as the authors' code
+    validates.
     """
-    short_side = short_side or natural_short_side(image_shape)
+    short_side = natural_short_side(image_shape)
     scaled = {"rand_crop": True, "rand_mirror": True, "max_random_scale": 1.0, "min_img_size": short_side,
               "inter_method": 9}
     if name == "authors":
@@ -47,8 +49,8 @@ def augmentation(name, image_shape, short_side=None):
                 "random_l": 50}
     if name == "resnet":
         return {**scaled, "min_random_scale": 256 / 480, "pca_noise": 0.1}
-    if name == "none":
-        return {"resize": short_side, "inter_method": 9}
+    if name == "none":  # not by `resize`: on an image that it cannot decode MXNet would then divide by zero
+        return {**scaled, "rand_crop": False, "rand_mirror": False, "min_random_scale": 0.533, "max_random_scale": 0.533}
     raise UserError(f"--augment must be one of {', '.join(AUGMENTS)}, not {name!r}")
 
 
@@ -123,33 +125,43 @@ class RecordTraining:
 class RecordEvaluation:
     """A file in its own order, the center crop of each image, for evaluation; of a worker its share.
 
-    Arguments as of RecordTraining; batch_size: of this worker.
+    Decoded here, by OpenCV in threads: MXNet fills the last batch up with images of the one before and does not say so,
+    and where it is to resize an image that it cannot decode it ends the process.
+
+    Arguments as of RecordTraining; batch_size: of this worker. short_side: of the image that is cropped.
     """
 
-    def __init__(self, path, records, batch_size, image_shape, short_side, mean, std, part_index=0, num_parts=1):
-        share = -(-records // num_parts)
-        self._count = max(0, min(share, records - part_index * share))
-        self._batch = min(batch_size, max(1, self._count))
-        self._path = path
-        self._arguments = {"batch_size": self._batch, "part_index": part_index, "num_parts": num_parts,
-                           "preprocess_threads": os.cpu_count() or 1, "round_batch": False,
-                           **_common(path, image_shape, mean, std), **augmentation("none", image_shape, short_side)}
+    def __init__(self, path, batch_size, image_shape, short_side, mean, std, part_index=0, num_parts=1):
+        positions = read_index(Path(path))
+        share = slice(len(positions) * part_index // num_parts, len(positions) * (part_index + 1) // num_parts)
+        self._path, self._batch, self._positions = path, batch_size, positions[share].tolist()
+        self._short_side, self._image_shape = short_side, tuple(image_shape)
+        self._mean, self._std = (np.array(values, np.float32)[:, None, None] for values in (mean, std))
 
     def __len__(self):
-        return -(-self._count // self._batch)
+        return -(-len(self._positions) // self._batch)
 
     def epoch(self, epoch, first_batch=0):
-        """As that of RecordTraining; the last batch is short."""
-        if not self._count:
-            return
-        left = self._count
-        with _one_line(self._path):
-            for number, batch in enumerate(record_iter(**self._arguments)):
-                # MXNet fills the last batch up with what the buffer held before, and does not say so.
-                count = min(left, self._batch)
-                left -= count
-                if number >= first_batch and count:
-                    yield batch.data[0].asnumpy()[:count], batch.label[0].asnumpy()[:count]
+        """As that of RecordTraining; the last batch is short. Raises UserError on an image that cannot be read."""
+        starts = range(first_batch * self._batch, len(self._positions), self._batch)
+        with ThreadPoolExecutor(cores()) as pool, open(self._path, "rb") as file:
+            def submit(start):
+                return [pool.submit(self._example, position, read_record(file, position))
+                        for position in self._positions[start:start + self._batch]]
+            waiting = [submit(start) for start in starts[:1]]
+            for start in starts:  # the next batch is decoded while the network has this one
+                if start + self._batch < len(self._positions):
+                    waiting.append(submit(start + self._batch))
+                images, labels = zip(*(job.result() for job in waiting.pop(0)))
+                data = np.stack(images).astype(np.float32).transpose(0, 3, 1, 2)
+                yield (data - self._mean) / self._std, np.array(labels, np.float32)
+
+    def _example(self, position, payload):
+        image, label = payload and decode(payload)
+        if image is None:
+            raise UserError(f"{self._path} has no readable image at byte {position}; igc data verify {self._path} lists "
+                            "what is broken, with --repair OUT.rec it writes a file without it")
+        return central_crop(image, self._short_side, *self._image_shape[1:]), label
 
 
 def _common(path, image_shape, mean, std):

@@ -51,7 +51,7 @@ def structure(path):
         facts = _read_facts(path)
         if facts.get("stamp") == stamp:
             return Structure(**facts["structure"])
-        found = _walk(path, _read_index(path))
+        found = _walk(path, read_index(path))
         write_facts(path, found, facts.get("packed"))
     except OSError as error:
         raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}") from None
@@ -95,7 +95,7 @@ def _stamp(path):
     return [[status.st_size, status.st_mtime_ns] for status in (os.stat(path), os.stat(index_path(path)))]
 
 
-def _read_index(path):
+def read_index(path):
     """Positions of all records, in bytes, ascending."""
     advice = f"igc data verify {path} --index writes a new one"
     try:
@@ -147,7 +147,7 @@ def _check_frames(words, at, until):
     labels = words[np.where(whole & (counts == 1), at + 2 + HEADER.size // 4, at + 3)].view("<f4")
     for number in np.flatnonzero(~whole):  # few: they hold the magic number by chance
         found = _parts(words[at[number]:until[number]])
-        label = found and what_is_wrong(found[0], decode=False)[1]
+        label = found and what_is_wrong(found[0], look=False)[1]
         if label is None or found[1] != until[number] - at[number]:
             return None
         labels[number] = label
@@ -214,7 +214,7 @@ def _checksum(label, number, image):
 
 
 def _has_checksum(payload):
-    return len(payload) > HEADER.size and HEADER.unpack_from(payload)[3] and not what_is_wrong(payload, decode=False)[0]
+    return len(payload) > HEADER.size and HEADER.unpack_from(payload)[3] and not what_is_wrong(payload, look=False)[0]
 
 
 def frame(payload):
@@ -230,8 +230,8 @@ def frame(payload):
                     for flag, piece in zip(flags, pieces))
 
 
-def what_is_wrong(payload, decode=True):
-    """One line why a record is none of an image with one label, or None; and its label. decode: look at the image."""
+def what_is_wrong(payload, look=True):
+    """One line why a record is none of an image with one label, or None; and its label. look: at the image too."""
     if len(payload) <= HEADER.size:
         return "it is too short for an image record", None
     count, label, number, checksum = HEADER.unpack_from(payload)
@@ -245,10 +245,28 @@ def what_is_wrong(payload, decode=True):
         return "it is not what was written: its checksum is another", None
     if not 0 <= label < 1 << 24 or label != int(label):
         return f"its label {label:g} is no class", None
-    if not decode:
-        return None, label
+    return ("it holds no readable image" if look and decode(payload)[0] is None else None), label
+
+
+def decode(payload):
+    """(image uint8 (H, W, 3), RGB, or None where it cannot be read; label) of a record that is one."""
+    count, label, _, _ = HEADER.unpack_from(payload)
+    if count:
+        label, = struct.unpack_from("<f", payload, HEADER.size)
     try:
-        decoded = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        decoded = None
-    return ("it holds no readable image" if decoded is None else None), label
+        image = cv2.imdecode(np.frombuffer(payload, np.uint8, offset=HEADER.size + 4 * count), cv2.IMREAD_COLOR)
+    except cv2.error:  # of more pixels than OpenCV takes
+        image = None
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB), label
+
+
+def read_record(file, position):
+    """The payload of the record at `position` of an open file."""
+    file.seek(position)
+    parts = []
+    while True:
+        _, word = struct.unpack("<II", file.read(8))
+        parts.append(file.read(word & _LENGTH))
+        file.seek(-(word & _LENGTH) % 4, os.SEEK_CUR)
+        if word >> 29 in (_WHOLE, _LAST):
+            return struct.pack("<I", MAGIC).join(parts)

@@ -77,6 +77,10 @@ class RecordInput:
                 raise UserError(f"{path} has labels up to {found.largest_label:.0f}, too many for {self.classes} classes; "
                                 f"give --num-classes {found.largest_label + 1:.0f}, or another file")
 
+    @property
+    def test_images(self):
+        return self._structures[1].records
+
     def batches(self, batch_size, seed, part_index=0, num_parts=1):
         train, _ = self._structures
         parts = record_batches.parts_for(train.records, batch_size, self._most_parts)
@@ -86,5 +90,5 @@ class RecordInput:
 
     def evaluation(self, batch_size, part_index=0, num_parts=1):
         """The second of `batches` alone."""
-        return record_batches.RecordEvaluation(self._val, self._structures[1].records, batch_size, self.image_shape,
-                                               self._short_side, self.mean, self.std, part_index, num_parts)
+        return record_batches.RecordEvaluation(self._val, batch_size, self.image_shape, self._short_side, self.mean,
+                                               self.std, part_index, num_parts)

@@ -1,5 +1,6 @@
 """Networks with weights, by name or from a checkpoint: what is evaluated, asked and compiled."""
 import json
+import re
 from pathlib import Path
 
 from igc_gluon import params_file
@@ -9,6 +10,8 @@ from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import find_family, get_model
 from igc_gluon.model_zoo.authors import set_parameters
 from igc_gluon.model_zoo.expects import expect
+
+_MOST = 1 << 16  # classes, pixels
 
 
 def open_network(source, model=None, classes=None, model_options=None, dataset=None, ctx=None):
@@ -72,7 +75,7 @@ def _open_run(path, ctx):
     name = name or store.pointer("best") or store.pointer("last")
     if name is None:
         raise UserError(f"{run} has no checkpoint yet")
-    config = _read(run / "config.json")
+    config = read_config(run / "config.json")
     model, info = config.get("model"), DATASETS.get(config.get("dataset"))
     family, _ = find_family(model)
     number = config.get("classes", (info or family).classes)
@@ -85,15 +88,20 @@ def _open_run(path, ctx):
                   config.get("class_names", info and info.class_names))
 
 
-def _read(path):
-    """The dict in a run's config.json."""
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        config = None
+def read_config(path):
+    """The dict in a run's config.json, with a model and only such numbers as a network may have: a run may come from a
+    stranger. Raises UserError."""
     kinds = {"model": str, "dataset": str, "classes": int, "model_options": (dict, type(None)), "image_shape": list,
              "mean": list, "std": list, "class_names": (list, type(None)), "short_side": int}
-    if not isinstance(config, dict) or "model" not in config or \
-            any(key in config and not isinstance(config[key], kind) for key, kind in kinds.items()):
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        shape, mean, std = (config.get(key, [1, 1, 1]) for key in ("image_shape", "mean", "std"))
+        sound = (all(isinstance(config[key], kind) for key, kind in kinds.items() if key in config) and
+                 not re.search(r"\d{5}", config["model"]) and 0 < config.get("classes", 1) <= _MOST and
+                 len(shape) == len(mean) == len(std) == 3 and all(type(n) is int and 0 < n <= _MOST for n in shape) and
+                 all(abs(m) < float("inf") for m in mean) and all(0 < d < float("inf") for d in std))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
         raise UserError(f"{path} is damaged")
     return config

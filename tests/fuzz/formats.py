@@ -21,6 +21,7 @@ from igc_gluon.engine import experiment  # noqa: E402
 from igc_gluon.engine.checkpoint import CheckpointStore  # noqa: E402
 from igc_gluon.engine.position import Position  # noqa: E402
 from igc_gluon.engine.record import RunRecord  # noqa: E402
+from igc_gluon.errors import UserError  # noqa: E402
 from igc_gluon.paper.runs import Runs  # noqa: E402
 
 
@@ -59,8 +60,8 @@ class Checkpoint:
         made = store.save(1, 2, arrays, {"position": vars(position), "config": {"seed": 0}, "versions": {"mxnet": "1.9.1"}}, True)
         return [*sorted(made.iterdir()), store.folder / "last"]
 
-    @staticmethod
-    def read(path):
+    @classmethod
+    def read(cls, path):
         store = CheckpointStore(path.parent if path.name == "last" else path.parent.parent)
         manifest = path.parent / "manifest.json"
         if path.name in ("net.params", "training.params", "state.json") and path.stat().st_size % 2:
@@ -70,11 +71,18 @@ class Checkpoint:
             before = manifest.read_bytes()
             manifest.write_text(json.dumps(whole))
             try:
-                Position.of(store.load(store.names()[0])[1], batches=23)
+                cls.restore(path, store.load(store.names()[0])[1])
             finally:
                 manifest.write_bytes(before)
         else:
-            Position.of(store.load_last(lambda line: None)[1], batches=23)
+            cls.restore(path, store.load_last(lambda line: None)[1])
+
+    @staticmethod
+    def restore(path, state):
+        try:
+            Position.of(state, batches=23)
+        except UserError as error:  # as igc_gluon.engine.experiment does
+            raise UserError(f"{path.parent}: {error}") from None
 
 
 class Record:
@@ -175,16 +183,16 @@ class RunFiles:
 
     @staticmethod
     def read(path):
-        from igc_gluon.deploy.sources import read_config
+        from igc_gluon.engine.networks import read_config
         runs = Runs(path.parent.parent.parent.parent)
         runs.summary("cifar_plain5_w4", "digits")
         record = RunRecord(path.parent)
         try:
             before = path.read_bytes()
-            experiment.check_same(record.read_config() or {}, {"model": "cifar_plain5_w4", "schedule": {"num_epochs": 3}},
+            experiment.check_same(record.read_config() or {}, {"model": "cifar_plain5_w4", "batch_size": 64},
                                   path.parent)
             record.write_config({})
-            read_config(path.parent)
+            read_config(path.parent / "config.json")
         finally:
             path.write_bytes(before)
             record.close()

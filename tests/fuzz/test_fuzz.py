@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+COUNT = 200  # of each format in the short form
 NAMES = ("params", "checkpoint", "record", "tar", "bin", "zip", "mat", "run")
 
 
@@ -34,9 +35,9 @@ def fuzz(name, seed, count, folder):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_damaged_files_are_refused_or_read(name, tmp_path):
-    counts, wrong = fuzz(name, 0, 400, tmp_path / "samples")
+    counts, wrong = fuzz(name, 0, COUNT, tmp_path / "samples")
     assert not wrong, wrong[:3]
-    assert counts["refused"] + counts["accepted"] == 400 and counts["refused"] > 20
+    assert counts["refused"] + counts["accepted"] == COUNT and counts["refused"] > 20
 
 
 @pytest.mark.long
