@@ -8,7 +8,7 @@ from igc_gluon.errors import UserError
 from igc_gluon.threads import use_all_cores
 
 COMMANDS = ("models", "info", "widest", "check", "tables", "reproduce", "data", "eval", "predict", "compile", "convert",
-            "checkpoint")
+            "checkpoint", "bench")
 
 
 def main(argv=None):

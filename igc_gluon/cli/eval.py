@@ -3,14 +3,13 @@ HELP = "top-1 and top-5 accuracy of a network with weights over a record file"
 
 
 def add_arguments(parser):
-    from igc_gluon.cli.networks import SOURCE, add_normalisation_arguments, add_params_arguments
+    from igc_gluon.cli.networks import SOURCE, add_params_arguments
 
     parser.add_argument("network", help=SOURCE)
     parser.add_argument("--data", required=True, metavar="FILE.rec", help="as igc data imagenet packs it")
     parser.add_argument("--gpus", help="GPUs to use, e.g. 0,1 (default: the CPU)")
     parser.add_argument("--batch-size", type=int, default=64, help="over all devices (default: 64)")
     add_params_arguments(parser)
-    add_normalisation_arguments(parser)
 
 
 def run(args):
@@ -20,7 +19,7 @@ def run(args):
     import numpy as np
     from tqdm import tqdm
 
-    from igc_gluon.cli.networks import normalisation, open_source
+    from igc_gluon.cli.networks import open_source
     from igc_gluon.engine.devices import contexts
     from igc_gluon.engine.evaluation import evaluate
     from igc_gluon.engine.inputs import RecordInput
@@ -33,7 +32,7 @@ def run(args):
     net = open_source(args)
     net.collect_params().reset_ctx(devices)
     net.hybridize(static_alloc=True)
-    mean, std = normalisation(args) if args.mean else preprocessing(net)
+    mean, std = preprocessing(net)
     shape = image_shape(net)
     classes = net(mx.nd.zeros((1, *shape), ctx=devices[0])).shape[1]
     data = RecordInput(None, args.data, shape, mean, std, classes, short_side=net.short_side)
