@@ -37,16 +37,16 @@ PUBLISHED_M = {100: 2, 4: 32, 16: 16}
 def parse(argv=None):
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--network", default=DEFAULT_NETWORK,
-                        help="a name that `igc models` lists, or the authors' resnet_imgnet_d18, resnet_igc_imgnet_d18 with "
-                             f"--primary-partition (default: {DEFAULT_NETWORK})")
+                        help="a name that `igc models` lists, or the authors' resnet_imgnet_d18, resnet_igc_imgnet_d18 "
+                             f"with --primary-partition (default: {DEFAULT_NETWORK})")
     parser.add_argument("--depth", type=int, help="of the authors' names: 18")
     parser.add_argument("--primary-partition", type=int, metavar="L", help="of the authors' names, see --network")
     parser.add_argument("--secondary-partition", type=int, metavar="M",
                         help="of the authors' names, in the first stage (default: that of the published network; "
                              "resnet_imgnet_d18 is L*M wide)")
     parser.add_argument("--schedule", choices=sorted(IMAGENET),
-                        help="epochs, rate, batch, weight decay and momentum of the papers (default: igcv2 for igcv2_..., "
-                             "igcv3_... and mobilenet..., else igcv1)")
+                        help="epochs, rate, batch, weight decay and momentum of the papers (default: igcv2 for "
+                             "igcv2_..., igcv3_... and mobilenet..., else igcv1)")
     parser.add_argument("--data-train", metavar="FILE.rec", help="(default: train.rec in --data-dir)")
     parser.add_argument("--data-val", metavar="FILE.rec", help="(default: val.rec in --data-dir)")
     parser.add_argument("--num-classes", type=int, help="(default: the lines of classes.txt beside val.rec, or 1000)")
@@ -55,8 +55,8 @@ def parse(argv=None):
     parser.add_argument("--augment", choices=record_batches.AUGMENTS, default="authors",
                         help="as the authors' code (default), as the ResNet paper, or the center crop alone")
     parser.add_argument("--data-parts", type=int, default=record_batches.PARTS, metavar="N",
-                        help="readers that share the training file, each with a thread; the order of the images depends "
-                             f"on it (default: {record_batches.PARTS})")
+                        help="readers that share the training file, each with a thread; the order of the images "
+                             f"depends on it (default: {record_batches.PARTS})")
     train.add_arguments(parser)
     parser.set_defaults(cpus=None, batch_size=None, wd=None)
     args = parser.parse_args(argv)
@@ -107,8 +107,8 @@ def model_name(args):
 def experiment(args, batch_shards):
     recipe = IMAGENET[schedule_name(args)]
     schedule = imagenet_schedule(recipe, args.num_epochs, args.lr, args.lr_factor, args.lr_steps, args.warmup_epochs)
-    return Experiment(model_name(args), RecordInput.name, schedule, args.batch_size, batch_shards, args.wd, args.momentum,
-                      optimizer=recipe.optimizer, label_smoothing=args.label_smoothing, dtype=args.dtype)
+    return Experiment(model_name(args), RecordInput.name, schedule, args.batch_size, batch_shards, args.wd,
+                      args.momentum, optimizer=recipe.optimizer, label_smoothing=args.label_smoothing, dtype=args.dtype)
 
 
 def data(args):

@@ -36,7 +36,7 @@ _PORTION = 16  # images that a process gets at once
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of a split: `paths` relative to `folder`, `labels` (numbers into `classes`), in the order of packing."""
+    """The images of a split: `paths` relative to `folder`, `labels` (numbers into `classes`), in packing order."""
     folder: Path
     classes: List[str]
     paths: List[str]
@@ -153,7 +153,7 @@ def _read_state(state):
 
 
 def _begin(part, state, origin, report):
-    """(positions, numbers) of the whole records in `part`, which ends after them; nothing if it is of another origin."""
+    """(positions, numbers) of the whole records in `part`, which ends after them; none if it is of another origin."""
     positions, numbers = [], []
     if _read_state(state) != origin:
         with contextlib.suppress(FileNotFoundError):

@@ -50,7 +50,8 @@ def augmentation(name, image_shape):
     if name == "resnet":
         return {**scaled, "min_random_scale": 256 / 480, "pca_noise": 0.1}
     if name == "none":  # not by `resize`: on an image that it cannot decode MXNet would then divide by zero
-        return {**scaled, "rand_crop": False, "rand_mirror": False, "min_random_scale": 0.533, "max_random_scale": 0.533}
+        return {**scaled, "rand_crop": False, "rand_mirror": False, "min_random_scale": 0.533,
+                "max_random_scale": 0.533}
     raise UserError(f"--augment must be one of {', '.join(AUGMENTS)}, not {name!r}")
 
 
@@ -79,7 +80,8 @@ class RecordTraining:
     `Batches`. Raises UserError if the parts cannot be shared by the workers.
     """
 
-    def __init__(self, path, records, batch_size, parts, image_shape, augment, mean, std, seed, part_index=0, num_parts=1):
+    def __init__(self, path, records, batch_size, parts, image_shape, augment, mean, std, seed, part_index=0,
+                 num_parts=1):
         if parts % num_parts:
             raise UserError(f"{num_parts} workers cannot share the {parts} parts of the data; use a number of workers "
                             f"that divides {parts}, or another --batch-size or --data-parts")
@@ -159,8 +161,8 @@ class RecordEvaluation:
     def _example(self, position, payload):
         image, label = payload and decode(payload)
         if image is None:
-            raise UserError(f"{self._path} has no readable image at byte {position}; igc data verify {self._path} lists "
-                            "what is broken, with --repair OUT.rec it writes a file without it")
+            raise UserError(f"{self._path} has no readable image at byte {position}; igc data verify {self._path} "
+                            "lists what is broken, with --repair OUT.rec it writes a file without it")
         return central_crop(image, self._short_side, *self._image_shape[1:]), label
 
 
@@ -195,7 +197,7 @@ class _one_line:  # noqa: N801 (a context manager, but for generators: Generator
 
     def __exit__(self, kind, error, traceback):
         if kind is not None and issubclass(kind, mx.MXNetError):
-            reason = next((line.strip() for line in str(error).splitlines() if "Check failed" in line or "rror" in line),
-                          "")
+            lines = [line.strip() for line in str(error).splitlines() if "Check failed" in line or "rror" in line]
+            reason = lines[0] if lines else ""
             raise UserError(f"MXNet cannot read an image of {self._path} ({reason[:160]}); igc data verify "
                             f"{self._path} finds it, with --repair OUT.rec it writes a file without it") from None

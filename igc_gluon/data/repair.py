@@ -94,8 +94,8 @@ def _scan(path, keep, threads):
 
     size = os.path.getsize(path)
     # OpenCV decodes outside Python's lock, so that threads do.
-    with ThreadPoolExecutor(threads) as pool, tqdm(total=size, unit="B", unit_scale=True, dynamic_ncols=True,
-                                                   desc=f"reading {path.name}", delay=1, leave=False) as bar:
+    with ThreadPoolExecutor(threads) as pool, tqdm(total=size, unit="B", unit_scale=True, delay=1, leave=False,
+                                                   desc=f"reading {path.name}", dynamic_ncols=True) as bar:
         for number, (position, payload) in enumerate(records.scan(path)):
             job = None if payload is None else pool.submit(records.what_is_wrong, payload)
             waiting.append((number, position, payload, job))

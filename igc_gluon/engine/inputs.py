@@ -51,7 +51,8 @@ class RecordInput:
     """
     name, top5 = "imagenet", True
 
-    def __init__(self, train, val, image_shape, mean, std, classes=None, augment="authors", short_side=None, parts=None):
+    def __init__(self, train, val, image_shape, mean, std, classes=None, augment="authors", short_side=None,
+                 parts=None):
         self._train, self._val = train and Path(train), Path(val)
         self.image_shape, self.mean, self.std = tuple(image_shape), tuple(mean), tuple(std)
         self._augment, self._most_parts = augment, parts or record_batches.PARTS
@@ -74,8 +75,8 @@ class RecordInput:
         self._structures = [path and records.structure(path) for path in (self._train, self._val)]
         for path, found in zip((self._train, self._val), self._structures):
             if found and found.largest_label >= self.classes:
-                raise UserError(f"{path} has labels up to {found.largest_label:.0f}, too many for {self.classes} classes; "
-                                f"give --num-classes {found.largest_label + 1:.0f}, or another file")
+                raise UserError(f"{path} has labels up to {found.largest_label:.0f}, too many for {self.classes} "
+                                f"classes; give --num-classes {found.largest_label + 1:.0f}, or another file")
 
     @property
     def test_images(self):

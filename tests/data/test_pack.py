@@ -31,7 +31,8 @@ def tree(tmp_path_factory):
 
 def packed(tree, out, workers=1, seed=1, **form):
     listing = pack.list_images(tree / "train", shuffle_seed=seed)
-    count, left_out = pack.pack(listing, out, pack.Form(**{"short_side": 32, **form}), workers, report=lambda line: None)
+    form = pack.Form(**{"short_side": 32, **form})
+    count, left_out = pack.pack(listing, out, form, workers, report=lambda line: None)
     return listing, count, left_out
 
 

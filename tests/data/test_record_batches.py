@@ -6,7 +6,8 @@ import pytest
 from test_records import write
 
 from igc_gluon.data import record_batches
-from igc_gluon.data.record_batches import AUGMENTS, RecordEvaluation, RecordTraining, augmentation, parts_for, record_iter
+from igc_gluon.data.record_batches import (AUGMENTS, RecordEvaluation, RecordTraining, augmentation, parts_for,
+                                           record_iter)
 from igc_gluon.errors import UserError
 
 MEAN, STD, SHAPE = (120.0, 110.0, 100.0), (70.0, 60.0, 50.0), (3, 32, 32)
@@ -34,7 +35,8 @@ def same(one, two):
 def test_an_epoch_has_every_image_and_each_batch_is_full(path):
     batches = list(training(path).epoch(0))
     assert len(batches) == len(training(path)) == 6  # 43 images in parts of 11, 2 of each part in a batch
-    assert all(data.shape == (8, 3, 32, 32) and data.dtype == np.float32 and label.shape == (8,) for data, label in batches)
+    shapes = {(data.shape, data.dtype, label.shape) for data, label in batches}
+    assert shapes == {((8, 3, 32, 32), np.dtype("float32"), (8,))}
     labels = np.concatenate([label for _, label in batches])
     assert set(labels) == set(range(43)) and np.bincount(labels.astype(int)).max() <= 2
 
@@ -60,7 +62,8 @@ def test_workers_that_cannot_share(path):
 
 
 @pytest.mark.parametrize("records, batch, most, parts", [(1281167, 256, 16, 16), (1281167, 96, 16, 16), (43, 8, 16, 8),
-                                                         (9, 8, 16, 2), (8, 8, 16, 8), (50, 7, 16, 7), (100, 64, 3, 2), (64, 13, 16, 13)])
+                                                         (9, 8, 16, 2), (8, 8, 16, 8), (50, 7, 16, 7),
+                                                         (100, 64, 3, 2), (64, 13, 16, 13)])
 def test_number_of_parts(records, batch, most, parts):
     found = parts_for(records, batch, most)
     assert found == parts
@@ -82,7 +85,8 @@ def test_a_last_part_that_is_much_shorter(tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 3, 50])
 def test_evaluation_has_each_image_once_in_order(path, workers):
-    pieces = [batch for i in range(workers) for batch in RecordEvaluation(path, 8, SHAPE, 36, MEAN, STD, i, workers).epoch(0)]
+    shares = [RecordEvaluation(path, 8, SHAPE, 36, MEAN, STD, i, workers) for i in range(workers)]
+    pieces = [batch for share in shares for batch in share.epoch(0)]
     np.testing.assert_array_equal(np.concatenate([label for _, label in pieces]), np.arange(43))
 
 
@@ -98,8 +102,8 @@ def test_evaluation_is_the_center_crop(path):
 def test_the_authors_augmentation_by_its_names():
     """scale 0.533 to 1, at least 256; aspect 0.25; HSL 36, 50, 50; crop; mirror; interpolation 9."""
     assert augmentation("authors", (3, 224, 224)) == {
-        "min_random_scale": 0.533, "max_random_scale": 1.0, "min_img_size": 256, "max_aspect_ratio": 0.25, "random_h": 36,
-        "random_s": 50, "random_l": 50, "rand_crop": True, "rand_mirror": True, "inter_method": 9}
+        "min_random_scale": 0.533, "max_random_scale": 1.0, "min_img_size": 256, "max_aspect_ratio": 0.25,
+        "random_h": 36, "random_s": 50, "random_l": 50, "rand_crop": True, "rand_mirror": True, "inter_method": 9}
     with pytest.raises(UserError, match="--augment must be one of authors, resnet, none"):
         augmentation("imagenet", SHAPE)
 

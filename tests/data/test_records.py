@@ -88,7 +88,8 @@ def test_damage_that_mxnet_must_not_meet(tmp_path, damage, message):
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text, message", [("", "empty"), ("0\t0\n1", "cut off"), ("0\tx\n", "damaged"), ("0\t-4\n", "damaged"),
+@pytest.mark.parametrize("text, message", [("", "empty"), ("0\t0\n1", "cut off"), ("0\tx\n", "damaged"),
+                                           ("0\t-4\n", "damaged"),
                                            ("0\t0\n1\t0\n", "damaged"), ("0\t0\n", "damaged"), ("0\t4\n", "damaged"),
                                            ("0\t99999999996\n", "do not fit"), ("0\t" + "9" * 30, "damaged")])
 def test_an_index_that_does_not_fit(tmp_path, text, message):
