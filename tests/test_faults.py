@@ -203,3 +203,51 @@ def test_a_forged_checkpoint_is_one_line(tmp_path):
     assert "does not say where in the training" in refused(*flags)
     store.save(1, 0, arrays, json.loads('{"config": {}, "position": [1]}'), best=False)
     assert "does not say where in the training" in refused(*flags)
+
+
+def test_a_killed_worker_of_packing(tmp_path):
+    import cv2
+    big = tmp_path / "big" / "train" / "only"
+    big.mkdir(parents=True)
+    image = np.random.default_rng(0).integers(0, 256, (400, 400, 3)).astype(np.uint8)
+    for i in range(120):
+        cv2.imwrite(str(big / f"{i}.png"), image)
+    command = [sys.executable, "-c", "import sys; from igc_gluon.cli import main; sys.exit(main())", "data", "imagenet",
+               "--root", str(tmp_path / "big"), "--out", str(tmp_path / "out"), "--workers", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while not (tmp_path / "out" / ".train.rec.part").exists():
+        time.sleep(0.01)
+        assert process.poll() is None
+    worker = None
+    while worker is None:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        worker = next((int(c) for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()), None)
+    os.kill(worker, signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2 and "a process that encodes images was killed" in error_line(err)
+    assert subprocess.run(command, capture_output=True).returncode == 0  # goes on
+    assert (tmp_path / "out" / "train.rec").exists()
+
+
+def test_members_of_archives_are_never_written(tmp_path):
+    """Whatever their names."""
+    sys.path.insert(0, str(Path(__file__).parent / "data"))
+    import make_archives
+    from igc_gluon.data import cifar, find_dataset, tiny_imagenet
+    members, _, _ = make_archives.cifar10_members()
+    (tmp_path / "in").mkdir()
+    make_archives.tar(tmp_path / "in" / "a.tar.gz", {**{f"../../out/{name}": data for name, data in members.items()},
+                      f"{tmp_path}/absolute": b"x", "../up": b"x"})
+    assert len(cifar.read_archive(find_dataset("cifar10"), "train", tmp_path / "in" / "a.tar.gz").images) == 50
+    members, _, _ = make_archives.tiny_imagenet_members(val=2)
+    make_archives.zip_file(tmp_path / "in" / "a.zip", {**members, "../up": b"x", f"{tmp_path}/absolute": b"x"})
+    assert len(tiny_imagenet.read_archive(find_dataset("tiny-imagenet"), "test", tmp_path / "in" / "a.zip").images) == 2
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tar.gz", "a.zip", "in"]
+
+
+@pytest.mark.long
+def test_a_hundred_kills_at_random_moments():
+    """Minutes; `python tests/kill_and_resume.py 100` shows how far it is."""
+    script = Path(__file__).with_name("kill_and_resume.py")
+    done = subprocess.run([sys.executable, script, "100"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
