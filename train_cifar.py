@@ -19,6 +19,7 @@ from igc_gluon.cli import train  # noqa: E402
 from igc_gluon.cli.parser import Parser  # noqa: E402
 from igc_gluon.data import DATASETS  # noqa: E402
 from igc_gluon.engine.experiment import Experiment  # noqa: E402
+from igc_gluon.engine.inputs import ArrayInput  # noqa: E402
 from igc_gluon.engine.schedule import schedule_for  # noqa: E402
 from igc_gluon.errors import UserError  # noqa: E402
 from igc_gluon.model_zoo import CIFAR_NETWORKS, cifar_model_name, find_family  # noqa: E402
@@ -73,12 +74,12 @@ def experiment(args, batch_shards):
         options["stem_strides"] = strides
     schedule = schedule_for(args.dataset, args.num_epochs, args.lr, args.lr_factor, args.lr_steps)
     return Experiment(model, args.dataset, schedule, args.batch_size, batch_shards, args.wd, args.momentum,
-                      args.pad or "mean", options or None)
+                      options or None)
 
 
-def classes(args):
-    return DATASETS[args.dataset].classes
+def data(args):
+    return ArrayInput(args.dataset, args.pad or "mean", args.data_dir)
 
 
 if __name__ == "__main__":
-    sys.exit(train.main(parse(), experiment, classes, PAPER_GPUS))
+    sys.exit(train.main(parse(), experiment, data, PAPER_GPUS))

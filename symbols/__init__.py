@@ -1,4 +1,4 @@
-"""The CIFAR networks of the IGCV1 paper as symbols for `mx.mod.Module`, with the authors' parameter names.
+"""The networks of the IGCV1 paper as symbols for `mx.mod.Module`, with the authors' parameter names.
 
     >>> symbol = symbols.get_symbol("plain_igc", num_classes=10, depth=38, primary_partition=24,
     ...                             secondary_partition=2)
@@ -13,9 +13,11 @@ A trap of MXNet 1.9.1 on the CPU: BatchNorm's backward pass writes the moving st
 does not wait for it. `Module.fit` can so lose those of an epoch's last step, unless it is given
 `batch_end_callback=lambda _: mx.nd.waitall()`.
 """
-from symbols import igcv3, plain, plain_igc, resnet, resnet_igc, sumfusion
+from symbols import (igcv3, plain, plain_igc, resnet, resnet_igc, resnet_igc_imgnet_d18, resnet_imgnet_d18,
+                     sumfusion)
 
-__all__ = ["NETWORKS", "get_symbol", "igcv3", "plain", "plain_igc", "resnet", "resnet_igc", "sumfusion"]
+__all__ = ["NETWORKS", "get_symbol", "igcv3", "plain", "plain_igc", "resnet", "resnet_igc", "resnet_igc_imgnet_d18",
+           "resnet_imgnet_d18", "sumfusion"]
 
 NETWORKS = {
     "plain": plain,
@@ -23,6 +25,8 @@ NETWORKS = {
     "resnet": resnet,
     "resnet_igc": resnet_igc,
     "sumfusion": sumfusion,
+    "resnet_imgnet_d18": resnet_imgnet_d18,
+    "resnet_igc_imgnet_d18": resnet_igc_imgnet_d18,
 }
 
 

@@ -99,6 +99,19 @@ def residual_blocks(depth):
     return blocks
 
 
+def imagenet_blocks():
+    """Yields (name, stage from 0, stride) of the eight blocks of ResNet-18."""
+    for stage in range(4):
+        for block in range(2):
+            yield f"g{stage + 1}_b{block + 1}", stage, 2 if stage > 0 and block == 0 else 1
+
+
+def imagenet_depth(depth):
+    """Raises ValueError unless depth is 18."""
+    if not _is_integer(depth) or depth != 18:
+        raise ValueError(f"depth must be 18, not {_shown(depth)}")
+
+
 def check_sizes(num_classes, primary_partition, secondary_partition):
     """Raises ValueError for the first argument that is not a positive integer."""
     for name, value in (("num_classes", num_classes), ("primary_partition", primary_partition),

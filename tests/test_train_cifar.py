@@ -333,7 +333,7 @@ def test_a_mistake_is_one_line(flags, text, tmp_path, capfd):
     """In this process, which saves the import of MXNet; that the exit code arrives is tested above."""
     try:
         args = train_cifar.parse([*TINY, "--log-dir", str(tmp_path / "runs"), *flags])
-        code = train.main(args, train_cifar.experiment, train_cifar.classes, train_cifar.PAPER_GPUS)
+        code = train.main(args, train_cifar.experiment, train_cifar.data, train_cifar.PAPER_GPUS)
     except SystemExit as error:  # argparse
         code = error.code
     lines = capfd.readouterr().err.splitlines()
@@ -419,7 +419,8 @@ def test_the_users_own_command_trains_on_cifar10(tmp_path):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 143, err
     config = json.loads((here / "config.json").read_text())
-    assert config["schedule"] == {"num_epochs": 400, "lr": 0.1, "lr_factor": 0.1, "lr_steps": [200, 300, 350]}
+    assert config["schedule"] == {"num_epochs": 400, "lr": 0.1, "lr_factor": 0.1, "lr_steps": [200, 300, 350],
+                                  "lr_decay": 1.0, "warmup_epochs": 0}
     assert (config["batch_size"], config["wd"], config["momentum"]) == (64, 1e-4, 0.9)
     assert "400 epochs of 1 batches of 64" in out
 

@@ -64,10 +64,10 @@ def check(args):
         raise UserError(f"--load-epoch must be at least 0, not {args.load_epoch}")
 
 
-def main(args, experiment_of, classes_of, default_shards):
+def main(args, experiment_of, input_of, default_shards):
     """Runs what `args` say and returns the exit code.
 
-    experiment_of(args, schedule's shards) -> Experiment; classes_of(args) -> number of classes.
+    experiment_of(args, shards of a batch) -> Experiment; input_of(args) -> an input of `igc_gluon.engine.inputs`.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # see igc_gluon.start
     from igc_gluon.engine import devices as engine_devices
@@ -86,12 +86,13 @@ def main(args, experiment_of, classes_of, default_shards):
         if args.batch_shards is None:
             shards = min(shards, args.batch_size)
         experiment = experiment_of(args, engine_devices.shards_for(devices, shards, args.batch_size))
-        settings = engine.Settings(devices, args.kv_store, args.data_dir, args.log_dir, args.exp_name, args.resume,
+        settings = engine.Settings(devices, args.kv_store, args.log_dir, args.exp_name, args.resume,
                                    args.checkpoint_epochs, args.disp_batches, args.model_prefix, args.load_epoch)
+        data = input_of(args)
         if args.benchmark:
-            engine.benchmark(experiment, settings, classes_of(args))
+            engine.benchmark(experiment, settings, data.classes, data.image_shape)
         else:
-            engine.run(experiment, settings, range(args.rand_seed, args.rand_seed + args.num_runs))
+            engine.run(experiment, data, settings, range(args.rand_seed, args.rand_seed + args.num_runs))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -63,12 +63,14 @@ def _open_run(path):
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{run / 'config.json'} is damaged") from None
     family, _ = find_family(model)
-    net = get_model(model, classes=dataset and dataset.classes, **options)
+    net = get_model(model, classes=config.get("classes", dataset and dataset.classes), **options)
     arrays, _ = store.load(name)
     set_parameters(net, arrays.get("net.params", {}), run / "checkpoints" / name / "net.params")
     size = dataset.size if dataset else family.input_size
-    facts = {"name": model, "input_shape": (3, size, size)}
-    if dataset:
+    facts = {"name": model, "input_shape": tuple(config.get("image_shape", (3, size, size)))}
+    if "mean" in config:
+        facts.update(mean=tuple(config["mean"]), std=tuple(config["std"]))
+    elif dataset:
         facts.update(mean=dataset.mean, std=dataset.std)
     return net, facts
 

@@ -1,4 +1,4 @@
-"""An experiment: a network, a data set, a schedule and seeds, run once or several times."""
+"""An experiment: a network, a schedule and seeds, run once or several times on an input (`igc_gluon.engine.inputs`)."""
 import json
 import logging
 import os
@@ -11,7 +11,6 @@ import mxnet as mx
 import numpy as np
 
 from igc_gluon import complexity, params_file
-from igc_gluon.data import DATASETS, Batches, load
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.engine.devices import DataParallel
 from igc_gluon.engine.loop import TrainingLoop
@@ -27,12 +26,11 @@ from igc_gluon.nn import initialize_as_authors
 logger = logging.getLogger(__name__)
 
 MAX_SEED = 2 ** 32  # NumPy takes no larger one
-TEST_BATCH = 400  # as the authors'; the result does not depend on it
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that the result of a run depends on, but for the seed; config.json holds it."""
+    """What the result of a run depends on, beside the input and the seed; config.json holds all of it."""
     model: str
     dataset: str
     schedule: Schedule
@@ -40,7 +38,6 @@ class Experiment:
     batch_shards: int = 2
     wd: float = 1e-4
     momentum: float = 0.9
-    pad: str = "mean"
     model_options: Optional[dict] = None
 
 
@@ -49,7 +46,6 @@ class Settings:
     """What a run may change without another result (to float accuracy: the devices)."""
     devices: List[mx.Context]
     kv_store: str = "device"
-    data_dir: Optional[str] = None
     log_dir: str = "runs"
     exp_name: Optional[str] = None
     resume: bool = False
@@ -69,25 +65,17 @@ def build_network(experiment, devices, classes, seed):
     return net
 
 
-def run(experiment, settings, seeds, report=say):
-    """Runs `experiment` once for every seed and returns a summary per run, see `_summary`.
+def run(experiment, data, settings, seeds, report=say):
+    """Runs `experiment` on the input `data` once for every seed and returns a summary per run, see `_summary`.
 
     `report` takes lines for people. Raises UserError, Stopped, NotFinite.
     """
     _check_settings(experiment, settings, seeds)
-    info = DATASETS[experiment.dataset]
     # Folders first: what cannot be run should say so before a data set is read or downloaded.
     folders = [run_folder(experiment, settings, seed) for seed in seeds]
-    get_model(experiment.model, classes=info.classes, **(experiment.model_options or {}))
-    train = load(experiment.dataset, "train", data_dir=settings.data_dir)
-    test = load(experiment.dataset, "test", data_dir=settings.data_dir)
-    summaries = []
-    for seed, folder in zip(seeds, folders):
-        batches = (Batches(train.images, train.labels, experiment.batch_size, info.mean, info.std,
-                           augment=info.augment, mirror=info.mirror, pad_value=experiment.pad, seed=seed,
-                           short_side=info.short_side),
-                   Batches(test.images, test.labels, TEST_BATCH, info.mean, info.std, train=False))
-        summaries.append(_run_once(experiment, settings, seed, folder, info.classes, batches, report))
+    get_model(experiment.model, classes=data.classes, **(experiment.model_options or {}))
+    data.prepare()
+    summaries = [_run_once(experiment, data, settings, seed, folder, report) for seed, folder in zip(seeds, folders)]
     if len(seeds) > 1:
         _write_mean(summaries, folders[0].parent, report)
     return summaries
@@ -117,20 +105,22 @@ def run_folder(experiment, settings, seed):
     return Path(settings.log_dir).expanduser() / experiment.dataset / name / f"seed{seed}"
 
 
-def _run_once(experiment, settings, seed, folder, classes, batches, report):
+def _run_once(experiment, data, settings, seed, folder, report):
     record = RunRecord(folder)
     try:
+        batches = data.batches(experiment.batch_size, seed)
         checkpoints = CheckpointStore(folder / "checkpoints")
-        config = {**asdict(experiment), "seed": seed, "load_epoch": settings.load_epoch,
+        config = {**asdict(experiment), "classes": data.classes, "image_shape": data.image_shape, "mean": data.mean,
+                  "std": data.std, **data.config(), "seed": seed, "load_epoch": settings.load_epoch,
                   "train_batches": len(batches[0]), "test_batches": len(batches[1])}
         _check_folder(record, checkpoints, config, settings.resume)
-        net = build_network(experiment, settings.devices, classes, seed)
+        net = build_network(experiment, settings.devices, data.classes, seed)
         optimizer = AuthorsNesterov(momentum=experiment.momentum, wd=experiment.wd,
                                     learning_rate=experiment.schedule.lr)
         parallel = DataParallel(net, settings.devices, experiment.batch_shards, optimizer, settings.kv_store)
         loop = TrainingLoop(parallel, *batches, experiment.schedule, record, checkpoints, config,
                             f"{experiment.model} on {experiment.dataset}", settings.checkpoint_epochs,
-                            settings.disp_batches, _module_checkpoints(net, settings.model_prefix))
+                            settings.disp_batches, _module_checkpoints(net, settings.model_prefix), data.top5)
         saved = checkpoints.load_last(report)
         if saved:
             _check_same(saved[1].get("config") or {}, config, folder)
@@ -146,7 +136,7 @@ def _run_once(experiment, settings, seed, folder, classes, batches, report):
         record.write_config(config)
         logger.info("start with arguments %s, %s", experiment, settings)
         history = loop.run()
-        return _summary(experiment, net, history, folder, report)
+        return _summary(experiment, net, data.image_shape, history, folder, report)
     finally:
         record.close()
 
@@ -165,7 +155,10 @@ def _check_folder(record, checkpoints, config, resume):
 def _check_same(before, config, folder):
     now = json.loads(json.dumps(config))  # tuples become lists, as in the file
     for key, value in now.items():
-        if key in before and before[key] != value:
+        old = before.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            old = {**value, **old}  # an older version may not have had all of them
+        if key in before and old != value:
             raise UserError(f"{folder} was begun with {key} {before[key]}, not {value}; resume with the same "
                             "flags, or choose another --exp-name")
 
@@ -196,17 +189,17 @@ def _load_module_checkpoint(parallel, net, prefix, epoch):
     parallel.set_parameters(parallel.parameters())
 
 
-def _summary(experiment, net, history, folder, report):
+def _summary(experiment, net, image_shape, history, folder, report):
     last, best = history[-1], max(history, key=lambda entry: entry["test_accuracy"])
-    size = DATASETS[experiment.dataset].size
-    totals = complexity.totals(net, (3, size, size))
+    totals = complexity.totals(net, image_shape)
+    top5 = f"\n  top-5           {100 * last['test_top5']:.2f} % at the end" if "test_top5" in last else ""
     summary = {"folder": str(folder), "epochs": len(history), "seconds": sum(e["seconds"] for e in history),
                "last_test_accuracy": last["test_accuracy"], "best_test_accuracy": best["test_accuracy"],
                "best_epoch": best["epoch"]}
     report(f"""
 {experiment.model} on {experiment.dataset}: {summary['epochs']} epochs in {summary['seconds']:.0f} s of training
   test accuracy   {100 * last['test_accuracy']:.2f} % at the end, {100 * best['test_accuracy']:.2f} % at best \
-(epoch {best['epoch'] + 1})
+(epoch {best['epoch'] + 1}){top5}
   weights         {totals.weights / 1e6:.3f} M in convolutions and FC, {totals.multiply_adds / 1e8:.3f} x 10^8 multiply-adds
   look at         {folder / 'curves.png'}, log.txt beside it; the weights are in checkpoints/""")
     return summary
@@ -225,15 +218,11 @@ def _write_mean(summaries, folder, report):
         json.dump(result, file, indent=1)
 
 
-def benchmark(experiment, settings, classes, image_shape=None, steps=20, warm_up=3, report=say):
-    """Times training steps on one synthetic batch: no data set is read and nothing is written.
+def benchmark(experiment, settings, classes, image_shape, steps=20, warm_up=3, report=say):
+    """Times training steps on one synthetic batch of images (channels, height, width): nothing is read or written.
 
-    `image_shape` is (channels, height, width), by default that of the experiment's data set.
     Returns images per second, from the median step of `steps` after `warm_up`.
     """
-    if image_shape is None:
-        size = DATASETS[experiment.dataset].size
-        image_shape = (3, size, size)
     net = build_network(experiment, settings.devices, classes, seed=0)
     parallel = DataParallel(net, settings.devices, experiment.batch_shards,
                             AuthorsNesterov(momentum=experiment.momentum, wd=experiment.wd), settings.kv_store)

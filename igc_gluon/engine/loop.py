@@ -11,6 +11,7 @@ from typing import List
 import numpy as np
 from tqdm import tqdm
 
+from igc_gluon.engine.evaluation import count_correct, evaluate
 from igc_gluon.engine.record import say
 from igc_gluon.errors import UserError
 
@@ -36,6 +37,7 @@ class Position:
     batch: int = 0
     loss: float = 0.0
     correct: int = 0
+    correct_of_five: int = 0
     images: int = 0
     seconds: float = 0.0
     best_accuracy: float = -1.0
@@ -43,7 +45,7 @@ class Position:
 
     def begin_epoch(self):
         self.epoch += 1
-        self.batch = self.correct = self.images = 0
+        self.batch = self.correct = self.correct_of_five = self.images = 0
         self.loss = self.seconds = 0.0
 
 
@@ -74,15 +76,15 @@ class TrainingLoop:
     parallel: DataParallel; train, test: batches as `igc_gluon.data.Batches` makes them; schedule: Schedule;
     record: RunRecord, open; checkpoints: CheckpointStore; config: what checkpoints say they belong to, with the seed;
     title: of the picture and the bar;
-    after_checkpoint(epochs done): called after each epoch's checkpoint.
+    after_checkpoint(epochs done): called after each epoch's checkpoint; top5: whether top-5 accuracy is reported too.
     """
 
     def __init__(self, parallel, train, test, schedule, record, checkpoints, config, title, checkpoint_epochs=1,
-                 disp_batches=50, after_checkpoint=lambda epoch: None):
+                 disp_batches=50, after_checkpoint=lambda epoch: None, top5=False):
         self.parallel, self.train, self.test, self.schedule = parallel, train, test, schedule
         self.record, self.checkpoints, self.config, self.title = record, checkpoints, config, title
         self.checkpoint_epochs, self.disp_batches = checkpoint_epochs, disp_batches
-        self.after_checkpoint = after_checkpoint
+        self.after_checkpoint, self.top5 = after_checkpoint, top5
         self.position = Position()
 
     def restore(self, arrays, state):
@@ -104,24 +106,24 @@ class TrainingLoop:
             while self.position.epoch < self.schedule.num_epochs:
                 self._train_epoch(stop, bar)
                 self.parallel.average_statistics()
-                test_loss, test_accuracy = self.evaluate(stop)
-                self._finish_epoch(test_loss, test_accuracy, bar)
+                self._finish_epoch(self.evaluate(stop), bar)
         if stop.number is not None:  # it came while the last epoch was being finished
             raise Stopped(stop.number, self.checkpoints.folder / self.checkpoints.pointer("last"))
         return self.position.history
 
     def _train_epoch(self, stop, bar):
         at = self.position
-        lr = self.schedule.lr_at(at.epoch)
         shown_at, shown = time.monotonic(), replace(at)
         for data, label in self.train.epoch(at.epoch, first_batch=at.batch):
             begin = time.monotonic()
+            lr = self.schedule.lr_at(at.epoch, at.batch, len(self.train))
             loss, scores = self.parallel.step(data, label, lr)
             if not np.isfinite(loss):
                 raise NotFinite(f"the loss is {loss} in epoch {at.epoch + 1}, batch {at.batch + 1}; {self._kept()}")
             at.batch += 1
             at.loss += loss
-            at.correct += int((scores.argmax(axis=1) == label).sum())
+            at.correct += count_correct(scores, label)
+            at.correct_of_five += count_correct(scores, label, 5) if self.top5 else 0
             at.images += len(label)
             at.seconds += time.monotonic() - begin
             bar.set_postfix(epoch=f"{at.epoch + 1}/{self.schedule.num_epochs}", loss=f"{at.loss / at.images:.3f}",
@@ -138,25 +140,21 @@ class TrainingLoop:
             if stop.number is not None:
                 self._stop(stop.number)
 
-    def evaluate(self, stop=None):
-        """(mean cross-entropy, accuracy) over the test batches."""
-        loss, correct, images = 0.0, 0, 0
-        for data, label in self.test.epoch(0):
-            scores = self.parallel.predict(data).astype(np.float64)
-            shifted = scores - scores.max(axis=1, keepdims=True)
-            log_likelihood = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-            loss -= log_likelihood[np.arange(len(label)), label.astype(int)].sum()
-            correct += int((scores.argmax(axis=1) == label).sum())
-            images += len(label)
-            if stop is not None and stop.number is not None:
+    def evaluate(self, stop):
+        """The `Evaluation` of the test batches."""
+        def check(_):
+            if stop.number is not None:
                 self._stop(stop.number)
-        return loss / images, correct / images
+        return evaluate(self.parallel.predict, self.test, check)
 
-    def _finish_epoch(self, test_loss, test_accuracy, bar):
+    def _finish_epoch(self, test, bar):
         at = self.position
+        test_loss, test_accuracy = test.loss, test.accuracy
         entry = {"epoch": at.epoch, "lr": self.schedule.lr_at(at.epoch), "train_loss": at.loss / at.images,
                  "train_accuracy": at.correct / at.images, "test_loss": test_loss, "test_accuracy": test_accuracy,
                  "seconds": at.seconds, "images_per_second": at.images / at.seconds}
+        if self.top5:
+            entry.update(train_top5=at.correct_of_five / at.images, test_top5=test.top5)
         at.history.append(entry)
         best = test_accuracy > at.best_accuracy
         at.best_accuracy = max(at.best_accuracy, test_accuracy)
@@ -165,9 +163,13 @@ class TrainingLoop:
         logger.info("Epoch[%d] Time cost=%.3f", at.epoch, at.seconds)
         logger.info("Epoch[%d] Validation-accuracy=%f", at.epoch, test_accuracy)
         logger.info("Epoch[%d] Validation-cross-entropy=%f", at.epoch, test_loss)
+        if self.top5:
+            logger.info("Epoch[%d] Train-top_k_accuracy_5=%f", at.epoch, entry["train_top5"])
+            logger.info("Epoch[%d] Validation-top_k_accuracy_5=%f", at.epoch, test.top5)
+        top5 = f", top-5 {100 * test.top5:6.2f} %" if self.top5 else ""
         say(f"epoch {at.epoch + 1:3d}  lr {entry['lr']:<7.4g} train: loss {entry['train_loss']:.4f}, accuracy "
-                  f"{100 * entry['train_accuracy']:6.2f} %  test: loss {test_loss:.4f}, accuracy "
-                  f"{100 * test_accuracy:6.2f} %{' (best)' if best else '       '}  {at.seconds:.1f} s")
+            f"{100 * entry['train_accuracy']:6.2f} %  test: loss {test_loss:.4f}, accuracy "
+            f"{100 * test_accuracy:6.2f} %{top5}{' (best)' if best else '       '}  {at.seconds:.1f} s")
         at.begin_epoch()
         self.record.add_epoch(at.history)
         last = at.epoch == self.schedule.num_epochs

@@ -151,7 +151,10 @@ class EventFile:
     def _add(self, entry):
         from tensorboardX.summary import scalar
 
-        for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "images_per_second"):
+        for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "images_per_second",
+                    "train_top5", "test_top5"):
+            if key not in entry:
+                continue
             self._write(summary=scalar(key, entry[key]), step=entry["epoch"], wall_time=time.time())
 
     def _write(self, **fields):
@@ -187,8 +190,11 @@ def draw_curves(history, title, path):
         for split, color in (("train", "tab:blue"), ("test", "tab:orange")):
             axes.plot(epochs, [scale * entry[f"{split}_{quantity}"] for entry in history], color=color, label=split,
                       marker="." if len(history) < 50 else None)
+            if f"{split}_top5" in history[0] and quantity == "accuracy":
+                axes.plot(epochs, [scale * entry[f"{split}_top5"] for entry in history], color=color, linestyle="--",
+                          label=f"{split}, top-5")
         for before, after in zip(history, history[1:]):
-            if before["lr"] != after["lr"]:
+            if after["lr"] < before["lr"] / 2:  # a drop, not a decay of 0.98 at every epoch
                 axes.axvline(after["epoch"] + 0.5, color="grey", linestyle=":", linewidth=1)
         axes.set_xlabel("epoch (dotted: the learning rate drops)")
         axes.xaxis.get_major_locator().set_params(integer=True)

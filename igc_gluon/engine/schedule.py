@@ -12,7 +12,8 @@ DROP_FRACTIONS = (1 / 2, 3 / 4, 7 / 8)
 
 @dataclass(frozen=True)
 class Schedule:
-    """The rate starts at `lr` and is multiplied by `lr_factor` at the beginning of each epoch in `lr_steps`.
+    """The rate starts at `lr` and is multiplied by `lr_factor` at the beginning of each epoch in `lr_steps` and by
+    `lr_decay` at the beginning of every epoch. Over the first `warmup_epochs` it grows batch by batch, linearly.
 
     Epochs count from 0, so that `lr_steps=(200,)` trains 200 epochs at `lr` before the drop. (The authors' code counts
     updates, 781 an epoch, while its iterator makes 782, so its drops come a fraction of an epoch early.)
@@ -21,9 +22,14 @@ class Schedule:
     lr: float
     lr_factor: float
     lr_steps: Tuple[int, ...]
+    lr_decay: float = 1.0
+    warmup_epochs: int = 0
 
-    def lr_at(self, epoch):
-        return self.lr * self.lr_factor ** sum(step <= epoch for step in self.lr_steps)
+    def lr_at(self, epoch, batch=0, batches=1):
+        """The rate of batch `batch` of the epoch's `batches`; without them, of the epoch (its end in the warm-up)."""
+        lr = self.lr * self.lr_factor ** sum(step <= epoch for step in self.lr_steps) * self.lr_decay ** epoch
+        done = epoch + (batch + 1) / batches
+        return lr * done / self.warmup_epochs if done < self.warmup_epochs else lr
 
 
 # num_epochs and lr of the papers. digits is not in the papers: enough epochs to settle on 1,437 images.

@@ -54,22 +54,22 @@ def _gpc(primary_partition, secondary_partition):
 class ResidualBlock(HybridBlock):
     """ReLU(layer(layer(x)) + shortcut(x)), the second layer without its ReLU (Table 5; He et al.).
 
-    The shortcut is the identity, or with strides a strided 1x1 convolution with `shortcut_groups` groups and BN.
-    There is none where only the width changes, from a stem of another width. (N, in_channels, H, W) ->
-    (N, channels, H', W').
+    The shortcut is the identity, or what `projection` makes as `layer` does. There is none where the width changes
+    without a projection, from a stem of another width. `names` are the prefixes of the two layers and the projection.
+    (N, in_channels, H, W) -> (N, channels, H', W').
     """
 
-    def __init__(self, layer, channels, in_channels, strides, shortcut_groups, norm, **kwargs):
+    def __init__(self, layer, channels, in_channels, strides, projection, norm,
+                 names=("p2_two1_", "p2_two2_", "p0_line_"), **kwargs):
         super().__init__(**kwargs)
-        self._has_shortcut = strides != 1 or channels == in_channels
+        self._has_shortcut = projection is not None or channels == in_channels
         with self.name_scope():
             self.body = nn.HybridSequential(prefix="")
-            self.body.add(layer(channels, in_channels, strides=strides, prefix="p2_two1_", **norm),
-                          layer(channels, channels, strides=1, activation=None, prefix="p2_two2_", **norm))
+            self.body.add(layer(channels, in_channels, strides=strides, prefix=names[0], **norm),
+                          layer(channels, channels, strides=1, activation=None, prefix=names[1], **norm))
             self.shortcut = None
-            if strides != 1:
-                self.shortcut = ConvBNReLU(channels, in_channels, 1, strides, shortcut_groups, activation=None,
-                                           prefix="p0_line_", **norm)
+            if projection is not None:
+                self.shortcut = projection(channels, in_channels, strides=strides, prefix=names[2], **norm)
 
     def hybrid_forward(self, F, x):
         y = self.body(x)
@@ -92,6 +92,7 @@ class CIFARNet(NativeNetwork):
             raise UserError(f"stem_strides must be 1 or 2, not {stem_strides}")
         with self.name_scope():
             self.features = nn.HybridSequential(prefix="")
+            strided = partial(ConvBNReLU, kernel_size=1, groups=shortcut_groups, activation=None)
             in_channels = stem or width
             self.features.add(ConvBNReLU(in_channels, 3, strides=stem_strides, prefix="g0_", **norm))
             for stage, count in enumerate(blocks):
@@ -99,8 +100,9 @@ class CIFARNet(NativeNetwork):
                 for i in range(count):
                     strides = 2 if stage > 0 and i == 0 else 1
                     prefix = f"g{stage + 1}_b{i + 1}_"
+                    projection = strided if strides != 1 else None
                     self.features.add(
-                        ResidualBlock(layer, channels, in_channels, strides, shortcut_groups, norm, prefix=prefix)
+                        ResidualBlock(layer, channels, in_channels, strides, projection, norm, prefix=prefix)
                         if residual else layer(channels, in_channels, strides=strides, prefix=prefix, **norm))
                     in_channels = channels
             self.features.add(nn.GlobalAvgPool2D(), nn.Flatten())

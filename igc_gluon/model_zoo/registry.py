@@ -39,8 +39,8 @@ class Family:
 
 
 def _families():
-    from igc_gluon.model_zoo import cifar, cifar_igcv2, flat, igcv2, igcv3
-    return tuple(family for module in (cifar, cifar_igcv2, flat, igcv2, igcv3) for family in module.FAMILIES)
+    from igc_gluon.model_zoo import cifar, cifar_igcv2, flat, igcv2, igcv3, resnet18
+    return tuple(family for module in (cifar, cifar_igcv2, flat, resnet18, igcv2, igcv3) for family in module.FAMILIES)
 
 
 def get_model_list():
@@ -84,6 +84,7 @@ def get_model(name, pretrained=False, root="~/.mxnet/models", ctx=mx.cpu(), clas
         authors' symbols have). Of some families only: `stem_strides` (2 for 64x64 Tiny ImageNet, 1 by default) of all
         networks for 32x32 images; `spatial` ('primary', 'secondary', 'separable'), the variants of IGCV1's section 4,
         and `downsample` ('paper', 'code') of IGC networks; `branch_channels` (K of each stage) of `cifar_igcv2_*`;
+        `doubled` ('primary', 'secondary'), which partition doubles with the width of `resnet18_igc_*`;
         `head_partition` of `igcv2_*`; `block` ('released', 'paper') of IGCV3.
 
     Returns a HybridBlock, (N, 3, H, W) float32, normalised -> (N, classes) scores.

@@ -124,9 +124,7 @@ class NativeBody:
         value = 0
         for block in blocks[:-2]:
             value = self._residual(block, value) if hasattr(block, "shortcut") else self._unit(block, value)
-        self.text = ";".join(",".join(str(v) for v in (
-            l.input, l.residual, l.channels, l.groups, l.secondary, l.kernel, l.stride, int(l.relu),
-            repr(l.epsilon), repr(l.momentum))) for l in self.layers)
+        self.text = ";".join(",".join(map(repr, layer.numbers())) for layer in self.layers)
         self._checked = set()
 
     def _residual(self, block, value):
@@ -166,7 +164,8 @@ class NativeBody:
         self.layers.append(training.Layer(
             value, conv_options["num_filter"], conv_options["num_group"],
             secondary._kwargs["num_group"] if secondary else 0,
-            conv_options["kernel"][0], conv_options["stride"][0], residual, relu or residual >= 0,
+            conv_options["kernel"][0], conv_options["stride"][0], residual,
+            "relu" if relu or residual >= 0 else None,
             options["eps"], options["momentum"]))
         self._parameters += [conv.weight, *([secondary.weight] if secondary else []), norm.gamma, norm.beta]
         self._running += [norm.running_mean, norm.running_var]

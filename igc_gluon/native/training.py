@@ -4,7 +4,7 @@ The C interface is described in include/igc_train.h; structures here follow it. 
 MXNet: arrays are numpy, float32, NCHW.
 """
 import ctypes
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -13,11 +13,12 @@ from igc_gluon.native import library
 
 
 class Layer(NamedTuple):
-    """A convolution without bias or an IGC block, batch normalisation, perhaps a sum, ReLU (igc_layer).
+    """A convolution without bias or an IGC block, batch normalisation, perhaps a sum, an activation (igc_layer).
 
     Layer i makes value i + 1, value 0 is the image. input: the value that is convolved. groups: of the
     convolution, L of an IGC block. secondary: secondary partitions of an IGC block, 0: an ordinary
-    convolution. residual: the value added before the ReLU, or -1. relu=False: a shortcut, only added to others.
+    convolution. residual: the value added before the activation, or -1. activation: "relu", "relu6" (not of a
+    sum) or None.
     """
     input: int
     channels: int
@@ -26,9 +27,15 @@ class Layer(NamedTuple):
     kernel: int = 3
     stride: int = 1
     residual: int = -1
-    relu: bool = True
+    activation: Optional[str] = "relu"
     epsilon: float = 2e-5
     momentum: float = 0.9
+    kind: int = library.CONV
+
+    def numbers(self):
+        """The members of igc_layer, in order."""
+        return (self.kind, self.input, self.residual, self.channels, self.groups, self.secondary, self.kernel,
+                self.stride, library.ACTIVATIONS[self.activation], self.epsilon, self.momentum)
 
     def parameter_shapes(self, in_channels):
         """Of weight, secondary weight (IGC blocks), gamma, beta, in the order of igc_train.h."""
@@ -39,7 +46,8 @@ class Layer(NamedTuple):
 
 class _Layer(ctypes.Structure):
     _fields_ = ([(name, ctypes.c_int32) for name in
-                 ("input", "residual", "channels", "groups", "secondary", "kernel", "stride", "relu")] +
+                 ("kind", "input", "residual", "channels", "groups", "secondary", "kernel", "stride",
+                  "activation")] +
                 [("epsilon", ctypes.c_float), ("momentum", ctypes.c_float)])
 
 
@@ -61,9 +69,7 @@ def _functions():
 
 
 def _records(layers):
-    return (_Layer * len(layers))(*[
-        _Layer(l.input, l.residual, l.channels, l.groups, l.secondary, l.kernel, l.stride, int(l.relu),
-               l.epsilon, l.momentum) for l in layers])
+    return (_Layer * len(layers))(*[_Layer(*l.numbers()) for l in layers])
 
 
 def check(layers, shape):

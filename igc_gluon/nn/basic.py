@@ -55,15 +55,16 @@ class Layers(nn.HybridSequential):
 class ConvBNReLU(Layers):
     """Convolution without bias, BN, ReLU: (N, in_channels, H, W) -> (N, channels, H', W').
 
-    `activation=None` leaves the ReLU out. Padding keeps the size at stride 1 (odd kernels).
+    `activation=None` leaves the ReLU out. Padding keeps the size at stride 1 (odd kernels). `conv_prefix` is for the
+    convolution's parameters.
     """
 
     def __init__(self, channels, in_channels, kernel_size=3, strides=1, groups=1, activation="relu",
-                 norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+                 norm_layer=nn.BatchNorm, norm_kwargs=None, conv_prefix="conv_", **kwargs):
         super().__init__(**kwargs)
         with self.name_scope():
             self.add(nn.Conv2D(channels, kernel_size, strides, kernel_size // 2, groups=groups, use_bias=False,
-                               in_channels=in_channels, weight_initializer=CONVOLUTION_INIT, prefix="conv_"))
+                               in_channels=in_channels, weight_initializer=CONVOLUTION_INIT, prefix=conv_prefix))
             self.add(batch_norm(channels, norm_layer, norm_kwargs))
             if activation:
                 self.add(nn.Activation(activation, prefix="relu_"))

@@ -2,8 +2,6 @@
 from dataclasses import dataclass, field
 from typing import List, Optional
 
-from igc_gluon.errors import UserError
-from igc_gluon.model_zoo import find_family
 from igc_gluon.paper import differences
 from igc_gluon.paper.recipes import RECIPES
 
@@ -63,7 +61,7 @@ def compare(table, runs=None, dataset=None):
     for row in table.rows:
         recipe = recipe_of(table, row)
         name = recipe and recipe.network.name
-        missing = differences.OTHER_NETWORK if recipe is None else "" if has_network(recipe) else recipe.planned
+        missing = differences.OTHER_NETWORK if recipe is None else ""
         values = {}
         if row.numbers and not missing:
             for network, measure in recipe.sources:
@@ -79,17 +77,6 @@ def compare(table, runs=None, dataset=None):
 
 def recipe_of(table, row):
     return RECIPES[table.id](row)
-
-
-def has_network(recipe):
-    """Whether this package has it yet. Only a recipe that says so may lack it: an unknown name is a mistake."""
-    if not recipe.planned:
-        return True
-    try:
-        find_family(recipe.network.name)
-        return True
-    except UserError:
-        return False
 
 
 def _number(table, row, quantity, published, values, missing):

@@ -12,17 +12,16 @@ from igc_gluon.paper.networks import Network
 @dataclass(frozen=True)
 class Recipe:
     """`sources` are (network, measure) pairs, which together give the row's quantities; the first network is the one
-    whose results the row reports. `planned` is what is said where the package does not have the network yet."""
+    whose results the row reports."""
     sources: Tuple[Tuple[Network, Callable], ...]
-    planned: str = ""
 
     @property
     def network(self):
         return self.sources[0][0]
 
 
-def _one(name, how=measure.weights, classes=None, **kwargs):
-    return Recipe(((Network(name, classes), how),), **kwargs)
+def _one(name, how=measure.weights, classes=None):
+    return Recipe(((Network(name, classes), how),))
 
 
 def _flat(row):
@@ -62,8 +61,7 @@ _TABLE_2_K = {144: 12, 256: 16, 361: 19}
 
 
 def _imagenet_resnet(row):
-    return _one(_RESNET_18[row.label["model"]], measure.weights_without_shortcuts,
-                planned="the ResNet-18 networks for ImageNet are not in this package yet")
+    return _one(_RESNET_18[row.label["model"]], measure.weights_without_shortcuts)
 
 
 def _igcv2_table_2(row):

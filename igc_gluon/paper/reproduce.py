@@ -15,7 +15,7 @@ from igc_gluon.engine import devices
 from igc_gluon.engine.schedule import schedule_for
 from igc_gluon.errors import UserError
 from igc_gluon.paper import measure
-from igc_gluon.paper.compare import has_network, recipe_of
+from igc_gluon.paper.compare import recipe_of
 from igc_gluon.paper.networks import Network
 from igc_gluon.paper.published import Table, load_tables
 from igc_gluon.paper.runs import read_run
@@ -76,17 +76,17 @@ def experiments(table, dataset=None, num_runs=None):
             continue  # GluonCV's, and trained by its scripts
         for on in row.results:
             runs = num_runs or (1 if on == "imagenet" or table.metric == "error" else RUNS)
-            experiment = Experiment(recipe.network.name, dataset or on, runs, _obstacle(recipe, dataset or on))
+            experiment = Experiment(recipe.network.name, dataset or on, runs, _obstacle(dataset or on))
             found.setdefault((experiment.network, experiment.dataset), experiment)
     return list(found.values())
 
 
-def _obstacle(recipe, dataset):
+def _obstacle(dataset):
     if dataset == "imagenet":
         reasons = ["it needs ImageNet"]
         if find_script(SCRIPTS[dataset]) is None:
             reasons.append(f"{SCRIPTS[dataset]} is not in this version yet")
-        return "; ".join(reasons + [recipe.planned] * (not has_network(recipe)))
+        return "; ".join(reasons)
     return "" if dataset in DATASETS else f"{dataset} is not a data set of train_cifar.py yet"
 
 
@@ -142,7 +142,7 @@ class Reproduction:
             begin = time.monotonic()
             try:
                 code = train.main(self.script.parse(experiment.argv(self.flags, seed)), self.script.experiment,
-                                  self.script.classes, self.script.PAPER_GPUS)
+                                  self.script.data, self.script.PAPER_GPUS)
             except Exception:  # one network that MXNet cannot run must not keep the others from running
                 traceback.print_exc()
                 code = 1

@@ -24,7 +24,7 @@ SMALL = [(name, 16) for name in (
     "cifar_gpc5_l2m3", "cifar_xception8_c6", "cifar_igcv1_8_c6", "cifar_igcv2_14_c6", "cifar_igcv2_8_c16",
     "cifar_igcv2star_8_c16", "cifar_flat_igc4_l3m2", "cifar_flat_gpc4_l3m2", "cifar_flat_xception4_c5",
     "cifar_flat_igcv2_4_c12k3l4", "cifar_flat_igcv2i_4_c18k3", "cifar_igcv3_d0.5")] + [
-        ("igcv2_0.25", 32), ("igcv3_0.7", 64), ("igcv3_d0.5", 64)]
+        ("resnet18_w4", 64), ("resnet18_igc_l3m2", 64), ("resnet18_igc_l2m3", 64), ("igcv2_0.25", 32), ("igcv3_0.7", 64), ("igcv3_d0.5", 64)]
 
 
 def counts(name):

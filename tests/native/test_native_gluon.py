@@ -311,8 +311,8 @@ def test_the_operator_in_a_graph(static):
 
 
 @pytest.mark.parametrize("layers,text", [
-    ("", "no layers"), ("1,2", "is no layer"), ("0,-1,8,2,0,3,1,1,1e-5", "is no layer"),
-    ("5,-1,8,1,0,3,1,1,1e-5,0.9", "make no layer"), ("0,-1,8,0,0,3,1,1,1e-5,0.9", "make no layer")])
+    ("", "no layers"), ("1,2", "is no layer"), ("1,0,-1,8,2,0,3,1,1,1e-5", "is no layer"),
+    ("1,5,-1,8,1,0,3,1,1,1e-5,0.9", "make no layer"), ("1,0,-1,8,0,0,3,1,1,1e-5,0.9", "make no layer")])
 def test_bad_attributes(layers, text):
     with pytest.raises(mx.MXNetError, match=text):
         mx.nd.igc_body_infer(DATA, *[mx.nd.ones(8)] * 5, layers=layers).wait_to_read()
@@ -321,8 +321,8 @@ def test_bad_attributes(layers, text):
 def test_bad_layers_and_types():
     weights = [mx.nd.ones((8, 3, 2, 2)), *[mx.nd.ones(8)] * 4]
     with pytest.raises(mx.MXNetError, match="kernel must be odd"):
-        mx.nd.igc_body_infer(DATA, *weights, layers="0,-1,8,1,0,2,1,1,1e-5,0.9").wait_to_read()
+        mx.nd.igc_body_infer(DATA, *weights, layers="1,0,-1,8,1,0,2,1,1,1e-5,0.9").wait_to_read()
     weights[0] = mx.nd.ones((8, 3, 3, 3))
     with pytest.raises(mx.MXNetError, match="float32"):
         mx.nd.igc_body_infer(DATA.astype("float64"), *weights,
-                             layers="0,-1,8,1,0,3,1,1,1e-5,0.9").wait_to_read()
+                             layers="1,0,-1,8,1,0,3,1,1,1e-5,0.9").wait_to_read()

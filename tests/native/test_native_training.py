@@ -60,7 +60,7 @@ def stock(layers, x, parameters, running, dy, dtype):
                             momentum=l.momentum, fix_gamma=False)
             if l.residual >= 0:
                 y = y + values[l.residual]
-            values.append(F.relu(y) if l.relu else y)
+            values.append({None: lambda y: y, "relu": F.relu, "relu6": lambda y: F.clip(y, 0, 6)}[l.activation](y))
         return F.mean(values[-1], axis=(2, 3))
 
     inferred = run().asnumpy()
@@ -114,6 +114,7 @@ def compare(layers, shape, batch, threads=1):
 
 
 many = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+activations = st.sampled_from(["relu", "relu", "relu6", None])
 sizes = st.one_of(st.integers(3, 13), st.sampled_from([16, 17, 31]))
 
 
@@ -139,7 +140,8 @@ def plain_networks(draw):
         else:
             secondary = members
         kernel = draw(st.sampled_from([1, 3, 3, 3, 5]))
-        layers.append(Layer(i + 1, primary * members, primary, secondary, kernel, stride))
+        layers.append(Layer(i + 1, primary * members, primary, secondary, kernel, stride,
+                            activation=draw(activations)))
     return layers
 
 
@@ -159,10 +161,10 @@ def residual_networks(draw):
         if draw(st.booleans()):
             members, stride = 2 * members, draw(st.sampled_from([1, 2]))
             layers.append(Layer(value, primary * members, draw(st.sampled_from([1, primary])), kernel=1,
-                                stride=stride, relu=False))
+                                stride=stride, activation=None))
             shortcut = len(layers)
-        layers.append(unit(value, stride=stride))
-        layers.append(unit(len(layers), residual=shortcut))
+        layers.append(unit(value, stride=stride, activation=draw(activations)))
+        layers.append(unit(len(layers), residual=shortcut, activation=draw(st.sampled_from(["relu", None]))))
     return layers
 
 
@@ -218,12 +220,13 @@ BLOCK = Layer(1, 8, 4, 2)
     ([Layer(0, 8, stride=3)], "stride must be"),
     ([Layer(0, 8, epsilon=0)], "epsilon must be"),
     ([Layer(0, 8, momentum=float("nan"))], "epsilon must be"),
-    ([Layer(0, 8, relu=False)], "no ReLU"),
+    ([Layer(0, 8)._replace(kind=3)], "unknown kind"),
+    ([Layer(0, 8), Layer(1, 8), Layer(2, 8, residual=1, activation="relu6")], "sum with a ReLU6"),
     ([Layer(0, 8, residual=0)], "its residual must be"),
     ([Layer(0, 8), Layer(1, 16), Layer(2, 16, residual=1)], "another shape"),
     ([Layer(0, 8), Layer(0, 8)], "nothing uses"),
-    ([Layer(0, 8), Layer(0, 8, relu=False), Layer(1, 8)], "nothing uses"),
-    ([Layer(0, 8), Layer(1, 8, relu=False), Layer(2, 8)], "must have a ReLU"),
+    ([Layer(0, 8), Layer(0, 8, activation=None), Layer(1, 8)], "nothing uses"),
+    ([Layer(0, 8), Layer(0, 8), Layer(1, 8, residual=2)], "nothing convolves its residual"),
     ([Layer(0, 12), Layer(1, 12, 4, 3), Layer(2, 12, 6, 2, residual=1)], "another order of channels"),
 ])
 def test_layers_that_make_no_network(layers, text):

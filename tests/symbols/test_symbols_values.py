@@ -181,7 +181,8 @@ def test_one_module_step_changes_every_parameter(network):
     rng = np.random.RandomState(0)
     batch = mx.io.NDArrayIter(rng.randn(8, 3, 32, 32).astype("float32"),
                               rng.randint(0, 4, 8).astype("float32"), batch_size=8)
-    module = mx.mod.Module(symbols.get_symbol(network, 4, 8, 2, 2), context=mx.cpu())
+    depth = 18 if "imgnet" in network else 8
+    module = mx.mod.Module(symbols.get_symbol(network, 4, depth, 2, 2), context=mx.cpu())
     module.bind(batch.provide_data, batch.provide_label)
     module.init_params(mx.init.Xavier())
     before = [{name: value.copy() for name, value in params.items()} for params in module.get_params()]

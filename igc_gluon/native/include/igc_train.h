@@ -1,7 +1,7 @@
 /* igc_train.h - the C interface for training: a whole network body, forward and backward.
  *
  * A network is a list of igc_layer: a convolution or an IGC block, batch normalisation, perhaps a sum with an
- * earlier value, ReLU. Layer i makes value i + 1; value 0 is the image. The last value is averaged over the
+ * earlier value, an activation. Layer i makes value i + 1; value 0 is the image. The last value is averaged over the
  * image: the output is batch x channels. Arrays are float32 in MXNet's order (NCHW; output channel, input
  * channel of the group, row, column). Everything between them is interleaved (src/layout.h).
  *
@@ -18,8 +18,9 @@ extern "C" {
 #endif
 
 typedef struct igc_layer {
+  int32_t kind;     /* IGC_CONV of igc.h: a convolution or an IGC block */
   int32_t input;    /* value that is convolved */
-  int32_t residual; /* value that is added before the ReLU, -1: none */
+  int32_t residual; /* value that is added before the activation, -1: none */
   int32_t channels;
   int32_t groups;    /* of the convolution; L of an IGC block */
   int32_t secondary; /* secondary partitions of an IGC block, 0: an ordinary convolution. The channels are
@@ -27,7 +28,7 @@ typedef struct igc_layer {
                         branches after it */
   int32_t kernel;    /* square, padded by kernel / 2 */
   int32_t stride;    /* 1 or 2 */
-  int32_t relu;      /* 0: a shortcut, whose value is only added to others */
+  int32_t activation; /* IGC_LINEAR, IGC_RELU, IGC_RELU6; of a sum not the last */
   float epsilon, momentum;
 } igc_layer;
 

@@ -39,11 +39,12 @@ void Pass::finish(int index, bool first, TrainSlice& slice, TrainScratch& scratc
   const int positions = value.layout.positions;
   float* to = net_.gradient_memory[value.gradient] + at;
   FinishTask task = {};
+  task.activation = producer.spec.activation;
   task.from = scratch.result.get();
   task.more = first ? nullptr : to;
   task.again = value.sums.empty() ? nullptr : net_.gradient_memory[net_.values[value.sums[0]].gradient] + at;
   task.to = to;
-  task.value = value.kept ? value.stored + at : nullptr;
+  task.value = value.kept && task.activation == kRelu ? value.stored + at : nullptr;
   task.u = producer.u + at;
   task.a = producer.a.get();
   task.b = producer.b.get();

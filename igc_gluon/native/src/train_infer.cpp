@@ -88,7 +88,7 @@ class Folding {
     o.scale = put(scale.data(), scale.size());
     o.bias = put(bias.data(), bias.size());
     o.residual = residual;
-    o.activation = s.relu ? IGC_RELU : IGC_LINEAR;
+    o.activation = s.activation;
     tensor_[i + 1] = push(o);
     if (layer.block && !plain_block) tensor_[i + 1] = permuted(tensor_[i + 1], s.secondary);
   }

@@ -98,7 +98,8 @@ void Pass::fill(int index, bool first_reader, int64_t n, Plane to, int begin, in
                          y,
                          value.kept ? value.stored + at : nullptr,
                          shape.width,
-                         value.layout.positions};
+                         value.layout.positions,
+                         producer.spec.activation};
     if (value.shortcut_layer >= 0) {
       const TrainLayer& shortcut = net_.layers[value.shortcut_layer];
       task.r = shortcut.u + at;

@@ -45,6 +45,7 @@ class TrainPlanner {
       const igc_layer& s = specs_[i];
       TrainLayer& layer = net_.layers[i];
       TrainValue& value = net_.values[i + 1];
+      require(s.kind == IGC_CONV, i, "unknown kind");
       require(s.input >= 0 && s.input <= i, i, "its input must be an earlier value");
       require(s.residual >= -1 && s.residual <= i && s.residual != 0, i,
               "its residual must be the value of an earlier layer");
@@ -59,8 +60,8 @@ class TrainPlanner {
       require(s.stride == 1 || s.stride == 2, i, "stride must be 1 or 2");
       require(s.epsilon > 0 && s.momentum >= 0 && s.momentum <= 1, i,
               "epsilon must be positive, momentum 0 to 1");
-      require(s.relu == 1 || (s.relu == 0 && s.residual < 0 && i + 1 < n_), i, "only a shortcut has no ReLU");
-      require(net_.values[s.input].producer < 0 || specs_[s.input - 1].relu, i, "its input must have a ReLU");
+      require(s.activation >= IGC_LINEAR && s.activation <= IGC_RELU6, i, "unknown activation");
+      require(s.residual < 0 || s.activation != IGC_RELU6, i, "there is no kernel for a sum with a ReLU6");
       layer.spec = s;
       layer.in = in;
       layer.out = {s.channels, (in.height - 1) / s.stride + 1, (in.width - 1) / s.stride + 1};
@@ -70,21 +71,6 @@ class TrainPlanner {
       value.shape = layer.out;
       value.producer = i;
       net_.values[s.input].readers.push_back(i);
-      if (s.residual >= 0) {
-        const TrainValue& other = net_.values[s.residual];
-        require(other.shape.channels == layer.out.channels && other.shape.height == layer.out.height &&
-                    other.shape.width == layer.out.width,
-                i, "its residual has another shape than its output");
-        value.sum = true;
-        if (specs_[s.residual - 1].relu) {
-          value.shortcut_value = s.residual;
-          net_.values[s.residual].sums.push_back(i + 1);
-        } else {
-          value.shortcut_layer = s.residual - 1;
-          require(net_.layers[s.residual - 1].value == s.residual, i, "a shortcut can be added once");
-          net_.layers[s.residual - 1].value = i + 1;
-        }
-      }
       layer.weight_size = (size_t)s.channels * (in.channels / s.groups) * s.kernel * s.kernel;
       layer.secondary_size = layer.block ? (size_t)s.channels * (s.channels / s.secondary) : 0;
       require(layer.weight_size + layer.secondary_size < kMostWeights, i, "has more than 2^24 weights");
@@ -93,16 +79,37 @@ class TrainPlanner {
       if (layer.block) net_.parameter_sizes.push_back(layer.secondary_size);
       net_.parameter_sizes.insert(net_.parameter_sizes.end(), 2, (size_t)s.channels);
     }
+    for (int i = 0; i < n_; i++)
+      if (specs_[i].residual >= 0) check_sum(i, specs_[i].residual);
     for (int v = 1; v <= n_; v++) {
-      const bool read = v == n_ || !net_.values[v].readers.empty();
-      require(specs_[v - 1].relu ? read : net_.values[v].readers.empty() && net_.layers[v - 1].value != v,
-              v - 1, "nothing uses its value");
+      require(v == n_ || !net_.values[v].readers.empty() || net_.layers[v - 1].value != v, v - 1,
+              "nothing uses its value");
       // A sum is stored by its first reader, which must come before what adds it on as it is.
       require(net_.values[v].sums.size() <= 1, v - 1, "is added twice");
       for (int sum : net_.values[v].sums)
         require(!net_.values[v].readers.empty() && net_.values[v].readers[0] < sum - 1, v - 1,
                 "is added before it is convolved");
     }
+  }
+
+  // Layer i adds value v. What nothing else reads is added as it is normalised and never stored: a shortcut.
+  void check_sum(int i, int v) {
+    TrainValue &other = net_.values[v], &value = net_.values[i + 1];
+    require(other.shape.channels == value.shape.channels && other.shape.height == value.shape.height &&
+                other.shape.width == value.shape.width,
+            i, "its residual has another shape than its output");
+    value.sum = true;
+    if (!other.readers.empty()) {
+      value.shortcut_value = v;
+      other.sums.push_back(i + 1);
+      return;
+    }
+    const igc_layer& shortcut = specs_[v - 1];
+    require(shortcut.activation == IGC_LINEAR && shortcut.residual < 0, i,
+            "nothing convolves its residual, which must then be a layer without activation or sum");
+    require(net_.layers[v - 1].value == v, i, "a shortcut can be added once");
+    value.shortcut_layer = v - 1;
+    net_.layers[v - 1].value = i + 1;
   }
 
   void choose_layouts() {

@@ -46,22 +46,24 @@ struct FoursTask {
 // Passes over `pixels` pixels of `positions` floats, a multiple of 16, one after the other. Arrays without
 // "pixels" in their description have one number for each position.
 
-struct ActivateTask {  // y = max(0, a * u + b + residual), residual itself being c * r + d where c is given
+struct ActivateTask {  // y = activation(a * u + b + residual), residual being c * r + d where c is given
   const float *u, *a, *b;
   const float *r, *c, *d;  // null: none
   float *y, *copy;         // copy: null, or a second place for y
   int pixels, positions;
+  int activation;
 };
 
 struct FinishTask {   // the gradient that arrives at a value becomes that of its batch normalisation's output
   const float* from;  // pixels
   const float *more, *again;  // pixels: further gradients to add, or null
   float* to;                  // pixels; may be `from`
-  const float* value;         // pixels: positive where the gradient passes; null: a * u + b is
+  const float* value;         // pixels: what the activation gave, or null: from a * u + b
   const float *u, *a, *b, *mean;
   const float *u2, *mean2;  // a second producer of a sum, or null
   float *sum, *dot, *dot2;  // set to the sums of to, to * (u - mean), to * (u2 - mean2)
   int pixels, positions;
+  int activation;  // through which the gradient passes; kRelu6 not with `value`
 };
 
 struct TrainKernels {

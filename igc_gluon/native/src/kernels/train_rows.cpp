@@ -13,7 +13,14 @@ MixWeightKernel train_mix_weights(int s, int n);
 
 namespace {
 
-template <bool RESIDUAL, bool SCALED>
+template <int ACTIVATION>
+IGC_INLINE vec activated(vec v) {
+  if constexpr (ACTIVATION != kLinear) v = max(zero(), v);
+  if constexpr (ACTIVATION == kRelu6) v = min(splat(6), v);
+  return v;
+}
+
+template <int ACTIVATION, bool RESIDUAL, bool SCALED>
 void activate_rows(const ActivateTask& t) {
   for (ptrdiff_t i = 0, end = (ptrdiff_t)t.pixels * t.positions; i < end; i += t.positions)
     for (int c = 0; c < t.positions; c += 16) {
@@ -22,19 +29,29 @@ void activate_rows(const ActivateTask& t) {
         v = add(v, fma(load(t.r + i + c), load(t.c + c), load(t.d + c)));
       else if constexpr (RESIDUAL)
         v = add(v, load(t.r + i + c));
-      v = max(zero(), v);
+      v = activated<ACTIVATION>(v);
       store(t.y + i + c, v);
       if (t.copy) store(t.copy + i + c, v);
     }
 }
 
-void activate(const ActivateTask& t) {
+template <int ACTIVATION>
+void activate_as(const ActivateTask& t) {
   if (!t.r)
-    activate_rows<false, false>(t);
+    activate_rows<ACTIVATION, false, false>(t);
   else if (!t.c)
-    activate_rows<true, false>(t);
+    activate_rows<ACTIVATION, true, false>(t);
   else
-    activate_rows<true, true>(t);
+    activate_rows<ACTIVATION, true, true>(t);
+}
+
+void activate(const ActivateTask& t) {
+  if (t.activation == kLinear)
+    activate_as<kLinear>(t);
+  else if (t.activation == kRelu)
+    activate_as<kRelu>(t);
+  else
+    activate_as<kRelu6>(t);
 }
 
 template <int Q>
@@ -72,11 +89,14 @@ void normalise_back(const float* dz, const float* u, const float* ka, const floa
             fma(load(dz + i + c), load(ka + c), fma(load(u + i + c), load(kb + c), load(kc + c))));
 }
 
-template <int Q, bool VALUE, bool SECOND>
+// What tells where a gradient passes.
+enum class Mask { None, Value, Positive, Within6 };
+
+template <int Q, Mask MASK, bool SECOND>
 IGC_INLINE void finish_vectors(const FinishTask& t, int c) {
   vec a[Q], b[Q], mean[Q], mean2[Q], sum[Q], dot[Q], dot2[Q];
   IGC_TIMES (q, Q) {
-    if (!VALUE) {
+    if (MASK == Mask::Positive || MASK == Mask::Within6) {
       a[q] = load(t.a + c + q * 16);
       b[q] = load(t.b + c + q * 16);
     }
@@ -92,7 +112,9 @@ IGC_INLINE void finish_vectors(const FinishTask& t, int c) {
       if (t.more) v = add(v, load(t.more + p));
       if (t.again) v = add(v, load(t.again + p));
       const vec u = load(t.u + p);
-      v = where_positive(VALUE ? load(t.value + p) : fma(u, a[q], b[q]), v);
+      if constexpr (MASK == Mask::Value) v = where_positive(load(t.value + p), v);
+      if constexpr (MASK == Mask::Positive) v = where_positive(fma(u, a[q], b[q]), v);
+      if constexpr (MASK == Mask::Within6) v = where_within_6(fma(u, a[q], b[q]), v);
       store(t.to + p, v);
       sum[q] = add(sum[q], v);
       dot[q] = fma(v, sub(u, mean[q]), dot[q]);
@@ -105,20 +127,30 @@ IGC_INLINE void finish_vectors(const FinishTask& t, int c) {
   }
 }
 
-template <bool VALUE, bool SECOND>
+template <Mask MASK, bool SECOND>
 void finish_rows(const FinishTask& t) {
   int c = 0;
-  for (; tile_fits(3, 7, 2) && c + 48 <= t.positions; c += 48) finish_vectors<3, VALUE, SECOND>(t, c);
-  for (; c < t.positions; c += 16) finish_vectors<1, VALUE, SECOND>(t, c);
+  for (; tile_fits(3, 7, 2) && c + 48 <= t.positions; c += 48) finish_vectors<3, MASK, SECOND>(t, c);
+  for (; c < t.positions; c += 16) finish_vectors<1, MASK, SECOND>(t, c);
+}
+
+template <Mask MASK>
+void finish_behind(const FinishTask& t) {
+  if (t.u2)
+    finish_rows<MASK, true>(t);
+  else
+    finish_rows<MASK, false>(t);
 }
 
 void finish(const FinishTask& t) {
-  if (!t.value)
-    finish_rows<false, false>(t);
-  else if (!t.u2)
-    finish_rows<true, false>(t);
+  if (t.activation == kLinear)
+    finish_behind<Mask::None>(t);
+  else if (t.value)
+    finish_behind<Mask::Value>(t);
+  else if (t.activation == kRelu)
+    finish_rows<Mask::Positive, false>(t);
   else
-    finish_rows<true, true>(t);
+    finish_rows<Mask::Within6, false>(t);
 }
 
 void add_rows(const float* from, const float* more, float* to, int pixels, int positions) {

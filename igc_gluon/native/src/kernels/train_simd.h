@@ -12,6 +12,11 @@ IGC_INLINE vec sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
 IGC_INLINE vec where_positive(vec z, vec v) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(z, _mm512_setzero_ps(), _CMP_GT_OQ), v);
 }
+// v where 0 <= z <= 6, else 0: as MXNet passes gradients through clip.
+IGC_INLINE vec where_within_6(vec z, vec v) {
+  const __mmask16 positive = _mm512_cmp_ps_mask(z, _mm512_setzero_ps(), _CMP_GE_OQ);
+  return _mm512_maskz_mov_ps(_mm512_mask_cmp_ps_mask(positive, z, _mm512_set1_ps(6), _CMP_LE_OQ), v);
+}
 // 16 / S consecutive floats, each repeated S times.
 template <int S>
 IGC_INLINE vec spread(const float* p) {
@@ -32,6 +37,14 @@ IGC_INLINE __m256 where_positive8(__m256 z, __m256 v) {
   return _mm256_and_ps(_mm256_cmp_ps(z, _mm256_setzero_ps(), _CMP_GT_OQ), v);
 }
 IGC_INLINE vec where_positive(vec z, vec v) { return {where_positive8(z.a, v.a), where_positive8(z.b, v.b)}; }
+IGC_INLINE __m256 where_within_6_8(__m256 z, __m256 v) {
+  return _mm256_and_ps(_mm256_and_ps(_mm256_cmp_ps(z, _mm256_setzero_ps(), _CMP_GE_OQ),
+                                     _mm256_cmp_ps(z, _mm256_set1_ps(6), _CMP_LE_OQ)),
+                       v);
+}
+IGC_INLINE vec where_within_6(vec z, vec v) {
+  return {where_within_6_8(z.a, v.a), where_within_6_8(z.b, v.b)};
+}
 template <int S>
 IGC_INLINE vec spread(const float* p) {
   if constexpr (S == 1)
@@ -54,6 +67,14 @@ IGC_INLINE quad quad_where_positive(quad z, quad v) { return z > quad_of(0) ? v 
 IGC_INLINE vec where_positive(vec z, vec v) {
   return {quad_where_positive(z.a, v.a), quad_where_positive(z.b, v.b), quad_where_positive(z.c, v.c),
           quad_where_positive(z.d, v.d)};
+}
+IGC_INLINE quad quad_where_within_6(quad z, quad v) {
+  v = z >= quad_of(0) ? v : quad_of(0);
+  return z <= quad_of(6) ? v : quad_of(0);
+}
+IGC_INLINE vec where_within_6(vec z, vec v) {
+  return {quad_where_within_6(z.a, v.a), quad_where_within_6(z.b, v.b), quad_where_within_6(z.c, v.c),
+          quad_where_within_6(z.d, v.d)};
 }
 template <int S>
 IGC_INLINE vec spread(const float* p) {

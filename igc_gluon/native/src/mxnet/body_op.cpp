@@ -33,8 +33,8 @@ std::vector<igc_layer> parse_layers(const std::string& text) {
     std::istringstream numbers(one);
     igc_layer l = {};
     char comma;
-    numbers >> l.input >> comma >> l.residual >> comma >> l.channels >> comma >> l.groups >> comma >>
-        l.secondary >> comma >> l.kernel >> comma >> l.stride >> comma >> l.relu >> comma >> l.epsilon >>
+    numbers >> l.kind >> comma >> l.input >> comma >> l.residual >> comma >> l.channels >> comma >> l.groups >> comma >>
+        l.secondary >> comma >> l.kernel >> comma >> l.stride >> comma >> l.activation >> comma >> l.epsilon >>
         comma >> l.momentum;
     if (!numbers || numbers.peek() != EOF) throw std::invalid_argument("igc_body: '" + one + "' is no layer");
     layers.push_back(l);

@@ -1,0 +1,40 @@
+"""Loss, top-1 and top-5 accuracy of a network over a data set."""
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Over `images` images: the mean cross-entropy and the accuracies, from 0 to 1."""
+    loss: float
+    accuracy: float
+    top5: float
+    images: int
+
+
+def evaluate(predict, batches, after_batch=lambda images: None):
+    """The `Evaluation` of predict(numpy (n, 3, H, W)) -> scores (n, classes) over `batches`, see igc_gluon.data.
+
+    after_batch(images seen so far) is called after each batch.
+    """
+    loss, correct, correct_of_five, images = 0.0, 0, 0, 0
+    for data, label in batches.epoch(0):
+        scores = predict(data).astype(np.float64)
+        shifted = scores - scores.max(axis=1, keepdims=True)
+        log_likelihood = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        loss -= log_likelihood[np.arange(len(label)), label.astype(int)].sum()
+        correct += count_correct(scores, label)
+        correct_of_five += count_correct(scores, label, 5)
+        images += len(label)
+        after_batch(images)
+    return Evaluation(loss / images, correct / images, correct_of_five / images, images)
+
+
+def count_correct(scores, label, k=1):
+    """How many of the labels (n,) are among the k best of the scores (n, classes). A row with NaN is wrong."""
+    if k == 1:
+        return int(((scores.argmax(axis=1) == label) & ~np.isnan(scores).any(axis=1)).sum())
+    own = np.take_along_axis(scores, label.astype(int)[:, None], axis=1)
+    # Not `scores > own`, by which a row of NaN would have no score before its own.
+    return int(((~(scores <= own)).sum(axis=1) < k).sum())

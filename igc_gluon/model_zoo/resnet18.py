@@ -1,0 +1,94 @@
+"""ResNet-18 for ImageNet (IGCV1, Table 6), with regular convolutions or with IGC blocks.
+
+    resnet18_w64, resnet18_w69                    by the width C of the first stage
+    resnet18_igc_l4m32, resnet18_igc_l16m16       by L and M of the first stage; M doubles with the width, L stays
+    resnet18_igc_l100m2                           the same; L doubles, M stays
+
+7x7 stem with stride 2, 3x3 max pooling, four stages of two residual blocks, global average pooling, a fully connected
+layer. The width doubles from stage to stage. Where L doubles, the stem has L channels, half as many as the first stage,
+which then begins with a projection too; otherwise both are L M wide. Projections have L groups.
+
+Parameters are named as in the authors' checkpoints (`g1_b1_conv1_conv1_weight`, `g2_b1_proj_bn_gamma`).
+"""
+from functools import partial
+
+from mxnet.gluon import nn
+
+from igc_gluon.errors import UserError
+from igc_gluon.model_zoo.cifar import ResidualBlock, norm_arguments
+from igc_gluon.model_zoo.registry import Family
+from igc_gluon.native.gluon import NativeNetwork
+from igc_gluon.nn import SCORE_INIT, ConvBNReLU, IGCBlock
+from igc_gluon.nn.basic import BN_MOMENTUM_RESIDUAL
+
+BLOCKS = (2, 2, 2, 2)
+DOUBLED = ("primary", "secondary")
+
+
+class ResNet18(NativeNetwork):
+    """(N, 3, H, W) -> (N, classes); the map shrinks 32 times before it is averaged.
+
+    Stage s (from 0) has blocks of `width` * 2^s channels; `layer(s)` makes their layers, `shortcut(s)` the projection
+    where width or strides change.
+    """
+
+    def __init__(self, stem_layer, layer, shortcut, stem, width, classes, norm, **kwargs):
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.features = nn.HybridSequential(prefix="")
+            self.features.add(stem_layer(stem, 3, kernel_size=7, strides=2, prefix="g0_", **norm),
+                              nn.MaxPool2D(3, 2, 1, prefix="g0_pool_"))
+            in_channels = stem
+            for stage, count in enumerate(BLOCKS):
+                channels = width * 2 ** stage
+                for i in range(count):
+                    strides = 2 if stage > 0 and i == 0 else 1
+                    projection = shortcut(stage) if strides != 1 or channels != in_channels else None
+                    self.features.add(ResidualBlock(layer(stage), channels, in_channels, strides, projection, norm,
+                                                    names=("conv1_", "conv2_", "proj_"),
+                                                    prefix=f"g{stage + 1}_b{i + 1}_"))
+                    in_channels = channels
+            self.features.add(nn.GlobalAvgPool2D(), nn.Flatten())
+            self.output = nn.Dense(classes, in_units=in_channels, weight_initializer=SCORE_INIT, prefix="fc_score_")
+
+    def hybrid_forward(self, F, x):
+        return self.output(self.features(x))
+
+
+def _arguments(norm_layer=nn.BatchNorm, norm_kwargs=None, prefix="", **kwargs):
+    return {"norm": norm_arguments(norm_layer, norm_kwargs, BN_MOMENTUM_RESIDUAL), "prefix": prefix, **kwargs}
+
+
+def _regular(w, classes, **kwargs):
+    if w < 1:
+        raise UserError(f"resnet18 has no width {w}; the smallest is 1")
+    # The authors' regular network names a convolution as its layer: `g0_weight`, not `g0_conv_weight`.
+    layer = partial(ConvBNReLU, conv_prefix="")
+    return ResNet18(layer, lambda stage: layer, lambda stage: partial(layer, kernel_size=1, activation=None), w, w,
+                    classes, **_arguments(**kwargs))
+
+
+def _igc(l, m, classes, doubled=None, **kwargs):
+    if min(l, m) < 1:
+        raise UserError(f"resnet18_igc has no L = {l}, M = {m}; the smallest is 1")
+    # The published networks: M = 2 is as small as it gets while L grows; of the others M grows.
+    doubled = doubled or ("primary" if m == 2 else "secondary")
+    if doubled not in DOUBLED:
+        raise UserError(f"doubled must be one of {', '.join(DOUBLED)}, not {doubled!r}")
+    if doubled == "primary" and m % 2:
+        raise UserError(f"resnet18_igc with doubled='primary' needs an even M, not {m}: its stem is half as wide as "
+                        "the first stage, whose L primary partitions it must fill")
+
+    def partitions(stage):
+        return l * 2 ** stage if doubled == "primary" else l
+
+    return ResNet18(ConvBNReLU, lambda stage: partial(IGCBlock, partitions(stage)),
+                    lambda stage: partial(ConvBNReLU, kernel_size=1, groups=partitions(stage), activation=None),
+                    l * m // 2 if doubled == "primary" else l * m, l * m, classes, **_arguments(**kwargs))
+
+
+FAMILIES = (
+    Family("resnet18_w{w}", _regular, ({"w": 64}, {"w": 69}), classes=1000, input_size=224),
+    Family("resnet18_igc_l{l}m{m}", _igc, ({"l": 4, "m": 32}, {"l": 16, "m": 16}, {"l": 100, "m": 2}), classes=1000,
+           input_size=224),
+)
