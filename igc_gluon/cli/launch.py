@@ -3,6 +3,7 @@ import signal
 import sys
 
 HELP = "starts a distributed run: scheduler, servers and workers, here or on other machines, and ends them together"
+USES_MXNET = False  # its processes do, and share the cores
 USER_ERROR = 2
 PLAIN_STOPS = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 

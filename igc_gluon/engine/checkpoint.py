@@ -23,6 +23,10 @@ KEPT = 2  # the newest so many are kept, and the best
 FILES = ("net.params", "training.params", "state.json")
 
 
+def folder_name(epoch, batch):
+    return f"epoch-{epoch:04d}-batch-{batch:06d}"
+
+
 class CheckpointStore:
     """The checkpoints of one run, in `folder`."""
 
@@ -35,7 +39,7 @@ class CheckpointStore:
         arrays: {file name: {name: numpy array}}, state: what JSON can hold, best: whether the pointer `best` moves.
         Raises UserError if it cannot be written, with the checkpoints before untouched.
         """
-        name = f"epoch-{epoch:04d}-batch-{batch:06d}"
+        name = folder_name(epoch, batch)
         contents = {file: params_file.dumps(tensors) for file, tensors in arrays.items()}
         contents["state.json"] = json.dumps(state, indent=1).encode()
         manifest = {file: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -125,3 +129,10 @@ class CheckpointStore:
         for name in self.names():
             if name not in kept:
                 shutil.rmtree(self.folder / name, ignore_errors=True)
+
+
+class ReadOnlyStore(CheckpointStore):
+    """The same folder for the workers beside worker 0, which writes."""
+
+    def save(self, epoch, batch, arrays, state, best):
+        return self.folder / folder_name(epoch, batch)
