@@ -15,13 +15,16 @@ def add_arguments(parser):
     parser.add_argument("--launcher", choices=("local", "ssh", "mpi", "slurm"),
                         help="(default: ssh with a hostfile, otherwise local)")
     parser.add_argument("-H", "--hostfile", metavar="FILE",
-                        help="a host a line, or 'host slots=4'; Python, this package, data and the run's folder are "
-                             "expected under the same paths on all of them")
+                        help="a host a line, or 'host slots=4'; Python, this package, the data and the run's folder "
+                             "must be under the same paths on all of them")
     parser.add_argument("--max-restarts", type=int, default=0, metavar="K",
-                        help="when a process dies, start all again from the last checkpoint, with --resume, up to K times")
+                        help="when a process dies, start all again from the last checkpoint, with --resume, up to K "
+                             "times")
     parser.add_argument("--root-uri", metavar="ADDRESS", help="this machine's address as the others see it")
-    parser.add_argument("--interface", metavar="NAME", help="the network interface to use on every machine, such as eth0")
-    parser.add_argument("script", nargs="+", metavar="COMMAND", help="after --: python train_cifar.py --kv-store dist_sync ...")
+    parser.add_argument("--interface", metavar="NAME",
+                        help="the network interface to use on every machine, such as eth0")
+    parser.add_argument("script", nargs="+", metavar="COMMAND",
+                        help="after --: python train_cifar.py --kv-store dist_sync ...")
 
 
 def run(args):
@@ -37,9 +40,11 @@ def run(args):
     kind = args.launcher or ("ssh" if args.hostfile else "local")
     if kind == "local" and args.hostfile:
         raise UserError("--launcher local starts everything here; leave -H out")
+    if kind == "ssh" and not args.hostfile:
+        raise UserError("--launcher ssh needs -H FILE, a host a line")
     hosts = launchers.read_hosts(args.hostfile) if args.hostfile else []
-    environment = {"DMLC_PS_ROOT_URI": args.root_uri or ("127.0.0.1" if kind == "local" else launchers.own_address(hosts)),
-                   "DMLC_NUM_WORKER": str(args.num_workers), "DMLC_NUM_SERVER": str(servers)}
+    own = args.root_uri or ("127.0.0.1" if kind == "local" else launchers.own_address(hosts))
+    environment = {"DMLC_PS_ROOT_URI": own, "DMLC_NUM_WORKER": str(args.num_workers), "DMLC_NUM_SERVER": str(servers)}
     if args.interface:
         environment["DMLC_INTERFACE"] = args.interface
     elif kind == "local":
@@ -73,7 +78,7 @@ def _attempt(plan, launcher):
         try:
             if plan.servers:
                 job.start(scheduler(replace(plan, environment={**plan.environment, "DMLC_PS_ROOT_PORT": "0"})))
-                port = job.wait_for_port()
+                port = job.wait_for_port(plan.environment["DMLC_PS_ROOT_URI"])
                 plan = replace(plan, environment={**plan.environment, "DMLC_PS_ROOT_PORT": str(port)})
             for start in launcher(plan):
                 job.start(start)

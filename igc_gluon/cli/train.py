@@ -115,7 +115,8 @@ def main(args, experiment_of, input_of, default_shards):
         print(f"error: {error}", file=sys.stderr)
         code = 2
     except Stopped as stopped:
-        print(stopped, file=sys.stderr)
+        if not workers.rank:
+            print(stopped, file=sys.stderr)
         code = 128 + stopped.signal_number
     except KeyboardInterrupt:  # before or after the training loop, where nothing is at stake
         print("stopped", file=sys.stderr)

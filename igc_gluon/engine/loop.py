@@ -23,11 +23,12 @@ class NotFinite(UserError):
 
 
 class Stopped(Exception):
-    """A signal asked the run to stop; everything is saved."""
+    """A signal asked the run to stop; everything is saved in `folder`, if there is one."""
 
     def __init__(self, signal_number, folder):
         self.signal_number = signal_number
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}; saved in {folder}; go on with --resume")
+        saved = f"saved in {folder}" if folder else "not saved, as workers of dist_async are not at one batch"
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}; {saved}; go on with --resume")
 
 
 @dataclass
@@ -225,10 +226,7 @@ class TrainingLoop:
                 "there is no checkpoint yet") + "; a lower --lr may help"
 
     def _stop(self, number):
-        if not self.workers.synchronous:
-            raise UserError(f"stopped by {signal.Signals(number).name}; workers of dist_async are not at one batch and do "
-                            f"not save then; go on with --resume from {self.checkpoints.pointer('last') or 'the start'}")
-        raise Stopped(number, self._save(best=False))
+        raise Stopped(number, self._save(best=False) if self.workers.synchronous else None)
 
 
 def _with_prefix(arrays, prefix):

@@ -1,11 +1,11 @@
 """The parameter servers and the scheduler of a distributed run: `python -m igc_gluon.engine.server`, with DMLC_ROLE.
 
 MXNet has a server of its own, which begins inside `import mxnet`. This one differs in what it takes from the network: MXNet's
-unpickles an optimizer, which lets whoever reaches the port run anything and whose learning rate and state nobody reaches
-any more. Here orders are JSON, `{"optimizer": {"momentum": 0.9, "wd": 0.0001, "lr": 0.1}}` and `{"lr": 0.01}`, and the
-momentum is the stored value of a key, to be pushed and pulled like any other.
+unpickles an optimizer, which lets whoever reaches the port run anything, and whose learning rate and state nobody reaches
+any more. Here orders are JSON, and the momentum is the stored value of a key, to be pushed and pulled like any other.
 
-Only `dist_async` gives such orders. In `dist_sync` a server adds up what the workers push.
+Only `dist_async` gives orders: `{}` at its start, `{"optimizer": {"momentum": 0.9, "wd": 0.0001, "lr": 0.1}}`,
+`{"lr": 0.01}`. In `dist_sync` a server adds up what the workers push.
 """
 import ctypes
 import json
@@ -30,13 +30,16 @@ def serve(role):
     def order(head, body, _):
         # An exception would be lost in ctypes, and training would go on without its optimizer.
         try:
-            orders = json.loads(body)
-            rule.obey(orders)
-            if "optimizer" in orders:
-                store._set_updater(rule)
+            rule.obey(json.loads(body))
+            store._set_updater(update)
         except Exception as error:
-            print(f"an order that is not understood ({error}); this server takes no pickles", file=sys.stderr, flush=True)
-            os._exit(2)
+            _end(f"an order that is not understood ({error!r}); this server takes no pickles")
+
+    def update(key, pushed, stored):
+        try:
+            rule(key, pushed, stored)
+        except Exception as error:
+            _end(f"an update failed ({error!r})")
 
     kind = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
     if role == "scheduler" and os.environ["DMLC_PS_ROOT_PORT"] == "0":
@@ -44,8 +47,16 @@ def serve(role):
             free.bind(("", 0))
             os.environ["DMLC_PS_ROOT_PORT"] = str(free.getsockname()[1])
         print(f"port {os.environ['DMLC_PS_ROOT_PORT']}", flush=True)
-    check_call(_LIB.MXKVStoreRunServer(store.handle, kind(order), None))
+    try:
+        check_call(_LIB.MXKVStoreRunServer(store.handle, kind(order), None))
+    except mx.MXNetError as error:
+        _end(f"{str(error).splitlines()[-1]}; is {os.environ['DMLC_PS_ROOT_URI']} an address of the launcher's machine?")
     return 0
+
+
+def _end(message):
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    os._exit(2)
 
 
 class AsynchronousRule:
@@ -61,7 +72,7 @@ class AsynchronousRule:
         if "optimizer" in orders:
             numbers = orders["optimizer"]
             self.optimizer = AuthorsNesterov(momentum=numbers["momentum"], wd=numbers["wd"], learning_rate=numbers["lr"])
-        else:
+        elif "lr" in orders:
             self.optimizer.set_learning_rate(orders["lr"])
 
     def __call__(self, key, pushed, stored):

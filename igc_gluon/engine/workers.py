@@ -124,7 +124,7 @@ class AsynchronousWorkers(ServerWorkers):
 
     def __init__(self, kv_store):
         super().__init__(kv_store)
-        self._order(asynchronous=True)
+        self._order()
         self.barrier()
 
     def _reduce(self, key, arrays):

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 
+from igc_gluon.errors import UserError
 from igc_gluon.launch.guard import MARK, in_words
 
 START_SECONDS = 60  # for the scheduler to take its port
@@ -45,23 +46,27 @@ class Job:
     def start(self, start):
         if self._stop_number is not None:
             return
-        process = subprocess.Popen(start.command, stdin=subprocess.PIPE if start.controlled else subprocess.DEVNULL,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, text=True,
-                                   errors="replace")
+        try:
+            process = subprocess.Popen(start.command, stdin=subprocess.PIPE if start.controlled else subprocess.DEVNULL,
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, text=True,
+                                       errors="replace")
+        except OSError as error:
+            raise UserError(f"cannot start {start.command[0]}: {error.strerror}; install it or choose another --launcher") \
+                from None
         self._processes.append((start, process))
         for source, target in ((process.stdout, sys.stdout), (process.stderr, sys.stderr)):
             pump = threading.Thread(target=self._pass_on, args=(source, target), daemon=True)
             pump.start()
             self._pumps.append(pump)
 
-    def wait_for_port(self, seconds=START_SECONDS):
-        """The port that the scheduler, the only process so far, has taken and listens on."""
+    def wait_for_port(self, address, seconds=START_SECONDS):
+        """The port of `address` that the scheduler, the only process so far, has taken and listens on."""
         port, limit = None, time.monotonic() + seconds
         while self._stop_number is None:
             self._raise_for_dead()
             with contextlib.suppress(queue.Empty, OSError):
                 port = port or self._ports.get(timeout=POLL_SECONDS)
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                socket.create_connection((address, port), timeout=1).close()
                 return port
             if time.monotonic() > limit:
                 raise Failed(f"the scheduler has not started within {seconds} s", 1)
@@ -79,7 +84,8 @@ class Job:
             workers = [code for (start, _), code in zip(self._processes, codes) if start.is_worker]
             if all(code is not None for code in workers):
                 workers_done = workers_done or time.monotonic()
-                if time.monotonic() - workers_done > END_SECONDS:  # the command used no servers
+                # The command used no servers, or left without their leave.
+                if any(workers) or time.monotonic() - workers_done > END_SECONDS:
                     return self._code(codes)
             time.sleep(POLL_SECONDS)
 

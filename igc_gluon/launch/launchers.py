@@ -54,8 +54,6 @@ def local(plan):
 
 def ssh(plan):
     """Server and worker i on host i, beginning again at the first host; the folder is the one of the launcher."""
-    if not plan.hosts:
-        raise UserError("--launcher ssh needs -H FILE, a host a line")
     placed = [(role, index, command, plan.hosts[index % len(plan.hosts)])
               for role, index, command in _processes(plan)]
     workers = [host for role, _, _, host in placed if role == "worker"]
