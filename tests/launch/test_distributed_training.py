@@ -16,7 +16,7 @@ from igc_gluon import params_file
 
 # 3 batches of 480 images an epoch: shards of 80, in which rounding grows slowly
 TRAIN = ["train_cifar.py", "--dataset", "digits", "--network", "resnet", "--depth", "8", "--primary-partition", "4",
-         "--secondary-partition", "1", "--batch-size", "480", "--batch-shards", "6", "--lr", "0.02", "--num-epochs", "3"]
+         "--secondary-partition", "1", "--batch-size", "480", "--batch-shards", "6", "--lr", "0.002", "--num-epochs", "3"]
 # Kills itself once the checkpoint that it is told is there; but only at its first start.
 DIE = """
 import os, runpy, signal, sys, threading, time
@@ -52,7 +52,7 @@ def check_equal(log_dir, expected_dir):
     for file, arrays in expected.items():
         assert set(found[file]) == set(arrays)
         for name, value in arrays.items():
-            tolerance = 2e-4 if file == "net.params" else 2e-3  # rounding grows faster in gradients
+            tolerance = 2e-4 if file == "net.params" else 5e-3  # a ReLU that flips is seen in a gradient
             assert np.linalg.norm(found[file][name] - value) <= tolerance * max(np.linalg.norm(value), 1), (file, name)
     for ours, theirs in zip(history(log_dir), history(expected_dir)):
         for key in ("train_loss", "test_loss", "lr"):
@@ -101,7 +101,7 @@ def test_stopped_within_an_epoch_and_resumed_with_other_workers(tmp_path, alone)
 def test_asynchronous_workers(tmp_path):
     """The servers update: the rate and the momentum are theirs, and the momentum comes back for the checkpoint."""
     with Launch(["-n", 2, "-s", 2], [sys.executable, *TRAIN, "--log-dir", tmp_path, "--kv-store", "dist_async",
-                                     "--num-epochs", 8, "--lr-steps", "6"]) as launch:
+                                     "--num-epochs", 8, "--lr-steps", "6", "--lr", "0.02"]) as launch:
         code, _, err = launch.finish()
     assert code == 0, err
     entries = history(tmp_path)
