@@ -72,9 +72,9 @@ def experiment(args, batch_shards):
     strides = info.size // find_family(model)[0].input_size
     if strides > 1:  # 64x64 images come to networks for 32x32 ones (IGCV2, section 4.1)
         options["stem_strides"] = strides
-    schedule = schedule_for(args.dataset, args.num_epochs, args.lr, args.lr_factor, args.lr_steps)
+    schedule = schedule_for(args.dataset, args.num_epochs, args.lr, args.lr_factor, args.lr_steps, args.warmup_epochs)
     return Experiment(model, args.dataset, schedule, args.batch_size, batch_shards, args.wd, args.momentum,
-                      options or None)
+                      options or None, label_smoothing=args.label_smoothing, dtype=args.dtype)
 
 
 def data(args):

@@ -103,7 +103,10 @@ class _Reader:
         size = _DTYPES[kind].itemsize
         for extent in shape:  # Python's integers do not overflow
             size *= extent
-        return np.frombuffer(self.bytes(size), _DTYPES[kind]).reshape(shape)
+        try:
+            return np.frombuffer(self.bytes(size), _DTYPES[kind]).reshape(shape)
+        except ValueError as error:  # an array without values may claim extents beyond any memory
+            raise error if isinstance(error, UserError) else UserError(f"it holds an array of shape {shape}") from None
 
     def axes(self, number):
         if not 0 < number <= _MAX_AXES:

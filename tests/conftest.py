@@ -2,3 +2,5 @@
 from igc_gluon.threads import use_all_cores
 
 use_all_cores()
+
+from loopback import quick_and_direct, server  # noqa: E402, F401

@@ -40,12 +40,21 @@ def add_arguments(parser):
                         help="epochs of the drops (default: 1/2, 3/4 and 7/8 of the epochs)")
     parser.add_argument("--wd", type=float, default=1e-4, help="weight decay of every parameter (default: 1e-4)")
     parser.add_argument("--momentum", type=float, default=0.9, help="Nesterov momentum (default: 0.9)")
+    parser.add_argument("--warmup-epochs", type=int, default=0, metavar="N",
+                        help="the rate grows to its value over N epochs (default: 0)")
+    parser.add_argument("--label-smoothing", type=float, default=0.0, metavar="S",
+                        help="share of the target given to all classes (default: 0)")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"),
+                        help="float16 on GPUs, bfloat16 on CPUs that have it (default: float32)")
     parser.add_argument("--rand-seed", type=int, default=0, help="(default: 0)")
     parser.add_argument("--num-runs", type=int, default=1, metavar="N",
                         help="run with N successive seeds; gives mean and standard deviation")
     parser.add_argument("--log-dir", default="runs", help="(default: runs)")
     parser.add_argument("--exp-name", help="goes into the run's folder, to keep experiments apart")
     parser.add_argument("--checkpoint-epochs", type=int, default=1, metavar="N", help="save every N epochs (default: 1)")
+    parser.add_argument("--checkpoint-batches", type=int, metavar="N", help="save every N batches too")
+    parser.add_argument("--keep-checkpoints", type=int, default=2, metavar="K",
+                        help="keep the newest K checkpoints, and the best (default: 2)")
     parser.add_argument("--disp-batches", type=int, default=50, metavar="N", help="log every N batches (default: 50)")
     parser.add_argument("--resume", action="store_true",
                         help="go on with the run in this command's folder; starts it if there is none")
@@ -61,8 +70,11 @@ def check(args):
     """Raises UserError on numbers that make no run."""
     for flag, value, least in (("--batch-size", args.batch_size, 1), ("--num-runs", args.num_runs, 1),
                                ("--checkpoint-epochs", args.checkpoint_epochs, 1),
-                               ("--disp-batches", args.disp_batches, 1), ("--rand-seed", args.rand_seed, 0)):
-        if value < least:
+                               ("--checkpoint-batches", args.checkpoint_batches, 1),
+                               ("--keep-checkpoints", args.keep_checkpoints, 1),
+                               ("--disp-batches", args.disp_batches, 1), ("--rand-seed", args.rand_seed, 0),
+                               ("--warmup-epochs", args.warmup_epochs, 0)):
+        if value is not None and value < least:
             raise UserError(f"{flag} must be at least {least}, not {value}")
     if not 0 <= args.wd < float("inf"):
         raise UserError(f"--wd must be a number from 0 on, not {args.wd}")
@@ -70,6 +82,8 @@ def check(args):
         raise UserError(f"--gc-threshold must be above 0, not {args.gc_threshold}")
     if not 0 <= args.momentum < 1:
         raise UserError(f"--momentum must be from 0 to below 1, not {args.momentum}")
+    if not 0 <= args.label_smoothing < 1:
+        raise UserError(f"--label-smoothing must be from 0 to below 1, not {args.label_smoothing}")
     if args.load_epoch is not None and args.load_epoch < 0:
         raise UserError(f"--load-epoch must be at least 0, not {args.load_epoch}")
 
@@ -82,6 +96,7 @@ def main(args, experiment_of, input_of, default_shards):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # see igc_gluon.start
     from igc_gluon.engine import devices as engine_devices
     from igc_gluon.engine import experiment as engine
+    from igc_gluon.engine import precision
     from igc_gluon.engine import workers as engine_workers
     from igc_gluon.engine.loop import Stopped
 
@@ -94,6 +109,7 @@ def main(args, experiment_of, input_of, default_shards):
         check(args)
         devices = engine_devices.contexts(args.gpus, args.cpus)
         engine_devices.check_kv_store(args.kv_store, devices, args.gc_type)
+        precision.check_dtype(args.dtype, devices)
         workers = engine_workers.connect(args.kv_store)
         if workers.rank:  # one speaks for all, errors and warnings apart
             sys.stdout = open(os.devnull, "w")
@@ -104,7 +120,8 @@ def main(args, experiment_of, input_of, default_shards):
         if args.gc_type != "none":
             experiment = replace(experiment, compression=args.gc_threshold)
         settings = engine.Settings(devices, args.kv_store, workers, args.log_dir, args.exp_name, args.resume,
-                                   args.checkpoint_epochs, args.disp_batches, args.model_prefix, args.load_epoch)
+                                   args.checkpoint_epochs, args.disp_batches, args.model_prefix, args.load_epoch,
+                                   args.checkpoint_batches, args.keep_checkpoints)
         data = input_of(args)
         if args.benchmark:
             engine.benchmark(experiment, settings, data.classes, data.image_shape)

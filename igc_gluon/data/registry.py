@@ -9,6 +9,10 @@ from typing import Optional, Tuple
 from igc_gluon.errors import UserError
 
 
+# Per channel R, G, B, of pixels 0..255.
+IMAGENET_MEAN, IMAGENET_STD = (123.370, 112.757, 99.406), (68.998, 66.093, 68.292)
+
+
 @dataclass(frozen=True)
 class Source:
     """One place to download a file from, and the digest of what lies there (see igc_gluon.files.digest)."""
@@ -39,6 +43,7 @@ class Dataset:
     size: int = 32  # height and width
     short_side: Optional[Tuple[int, int]] = None  # it gets a random length from..to before the crop, unpadded
     splits: Tuple[str, ...] = ("train", "test")
+    class_names: Optional[Tuple[str, ...]] = None
     archives: Tuple[Archive, ...] = ()
 
     @property
@@ -61,9 +66,13 @@ def _svhn(file, splits, sha256):
     return Archive(file, splits, (Source(url, "sha256", sha256),))
 
 
+DIGITS = tuple("0123456789")
+
 DATASETS = {dataset.name: dataset for dataset in (
     Dataset("cifar10", classes=10, mean=(125.307, 122.950, 113.865), std=(62.993, 62.089, 66.705),
-            train_size=50000, test_size=10000, mirror=True, augment=True, archives=_cifar(
+            train_size=50000, test_size=10000, mirror=True, augment=True, class_names=(
+                "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+            archives=_cifar(
                 "cifar-10-binary.tar.gz", "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
                 "cifar10", "fab780a1e191a7eda0f345501ccd62d20f7ed891")),
     Dataset("cifar100", classes=100, mean=(129.304, 124.070, 112.434), std=(68.170, 65.392, 70.418),
@@ -73,7 +82,7 @@ DATASETS = {dataset.name: dataset for dataset in (
     # 73,257 + 531,131 images less the 6,000 held out; the authors' code counts all 604,388.
     Dataset("svhn", classes=10, mean=(111.609, 113.161, 120.565), std=(50.498, 51.259, 50.244),
             train_size=598388, test_size=26032, mirror=False, augment=False,
-            splits=("train", "validation", "test"), archives=(
+            splits=("train", "validation", "test"), class_names=DIGITS, archives=(
                 _svhn("train_32x32.mat", ("train", "validation"),
                       "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8"),
                 _svhn("extra_32x32.mat", ("train", "validation"),
@@ -82,13 +91,13 @@ DATASETS = {dataset.name: dataset for dataset in (
                       "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b"))),
     # IGCV2, section 4.1, normalises by constants that it does not print. These are the authors' for ImageNet,
     # of which this is a part; they have not been measured on it.
-    Dataset("tiny-imagenet", classes=200, mean=(123.370, 112.757, 99.406), std=(68.998, 66.093, 68.292),
+    Dataset("tiny-imagenet", classes=200, mean=IMAGENET_MEAN, std=IMAGENET_STD,
             train_size=100000, test_size=10000, mirror=True, augment=True, size=64, short_side=(64, 80),
             archives=(Archive("tiny-imagenet-200.zip", ("train", "test"), (
                 Source("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "sha256",
                        "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"),)),)),
     Dataset("digits", classes=10, mean=(77.866, 77.866, 77.866), std=(82.586, 82.586, 82.586),
-            train_size=1437, test_size=360, mirror=False, augment=True),
+            train_size=1437, test_size=360, mirror=False, augment=True, class_names=DIGITS),
 )}
 
 

@@ -11,8 +11,9 @@ from igc_gluon.deploy import file
 from igc_gluon.deploy.graph import DATA, trace
 from igc_gluon.deploy.lower import lower
 from igc_gluon.deploy.runtime import Compiled
-from igc_gluon.deploy.sources import open_source
+from igc_gluon.engine.networks import open_network
 from igc_gluon.errors import UserError
+from igc_gluon.model_zoo.expects import image_shape
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def compile(network, input_shape=None, threads=0, model=None, classes=None, name
         What `get_model` builds for a `.params` file; a run knows them.
     name, class_names, mean, std
         Go into the `.igc` file: a title, a name for each score, and what images are normalised with, for each
-        channel and of pixels 0..255. A run knows its mean and std.
+        channel and of pixels 0..255. A run and published weights know their own.
 
     The parameters are copied: later training does not change the result. Without the native library (see
     `igc_gluon.native.why_not`) the result runs on MXNet's operators, and a line in the log says so.
@@ -46,7 +47,9 @@ def compile(network, input_shape=None, threads=0, model=None, classes=None, name
             raise UserError("model, classes and options of a model go with a .params file only")
         net, facts = network, {"name": network.name, "input_shape": (3, 32, 32)}
     else:
-        net, facts = open_source(network, model, classes, model_options)
+        net = open_network(network, model, classes, model_options)
+        facts = {"name": net.model, "input_shape": image_shape(net), "mean": net.mean, "std": net.std,
+                 "class_names": net.classes or ()}
     given = {"name": name, "input_shape": input_shape, "mean": mean, "std": std, "class_names": class_names}
     facts.update({key: value for key, value in given.items() if value is not None})
     shape = _check_shape(facts.pop("input_shape"))

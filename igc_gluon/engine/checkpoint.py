@@ -4,34 +4,37 @@
         epoch-0012-batch-000000/    net.params  training.params  state.json  manifest.json
         last  best                  text files: the name of such a folder
 
+`net.params` holds parameters and moving statistics, `training.params` the optimizer's state and, within an epoch, the
+statistics of every shard, `state.json` the position in schedule and data, the history, the configuration with its seed,
+and the versions. `manifest.json` holds size and SHA-256 of the other files.
+
 A folder is written under a temporary name, synced, renamed; then the pointers change, each by a rename. A kill at any
-moment leaves the checkpoint before. `manifest.json` holds the size and SHA-256 of the other files.
+moment leaves the checkpoint before. Nothing here asks the clock: a checkpoint is newer by its epoch and batch.
 """
 import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
-from fnmatch import fnmatch
 from pathlib import Path
 
 from igc_gluon import params_file
 from igc_gluon.errors import UserError
-from igc_gluon.files import digest, sync_folder, write_atomically
+from igc_gluon.files import sync_folder, write_atomically
 
 KEPT = 2  # the newest so many are kept, and the best
 FILES = ("net.params", "training.params", "state.json")
-
-
-def folder_name(epoch, batch):
-    return f"epoch-{epoch:04d}-batch-{batch:06d}"
+POINTERS = ("last", "best")
+_NAME = re.compile(r"epoch-(\d{4,9})-batch-(\d{6,12})")
+_LARGEST_TEXT = 1 << 28  # bytes of a manifest, a state or a pointer
 
 
 class CheckpointStore:
-    """The checkpoints of one run, in `folder`."""
+    """The checkpoints of one run, in `folder`, of which the newest `keep` are kept, and the best."""
 
-    def __init__(self, folder):
-        self.folder = Path(folder)
+    def __init__(self, folder, keep=KEPT):
+        self.folder, self.keep = Path(folder), keep
 
     def save(self, epoch, batch, arrays, state, best):
         """Writes the checkpoint of the moment before batch `batch` of epoch `epoch` and returns its folder.
@@ -48,13 +51,13 @@ class CheckpointStore:
         temporary = self.folder / f".{name}.tmp"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for leftover in self.folder.glob(".epoch-*.tmp"):
-                shutil.rmtree(leftover)
+            for leftover in self.folder.glob(".*.tmp"):
+                _remove(leftover)
             temporary.mkdir()
             for file, data in contents.items():
                 with write_atomically(temporary / file) as out:
                     out.write(data)
-            if (self.folder / name).exists():  # left by a kill before the pointers changed
+            if (self.folder / name).exists():  # damaged, or left by a kill before the pointers changed
                 shutil.rmtree(self.folder / name)
             os.rename(temporary, self.folder / name)
             sync_folder(self.folder)
@@ -73,16 +76,17 @@ class CheckpointStore:
     def names(self):
         """Names of all checkpoints, oldest first."""
         try:
-            return sorted(path.name for path in self.folder.iterdir() if fnmatch(path.name, "epoch-*-batch-*"))
+            found = [path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
         except FileNotFoundError:
             return []
         except OSError as error:
             raise UserError(f"cannot read {self.folder}: {error.strerror}") from None
+        return sorted(found, key=position_of)
 
     def pointer(self, which):
         """The name that 'last' or 'best' points to, or None."""
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            name = (self.folder / which).read_text(encoding="utf-8").strip()
+        with contextlib.suppress(OSError, ValueError):
+            name = _read(self.folder / which, _LARGEST_TEXT).decode("utf-8").strip()
             if name in self.names():
                 return name
         return None
@@ -93,10 +97,9 @@ class CheckpointStore:
         A damaged one is reported through `warn(line)` and the one before it is taken. Raises UserError if all are
         damaged.
         """
-        names = self.names()
-        last = self.pointer("last")
+        names, last = self.names(), self.pointer("last")
         if last:  # what is newer was cut off before the pointer changed; it is whole, but nobody was told of it
-            names = [name for name in names if name <= last]
+            names = names[:names.index(last) + 1]
         for name in reversed(names):
             try:
                 return self.load(name)
@@ -108,27 +111,14 @@ class CheckpointStore:
 
     def load(self, name):
         """(arrays by file, state) of the checkpoint `name`. Raises UserError, which names the damage."""
-        folder = self.folder / name
-        try:
-            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-            for file in FILES:
-                entry = manifest[file]
-                if (folder / file).stat().st_size != entry["size"] or \
-                        digest(folder / file, "sha256") != entry["sha256"]:
-                    raise UserError(f"checkpoint {folder} is damaged: {file} is not what was written")
-            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            return {file: params_file.load(folder / file) for file in FILES if file.endswith(".params")}, state
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, UserError):
-                raise
-            reason = getattr(error, "strerror", None) or f"manifest.json is not readable ({type(error).__name__})"
-            raise UserError(f"checkpoint {folder} is damaged: {reason}") from None
+        return load(self.folder / name)
 
     def _drop_old(self):
-        kept = set(self.names()[-KEPT:]) | {self.pointer("best"), self.pointer("last")}
-        for name in self.names():
-            if name not in kept:
-                shutil.rmtree(self.folder / name, ignore_errors=True)
+        """Only after the pointers have moved: whatever is then newer than `last` belongs to an abandoned course."""
+        names, last, best = self.names(), self.pointer("last"), self.pointer("best")
+        upto = names.index(last) + 1
+        for name in set(names) - set(names[:upto][-self.keep:]) - {best}:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
 
 
 class ReadOnlyStore(CheckpointStore):
@@ -136,3 +126,77 @@ class ReadOnlyStore(CheckpointStore):
 
     def save(self, epoch, batch, arrays, state, best):
         return self.folder / folder_name(epoch, batch)
+
+
+def folder_name(epoch, batch):
+    return f"epoch-{epoch:04d}-batch-{batch:06d}"
+
+
+def position_of(name):
+    """(epoch, batch) of the checkpoint called `name`; raises UserError if nothing is called so."""
+    found = _NAME.fullmatch(name)
+    if not found:
+        raise UserError(f"{name!r} is no name of a checkpoint, such as epoch-0012-batch-000000")
+    return tuple(map(int, found.groups()))
+
+
+def load(folder):
+    """(arrays by file, state) of the checkpoint in `folder`. Raises UserError, which names the damage."""
+    folder = Path(folder)
+    contents, file = {}, "manifest.json"
+    try:
+        manifest = _json(_read(folder / file, _LARGEST_TEXT))
+        for name in FILES:
+            file = "manifest.json"
+            size, expected = int(manifest[name]["size"]), manifest[name]["sha256"]
+            file = name
+            contents[file] = data = _read(folder / file, size)
+            if len(data) != size or hashlib.sha256(data).hexdigest() != expected:
+                raise UserError("it is not what was written")
+        # What follows fails only where somebody has made a manifest for something else.
+        state = _json(contents.pop(file))
+        arrays = {}
+        for file, data in contents.items():
+            arrays[file] = params_file.loads(data)
+        return arrays, state
+    except FileNotFoundError:
+        reason = "it is missing"
+    except UserError as error:
+        reason = error
+    except OSError as error:
+        reason = error.strerror or error
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        reason = f"it is not readable ({type(error).__name__})"
+    raise UserError(f"checkpoint {folder} is damaged: {file}: {reason}")
+
+
+def read_state(folder):
+    """The state of the checkpoint in `folder`, not verified. Raises UserError if it is not there or not readable."""
+    path = Path(folder) / "state.json"
+    try:
+        return _json(_read(path, _LARGEST_TEXT))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is not readable ({type(error).__name__})") from None
+
+
+def _json(data):
+    """The object that `data` holds; state and manifest are objects, whatever else JSON may be."""
+    value = json.loads(data.decode("utf-8"))
+    if not isinstance(value, dict):
+        raise TypeError
+    return value
+
+
+def _read(path, most):
+    """The bytes of a file, at most one more than `most`: a foreign size in a manifest must not fill the memory."""
+    if path.exists() and not path.is_file():  # to open a pipe would wait for ever
+        raise TypeError
+    with open(path, "rb") as file:
+        return file.read(min(os.fstat(file.fileno()).st_size, most + 1))
+
+
+def _remove(path):
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

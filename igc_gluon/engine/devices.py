@@ -3,7 +3,7 @@
 Each shard is normalised by itself, as on one GPU of the paper: 64 images over 2 GPUs, 256 over 8, so that BN always
 saw 32. The number of shards is part of the experiment and the number of devices is not: a device that has several
 shards works them off one after the other, each with moving statistics of its own, and the result is that of as many
-devices as shards, to float accuracy.
+devices as shards, to float accuracy. Workers (`igc_gluon.engine.workers`) divide the shards in the same way.
 """
 import logging
 
@@ -12,6 +12,8 @@ import numpy as np
 from mxnet import autograd, gluon
 
 from igc_gluon.engine.exchange import AsynchronousExchange, SynchronousExchange
+from igc_gluon.engine.loss import SoftmaxLoss
+from igc_gluon.engine.optimizer import momentum_and_master, state_of
 from igc_gluon.engine.workers import HOROVOD, PARAMETER_SERVER, Alone, share
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.authors import check_parameters
@@ -82,14 +84,18 @@ def shards_for(devices, shards, batch_size, workers=1):
 class DataParallel:
     """Trains and evaluates `net` on `devices`.
 
-    net: a HybridBlock, initialised on `devices`, (n, 3, H, W) -> (n, classes) scores.
+    net: a HybridBlock, initialised on `devices`, (n, 3, H, W) -> (n, classes) scores. Where its parameters are float16
+    it is fed with float16, and an optimizer with multi_precision keeps float32 weights, which are those that
+    `parameters` gives. Gradients are sums over a shard, not means, and so far from float16's smallest numbers.
     shards: of a batch, over all workers. batch_size: of all workers together; not needed by one.
     compression: None or MXNet's threshold for gradients of 2 bits.
     """
 
-    def __init__(self, net, devices, shards, optimizer, kv_store="device", workers=None, batch_size=None,
-                 compression=None):
+    def __init__(self, net, devices, shards, optimizer, kv_store="device", label_smoothing=0.0, workers=None,
+                 batch_size=None, compression=None):
         self.net, self.devices, self.workers = net, devices, workers or Alone()
+        self._dtype = "float16" if any(p.dtype in ("float16", np.float16) for p in net.collect_params().values()) \
+            else "float32"
         alone = self.workers.count == 1
         self.trainer = gluon.Trainer(net.collect_params(), optimizer, kvstore=kv_store if alone else None,
                                      compression_params=compression and {"type": "2bit", "threshold": compression},
@@ -105,7 +111,7 @@ class DataParallel:
         mine = range(*share(shards, self.workers.rank, self.workers.count))
         self._shard_devices = [devices[i * len(devices) // len(mine)] for i in range(len(mine))]
         self._statistics = _ShardStatistics(net, devices, mine, shards)
-        self._loss = gluon.loss.SoftmaxCrossEntropyLoss()
+        self._loss = SoftmaxLoss(label_smoothing)
         self._loss.hybridize()
 
     def begin(self):
@@ -123,7 +129,7 @@ class DataParallel:
         with autograd.record():
             for shard, (device, piece) in enumerate(zip(self._shard_devices, self._pieces(len(data)))):
                 self._statistics.select(device, shard % self._statistics.copies)
-                outputs.append(self.net(mx.nd.array(data[piece], ctx=device)))
+                outputs.append(self._scores(data[piece], device))
                 losses.append(self._loss(outputs[-1], mx.nd.array(label[piece], ctx=device)))
         autograd.backward(losses)
         # Waiting here once a step keeps MXNet's queue short, without which a Ctrl-C takes effect many steps later.
@@ -152,8 +158,11 @@ class DataParallel:
     def predict(self, data):
         """Scores of a batch in inference mode: numpy (n, 3, H, W) -> numpy (n, classes)."""
         pieces = [piece for piece in np.array_split(data, len(self.devices)) if len(piece)]
-        outputs = [self.net(mx.nd.array(piece, ctx=device)) for device, piece in zip(self.devices, pieces)]
+        outputs = [self._scores(piece, device) for device, piece in zip(self.devices, pieces)]
         return np.concatenate([output.asnumpy() for output in outputs])
+
+    def _scores(self, data, device):
+        return self.net(mx.nd.array(data, ctx=device, dtype=self._dtype)).astype("float32", copy=False)
 
     def average_statistics(self):
         """Makes the moving statistics of all shards their mean, as Module does at an epoch's end."""
@@ -163,14 +172,18 @@ class DataParallel:
     def parameters(self):
         """{name: numpy array} of all parameters and moving statistics."""
         _wait_for_moving_statistics()
-        return {name: p.data(self.devices[0]).asnumpy() for name, p in self.net.collect_params().items()}
+        arrays = {name: p.data(self.devices[0]).asnumpy() for name, p in self.net.collect_params().items()}
+        for name, (_, master) in self._states().items():
+            if master is not None:
+                arrays[name] = master.asnumpy()
+        return {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}
 
     def set_parameters(self, arrays):
         """The opposite of `parameters`. Raises UserError, which names them, if the arrays are not this network's."""
         parameters = self.net.collect_params()
         check_parameters(arrays, parameters)
         for name, parameter in parameters.items():
-            parameter.set_data(mx.nd.array(arrays[name], dtype=arrays[name].dtype))
+            parameter.set_data(mx.nd.array(arrays[name], dtype=parameter.dtype))
         self._statistics.spread()
 
     def shard_statistics(self):
@@ -190,16 +203,27 @@ class DataParallel:
 
     def optimizer_states(self):
         """{parameter name: numpy array}; names, not MXNet's numbers, so that they fit any process."""
-        states = self.trainer._updaters[0].states
-        return {self.trainer._params[i].name: state.asnumpy() for i, state in states.items() if state is not None}
+        return {name: momentum.asnumpy() for name, (momentum, _) in self._states().items() if momentum is not None}
 
-    def set_optimizer_states(self, arrays):
-        """The opposite of `optimizer_states`."""
+    def set_optimizer_states(self, arrays, parameters):
+        """The opposite of `optimizer_states`; `parameters` are those given to `set_parameters`.
+
+        Raises UserError, which names them, if the arrays are not this network's.
+        """
+        check_parameters(arrays, {p.name: p for p in self.trainer._params if p.name in arrays})
+        optimizer = self.trainer.optimizer
         for updater, device in zip(self.trainer._updaters, self.devices):
             for i, parameter in enumerate(self.trainer._params):
                 if parameter.name in arrays:
-                    updater.states[i] = mx.nd.array(arrays[parameter.name], ctx=device)
+                    updater.states[i] = state_of(optimizer, parameter.data(device),
+                                                 mx.nd.array(arrays[parameter.name], ctx=device),
+                                                 mx.nd.array(parameters[parameter.name], ctx=device))
                     updater.states_synced[i] = True
+
+    def _states(self):
+        """{parameter name: (momentum, float32 weights)} on the first device, None for what there is not."""
+        optimizer, states = self.trainer.optimizer, self.trainer._updaters[0].states
+        return {self.trainer._params[i].name: momentum_and_master(optimizer, state) for i, state in states.items()}
 
 
 def _wait_for_moving_statistics():
@@ -260,6 +284,7 @@ class _ShardStatistics:
         return found
 
     def restore(self, given):
+        check_parameters(given, {f"{p.name}@{shard}": array for p, shard, array in self._by_shard()})
         for parameter, shard, array in self._by_shard():
             array[:] = given[f"{parameter.name}@{shard}"]
 

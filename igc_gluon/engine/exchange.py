@@ -52,14 +52,15 @@ class SynchronousExchange:
         """Nothing is ever on its way: all workers have the same weights after every step."""
 
     def _flat(self, of, device):
-        return mx.nd.concat(*(of(p, device).reshape((-1,)) for p in self._parameters), dim=0)
+        return mx.nd.concat(*(of(p, device).reshape((-1,)).astype("float32", copy=False) for p in self._parameters),
+                            dim=0)
 
     def _scatter(self, flats, of):
         for flat, device in zip(flats, self._devices):
             position = 0
             for parameter in self._parameters:
                 array = of(parameter, device)
-                array[:] = flat[position:position + array.size].reshape(array.shape)
+                array[:] = flat[position:position + array.size].reshape(array.shape).astype(array.dtype, copy=False)
                 position += array.size
 
 

@@ -12,10 +12,11 @@ import mxnet as mx
 import numpy as np
 
 from igc_gluon import complexity, params_file
-from igc_gluon.engine.checkpoint import CheckpointStore, ReadOnlyStore
+from igc_gluon.engine.checkpoint import KEPT, CheckpointStore, ReadOnlyStore
 from igc_gluon.engine.devices import DataParallel
 from igc_gluon.engine.loop import TrainingLoop
-from igc_gluon.engine.optimizer import AuthorsNesterov
+from igc_gluon.engine.optimizer import OPTIMIZERS
+from igc_gluon.engine.precision import use_dtype
 from igc_gluon.engine.record import NoRecord, RunRecord, say
 from igc_gluon.engine.schedule import Schedule
 from igc_gluon.engine.workers import Alone, share
@@ -41,7 +42,10 @@ class Experiment:
     wd: float = 1e-4
     momentum: float = 0.9
     model_options: Optional[dict] = None
+    optimizer: str = "nesterov"  # or "sgd", see igc_gluon.engine.optimizer
+    label_smoothing: float = 0.0
     compression: Optional[float] = None  # the threshold of 2-bit gradients
+    dtype: str = "float32"  # or "float16" on GPUs, or "bfloat16" in convolutions and FC alone on CPUs
 
 
 @dataclass(frozen=True)
@@ -57,16 +61,30 @@ class Settings:
     disp_batches: int = 50
     model_prefix: Optional[str] = None
     load_epoch: Optional[int] = None
+    checkpoint_batches: Optional[int] = None
+    keep_checkpoints: int = KEPT
 
 
 def build_network(experiment, devices, classes, seed):
     """The network of `experiment`, initialised with `seed` on `devices`, hybridized."""
+    use_dtype(experiment.dtype)
     mx.random.seed(seed)
     np.random.seed(seed)  # some of MXNet's initializers draw from NumPy
     net = get_model(experiment.model, classes=classes, **(experiment.model_options or {}))
     initialize_as_authors(net, ctx=devices)
+    if experiment.dtype == "float16":
+        net.cast("float16")  # but for BN
     net.hybridize(static_alloc=True)
     return net
+
+
+def build_parallel(experiment, settings, net):
+    """`net` on the devices, with the experiment's optimizer."""
+    optimizer = OPTIMIZERS[experiment.optimizer](
+        momentum=experiment.momentum, wd=experiment.wd, learning_rate=experiment.schedule.lr,
+        multi_precision=experiment.dtype == "float16")
+    return DataParallel(net, settings.devices, experiment.batch_shards, optimizer, settings.kv_store,
+                        experiment.label_smoothing, settings.workers, experiment.batch_size, experiment.compression)
 
 
 def run(experiment, data, settings, seeds, report=say):
@@ -89,8 +107,11 @@ def _check_settings(experiment, settings, seeds):
     """Raises UserError on what would otherwise show only after the first epoch or the first run."""
     if len(seeds) > 1 and settings.model_prefix:
         raise UserError("--model-prefix names the files of one run; leave it out with --num-runs")
-    if len(seeds) > 1 and not settings.workers.synchronous:
-        raise UserError("the servers of dist_async hold one run; leave --num-runs out")
+    if not settings.workers.synchronous:
+        if len(seeds) > 1:
+            raise UserError("the servers of dist_async hold one run; leave --num-runs out")
+        if experiment.optimizer != "nesterov" or experiment.dtype == "float16":
+            raise UserError("the servers of dist_async know the optimizer nesterov, in float32; use --kv-store dist_sync")
     if seeds[-1] >= MAX_SEED:
         raise UserError(f"seeds must be below {MAX_SEED}, not {seeds[-1]}; lower --rand-seed")
     if settings.model_prefix:
@@ -116,7 +137,8 @@ def _run_once(experiment, data, settings, seed, folder, report):
     record = NoRecord(folder) if workers.rank else RunRecord(folder)
     try:
         batches = data.batches(experiment.batch_size, seed, workers.rank, workers.count)
-        checkpoints = (ReadOnlyStore if workers.rank else CheckpointStore)(folder / "checkpoints")
+        store = ReadOnlyStore if workers.rank else CheckpointStore
+        checkpoints = store(folder / "checkpoints", settings.keep_checkpoints)
         config = {**asdict(experiment), "classes": data.classes, "image_shape": data.image_shape, "mean": data.mean,
                   "std": data.std, **data.config(), "seed": seed, "load_epoch": settings.load_epoch,
                   "train_batches": len(batches[0]), "test_batches": len(batches[1])}
@@ -124,23 +146,26 @@ def _run_once(experiment, data, settings, seed, folder, report):
             _check_folder(record, checkpoints, config, settings.resume)
         workers.barrier()
         net = build_network(experiment, settings.devices, data.classes, seed)
-        optimizer = AuthorsNesterov(momentum=experiment.momentum, wd=experiment.wd,
-                                    learning_rate=experiment.schedule.lr)
-        parallel = DataParallel(net, settings.devices, experiment.batch_shards, optimizer, settings.kv_store, workers,
-                                experiment.batch_size, experiment.compression)
+        parallel = build_parallel(experiment, settings, net)
         loop = TrainingLoop(parallel, *batches, experiment.schedule, record, checkpoints, config,
                             f"{experiment.model} on {experiment.dataset}", settings.checkpoint_epochs,
-                            settings.disp_batches, _module_checkpoints(net, None if workers.rank else settings.model_prefix), data.top5)
+                            settings.disp_batches, _module_checkpoints(net, None if workers.rank else settings.model_prefix),
+                            data.top5,
+                            settings.checkpoint_batches)
         saved = checkpoints.load_last(report)
         if saved:
-            _check_same(saved[1].get("config") or {}, config, folder)
-            loop.restore(*saved)
+            check_same(saved[1].get("config") or {}, config, folder)
+            try:
+                loop.restore(*saved)
+            except UserError as error:
+                raise UserError(f"{checkpoints.folder}: {error}") from None
             report(f"going on after epoch {loop.position.epoch}, batch {loop.position.batch}, of {folder}")
         elif settings.load_epoch is not None:
             _load_module_checkpoint(parallel, net, settings.model_prefix, settings.load_epoch)
             loop.position.epoch = settings.load_epoch
         if workers.count > 1:
-            begun = json.dumps([config, loop.position.epoch, loop.position.batch], sort_keys=True)
+            begun = json.dumps([{**config, "test_batches": None}, loop.position.epoch, loop.position.batch],
+                               sort_keys=True)
             workers.check_same(hashlib.sha256(begun.encode()).digest(), "flags or a last checkpoint")
         report(f"{experiment.model} on {experiment.dataset}, seed {seed}: {experiment.schedule.num_epochs} epochs of "
                f"{len(batches[0])} batches of {experiment.batch_size} images on "
@@ -161,12 +186,12 @@ def _check_folder(record, checkpoints, config, resume):
         raise UserError(f"{record.folder} holds a run already; add --resume to go on with it, or choose another "
                         "--exp-name or --rand-seed")
     if resume:
-        _check_same(record.read_config() or {}, config, record.folder)
+        check_same(record.read_config() or {}, config, record.folder)
     else:
         (record.folder / "config.json").unlink(missing_ok=True)  # of a run that came to nothing
 
 
-def _check_same(before, config, folder):
+def check_same(before, config, folder):
     now = json.loads(json.dumps(config))  # tuples become lists, as in the file
     for key, value in now.items():
         old = before.get(key)
@@ -238,10 +263,8 @@ def benchmark(experiment, settings, classes, image_shape, steps=20, warm_up=3, r
     Returns images per second, from the median step of `steps` after `warm_up`.
     """
     net = build_network(experiment, settings.devices, classes, seed=0)
+    parallel = build_parallel(experiment, settings, net)
     workers = settings.workers
-    parallel = DataParallel(net, settings.devices, experiment.batch_shards,
-                            AuthorsNesterov(momentum=experiment.momentum, wd=experiment.wd), settings.kv_store, workers,
-                            experiment.batch_size, experiment.compression)
     rng = np.random.default_rng(0)
     mine = slice(*share(experiment.batch_size, workers.rank, workers.count))
     data = rng.standard_normal((experiment.batch_size, *image_shape), dtype=np.float32)[mine]

@@ -5,14 +5,14 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass, field, replace
-from typing import List
+from dataclasses import asdict, replace
 
 import numpy as np
 from tqdm import tqdm
 
 from igc_gluon.engine.evaluation import count_correct, evaluate
-from igc_gluon.engine.record import say
+from igc_gluon.engine.position import Position
+from igc_gluon.engine.record import say, versions
 from igc_gluon.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -29,35 +29,6 @@ class Stopped(Exception):
         self.signal_number = signal_number
         saved = f"saved in {folder}" if folder else "not saved, as workers of dist_async are not at one batch"
         super().__init__(f"stopped by {signal.Signals(signal_number).name}; {saved}; go on with --resume")
-
-
-@dataclass
-class Position:
-    """Where a run is: before batch `batch` of epoch `epoch`, with what the epoch has added up so far."""
-    epoch: int = 0
-    batch: int = 0
-    loss: float = 0.0
-    correct: int = 0
-    correct_of_five: int = 0
-    images: int = 0
-    seconds: float = 0.0
-    best_accuracy: float = -1.0
-    history: List[dict] = field(default_factory=list)
-
-    def begin_epoch(self):
-        self.epoch += 1
-        self.batch = 0
-        self.forget()
-
-    def forget(self):
-        """Begins to add up anew."""
-        self.correct = self.correct_of_five = self.images = 0
-        self.loss = self.seconds = 0.0
-
-    def add_up(self, workers):
-        """Makes this worker's part of the epoch that of all `workers`."""
-        self.loss, *counts = workers.sum(np.array([self.loss, self.correct, self.correct_of_five, self.images]))
-        self.correct, self.correct_of_five, self.images = (round(count) for count in counts)
 
 
 class StopSignals:
@@ -88,23 +59,26 @@ class TrainingLoop:
     record: RunRecord, open; checkpoints: CheckpointStore; config: what checkpoints say they belong to, with the seed;
     title: of the picture and the bar;
     after_checkpoint(epochs done): called after each epoch's checkpoint; top5: whether top-5 accuracy is reported too.
+    checkpoint_batches: save after every so many batches of the run too, or None.
     """
 
     def __init__(self, parallel, train, test, schedule, record, checkpoints, config, title, checkpoint_epochs=1,
-                 disp_batches=50, after_checkpoint=lambda epoch: None, top5=False):
+                 disp_batches=50, after_checkpoint=lambda epoch: None, top5=False, checkpoint_batches=None):
         self.parallel, self.train, self.test, self.schedule = parallel, train, test, schedule
         self.workers = parallel.workers
         self.record, self.checkpoints, self.config, self.title = record, checkpoints, config, title
         self.checkpoint_epochs, self.disp_batches = checkpoint_epochs, disp_batches
+        self.checkpoint_batches = checkpoint_batches
         self.after_checkpoint, self.top5 = after_checkpoint, top5
         self.position = Position()
 
     def restore(self, arrays, state):
-        """Continues from a checkpoint of `CheckpointStore`."""
+        """Continues from a checkpoint of `CheckpointStore`. Raises UserError if it is of something else."""
+        position = Position.of(state, len(self.train))
         self.parallel.set_parameters(arrays["net.params"])
-        self.parallel.set_optimizer_states(_with_prefix(arrays["training.params"], "momentum:"))
+        self.parallel.set_optimizer_states(_with_prefix(arrays["training.params"], "momentum:"), arrays["net.params"])
         self.parallel.set_shard_statistics(_with_prefix(arrays["training.params"], "shard:"))
-        self.position = Position(**state["position"])
+        self.position = position
         if self.workers.rank:  # worker 0 has what all of them had added up
             self.position.forget()
 
@@ -145,18 +119,21 @@ class TrainingLoop:
             at.seconds += time.monotonic() - begin
             bar.set_postfix(epoch=f"{at.epoch + 1}/{self.schedule.num_epochs}", loss=f"{at.loss / at.images:.3f}",
                             acc=f"{100 * at.correct / at.images:.1f}%",
-                            speed=f"{self.workers.count * at.images / at.seconds:.0f} img/s", refresh=False)
+                            speed=f"{_rate(self.workers.count * at.images, at.seconds):.0f} img/s", refresh=False)
             bar.update()
             if at.batch % self.disp_batches == 0:
                 elapsed = time.monotonic() - shown_at
                 images, correct = at.images - shown.images, at.correct - shown.correct
                 logger.info("Epoch[%d] Batch [%d-%d]\tSpeed: %.2f samples/sec\taccuracy=%f\tcross-entropy=%f",
-                            at.epoch, shown.batch, at.batch, self.workers.count * images / elapsed, correct / images,
-                            (at.loss - shown.loss) / images)
+                            at.epoch, shown.batch, at.batch, _rate(self.workers.count * images, elapsed),
+                            correct / images, (at.loss - shown.loss) / images)
                 shown_at, shown = time.monotonic(), replace(at)
             number = self.parallel.agreed_stop(stop.number)
             if number is not None:
                 self._stop(number)
+            done = at.epoch * len(self.train) + at.batch
+            if self.checkpoint_batches and done % self.checkpoint_batches == 0:
+                self._save(best=False)
 
     def evaluate(self, stop):
         """The `Evaluation` of the test batches, of all workers' parts together."""
@@ -171,7 +148,7 @@ class TrainingLoop:
         test_loss, test_accuracy = test.loss, test.accuracy
         entry = {"epoch": at.epoch, "lr": self.schedule.lr_at(at.epoch), "train_loss": at.loss / at.images,
                  "train_accuracy": at.correct / at.images, "test_loss": test_loss, "test_accuracy": test_accuracy,
-                 "seconds": at.seconds, "images_per_second": at.images / at.seconds}
+                 "seconds": at.seconds, "images_per_second": _rate(at.images, at.seconds)}
         if self.top5:
             entry.update(train_top5=at.correct_of_five / at.images, test_top5=test.top5)
         at.history.append(entry)
@@ -216,7 +193,7 @@ class TrainingLoop:
             training.update({f"shard:{name}": array for name, array in self.parallel.shard_statistics().items()})
         folder = self.checkpoints.save(at.epoch, at.batch, {"net.params": parameters,
                                                             "training.params": training},
-                                       {"position": asdict(at), "config": self.config}, best)
+                                       {"position": asdict(at), "config": self.config, "versions": versions()}, best)
         self.workers.barrier()
         return folder
 
@@ -227,6 +204,11 @@ class TrainingLoop:
 
     def _stop(self, number):
         raise Stopped(number, self._save(best=False) if self.workers.synchronous else None)
+
+
+def _rate(images, seconds):
+    """Images per second; a clock that stands still must not end a run."""
+    return images / max(seconds, 1e-9)
 
 
 def _with_prefix(arrays, prefix):

@@ -95,9 +95,10 @@ class RunRecord:
             config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             config = None
-        if isinstance(config, dict):
+        if isinstance(config, dict) and isinstance(config.get("versions", {}), dict) and \
+                isinstance(config.get("resumed_with", []), list):
             return config
         raise UserError(f"{self.folder / 'config.json'} is damaged; choose another --exp-name")
 

@@ -42,7 +42,7 @@ PAPER = {
 }
 
 
-def schedule_for(dataset, num_epochs=None, lr=None, lr_factor=0.1, lr_steps=None):
+def schedule_for(dataset, num_epochs=None, lr=None, lr_factor=0.1, lr_steps=None, warmup_epochs=0):
     """The paper's schedule for `dataset`, but for what is given; a shorter one drops at the same fractions.
 
     Raises UserError on numbers that make no schedule.
@@ -60,4 +60,4 @@ def schedule_for(dataset, num_epochs=None, lr=None, lr_factor=0.1, lr_steps=None
         lr_steps = tuple(math.ceil(num_epochs * fraction) for fraction in DROP_FRACTIONS)
     if any(step < 0 for step in lr_steps) or list(lr_steps) != sorted(lr_steps):
         raise UserError(f"--lr-steps must be epochs in ascending order, not {','.join(map(str, lr_steps))}")
-    return Schedule(num_epochs, lr, lr_factor, tuple(lr_steps))
+    return Schedule(num_epochs, lr, lr_factor, tuple(lr_steps), warmup_epochs=warmup_epochs)

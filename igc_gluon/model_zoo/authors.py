@@ -56,6 +56,22 @@ def from_module_params(net, arg_params, aux_params, ctx=mx.cpu()):
         parameter.set_data(given[name])
 
 
+def set_parameters(net, arrays, path, ctx=None):
+    """Gives `net` the numpy arrays of the `.params` file at `path`, under any of three kinds of names: Gluon's
+    save_parameters (`features.0.weight`), its parameters' own (`g0_conv_weight`), Module's (`arg:g0_conv_weight`).
+
+    Raises UserError, see `from_module_params`.
+    """
+    own_names = {name: authors_name(parameter.name[len(net.prefix):])
+                 for name, parameter in net._collect_params_with_prefix().items()}
+    renamed = {own_names.get(name) or authors_name(name.split(":", 1)[-1]):
+               mx.nd.array(array, dtype=array.dtype) for name, array in arrays.items()}
+    try:
+        from_module_params(net, renamed, {}, ctx or mx.cpu())
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
 def to_module_symbol(net):
     """The symbol of `net` for the Module API: the authors' parameter names, a SoftmaxOutput called `softmax` on top."""
     json_text = net(mx.sym.var("data")).tojson()

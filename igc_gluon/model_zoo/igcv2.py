@@ -4,10 +4,12 @@ MobileNetV1's pattern with non-linear IGCV2 blocks of 8 branches, at twice its w
 differ here, because only so the printed 4.1, 1.3 and 0.5 M weights come out: 5 blocks at 14x14, as MobileNetV1 has
 them, not 10; and the head is one 1x1 convolution with 2 branches, not two with 8 and 4.
 """
-from mxnet.gluon import HybridBlock, nn
+from mxnet.gluon import nn
 
+from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.registry import Family
+from igc_gluon.native.gluon import NativeNetwork
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, NonlinearIGCV2Block
 
 PARTITION = 8  # g1 = g2
@@ -17,7 +19,7 @@ STAGES = ((128, 1, 1), (256, 1, 2), (256, 1, 1), (512, 1, 2), (512, 1, 1), (1024
           (2048, 1, 1))
 
 
-class IGCV2Net(HybridBlock):
+class IGCV2Net(NativeNetwork):
     """(N, 3, H, W) -> (N, classes); the map shrinks 32 times before it is averaged.
 
     `multiplier` scales every width, to the nearest multiple of 8. `head_partition` is the number of branches of the
@@ -62,4 +64,4 @@ def _build(multiplier, classes, prefix="", **kwargs):
 
 
 FAMILIES = (Family("igcv2_{multiplier}", _build, tuple({"multiplier": m} for m in (1.0, 0.5, 0.25)),
-                   classes=1000, input_size=224),)
+                   1000, 224, IMAGENET_MEAN, IMAGENET_STD),)

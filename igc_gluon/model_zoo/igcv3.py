@@ -14,13 +14,16 @@ parameters of D 1.0 with 10 classes, and 1.23, 1.67 and 2.34 M with 100. Neither
 images published: here the stem and the first sequences keep the map at 32x32, so that the network works at 32x32, 16x16
 and 8x8 as the other networks for these images do.
 """
-from mxnet.gluon import HybridBlock, nn
+from mxnet.gluon import nn
 
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.registry import Family
+from igc_gluon.native.gluon import NativeNetwork
 from igc_gluon.nn import CONVOLUTION_INIT, SCORE_INIT, IGCV3Block, ReLU6, batch_norm
 
 BN_EPSILON = 1e-5
+# Of ImageNet: the authors' code of IGCV3 has other means than that of IGCV1, and no deviations.
+MEAN, STD = (123.68, 116.779, 103.939), (1.0, 1.0, 1.0)
 STEM, LAST = 32, 1280
 # expansion t, output channels c, strides s of the first block (Table 10), and s for 32x32 images
 SEQUENCES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 2, 1), (6, 64, 2, 2), (6, 96, 1, 1), (6, 160, 2, 2), (6, 320, 1, 1))
@@ -28,7 +31,7 @@ SEQUENCES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 2, 1), (6, 64, 2, 2), (6, 96,
 DEPTHS = {1.0: (1, 4, 6, 8, 6, 6, 1), 0.7: (1, 2, 4, 4, 3, 4, 1), 0.5: (1, 2, 2, 3, 2, 2, 1)}
 
 
-class IGCV3Net(HybridBlock):
+class IGCV3Net(NativeNetwork):
     """(N, 3, H, W) -> (N, classes). The first block of a sequence has no shortcut, all others have.
 
     Parameters
@@ -98,7 +101,7 @@ def _small(classes, depth, block="released", stem_strides=1, prefix="", **kwargs
 
 
 FAMILIES = (
-    Family("igcv3_{multiplier}", _imagenet, ({"multiplier": 1.0}, {"multiplier": 0.7}), classes=1000, input_size=224),
-    Family("igcv3_d{depth}", _imagenet, ({"depth": 0.5}, {"depth": 0.7}), classes=1000, input_size=224),
+    Family("igcv3_{multiplier}", _imagenet, ({"multiplier": 1.0}, {"multiplier": 0.7}), 1000, 224, MEAN, STD),
+    Family("igcv3_d{depth}", _imagenet, ({"depth": 0.5}, {"depth": 0.7}), 1000, 224, MEAN, STD),
     Family("cifar_igcv3_d{depth}", _small, ({"depth": 0.5}, {"depth": 0.7}, {"depth": 1.0})),
 )

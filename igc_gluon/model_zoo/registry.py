@@ -2,11 +2,12 @@
 import difflib
 import re
 from dataclasses import dataclass
-from typing import Callable, Tuple
+from typing import Callable, Optional, Tuple
 
 import mxnet as mx
 
 from igc_gluon.errors import UserError
+from igc_gluon.model_zoo.published import check_published, load_published
 
 
 @dataclass(frozen=True)
@@ -16,13 +17,17 @@ class Family:
     `build(classes=..., **numbers, **options)` returns the network; `published` holds the numbers of each member that
     a table or a figure of the papers names, or of one to begin with where none does. A number is a whole one where
     the first published member has a whole one, otherwise it is written with a decimal point (`igcv3_0.7`).
-    `classes` and `input_size` (height and width of the image) are those of the data that the family is made for.
+    `classes` and `input_size` (height and width of the image) are those of the data that the family is made for;
+    `mean` and `std` (R, G, B, of pixels 0..255) are what the authors normalise that data with, None where it may be
+    one of several data sets.
     """
     template: str
     build: Callable
     published: Tuple[dict, ...]
     classes: int = 10
     input_size: int = 32
+    mean: Optional[Tuple[float, ...]] = None
+    std: Optional[Tuple[float, ...]] = None
 
     def parse(self, name):
         """The numbers in `name`, or None if it is not of this family."""
@@ -73,10 +78,14 @@ def get_model(name, pretrained=False, root="~/.mxnet/models", ctx=mx.cpu(), clas
     ----------
     name : str
         Case does not matter. See `get_model_list()`.
-    pretrained : bool
-        Published weights, of which there are none to load yet: the authors published ImageNet checkpoints only.
+    pretrained : bool or path
+        True: with the weights that the authors published, see `igc_gluon.model_zoo.published`; they are downloaded once
+        and verified. Or the path of their file, or of a folder that holds it. The network then has what it expects as
+        attributes: `mean`, `std`, `crop`, `short_side`, `classes`, ...; see `igc_gluon.model_zoo.expects`.
     root : str, ctx : Context or list of Context
-        Folder of downloaded weights, and the devices to load them onto; used with `pretrained`.
+        With `pretrained`, the folder of downloaded weights, and the devices to load them onto. As in GluonCV the
+        environment has the last word: $MXNET_HOME/models is the folder, $MXNET_GLUON_REPO is tried before the authors'
+        repository, at <repo>/gluon/models/<name>-<first 8 digits of the git blob id>.params. It may be a folder here.
     classes : int, default those of the data that the network is made for
         10 for the networks of 32x32 images, 1000 for those of ImageNet.
     kwargs
@@ -96,11 +105,12 @@ def get_model(name, pretrained=False, root="~/.mxnet/models", ctx=mx.cpu(), clas
     if classes < 1:
         raise UserError(f"a network needs at least one class, not {classes}")
     if pretrained:
-        raise UserError(f"there are no published weights of {str(name).lower()} to load; use pretrained=False")
+        check_published(str(name).lower(), classes, kwargs)
     try:
-        return family.build(classes=classes, **numbers, **kwargs)
+        net = family.build(classes=classes, **numbers, **kwargs)
     except TypeError as error:
         option = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if option and option.group(1) in kwargs:
             raise UserError(f"{str(name).lower()} has no option {option.group(1)!r}") from None
         raise
+    return load_published(net, str(name).lower(), family, pretrained, root, ctx) if pretrained else net

@@ -14,6 +14,7 @@ from functools import partial
 
 from mxnet.gluon import nn
 
+from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.cifar import ResidualBlock, norm_arguments
 from igc_gluon.model_zoo.registry import Family
@@ -88,7 +89,7 @@ def _igc(l, m, classes, doubled=None, **kwargs):
 
 
 FAMILIES = (
-    Family("resnet18_w{w}", _regular, ({"w": 64}, {"w": 69}), classes=1000, input_size=224),
-    Family("resnet18_igc_l{l}m{m}", _igc, ({"l": 4, "m": 32}, {"l": 16, "m": 16}, {"l": 100, "m": 2}), classes=1000,
-           input_size=224),
+    Family("resnet18_w{w}", _regular, ({"w": 64}, {"w": 69}), 1000, 224, IMAGENET_MEAN, IMAGENET_STD),
+    Family("resnet18_igc_l{l}m{m}", _igc, ({"l": 4, "m": 32}, {"l": 16, "m": 16}, {"l": 100, "m": 2}), 1000, 224,
+           IMAGENET_MEAN, IMAGENET_STD),
 )

@@ -103,7 +103,8 @@ def _operators_command(cxx, library_folder, output):
     mxnet = _mxnet()
     flags = [flag for flag in FLAGS if flag not in ("-fvisibility=hidden", "-Wall", "-Wextra")]
     return [str(word) for word in (
-        cxx, *flags, "-shared", f"-I{mxnet / 'include'}", HERE / "src" / "mxnet" / "body_op.cpp",
+        cxx, *flags, "-ffp-contract=off", "-shared", f"-I{mxnet / 'include'}",
+        *sorted((HERE / "src" / "mxnet").glob("*.cpp")),
         mxnet / "src" / "lib_api.cc", "-o", output, f"-L{library_folder}", "-ligc", "-Wl,-rpath,$ORIGIN")]
 
 

@@ -1,10 +1,9 @@
 """Runs the body of a Gluon network as one native operator: the one place that decides whether it can.
 
-`NativeBody` reads a network's layers (convolution, BN and ReLU; IGC blocks; residual blocks), once, and then
-computes everything from the image to the pooled features, in training and inference. The network's parameters
-stay where they are; gradients and moving statistics arrive in them as ever, the statistics with the forward
-pass (MXNet's own BN writes them in backward). Where anything is out of the ordinary the caller goes on with
-MXNet's own operators.
+`NativeBody` reads a network's layers (blocks.py) once, and then computes everything from the image to the
+pooled features, in training and inference. The network's parameters stay where they are; gradients and moving
+statistics arrive in them as ever, the statistics with the forward pass (MXNet's own BN writes them in
+backward). Where anything is out of the ordinary the caller goes on with MXNet's own operators.
 """
 import functools
 import logging
@@ -13,18 +12,14 @@ import os
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
-from mxnet.gluon import HybridBlock, nn
+from mxnet.gluon import HybridBlock
 
 from igc_gluon import native
 from igc_gluon.errors import UserError
 from igc_gluon.native import library, training
-from igc_gluon.nn import ChannelPermutation, ConvBNReLU, IGCBlock
+from igc_gluon.native.blocks import NotNative, Reader, require
 
 logger = logging.getLogger(__name__)
-
-
-class NotNative(Exception):
-    """One line why a network or a call is left to MXNet's operators."""
 
 
 class NativeNetwork(HybridBlock):
@@ -57,13 +52,13 @@ class NativeNetwork(HybridBlock):
     def _native_body(self):
         """The NativeBody of the blocks as they are now."""
         blocks = list(_blocks_below(self.features))
-        _require(not any(b._forward_hooks or b._forward_pre_hooks or getattr(b, "_callback", None)
+        require(not any(b._forward_hooks or b._forward_pre_hooks or getattr(b, "_callback", None)
                          for b in blocks), "a block has a hook")
-        _require(not getattr(self, "_backend", None), "the network is for another backend")
+        require(not getattr(self, "_backend", None), "the network is for another backend")
         known = self.__dict__.get("_native")
         if known is None or known.blocks != blocks:
             known = self.__dict__["_native"] = _Known(blocks, list(self.features._children.values()))
-        _require(known.body is not None, known.reason)
+        require(known.body is not None, known.reason)
         return known.body
 
 
@@ -113,82 +108,40 @@ def _say(reason):
 class NativeBody:
     """`blocks` as one operator.
 
-    blocks: ConvBNReLU, IGCBlock or residual blocks (with `body` and `shortcut`), in order, then global
-    average pooling and flattening. Raises NotNative.
+    blocks: what blocks.Reader knows, in order, then global average pooling and perhaps flattening. Raises
+    NotNative.
     """
 
     def __init__(self, blocks):
-        self.layers, self._parameters, self._running = [], [], []
-        _require(len(blocks) > 2 and type(blocks[-2]) is nn.GlobalAvgPool2D and
-                 type(blocks[-1]) is nn.Flatten, "the features do not end in global average pooling")
-        value = 0
-        for block in blocks[:-2]:
-            value = self._residual(block, value) if hasattr(block, "shortcut") else self._unit(block, value)
+        reader = Reader(blocks)
+        self.layers, self._parameters, self._running = reader.layers, reader.parameters, reader.running
+        self._flat = reader.flat
         self.text = ";".join(",".join(map(repr, layer.numbers())) for layer in self.layers)
         self._checked = set()
-
-    def _residual(self, block, value):
-        _require(block._has_shortcut, "a residual block without a shortcut has no native kernel")
-        shortcut = value if block.shortcut is None else self._unit(block.shortcut, value, relu=False)
-        for inner in list(block.body)[:-1]:
-            value = self._unit(inner, value)
-        return self._unit(block.body[-1], value, relu=False, residual=shortcut)
-
-    def _unit(self, block, value, relu=True, residual=-1):
-        """Adds a convolution or IGC block. relu: whether it must end with one; a sum gets it in any case."""
-        parts = list(block._children.values())
-        _require(type(block) in (ConvBNReLU, IGCBlock), f"{type(block).__name__} has no native kernel")
-        if relu:
-            _require(parts and isinstance(parts[-1], nn.Activation) and parts.pop()._act_type == "relu",
-                     "another activation than ReLU has no native kernel")
-        secondary = None
-        if type(block) is IGCBlock:
-            _require(len(parts) == 5 and all(isinstance(p, ChannelPermutation) for p in (parts[1], parts[3])),
-                     "the separable form has no native kernel")
-            conv, first, secondary, second, norm = parts
-            _check_conv(secondary)
-            _require(secondary._kwargs["kernel"] == secondary._kwargs["stride"] == (1, 1),
-                     "a spatial secondary convolution has no native kernel")
-            _require(first._branch_factor == conv._kwargs["num_group"] and
-                     second._branch_factor == secondary._kwargs["num_group"],
-                     "permutations that do not belong to the groups")
-        else:
-            _require(len(parts) == 2, "unknown parts")
-            conv, norm = parts
-        _check_conv(conv)
-        _require(type(norm) is nn.BatchNorm, f"{type(norm).__name__} has no native kernel")
-        options = norm._kwargs
-        _require(options["axis"] == 1 and not options["fix_gamma"] and not options["use_global_stats"],
-                 "BatchNorm with other options than epsilon and momentum has no native kernel")
-        conv_options = conv._kwargs
-        self.layers.append(training.Layer(
-            value, conv_options["num_filter"], conv_options["num_group"],
-            secondary._kwargs["num_group"] if secondary else 0,
-            conv_options["kernel"][0], conv_options["stride"][0], residual,
-            "relu" if relu or residual >= 0 else None,
-            options["eps"], options["momentum"]))
-        self._parameters += [conv.weight, *([secondary.weight] if secondary else []), norm.gamma, norm.beta]
-        self._running += [norm.running_mean, norm.running_var]
-        return len(self.layers)
 
     def __call__(self, x):
         """NDArray (n, channels, H, W) on a CPU, float32 -> (n, features). Raises NotNative."""
         training_now = autograd.is_training()
-        _require(autograd.is_recording() == training_now,
+        require(autograd.is_recording() == training_now,
                  "gradients through moving statistics and batch statistics without gradients have no kernel")
         context = x.context
-        _require(x.dtype == np.float32 and x.stype == "default", "the data is not dense float32")
-        _require(x.ndim == 4 and x.shape[0] > 0, "the data is not a batch of images")
+        require(x.dtype == np.float32 and x.stype == "default", "the data is not dense float32")
+        require(x.ndim == 4 and x.shape[0] > 0, "the data is not a batch of images")
         self._check_shape(x.shape[1:])
-        parameters = [p.data(context) for p in self._parameters]
+        parameters = [p.data(context) for p, _ in self._parameters]
         running = [p.data(context) for p in self._running]
-        _require(all(a.dtype == np.float32 for a in parameters + running), "the parameters are not float32")
-        if not training_now:
-            return mx.nd.igc_body_infer(x, *parameters, *running, layers=self.text)
+        require(all(a.dtype == np.float32 for a in parameters + running), "the parameters are not float32")
+        parameters = [self._prepared(p, branches, a) for (p, branches), a in zip(self._parameters, parameters)]
+        operator = mx.nd.igc_body_train if training_now else mx.nd.igc_body_infer
+        features = operator(x, *parameters, *running, layers=self.text)
+        return features if self._flat else features.expand_dims(2).expand_dims(3)
+
+    @staticmethod
+    def _prepared(parameter, branches, array):
+        if branches > 1:
+            return mx.nd.sum(mx.nd.reshape(array, shape=(-4, branches, -1, -2)), axis=0)
         # MXNet does not tell an operator of this kind to add to a gradient; to an identity it does.
-        parameters = [mx.nd.identity(a) if p.grad_req == "add" else a
-                      for p, a in zip(self._parameters, parameters)]
-        return mx.nd.igc_body_train(x, *parameters, *running, layers=self.text)
+        return mx.nd.identity(array) if parameter.grad_req == "add" and autograd.is_training() else array
 
     def _check_shape(self, shape):
         if shape in self._checked:
@@ -198,18 +151,3 @@ class NativeBody:
         except UserError as error:
             raise NotNative(str(error)) from None
         self._checked.add(shape)
-
-
-def _require(condition, reason):
-    if not condition:
-        raise NotNative(reason)
-
-
-def _check_conv(conv):
-    options = conv._kwargs
-    kernel = options["kernel"]
-    _require(isinstance(conv, nn.Conv2D) and conv.bias is None and conv.act is None and
-             options["layout"] == "NCHW" and len(set(kernel)) == 1 and kernel[0] % 2 == 1 and
-             options["pad"] == (kernel[0] // 2,) * 2 and
-             options["dilate"] == (1, 1) and options["stride"] in ((1, 1), (2, 2)),
-             "a convolution of this form has no native kernel")

@@ -13,41 +13,43 @@ from igc_gluon.native import library
 
 
 class Layer(NamedTuple):
-    """A convolution without bias or an IGC block, batch normalisation, perhaps a sum, an activation (igc_layer).
+    """A convolution without bias, batch normalisation, perhaps a sum, an activation (igc_layer).
 
-    Layer i makes value i + 1, value 0 is the image. input: the value that is convolved. groups: of the
-    convolution, L of an IGC block. secondary: secondary partitions of an IGC block, 0: an ordinary
-    convolution. residual: the value added before the activation, or -1. activation: "relu", "relu6" (not of a
-    sum) or None.
+    Layer i makes value i + 1, value 0 is the image. input: the value that is convolved. residual: the value
+    added before the activation, or -1. activation: "relu", "relu6" (not of a sum) or None. permute, reorder:
+    branches that the channels are permuted from after the convolution and after the normalisation, 1: not.
+    normalised=False: followed by a 1x1 convolution, the next layer, and nothing between.
     """
     input: int
     channels: int
     groups: int = 1
-    secondary: int = 0
     kernel: int = 3
     stride: int = 1
     residual: int = -1
     activation: Optional[str] = "relu"
+    permute: int = 1
+    normalised: bool = True
+    reorder: int = 1
     epsilon: float = 2e-5
     momentum: float = 0.9
     kind: int = library.CONV
 
     def numbers(self):
         """The members of igc_layer, in order."""
-        return (self.kind, self.input, self.residual, self.channels, self.groups, self.secondary, self.kernel,
-                self.stride, library.ACTIVATIONS[self.activation], self.epsilon, self.momentum)
+        return (self.kind, self.input, self.residual, self.channels, self.groups, self.kernel, self.stride,
+                self.permute, int(self.normalised), self.reorder, library.ACTIVATIONS[self.activation],
+                self.epsilon, self.momentum)
 
     def parameter_shapes(self, in_channels):
-        """Of weight, secondary weight (IGC blocks), gamma, beta, in the order of igc_train.h."""
+        """Of weight and, where it is normalised, gamma, beta, in the order of igc_train.h."""
         weight = (self.channels, in_channels // self.groups, self.kernel, self.kernel)
-        secondary = (self.channels, self.channels // self.secondary, 1, 1) if self.secondary else None
-        return [shape for shape in (weight, secondary, (self.channels,), (self.channels,)) if shape]
+        return [weight] + [(self.channels,)] * (2 if self.normalised else 0)
 
 
 class _Layer(ctypes.Structure):
     _fields_ = ([(name, ctypes.c_int32) for name in
-                 ("kind", "input", "residual", "channels", "groups", "secondary", "kernel", "stride",
-                  "activation")] +
+                 ("kind", "input", "residual", "channels", "groups", "kernel", "stride", "permute",
+                  "normalised", "reorder", "activation")] +
                 [("epsilon", ctypes.c_float), ("momentum", ctypes.c_float)])
 
 
@@ -85,7 +87,7 @@ class Body:
     """A network body for one size of image. One forward and its backward at a time.
 
     layers: list of Layer. shape: (channels, height, width). Raises UserError if the layers do not fit.
-    `shapes` are those of the parameters: of each layer weight, secondary weight (IGC blocks), gamma, beta.
+    `shapes` are those of the parameters: of each layer weight and, where it is normalised, gamma, beta.
     """
 
     def __init__(self, layers, shape):

@@ -10,6 +10,9 @@ import numpy as np
 from igc_gluon.engine.schedule import PAPER
 
 
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+
+
 @dataclass(frozen=True)
 class Run:
     """One run: `epochs` of `num_epochs` done, test accuracy in % after the last of them, `seconds` of training."""
@@ -39,7 +42,7 @@ class Summary:
 
 
 def read_run(folder):
-    """The `Run` in `folder`, or None if it has no epoch yet. Raises ValueError, KeyError or TypeError on damage."""
+    """The `Run` in `folder`, or None if it has no epoch yet. Raises one of DAMAGE on damage."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         lines = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
@@ -48,9 +51,11 @@ def read_run(folder):
     history = [json.loads(line) for line in lines]
     if not history:
         return None
-    return Run(folder, config["model"], config["dataset"], config.get("model_options") or {},
-               int(config["schedule"]["num_epochs"]), len(history), 100 * history[-1]["test_accuracy"],
-               sum(entry["seconds"] for entry in history))
+    names = config["model"], config["dataset"]
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError("a model and a data set have names")
+    return Run(folder, *names, dict(config.get("model_options") or {}), int(config["schedule"]["num_epochs"]),
+               len(history), 100 * float(history[-1]["test_accuracy"]), float(sum(entry["seconds"] for entry in history)))
 
 
 class Runs:
@@ -65,7 +70,7 @@ class Runs:
         for folder in sorted(Path(log_dir).expanduser().glob("*/*/seed*")):
             try:
                 run = read_run(folder)
-            except (ValueError, KeyError, TypeError):
+            except DAMAGE:
                 self.damaged.append(folder)
                 continue
             # Other options of the network than its data set calls for make another network.

@@ -71,7 +71,7 @@ def test_a_damaged_run_is_named(run_folder, tmp_path, capsys):
     with open(folder / "checkpoints" / "epoch-0001-batch-000000" / "net.params", "r+b") as file:
         file.seek(300)
         file.write(b"\xff\xff")
-    with pytest.raises(UserError, match="net.params is not what was written"):
+    with pytest.raises(UserError, match="net.params: it is not what was written"):
         deploy.compile(folder)
     with pytest.raises(UserError, match="knows its model"):
         deploy.compile(folder, model=MODEL)

@@ -1,4 +1,9 @@
+import hashlib
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,3 +108,122 @@ def test_a_full_disk_is_one_line_and_harms_nothing(tmp_path, monkeypatch):
 def test_the_manifest_is_readable_by_people(tmp_path):
     manifest = json.loads((write(CheckpointStore(tmp_path), 3) / "manifest.json").read_text())
     assert set(manifest) == {"net.params", "training.params", "state.json"} and len(manifest["net.params"]["sha256"]) == 64
+
+
+def test_a_kill_before_any_file_operation_leaves_a_whole_checkpoint(tmp_path):
+    script = Path(__file__).with_name("killed_saves.py")
+    done = subprocess.run([sys.executable, script, tmp_path / "c"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    kills, before = map(int, done.stdout.split())
+    assert kills > 30 and 0 < before < kills
+
+
+def test_everything_is_on_the_disk_before_the_rename(tmp_path, monkeypatch):
+    """A power cut may lose what has not been synced, in any order."""
+    done, real_fsync, real_rename = [], os.fsync, os.rename
+
+    def fsync(handle):
+        done.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+        real_fsync(handle)
+
+    def rename(source, target):
+        assert source.parent == target.parent == tmp_path
+        written = {name.split(".")[1] + "." + name.split(".")[2] for name in done if name.startswith(".") and
+                   name.count(".") > 3}
+        assert written == {"net.params", "training.params", "state.json", "manifest.json"}
+        assert done[-1] == source.name  # the folder, after all files in it
+        done.append("rename")
+        real_rename(source, target)
+
+    monkeypatch.setattr(checkpoint.os, "fsync", fsync)
+    monkeypatch.setattr(checkpoint.os, "rename", rename)
+    write(CheckpointStore(tmp_path), 1)
+    assert done[done.index("rename") + 1] == tmp_path.name  # before any pointer
+
+
+def test_so_many_are_kept(tmp_path):
+    store = CheckpointStore(tmp_path, keep=4)
+    for batch in range(12):
+        write(store, 1, batch, best=batch == 3)
+    assert store.names() == [f"epoch-0001-batch-{b:06d}" for b in (3, 8, 9, 10, 11)]
+
+
+def test_the_order_is_that_of_numbers(tmp_path):
+    store = CheckpointStore(tmp_path, keep=3)
+    for epoch in (9, 9999, 10000):
+        write(store, epoch)
+    assert [name[6:-13] for name in store.names()] == ["0009", "9999", "10000"] and load(store) == (10000, [])
+
+
+def test_what_an_abandoned_course_left_neither_counts_nor_stays(tmp_path):
+    """The newest two are damaged; the run goes on from the one before and is stopped before it comes as far again."""
+    store = CheckpointStore(tmp_path, keep=2)
+    write(store, 3)
+    for epoch in (4, 5):
+        (write(CheckpointStore(tmp_path, keep=9), epoch) / "net.params").write_bytes(b"")
+    assert load(store)[0] == 3
+    write(store, 3, batch=7)
+    assert store.names() == ["epoch-0003-batch-000000", "epoch-0003-batch-000007"]
+
+
+@pytest.mark.parametrize("name", ["epoch-1-batch-2", "epoch-x-batch-y", "epoch-0001-batch-000000.tmp"])
+def test_other_names_are_no_checkpoints(tmp_path, name):
+    (tmp_path / name).mkdir()
+    assert CheckpointStore(tmp_path).names() == []
+
+
+@pytest.mark.parametrize("pointer", [b"", b"\xff\xfe", b"epoch-9999-batch-000000", b"../../etc", b"x" * 5000])
+def test_a_damaged_pointer_is_passed_over(tmp_path, pointer):
+    store = CheckpointStore(tmp_path)
+    write(store, 1)
+    write(store, 2)
+    (tmp_path / "last").write_bytes(pointer)
+    assert load(store) == (2, [])
+
+
+def test_every_damaged_byte_is_noticed(tmp_path):
+    """Any byte of the files under the manifest; and in the manifest none that would let other files through."""
+    store = CheckpointStore(tmp_path)
+    folder = write(store, 1)
+    before = store.load(folder.name)
+    for file in folder.iterdir():
+        data = bytearray(file.read_bytes())
+        for position in range(len(data)):
+            data[position] ^= 1 << position % 8
+            file.write_bytes(data)
+            try:
+                arrays, state = store.load(folder.name)
+            except UserError as error:
+                assert str(folder) in str(error) and "is damaged" in str(error)
+            else:
+                assert file.name == "manifest.json" and state == before[1]
+                assert all(arrays[f]["w"].tobytes() == before[0][f]["w"].tobytes() for f in arrays)
+            data[position] ^= 1 << position % 8
+        file.write_bytes(data)
+
+
+@pytest.mark.parametrize("file", ["net.params", "state.json"])
+def test_a_forged_manifest_lets_nothing_unreadable_through(tmp_path, file):
+    store = CheckpointStore(tmp_path)
+    folder = write(store, 1)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for data in (b"", b"[]", b"5", b"{", b"\xff", b"[" * 100000, b"\x12\x02" + bytes(30)):
+        (folder / file).write_bytes(data)
+        manifest[file] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(UserError, match=f"{folder} is damaged: {file}: "):
+            store.load(folder.name)
+    for entry in (None, 5, {}, {"size": None}, {"size": "x", "sha256": 1}, {"size": -7, "sha256": ""}, {"size": 1e400}):
+        (folder / "manifest.json").write_text(json.dumps({**manifest, file: entry}))
+        with pytest.raises(UserError, match="is damaged"):
+            store.load(folder.name)
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path):
+    store = CheckpointStore(tmp_path)
+    folder = write(store, 1)
+    for file in ("net.params", "manifest.json"):
+        (folder / file).unlink()
+        os.mkfifo(folder / file)
+        with pytest.raises(UserError, match="is damaged"):
+            store.load(folder.name)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from igc_gluon.engine.optimizer import AuthorsNesterov
-from igc_gluon.engine.schedule import schedule_for
+from igc_gluon.engine.schedule import Schedule, schedule_for
 from igc_gluon.errors import UserError
 
 
@@ -30,6 +30,13 @@ def test_a_shorter_run_scales_the_drops():
 def test_bad_schedules(flags, text):
     with pytest.raises(UserError, match=text):
         schedule_for("cifar10", **flags)
+
+
+def test_warm_up_and_decay():
+    schedule = Schedule(8, 0.4, 0.1, (6,), lr_decay=0.5, warmup_epochs=2)
+    np.testing.assert_allclose([schedule.lr_at(0, batch, 4) for batch in range(4)], [0.05, 0.1, 0.15, 0.2])
+    np.testing.assert_allclose(schedule.lr_at(1, 3, 4), 0.2)  # the warm-up's end, after one decay
+    np.testing.assert_allclose([schedule.lr_at(epoch) for epoch in (2, 3, 5, 6)], [0.1, 0.05, 0.0125, 0.000625])
 
 
 def test_update_rule():

@@ -199,7 +199,6 @@ def test_names_that_make_no_network(name, text):
     ("cifar_igcv2_8_c64", {"branch_channels": (8, 8, 12)}, "K_2 = 12 does not divide 128"),
     ("cifar_igcv3_d0.5", {"block": "other"}, "released, paper"),
     ("cifar_flat_xception8_c4", {"downsample": "code"}, "no option 'downsample'"),
-    ("igcv3_1.0", {"pretrained": True}, "no published weights"),
 ])
 def test_bad_options(name, options, text):
     with pytest.raises(UserError, match=text):

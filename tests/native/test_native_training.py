@@ -33,6 +33,8 @@ def isa(request):
 
 
 def permute(F, x, branches):
+    if branches == 1:
+        return x
     split = F.reshape(x, shape=(0, -4, branches, -1, -2))
     return F.reshape(F.swapaxes(split, dim1=1, dim2=2), shape=(0, -3, -2))
 
@@ -47,17 +49,18 @@ def stock(layers, x, parameters, running, dy, dtype):
         a.attach_grad()
 
     def run():
-        values, at = [data], iter(arrays)
-        for i, l in enumerate(layers):
+        values, at, statistics = [data], iter(arrays), iter(moving)
+        for l in layers:
             y = F.Convolution(values[l.input], next(at), no_bias=True, kernel=(l.kernel,) * 2,
                               pad=(l.kernel // 2,) * 2, stride=(l.stride,) * 2, num_filter=l.channels,
                               num_group=l.groups)
-            if l.secondary:
-                y = F.Convolution(permute(F, y, l.groups), next(at), no_bias=True, kernel=(1, 1),
-                                  num_filter=l.channels, num_group=l.secondary)
-                y = permute(F, y, l.secondary)
-            y = F.BatchNorm(y, next(at), next(at), moving[2 * i], moving[2 * i + 1], eps=l.epsilon,
+            y = permute(F, y, l.permute)
+            if not l.normalised:
+                values.append(y)
+                continue
+            y = F.BatchNorm(y, next(at), next(at), next(statistics), next(statistics), eps=l.epsilon,
                             momentum=l.momentum, fix_gamma=False)
+            y = permute(F, y, l.reorder)
             if l.residual >= 0:
                 y = y + values[l.residual]
             values.append({None: lambda y: y, "relu": F.relu, "relu6": lambda y: F.clip(y, 0, 6)}[l.activation](y))
@@ -70,6 +73,14 @@ def stock(layers, x, parameters, running, dy, dtype):
     mx.nd.waitall()
     found = [y, *[a.grad for a in arrays], data.grad, *moving]
     return [a.asnumpy().astype("float64") for a in found] + [inferred.astype("float64")]
+
+
+def igc_block(source, primary, secondary, channels=None, kernel=3, stride=1, at=None, **options):
+    """[Layer] of an IGC block that reads value `source`, by default the last one, behind `at` layers; L, M,
+    the channels L * M if they are not given."""
+    channels = channels or primary * secondary
+    return [Layer(source, channels, primary, kernel, stride, permute=primary, normalised=False, activation=None),
+            Layer((source if at is None else at) + 1, channels, secondary, 1, permute=secondary, **options)]
 
 
 def random_parameters(rng, shapes):
@@ -87,7 +98,7 @@ def errors(layers, shape, batch, threads, seed):
     rng = np.random.default_rng(seed)
     body = Body(layers, shape)
     parameters = random_parameters(rng, body.shapes)
-    running = [a for l in layers for a in (rng.normal(0, 0.2, l.channels).astype("float32"),
+    running = [a for l in layers if l.normalised for a in (rng.normal(0, 0.2, l.channels).astype("float32"),
                                            rng.uniform(0.5, 1.5, l.channels).astype("float32"))]
     x = rng.standard_normal((batch,) + shape).astype("float32")
     dy = rng.standard_normal((batch, layers[-1].channels)).astype("float32")
@@ -129,19 +140,21 @@ def plain_networks(draw):
         primary, members = 1, draw(st.integers(1, 35))
     layers = [Layer(0, primary * members, kernel=draw(st.sampled_from([1, 3, 5])),
                     stride=draw(st.sampled_from([1, 1, 2])))]
-    for i in range(draw(st.integers(1, 3))):
+    for _ in range(draw(st.integers(1, 3))):
         stride = draw(st.sampled_from([1, 1, 2]))
         before = members
         members = members * draw(st.sampled_from([1, 1, 2])) if igc else draw(st.integers(1, 35))
+        kernel = draw(st.sampled_from([1, 3, 3, 3, 5]))
+        source = len(layers)
         if not igc:
-            secondary = 0
-        elif members == 2 * before and draw(st.booleans()):
+            layers.append(Layer(source, members, 1, kernel, stride, activation=draw(activations)))
+            continue
+        if members == 2 * before and draw(st.booleans()):
             secondary = before  # the authors' form of a down-sampling block
         else:
             secondary = members
-        kernel = draw(st.sampled_from([1, 3, 3, 3, 5]))
-        layers.append(Layer(i + 1, primary * members, primary, secondary, kernel, stride,
-                            activation=draw(activations)))
+        layers += igc_block(source, primary, secondary, primary * members, kernel, stride,
+                            activation=draw(activations))
     return layers
 
 
@@ -152,7 +165,8 @@ def residual_networks(draw):
     primary, members = draw(st.integers(2, 20)) if igc else 1, draw(st.integers(1, 3 if igc else 20))
 
     def unit(source, **options):
-        return Layer(source, primary * members, primary, members if igc else 0, **options)
+        return igc_block(source, primary, members, at=len(layers), **options) if igc else \
+            [Layer(source, primary * members, primary, **options)]
 
     layers = [Layer(0, primary * members)]
     for i in range(draw(st.integers(1, 3))):
@@ -163,8 +177,8 @@ def residual_networks(draw):
             layers.append(Layer(value, primary * members, draw(st.sampled_from([1, primary])), kernel=1,
                                 stride=stride, activation=None))
             shortcut = len(layers)
-        layers.append(unit(value, stride=stride, activation=draw(activations)))
-        layers.append(unit(len(layers), residual=shortcut, activation=draw(st.sampled_from(["relu", None]))))
+        layers += unit(value, stride=stride, activation=draw(activations))
+        layers += unit(len(layers), residual=shortcut, activation=draw(st.sampled_from(["relu", None])))
     return layers
 
 
@@ -184,14 +198,13 @@ def test_any_network(isa, layers, height, width, batch, threads):
 @pytest.mark.parametrize("primary,members", [(24, 2), (4, 8), (16, 4), (100, 2), (1, 16)])
 def test_published_shapes(isa, primary, members):
     width = primary * members
-    compare([Layer(0, width), Layer(1, width, primary, members),
-             Layer(2, 2 * width, primary, 2 * members, stride=2),
-             Layer(3, 2 * width, primary, 2 * members)], (3, 16, 12), 4, 2)
+    compare([Layer(0, width), *igc_block(1, primary, members), *igc_block(3, primary, 2 * members, stride=2),
+             *igc_block(5, primary, 2 * members)], (3, 16, 12), 4, 2)
 
 
 def test_kept_results_and_batches_after_larger_ones(isa):
     """The memory of a net serves any batch up to the largest; the same call gives the same bits."""
-    layers = [Layer(0, 32), Layer(1, 32, 4, 8), Layer(2, 64, 4, 16, stride=2), Layer(3, 64, 4, 16)]
+    layers = [Layer(0, 32), *igc_block(1, 4, 8), *igc_block(3, 4, 16, stride=2), *igc_block(5, 4, 16)]
     rng = np.random.default_rng(0)
     body, fresh = Body(layers, (3, 9, 8)), Body(layers, (3, 9, 8))
     parameters = random_parameters(rng, body.shapes)
@@ -205,7 +218,7 @@ def test_kept_results_and_batches_after_larger_ones(isa):
             np.testing.assert_array_equal(a, b)
 
 
-BLOCK = Layer(1, 8, 4, 2)
+INNER = Layer(1, 8, 4, activation=None, normalised=False)
 
 
 @pytest.mark.parametrize("layers,text", [
@@ -215,7 +228,16 @@ BLOCK = Layer(1, 8, 4, 2)
     ([Layer(0, 0)], "channels must be"),
     ([Layer(0, 8, 2)], "groups must divide"),
     ([Layer(0, 8, 0)], "groups must divide"),
-    ([Layer(0, 8), BLOCK._replace(secondary=3)], "secondary must divide"),
+    ([Layer(0, 8, permute=3)], "permute and reorder must"),
+    ([Layer(0, 8, reorder=0)], "permute and reorder must"),
+    ([Layer(0, 8), INNER], "last layer must be normalised"),
+    ([Layer(0, 8), INNER, Layer(2, 8)], "must be followed by a 1x1"),
+    ([Layer(0, 8), INNER, Layer(2, 8, kernel=1, stride=2)], "must be followed by a 1x1"),
+    ([Layer(0, 8), INNER, Layer(1, 8, kernel=1)], "must be followed by a 1x1"),
+    ([Layer(0, 8), INNER, Layer(2, 8, kernel=1, residual=2)], "not normalised"),
+    ([Layer(0, 8), INNER, Layer(2, 8, kernel=1), Layer(2, 8)], "not normalised"),
+    ([Layer(0, 8), INNER, Layer(2, 8, kernel=1), Layer(3, 8, residual=2)], "not normalised"),
+    ([Layer(0, 8), INNER._replace(activation="relu"), Layer(2, 8, kernel=1)], "has no sum, activation"),
     ([Layer(0, 8, kernel=2)], "kernel must be odd"),
     ([Layer(0, 8, stride=3)], "stride must be"),
     ([Layer(0, 8, epsilon=0)], "epsilon must be"),
@@ -227,7 +249,7 @@ BLOCK = Layer(1, 8, 4, 2)
     ([Layer(0, 8), Layer(0, 8)], "nothing uses"),
     ([Layer(0, 8), Layer(0, 8, activation=None), Layer(1, 8)], "nothing uses"),
     ([Layer(0, 8), Layer(0, 8), Layer(1, 8, residual=2)], "nothing convolves its residual"),
-    ([Layer(0, 12), Layer(1, 12, 4, 3), Layer(2, 12, 6, 2, residual=1)], "another order of channels"),
+    ([Layer(0, 12), *igc_block(1, 4, 3), Layer(3, 12, residual=1), *igc_block(4, 6, 2)], "no order of channels"),
 ])
 def test_layers_that_make_no_network(layers, text):
     with pytest.raises(UserError, match=text) as error:

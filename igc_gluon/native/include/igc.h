@@ -27,7 +27,7 @@ extern "C" {
 #endif
 
 /* Grows with every change of a struct or of the meaning of a function. */
-#define IGC_ABI 2
+#define IGC_ABI 4
 
 typedef enum igc_status {
   IGC_OK = 0,

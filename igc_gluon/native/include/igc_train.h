@@ -1,8 +1,10 @@
 /* igc_train.h - the C interface for training: a whole network body, forward and backward.
  *
- * A network is a list of igc_layer: a convolution or an IGC block, batch normalisation, perhaps a sum with an
- * earlier value, an activation. Layer i makes value i + 1; value 0 is the image. The last value is averaged over the
- * image: the output is batch x channels. Arrays are float32 in MXNet's order (NCHW; output channel, input
+ * A network is a list of igc_layer: a convolution, batch normalisation, perhaps a sum with an earlier value, an
+ * activation. Layer i makes value i + 1; value 0 is the image. The last value is averaged over the image: the
+ * output is batch x channels. Several convolutions in a row without normalisation between them, as in an IGC
+ * block, are layers that follow each other: all but the last with normalised = 0, all but the first 1x1 with
+ * stride 1, the value of each read by the next only. Arrays are float32 in MXNet's order (NCHW; output channel, input
  * channel of the group, row, column). Everything between them is interleaved (src/layout.h).
  *
  * A net holds what forward leaves for backward: one pass at a time. Results are equal bit for bit for a given
@@ -18,16 +20,16 @@ extern "C" {
 #endif
 
 typedef struct igc_layer {
-  int32_t kind;     /* IGC_CONV of igc.h: a convolution or an IGC block */
+  int32_t kind;     /* IGC_CONV of igc.h */
   int32_t input;    /* value that is convolved */
   int32_t residual; /* value that is added before the activation, -1: none */
   int32_t channels;
-  int32_t groups;    /* of the convolution; L of an IGC block */
-  int32_t secondary; /* secondary partitions of an IGC block, 0: an ordinary convolution. The channels are
-                        permuted from `groups` branches before the secondary convolution, from `secondary`
-                        branches after it */
-  int32_t kernel;    /* square, padded by kernel / 2 */
-  int32_t stride;    /* 1 or 2 */
+  int32_t groups;
+  int32_t kernel;     /* square, padded by kernel / 2 */
+  int32_t stride;     /* 1 or 2 */
+  int32_t permute;    /* branches that the convolution's channels are permuted from (IGC_PERMUTE), 1: not */
+  int32_t normalised; /* 1: batch normalisation follows, 0: the next layer's 1x1 convolution */
+  int32_t reorder;    /* branches that channels are permuted from after the normalisation, 1: not */
   int32_t activation; /* IGC_LINEAR, IGC_RELU, IGC_RELU6; of a sum not the last */
   float epsilon, momentum;
 } igc_layer;
@@ -39,9 +41,9 @@ IGC_API int igc_train_create(const igc_layer* layers, int64_t n_layers, int32_t 
 /* Whether igc_train_create would succeed, without its work. */
 IGC_API int igc_train_check(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height,
                             int32_t width);
-/* parameters: of every layer its weight, its secondary weight if it has one, gamma, beta.
- * running: of every layer moving mean and moving variance, which are updated; null: not kept. threads 0:
- * OpenMP's maximum. */
+/* parameters: of every layer its weight, then gamma and beta if it is normalised.
+ * running: of every normalised layer moving mean and moving variance, which are updated; null: not kept.
+ * threads 0: OpenMP's maximum. */
 IGC_API int igc_train_forward(igc_train* net, const float* x, int64_t batch, const float* const* parameters,
                               float* const* running, float* y, int32_t threads);
 /* After forward with the same x. gradients: where the gradient of each parameter is written, null: nowhere.

@@ -42,6 +42,9 @@ struct TrainShape {
   int channels = 0, height = 0, width = 0;
 };
 
+// By which kernels a convolution goes: conv.cpp, mix.cpp, or those for groups of 4 channels behind one another.
+enum class StageWork { Conv, Mix, Fours };
+
 // Part of the convolution that leads back to the inputs of one parity of row and column (one part at stride
 // 1).
 struct BackPart {
@@ -49,27 +52,40 @@ struct BackPart {
   int row, column, rows, columns;
 };
 
-struct TrainLayer {
+// One convolution, and what leads gradients back through it.
+struct TrainStage {
   igc_layer spec;
-  TrainShape in, out;
-  Layout middle, layout;  // of the primary convolution's result and of u
-  bool block = false, fours = false, pointwise = false;
-
-  // Forward. A block with L <= 4 has its secondary in registers (whole); then `conv` serves backward only.
-  ConvPlan conv, whole;
+  int inputs = 0;  // channels
+  Layout in, out;  // labelled as its inputs and outputs are numbered
+  StageWork work = StageWork::Conv;
+  ConvPlan conv;
   MixPlan mix;
-  Packed conv_weights, whole_weights, mix_weights;
-  // Backward: data gradients of mix and conv, and of the secondary of L <= 4.
-  MixPlan mix_back;
+  const float* fours = nullptr;
+  Packed weights;
   std::vector<BackPart> conv_back;
-  Packed mix_back_weights, conv_back_weights, fours_weights;
-  const float *fours_forward = nullptr, *fours_back = nullptr;
-  int tile_rows = 1;
-  bool keeps_middle = false;  // whether `middle` is stored for backward, not computed again
+  MixPlan mix_back;
+  const float* fours_back = nullptr;
+  Packed back_weights;
+  int parameter = 0;  // index of its weight
+  size_t weight_size = 0;
+  size_t offset = 0;  // of the gradient of its packed weights in a slice's
+};
 
-  int parameter = 0;  // index of its weight; then secondary, gamma, beta
-  size_t weight_size = 0, secondary_size = 0;
-  int value = 0;        // whose gradient is that of this layer's normalised result
+// Convolutions in a row, of which the first may be spatial, then batch normalisation.
+struct TrainLayer {
+  std::vector<TrainStage> stages;
+  TrainShape in, out;
+  Layout layout;  // of u
+  // Where the second convolution's kernel has L <= 4, it is done in the first one's registers. `stages` then
+  // serve backward only.
+  ConvPlan whole;
+  Packed whole_weights;
+  int tile_rows = 1;
+  bool keeps_middle = false;  // whether the first result is stored for backward, not computed again
+
+  int running = 0;      // index of its moving mean; then variance
+  int own_value = 0;    // that it makes
+  int value = 0;        // whose gradient is that of its normalised result: its own one or the sum it is added to
   bool last_of_input;   // backward: no other layer contributes to the gradient of its input after this one
   bool first_of_input;  // backward: none has before
   bool stores_input;    // forward: the first reader of a sum stores it
@@ -78,13 +94,20 @@ struct TrainLayer {
   Floats a, b, mean, gamma, ka, kb, kc;
   std::vector<double> variance;
   float* u = nullptr;     // batch x rows x columns x positions
-  float* kept = nullptr;  // the primary convolution's result, likewise
+  float* kept = nullptr;  // the first convolution's result, likewise
+
+  const igc_layer& lead() const { return stages.front().spec; }
+  const igc_layer& last() const { return stages.back().spec; }
+  int gamma_parameter() const { return stages.back().parameter + 1; }
+  bool several() const { return stages.size() > 1; }
+  bool in_registers() const { return stages.back().work == StageWork::Fours && !keeps_middle; }
 };
 
 struct TrainValue {
   TrainShape shape;
   Layout layout;
   int producer = -1;        // layer, -1: the image
+  bool inner = false;       // between the convolutions of a layer: not kept
   int shortcut_layer = -1;  // of a sum: the layer whose normalised result is added, or
   int shortcut_value = -1;  // the value
   bool sum = false;
@@ -98,7 +121,7 @@ struct TrainValue {
 // What one thread works in.
 struct TrainScratch {
   Floats x, d;        // tiles with a border: the input, the gradient of the primary convolution's result
-  Floats middle, du;  // some rows of the primary convolution's result, of the gradient of u
+  Floats middle, du;  // some rows of the results of convolutions but the last, of the gradients of them and u
   Floats result;      // some rows of the gradient of the input
   Floats sums;        // of one tile: 3 x positions
 };
@@ -119,7 +142,8 @@ struct TrainNet {
   std::vector<int> image_positions;     // where the channels of the image lie
   int gradients = 0;                    // buffers
   std::vector<size_t> gradient_floats;  // of each, per image
-  size_t x_floats = 0, d_floats = 0, middle_floats = 0, back_floats = 0, sum_floats = 0, packed_floats = 0;
+  size_t x_floats = 0, d_floats = 0, middle_floats = 0, du_floats = 0, back_floats = 0, sum_floats = 0,
+         packed_floats = 0;
 
   // Made when they are needed, kept while they are large enough.
   int64_t capacity = 0, batch = 0;
@@ -139,10 +163,20 @@ std::unique_ptr<TrainNet> plan_training(const Kernels& kernels, const igc_layer*
 void check_training(const igc_layer* layers, int64_t n_layers, int channels, int height, int width);
 // `in`: layout of its input; `to`: of its input's gradient, in whole vectors.
 void plan_layer(const Kernels& kernels, TrainLayer& layer, const Layout& in, const Layout& to);
-bool is_grouped(const igc_layer& layer);  // whether its convolution wants groups in their places
-Layout groups_layout(const igc_layer& layer, int channels);
+// What a layer's first convolution wants of its input's order.
+enum class Order { Any, Groups, Singles };
+Order order_of(const TrainLayer& layer);
+Layout groups_layout(const TrainLayer& layer, int channels);  // for Order::Groups
+// Gives every value its layout (train_layout.cpp). Raises BadArgument.
+void choose_layouts(TrainNet& net);
+// From the channels of a layer's last convolution to those of its normalisation, and on to those of its value.
+std::vector<int> normalised_labels(const TrainLayer& layer);
+std::vector<int> value_labels(const TrainLayer& layer);
+std::vector<int> inverse(const std::vector<int>& labels);
+std::vector<int> chained(const std::vector<int>& first, const std::vector<int>& second);
 const TrainKernels& train_kernels_of(const Kernels& kernels);
-std::vector<int> branches_interleaved(int channels, int branches);  // new label of each channel
+// New label of each channel; branches 0 and 1: the old one.
+std::vector<int> branches_interleaved(int channels, int branches);
 
 void train_forward(TrainNet& net, const float* x, int64_t batch, const float* const* parameters,
                    float* const* running, float* y, int threads);

@@ -27,7 +27,7 @@ void Pass::backward_layer(TrainLayer& layer, float* const* gradients, float* dx)
     backward_slice(layer, slice, scratch, begin, end, dx);
   });
   give_weights(layer, gradients);
-  if (layer.last_of_input && layer.spec.input > 0) normalise_back(layer.spec.input, gradients);
+  if (layer.last_of_input && layer.lead().input > 0) normalise_back(layer.lead().input, gradients);
 }
 
 void Pass::finish(int index, bool first, TrainSlice& slice, TrainScratch& scratch, int64_t n, int row,
@@ -39,7 +39,7 @@ void Pass::finish(int index, bool first, TrainSlice& slice, TrainScratch& scratc
   const int positions = value.layout.positions;
   float* to = net_.gradient_memory[value.gradient] + at;
   FinishTask task = {};
-  task.activation = producer.spec.activation;
+  task.activation = producer.last().activation;
   task.from = scratch.result.get();
   task.more = first ? nullptr : to;
   task.again = value.sums.empty() ? nullptr : net_.gradient_memory[net_.values[value.sums[0]].gradient] + at;
@@ -69,15 +69,15 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
                           int64_t end, float* dx) {
   clear_sums(slice);
   std::fill(slice.weights.get(),
-            slice.weights.get() + layer.conv_weights.floats() + layer.mix_weights.floats(), 0.0f);
-  const int input = layer.spec.input, stride = layer.spec.stride, pad = layer.spec.kernel / 2;
+            slice.weights.get() + layer.stages.back().offset + layer.stages.back().weights.floats(), 0.0f);
+  const int input = layer.lead().input, stride = layer.lead().stride, pad = layer.lead().kernel / 2;
   const Layout& in = net_.values[input].layout;
   const int width = layer.out.width, positions = layer.layout.positions;
+  const size_t n_stages = layer.stages.size();
   const ptrdiff_t row = row_floats(layer.out, layer.layout);
   const Plane x = bordered(scratch.x.get(), layer.in, in.positions, pad);
-  const Plane d = bordered(scratch.d.get(), layer.out, positions, pad);
-  Plane middle = {scratch.middle.get(), row, positions};
-  const Plane du = {scratch.du.get(), row, positions};
+  const Plane d = bordered(scratch.d.get(), layer.out, layer.stages[0].out.positions, pad);
+  std::vector<Plane> results(n_stages);
   const float* gradient = net_.gradient_memory[net_.values[layer.value].gradient];
   for (int64_t n = begin; n < end; n++) {
     int filled = 0, done = 0;
@@ -92,28 +92,39 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
       foresee(ahead, input, false, n, filled, layer.tile_rows * stride);
       ahead.add(gradient + at + rows * row, layer.tile_rows * row);
       ahead.add(layer.u + at + rows * row, layer.tile_rows * row);
-      if (layer.block) {
-        if (layer.keeps_middle) {
-          middle.at = layer.kept + at;
-          ahead.add(middle.at + rows * row, layer.tile_rows * row);
-        } else {
-          run_conv(layer.conv, from, middle, {}, width, 0, rows);
+      if (layer.several()) {
+        Tiles tiles(scratch.middle.get(), layer), more(scratch.du.get(), layer);
+        for (size_t k = 0; k + 1 < n_stages; k++) {
+          const ptrdiff_t floats = (ptrdiff_t)width * layer.stages[k].out.positions;
+          results[k] = tiles.next(layer.stages[k].out.positions, width);
+          if (k == 0 && layer.keeps_middle) {
+            results[k].at = layer.kept + (n * layer.out.height + r0) * floats;
+            ahead.add(results[k].at + rows * floats, layer.tile_rows * floats);
+          } else {
+            run_stage(layer.stages[k], k ? results[k - 1] : from, results[k], width, rows);
+          }
         }
         ahead.ask(0, 5);
+        Plane d_here = more.next(positions, width);
         train_.normalise_back(gradient + at, layer.u + at, layer.ka.get(), layer.kb.get(), layer.kc.get(),
-                              du.at, rows * width, positions);
-        secondary_back(layer, slice, middle, du, to, rows, ahead);
+                              d_here.at, rows * width, positions);
+        for (size_t k = n_stages - 1; k > 0; k--) {
+          const TrainStage& stage = layer.stages[k];
+          stage_weights(stage, slice, results[k - 1], d_here, width, rows);
+          if (k == 1) ahead.ask(1, 5);
+          const Plane d_before = k == 1 ? to : more.next(stage.in.positions, width);
+          stage_back(stage, d_here, d_before, width, rows);
+          d_here = d_before;
+        }
+        ahead.ask(2, 5);
       } else {
         for (int r = 0; r < rows; r++)
           train_.normalise_back(gradient + at + r * row, layer.u + at + r * row, layer.ka.get(),
                                 layer.kb.get(), layer.kc.get(), to.at + r * to.row, width, positions);
       }
-      if (layer.pointwise)
-        mix_weights(layer, slice, from, stride, to, rows);
-      else
-        conv_weights(layer, slice, from, to, rows);
+      stage_weights(layer.stages[0], slice, from, to, width, rows);
       ahead.ask(3, 5);
-      if (!layer.block)
+      if (!layer.several())
         for (int part = 0; part < 3; part++) ahead.ask(part, 5);
       const int limit =
           r1 == layer.out.height ? layer.in.height : std::min(layer.in.height, stride * r1 - pad);
@@ -127,56 +138,27 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
   }
 }
 
-void Pass::secondary_back(const TrainLayer& layer, TrainSlice& slice, Plane middle, Plane du, Plane d,
-                          int rows, const Ahead& ahead) {
-  if (!layer.fours) {
-    mix_weights(layer, slice, middle, 1, du, rows);
-    ahead.ask(1, 5);
-    run_mix(layer.mix_back, du, d, {}, layer.out.width, 0, rows);
-    ahead.ask(2, 5);
-    return;
-  }
-  FoursTask task = {};
-  task.x = middle.at;
-  task.x_row = middle.row;
-  task.x_pixel = middle.pixel;
-  task.d = du.at;
-  task.d_row = du.row;
-  task.d_pixel = du.pixel;
-  task.w = slice.weights.get() + layer.conv_weights.floats();
-  task.vectors = layer.layout.positions / 16;
-  task.width = layer.out.width;
-  train_.fours_weights(task, rows);
-  ahead.ask(1, 5);
-  mix_fours(layer, layer.fours_back, du, d, rows);
-  ahead.ask(2, 5);
-}
-
-void Pass::mix_fours(const TrainLayer& layer, const float* weights, Plane x, Plane y, int rows) {
-  FoursTask task = {};
-  task.x = x.at;
-  task.x_row = x.row;
-  task.x_pixel = x.pixel;
-  task.weights = weights;
-  task.y = y.at;
-  task.y_row = y.row;
-  task.y_pixel = y.pixel;
-  task.vectors = layer.layout.positions / 16;
-  task.width = layer.out.width;
-  train_.fours(task, rows);
+void Pass::stage_back(const TrainStage& stage, Plane d, Plane to, int width, int rows) {
+  if (stage.work == StageWork::Conv)
+    run_conv(stage.conv_back[0].conv, d, to, {}, width, 0, rows);
+  else if (stage.work == StageWork::Mix)
+    run_mix(stage.mix_back, d, to, {}, width, 0, rows);
+  else
+    fours(stage.fours_back, stage.in.positions, d, to, width, rows);
 }
 
 void Pass::lead_back(const TrainLayer& layer, Plane d, float* result, int begin, int end) {
-  const int positions = gradient_positions(layer.spec.input), stride = layer.spec.stride;
+  const TrainStage& lead = layer.stages[0];
+  const int positions = gradient_positions(lead.spec.input), stride = lead.spec.stride;
   const ptrdiff_t row = (ptrdiff_t)layer.in.width * positions;
-  if (stride > 1 && layer.spec.kernel < 3) std::fill(result, result + (end - begin) * row, 0.0f);
-  if (layer.pointwise) {
+  if (stride > 1 && lead.spec.kernel < 3) std::fill(result, result + (end - begin) * row, 0.0f);
+  if (lead.work == StageWork::Mix) {
     const Plane to = {result - begin * row, stride * row, (ptrdiff_t)stride * positions};
-    run_mix(layer.mix_back, d, to, {}, layer.out.width, (begin + stride - 1) / stride,
+    run_mix(lead.mix_back, d, to, {}, layer.out.width, (begin + stride - 1) / stride,
             (end + stride - 1) / stride);
     return;
   }
-  for (const BackPart& part : layer.conv_back) {
+  for (const BackPart& part : lead.conv_back) {
     if (part.conv.blocks.empty()) continue;
     const Plane to = {result + (part.row - begin) * row + (ptrdiff_t)part.column * positions, stride * row,
                       (ptrdiff_t)stride * positions};
@@ -187,7 +169,7 @@ void Pass::lead_back(const TrainLayer& layer, Plane d, float* result, int begin,
 
 void Pass::take_result(const TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, int64_t n,
                        int begin, int end, float* dx) {
-  const int input = layer.spec.input;
+  const int input = layer.lead().input;
   const TrainValue& value = net_.values[input];
   const TrainShape& shape = value.shape;
   if (input == 0) {

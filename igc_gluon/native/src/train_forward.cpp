@@ -32,41 +32,41 @@ void Pass::pool(float* y) {
 void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, int64_t begin,
                          int64_t end) {
   clear_sums(slice);
-  const Layout& in = net_.values[layer.spec.input].layout;
-  const int width = layer.out.width, positions = layer.layout.positions, stride = layer.spec.stride;
+  const int input = layer.lead().input, stride = layer.lead().stride;
+  const Layout& in = net_.values[input].layout;
+  const int width = layer.out.width, positions = layer.layout.positions;
+  const size_t n_stages = layer.stages.size();
   const ptrdiff_t row = row_floats(layer.out, layer.layout);
-  const Plane x = bordered(scratch.x.get(), layer.in, in.positions, layer.spec.kernel / 2);
-  Plane middle = {scratch.middle.get(), row, positions};
+  const Plane x = bordered(scratch.x.get(), layer.in, in.positions, layer.lead().kernel / 2);
   float *first = scratch.sums.get(), *second = first + net_.sum_floats;
   for (int64_t n = begin; n < end; n++) {
     int filled = 0;
     for (int r0 = 0, r1; r0 < layer.out.height; r0 = r1) {
       r1 = std::min(layer.out.height, r0 + layer.tile_rows);
       const int rows = r1 - r0, need = rows_read(layer, r1);
-      if (need > filled) fill(layer.spec.input, layer.stores_input, n, x, filled, need);
+      if (need > filled) fill(input, layer.stores_input, n, x, filled, need);
       filled = std::max(filled, need);
       Ahead ahead;
-      foresee(ahead, layer.spec.input, layer.stores_input, n, filled, layer.tile_rows * stride);
+      foresee(ahead, input, layer.stores_input, n, filled, layer.tile_rows * stride);
       const Plane from = from_row(x, (ptrdiff_t)r0 * stride);
       float* at = layer.u + (n * layer.out.height + r0) * row;
       const Plane u = {at, row, positions};
-      if (layer.keeps_middle) middle.at = layer.kept + (n * layer.out.height + r0) * row;
-      if (layer.pointwise)
-        run_mix(layer.mix, from, u, {}, width, 0, rows);
-      else if (layer.fours && !layer.keeps_middle)
+      if (layer.in_registers()) {
         run_conv(layer.whole, from, u, {}, width, 0, rows);
-      else if (!layer.block)
-        run_conv(layer.conv, from, u, {}, width, 0, rows);
-      else {
-        run_conv(layer.conv, from, middle, {}, width, 0, rows);
         ahead.ask(0, 3);
-        if (layer.fours)
-          mix_fours(layer, layer.fours_forward, middle, u, rows);
-        else
-          run_mix(layer.mix, middle, u, {}, width, 0, rows);
+      } else {
+        Tiles tiles(scratch.middle.get(), layer);
+        Plane before = from;
+        for (size_t k = 0; k < n_stages; k++) {
+          const int here = layer.stages[k].out.positions;
+          Plane to = k + 1 == n_stages ? u : tiles.next(here, width);
+          if (k == 0 && layer.keeps_middle) to.at = layer.kept + ((ptrdiff_t)n * layer.out.height + r0) * to.row;
+          run_stage(layer.stages[k], before, to, width, rows);
+          if (k == 0) ahead.ask(0, 3);
+          before = to;
+        }
       }
       ahead.ask(1, 3);
-      if (!layer.block || (layer.fours && !layer.keeps_middle)) ahead.ask(0, 3);
       if (n == begin && r0 == 0) choose_shift(slice, at, rows * width, positions);
       train_.moments(at, slice.shift.get(), first, second, rows * width, positions);
       add_to(slice.sum, first, positions);
@@ -74,9 +74,32 @@ void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scr
       ahead.ask(2, 3);
     }
     // A 1x1 convolution of stride 2 may leave out the last row, which must be stored all the same.
-    if (filled < layer.in.height && layer.stores_input && net_.values[layer.spec.input].kept)
-      fill(layer.spec.input, true, n, x, filled, layer.in.height);
+    if (filled < layer.in.height && layer.stores_input && net_.values[input].kept)
+      fill(input, true, n, x, filled, layer.in.height);
   }
+}
+
+void Pass::run_stage(const TrainStage& stage, Plane x, Plane y, int width, int rows) {
+  if (stage.work == StageWork::Conv)
+    run_conv(stage.conv, x, y, {}, width, 0, rows);
+  else if (stage.work == StageWork::Mix)
+    run_mix(stage.mix, x, y, {}, width, 0, rows);
+  else
+    fours(stage.fours, stage.out.positions, x, y, width, rows);
+}
+
+void Pass::fours(const float* weights, int positions, Plane x, Plane y, int width, int rows) {
+  FoursTask task = {};
+  task.x = x.at;
+  task.x_row = x.row;
+  task.x_pixel = x.pixel;
+  task.weights = weights;
+  task.y = y.at;
+  task.y_row = y.row;
+  task.y_pixel = y.pixel;
+  task.vectors = positions / 16;
+  task.width = width;
+  train_.fours(task, rows);
 }
 
 void Pass::choose_shift(TrainSlice& slice, const float* u, int pixels, int positions) {
@@ -88,7 +111,8 @@ void Pass::choose_shift(TrainSlice& slice, const float* u, int pixels, int posit
 }
 
 void Pass::normalise(TrainLayer& layer, const float* beta, float* running_mean, float* running_variance) {
-  const double pixels = (double)layer.out.height * layer.out.width, momentum = layer.spec.momentum;
+  const double pixels = (double)layer.out.height * layer.out.width, momentum = layer.last().momentum,
+               epsilon = layer.last().epsilon;
   for (int p = 0; p < layer.layout.positions; p++) {
     const int channel = layer.layout.channel_at[p];
     if (channel < 0) continue;
@@ -106,7 +130,7 @@ void Pass::normalise(TrainLayer& layer, const float* beta, float* running_mean, 
     const double variance = square / count;
     layer.mean[p] = (float)mean;
     layer.variance[p] = variance;
-    const double a = layer.gamma[p] / std::sqrt(variance + layer.spec.epsilon);
+    const double a = layer.gamma[p] / std::sqrt(variance + epsilon);
     layer.a[p] = (float)a;
     layer.b[p] = (float)(beta[channel] - a * mean);
     if (running_mean) {

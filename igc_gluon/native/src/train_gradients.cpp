@@ -3,47 +3,62 @@
 
 namespace igc {
 
-void Pass::mix_weights(const TrainLayer& layer, TrainSlice& slice, Plane x, int stride, Plane d, int rows) {
-  MixWeightTask task = {};
+void Pass::stage_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Plane d, int width, int rows) {
+  if (stage.work == StageWork::Conv) return conv_weights(stage, slice, x, d, width, rows);
+  if (stage.work == StageWork::Mix) return mix_weights(stage, slice, x, d, width, rows);
+  FoursTask task = {};
   task.x = x.at;
-  task.x_row = stride * x.row;
-  task.x_pixel = stride * x.pixel;
+  task.x_row = x.row;
+  task.x_pixel = x.pixel;
   task.d = d.at;
   task.d_row = d.row;
   task.d_pixel = d.pixel;
-  task.width = layer.out.width;
-  for (const MixPlan::Block& block : layer.mix.blocks) {
-    const size_t offset = layer.mix_weights.offset_of(block.weights);
+  task.w = slice.weights.get() + stage.offset;
+  task.vectors = stage.out.positions / 16;
+  task.width = width;
+  train_.fours_weights(task, rows);
+}
+
+void Pass::mix_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Plane d, int width, int rows) {
+  MixWeightTask task = {};
+  task.x = x.at;
+  task.x_row = stage.spec.stride * x.row;
+  task.x_pixel = stage.spec.stride * x.pixel;
+  task.d = d.at;
+  task.d_row = d.row;
+  task.d_pixel = d.pixel;
+  task.width = width;
+  for (const MixPlan::Block& block : stage.mix.blocks) {
+    const size_t offset = stage.weights.offset_of(block.weights);
     if (offset == (size_t)-1) continue;
-    task.segments = layer.mix.segments.data() + block.first_segment;
+    task.segments = stage.mix.segments.data() + block.first_segment;
     task.n_segments = block.n_segments;
     std::copy(block.offset, block.offset + 4, task.offset);
-    task.w = slice.weights.get() + layer.conv_weights.floats() + offset;
+    task.w = slice.weights.get() + stage.offset + offset;
     train_.mix_weights(block.split, block.n)(task, 0, rows);
   }
 }
 
-void Pass::conv_weights(const TrainLayer& layer, TrainSlice& slice, Plane x, Plane d, int rows) {
-  const Layout& in = net_.values[layer.spec.input].layout;
+void Pass::conv_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Plane d, int width, int rows) {
   ConvWeightTask task = {};
-  task.x_row = layer.spec.stride * x.row;
+  task.x_row = stage.spec.stride * x.row;
   task.x_line = x.row;
-  task.x_step = layer.spec.stride * x.pixel;
+  task.x_step = stage.spec.stride * x.pixel;
   task.x_tap = x.pixel;
   task.d_row = d.row;
   task.d_pixel = d.pixel;
-  task.kernel_h = task.kernel_w = layer.spec.kernel;
-  task.width = layer.out.width;
-  const float* corner = x.at - layer.conv.pad_h * x.row - layer.conv.pad_w * x.pixel;
-  for (const ConvPlan::Block& block : layer.conv.blocks) {
-    const size_t offset = layer.conv_weights.offset_of(block.weights);
+  task.kernel_h = task.kernel_w = stage.spec.kernel;
+  task.width = width;
+  const float* corner = x.at - stage.conv.pad_h * x.row - stage.conv.pad_w * x.pixel;
+  for (const ConvPlan::Block& block : stage.conv.blocks) {
+    const size_t offset = stage.weights.offset_of(block.weights);
     if (offset == (size_t)-1) continue;
     task.x = corner + block.x_offset;
     task.d = d.at + block.y_offset;
-    task.w = slice.weights.get() + offset;
+    task.w = slice.weights.get() + stage.offset + offset;
     task.inputs = block.inputs;
     const int vectors = block.floats / (task.kernel_h * block.kernel_w * block.inputs * 16);
-    train_.conv_weights(lanes_of(layer, in, block.x_offset), vectors)(task, 0, rows);
+    train_.conv_weights(lanes_of(stage, block.x_offset), vectors)(task, 0, rows);
   }
 }
 
@@ -62,9 +77,7 @@ void Pass::add_to_image(const TrainLayer& layer, const float* result, float* dx,
 }
 
 void Pass::give_weights(const TrainLayer& layer, float* const* gradients) {
-  const size_t boundary = layer.conv_weights.floats();
-  give(layer.conv_weights, 0, gradients[layer.parameter]);
-  give(layer.mix_weights, boundary, gradients[layer.parameter + (layer.block ? 1 : 0)]);
+  for (const TrainStage& stage : layer.stages) give(stage.weights, stage.offset, gradients[stage.parameter]);
 }
 
 void Pass::give(const Packed& packed, size_t offset, float* gradient) {
@@ -89,8 +102,8 @@ void Pass::normalise_back(int index, float* const* gradients) {
 void Pass::normalise_back(TrainLayer& layer, std::vector<double> TrainSlice::* dots,
                           float* const* gradients) {
   const double count = (double)net_.batch * layer.out.height * layer.out.width;
-  float* dgamma = gradients[layer.parameter + (layer.block ? 2 : 1)];
-  float* dbeta = gradients[layer.parameter + (layer.block ? 3 : 2)];
+  float* dgamma = gradients[layer.gamma_parameter()];
+  float* dbeta = gradients[layer.gamma_parameter() + 1];
   for (int p = 0; p < layer.layout.positions; p++) {
     const int channel = layer.layout.channel_at[p];
     if (channel < 0) continue;
@@ -99,7 +112,7 @@ void Pass::normalise_back(TrainLayer& layer, std::vector<double> TrainSlice::* d
       sum += net_.slices[s].sum[p];
       dot += (net_.slices[s].*dots)[p];
     }
-    const double inverse = 1 / std::sqrt(layer.variance[p] + layer.spec.epsilon),
+    const double inverse = 1 / std::sqrt(layer.variance[p] + layer.last().epsilon),
                  ka = layer.gamma[p] * inverse;
     const double kb = -ka * inverse * inverse * dot / count;
     layer.ka[p] = (float)ka;

@@ -15,7 +15,7 @@ class Folding {
       : net_(net), parameters_(parameters), running_(running), tensor_(net.values.size(), 0) {}
 
   std::unique_ptr<Net> fold() {
-    for (size_t i = 0; i < net_.layers.size(); i++) add_layer((int)i);
+    for (const TrainLayer& layer : net_.layers) add_layer(layer);
     igc_op pool = op(IGC_MEAN_POOL, tensor_.back());
     ops_.push_back(pool);
     return plan_net(*net_.kernels, ops_.data(), (int64_t)ops_.size(), weights_.data(),
@@ -45,52 +45,72 @@ class Folding {
   }
 
   int permuted(int tensor, int groups) {
+    if (groups == 1) return tensor;
     igc_op o = op(IGC_PERMUTE, tensor);
     o.groups = groups;
     return push(o);
   }
 
-  void add_layer(int i) {
-    const TrainLayer& layer = net_.layers[i];
-    const igc_layer& s = layer.spec;
-    const float* const* p = parameters_ + layer.parameter;
-    const float *gamma = p[layer.block ? 2 : 1], *beta = p[layer.block ? 3 : 2], *mean = running_[2 * i],
-                *variance = running_[2 * i + 1];
-    const bool plain_block = layer.block && s.secondary == s.channels / s.groups;
-    igc_op o = op(plain_block ? IGC_BLOCK : IGC_CONV, tensor_[s.input]);
+  // `groups` branches were permuted; 1: not.
+  int permuted_back(int tensor, int channels, int groups) {
+    return groups == 1 ? tensor : permuted(tensor, channels / groups);
+  }
+
+  igc_op convolution(int kind, int input, const TrainStage& stage) {
+    const igc_layer& s = stage.spec;
+    igc_op o = op(kind, input);
     o.channels = s.channels;
     o.groups = s.groups;
     o.kernel_h = o.kernel_w = s.kernel;
     o.pad_h = o.pad_w = s.kernel / 2;
     o.stride = s.stride;
-    o.weight = put(p[0], layer.weight_size);
-    // Channels as the last convolution numbers them; other blocks than those of igc.h permute after it.
-    std::vector<int> channel(s.channels);
-    std::iota(channel.begin(), channel.end(), 0);
-    int residual = s.residual < 0 ? -1 : tensor_[s.residual];
-    if (layer.block && !plain_block) {
-      channel = branches_interleaved(s.channels, s.secondary);
-      if (residual >= 0) residual = permuted(residual, s.channels / s.secondary);
-      o = op(IGC_CONV, permuted(push(o), s.groups));
-      o.channels = s.channels;
-      o.groups = s.secondary;
-      o.weight = put(p[1], layer.secondary_size);
-    } else if (layer.block) {
-      o.weight2 = put(p[1], layer.secondary_size);
+    o.weight = put(parameters_[stage.parameter], stage.weight_size);
+    return o;
+  }
+
+  // Whether stages k and k + 1 are what igc.h knows as an IGC block.
+  static bool is_block(const TrainLayer& layer, size_t k) {
+    if (k + 2 != layer.stages.size()) return false;
+    const igc_layer &p = layer.stages[k].spec, &s = layer.stages[k + 1].spec;
+    return p.groups > 1 && p.permute == p.groups && s.groups == p.channels / p.groups &&
+           s.channels == p.channels && s.permute == s.groups;
+  }
+
+  void add_layer(const TrainLayer& layer) {
+    const igc_layer& s = layer.last();
+    int tensor = tensor_[layer.lead().input];
+    igc_op o = {};
+    // Number in the normalisation of each channel of the last operation.
+    std::vector<int> normalised = normalised_labels(layer);
+    for (size_t k = 0; k < layer.stages.size(); k++) {
+      const bool block = is_block(layer, k);
+      o = convolution(block ? IGC_BLOCK : IGC_CONV, tensor, layer.stages[k]);
+      if (block) {  // which permutes by itself
+        k++;
+        o.weight2 = put(parameters_[layer.stages[k].parameter], layer.stages[k].weight_size);
+        std::iota(normalised.begin(), normalised.end(), 0);
+      }
+      if (k + 1 < layer.stages.size()) tensor = permuted(push(o), layer.stages[k].spec.permute);
     }
+    const float *gamma = parameters_[layer.gamma_parameter()], *beta = parameters_[layer.gamma_parameter() + 1],
+                *mean = running_[layer.running], *variance = running_[layer.running + 1];
     std::vector<float> scale(s.channels), bias(s.channels);
     for (int c = 0; c < s.channels; c++) {
-      const int f = channel[c];
+      const int f = normalised[c];
       const double factor = gamma[f] / std::sqrt((double)variance[f] + s.epsilon);
       scale[c] = (float)factor;
       bias[c] = (float)(beta[f] - factor * mean[f]);
     }
     o.scale = put(scale.data(), scale.size());
     o.bias = put(bias.data(), bias.size());
-    o.residual = residual;
     o.activation = s.activation;
-    tensor_[i + 1] = push(o);
-    if (layer.block && !plain_block) tensor_[i + 1] = permuted(tensor_[i + 1], s.secondary);
+    if (s.residual >= 0) {
+      o.residual = permuted_back(tensor_[s.residual], s.channels, s.reorder);
+      if (o.kind != IGC_BLOCK) o.residual = permuted_back(o.residual, s.channels, s.permute);
+    }
+    int result = push(o);
+    if (o.kind != IGC_BLOCK) result = permuted(result, s.permute);
+    tensor_[layer.own_value] = permuted(result, s.reorder);
   }
 
   const TrainNet& net_;
@@ -118,8 +138,8 @@ void train_infer(TrainNet& net, const float* x, int64_t batch, const float* cons
   };
   auto over_all = [&] {
     for (size_t i = 0; i < net.parameter_sizes.size(); i++) compare(parameters[i], net.parameter_sizes[i]);
-    for (size_t i = 0; i < net.layers.size(); i++)
-      for (int k = 0; k < 2; k++) compare(running[2 * i + k], net.layers[i].spec.channels);
+    for (const TrainLayer& layer : net.layers)
+      for (int k = 0; k < 2; k++) compare(running[layer.running + k], layer.out.channels);
   };
   if (same) over_all();
   if (!same) {

@@ -13,12 +13,6 @@ constexpr int kInRegisters = 4;
 // again: a float written, fetched and read against as many multiply-adds as take that long.
 constexpr int kKeepFrom = 64;
 
-std::vector<int> inverse(const std::vector<int>& labels) {
-  std::vector<int> result(labels.size());
-  for (size_t i = 0; i < labels.size(); i++) result[labels[i]] = (int)i;
-  return result;
-}
-
 // first, first + 1, ...: numbers of weights, from 1 on because 0 is no weight.
 std::vector<float> numbers(size_t count, size_t first = 1) {
   std::vector<float> result(count);
@@ -70,75 +64,176 @@ std::vector<float> turned(const std::vector<float>& w, int outputs, int inputs, 
   return result;
 }
 
+// Every position as a channel by itself, in whole vectors: for channel-wise convolutions.
+Layout as_singles(const Layout& layout) {
+  Layout singles = Layout::interleaved(layout.positions, 1, 16);
+  std::copy(layout.channel_at.begin(), layout.channel_at.end(), singles.channel_at.begin());
+  std::fill(singles.channel_at.begin() + layout.positions, singles.channel_at.end(), -1);
+  return singles;
+}
+
 class LayerPlanner {
  public:
   LayerPlanner(const Kernels& kernels, TrainLayer& layer, const Layout& in, const Layout& to)
-      : kernels_(kernels), layer_(layer), spec_(layer.spec), in_(in), to_(to) {}
+      : kernels_(kernels), layer_(layer), in_(in), to_(to), width_(layer.out.width) {}
 
   void plan() {
-    const igc_layer& s = spec_;
     TrainLayer& layer = layer_;
-    const int width = layer.out.width;
-    const std::vector<float> w = numbers(layer.weight_size);
-    const Filter filter = filter_of(s.channels, layer.in.channels, s.groups, s.kernel, s.kernel, w.data());
-    if (layer.pointwise) {
-      layer.mix = plan_mix(kernels_, layer.mix_weights.arena, filter, in_, layer.layout, s.stride, width);
-      const std::vector<float> back = turned(w, s.channels, layer.in.channels, s.groups, 1, {0}, {0});
-      layer.mix_back = plan_mix(kernels_, layer.mix_back_weights.arena,
-                                filter_of(layer.in.channels, s.channels, s.groups, 1, 1, back.data()),
-                                layer.layout, to_, 1, width);
-    } else {
-      layer.middle = layer.block || is_grouped(s) ? groups_layout(s, s.channels) : layer.layout;
-      layer.conv = any_conv(layer.conv_weights.arena, filter, in_, layer.middle, s.groups, s.stride, width);
-      layer.conv.pad_h = layer.conv.pad_w = s.kernel / 2;
-      if (layer.block) plan_secondary(filter, width);
-      plan_conv_back(w);
+    const Layout last = relabelled(layer.layout, inverse(normalised_labels(layer)));
+    plan_lead(last);
+    for (size_t k = 1; k < layer.stages.size(); k++) {
+      TrainStage& stage = layer.stages[k];
+      const TrainStage& before = layer.stages[k - 1];
+      stage.in = relabelled(before.out, branches_interleaved(stage.inputs, before.spec.permute));
+      if (k + 1 == layer.stages.size()) {
+        stage.out = last;
+        if (k == 1 && fits_in_registers())
+          plan_fours(stage);
+        else
+          plan_mixing(stage);
+      } else if (goes_by_groups(stage)) {
+        stage.out = with_members(stage.in, stage.spec.channels / stage.spec.groups);
+        plan_conv(stage, stage.in);
+      } else {
+        stage.out = free_layout(stage, layer.stages[k + 1]);
+        plan_mixing(stage);
+      }
     }
-    for (Packed* packed : {&layer.conv_weights, &layer.whole_weights, &layer.mix_weights,
-                           &layer.mix_back_weights, &layer.conv_back_weights, &layer.fours_weights})
-      packed->learn();
+    size_t packed = 0;
+    for (TrainStage& stage : layer.stages) {
+      stage.weights.learn();
+      stage.back_weights.learn();
+      stage.offset = packed;
+      packed += stage.weights.floats();
+    }
+    layer.whole_weights.learn();
     for (Floats* f : {&layer.a, &layer.b, &layer.mean, &layer.gamma, &layer.ka, &layer.kb, &layer.kc})
       *f = make_floats(layer.layout.positions);
     layer.variance.assign(layer.layout.positions, 0);
-    layer.keeps_middle = layer.block && s.kernel * s.kernel * (layer.in.channels / s.groups) >= kKeepFrom;
+    const igc_layer& s = layer.lead();
+    layer.keeps_middle =
+        layer.several() && s.kernel * s.kernel * (layer.in.channels / s.groups) >= kKeepFrom;
     choose_tile();
   }
 
  private:
+  void plan_lead(const Layout& last) {
+    TrainLayer& layer = layer_;
+    TrainStage& stage = layer.stages[0];
+    stage.in = in_;
+    stage.out = last;
+    if (order_of(layer) == Order::Singles) {
+      stage.in = as_singles(in_);
+      stage.out = as_singles(layer.several() ? in_ : last);
+      plan_conv(stage, as_singles(to_));
+      if (layer.several()) stage.out = in_;  // whose chunks tell the next whether it may go by groups
+      return;
+    }
+    if (order_of(layer) == Order::Groups) {
+      stage.in = groups_layout(layer, layer.in.channels);
+      stage.out = groups_layout(layer, stage.spec.channels);
+    } else if (layer.several()) {
+      stage.out = Layout::plain(stage.spec.channels);
+    } else if (stage.spec.kernel == 1) {
+      return plan_mixing(stage);
+    }
+    plan_conv(stage, to_);
+  }
+
+  // The secondary of an IGC block with L = 4 or less.
+  bool fits_in_registers() const {
+    const TrainStage &first = layer_.stages[0], &second = layer_.stages[1];
+    const igc_layer &p = first.spec, &s = second.spec;
+    return order_of(layer_) == Order::Groups && p.permute == p.groups && s.groups == p.channels / p.groups &&
+           s.permute == s.groups && s.channels == p.channels && first.out.chunks.size() == 1 &&
+           first.out.chunks[0].width == kInRegisters && first.out.channel_at == layer_.layout.channel_at;
+  }
+
+  static bool goes_by_groups(const TrainStage& stage) {
+    const int members = stage.inputs / stage.spec.groups;
+    return stage.spec.groups > 1 && members > 1 && as_groups(stage.in, members, 1);
+  }
+
+  Filter filter_of_stage(const TrainStage& stage, const float* weights) const {
+    const igc_layer& s = stage.spec;
+    return filter_of(s.channels, stage.inputs, s.groups, s.kernel, s.kernel, weights);
+  }
+
+  // Where the 1x1 convolution `stage` may write any order: the one in which it and the next cost least.
+  Layout free_layout(const TrainStage& stage, const TrainStage& next) const {
+    const igc_layer &s = stage.spec, &n = next.spec;
+    const std::vector<int> label = branches_interleaved(s.channels, s.permute);
+    const Layout own = Layout::plain(s.channels),
+                 others[] = {relabelled(own, inverse(label)),
+                             relabelled(Layout::interleaved(n.groups, next.inputs / n.groups), inverse(label))};
+    Layout best = own;
+    size_t least = cost(stage, next, own, label);
+    for (const Layout& layout : others) {
+      const size_t here = cost(stage, next, layout, label);
+      if (here < least) {
+        least = here;
+        best = layout;
+      }
+    }
+    // Chunks tell the next stage whether it may go by groups.
+    if (relabelled(others[1], label).channel_at == relabelled(best, label).channel_at) best = others[1];
+    return best;
+  }
+
+  size_t cost(const TrainStage& stage, const TrainStage& next, const Layout& between,
+              const std::vector<int>& label) const {
+    return mix_work(kernels_, filter_of_stage(stage, nullptr), stage.in, between) +
+           mix_work(kernels_, filter_of_stage(next, nullptr), relabelled(between, label),
+                    Layout::plain(next.spec.channels));
+  }
+
   ConvPlan any_conv(Arena& arena, const Filter& filter, const Layout& in, const Layout& out, int groups,
                     int stride, int width) {
     return groups > 1 ? plan_group_conv(kernels_, arena, filter, nullptr, in, out, stride, width)
                       : plan_dense_conv(kernels_, arena, filter, in, out, stride, width);
   }
 
-  void plan_secondary(const Filter& primary, int width) {
-    const igc_layer& s = spec_;
-    TrainLayer& layer = layer_;
-    const std::vector<float> w = numbers(layer.secondary_size);
-    // The permutations only rename channels: those of the middle as the first one leaves them, those of u as
-    // the second one finds them.
-    const Layout from = relabelled(layer.middle, branches_interleaved(s.channels, s.groups));
-    const Layout to = relabelled(layer.layout, inverse(branches_interleaved(s.channels, s.secondary)));
-    const Filter filter = filter_of(s.channels, s.channels, s.secondary, 1, 1, w.data());
-    const std::vector<float> back = turned(w, s.channels, s.channels, s.secondary, 1, {0}, {0});
-    const Filter filter_back = filter_of(s.channels, s.channels, s.secondary, 1, 1, back.data());
-    layer.fours = s.secondary == s.channels / s.groups && s.groups > 1 && layer.middle.chunks.size() == 1 &&
-                  layer.middle.chunks[0].width == kInRegisters &&
-                  layer.middle.channel_at == layer.layout.channel_at;
-    if (!layer.fours) {
-      layer.mix = plan_mix(kernels_, layer.mix_weights.arena, filter, from, to, 1, width);
-      layer.mix_back = plan_mix(kernels_, layer.mix_back_weights.arena, filter_back, to, from, 1, width);
-      return;
-    }
+  // `to`: layout of the gradient of its input.
+  void plan_conv(TrainStage& stage, const Layout& to) {
+    const igc_layer& s = stage.spec;
+    const std::vector<float> w = numbers(stage.weight_size);
+    stage.work = StageWork::Conv;
+    stage.conv = any_conv(stage.weights.arena, filter_of_stage(stage, w.data()), stage.in, stage.out, s.groups,
+                          s.stride, width_);
+    stage.conv.pad_h = stage.conv.pad_w = s.kernel / 2;
+    plan_conv_back(stage, to, w);
+  }
+
+  void plan_mixing(TrainStage& stage) {
+    const igc_layer& s = stage.spec;
+    const std::vector<float> w = numbers(stage.weight_size),
+                             back = turned(w, s.channels, stage.inputs, s.groups, 1, {0}, {0});
+    stage.work = StageWork::Mix;
+    stage.mix = plan_mix(kernels_, stage.weights.arena, filter_of_stage(stage, w.data()), stage.in, stage.out,
+                         s.stride, width_);
+    stage.mix_back = plan_mix(kernels_, stage.back_weights.arena,
+                              filter_of(stage.inputs, s.channels, s.groups, 1, 1, back.data()), stage.out,
+                              &stage == &layer_.stages[0] ? to_ : stage.in, 1, width_);
+  }
+
+  void plan_fours(TrainStage& stage) {
+    const TrainStage& primary = layer_.stages[0];
+    const igc_layer& s = stage.spec;
+    const std::vector<float> w = numbers(stage.weight_size),
+                             back = turned(w, s.channels, s.channels, s.groups, 1, {0}, {0}),
+                             first = numbers(primary.weight_size),
+                             both = numbers(stage.weight_size, primary.weight_size + 1);
+    stage.work = StageWork::Fours;
     // The planner for secondaries in registers counts channels as before and after both permutations.
-    const std::vector<float> both = numbers(layer.secondary_size, layer.weight_size + 1);
-    Filter mixing = filter_of(s.channels, s.channels, s.secondary, 1, 1, both.data());
-    mixing.primary = s.groups;
-    layer.whole = plan_group_conv(kernels_, layer.whole_weights.arena, primary, &mixing, in_, layer.layout,
-                                  s.stride, width);
-    layer.whole.pad_h = layer.whole.pad_w = s.kernel / 2;
-    layer.fours_forward = pack_fours(layer.mix_weights.arena, filter, from, to);
-    layer.fours_back = pack_fours(layer.fours_weights.arena, filter_back, to, from);
+    Filter mixing = filter_of_stage(stage, both.data());
+    mixing.primary = primary.spec.groups;
+    layer_.whole = plan_group_conv(kernels_, layer_.whole_weights.arena,
+                                   filter_of_stage(primary, first.data()), &mixing, primary.in, primary.out,
+                                   primary.spec.stride, width_);
+    layer_.whole.pad_h = layer_.whole.pad_w = primary.spec.kernel / 2;
+    stage.fours = pack_fours(stage.weights.arena, filter_of_stage(stage, w.data()), stage.in, stage.out);
+    stage.fours_back = pack_fours(stage.back_weights.arena, filter_of_stage(stage, back.data()), stage.out,
+                                  stage.in);
   }
 
   // [vector][4][16]: lane j of vector q takes input position j / 4 * 4 + k with weight [q][k][j].
@@ -151,29 +246,29 @@ class LayerPlanner {
     return result;
   }
 
-  void plan_conv_back(const std::vector<float>& w) {
-    const igc_layer& s = spec_;
-    TrainLayer& layer = layer_;
-    for (int row = 0; row < s.stride && row < layer.in.height; row++)
-      for (int column = 0; column < s.stride && column < layer.in.width; column++) {
+  void plan_conv_back(TrainStage& stage, const Layout& to, const std::vector<float>& w) {
+    const igc_layer& s = stage.spec;
+    const TrainShape in = &stage == &layer_.stages[0] ? layer_.in : layer_.out;
+    for (int row = 0; row < s.stride && row < in.height; row++)
+      for (int column = 0; column < s.stride && column < in.width; column++) {
         const ParityTaps down = parity_taps(s.kernel, s.kernel / 2, s.stride, row),
                          across = parity_taps(s.kernel, s.kernel / 2, s.stride, column);
         BackPart part;
         part.row = row;
         part.column = column;
-        part.rows = (layer.in.height - row + s.stride - 1) / s.stride;
-        part.columns = (layer.in.width - column + s.stride - 1) / s.stride;
+        part.rows = (in.height - row + s.stride - 1) / s.stride;
+        part.columns = (in.width - column + s.stride - 1) / s.stride;
         if (!down.tap.empty() && !across.tap.empty()) {
           const std::vector<float> t =
-              turned(w, s.channels, layer.in.channels, s.groups, s.kernel, down.tap, across.tap);
-          part.conv = any_conv(layer.conv_back_weights.arena,
-                               filter_of(layer.in.channels, s.channels, s.groups, (int)down.tap.size(),
+              turned(w, s.channels, stage.inputs, s.groups, s.kernel, down.tap, across.tap);
+          part.conv = any_conv(stage.back_weights.arena,
+                               filter_of(stage.inputs, s.channels, s.groups, (int)down.tap.size(),
                                          (int)across.tap.size(), t.data()),
-                               layer.middle, to_, s.groups, 1, part.columns);
+                               stage.out, to, s.groups, 1, part.columns);
           part.conv.pad_h = -down.first_shift;
           part.conv.pad_w = -across.first_shift;
         }
-        layer.conv_back.push_back(std::move(part));
+        stage.conv_back.push_back(std::move(part));
       }
   }
 
@@ -183,28 +278,49 @@ class LayerPlanner {
     TrainLayer& layer = layer_;
     const size_t row = (size_t)layer.out.width * layer.layout.positions * sizeof(float);
     size_t rows = 6144 / row;
-    if (layer.conv.weight_bytes > 16384) rows = std::max(rows, 16384 / row);
+    if (layer.stages[0].conv.weight_bytes > 16384) rows = std::max(rows, 16384 / row);
     layer.tile_rows = (int)std::clamp<size_t>(rows, 1, layer.out.height);
   }
 
   const Kernels& kernels_;
   TrainLayer& layer_;
-  const igc_layer& spec_;
   const Layout& in_;  // of the input
   const Layout& to_;  // of the input's gradient
+  const int width_;
 };
 
-// The secondary wants runs of 4 channels. With L = 1 it is only a factor for each channel.
-int narrowest(const igc_layer& layer) { return layer.secondary > 0 && layer.groups > 1 ? 4 : 1; }
 
 }  // namespace
 
-bool is_grouped(const igc_layer& layer) {
-  return layer.groups > 1 && (layer.kernel > 1 || layer.secondary > 0);
+Order order_of(const TrainLayer& layer) {
+  const igc_layer& s = layer.lead();
+  if (s.groups == 1 || (s.kernel == 1 && !layer.several())) return Order::Any;
+  return s.groups == layer.in.channels && s.groups == s.channels ? Order::Singles : Order::Groups;
 }
 
-Layout groups_layout(const igc_layer& layer, int channels) {
-  return Layout::interleaved(layer.groups, channels / layer.groups, narrowest(layer));
+Layout groups_layout(const TrainLayer& layer, int channels) {
+  // A 1x1 convolution behind it wants runs of 4.
+  return Layout::interleaved(layer.lead().groups, channels / layer.lead().groups, layer.several() ? 4 : 1);
+}
+
+std::vector<int> normalised_labels(const TrainLayer& layer) {
+  return branches_interleaved(layer.out.channels, layer.last().permute);
+}
+
+std::vector<int> value_labels(const TrainLayer& layer) {
+  return chained(normalised_labels(layer), branches_interleaved(layer.out.channels, layer.last().reorder));
+}
+
+std::vector<int> chained(const std::vector<int>& first, const std::vector<int>& second) {
+  std::vector<int> result(first.size());
+  for (size_t c = 0; c < first.size(); c++) result[c] = second[first[c]];
+  return result;
+}
+
+std::vector<int> inverse(const std::vector<int>& labels) {
+  std::vector<int> result(labels.size());
+  for (size_t i = 0; i < labels.size(); i++) result[labels[i]] = (int)i;
+  return result;
 }
 
 void plan_layer(const Kernels& kernels, TrainLayer& layer, const Layout& in, const Layout& to) {
@@ -240,7 +356,7 @@ size_t Packed::offset_of(const float* at) const {
 
 std::vector<int> branches_interleaved(int channels, int branches) {
   std::vector<int> label(channels);
-  const int per_branch = channels / branches;
+  const int per_branch = channels / std::max(branches, 1);
   for (int c = 0; c < channels; c++) label[c] = c % per_branch * branches + c / per_branch;
   return label;
 }

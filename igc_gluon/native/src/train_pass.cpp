@@ -16,7 +16,8 @@ void Pass::reserve(int64_t batch) {
     net_.capacity = 0;
     size_t total = 0;
     for (const TrainLayer& layer : net_.layers)
-      total += image_floats(layer.out, layer.layout) * (layer.keeps_middle ? 2 : 1);
+      total += image_floats(layer.out, layer.layout) +
+               (layer.keeps_middle ? image_floats(layer.out, layer.stages[0].out) : 0);
     for (const TrainValue& value : net_.values)
       total += value.kept ? image_floats(value.shape, value.layout) : 0;
     for (size_t floats : net_.gradient_floats) total += floats;
@@ -29,7 +30,7 @@ void Pass::reserve(int64_t batch) {
     };
     for (TrainLayer& layer : net_.layers) {
       layer.u = take(image_floats(layer.out, layer.layout));
-      if (layer.keeps_middle) layer.kept = take(image_floats(layer.out, layer.layout));
+      if (layer.keeps_middle) layer.kept = take(image_floats(layer.out, layer.stages[0].out));
     }
     for (TrainValue& value : net_.values)
       if (value.kept) value.stored = take(image_floats(value.shape, value.layout));
@@ -39,7 +40,7 @@ void Pass::reserve(int64_t batch) {
   }
   while ((int)net_.scratch.size() < threads_)
     net_.scratch.push_back({make_floats(net_.x_floats), make_floats(net_.d_floats),
-                            make_floats(net_.middle_floats), make_floats(net_.middle_floats),
+                            make_floats(net_.middle_floats), make_floats(net_.du_floats),
                             make_floats(net_.back_floats), make_floats(3 * net_.sum_floats)});
   const int per_thread = threads_ == 1 || net_.packed_floats >= kLargeWeights ? 1 : kSlicesPerThread;
   n_slices_ = (int)std::min<int64_t>(batch, threads_ * per_thread);
@@ -58,15 +59,12 @@ void Pass::pack(const float* const* parameters) {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
   for (size_t i = 0; i < net_.layers.size(); i++) {
     TrainLayer& layer = net_.layers[i];
-    const float* const* p = parameters + layer.parameter;
-    const float *weight = p[0], *secondary = layer.block ? p[1] : p[0], *gamma = p[layer.block ? 2 : 1];
-    layer.conv_weights.pack(weight, layer.weight_size, nullptr);
-    layer.conv_back_weights.pack(weight, layer.weight_size, nullptr);
-    layer.whole_weights.pack(weight, layer.weight_size, secondary);
-    const size_t count = layer.block ? layer.secondary_size : layer.weight_size;
-    layer.mix_weights.pack(secondary, count, nullptr);
-    layer.mix_back_weights.pack(secondary, count, nullptr);
-    layer.fours_weights.pack(secondary, count, nullptr);
+    for (TrainStage& stage : layer.stages)
+      for (Packed* packed : {&stage.weights, &stage.back_weights})
+        packed->pack(parameters[stage.parameter], stage.weight_size, nullptr);
+    layer.whole_weights.pack(parameters[layer.stages[0].parameter], layer.stages[0].weight_size,
+                             parameters[layer.stages.back().parameter]);
+    const float* gamma = parameters[layer.gamma_parameter()];
     for (int k = 0; k < layer.layout.positions; k++)
       if (layer.layout.channel_at[k] >= 0) layer.gamma[k] = gamma[layer.layout.channel_at[k]];
   }
@@ -99,7 +97,7 @@ void Pass::fill(int index, bool first_reader, int64_t n, Plane to, int begin, in
                          value.kept ? value.stored + at : nullptr,
                          shape.width,
                          value.layout.positions,
-                         producer.spec.activation};
+                         producer.last().activation};
     if (value.shortcut_layer >= 0) {
       const TrainLayer& shortcut = net_.layers[value.shortcut_layer];
       task.r = shortcut.u + at;
@@ -137,11 +135,10 @@ void train_forward(TrainNet& net, const float* x, int64_t batch, const float* co
   Pass pass(net, x, threads_or_default(threads));
   pass.reserve(batch);
   pass.pack(parameters);
-  for (size_t i = 0; i < net.layers.size(); i++) {
-    TrainLayer& layer = net.layers[i];
-    pass.forward_layer(layer, parameters[layer.parameter + (layer.block ? 3 : 2)],
-                       running ? running[2 * i] : nullptr, running ? running[2 * i + 1] : nullptr);
-  }
+  for (TrainLayer& layer : net.layers)
+    pass.forward_layer(layer, parameters[layer.gamma_parameter() + 1],
+                       running ? running[layer.running] : nullptr,
+                       running ? running[layer.running + 1] : nullptr);
   pass.pool(y);
   net.ready_for_backward = true;
 }

@@ -14,6 +14,21 @@
 
 namespace igc {
 
+// Where the results of a layer's convolutions lie while a tile is worked on: packed rows, one behind another.
+class Tiles {
+ public:
+  Tiles(float* at, const TrainLayer& layer) : at_(at), pixels_((ptrdiff_t)layer.tile_rows * layer.out.width) {}
+  Plane next(int positions, int width) {
+    const Plane plane = {at_, (ptrdiff_t)width * positions, positions};
+    at_ += pixels_ * positions;
+    return plane;
+  }
+
+ private:
+  float* at_;
+  ptrdiff_t pixels_;
+};
+
 inline ptrdiff_t row_floats(const TrainShape& shape, const Layout& layout) {
   return (ptrdiff_t)shape.width * layout.positions;
 }
@@ -99,8 +114,8 @@ class Pass {
 
   // Input rows that output rows below `end` read.
   static int rows_read(const TrainLayer& layer, int end) {
-    return std::min(layer.in.height,
-                    (end - 1) * layer.spec.stride - layer.spec.kernel / 2 + layer.spec.kernel);
+    const igc_layer& s = layer.lead();
+    return std::min(layer.in.height, (end - 1) * s.stride - s.kernel / 2 + s.kernel);
   }
 
   void forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end);
@@ -112,17 +127,20 @@ class Pass {
   void finish(int index, bool first, TrainSlice& slice, TrainScratch& scratch, int64_t n, int row, int rows);
   void backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end,
                       float* dx);
-  void secondary_back(const TrainLayer& layer, TrainSlice& slice, Plane middle, Plane du, Plane d, int rows,
-                      const Ahead& ahead);
-  void mix_fours(const TrainLayer& layer, const float* weights, Plane x, Plane y, int rows);
-  void mix_weights(const TrainLayer& layer, TrainSlice& slice, Plane x, int stride, Plane d, int rows);
-  void conv_weights(const TrainLayer& layer, TrainSlice& slice, Plane x, Plane d, int rows);
+  // Rows of a stage: x and y lead to their first one.
+  void run_stage(const TrainStage& stage, Plane x, Plane y, int width, int rows);
+  // From the gradient of a stage's result to that of what it reads; not of the first.
+  void stage_back(const TrainStage& stage, Plane d, Plane to, int width, int rows);
+  void stage_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Plane d, int width, int rows);
+  void fours(const float* weights, int positions, Plane x, Plane y, int width, int rows);
+  void mix_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Plane d, int width, int rows);
+  void conv_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Plane d, int width, int rows);
 
   // w of the chunk that a block reads; 1 for dense convolutions.
-  static int lanes_of(const TrainLayer& layer, const Layout& in, int x_offset) {
-    if (layer.spec.groups == 1) return 1;
+  static int lanes_of(const TrainStage& stage, int x_offset) {
+    if (stage.spec.groups == 1) return 1;
     int width = 1;
-    for (const Chunk& chunk : in.chunks)
+    for (const Chunk& chunk : stage.in.chunks)
       if (chunk.offset <= x_offset) width = chunk.width;
     return width;
   }

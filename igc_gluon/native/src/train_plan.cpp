@@ -21,16 +21,16 @@ class TrainPlanner {
 
   void check_all() {
     check();
-    choose_layouts();
+    choose_layouts(net_);
   }
 
   void plan() {
     check_all();
-    for (int i = 0; i < n_; i++) {
-      TrainLayer& layer = net_.layers[i];
-      layer.layout = net_.values[i + 1].layout;
-      plan_layer(*net_.kernels, layer, net_.values[layer.spec.input].layout,
-                 input_gradient_layout(layer.spec.input));
+    for (TrainLayer& layer : net_.layers) {
+      const int input = layer.lead().input;
+      layer.layout = relabelled(net_.values[layer.own_value].layout,
+                                inverse(branches_interleaved(layer.out.channels, layer.last().reorder)));
+      plan_layer(*net_.kernels, layer, net_.values[input].layout, input_gradient_layout(input));
     }
     order_gradients();
     measure();
@@ -40,112 +40,101 @@ class TrainPlanner {
   void check() {
     net_.values.resize(n_ + 1);
     net_.values[0].shape = net_.input;
-    net_.layers.resize(n_);
+    std::vector<TrainStage> stages;  // of the layer that is not complete yet
+    int running = 0;
     for (int i = 0; i < n_; i++) {
       const igc_layer& s = specs_[i];
-      TrainLayer& layer = net_.layers[i];
-      TrainValue& value = net_.values[i + 1];
-      require(s.kind == IGC_CONV, i, "unknown kind");
-      require(s.input >= 0 && s.input <= i, i, "its input must be an earlier value");
-      require(s.residual >= -1 && s.residual <= i && s.residual != 0, i,
-              "its residual must be the value of an earlier layer");
+      check_numbers(i);
       const TrainShape in = net_.values[s.input].shape;
-      require(s.channels >= 1 && s.channels <= kMostChannels, i, "channels must be 1 to 65536");
-      require(s.groups >= 1 && in.channels % s.groups == 0 && s.channels % s.groups == 0, i,
-              "groups must divide the input and the output channels");
-      require(s.secondary >= 0 && (s.secondary == 0 || s.channels % s.secondary == 0), i,
-              "secondary must divide the channels");
-      require(s.kernel >= 1 && s.kernel % 2 == 1 && s.kernel <= kMostKernel, i,
-              "kernel must be odd, 1 to 31");
-      require(s.stride == 1 || s.stride == 2, i, "stride must be 1 or 2");
-      require(s.epsilon > 0 && s.momentum >= 0 && s.momentum <= 1, i,
-              "epsilon must be positive, momentum 0 to 1");
-      require(s.activation >= IGC_LINEAR && s.activation <= IGC_RELU6, i, "unknown activation");
-      require(s.residual < 0 || s.activation != IGC_RELU6, i, "there is no kernel for a sum with a ReLU6");
-      layer.spec = s;
-      layer.in = in;
-      layer.out = {s.channels, (in.height - 1) / s.stride + 1, (in.width - 1) / s.stride + 1};
-      layer.block = s.secondary > 0;
-      layer.pointwise = s.kernel == 1 && !layer.block;
-      layer.value = i + 1;
-      value.shape = layer.out;
-      value.producer = i;
-      net_.values[s.input].readers.push_back(i);
-      layer.weight_size = (size_t)s.channels * (in.channels / s.groups) * s.kernel * s.kernel;
-      layer.secondary_size = layer.block ? (size_t)s.channels * (s.channels / s.secondary) : 0;
-      require(layer.weight_size + layer.secondary_size < kMostWeights, i, "has more than 2^24 weights");
-      layer.parameter = (int)net_.parameter_sizes.size();
-      net_.parameter_sizes.push_back(layer.weight_size);
-      if (layer.block) net_.parameter_sizes.push_back(layer.secondary_size);
+      TrainValue& value = net_.values[i + 1];
+      value.shape = {s.channels, (in.height - 1) / s.stride + 1, (in.width - 1) / s.stride + 1};
+      require(stages.empty() || (s.input == i && s.kernel == 1 && s.stride == 1), i,
+              "a layer without normalisation must be followed by a 1x1 convolution of it with stride 1");
+      require(stages.empty() || s.residual != i, i, "what is not normalised cannot be added");
+      TrainStage stage;
+      stage.spec = s;
+      stage.inputs = in.channels;
+      stage.weight_size = (size_t)s.channels * (in.channels / s.groups) * s.kernel * s.kernel;
+      require(stage.weight_size < kMostWeights / 2, i, "has more than 2^23 weights");
+      stage.parameter = (int)net_.parameter_sizes.size();
+      net_.parameter_sizes.push_back(stage.weight_size);
+      if (stages.empty())
+        net_.values[s.input].readers.push_back((int)net_.layers.size());
+      stages.push_back(std::move(stage));
+      value.inner = !s.normalised;
+      if (value.inner) continue;
       net_.parameter_sizes.insert(net_.parameter_sizes.end(), 2, (size_t)s.channels);
+      value.producer = (int)net_.layers.size();
+      TrainLayer layer;
+      layer.stages = std::move(stages);
+      stages.clear();
+      layer.in = net_.values[layer.lead().input].shape;
+      layer.out = value.shape;
+      layer.running = running;
+      layer.own_value = layer.value = i + 1;
+      running += 2;
+      net_.layers.push_back(std::move(layer));
     }
-    for (int i = 0; i < n_; i++)
-      if (specs_[i].residual >= 0) check_sum(i, specs_[i].residual);
+    require(stages.empty(), n_ - 1, "the last layer must be normalised");
+    for (int v = 1; v <= n_; v++)
+      if (!net_.values[v].inner && specs_[v - 1].residual >= 0) check_sum(v, specs_[v - 1].residual);
     for (int v = 1; v <= n_; v++) {
-      require(v == n_ || !net_.values[v].readers.empty() || net_.layers[v - 1].value != v, v - 1,
-              "nothing uses its value");
+      const TrainValue& value = net_.values[v];
+      if (value.inner) continue;
+      require(v == n_ || !value.readers.empty() || layer_of(v).value != v, v - 1, "nothing uses its value");
       // A sum is stored by its first reader, which must come before what adds it on as it is.
-      require(net_.values[v].sums.size() <= 1, v - 1, "is added twice");
-      for (int sum : net_.values[v].sums)
-        require(!net_.values[v].readers.empty() && net_.values[v].readers[0] < sum - 1, v - 1,
+      require(value.sums.size() <= 1, v - 1, "is added twice");
+      for (int sum : value.sums)
+        require(!value.readers.empty() && value.readers[0] < net_.values[sum].producer, v - 1,
                 "is added before it is convolved");
     }
   }
 
-  // Layer i adds value v. What nothing else reads is added as it is normalised and never stored: a shortcut.
-  void check_sum(int i, int v) {
-    TrainValue &other = net_.values[v], &value = net_.values[i + 1];
+  void check_numbers(int i) {
+    const igc_layer& s = specs_[i];
+    require(s.kind == IGC_CONV, i, "unknown kind");
+    require(s.input >= 0 && s.input <= i, i, "its input must be an earlier value");
+    require(s.residual >= -1 && s.residual <= i && s.residual != 0, i,
+            "its residual must be the value of an earlier layer");
+    require(s.input == i || !net_.values[s.input].inner, i, "its input is not normalised");
+    const int in = net_.values[s.input].shape.channels;
+    require(s.channels >= 1 && s.channels <= kMostChannels, i, "channels must be 1 to 65536");
+    require(s.groups >= 1 && in % s.groups == 0 && s.channels % s.groups == 0, i,
+            "groups must divide the input and the output channels");
+    require(s.kernel >= 1 && s.kernel % 2 == 1 && s.kernel <= kMostKernel, i, "kernel must be odd, 1 to 31");
+    require(s.stride == 1 || s.stride == 2, i, "stride must be 1 or 2");
+    for (int branches : {s.permute, s.reorder})
+      require(branches >= 1 && s.channels % branches == 0, i, "permute and reorder must divide the channels");
+    require(s.activation >= IGC_LINEAR && s.activation <= IGC_RELU6, i, "unknown activation");
+    require(s.residual < 0 || s.activation != IGC_RELU6, i, "there is no kernel for a sum with a ReLU6");
+    require(s.normalised == 0 || s.normalised == 1, i, "normalised must be 0 or 1");
+    require(s.normalised || (s.residual < 0 && s.activation == IGC_LINEAR && s.reorder == 1), i,
+            "a layer without normalisation has no sum, activation or reorder");
+    require(s.epsilon > 0 && s.momentum >= 0 && s.momentum <= 1, i,
+            "epsilon must be positive, momentum 0 to 1");
+  }
+
+  TrainLayer& layer_of(int v) { return net_.layers[net_.values[v].producer]; }
+
+  // Value v is a sum with value r. What nothing else reads is added as it is normalised and never stored: a
+  // shortcut.
+  void check_sum(int v, int r) {
+    TrainValue &other = net_.values[r], &value = net_.values[v];
+    require(!other.inner, v - 1, "what is not normalised cannot be added");
     require(other.shape.channels == value.shape.channels && other.shape.height == value.shape.height &&
                 other.shape.width == value.shape.width,
-            i, "its residual has another shape than its output");
+            v - 1, "its residual has another shape than its output");
     value.sum = true;
     if (!other.readers.empty()) {
-      value.shortcut_value = v;
-      other.sums.push_back(i + 1);
+      value.shortcut_value = r;
+      other.sums.push_back(v);
       return;
     }
-    const igc_layer& shortcut = specs_[v - 1];
-    require(shortcut.activation == IGC_LINEAR && shortcut.residual < 0, i,
+    require(specs_[r - 1].activation == IGC_LINEAR && specs_[r - 1].residual < 0, v - 1,
             "nothing convolves its residual, which must then be a layer without activation or sum");
-    require(net_.layers[v - 1].value == v, i, "a shortcut can be added once");
-    value.shortcut_layer = v - 1;
-    net_.layers[v - 1].value = i + 1;
-  }
-
-  void choose_layouts() {
-    for (int v = n_; v >= 0; v--) {
-      TrainValue& value = net_.values[v];
-      const int channels = value.shape.channels;
-      const igc_layer* wish = nullptr;
-      for (int reader : value.readers)
-        if (is_grouped(specs_[reader])) {
-          require(!wish || groups_layout(*wish, channels).channel_at ==
-                               groups_layout(specs_[reader], channels).channel_at,
-                  reader, "readers of one value must have equal groups");
-          wish = &specs_[reader];
-        }
-      int like = value.sums.empty() ? -1 : value.sums.back();
-      if (v > 0 && net_.layers[v - 1].value != v) like = net_.layers[v - 1].value;
-      if (wish)
-        value.layout = groups_layout(*wish, channels);
-      else if (like > 0)
-        value.layout = net_.values[like].layout;
-      else if (v > 0 && is_grouped(specs_[v - 1]))
-        value.layout = groups_layout(specs_[v - 1], channels);
-      else
-        value.layout =
-            Layout::plain(channels, v > 0 || std::any_of(value.readers.begin(), value.readers.end(),
-                                                         [&](int r) { return net_.layers[r].pointwise; }));
-      for (int sum : value.sums) check_same(value.layout, net_.values[sum].layout, sum - 1);
-      if (v > 0 && net_.layers[v - 1].value != v) check_same(value.layout, net_.values[like].layout, v - 1);
-      if (v > 0 && !specs_[v - 1].secondary && is_grouped(specs_[v - 1]))
-        require(value.layout.channel_at == groups_layout(specs_[v - 1], channels).channel_at, v - 1,
-                "its output has another order of channels than its groups");
-    }
-  }
-
-  void check_same(const Layout& a, const Layout& b, int layer) {
-    require(a.channel_at == b.channel_at, layer, "its residual has another order of channels");
+    require(layer_of(r).value == r, v - 1, "a shortcut can be added once");
+    value.shortcut_layer = other.producer;
+    layer_of(r).value = v;
   }
 
   // The gradient of the image is written in whole vectors.
@@ -159,9 +148,9 @@ class TrainPlanner {
 
   // Backward runs through the layers in reverse. The last layer to reach a value finishes its gradient.
   void order_gradients() {
-    for (int i = n_ - 1; i >= 0; i--) {
+    for (int i = (int)net_.layers.size() - 1; i >= 0; i--) {
       TrainLayer& layer = net_.layers[i];
-      const std::vector<int>& readers = net_.values[layer.spec.input].readers;
+      const std::vector<int>& readers = net_.values[layer.lead().input].readers;
       layer.first_of_input = readers.back() == i;
       layer.last_of_input = layer.stores_input = readers.front() == i;
     }
@@ -183,24 +172,25 @@ class TrainPlanner {
       net_.values[v].gradient = buffer;
     };
     take(n_);
-    for (int i = n_ - 1; i >= 0; i--) {
+    for (int i = (int)net_.layers.size() - 1; i >= 0; i--) {
       const TrainLayer& layer = net_.layers[i];
-      const TrainValue &value = net_.values[layer.value], &input = net_.values[layer.spec.input];
-      const bool in_place = layer.spec.stride == 1 && input.layout.positions == value.layout.positions;
+      const int from = layer.lead().input;
+      const TrainValue &value = net_.values[layer.value], &input = net_.values[from];
+      const bool in_place = layer.lead().stride == 1 && input.layout.positions == value.layout.positions;
       // A sum that adds the input as it is, is read element by element by whoever finishes the input.
       const int sum = input.sums.empty() ? -1 : input.sums[0];
       if (sum > 0 && sum != layer.value && last_use(sum) == i) free.push_back(net_.values[sum].gradient);
       const bool done = last_use(layer.value) == i;
       if (done && in_place) free.push_back(value.gradient);
-      if (layer.spec.input > 0 && input.gradient < 0) take(layer.spec.input);
+      if (from > 0 && input.gradient < 0) take(from);
       if (done && !in_place) free.push_back(value.gradient);
     }
   }
 
   // The last layer, going back, that reads the gradient of value v.
   int last_use(int v) const {
-    int last = n_;
-    for (int i = 0; i < n_; i++)
+    int last = (int)net_.layers.size();
+    for (int i = 0; i < (int)net_.layers.size(); i++)
       if (net_.layers[i].value == v) last = std::min(last, i);
     const int shortcut = net_.values[v].shortcut_value;
     if (shortcut > 0) last = std::min(last, net_.values[shortcut].readers.front());
@@ -208,17 +198,25 @@ class TrainPlanner {
   }
 
   void measure() {
+    auto raise = [](size_t& to, size_t value) { to = std::max(to, value); };
     for (const TrainLayer& layer : net_.layers) {
-      const Layout& in = input_gradient_layout(layer.spec.input);
-      const size_t halo = layer.spec.kernel + 1;
-      auto raise = [](size_t& to, size_t value) { to = std::max(to, value); };
+      const Layout& in = input_gradient_layout(layer.lead().input);
+      const size_t halo = layer.lead().kernel + 1, tile = (size_t)layer.tile_rows * layer.out.width;
       raise(net_.x_floats, (layer.in.height + halo) * (layer.in.width + halo) * (size_t)in.positions);
-      raise(net_.d_floats,
-            (layer.out.height + halo) * (layer.out.width + halo) * (size_t)layer.layout.positions);
-      raise(net_.middle_floats, (size_t)layer.tile_rows * layer.out.width * layer.layout.positions);
+      raise(net_.d_floats, (layer.out.height + halo) * (layer.out.width + halo) *
+                               (size_t)layer.stages[0].out.positions);
+      size_t middle = 0, du = 0, packed = 0;
+      for (size_t k = 0; k < layer.stages.size(); k++) {
+        const TrainStage& stage = layer.stages[k];
+        packed += stage.weights.floats();
+        (k + 1 < layer.stages.size() ? middle : du) += tile * stage.out.positions;
+        if (k > 0 && k + 1 < layer.stages.size()) du += tile * stage.out.positions;
+      }
+      raise(net_.middle_floats, middle);
+      raise(net_.du_floats, du);
       raise(net_.back_floats, (size_t)layer.in.height * layer.in.width * in.positions);
       raise(net_.sum_floats, (size_t)std::max(layer.layout.positions, in.positions));
-      raise(net_.packed_floats, layer.conv_weights.floats() + layer.mix_weights.floats());
+      raise(net_.packed_floats, packed);
     }
     net_.image_positions = positions_of(net_.values[0].layout, net_.input.channels);
     if (net_.x_floats > ((size_t)1 << 31)) throw BadArgument("one image takes more than 2^31 floats");

@@ -34,13 +34,19 @@ std::vector<igc_layer> parse_layers(const std::string& text) {
     igc_layer l = {};
     char comma;
     numbers >> l.kind >> comma >> l.input >> comma >> l.residual >> comma >> l.channels >> comma >> l.groups >> comma >>
-        l.secondary >> comma >> l.kernel >> comma >> l.stride >> comma >> l.activation >> comma >> l.epsilon >>
-        comma >> l.momentum;
+        l.kernel >> comma >> l.stride >> comma >> l.permute >> comma >> l.normalised >> comma >> l.reorder >>
+        comma >> l.activation >> comma >> l.epsilon >> comma >> l.momentum;
     if (!numbers || numbers.peek() != EOF) throw std::invalid_argument("igc_body: '" + one + "' is no layer");
     layers.push_back(l);
   }
   if (layers.empty()) throw std::invalid_argument("igc_body: no layers");
   return layers;
+}
+
+size_t moving_statistics_of(const std::vector<igc_layer>& layers) {
+  size_t n = 0;
+  for (const igc_layer& layer : layers) n += layer.normalised ? 2 : 0;
+  return n;
 }
 
 // MXNet asks for the number of inputs hundreds of times a step: the last answer is kept.
@@ -117,8 +123,8 @@ void check(int status) {
 // inputs: data, parameters, moving statistics
 struct Arrays {
   std::vector<float*> parameters, running;
-  Arrays(std::vector<MXTensor>& inputs, size_t n_layers) {
-    const size_t n_running = 2 * n_layers;
+  Arrays(std::vector<MXTensor>& inputs, const std::vector<igc_layer>& layers) {
+    const size_t n_running = moving_statistics_of(layers);
     for (size_t i = 1; i < inputs.size(); i++)
       (i < inputs.size() - n_running ? parameters : running).push_back(inputs[i].data<float>());
   }
@@ -140,7 +146,7 @@ class BodyState : public mxnet::ext::CustomStatefulOp {
       key_ = key;
       net_ = store().take(key, layers_, data.shape.data());
     }
-    Arrays arrays(*inputs, layers_.size());
+    Arrays arrays(*inputs, layers_);
     check(igc_train_forward(net_, data.data<float>(), data.shape[0], arrays.parameters.data(),
                             arrays.running.data(), outputs->at(0).data<float>(), 0));
     return MX_SUCCESS;
@@ -149,7 +155,7 @@ class BodyState : public mxnet::ext::CustomStatefulOp {
   // inputs: gradient of the output, inputs of forward, its output; outputs: a gradient for each input.
   MXReturnValue Backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
                          const mxnet::ext::OpResource&) override {
-    Arrays gradients(*outputs, layers_.size());
+    Arrays gradients(*outputs, layers_);
     check(igc_train_backward(net_, inputs->at(1).data<float>(), inputs->at(0).data<float>(),
                              gradients.parameters.data(), outputs->at(0).data<float>(), 0));
     return MX_SUCCESS;
@@ -165,7 +171,7 @@ class BodyState : public mxnet::ext::CustomStatefulOp {
 MXReturnValue parse(const Attributes& attributes, int* n_inputs, int* n_outputs) {
   const std::vector<igc_layer>& layers = layers_of(attributes);
   *n_inputs = 1;
-  for (const igc_layer& layer : layers) *n_inputs += layer.secondary ? 6 : 5;
+  for (const igc_layer& layer : layers) *n_inputs += layer.normalised ? 5 : 1;
   *n_outputs = 1;
   return MX_SUCCESS;
 }
@@ -193,17 +199,17 @@ MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<
   std::vector<unsigned int> channels = {data[1]};
   std::vector<Shape> wanted = {data};
   for (const igc_layer& l : layers) {
-    if (l.input < 0 || l.input >= (int)channels.size() || l.groups < 1 || l.channels < 1 || l.secondary < 0 ||
+    if (l.input < 0 || l.input >= (int)channels.size() || l.groups < 1 || l.channels < 1 ||
         l.kernel < 1) {
       throw std::invalid_argument("igc_body: attribute layers: numbers that make no layer");
     }
     const unsigned int n = l.channels, k = l.kernel;
     wanted.push_back({n, channels[l.input] / l.groups, k, k});
-    if (l.secondary) wanted.push_back({n, n / l.secondary, 1, 1});
-    wanted.insert(wanted.end(), 2, {n});
+    if (l.normalised) wanted.insert(wanted.end(), 2, {n});
     channels.push_back(n);
   }
-  for (const igc_layer& l : layers) wanted.insert(wanted.end(), 2, {(unsigned int)l.channels});
+  for (const igc_layer& l : layers)
+    if (l.normalised) wanted.insert(wanted.end(), 2, {(unsigned int)l.channels});
   for (size_t i = 0; i < wanted.size(); i++) {
     Shape& given = in->at(i);
     if (given.size() == 0) given = wanted[i];
@@ -219,7 +225,7 @@ MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<
 MXReturnValue moving_statistics(const Attributes& attributes, std::vector<int>* inputs) {
   int n_inputs, n_outputs;
   parse(attributes, &n_inputs, &n_outputs);
-  for (int i = n_inputs - 2 * (int)layers_of(attributes).size(); i < n_inputs; i++) inputs->push_back(i);
+  for (int i = n_inputs - (int)moving_statistics_of(layers_of(attributes)); i < n_inputs; i++) inputs->push_back(i);
   return MX_SUCCESS;
 }
 
@@ -236,7 +242,7 @@ MXReturnValue infer(const Attributes& attributes, std::vector<MXTensor>* inputs,
   const std::vector<igc_layer>& layers = layers_of(attributes);
   const std::string key = key_of("infer", attributes.at("layers"), data);
   igc_train* const net = store().take(key, layers, data.shape.data());
-  Arrays arrays(*inputs, layers.size());
+  Arrays arrays(*inputs, layers);
   const int status = igc_train_infer(net, data.data<float>(), data.shape[0], arrays.parameters.data(),
                                      arrays.running.data(), outputs->at(0).data<float>(), 0);
   store().give_back(key, net);

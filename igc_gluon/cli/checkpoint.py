@@ -1,0 +1,146 @@
+"""`igc checkpoint ls|verify|diff DIR`"""
+from pathlib import Path
+
+HELP = "list, verify or compare the checkpoints of a run"
+
+
+def add_arguments(parser):
+    actions = parser.add_subparsers(dest="action", metavar="ls|verify|diff", required=True)
+    for name, text in (("ls", "what is there, oldest first"),
+                       ("verify", "read every byte; exit code 1 if a checkpoint is damaged"),
+                       ("diff", "compare two bit for bit; exit code 1 if they differ")):
+        action = actions.add_parser(name, help=text, description=text)
+        action.add_argument("dir", metavar="DIR", help="a run's folder, its checkpoints/, or one checkpoint")
+    action.add_argument("other", metavar="DIR", nargs="?",
+                        help="a second one (default: the first one's checkpoint before its last)")
+
+
+def run(args):
+    return {"ls": _list, "verify": _verify, "diff": _diff}[args.action](args)
+
+
+def _store_and_names(path):
+    """(store, names of the checkpoints that `path` stands for, oldest first). Raises UserError if there is none."""
+    from igc_gluon.engine.checkpoint import CheckpointStore
+    from igc_gluon.errors import UserError
+
+    path = Path(path).expanduser()
+    for folder, name in ((path / "checkpoints", None), (path, None), (path.absolute().parent, path.absolute().name)):
+        store = CheckpointStore(folder)
+        names = store.names() if folder.is_dir() else []
+        chosen = [n for n in names if name in (None, n)]
+        if chosen:
+            return store, chosen
+    raise UserError(f"there is no checkpoint in {path}; name a run's folder, runs/digits/.../seed0 for example")
+
+
+def _list(args):
+    from igc_gluon.engine.checkpoint import POINTERS, position_of, read_state
+    from igc_gluon.errors import UserError
+
+    store, names = _store_and_names(args.dir)
+    pointers = {which: store.pointer(which) for which in POINTERS}
+    print(f"{'checkpoint':{len(names[0])}}  {'epochs':>6}  {'batches':>7}  {'test accuracy':>13}  {'MB':>8}")
+    for name in names:
+        epoch, batch = position_of(name)
+        size = sum(file.stat().st_size for file in (store.folder / name).iterdir())
+        try:
+            history = read_state(store.folder / name)["position"]["history"]
+            accuracy = f"{100 * history[-1]['test_accuracy']:.2f} %" if history else "-"
+        except (UserError, KeyError, TypeError, ValueError, IndexError):
+            accuracy = "damaged"
+        print(f"{name}  {epoch:>6}  {batch:>7}  {accuracy:>13}  {size / 1e6:>8.2f}",
+              *(which for which in POINTERS if pointers[which] == name))
+    return 0
+
+
+def _verify(args):
+    import numpy as np
+
+    from igc_gluon.engine.checkpoint import POINTERS
+    from igc_gluon.errors import UserError
+
+    store, names = _store_and_names(args.dir)
+    problems = 0
+    for name in names:
+        try:
+            arrays, _ = store.load(name)
+        except UserError as error:
+            problems += 1
+            print(error)
+            continue
+        tensors = {f"{file}: {key}": array for file, found in arrays.items() for key, array in found.items()}
+        broken = [key for key, array in tensors.items()
+                  if array.dtype.kind == "f" and not np.isfinite(array).all()]
+        problems += bool(broken)
+        print(f"{name} is whole: {len(tensors)} arrays, {sum(a.nbytes for a in tensors.values()) / 1e6:.2f} MB" +
+              (f"; not finite: {', '.join(broken[:3])}" if broken else ""))
+    for which in POINTERS:
+        if store.pointer(which) is None:
+            problems += 1
+            print(f"the pointer {store.folder / which} leads to no checkpoint")
+    return 1 if problems else 0
+
+
+def _diff(args):
+    from igc_gluon.errors import UserError
+
+    store, names = _store_and_names(args.dir)
+    if args.other:
+        # A run stands for its last checkpoint, the one that --resume would take.
+        other, others = _store_and_names(args.other)
+        chosen = [(store, _last(store, names)), (other, _last(other, others))]
+    elif len(names) < 2:
+        raise UserError(f"{args.dir} holds only {names[0]}; name a second checkpoint or run to compare it with")
+    else:
+        chosen = [(store, names[-2]), (store, names[-1])]
+    (first, first_state), (second, second_state) = (s.load(name) for s, name in chosen)
+    print("\n".join(f"{sign} {s.folder / name}" for sign, (s, name) in zip("-+", chosen)))
+    differ = _print_state("", first_state, second_state)
+    for file in first:
+        differ |= _print_arrays(file, first[file], second[file])
+    print("they differ" if differ else "the same, bit for bit")
+    return 1 if differ else 0
+
+
+def _last(store, names):
+    return names[-1] if len(names) == 1 else store.pointer("last") or names[-1]
+
+
+def _print_state(where, first, second):
+    """Prints what differs between two states, by key; of lists, times and speeds nothing. Returns whether any does."""
+    differ = False
+    for key in sorted({*first, *second}):
+        a, b = first.get(key), second.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            differ |= _print_state(f"{where}{key}.", a, b)
+        elif a != b and key not in ("seconds", "history"):
+            differ = True
+            print(f"  {where}{key}: {a} -> {b}")
+    return differ
+
+
+def _print_arrays(file, first, second):
+    """Prints how the arrays of one file differ. Returns whether they do."""
+    import numpy as np
+
+    for sign, names in (("-", [n for n in first if n not in second]), ("+", [n for n in second if n not in first])):
+        for name in names:
+            print(f"  {file}: {sign} {name}")
+    differ, worst, where = 0, 0.0, ""
+    both = [name for name in first if name in second]
+    for name in both:
+        a, b = first[name], second[name]
+        if a.shape != b.shape or a.dtype != b.dtype:
+            print(f"  {file}: {name}: {a.dtype} {a.shape} -> {b.dtype} {b.shape}")
+            differ += 1
+        elif a.tobytes() != b.tobytes():
+            with np.errstate(all="ignore"):
+                gap = np.abs(a.astype(np.float64) - b).max() / max(np.abs(a).max(), np.finfo(np.float32).tiny)
+            differ += 1
+            if gap > worst or np.isnan(gap):
+                worst, where = np.nan_to_num(gap, nan=np.inf), name
+    if differ:
+        print(f"  {file}: {differ} of {len(both)} arrays differ" +
+              (f", {where} the most: by {worst:.1e} of its largest value" if where else ""))
+    return bool(differ) or set(first) != set(second)

@@ -1,0 +1,57 @@
+"""Reads damaged files of one format: `python fuzz_child.py FORMAT SEED FIRST LAST FOLDER`.
+
+A process of its own, which the test watches: what kills it must not take the tests along. Prints a line per file,
+before and after it is read: its number, then `refused`, `accepted`, or `wrong` with the reason.
+"""
+import resource
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import formats
+from mutations import for_file, mutated
+
+from igc_gluon.errors import UserError
+
+LONGEST = 20  # seconds for one file, on a machine that does other work too
+MEMORY = 2 << 30  # bytes that may come on top of what the process has at its start
+
+
+def outcome(kind, path):
+    """What reading does. A refusal must be one line that names the file or a folder above it."""
+    try:
+        kind.read(path)
+    except UserError as error:
+        text = str(error)
+        if "\n" in text or not any(str(part) in text for part in (path, *list(path.parents)[:3])):
+            return f"wrong message {text!r}"
+        return "refused"
+    except BaseException:
+        return f"wrong {traceback.format_exc()[-600:]!r}"
+    return "accepted"
+
+
+def main(name, seed, first, last, folder):
+    kind, samples = formats.FORMATS[name], formats.prepare(name, Path(folder))
+    for path, data in samples:
+        assert outcome(kind, path) == "accepted", (path, outcome(kind, path))
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
+    for number in range(first, last):
+        rng = for_file(seed, name, number)
+        path, data = rng.choice(samples)
+        is_text = path.suffix in (".json", ".jsonl") if kind.is_text is None else kind.is_text
+        damaged = mutated(data, rng, is_text and rng.random() < 0.9)
+        print(number, end=" ", flush=True)
+        path.write_bytes(damaged)
+        signal.alarm(LONGEST)  # its default action ends the process
+        result = outcome(kind, path)
+        signal.alarm(0)
+        path.write_bytes(data)
+        print(result, flush=True)
+
+
+if __name__ == "__main__":
+    name, seed, first, last, folder = sys.argv[1:]
+    main(name, int(seed), int(first), int(last), folder)
