@@ -284,7 +284,7 @@ class _ShardStatistics:
         return found
 
     def restore(self, given):
-        check_parameters(given, {f"{p.name}@{shard}": array for p, shard, array in self._by_shard()})
+        check_parameters(given, {f"{p.name}@{shard}": p for p in self._parameters for shard in range(self._count)})
         for parameter, shard, array in self._by_shard():
             array[:] = given[f"{parameter.name}@{shard}"]
 

@@ -141,7 +141,7 @@ def _run_once(experiment, data, settings, seed, folder, report):
         checkpoints = store(folder / "checkpoints", settings.keep_checkpoints)
         config = {**asdict(experiment), "classes": data.classes, "image_shape": data.image_shape, "mean": data.mean,
                   "std": data.std, **data.config(), "seed": seed, "load_epoch": settings.load_epoch,
-                  "train_batches": len(batches[0]), "test_batches": len(batches[1])}
+                  "train_batches": len(batches[0])}
         if workers.rank == 0:
             _check_folder(record, checkpoints, config, settings.resume)
         workers.barrier()
@@ -164,8 +164,7 @@ def _run_once(experiment, data, settings, seed, folder, report):
             _load_module_checkpoint(parallel, net, settings.model_prefix, settings.load_epoch)
             loop.position.epoch = settings.load_epoch
         if workers.count > 1:
-            begun = json.dumps([{**config, "test_batches": None}, loop.position.epoch, loop.position.batch],
-                               sort_keys=True)
+            begun = json.dumps([config, loop.position.epoch, loop.position.batch], sort_keys=True)
             workers.check_same(hashlib.sha256(begun.encode()).digest(), "flags or a last checkpoint")
         report(f"{experiment.model} on {experiment.dataset}, seed {seed}: {experiment.schedule.num_epochs} epochs of "
                f"{len(batches[0])} batches of {experiment.batch_size} images on "
