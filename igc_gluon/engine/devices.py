@@ -13,6 +13,7 @@ from mxnet import autograd, gluon
 
 from igc_gluon.engine.exchange import AsynchronousExchange, SynchronousExchange
 from igc_gluon.engine.loss import SoftmaxLoss
+from igc_gluon.engine.numbers import FiniteCheck, LayerProbes
 from igc_gluon.engine.optimizer import momentum_and_master, state_of
 from igc_gluon.engine.workers import HOROVOD, PARAMETER_SERVER, Alone, share
 from igc_gluon.errors import UserError
@@ -113,6 +114,8 @@ class DataParallel:
         self._statistics = _ShardStatistics(net, devices, mine, shards)
         self._loss = SoftmaxLoss(label_smoothing)
         self._loss.hybridize()
+        self._check = FiniteCheck(net.collect_params().values(), devices[0])
+        self.probes = self.anomaly = self.broken = None
 
     def begin(self):
         """Gives all workers the same weights; to be called by all of them, before the first step."""
@@ -123,24 +126,51 @@ class DataParallel:
         """One update on a batch: numpy float32 (n, 3, H, W), labels (n,). Returns (summed loss, scores as numpy).
 
         The loss is known before the weights change: where it is not finite, on any worker, they stay as they were.
-        data, label: of this worker, with its loss and scores. stop: see `agreed_stop`.
+        `broken` is then a line on what the update before left not finite, or None; `anomaly` one on this batch, see
+        `detect_anomaly`. data, label: of this worker, with its loss and scores. stop: see `agreed_stop`.
         """
+        outputs, losses = self._forward(data, label)
+        autograd.backward(losses)
+        # Waiting here once a step keeps MXNet's queue short, without which a Ctrl-C takes effect many steps later.
+        loss = sum(float(part.asnumpy().sum(dtype=np.float64)) for part in losses)
+        self.check_update()
+        self.anomaly = self.probes and self.probes.first()
+        sound = np.isfinite(loss) and not (self.broken or self.anomaly)
+        if self._exchange:
+            everyones = self._exchange.update(loss if sound else np.nan, len(data), lr, stop)
+            if sound and not np.isfinite(everyones):
+                sound, self.anomaly = False, "on another worker"
+        elif sound:
+            self.trainer.set_learning_rate(lr)
+            self.trainer.step(len(data))
+        if sound:
+            self._check.begin()
+        return loss, np.concatenate([output.asnumpy() for output in outputs])
+
+    def _forward(self, data, label):
+        """Scores and losses of the shards of a batch, recorded."""
         outputs, losses = [], []
         with autograd.record():
             for shard, (device, piece) in enumerate(zip(self._shard_devices, self._pieces(len(data)))):
                 self._statistics.select(device, shard % self._statistics.copies)
                 outputs.append(self._scores(data[piece], device))
                 losses.append(self._loss(outputs[-1], mx.nd.array(label[piece], ctx=device)))
-        autograd.backward(losses)
-        # Waiting here once a step keeps MXNet's queue short, without which a Ctrl-C takes effect many steps later.
-        loss = sum(float(part.asnumpy().sum(dtype=np.float64)) for part in losses)
-        if self._exchange:
-            everyones = self._exchange.update(loss, len(data), lr, stop)
-            loss = loss if np.isfinite(everyones) else everyones
-        elif np.isfinite(loss):
-            self.trainer.set_learning_rate(lr)
-            self.trainer.step(len(data))
-        return loss, np.concatenate([output.asnumpy() for output in outputs])
+        return outputs, losses
+
+    def check_update(self):
+        """Sets and returns `broken` for the last update."""
+        self.broken = self._check.end()
+        return self.broken
+
+    def detect_anomaly(self):
+        """From now on every step goes layer by layer and `anomaly` names the first that makes something not finite."""
+        self.probes = LayerProbes(self.net)
+
+    def first_broken_layer(self, data, label):
+        """A line on the layer in which a batch stops being finite; for the end of a run, which gets slow by it."""
+        self.detect_anomaly()
+        self._forward(data, label)
+        return self.probes.first() or "layer by layer, with MXNet's operators, it is finite"
 
     def agreed_stop(self, stop):
         """The signal that all workers stop for after this step: what any was given in the step, or alone `stop`."""
