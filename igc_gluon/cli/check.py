@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from igc_gluon import theory
+from igc_gluon.cli.networks import add_option_argument, options
 from igc_gluon.errors import UserError
 
 HELP = "check and draw a model's blocks: dense, how many paths, how balanced, how wide"
@@ -37,6 +38,7 @@ def add_arguments(parser):
     parser.add_argument("name", help="a model's name, cifar_plain_igc20_l24m2 for example")
     parser.add_argument("--block", metavar="BLOCK",
                         help="the block to draw, named as in the table (default: the first)")
+    add_option_argument(parser)
     picture = parser.add_mutually_exclusive_group()
     picture.add_argument("--picture", type=Path, metavar="FILE.png",
                          help="where the picture goes (default: NAME.png in this folder)")
@@ -51,7 +53,8 @@ def run(args):
     picture = args.picture or Path(f"{name}.png")
     if picture.suffix.lower() != ".png":
         raise UserError(f"--picture {picture}: the picture is a PNG; give a file that ends in .png")
-    blocks = {prefix.rstrip("_-"): block for prefix, block in interleaved_blocks(get_model(name)).items()}
+    net = get_model(name, **options(args))
+    blocks = {prefix.rstrip("_-"): block for prefix, block in interleaved_blocks(net).items()}
     if not blocks:
         print(f"{name} has no blocks that interleave group convolutions: nothing to check, nothing to draw")
         return

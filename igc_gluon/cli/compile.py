@@ -2,42 +2,30 @@
 HELP = "compile a trained network into an .igc file, which runs without MXNet, from Python or C"
 
 
-
 def add_arguments(parser):
-    parser.add_argument("network", help="the folder of a run (its best checkpoint) or of one checkpoint, a "
-                                        ".params file with --model, or the name of a model with published "
-                                        "weights")
+    from igc_gluon.cli.networks import SOURCE, add_normalisation_arguments, add_params_arguments
+
+    parser.add_argument("network", help=SOURCE)
     parser.add_argument("out", help="the file to write, net.igc for example")
-    parser.add_argument("--model", help="of a .params file: cifar_plain_igc20_l24m2 for example")
-    parser.add_argument("--classes", type=int, help="of a .params file (default: 10, or 1000 for ImageNet)")
+    add_params_arguments(parser)
+    add_normalisation_arguments(parser)
     parser.add_argument("--size", type=int,
                         help="height and width of the images (default: the model's natural size)")
     parser.add_argument("--class-names", metavar="FILE", help="a text file, in each line the name of a class")
-    parser.add_argument("--mean", type=_numbers, metavar="R,G,B",
-                        help="of pixels 0..255, with --std (default: the run's data set's)")
-    parser.add_argument("--std", type=_numbers, metavar="R,G,B", help="see --mean")
-
-
-def _numbers(text):
-    import argparse
-
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"wants numbers such as 125.3,123.0,113.9; not {text!r}") from None
 
 
 def run(args):
     from pathlib import Path
 
     from igc_gluon import deploy
+    from igc_gluon.cli.networks import open_source
     from igc_gluon.errors import UserError
 
     if args.size is not None and args.size < 1:
         raise UserError(f"--size must be at least 1, not {args.size}")
     shape = None if args.size is None else (3, args.size, args.size)
-    compiled = deploy.compile(args.network, shape, model=args.model, classes=args.classes, mean=args.mean,
-                              std=args.std, class_names=_lines(args.class_names))
+    compiled = deploy.compile(open_source(args), shape, mean=args.mean, std=args.std,
+                              class_names=_lines(args.class_names))
     compiled.save(args.out)
     print(f"""{compiled.name}: images {'x'.join(map(str, compiled.input_shape))} -> \
 {'x'.join(map(str, compiled.output_shape))}

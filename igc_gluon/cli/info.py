@@ -3,14 +3,18 @@ HELP = "print a model's layers, shapes, parameters and multiply-adds"
 
 
 def add_arguments(parser):
+    from igc_gluon.cli.networks import add_option_argument
+
     parser.add_argument("name", help="a model's name, cifar_plain_igc20_l24m2 for example; any valid depth and partition")
     parser.add_argument("--classes", type=int, help="(default: 10 of networks for 32x32 images, 1000 for ImageNet)")
     parser.add_argument("--size", type=int, help="height and width of the image (default: 32, or 224 for ImageNet)")
+    add_option_argument(parser)
     parser.add_argument("--all", action="store_true", help="reshapes, activations and sums too")
 
 
 def run(args):
     from igc_gluon import complexity, native
+    from igc_gluon.cli.networks import options
     from igc_gluon.errors import UserError
     from igc_gluon.model_zoo import find_family, get_model
 
@@ -20,7 +24,7 @@ def run(args):
     if size < 1:
         raise UserError(f"--size must be at least 1, not {size}")
     shape = (3, size, size)
-    net = get_model(args.name, classes=classes)
+    net = get_model(args.name, classes=classes, **options(args))
     rows = [row for row in complexity.layers(net, shape) if args.all or row.params]
     width = max(len(row.name) for row in rows)
     print(f"{'layer':{width}}  {'operator':14}  {'output':>13}  {'parameters':>12}  {'multiply-adds':>14}")

@@ -1,10 +1,10 @@
 """`igc widest`: which IGC block is the widest for a budget of parameters (IGCV1, section 3.2 and Table 1)."""
 import csv
-import os
 from math import isqrt
 from pathlib import Path
 
 from igc_gluon.errors import UserError
+from igc_gluon.files import write_atomically
 from igc_gluon.theory import best_blocks, regular_width, widest_of, width_bound
 
 HELP = "the widest blocks for a budget of parameters"
@@ -72,20 +72,7 @@ def _table(blocks, widest):
 
 
 def _write_csv(path, blocks, widest):
-    """Written beside the place and moved there, so that a kill leaves the old file or the new one."""
     rows = [[heading for heading, _, _ in COLUMNS] + ["widest"]]
     rows += [[value(block) for _, _, value in COLUMNS] + [int(block == widest)] for block in blocks]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            with open(temporary, "w", newline="", encoding="utf-8") as file:
-                csv.writer(file, lineterminator="\n").writerows(rows)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            if temporary.exists():
-                temporary.unlink()
-    except OSError as error:
-        raise UserError(f"cannot write --csv {path}: {error.strerror}; give a file in a folder "
-                        "that exists and is writable") from error
+    with write_atomically(path, "w") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)

@@ -27,7 +27,8 @@ def compile(network, input_shape=None, threads=0, model=None, classes=None, name
     network : HybridBlock, str or Path
         A network with parameters; the folder of a run of train_cifar.py (its best checkpoint) or of one
         checkpoint; or a `.params` file, of Gluon or of Module, with `model`.
-    input_shape : (channels, height, width), default the model's natural size, (3, 32, 32) for a HybridBlock
+    input_shape : (channels, height, width), default the model's natural size, (3, 32, 32) for a HybridBlock without
+        weights of its own, see `igc_gluon.model_zoo.expects`
     threads : int
         Of every call; 0: OpenMP's maximum. Can be given to a call, too.
     model, classes, **model_options
@@ -48,6 +49,7 @@ def compile(network, input_shape=None, threads=0, model=None, classes=None, name
         net, facts = network, {"name": network.name, "input_shape": (3, 32, 32)}
     else:
         net = open_network(network, model, classes, model_options)
+    if hasattr(net, "model"):  # of a network that was opened with its weights
         facts = {"name": net.model, "input_shape": image_shape(net), "mean": net.mean, "std": net.std,
                  "class_names": net.classes or ()}
     given = {"name": name, "input_shape": input_shape, "mean": mean, "std": std, "class_names": class_names}

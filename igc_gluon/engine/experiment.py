@@ -21,7 +21,7 @@ from igc_gluon.engine.schedule import Schedule
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
 from igc_gluon.model_zoo import get_model
-from igc_gluon.model_zoo.authors import from_module_params, to_module_params, to_module_symbol
+from igc_gluon.model_zoo.authors import from_module_params, save_module_checkpoint
 from igc_gluon.nn import initialize_as_authors
 
 logger = logging.getLogger(__name__)
@@ -186,15 +186,8 @@ def check_same(before, config, folder):
 def _module_checkpoints(net, prefix):
     """Writes `prefix-symbol.json` and `prefix-0010.params` as MXNet's Module does, under the authors' names."""
     def write(epoch):
-        if not prefix:
-            return
-        arg_params, aux_params = to_module_params(net)
-        arrays = {**{f"arg:{k}": v.asnumpy() for k, v in arg_params.items()},
-                  **{f"aux:{k}": v.asnumpy() for k, v in aux_params.items()}}
-        with write_atomically(f"{prefix}-symbol.json", "w") as file:
-            file.write(to_module_symbol(net).tojson())
-        with write_atomically(f"{prefix}-{epoch:04d}.params") as file:
-            file.write(params_file.dumps(arrays))
+        if prefix:
+            save_module_checkpoint(net, prefix, epoch)
     return write
 
 

@@ -5,7 +5,9 @@ calls `running_mean`, `running_var` and the Module API `moving_mean`, `moving_va
 """
 import mxnet as mx
 
+from igc_gluon import params_file
 from igc_gluon.errors import UserError
+from igc_gluon.files import write_atomically
 
 _GLUON_TO_AUTHORS = {"_running_mean": "_moving_mean", "_running_var": "_moving_var"}
 
@@ -78,3 +80,22 @@ def to_module_symbol(net):
     for ours, theirs in _GLUON_TO_AUTHORS.items():
         json_text = json_text.replace(ours + '"', theirs + '"')
     return mx.sym.SoftmaxOutput(mx.sym.load_json(json_text), name="softmax")
+
+
+def save_module_checkpoint(net, prefix, epoch):
+    """Writes `prefix-symbol.json` and `prefix-0010.params` as MXNet's Module does, under the authors' names."""
+    arg_params, aux_params = to_module_params(net)
+    arrays = {**{f"arg:{k}": v.asnumpy() for k, v in arg_params.items()},
+              **{f"aux:{k}": v.asnumpy() for k, v in aux_params.items()}}
+    with write_atomically(f"{prefix}-symbol.json", "w") as file:
+        file.write(to_module_symbol(net).tojson())
+    with write_atomically(f"{prefix}-{epoch:04d}.params") as file:
+        file.write(params_file.dumps(arrays))
+
+
+def save_parameters(net, path):
+    """Writes what `net.load_parameters(path)` reads, whole or not at all."""
+    arrays = {name: parameter.data(parameter.list_ctx()[0]).asnumpy()
+              for name, parameter in net._collect_params_with_prefix().items()}
+    with write_atomically(path) as file:
+        file.write(params_file.dumps(arrays))

@@ -19,7 +19,7 @@ def expect(net, model, crop, short_side=None, mean=None, std=None, classes=None)
     on, 256 for 224, and below it the crop itself: small images are whole.
     """
     net.model, net.crop = model, crop
-    net.short_side = short_side or (crop * 8 // 7 if crop >= 128 else crop)
+    net.short_side = short_side or natural_short_side(crop)
     net.mean, net.std = mean and tuple(map(float, mean)), std and tuple(map(float, std))
     net.classes, net.classes_long, net.synset = classes and list(classes), None, None
     if classes == "imagenet":
@@ -28,6 +28,10 @@ def expect(net, model, crop, short_side=None, mean=None, std=None, classes=None)
         names = ImageNet1kAttr()
         net.classes, net.classes_long, net.synset = names.classes, names.classes_long, names.synset
     return net
+
+
+def natural_short_side(crop):
+    return crop * 8 // 7 if crop >= 128 else crop
 
 
 def image_shape(net):

@@ -84,6 +84,6 @@ def test_bad_flags_are_one_clear_line(flags, names):
 def test_csv_in_no_folder_and_onto_a_folder(tmp_path):
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "missing" / "widest.csv", tmp_path / "folder"):
-        with pytest.raises(UserError, match="--csv"):
+        with pytest.raises(UserError, match="cannot write"):
             igc_widest("--params", 4672, "--csv", path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]

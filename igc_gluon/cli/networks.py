@@ -1,0 +1,62 @@
+"""Arguments that say which network is meant, shared by several commands."""
+import argparse
+
+SOURCE = ("the folder of a run (its best checkpoint) or of one checkpoint, a .params file with --model, or the name of "
+          "a model with published weights")
+
+
+def add_option_argument(parser):
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", type=_option,
+                        help="an option of the model, downsample=code for example; may be repeated")
+
+
+def add_params_arguments(parser):
+    """What a .params file does not say itself."""
+    parser.add_argument("--model", help="of a .params file: cifar_plain_igc20_l24m2 for example")
+    add_option_argument(parser)
+    parser.add_argument("--classes", type=int, help="of a .params file (default: the data set's; 10, or 1000 for "
+                                                    "ImageNet)")
+    parser.add_argument("--dataset", help="that a .params file was trained on, cifar10 for example, for mean, std and "
+                                          "size of the images (default: ImageNet of a model for it)")
+
+
+def add_normalisation_arguments(parser):
+    parser.add_argument("--mean", type=_numbers, metavar="R,G,B",
+                        help="of pixels 0..255, with --std (default: that of the weights, where it is known)")
+    parser.add_argument("--std", type=_numbers, metavar="R,G,B", help="see --mean")
+
+
+def open_source(args):
+    """The network that the arguments of `add_params_arguments` and `args.network` mean, see `open_network`."""
+    from igc_gluon.engine.networks import open_network
+
+    return open_network(args.network, args.model, args.classes, options(args), args.dataset)
+
+
+def options(args):
+    """{name: value} of all --option."""
+    return dict(args.option)
+
+
+def _option(text):
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier() or not value:
+        raise argparse.ArgumentTypeError(f"wants NAME=VALUE, downsample=code for example; not {text!r}")
+    parts = [_value(part) for part in value.split(",")]
+    return name, tuple(parts) if len(parts) > 1 else parts[0]
+
+
+def _value(text):
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def _numbers(text):
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"wants numbers such as 125.3,123.0,113.9; not {text!r}") from None

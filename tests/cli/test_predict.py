@@ -1,0 +1,180 @@
+"""igc predict: photographs through pretrained names, runs, .params files and .igc files."""
+import dataclasses
+import json
+import re
+from dataclasses import replace
+
+import authors_graphs
+import cv2
+import mxnet as mx
+import numpy as np
+import pytest
+from sklearn.datasets import load_sample_images
+
+import igc_gluon
+from igc_gluon import deploy, files, native, params_file
+from igc_gluon.cli import main
+from igc_gluon.data.photos import central_crop, read_photo
+from igc_gluon.engine.checkpoint import CheckpointStore
+from igc_gluon.engine.experiment import Experiment
+from igc_gluon.engine.schedule import Schedule
+from igc_gluon.errors import UserError
+from igc_gluon.model_zoo import published
+
+MODEL = "cifar_plain_igc5_l2m3"
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """The two photographs that scikit-learn ships, 640x427."""
+    folder = tmp_path_factory.mktemp("photos")
+    paths = []
+    for name, image in zip(("china.jpg", "flower.png"), load_sample_images().images):
+        paths.append(str(folder / name))
+        cv2.imwrite(paths[-1], image[:, :, ::-1])
+    return paths
+
+
+def predict(capsys, *arguments, code=0):
+    assert main(["predict", *map(str, arguments)]) == code
+    return capsys.readouterr()
+
+
+def rows(text):
+    """{photo: [(class, percent)]}"""
+    found, photo = {}, None
+    for line in text.splitlines():
+        match = re.match(r"  +([\d.]+) %  (.+)", line)
+        if match:
+            found[photo].append((match.group(2), float(match.group(1))))
+        else:
+            photo = line
+            found[photo] = []
+    return found
+
+
+def expected_rows(net, path, mean, std, short_side, crop, names, top=5):
+    """The rows by OpenCV and MXNet's own operators."""
+    image = cv2.imread(path)[:, :, ::-1]
+    height, width = image.shape[:2]
+    factor = short_side / min(height, width)
+    image = cv2.resize(image, (round(width * factor), round(height * factor)), interpolation=cv2.INTER_AREA)
+    top_, left = (image.shape[0] - crop) // 2, (image.shape[1] - crop) // 2
+    image = (image[top_:top_ + crop, left:left + crop].astype(np.float32) - mean) / std
+    scores = mx.nd.softmax(net(mx.nd.array(image.transpose(2, 0, 1)[None]))).asnumpy()[0]
+    return [(names[i], round(100 * float(scores[i]), 2)) for i in np.argsort(-scores)[:top]]
+
+
+def same(found, expected):
+    assert [name for name, _ in found] == [name for name, _ in expected]
+    np.testing.assert_allclose([p for _, p in found], [p for _, p in expected], atol=0.011)
+
+
+def test_a_pretrained_name(photos, tmp_path, capsys, monkeypatch):
+    name = "igcv3_1.0"
+    path = tmp_path / published.PUBLISHED[name].file
+    path.write_bytes(params_file.dumps(authors_graphs.random_arrays(authors_graphs.published(name), seed=3)))
+    monkeypatch.setitem(published.PUBLISHED, name,
+                        replace(published.PUBLISHED[name], git_blob=files.digest(path, "git-blob")))
+    monkeypatch.setenv("MXNET_GLUON_REPO", str(tmp_path))
+    monkeypatch.delenv("MXNET_HOME", raising=False)
+    found = rows(predict(capsys, name, *photos).out)
+    net = igc_gluon.get_model(name, pretrained=path)
+    assert list(found) == photos
+    for photo in photos:
+        same(found[photo], expected_rows(net, photo, (123.68, 116.779, 103.939), 1.0, 256, 224, net.classes))
+
+
+@pytest.fixture
+def network():
+    net = igc_gluon.get_model(MODEL)
+    mx.random.seed(1)
+    net.initialize()
+    return net
+
+
+def test_a_run(photos, network, tmp_path, capsys):
+    folder = tmp_path / "runs" / "seed0"
+    arrays = {name: p.data().asnumpy() for name, p in network.collect_params().items()}
+    CheckpointStore(folder / "checkpoints").save(1, 0, {"net.params": arrays, "training.params": {}}, {}, best=True)
+    config = dataclasses.asdict(Experiment(MODEL, "cifar10", Schedule(0.1, 2, 0.1, (1,))))
+    (folder / "config.json").write_text(json.dumps(config))
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    mean, std = (125.307, 122.950, 113.865), (62.993, 62.089, 66.705)
+    same(rows(predict(capsys, folder, photos[0]).out)[photos[0]],
+         expected_rows(network, photos[0], mean, std, 32, 32, names))
+    # What a newer run says itself wins.
+    names = [f"kind {i}" for i in range(10)]
+    config.update(mean=[1, 2, 3], std=[4, 5, 6], image_shape=[3, 48, 48], short_side=60, class_names=names)
+    (folder / "config.json").write_text(json.dumps(config))
+    same(rows(predict(capsys, folder, photos[1], "--top", 2).out)[photos[1]],
+         expected_rows(network, photos[1], (1, 2, 3), (4, 5, 6), 60, 48, names, top=2))
+    config["classes"] = "ten"
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "config.json is damaged" in predict(capsys, folder, photos[0], code=2).err
+
+
+def test_a_params_file(photos, network, tmp_path, capsys):
+    path = tmp_path / "net.params"
+    network.save_parameters(str(path))
+    names, mean, std = [f"class {i}" for i in range(10)], (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
+    arguments = (path, photos[0], "--model", MODEL)
+    found = predict(capsys, *arguments, "--mean", "100,110,120", "--std", "50,60,70").out
+    same(rows(found)[photos[0]], expected_rows(network, photos[0], mean, std, 32, 32, names))
+    digits = rows(predict(capsys, *arguments, "--dataset", "digits").out)[photos[0]]
+    assert {name for name, _ in digits} <= set("0123456789")
+    for more, text in (((), "give --dataset or --mean and --std"), (("--mean", "1,2,3"), "go together"),
+                       (("--mean", "1", "--std", "2"), "three numbers"), (("--dataset", "cifar11"), "no data set"),
+                       (("--dataset", "cifar10", "--option", "x"), "NAME=VALUE"),
+                       (("--dataset", "cifar10", "--option", "downsample=code"), "resnet_igc only"),
+                       (("--dataset", "cifar10", "--top", 0), "--top must be at least 1")):
+        try:
+            error = predict(capsys, *arguments, *more, code=2).err
+        except SystemExit:  # argparse's own
+            error = capsys.readouterr().err
+        assert text in error and len(error.splitlines()) == 1, error
+
+
+@pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+def test_an_igc_file(photos, network, tmp_path, capsys):
+    names, mean, std = [f"kind {i}" for i in range(10)], (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
+    deploy.compile(network, mean=mean, std=std, class_names=names).save(tmp_path / "net.igc")
+    same(rows(predict(capsys, tmp_path / "net.igc", photos[0]).out)[photos[0]],
+         expected_rows(network, photos[0], mean, std, 32, 32, names))
+    assert "is compiled" in predict(capsys, tmp_path / "net.igc", photos[0], "--mean", "1,2,3", code=2).err
+
+
+def test_bad_photos_are_a_line_each_and_the_others_go_on(photos, network, tmp_path, capsys):
+    network.save_parameters(str(tmp_path / "net.params"))
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "text.jpg").write_text("no image")
+    bad = [tmp_path / "none.jpg", tmp_path, tmp_path / "empty.jpg", tmp_path / "text.jpg"]
+    done = predict(capsys, tmp_path / "net.params", *bad, photos[0], "--model", MODEL, "--dataset", "cifar10", code=2)
+    assert len(done.err.splitlines()) == len(bad) and list(rows(done.out)) == [photos[0]]
+    assert "No such file" in done.err and "directory" in done.err and "not an image" in done.err
+
+
+def test_a_network_that_diverged(photos, network, tmp_path, capsys):
+    network.output.bias.set_data(mx.nd.full((10,), np.nan))
+    network.save_parameters(str(tmp_path / "net.params"))
+    error = predict(capsys, tmp_path / "net.params", photos[0], "--model", MODEL, "--dataset", "cifar10", code=2).err
+    assert "not finite" in error
+
+
+@pytest.mark.parametrize("height, width", [(427, 640), (640, 427), (256, 256), (100, 37), (1, 500)])
+def test_central_crop(height, width):
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    assert central_crop(image, 64, 64, 56).shape == (64, 56, 3)
+    if height == width == 256:
+        np.testing.assert_array_equal(central_crop(image, 256, 224, 224), image[16:240, 16:240])
+
+
+def test_photos_are_rgb_and_upright(tmp_path):
+    image = np.zeros((8, 16, 3), np.uint8)
+    image[:, :8] = (255, 0, 0)
+    cv2.imwrite(str(tmp_path / "a.png"), image[:, :, ::-1])
+    np.testing.assert_array_equal(read_photo(tmp_path / "a.png"), image)
+    cv2.imwrite(str(tmp_path / "grey.png"), image[:, :, 0])
+    assert read_photo(tmp_path / "grey.png").shape == (8, 16, 3)
+    with pytest.raises(UserError, match="cannot read"):
+        read_photo(tmp_path / "none.png")
