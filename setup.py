@@ -63,7 +63,8 @@ setup(
     # The sources too, so that `python -m igc_gluon.native.build` works where the package is installed.
     package_data={"igc_gluon.native": ["include/*.h", "src/*.h", "src/*.cpp", "src/kernels/*.h",
                                        "src/kernels/*.cpp", "src/mxnet/*.cpp"],
-                  "igc_gluon.paper": ["published.json"]},
+                  "igc_gluon.paper": ["published.json"],
+                  "igc_gluon.bench": ["peak.cpp"]},
     distclass=PlatformDistribution,
     cmdclass={"build_py": BuildWithKernels, "bdist_wheel": PlatformWheel},
     install_requires=[
@@ -85,6 +86,9 @@ setup(
     extras_require={
         "cpu": ["mxnet==1.9.1"],
         "cu112": ["mxnet-cu112==1.9.1"],
+        # What `igc bench` times beside us: into an environment of its own, as GluonCV refuses to be imported where
+        # PyTorch 2 is installed. These run on the NumPy that MXNet needs.
+        "bench": ["torch==2.13.0; python_version>='3.10'", "onnx>=1.16", "onnxruntime>=1.20", "openvino>=2024.0"],
     },
     entry_points={"console_scripts": ["igc=igc_gluon.cli:main"]},
 )

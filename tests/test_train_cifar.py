@@ -288,11 +288,17 @@ def test_benchmark(tmp_path):
     assert "images/s in training" in out and not list(tmp_path.iterdir())
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    _, err = run(*TINY, "--network", "resnet", "--depth", 8, "--lr", "1e30", "--log-dir", tmp_path, code=2)
+def test_numbers_that_go_wrong_stop_the_run_and_name_layer_epoch_and_batch(tmp_path):
+    """At such a rate the first update breaks the weights, or, layer by layer, they break the second batch."""
+    flags = [*TINY, "--network", "resnet", "--depth", 8, "--checkpoint-batches", 1]
+    _, err = run(*flags, "--lr", "1e30", "--log-dir", tmp_path / "a", code=2)
     line = err.splitlines()[-1]  # after the bar
-    assert "Traceback" not in err and line.startswith("error: the loss is ")
-    assert "in epoch 1, batch " in line and "--lr" in line
+    assert "Traceback" not in err and line.startswith("error: in layer ") and "after epoch 1, batch 1;" in line
+    assert "--lr" in line and "there is no checkpoint yet" in line
+    _, err = run(*flags, "--lr", "1e16", "--detect-anomaly", "--log-dir", tmp_path / "b", code=2)
+    line = err.splitlines()[-1]
+    assert "native CPU kernels are not used" in err and line.startswith("error: ") and "epoch 1, batch " in line
+    assert "a lower --lr may help" in line
 
 
 BAD = [

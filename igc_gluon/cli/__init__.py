@@ -7,7 +7,8 @@ from igc_gluon.cli.parser import Parser
 from igc_gluon.errors import UserError
 from igc_gluon.threads import use_all_cores
 
-COMMANDS = ("models", "info", "widest", "check", "tables", "reproduce", "compile", "convert", "predict", "checkpoint")
+COMMANDS = ("models", "info", "widest", "check", "tables", "reproduce", "compile", "convert", "predict", "checkpoint",
+            "bench")
 
 
 def main(argv=None):

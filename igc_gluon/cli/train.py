@@ -54,6 +54,9 @@ def add_arguments(parser):
                         help="also write PREFIX-symbol.json and PREFIX-0010.params for MXNet's Module")
     parser.add_argument("--load-epoch", type=int, metavar="N",
                         help="begin at epoch N with the weights of PREFIX-000N.params")
+    parser.add_argument("--detect-anomaly", action="store_true",
+                        help="train layer by layer with MXNet's operators, slowly, and name the first layer that makes "
+                             "something not finite")
     parser.add_argument("--benchmark", type=int, default=0, choices=(0, 1),
                         help="1: time training steps on synthetic data instead")
 
@@ -104,7 +107,7 @@ def main(args, experiment_of, input_of, default_shards):
         experiment = experiment_of(args, engine_devices.shards_for(devices, shards, args.batch_size))
         settings = engine.Settings(devices, args.kv_store, args.log_dir, args.exp_name, args.resume,
                                    args.checkpoint_epochs, args.disp_batches, args.model_prefix, args.load_epoch,
-                                   args.checkpoint_batches, args.keep_checkpoints)
+                                   args.checkpoint_batches, args.keep_checkpoints, args.detect_anomaly)
         data = input_of(args)
         if args.benchmark:
             engine.benchmark(experiment, settings, data.classes, data.image_shape)

@@ -12,6 +12,7 @@ import numpy as np
 from mxnet import autograd, gluon
 
 from igc_gluon.engine.loss import SoftmaxLoss
+from igc_gluon.engine.numbers import FiniteCheck, LayerProbes
 from igc_gluon.engine.optimizer import momentum_and_master, state_of
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.authors import check_parameters
@@ -93,25 +94,51 @@ class DataParallel:
         self._statistics = _ShardStatistics(net, devices, shards // len(devices))
         self._loss = SoftmaxLoss(label_smoothing)
         self._loss.hybridize()
+        self._check = FiniteCheck(net.collect_params().values(), devices[0])
+        self.probes = self.anomaly = self.broken = None
 
     def step(self, data, label, lr):
         """One update on a batch: numpy float32 (n, 3, H, W), labels (n,). Returns (summed loss, scores as numpy).
 
-        The loss is known before the weights change: where it is not finite they stay as they were.
+        The loss is known before the weights change: where it is not finite they stay as they were. `broken` is then a
+        line on what the update before left not finite, or None; `anomaly` one on this batch, see `detect_anomaly`.
         """
+        outputs, losses = self._forward(data, label)
+        autograd.backward(losses)
+        # Waiting here once a step keeps MXNet's queue short, without which a Ctrl-C takes effect many steps later.
+        loss = sum(float(part.asnumpy().sum(dtype=np.float64)) for part in losses)
+        self.check_update()
+        self.anomaly = self.probes and self.probes.first()
+        if np.isfinite(loss) and not (self.broken or self.anomaly):
+            self.trainer.set_learning_rate(lr)
+            self.trainer.step(len(data))
+            self._check.begin()
+        return loss, np.concatenate([output.asnumpy() for output in outputs])
+
+    def _forward(self, data, label):
+        """Scores and losses of the shards of a batch, recorded."""
         pieces, outputs, losses = np.array_split(np.arange(len(data)), len(self._shard_devices)), [], []
         with autograd.record():
             for shard, (device, piece) in enumerate(zip(self._shard_devices, pieces)):
                 self._statistics.select(device, shard % self._statistics.copies)
                 outputs.append(self._scores(data[piece], device))
                 losses.append(self._loss(outputs[-1], mx.nd.array(label[piece], ctx=device)))
-        autograd.backward(losses)
-        # Waiting here once a step keeps MXNet's queue short, without which a Ctrl-C takes effect many steps later.
-        loss = sum(float(part.asnumpy().sum(dtype=np.float64)) for part in losses)
-        if np.isfinite(loss):
-            self.trainer.set_learning_rate(lr)
-            self.trainer.step(len(data))
-        return loss, np.concatenate([output.asnumpy() for output in outputs])
+        return outputs, losses
+
+    def check_update(self):
+        """Sets and returns `broken` for the last update."""
+        self.broken = self._check.end()
+        return self.broken
+
+    def detect_anomaly(self):
+        """From now on every step goes layer by layer and `anomaly` names the first that makes something not finite."""
+        self.probes = LayerProbes(self.net)
+
+    def first_broken_layer(self, data, label):
+        """A line on the layer in which a batch stops being finite; for the end of a run, which gets slow by it."""
+        self.detect_anomaly()
+        self._forward(data, label)
+        return self.probes.first() or "layer by layer, with MXNet's operators, it is finite"
 
     def predict(self, data):
         """Scores of a batch in inference mode: numpy (n, 3, H, W) -> numpy (n, classes)."""

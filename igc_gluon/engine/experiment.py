@@ -59,6 +59,7 @@ class Settings:
     load_epoch: Optional[int] = None
     checkpoint_batches: Optional[int] = None
     keep_checkpoints: int = KEPT
+    detect_anomaly: bool = False
 
 
 def build_network(experiment, devices, classes, seed):
@@ -134,6 +135,8 @@ def _run_once(experiment, data, settings, seed, folder, report):
         _check_folder(record, checkpoints, config, settings.resume)
         net = build_network(experiment, settings.devices, data.classes, seed)
         parallel = build_parallel(experiment, settings, net)
+        if settings.detect_anomaly:
+            parallel.detect_anomaly()
         loop = TrainingLoop(parallel, *batches, experiment.schedule, record, checkpoints, config,
                             f"{experiment.model} on {experiment.dataset}", settings.checkpoint_epochs,
                             settings.disp_batches, _module_checkpoints(net, settings.model_prefix), data.top5,

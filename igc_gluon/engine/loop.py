@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class NotFinite(UserError):
-    """The loss of a batch is not a finite number."""
+    """A loss, a gradient or a weight is not a finite number."""
 
 
 class Stopped(Exception):
@@ -102,8 +102,7 @@ class TrainingLoop:
             begin = time.monotonic()
             lr = self.schedule.lr_at(at.epoch, at.batch, len(self.train))
             loss, scores = self.parallel.step(data, label, lr)
-            if not np.isfinite(loss):
-                raise NotFinite(f"the loss is {loss} in epoch {at.epoch + 1}, batch {at.batch + 1}; {self._kept()}")
+            self._check_numbers(loss, data, label)
             at.batch += 1
             at.loss += loss
             at.correct += count_correct(scores, label)
@@ -126,6 +125,27 @@ class TrainingLoop:
             done = at.epoch * len(self.train) + at.batch
             if self.checkpoint_batches and done % self.checkpoint_batches == 0:
                 self._save(best=False)
+
+        self._check_update()
+
+    def _check_numbers(self, loss, data, label):
+        """Raises NotFinite if the update before this batch, or this batch, has left something not finite."""
+        at, parallel = self.position, self.parallel
+        if parallel.broken:
+            self._raise_broken()
+        if parallel.anomaly or not np.isfinite(loss):
+            what = f"the loss is {loss}" if not np.isfinite(loss) else "the numbers break"
+            layer = parallel.anomaly or parallel.first_broken_layer(data, label)
+            raise NotFinite(f"{what} in epoch {at.epoch + 1}, batch {at.batch + 1}: {layer}; {self._kept()}")
+
+    def _check_update(self):
+        if self.parallel.check_update():
+            self._raise_broken()
+
+    def _raise_broken(self):
+        hint = "" if self.parallel.probes else "--resume --detect-anomaly finds where it begins; "
+        raise NotFinite(f"{self.parallel.broken} after epoch {self.position.epoch + 1}, batch {self.position.batch}; "
+                        f"{hint}{self._kept()}")
 
     def evaluate(self, stop):
         """The `Evaluation` of the test batches."""
@@ -168,12 +188,13 @@ class TrainingLoop:
             self.after_checkpoint(at.epoch)
 
     def _save(self, best):
+        self._check_update()
         at = self.position
         parameters = self.parallel.parameters()
         # MXNet's ReLU turns NaN into 0, so that a network of broken weights may still have a finite loss.
         broken = [name for name, array in parameters.items() if not np.isfinite(array).all()]
         if broken:
-            raise NotFinite(f"{', '.join(broken[:3])}{' and others are' if broken[3:] else ''} not finite before epoch "
+            raise NotFinite(f"{', '.join(broken[:3])}{' and others' if broken[3:] else ''}: not finite before epoch "
                             f"{at.epoch + 1}, batch {at.batch + 1}; {self._kept()}")
         training = {f"momentum:{name}": array for name, array in self.parallel.optimizer_states().items()}
         if at.batch:  # at an epoch's end the shards agree, and the network holds what they agree on

@@ -1,0 +1,203 @@
+"""A network as a list of operators with fixed sizes: what the peers' networks are built from.
+
+`describe` reads it off the graph that MXNet itself traces, so it shares nothing with the lowering of
+igc_gluon.deploy, whose results it is used to check. Reading a file of it (`load`) needs NumPy only.
+"""
+import json
+from typing import Dict, NamedTuple, Tuple
+
+import numpy as np
+
+from igc_gluon.errors import UserError
+
+
+class Node(NamedTuple):
+    """An operator in inference or training; node i makes value i + 1, value 0 is the batch of images.
+
+    op, its attributes and arrays, float32 (kernel, stride and pad are pairs):
+        conv        groups, kernel, stride, pad; weight, bias (perhaps)
+        linear      weight, bias (perhaps)
+        batch_norm  epsilon, momentum (of the old value, as MXNet has it); gamma, beta, mean, variance
+        relu, add, flatten, mean (over the image, which becomes 1x1)
+        clip        low, high
+        max_pool, mean_pool   kernel, stride, pad (counted in means)
+        permute     branches: out[j*b + i] = in[i*(C/b) + j], the channels seen as b branches
+        reshape     `shape` is what it makes
+        transpose   axes, with the batch as axis 0
+        sum         axis
+        affine      scale, shift: numbers
+    shape: of the result, without the batch.
+    """
+    op: str
+    inputs: Tuple[int, ...]
+    shape: Tuple[int, ...]
+    attributes: Dict[str, object] = {}
+    arrays: Dict[str, np.ndarray] = {}
+
+
+def describe(net, input_shape):
+    """[Node] of an initialised HybridBlock for images of `input_shape`, the last one gives the result.
+
+    Raises UserError on an operator that is not in Node's list, naming it.
+    """
+    from igc_gluon import complexity
+    from igc_gluon.deploy.graph import trace
+
+    traced = trace(net, input_shape)
+    shapes = [layer.output_shape for layer in complexity.layers(net, input_shape)]
+    nodes, value_of = [], []
+    for entry, shape in zip(traced, shapes):
+        read = tuple(value_of[i] if isinstance(i, int) else 0 for i in entry.inputs
+                     if not isinstance(i, np.ndarray))
+        arrays = [i for i in entry.inputs if isinstance(i, np.ndarray)]
+        if entry.op not in _READERS:
+            raise UserError(f"operator {entry.op} ({entry.name}) cannot be given to the peers")
+        if entry.op in ("Dropout", "_copy"):
+            value_of.append(read[0])
+            continue
+        op, attributes, names = _READERS[entry.op](entry.attributes, arrays)
+        nodes.append(Node(op, read, tuple(shape), attributes, dict(zip(names, arrays))))
+        value_of.append(len(nodes))
+    return merge_permutations(nodes)
+
+
+def _pair(value):
+    return tuple(int(n) for n in value)
+
+
+def _conv(a, arrays):
+    kernel = _pair(a["kernel"])
+    return "conv", {"groups": a.get("num_group", 1), "kernel": kernel, "stride": _pair(a.get("stride") or (1, 1)),
+                    "pad": _pair(a.get("pad") or (0, 0))}, ("weight", "bias")
+
+
+def _batch_norm(a, arrays):
+    if a.get("fix_gamma", True):
+        arrays[0] = np.ones_like(arrays[0])
+    return "batch_norm", {"epsilon": a.get("eps", 1e-3), "momentum": a.get("momentum", 0.9)}, \
+        ("gamma", "beta", "mean", "variance")
+
+
+def _activation(a, arrays):
+    if a.get("act_type", "relu") != "relu":
+        raise UserError(f"activation {a['act_type']} cannot be given to the peers")
+    return "relu", {}, ()
+
+
+def _pooling(a, arrays):
+    kind = a.get("pool_type", "max")
+    if a.get("global_pool", False) and kind == "avg":
+        return "mean", {}, ()
+    if kind not in ("max", "avg") or a.get("global_pool", False) or \
+            a.get("pooling_convention", "valid") != "valid" or not a.get("count_include_pad", True):
+        raise UserError("only max and mean pooling without windows that stick out can be given to the peers")
+    return f"{'mean' if kind == 'avg' else 'max'}_pool", \
+        {"kernel": _pair(a["kernel"]), "stride": _pair(a.get("stride") or (1, 1)),
+         "pad": _pair(a.get("pad") or (0, 0))}, ()
+
+
+def _swap(a, arrays):
+    return "transpose", {"swap": (a.get("dim1", 0), a.get("dim2", 0))}, ()
+
+
+def _sum(a, arrays):
+    axis = a.get("axis")
+    return "sum", {"axis": axis if isinstance(axis, int) else axis[0]}, ()
+
+
+def _plain(op):
+    return lambda a, arrays: (op, {}, ())
+
+
+_READERS = {
+    "Convolution": _conv,
+    "FullyConnected": lambda a, arrays: ("linear", {}, ("weight", "bias")),
+    "BatchNorm": _batch_norm,
+    "Activation": _activation,
+    "relu": _plain("relu"),
+    "clip": lambda a, arrays: ("clip", {"low": float(a["a_min"]), "high": float(a["a_max"])}, ()),
+    "elemwise_add": _plain("add"),
+    "broadcast_add": _plain("add"),
+    "Pooling": _pooling,
+    "Reshape": _plain("reshape"),
+    "Flatten": _plain("flatten"),
+    "SwapAxis": _swap,
+    "transpose": lambda a, arrays: ("transpose", {"axes": _pair(a["axes"])}, ()),
+    "sum": _sum,
+    "_mul_scalar": lambda a, arrays: ("affine", {"scale": float(a["scalar"]), "shift": 0.0}, ()),
+    "_plus_scalar": lambda a, arrays: ("affine", {"scale": 1.0, "shift": float(a["scalar"])}, ()),
+    "Dropout": None,
+    "_copy": None,
+}
+
+
+def readers(nodes):
+    """How many nodes read each value."""
+    counts = [0] * (len(nodes) + 1)
+    for node in nodes:
+        for value in node.inputs:
+            counts[value] += 1
+    return counts
+
+
+def renumbered(nodes, kept):
+    """`nodes` without those whose value `kept` maps to another: {value: value that its readers read}."""
+    number, result = {0: 0}, []
+    for value, node in enumerate(nodes, 1):
+        if value in kept:
+            number[value] = number[kept[value]]
+        else:
+            result.append(node._replace(inputs=tuple(number[i] for i in node.inputs)))
+            number[value] = len(result)
+    return result
+
+
+def merge_permutations(nodes):
+    """Every reshape to branches, swap of the two, reshape back becomes a `permute`; swaps become transposes."""
+    counts, result, kept = readers(nodes), list(nodes), {}
+    for value, node in enumerate(nodes, 1):
+        if node.op == "transpose" and "swap" in node.attributes:
+            axes = list(range(len(node.shape) + 1))
+            a, b = node.attributes["swap"]
+            axes[a], axes[b] = axes[b], axes[a]
+            node = result[value - 1] = node._replace(attributes={"axes": tuple(axes)})
+        if node.op != "transpose" or value == len(nodes):
+            continue
+        before, after = nodes[node.inputs[0] - 1], nodes[value]
+        whole = node.inputs[0] and before.op == after.op == "reshape" and after.inputs == (value,) and \
+            counts[value] == counts[node.inputs[0]] == 1
+        axes = node.attributes["axes"]
+        if whole and axes[:3] == (0, 2, 1) and axes[3:] == tuple(range(3, len(axes))) and \
+                after.shape == (before.shape[0] * before.shape[1], *before.shape[2:]):
+            source = before.inputs[0]
+            result[value] = after._replace(op="permute", inputs=(source,), attributes={"branches": before.shape[0]})
+            kept.update({node.inputs[0]: source, value: source})
+    return renumbered(result, kept)
+
+
+def save(nodes, path):
+    """Writes a file that `load` reads."""
+    from igc_gluon.files import write_atomically  # also imports what downloads need
+
+    lines = [{"op": n.op, "inputs": n.inputs, "shape": n.shape, "attributes": n.attributes} for n in nodes]
+    arrays = {f"{i}.{name}": array for i, node in enumerate(nodes) for name, array in node.arrays.items()}
+    with write_atomically(path) as file:
+        np.savez(file, nodes=np.frombuffer(json.dumps(lines).encode(), np.uint8), **arrays)
+
+
+def load(path):
+    """[Node] of a file that `save` wrote."""
+    with np.load(path) as file:
+        lines = json.loads(file["nodes"].tobytes())
+        arrays = [{} for _ in lines]
+        for key in file.files:
+            number, _, name = key.partition(".")
+            if name:
+                arrays[int(number)][name] = file[key]
+    return [Node(line["op"], tuple(line["inputs"]), tuple(line["shape"]), _tuples(line["attributes"]), given)
+            for line, given in zip(lines, arrays)]
+
+
+def _tuples(attributes):
+    """JSON has lists only."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in attributes.items()}

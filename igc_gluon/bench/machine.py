@@ -1,0 +1,75 @@
+"""What this machine can do at most, measured: multiply-adds of each instruction set, and memory."""
+import ctypes
+import functools
+import os
+import platform
+import subprocess
+import tempfile
+from pathlib import Path
+
+from igc_gluon.native import build
+
+SECONDS = 0.03
+FLOATS, ROUNDS = 16 << 20, 1  # 64 MB in each thread, read and copied
+FLAGS = {"avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}, "avx2": {"avx2", "fma"}}  # in /proc/cpuinfo
+
+
+def peaks(threads):
+    """{instruction set: multiply-adds per second} of `threads` threads; empty without a compiler."""
+    return {isa: loaded.igc_peak(threads, SECONDS) for isa, loaded in _libraries().items()}
+
+
+def bandwidth(threads):
+    """{'read', 'copy': bytes per second}; empty without a compiler."""
+    for loaded in list(_libraries().values())[:1]:
+        out = (ctypes.c_double * 2)()
+        loaded.igc_bandwidth(threads, FLOATS, ROUNDS, out)
+        return {"read": out[0], "copy": out[1]}
+    return {}
+
+
+@functools.lru_cache(None)
+def _libraries():
+    """{instruction set: peak.cpp compiled for it} of those that this processor has, the widest first."""
+    cxx = build.compiler()
+    if cxx is None:
+        return {}
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:  # a loaded library needs its file no longer
+        for isa, (lanes, flags) in {**(build.X86 if x86 else {}), **build.PORTABLE}.items():
+            if not _runs(isa):
+                continue
+            path = Path(folder) / f"{isa}.so"
+            command = [cxx, "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-fopenmp", *flags, f"-DIGC_LANES={lanes}",
+                       str(Path(__file__).with_name("peak.cpp")), "-o", str(path)]
+            if subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+                continue
+            found[isa] = ctypes.CDLL(str(path))
+            found[isa].igc_peak.restype = ctypes.c_double
+            found[isa].igc_peak.argtypes = [ctypes.c_int, ctypes.c_double]
+            found[isa].igc_bandwidth.argtypes = [ctypes.c_int, ctypes.c_long, ctypes.c_int, ctypes.c_void_p]
+            found[isa].igc_bandwidth.restype = None
+    return found
+
+
+def _runs(isa):
+    return FLAGS.get(isa, set()) <= set(_cpuinfo("flags").split())
+
+
+def _cpuinfo(key):
+    """The first processor's line; empty where there is none."""
+    path = Path("/proc/cpuinfo")
+    for line in path.read_text().splitlines() if path.exists() else ():
+        if line.startswith(key):
+            return line.partition(":")[2].strip()
+    return ""
+
+
+def describe():
+    """The processor, in words."""
+    return f"{_cpuinfo('model name') or platform.machine()}, {cores()} cores"
+
+
+def cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

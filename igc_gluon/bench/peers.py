@@ -1,0 +1,195 @@
+"""Who is timed: PEERS, a row each. Runs in worker.py's process; nothing here is imported before it is needed.
+
+What is inside the clock: from a batch in the framework's own kind of array, in the memory of the CPU, to the
+scores in one; a training step is forward, loss, backward and update of the weights (SGD with Nesterov momentum 0.9
+and weight decay 1e-4), the loss read. Outside: conversion of the batch to that kind of array, to channels-last
+order too, compilation, warm-up. igc_gluon's own conversion between NCHW and its order of channels is inside.
+"""
+import importlib.util
+from pathlib import Path
+from typing import Callable, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+LEARNING_RATE, MOMENTUM, DECAY = 1e-3, 0.9, 1e-4
+
+
+class Job(NamedTuple):
+    """What a peer gets: a folder that networks.write made, images (batch, C, H, W), labels (batch,), threads."""
+    network: object
+    folder: Path
+    images: np.ndarray
+    labels: np.ndarray
+    threads: int
+
+    def nodes(self):
+        from igc_gluon.bench import graph
+
+        return graph.load(self.folder / "graph.npz")
+
+
+class Peer(NamedTuple):
+    """needs: modules. inference(job), training(job): return a function without arguments, one call of which is timed;
+    it returns the scores, as something that numpy.asarray takes or with asnumpy(). None: the peer cannot."""
+    title: str
+    needs: Tuple[str, ...]
+    inference: Optional[Callable]
+    training: Optional[Callable] = None
+    ours: bool = False
+    modified: bool = False  # runs another network that computes the same
+
+    def missing(self):
+        """The modules that are not installed."""
+        return [name for name in self.needs if importlib.util.find_spec(name) is None]
+
+
+def _compiled(job):
+    from igc_gluon import deploy
+
+    network = _network(job)
+    fast = deploy.compile(network, job.network.shape, job.threads)
+    return lambda: fast(job.images)
+
+
+def _network(job):
+    net = job.network.build()
+    net.load_parameters(str(job.folder / "net.params"))
+    return net
+
+
+def _mxnet_inference(job, backend=None):
+    import mxnet as mx
+
+    net, x = _network(job), mx.nd.array(job.images)
+    if backend:
+        net.optimize_for(x, backend=backend, static_alloc=True, static_shape=True)
+    else:
+        net.hybridize(static_alloc=True, static_shape=True)
+
+    def call():
+        y = net(x)
+        y.wait_to_read()
+        return y
+    return call
+
+
+def _mxnet_training(job):
+    import mxnet as mx
+    from mxnet import autograd, gluon
+
+    from igc_gluon.engine.optimizer import AuthorsNesterov
+
+    net, x, labels = _network(job), mx.nd.array(job.images), mx.nd.array(job.labels)
+    net.hybridize(static_alloc=True)
+    measure = gluon.loss.SoftmaxCrossEntropyLoss()
+    measure.hybridize()
+    trainer = gluon.Trainer(net.collect_params(), AuthorsNesterov(MOMENTUM, learning_rate=LEARNING_RATE, wd=DECAY))
+
+    def step():
+        with autograd.record():
+            scores = net(x)
+            loss = measure(scores, labels)
+        loss.backward()
+        trainer.step(len(x))
+        loss.mean().asscalar()
+        mx.nd.waitall()
+        return scores
+    return step
+
+
+def _torch_network(job, channels_last):
+    import torch
+
+    from igc_gluon.bench import to_torch
+
+    torch.set_num_threads(job.threads)
+    net, x = to_torch.module(job.nodes()), torch.from_numpy(job.images)
+    if channels_last:
+        net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    return net, x
+
+
+def _torch_inference(channels_last=False, compiled=False):
+    def inference(job):
+        import torch
+
+        net, x = _torch_network(job, channels_last)
+        net.eval()
+        if compiled:
+            import torch._inductor.config
+
+            torch._inductor.config.freezing = True  # folds BN and packs weights
+            net = torch.compile(net)
+
+        def call():
+            with torch.inference_mode() if not compiled else torch.no_grad():
+                return net(x)
+        return call
+    return inference
+
+
+def _torch_training(channels_last=False, compiled=False):
+    def training(job):
+        import torch
+
+        from igc_gluon.bench import to_torch
+
+        net, x = _torch_network(job, channels_last)
+        labels = torch.from_numpy(job.labels.astype(np.int64))
+        optimizer = torch.optim.SGD(net.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=DECAY, nesterov=True)
+        if compiled:
+            net = torch.compile(net)
+        return lambda: to_torch.training_step(net, x, labels, optimizer).detach()
+    return training
+
+
+def _onnx(job, rewritten=False):
+    from igc_gluon.bench import rewrite, to_onnx
+
+    nodes = rewrite.absorb_permutations(job.nodes()) if rewritten else job.nodes()
+    return to_onnx.model(nodes, job.network.shape, len(job.images)).SerializeToString()
+
+
+def _onnxruntime(job):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = job.threads, 1
+    session = onnxruntime.InferenceSession(_onnx(job), options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {"images": job.images})[0]
+
+
+def _openvino(rewritten=False):
+    def inference(job):
+        import openvino
+
+        core = openvino.Core()
+        model = core.read_model(_onnx(job, rewritten), b"")
+        # Left to itself it takes bfloat16 where the processor has it, with errors of half a percent.
+        request = core.compile_model(model, "CPU", {
+            "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": job.threads, "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
+        images = openvino.Tensor(job.images, shared_memory=True)  # nothing is copied within the clock
+
+        def call():
+            request.infer({0: images})
+            return request.get_output_tensor().data
+        return call
+    return inference
+
+
+PEERS = {
+    "igc": Peer("igc_gluon, compiled", ("mxnet",), _compiled, ours=True),
+    "igc-gluon": Peer("igc_gluon, in Gluon", ("mxnet",), _mxnet_inference, _mxnet_training, ours=True),
+    "mxnet": Peer("MXNet, hybridized", ("mxnet",), _mxnet_inference, _mxnet_training),
+    "mxnet-onednn": Peer("MXNet, oneDNN fusion", ("mxnet",), lambda job: _mxnet_inference(job, "MKLDNN")),
+    "torch": Peer("PyTorch, eager", ("torch",), _torch_inference(), _torch_training()),
+    "torch-channels-last": Peer("PyTorch, channels_last", ("torch",), _torch_inference(channels_last=True),
+                                _torch_training(channels_last=True)),
+    "torch-compile": Peer("PyTorch, torch.compile", ("torch",), _torch_inference(compiled=True),
+                          _torch_training(compiled=True)),
+    "onnxruntime": Peer("ONNX Runtime", ("onnx", "onnxruntime"), _onnxruntime),
+    "openvino": Peer("OpenVINO", ("onnx", "openvino"), _openvino()),
+    "openvino-rewrite": Peer("OpenVINO, permutations absorbed", ("onnx", "openvino"), _openvino(rewritten=True),
+                             modified=True),
+}

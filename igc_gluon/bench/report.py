@@ -1,0 +1,155 @@
+"""Results as tables in Markdown, and beside what was to be reached."""
+import statistics
+from typing import NamedTuple, Optional
+
+from igc_gluon.bench.peers import PEERS
+
+TRAINING_FACTOR = 3  # multiply-adds of a training step over those of the forward pass: two more products backward
+
+
+def ours(result):
+    """The key of our own timing that the others are compared with, or None."""
+    return next((key for key in result.timings if PEERS[key].ours), None)
+
+
+def peers(result, prefix="", modified=False):
+    """{key: seconds per image} of those that are not ours, whose key begins with `prefix`."""
+    return {key: timing.seconds for key, timing in result.timings.items()
+            if key.startswith(prefix) and not PEERS[key].ours and (modified or not PEERS[key].modified)}
+
+
+def peak(result):
+    """Multiply-adds per second of the fastest instruction set, or None."""
+    return max((statistics.median(rates) for rates in result.peaks.values()), default=None)
+
+
+def share_of_peak(result, key):
+    if not result.peaks:
+        return None
+    factor = TRAINING_FACTOR if result.training else 1
+    return factor * result.multiply_adds / result.timings[key].seconds / peak(result)
+
+
+def title(result):
+    what = "training step" if result.training else "inference"
+    return f"{result.network}, {what}, batch {result.batch}, {result.threads} thread{'s' * (result.threads > 1)}"
+
+
+def table(result, single=None):
+    """Markdown. single: the Result of the same on one thread, whose CPU time is then shown."""
+    single = result if single is None and result.threads == 1 else single
+    base = ours(result)
+    unit = "steps' images/s" if result.training else "images/s"
+    lines = [f"| {title(result)} | {unit} | slowest to fastest | ms of CPU an image, 1 thread | of the FMA peak | "
+             "memory, MB | error | igc_gluon against it | by CPU time |", "|---" * 9 + "|"]
+    for key, timing in sorted(result.timings.items(), key=lambda item: item[1].seconds):
+        alone = single.timings.get(key) if single else None
+        cpu = statistics.median(alone.cpu) if alone else None
+        share, slower, slower_cpu = share_of_peak(result, key), None, None
+        if base:
+            slower = timing.seconds / result.timings[base].seconds
+            if alone and base in single.timings:
+                slower_cpu = cpu / statistics.median(single.timings[base].cpu)
+        lines.append("| " + " | ".join((
+            PEERS[key].title + (" (not native)" if PEERS[key].ours and timing.notes else ""),
+            f"{1 / timing.seconds:,.1f}",
+            f"{1 / max(timing.wall):,.1f} to {1 / min(timing.wall):,.1f}",
+            "" if cpu is None else f"{1e3 * cpu:.3g}",
+            "" if share is None else f"{100 * share:.0f} %",
+            "" if timing.memory is None else f"{timing.memory / 1e6:.0f}",
+            f"{timing.error:.0e}" if timing.error else "-",
+            "" if slower is None else f"{slower:.2f}x",
+            "" if slower_cpu is None else f"{slower_cpu:.2f}x")) + " |")
+    for key, reason in result.missing.items():
+        lines.append(f"\nLeft out: {PEERS[key].title}: {reason}")
+    for key, timing in result.timings.items():
+        lines += [f"\n{PEERS[key].title}: {note}" for note in timing.notes]
+    return "\n".join(lines)
+
+
+def limits(results):
+    """A line on what the machine could do while `results` were measured: medians over all repeats."""
+    threads = max(result.threads for result in results)
+    parts = []
+    for attribute, unit, name in (("peaks", "GMAC/s", "FMA peak {}"), ("bandwidth", "GB/s", "memory {}")):
+        rates = {}
+        for result in results:
+            for key, values in getattr(result, attribute).items():
+                rates.setdefault(key, []).extend(values if result.threads == threads else [])
+        parts += [f"{name.format(key)} {statistics.median(values) / 1e9:.1f} {unit}" for key, values in rates.items()]
+    return f"{threads} threads: " + (", ".join(parts) or "no compiler, so the FMA peak is not known")
+
+
+def overview(results):
+    """Markdown: a row for each of `results`, a column for each peer, images/s."""
+    keys = [key for key in PEERS if any(key in result.timings for result in results)]
+    lines = ["| network | batch | " + " | ".join(PEERS[key].title for key in keys) + " | against the best peer |",
+             "|---" * (len(keys) + 3) + "|"]
+    for result in results:
+        cells = [f"{1 / result.timings[key].seconds:,.1f}" if key in result.timings else "" for key in keys]
+        best = min(peers(result).values(), default=None)
+        ratio = f"{best / result.timings[ours(result)].seconds:.2f}x" if best and ours(result) else ""
+        name = result.network + (", training" if result.training else "")
+        lines.append(f"| {name} | {result.batch} | " + " | ".join(cells) + f" | {ratio} |")
+    return "\n".join(lines)
+
+
+class Target(NamedTuple):
+    """What issue 5 asks for; ratios of our speed to others', None: nothing asked."""
+    network: str
+    inference: Optional[float]  # to the best unmodified peer
+    peak: Optional[float]  # share of the FMA peak, inference
+    torch: Optional[float] = None  # training, to PyTorch's best
+    mxnet: Optional[float] = None  # training, to stock MXNet
+
+
+def verdicts(targets, results):
+    """Markdown: each of `targets` beside what `results` say; what was not measured is left out.
+
+    The largest measured batch counts.
+    """
+    lines = ["| network | what | measured | to be reached | |", "|---" * 5 + "|"]
+    for target in targets:
+        for training in (False, True):
+            found = [r for r in results if r.network == target.network and r.training == training and ours(r)]
+            if not found:
+                continue
+            result = max(found, key=lambda r: (r.threads, r.batch))
+            key = ours(result)
+            own = result.timings[key].seconds
+            best = peers(result)
+            rows = [("training step, against PyTorch's best", peers(result, "torch"), target.torch),
+                    ("training step, against stock MXNet", peers(result, "mxnet"), target.mxnet)] if training else \
+                   [("inference, against the best peer", best, target.inference)]
+            for what, times, wanted in rows:
+                if wanted is not None and times:
+                    fastest = min(times, key=times.get)
+                    lines.append(_verdict(target.network, f"{what} ({PEERS[fastest].title})", times[fastest] / own,
+                                          wanted, "{:.2f}x"))
+            if not training and target.peak is not None and result.peaks:
+                lines.append(_verdict(target.network, "inference, of the FMA peak", 100 * share_of_peak(result, key),
+                                      100 * target.peak, "{:.0f} %"))
+    return "\n".join(lines)
+
+
+def _verdict(network, what, measured, wanted, form):
+    return (f"| {network} | {what} | {form.format(measured)} | {form.format(wanted)} | "
+            f"{'reached' if measured >= wanted else 'missed'} |")
+
+
+def claim(results, igc, regular):
+    """Markdown lines: our `igc` against the network `regular` on any peer, the papers' claim on a clock."""
+    lines = []
+    for training in (False, True):
+        cases = {(r.batch, r.threads): r for r in results if r.network == regular and r.training == training}
+        for result in results:
+            other = cases.get((result.batch, result.threads))
+            if result.network != igc or result.training != training or not other or not ours(result):
+                continue
+            times = peers(other)
+            if times:
+                fastest = min(times, key=times.get)
+                ratio = times[fastest] / result.timings[ours(result)].seconds
+                lines.append(f"- {title(result)}: {ratio:.2f} times the images/s of {regular} on the best peer "
+                             f"({PEERS[fastest].title}): {'faster' if ratio > 1 else 'not faster'}")
+    return "\n".join(lines)

@@ -1,0 +1,100 @@
+"""Numbers that go wrong: whether gradients and weights are finite, and which layer began it."""
+import mxnet as mx
+import numpy as np
+from mxnet import autograd
+
+
+class FiniteCheck:
+    """Learns of every update whether it left the gradients and weights of `parameters` (in the network's order) finite.
+
+    The sums of squares of all arrays are one operator, and they are read a step later, when they have long been
+    computed, so that nothing waits for them. A norm above 1.8e19, whose square float32 cannot hold, counts as broken.
+    """
+
+    def __init__(self, parameters, device):
+        self._parameters = [p for p in parameters if p.grad_req != "null"]
+        self._device, self._sums = device, None
+
+    def begin(self):
+        """To be called after an update."""
+        arrays = [a for p in self._parameters for a in (p.grad(self._device), p.data(self._device))]
+        self._sums = mx.nd.multi_sum_sq(*arrays, num_arrays=len(arrays))
+
+    def end(self):
+        """What was broken at the last `begin`, a line for people, or None."""
+        sums, self._sums = self._sums, None
+        if sums is None:
+            return None
+        whole = np.isfinite(sums.asnumpy()).reshape(-1, 2)
+        if whole.all():
+            return None
+        # Gradients come from the output, so the last layer is where they went wrong; weights have no such order.
+        gradients, weights = (np.flatnonzero(~column) for column in whole.T)
+        what, number = ("gradient", gradients[-1]) if len(gradients) else ("value", weights[0])
+        name = self._parameters[number].name
+        return f"in layer {name.rpartition('_')[0]} the {what} of {name} is not finite, or beyond 1e19,"
+
+
+class LayerProbes:
+    """Watches what every layer of `net` makes, forward and backward, in a run of MXNet's own operators one by one.
+
+    The network is no longer hybridized afterwards, and slower by far.
+    """
+
+    def __init__(self, net):
+        self._found = {"output": [], "gradient": []}
+        net.hybridize(active=False)
+        for path, block in _below(net, ""):
+            self._watch(f"{path} ({type(block).__name__} {block.name})", block)
+
+    def first(self):
+        """The first layer since the last call that made something not finite, a line for people, or None."""
+        mx.nd.waitall()
+        lines = self._found["output"] + self._found["gradient"]
+        self._found["output"].clear(), self._found["gradient"].clear()
+        return lines[0] if lines else None
+
+    def _watch(self, name, block):
+        inner = block.forward
+
+        def forward(*args):
+            largest = max((_largest(a) for a in args if isinstance(a, mx.nd.NDArray)), default=0.0)
+            out = inner(*args)
+            if np.isfinite(largest) and not np.isfinite(_largest(out)):
+                self._found["output"].append(f"{name} makes {_count(out)} from input of at most {largest:.3g}")
+            return _Watched(name, self._found["gradient"])(out) if autograd.is_recording() else out
+
+        block.forward = forward
+        block.register_forward_hook(lambda *_: None)  # leaves the network to MXNet's operators, see NativeNetwork
+
+
+class _Watched(autograd.Function):
+    """The identity; notes in `found` where the gradient that comes back through it is not finite."""
+
+    def __init__(self, name, found):
+        super().__init__()
+        self._name, self._found = name, found
+
+    def forward(self, x):
+        return x.copy()
+
+    def backward(self, dy):
+        if not np.isfinite(_largest(dy)):
+            self._found.append(f"{self._name} gets a gradient of {_count(dy)} from the layers after it")
+        return dy
+
+
+def _below(block, path):
+    for name, child in block._children.items():
+        here = f"{path}.{name}" if path else name
+        yield from _below(child, here)
+        yield here, child
+
+
+def _largest(array):
+    return float(np.abs(array.asnumpy()).max(initial=0.0))
+
+
+def _count(array):
+    bad = ~np.isfinite(array.asnumpy())
+    return f"{bad.sum():,} of {bad.size:,} values that are not finite"

@@ -1,0 +1,165 @@
+"""The loop with made-up peers: what it measures, compares, leaves out and prints; one run with real processes."""
+import io
+import json
+import time
+
+import numpy as np
+import pytest
+
+from igc_gluon.bench import measure as measuring
+from igc_gluon.bench import peers, report, worker
+from igc_gluon.bench.measure import PeerFailed, Result, Timing, measure
+from igc_gluon.bench.networks import zoo
+from igc_gluon.bench.run import peer_keys
+from igc_gluon.cli import main
+from igc_gluon.errors import UserError
+
+NETWORK = zoo("cifar_plain_igc5_l2m3")
+
+
+def constant(value, seconds=0.002):
+    def make(job):
+        def call():
+            time.sleep(seconds)
+            return np.full((len(job.images), 10), value, np.float32)
+        return call
+    return make
+
+
+def broken(job):
+    raise RuntimeError("no such operator\nand a long story")
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    """Peers that sleep, in this process."""
+    table = {
+        "igc": peers.Peer("igc_gluon, compiled", ("json",), constant(2.0), constant(2.0), ours=True),
+        "slow": peers.Peer("Slow", ("json",), constant(2.5, seconds=0.01)),
+        "broken": peers.Peer("Broken", ("json",), broken),
+        "absent": peers.Peer("Absent", ("no_such_module",), constant(1)),
+        "other": peers.Peer("Rewritten", ("json",), constant(2, 0.001), modified=True),
+    }
+    for module in (peers, worker, measuring, report):
+        monkeypatch.setattr(module, "PEERS", table)
+
+    class Child:
+        def __init__(self, peer, threads):
+            self.worker, self.closed = worker.Worker(peer, threads), False
+            children.append(self)
+
+        def ask(self, do, limit=None, **arguments):
+            answers = io.StringIO()
+            worker.serve(self.worker, [json.dumps({"do": do, **arguments})], answers)
+            answer = json.loads(answers.getvalue())
+            if "error" in answer:
+                raise PeerFailed(answer["error"])
+            return answer
+
+        def close(self):
+            self.closed = True
+    children = []
+    monkeypatch.setattr(measuring, "Child", Child)
+    return table, children
+
+
+def test_times_errors_and_who_is_left_out(made_up):
+    table, children = made_up
+    result = measure(NETWORK, 4, 1, keys=tuple(table), repeats=3, seconds=0.02)
+    assert list(result.timings) == ["igc", "slow", "other"]
+    assert result.missing == {"absent": "no_such_module not installed (pip install 'igc-gluon[bench]')",
+                              "broken": "RuntimeError: no such operator"}
+    assert all(len(timing.wall) == len(timing.cpu) == 3 for timing in result.timings.values())
+    assert 0.0005 <= result.timings["igc"].seconds < result.timings["slow"].seconds  # 2 and 10 ms for 4 images
+    assert result.timings["slow"].error == pytest.approx(0.25)
+    assert all(child.closed for child in children)
+    text = report.table(result)
+    assert "| Slow |" in text and "Left out: Broken: RuntimeError: no such operator" in text
+    assert text.index("Rewritten") < text.index("igc_gluon, compiled") < text.index("Slow")
+
+
+def test_only_who_can_train_is_asked_to(made_up):
+    table, _ = made_up
+    result = measure(NETWORK, 4, 1, training=True, keys=tuple(table), repeats=1, seconds=0.01)
+    assert list(result.timings) == ["igc"] and not result.missing
+
+
+def test_workers_can_be_used_again(made_up):
+    _, made = made_up
+    children = {}
+    for _ in range(2):
+        measure(NETWORK, 1, 1, keys=("igc",), repeats=1, seconds=0.01, children=children)
+    assert len(made) == 1 and not made[0].closed and list(children) == ["igc"]
+
+
+def result(network, training=False, batch=64, madds=10 ** 7, peaks=None, missing=None, **seconds):
+    return Result(network, batch, 2, training, madds, missing=missing or {}, peaks=peaks or {"avx512": [1e11] * 3},
+                  timings={key.replace("_", "-"): Timing([time] * 3, [time] * 3, 10 ** 6, 1e-7)
+                           for key, time in seconds.items()})
+
+
+def test_targets_stand_beside_what_was_measured():
+    results = [result("A", igc=1e-4, igc_gluon=2e-4, mxnet=1e-3, openvino=5e-4, openvino_rewrite=2e-4),
+               result("A", batch=1, igc=1e-3, openvino=1e-3),
+               result("A", True, igc_gluon=1e-3, mxnet=1e-2, torch=4e-3, torch_compile=3e-3)]
+    lines = report.verdicts([report.Target("A", 4, 0.99, 3, 15), report.Target("B", 1, 1)], results).splitlines()[2:]
+    assert lines == ["| A | inference, against the best peer (OpenVINO) | 5.00x | 4.00x | reached |",
+                     "| A | inference, of the FMA peak | 100 % | 99 % | reached |",
+                     "| A | training step, against PyTorch's best (PyTorch, torch.compile) | 3.00x | 3.00x | reached |",
+                     "| A | training step, against stock MXNet (MXNet, hybridized) | 10.00x | 15.00x | missed |"]
+
+
+def test_the_claim_is_judged_against_the_best_peer_of_the_other_network():
+    results = [result("A", igc=1e-4, mxnet=1e-3), result("W", igc=1e-5, mxnet=4e-4, openvino=3e-4)]
+    assert report.claim(results, "A", "W") == \
+        "- A, inference, batch 64, 2 threads: 3.00 times the images/s of W on the best peer (OpenVINO): faster"
+
+
+def test_overview_has_a_column_for_each_peer():
+    header, _, row = report.overview([result("A", igc=1e-4, mxnet=1e-3)]).splitlines()
+    assert header == "| network | batch | igc_gluon, compiled | MXNet, hybridized | against the best peer |"
+    assert row == "| A | 64 | 10,000.0 | 1,000.0 | 10.00x |"
+
+
+def test_real_processes_agree_and_report(capsys):
+    """Both kinds in processes of their own, through the command."""
+    code = main(["bench", "cifar_plain_igc5_l2m3", "--batch", "2", "--threads", "1", "--repeats", "2",
+                 "--seconds", "0.01", "--peers", "mxnet"])
+    out = capsys.readouterr().out
+    assert code == 0
+    for name, count in (("igc_gluon, compiled", 1), ("igc_gluon, in Gluon", 2), ("MXNet, hybridized", 2)):
+        rows = [line.split("|") for line in out.splitlines() if line.startswith(f"| {name}")]
+        assert len(rows) == count
+        for row in rows:
+            assert row[7].strip() == "-" or float(row[7]) < 1e-4  # the error
+    assert "Left out" not in out and "mxnet 1.9.1" in out
+
+
+def test_a_process_that_ends_says_its_last_words(monkeypatch):
+    child = measuring.Child("igc", "no number")
+    with pytest.raises(PeerFailed, match="ended with code 2: .*invalid int value"):
+        child.ask("memory")
+    child.close()
+
+
+def test_a_process_that_hangs_is_given_up():
+    child = measuring.Child("igc", 1)
+    with pytest.raises(PeerFailed, match="no answer within 0 s"):
+        child.ask("memory", limit=0)
+    child.close()
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["cifar_plain_igc5_l2m4x"], "unknown model"), (["cifar_plain_igc5_l2m3", "--batch", "0"], "--batch"),
+    (["cifar_plain_igc5_l2m3", "--peers", "caffe"], "no peer 'caffe'"),
+    (["cifar_plain_igc5_l2m3", "--seconds", "nan"], "--seconds")])
+def test_mistakes_take_one_line(arguments, message, capsys):
+    assert main(["bench", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_ours_is_always_timed():
+    assert peer_keys("openvino") == ["igc", "igc-gluon", "openvino"] and peer_keys() == list(peers.PEERS)
+    with pytest.raises(UserError):
+        peer_keys("nobody")
