@@ -329,6 +329,7 @@ INNER = Layer(1, 8, 4, activation=None, normalised=False)
     ([Layer(0, 8), Layer(0, 8, activation=None), Layer(1, 8)], "nothing uses"),
     ([Layer(0, 8), Layer(0, 8), Layer(1, 8, residual=2)], "nothing convolves its residual"),
     ([Layer(0, 12), *igc_block(1, 4, 3), Layer(3, 12, residual=1), *igc_block(4, 6, 2)], "no order of channels"),
+    ([Layer(0, 6), Layer(1, 6, 6, reorder=2), Layer(2, 6, 6, residual=1)], "no order of channels"),
 ])
 def test_layers_that_make_no_network(layers, text):
     with pytest.raises(UserError, match=text) as error:
