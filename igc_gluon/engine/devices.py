@@ -104,7 +104,7 @@ class DataParallel:
         line on what the update before left not finite, or None; `anomaly` one on this batch, see `detect_anomaly`.
         """
         outputs, losses = self._forward(data, label)
-        autograd.backward(losses)
+        self.probes.backward(losses) if self.probes else autograd.backward(losses)
         # Waiting here once a step keeps MXNet's queue short, without which a Ctrl-C takes effect many steps later.
         loss = sum(float(part.asnumpy().sum(dtype=np.float64)) for part in losses)
         self.check_update()

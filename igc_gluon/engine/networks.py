@@ -57,6 +57,7 @@ def open_network(source, model=None, classes=None, model_options=None, dataset=N
     set_parameters(net, params_file.load(path), path, ctx)
     if info:
         names = info.class_names if info.classes == number else None
+        net.dataset = info.name
         return expect(net, model.lower(), info.size, mean=info.mean, std=info.std, classes=names)
     names = "imagenet" if family.classes == number == 1000 else None
     return expect(net, model.lower(), family.input_size, mean=family.mean, std=family.std, classes=names)
@@ -83,6 +84,7 @@ def _open_run(path, ctx):
     arrays, _ = store.load(name)
     set_parameters(net, arrays.get("net.params", {}), run / "checkpoints" / name / "net.params", ctx)
     size = (info.size if info else family.input_size)
+    net.dataset = info and info.name  # its images calibrate deploy.compile
     return expect(net, model, config.get("image_shape", (3, size, size))[-1], config.get("short_side"),
                   config.get("mean", info and info.mean), config.get("std", info and info.std),
                   config.get("class_names", info and info.class_names))

@@ -48,11 +48,6 @@ inline Plane bordered(float* memory, const TrainShape& shape, int positions, int
   return {memory + border * row + (ptrdiff_t)border * positions, row, positions};
 }
 
-inline Plane from_row(Plane plane, ptrdiff_t row) {
-  plane.at += row * plane.row;
-  return plane;
-}
-
 inline void add_to(std::vector<double>& total, const float* more, int count) {
   for (int c = 0; c < count; c++) total[c] += more[c];
 }
