@@ -67,7 +67,7 @@ class Families {
 
 void choose_layouts(TrainNet& net) {
   Families families(net);
-  const int n_values = (int)net.values.size(), n_layers = (int)net.layers.size();
+  const int n_values = (int)net.values.size();
   for (int v = 1; v < n_values; v++) {
     const TrainValue& value = net.values[v];
     std::vector<int> same(value.shape.channels);
@@ -76,16 +76,13 @@ void choose_layouts(TrainNet& net) {
       families.tie(v, net.layers[value.shortcut_layer].own_value, same, v - 1);
     if (value.shortcut_value >= 0) families.tie(v, value.shortcut_value, same, v - 1);
   }
-  for (int l = 0; l < n_layers; l++) {
-    const TrainLayer& layer = net.layers[l];
+  for (const TrainLayer& layer : net.layers) {
     if (order_of(layer) == Order::Singles && !layer.several())
       families.tie(layer.lead().input, layer.own_value, value_labels(layer), layer.own_value - 1);
   }
-  for (int l = 0; l < n_layers; l++) {
-    const TrainLayer& layer = net.layers[l];
+  for (const TrainLayer& layer : net.layers) {
     if (order_of(layer) != Order::Groups) continue;
-    families.demand(layer.lead().input, groups_layout(layer, layer.in.channels),
-                    layer.own_value - 1);
+    families.demand(layer.lead().input, groups_layout(layer, layer.in.channels), layer.own_value - 1);
     if (!layer.several())
       families.demand(layer.own_value,
                       relabelled(groups_layout(layer, layer.out.channels), value_labels(layer)),
@@ -101,8 +98,7 @@ void choose_layouts(TrainNet& net) {
       families.give(layer.lead().input,
                     relabelled(lanes, inverse(branches_interleaved(second.inputs, layer.lead().permute))));
   }
-  for (int l = 0; l < n_layers; l++) {
-    const TrainLayer& layer = net.layers[l];
+  for (const TrainLayer& layer : net.layers) {
     if (layer.last().groups > 1 && layer.last().kernel == 1 && families.open(layer.own_value))
       families.give(layer.own_value, relabelled(Layout::plain(layer.out.channels), value_labels(layer)));
   }
