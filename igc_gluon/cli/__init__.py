@@ -8,8 +8,8 @@ from igc_gluon.errors import UserError
 from igc_gluon.start import mxnet_problem
 from igc_gluon.threads import use_all_cores
 
-COMMANDS = ("models", "info", "widest", "check", "tables", "reproduce", "compile", "convert", "predict", "checkpoint",
-            "bench")
+COMMANDS = ("models", "info", "widest", "check", "tables", "reproduce", "data", "eval", "predict", "compile", "convert",
+            "checkpoint", "bench")
 
 
 def main(argv=None):

@@ -39,7 +39,7 @@ def contexts(gpus=None, cpus=1):
         raise UserError(f"--gpus wants different numbers from 0 on; not {gpus!r}")
     if not mx.runtime.Features().is_enabled("CUDA"):
         raise UserError("--gpus: this MXNet is built without CUDA; install the GPU one (pip install -e '.[cu112]') "
-                        "or leave --gpus out to train on the CPU")
+                        "or give --cpus 1 in place of --gpus to train on the CPU")
     there = mx.context.num_gpus()
     missing = [n for n in numbers if n >= there]
     if missing:
