@@ -7,6 +7,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock, SymbolBlock
 
 from igc_gluon import native
+from igc_gluon.deploy import calibration as calibrating
 from igc_gluon.deploy import file
 from igc_gluon.deploy.graph import DATA, trace
 from igc_gluon.deploy.lower import lower
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def compile(network, input_shape=None, threads=0, model=None, classes=None, name=None, class_names=None,
-            mean=None, std=None, **model_options):
+            mean=None, std=None, calibration=None, **model_options):
     """Compiles a network for inference on the CPU.
 
     Parameters
@@ -36,6 +37,12 @@ def compile(network, input_shape=None, threads=0, model=None, classes=None, name
     name, class_names, mean, std
         Go into the `.igc` file: a title, a name for each score, and what images are normalised with, for each
         channel and of pixels 0..255. A run and published weights know their own.
+    calibration : array, str, Path or True
+        Runs layers on 8-bit integers where that is faster (on processors with AVX-512 and VNNI; elsewhere, and
+        all other layers, in float32). A few hundred images, from which the ranges of all tensors are found:
+        float32 (N,) + input_shape as the network takes them, or uint8 (N, height, width, channels), which mean
+        and std normalise; the name of a data set, some of whose training images are taken (downloaded
+        if need be); a `.npy` file with such an array; True: the data set of a run.
 
     The parameters are copied: later training does not change the result. Without the native library (see
     `igc_gluon.native.why_not`) the result runs on MXNet's operators, and a line in the log says so.
@@ -59,8 +66,13 @@ def compile(network, input_shape=None, threads=0, model=None, classes=None, name
     ops, output_shape = lower(trace(net, shape), shape)
     if class_names and output_shape != (len(class_names),):
         raise UserError(f"there are {len(class_names)} names of classes for a result of {output_shape}")
-    data = file.dumps(ops, shape, len(output_shape) == 1, class_names=class_names, **facts)
     reason = native.why_not()
+    ranges = ()
+    if calibration is not None and reason is None:
+        images = calibrating.images_of(calibration, shape, getattr(net, "dataset", None), facts.get("mean"),
+                                       facts.get("std"))
+        ranges = calibrating.ranges(ops, shape, images)
+    data = file.dumps(ops, shape, len(output_shape) == 1, class_names=class_names, ranges=ranges, **facts)
     if reason is None:
         return Compiled(data, threads)
     logger.warning("%s runs on MXNet's operators, not compiled: %s", facts["name"], reason)
@@ -83,7 +95,7 @@ class StockModel:
 
     def __init__(self, net, shape, output_shape, class_names, name, mean=None, std=None):
         self.name, self.shape, self.output_shape = name, shape, output_shape
-        self.class_names, self.multiply_adds = class_names or None, None
+        self.class_names, self.multiply_adds, self.int8_layers = class_names or None, None, 0
         self.mean = tuple(np.broadcast_to(0.0 if mean is None else mean, shape[0]).tolist())
         self.std = tuple(np.broadcast_to(1.0 if std is None else std, shape[0]).tolist())
         data = mx.sym.var(DATA)

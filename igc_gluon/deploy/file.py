@@ -8,18 +8,19 @@ from igc_gluon.errors import UserError
 from igc_gluon.native import library
 
 MAGIC = b"\x89IGC\r\n\x1a\n"
-VERSION = 1
+VERSION = 2  # with ranges; files without are of version 1, as before there were any
 _HEADER = struct.Struct("<Q3iiIIQII")  # after magic, version and checksum
 _OP = struct.Struct("<12i4q")
 _BEFORE_HEADER = 16
 
 
-def dumps(ops, shape, is_row, name="", class_names=(), mean=None, std=None):
+def dumps(ops, shape, is_row, name="", class_names=(), mean=None, std=None, ranges=()):
     """The bytes of an .igc file.
 
     ops: [library.Op]. shape: (channels, height, width) of an image. is_row: whether its result is a row of
     scores. class_names: one for each score, or none. mean, std: of each channel, of pixels 0..255; without
-    them pixels are taken as they are. Raises UserError on numbers and names that do not fit.
+    them pixels are taken as they are. ranges: what calibration found, for 8-bit integers.
+    Raises UserError on numbers and names that do not fit.
     """
     channels = shape[0]
     mean = _per_channel("mean", mean, channels, 0.0)
@@ -38,11 +39,19 @@ def dumps(ops, shape, is_row, name="", class_names=(), mean=None, std=None):
                                 *op.pad, library.ACTIVATIONS[op.activation], 0, *offsets))
     texts = b"".join(_text(text) for text in (name, *class_names))
     texts += bytes(-len(texts) % 8)
-    parts = [mean.tobytes(), std.tobytes(), *records, texts, *(array.tobytes() for array in weights)]
+    ranges = np.asarray(ranges, "<f4")
+    parts = [mean.tobytes(), std.tobytes(), *records, texts, *(array.tobytes() for array in weights),
+             ranges.tobytes()]
     total = _BEFORE_HEADER + _HEADER.size + sum(map(len, parts))
-    header = _HEADER.pack(total, *shape, int(is_row), len(ops), len(texts), size, len(class_names), 0)
+    header = _HEADER.pack(total, *shape, int(is_row), len(ops), len(texts), size, len(class_names),
+                          ranges.size)
     body = b"".join([header, *parts])
-    return MAGIC + struct.pack("<II", VERSION, zlib.crc32(body)) + body
+    return MAGIC + struct.pack("<II", VERSION if ranges.size else 1, zlib.crc32(body)) + body
+
+
+def has_ranges(data):
+    """Whether a whole .igc file, given as bytes, is for 8-bit integers."""
+    return struct.unpack_from("<I", data, len(MAGIC))[0] >= VERSION
 
 
 def _per_channel(what, values, channels, default):

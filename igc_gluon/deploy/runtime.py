@@ -1,12 +1,16 @@
 """Runs compiled networks. Does not import MXNet; takes and gives its arrays where the caller has it."""
 import ctypes
+import logging
 import sys
 
 import numpy as np
 
 from igc_gluon import native
+from igc_gluon.deploy import file
 from igc_gluon.errors import UserError
 from igc_gluon.native import library
+
+logger = logging.getLogger(__name__)
 
 
 class _Info(ctypes.Structure):
@@ -35,6 +39,11 @@ class NativeModel:
         self.class_names = tuple(self._library.igc_class_name(handle, i).decode("utf-8", "replace")
                                  for i in range(info.scores)) if info.named else None
         self.multiply_adds = info.multiply_adds
+        self.int8_layers = self._library.igc_int8_ops(handle)
+        if file.has_ranges(data) and not self.int8_layers:
+            reason = "no layer gains by it" if library.has_int8() else \
+                f"the kernels in use, {library.isa()}, have none; they need AVX-512 with VNNI"
+            logger.warning("%s runs in float32, not on 8-bit integers: %s", self.name or "the network", reason)
 
     def run(self, x, threads):
         y = np.empty((len(x),) + self.output_shape, np.float32)
@@ -65,6 +74,7 @@ def _library():
                 ("igc_free", None, [pointer]),
                 ("igc_get_info", ctypes.c_int, [pointer, pointer]),
                 ("igc_class_name", ctypes.c_char_p, [pointer, i32]),
+                ("igc_int8_ops", i64, [pointer]),
                 ("igc_normalise", ctypes.c_int, [pointer, pointer, i64, pointer]),
                 ("igc_run", ctypes.c_int, [pointer, pointer, i64, pointer, i32])):
             function = getattr(loaded, name)
@@ -87,6 +97,8 @@ class Compiled:
         Of each channel, of pixels 0..255: what images are normalised with.
     class_names : tuple of str, or None
     multiply_adds : int, or None where MXNet runs it
+    int8_layers : int
+        How many layers run on 8-bit integers here, the others in float32. 0 without calibration.
     native : bool
         Whether the native library runs it.
     threads : int
@@ -102,6 +114,7 @@ class Compiled:
         self.name, self.class_names = self._model.name, self._model.class_names
         self.input_shape, self.output_shape = self._model.shape, self._model.output_shape
         self.mean, self.std, self.multiply_adds = self._model.mean, self._model.std, self._model.multiply_adds
+        self.int8_layers = self._model.int8_layers
 
     def __call__(self, x, threads=None):
         """Scores of a batch of normalised images.
@@ -140,20 +153,21 @@ class Compiled:
         """Writes an .igc file, which `load` and C programs read. Raises UserError if it cannot be written."""
         from igc_gluon.files import write_atomically  # also imports what downloads need
 
-        with write_atomically(path) as file:
-            file.write(self._data)
+        with write_atomically(path) as out:
+            out.write(self._data)
 
     def __repr__(self):
         return (f"{type(self).__name__}({self.name!r}, {self.input_shape} -> {self.output_shape}, "
-                f"{library.isa() if self.native else 'MXNet'})")
+                f"{library.isa() if self.native else 'MXNet'}"
+                f"{f', {self.int8_layers} layers on 8-bit integers' if self.int8_layers else ''})")
 
 
 def load(path, threads=0):
     """The Compiled network of an .igc file. Raises UserError if it is not a whole one, or there is no native
     library."""
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        with open(path, "rb") as whole:
+            data = whole.read()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     try:

@@ -46,6 +46,8 @@ def open_network(source, model=None, classes=None, model_options=None, dataset=N
             find_family(source)
         except UserError as error:
             raise UserError(f"there is no file or folder {path}, nor such a model: {error}") from None
+        if dataset is not None:
+            raise UserError(f"the published weights of {source} are for ImageNet; leave out the data set")
         return get_model(source, pretrained=True, classes=classes, ctx=ctx, **(model_options or {}))
     if model is None:
         raise UserError(f"{path} does not say which network it belongs to; give model, "
@@ -57,6 +59,7 @@ def open_network(source, model=None, classes=None, model_options=None, dataset=N
     set_parameters(net, params_file.load(path), path, ctx)
     if info:
         names = info.class_names if info.classes == number else None
+        net.dataset = info.name
         return expect(net, model.lower(), info.size, mean=info.mean, std=info.std, classes=names)
     names = "imagenet" if family.classes == number == 1000 else None
     return expect(net, model.lower(), family.input_size, mean=family.mean, std=family.std, classes=names)
@@ -83,6 +86,7 @@ def _open_run(path, ctx):
     arrays, _ = store.load(name)
     set_parameters(net, arrays.get("net.params", {}), run / "checkpoints" / name / "net.params", ctx)
     size = (info.size if info else family.input_size)
+    net.dataset = info and info.name  # its images calibrate deploy.compile
     return expect(net, model, config.get("image_shape", (3, size, size))[-1], config.get("short_side"),
                   config.get("mean", info and info.mean), config.get("std", info and info.std),
                   config.get("class_names", info and info.class_names))
@@ -96,9 +100,12 @@ def read_config(path):
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         shape, mean, std = (config.get(key, [1, 1, 1]) for key in ("image_shape", "mean", "std"))
+        names = config.get("class_names") or []
         sound = (all(isinstance(config[key], kind) for key, kind in kinds.items() if key in config) and
                  not re.search(r"\d{5}", config["model"]) and 0 < config.get("classes", 1) <= _MOST and
                  len(shape) == len(mean) == len(std) == 3 and all(type(n) is int and 0 < n <= _MOST for n in shape) and
+                 shape[-1] <= config.get("short_side", shape[-1]) <= _MOST and
+                 len(names) in (0, config.get("classes")) and all(isinstance(name, str) for name in names) and
                  all(abs(m) < float("inf") for m in mean) and all(0 < d < float("inf") for d in std))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         sound = False

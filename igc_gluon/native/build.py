@@ -27,6 +27,8 @@ X86 = {
     "avx2": (8, ["-mavx2", "-mfma"]),
 }
 PORTABLE = {"portable": (4, [])}
+# Kernels for 8-bit integers, src/kernels/int8.
+X86_INT8 = {"vnni": (16, X86["avx512"][1] + ["-mavx512vnni"])}
 
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fopenmp", "-fvisibility=hidden", "-Wall", "-Wextra",
          # GCC 12 takes the undefined operand inside its own AVX-512 intrinsics for a mistake of the caller.
@@ -71,11 +73,14 @@ def build(output=HERE / "_lib", jobs=None, sanitize=False):
     with tempfile.TemporaryDirectory(dir=output) as work:
         work = Path(work)
         commands, objects = [], []
-        for isa, (lanes, isa_flags) in {**(X86 if x86 else {}), **PORTABLE}.items():
-            for source in sorted((HERE / "src" / "kernels").glob("*.cpp")):
-                objects.append(work / f"{source.stem}.{isa}.o")
-                commands.append([cxx, *flags, *isa_flags, f"-DIGC_TARGET={isa}", f"-DIGC_LANES={lanes}",
-                                 "-c", source, "-o", objects[-1]])
+        kernels = HERE / "src" / "kernels"
+        for folder, targets in ((kernels, {**(X86 if x86 else {}), **PORTABLE}),
+                                (kernels / "int8", X86_INT8 if x86 else {})):
+            for isa, (lanes, isa_flags) in targets.items():
+                for source in sorted(folder.glob("*.cpp")):
+                    objects.append(work / f"{source.stem}.{isa}.o")
+                    commands.append([cxx, *flags, *isa_flags, f"-DIGC_TARGET={isa}", f"-DIGC_LANES={lanes}",
+                                     "-c", source, "-o", objects[-1]])
         for source in sorted((HERE / "src").glob("*.cpp")):
             objects.append(work / f"{source.stem}.o")
             commands.append([cxx, *flags, "-c", source, "-o", objects[-1]])

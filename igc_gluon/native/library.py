@@ -12,7 +12,7 @@ import numpy as np
 
 from igc_gluon.errors import UserError
 
-ABI = 4
+ABI = 5
 CONV, BLOCK, PERMUTE, MAX_POOL, MEAN_POOL = 1, 2, 3, 4, 5
 ACTIVATIONS = {None: 0, "relu": 1, "relu6": 2}
 ISAS = ("avx512", "avx2", "portable")
@@ -83,7 +83,10 @@ def _declare(library):
             ("igc_message", ctypes.c_char_p, []),
             ("igc_isa", ctypes.c_char_p, []),
             ("igc_use_isa", ctypes.c_int, [ctypes.c_char_p]),
-            ("igc_net_create", ctypes.c_int, [pointer, i64, pointer, i64, i32, i32, i32, pointer]),
+            ("igc_net_create_int8", ctypes.c_int,
+             [pointer, i64, pointer, i64, pointer, i64, i32, i32, i32, pointer]),
+            ("igc_has_int8", ctypes.c_int, []),
+            ("igc_net_int8_ops", i64, [pointer, pointer]),
             ("igc_net_output_shape", ctypes.c_int, [pointer, pointer]),
             ("igc_net_multiply_adds", i64, [pointer]),
             ("igc_net_run", ctypes.c_int, [pointer, pointer, i64, pointer, i32]),
@@ -113,6 +116,11 @@ def use_isa(name=None):
     check(load().igc_use_isa(None if name is None else name.encode()))
 
 
+def has_int8():
+    """Whether the instruction set in use and this processor have kernels for 8-bit integers."""
+    return bool(load().igc_has_int8())
+
+
 def layout(groups, members):
     """Channel at each position of the interleaved layout of L = `groups`, M = `members`; -1 is padding."""
     positions = ctypes.c_int32()
@@ -125,10 +133,13 @@ def layout(groups, members):
 class Net:
     """A network planned for one size of input; callable, by several threads at once.
 
-    ops: list of Op. shape: (channels, height, width) of the input. Raises UserError if they do not fit.
+    ops: list of Op. shape: (channels, height, width) of the input. ranges: what deploy.calibration found, for
+    8-bit integers, see igc_net_create_int8 in igc.h. Raises UserError if they do not fit.
+
+    on_bytes: for each op whether it runs on 8-bit integers.
     """
 
-    def __init__(self, ops, shape):
+    def __init__(self, ops, shape, ranges=()):
         self._handle = None
         library, blob, size, records = load(), [], 0, (_Op * len(ops))()
         for i, op in enumerate(ops):
@@ -148,15 +159,19 @@ class Net:
                     blob.append(np.asarray(array, np.float32).ravel())
                     size += blob[-1].size
         weights = np.concatenate(blob) if blob else np.zeros(0, np.float32)
+        ranges = np.ascontiguousarray(ranges, np.float32)
         self.shape = tuple(int(n) for n in shape)
         handle = ctypes.c_void_p()
-        check(library.igc_net_create(records, len(ops), weights.ctypes.data, weights.size, *self.shape,
-                                      ctypes.byref(handle)))
+        check(library.igc_net_create_int8(records, len(ops), weights.ctypes.data, weights.size,
+                                          ranges.ctypes.data, ranges.size, *self.shape, ctypes.byref(handle)))
         self._handle = handle
         out = (ctypes.c_int32 * 3)()
         check(library.igc_net_output_shape(handle, out))
         self.output_shape = tuple(out)
         self.multiply_adds = library.igc_net_multiply_adds(handle)
+        on_bytes = np.empty(len(ops), np.uint8)
+        library.igc_net_int8_ops(handle, on_bytes.ctypes.data)
+        self.on_bytes = on_bytes.astype(bool)
 
     def __call__(self, x, threads=0):
         """x: (batch,) + shape, float32. Returns (batch,) + output_shape. threads 0: OpenMP's maximum."""

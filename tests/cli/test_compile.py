@@ -129,3 +129,21 @@ def test_names_that_are_nothing(tmp_path, capsys):
     network().save_parameters(str(tmp_path / "net.params"))
     assert main(["compile", str(tmp_path / "net.params"), str(tmp_path / "none" / "net.igc"), "--model", MODEL]) == 2
     assert "cannot write" in capsys.readouterr().err
+
+
+def test_int8(run_folder, tmp_path, capsys):
+    folder, (best, _) = run_folder
+    out = tmp_path / "net.igc"
+    assert main(["compile", str(folder), str(out), "--int8"]) == 0
+    assert "layers on 8-bit integers" in capsys.readouterr().out
+    loaded = deploy.load(out)
+    np.testing.assert_allclose(loaded(X), scores(best), atol=0.1 * np.abs(scores(best)).max())
+    np.save(tmp_path / "pixels.npy", np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8))
+    assert main(["compile", str(folder), str(out), "--int8", "--calibration", str(tmp_path / "pixels.npy")]) == 0
+    capsys.readouterr()
+    for flags, message in ((["--calibration", "digits"], "goes with --int8"),
+                           (["--int8", "--calibration", "none.npy"], "cannot read images"),
+                           (["--int8", "--calibration", "digits", "--size", "16"], "pixels for calibration")):
+        assert main(["compile", str(folder), str(out), *flags]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1, error

@@ -30,9 +30,10 @@ def python(*arguments, environment=()):
                           env=dict(os.environ, PYTHONPATH=str(ROOT), **dict(environment)))
 
 
-@pytest.fixture(scope="module")
-def compiled():
-    return deploy.compile(small("cifar_plain_igc5_l2m3", 8), SHAPE, mean=(120, 121, 122.5), std=(60, 61, 62),
+@pytest.fixture(scope="module", params=["float32", "int8"])
+def compiled(request):
+    calibration = images(SHAPE, 16, 7) if request.param == "int8" else None
+    return deploy.compile(small("cifar_plain_igc5_l2m3", 8), SHAPE, calibration=calibration, mean=(120, 121, 122.5), std=(60, 61, 62),
                           class_names=[f"Klasse \N{LATIN SMALL LETTER A WITH DIAERESIS}{i}" for i in range(9)] + [""])
 
 
@@ -47,7 +48,8 @@ def test_what_is_loaded_is_what_was_saved(compiled, saved, tmp_path):
     loaded = deploy.load(saved, threads=1)
     x = images(SHAPE, 3)
     np.testing.assert_array_equal(loaded(x), compiled(x))
-    for attribute in ("name", "input_shape", "output_shape", "mean", "std", "class_names", "multiply_adds"):
+    for attribute in ("name", "input_shape", "output_shape", "mean", "std", "class_names", "multiply_adds",
+                      "int8_layers"):
         assert getattr(loaded, attribute) == getattr(compiled, attribute)
     assert loaded.class_names[2] == "Klasse \u00e42" and loaded.class_names[9] == "" and loaded.mean == (120, 121, 122.5)
     loaded.save(tmp_path / "again.igc")
@@ -113,9 +115,9 @@ OPS = 64 + 8 * 3
 
 
 @pytest.mark.parametrize("at,form,value,message", [
-    (8, "I", 2, "another version"), (16, "Q", 1 << 60, "cut off"), (24, "i", 0, "channels"), (24, "i", 5000, "channels"),
+    (8, "I", 3, "another version"), (8, "I", 0, "another version"), (16, "Q", 1 << 60, "cut off"), (24, "i", 0, "channels"), (24, "i", 5000, "channels"),
     (28, "i", -1, "rows"), (28, "i", 1 << 30, "rows"), (36, "i", 2, "header"), (40, "I", 1 << 31, "ops"),
-    (44, "I", 7, "texts"), (48, "Q", 1 << 62, "weights"), (56, "I", 9, "names"), (60, "I", 1, "header"),
+    (44, "I", 7, "texts"), (48, "Q", 1 << 62, "weights"), (56, "I", 9, "names"), (60, "I", 1, "header|add up"),
     (64, "f", float("nan"), "finite"), (76, "f", 0.0, "deviations"), (76, "f", -1.0, "deviations"),
     (OPS, "i", 9, "unknown kind"), (OPS + 4, "i", 1, "input"), (OPS + 8, "i", 1, "residual"),
     (OPS + 12, "i", 1 << 30, "channels"), (OPS + 16, "i", 0, "groups"), (OPS + 20, "i", 0, "kernel"),

@@ -36,33 +36,37 @@ def max_pool(x, kernel, stride, pad):
                    for dy in range(kernel[0]) for dx in range(kernel[1])], axis=0)
 
 
+def apply(op, tensors):
+    """The result of a igc_gluon.native.library.Op, in float64. tensors: those before it."""
+    y = tensors[op.input]
+    if op.kind == lib.PERMUTE:
+        return permute(y, op.groups)
+    if op.kind == lib.MAX_POOL:
+        return max_pool(y, op.kernel, op.stride, op.pad)
+    if op.kind == lib.MEAN_POOL:
+        return y.mean((2, 3), keepdims=True)
+    y = conv(y, op.weight, op.stride, op.pad, op.groups)
+    if op.kind == lib.BLOCK:
+        partitions = op.channels // op.groups
+        y = permute(y, op.groups)
+        y = conv(y, op.weight2.reshape(op.channels, op.groups, 1, 1), 1, (0, 0), partitions)
+        y = permute(y, partitions)
+    if op.scale is not None:
+        y = y * op.scale.reshape(1, -1, 1, 1)
+    if op.bias is not None:
+        y = y + op.bias.reshape(1, -1, 1, 1)
+    if op.residual >= 0:
+        y = y + tensors[op.residual]
+    if op.activation is not None:
+        y = np.clip(y, 0, 6 if op.activation == "relu6" else np.inf)
+    return y
+
+
 def run(ops, x):
-    """The result of a list of igc_gluon.native.library.Op, in float64."""
+    """The result of a list of ops, in float64."""
     tensors = [x.astype(np.float64)]
     for op in ops:
-        y = tensors[op.input]
-        if op.kind == lib.PERMUTE:
-            y = permute(y, op.groups)
-        elif op.kind == lib.MAX_POOL:
-            y = max_pool(y, op.kernel, op.stride, op.pad)
-        elif op.kind == lib.MEAN_POOL:
-            y = y.mean((2, 3), keepdims=True)
-        else:
-            y = conv(y, op.weight, op.stride, op.pad, op.groups)
-            if op.kind == lib.BLOCK:
-                partitions = op.channels // op.groups
-                y = permute(y, op.groups)
-                y = conv(y, op.weight2.reshape(op.channels, op.groups, 1, 1), 1, (0, 0), partitions)
-                y = permute(y, partitions)
-            if op.scale is not None:
-                y = y * op.scale.reshape(1, -1, 1, 1)
-            if op.bias is not None:
-                y = y + op.bias.reshape(1, -1, 1, 1)
-            if op.residual >= 0:
-                y = y + tensors[op.residual]
-            if op.activation is not None:
-                y = np.clip(y, 0, 6 if op.activation == "relu6" else np.inf)
-        tensors.append(y)
+        tensors.append(apply(op, tensors))
     return tensors[-1]
 
 

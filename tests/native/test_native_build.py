@@ -32,7 +32,7 @@ def test_a_failing_compiler_is_quoted_and_leaves_nothing(tmp_path, monkeypatch, 
 
 def test_kernels_use_no_library_function_that_the_linker_could_share():
     """An inline std:: function compiled with AVX-512 may be the copy that old processors run too (simd.h)."""
-    for source in (build.HERE / "src" / "kernels").iterdir():
+    for source in (build.HERE / "src" / "kernels").rglob("*.*"):
         included = set(re.findall(r"#include <(.*)>", source.read_text(encoding="utf-8")))
         assert included <= {"cstddef", "cstdint", "immintrin.h"}, source.name
 

@@ -26,8 +26,8 @@ extern "C" {
 #define IGC_API __attribute__((visibility("default")))
 #endif
 
-/* Grows with every change of a struct or of the meaning of a function. */
-#define IGC_ABI 4
+/* Grows with every change of a struct, of the functions or of the meaning of one. */
+#define IGC_ABI 5
 
 typedef enum igc_status {
   IGC_OK = 0,
@@ -85,6 +85,17 @@ IGC_API const char* igc_isa(
 
 IGC_API int igc_net_create(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
                            int32_t channels, int32_t height, int32_t width, igc_net** net);
+/* The same on bytes where that is faster (src/plan_int8.cpp says where) and the processor has AVX-512 with VNNI;
+ * elsewhere all of it in float32. `ranges` are what calibration found, in this order: of each tensor, from the
+ * input on, the lowest and the highest value; then of each IGC_BLOCK, in order, for each of its channels the
+ * largest absolute value between its two convolutions. n_ranges 0: as igc_net_create. */
+IGC_API int igc_net_create_int8(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
+                                const float* ranges, int64_t n_ranges, int32_t channels, int32_t height,
+                                int32_t width, igc_net** net);
+/* 1 where the instruction set in use and the processor have kernels for bytes. */
+IGC_API int igc_has_int8(void);
+/* How many ops run on bytes; `on_bytes`, if not NULL, gets a 1 or 0 for each op. */
+IGC_API int64_t igc_net_int8_ops(const igc_net* net, uint8_t* on_bytes);
 IGC_API int igc_net_output_shape(const igc_net* net, int32_t shape[3]); /* channels, height, width */
 IGC_API int64_t igc_net_multiply_adds(const igc_net* net);              /* of one image, convolutions only */
 /* x: batch x channels x height x width, y: batch x the output's. threads 0: OpenMP's maximum. */

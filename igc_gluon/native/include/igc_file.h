@@ -4,7 +4,7 @@
  * image. It is little-endian; sizes in bytes, offsets from its beginning:
  *
  *    0  8       89 'I' 'G' 'C' 0d 0a 1a 0a: a transfer as text damages it
- *    8  uint32  version of the format, IGC_FILE_VERSION
+ *    8  uint32  version of the format: 2 with ranges, 1 without
  *   12  uint32  CRC-32 (that of zlib) of everything from offset 16 on
  *   16  uint64  size of the file
  *   24  int32   channels, height, width of an image
@@ -13,11 +13,12 @@
  *   44  uint32  size of the texts, a multiple of 8
  *   48  uint64  number of weights
  *   56  uint32  number of names of classes: that of the scores, or 0
- *   60  uint32  0
+ *   60  uint32  number of ranges; 0 in version 1
  *   64  float   mean of each channel, then standard deviation of each channel, of pixels 0..255
  *       igc_op  all ops, 80 bytes each. Their parameters lie one after another: weight, weight2, scale, bias
  *       char    texts, UTF-8, each with a 0 at its end: the network's name, the names of classes; then zeros
  *       float   weights
+ *       float   ranges, for 8-bit integers: as igc_net_create_int8 takes them
  *
  * Every size, number and offset is checked before it is used: a file that is damaged, cut off or made up is
  * refused with one line in igc_message().
@@ -31,7 +32,7 @@
 extern "C" {
 #endif
 
-#define IGC_FILE_VERSION 1
+#define IGC_FILE_VERSION 2 /* older ones can be read, too */
 
 typedef struct igc_model igc_model;
 
@@ -53,6 +54,10 @@ IGC_API void igc_free(igc_model* model);
 
 IGC_API int igc_get_info(const igc_model* model, igc_model_info* info);
 IGC_API const char* igc_class_name(const igc_model* model, int32_t class_index); /* NULL: it has none */
+
+/* How many ops of the network run on 8-bit integers here: 0 if the file has no ranges, or this processor or
+ * the instruction set in use no VNNI, for then all of it runs in float32. */
+IGC_API int64_t igc_int8_ops(const igc_model* model);
 
 /* pixels: batch x height x width x channels, 0..255, RGB -> x: batch x channels x height x width,
  * (pixel - mean) / deviation. */

@@ -31,6 +31,12 @@ const char* igc_isa(void) {
 
 int igc_net_create(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
                    int32_t channels, int32_t height, int32_t width, igc_net** net) {
+  return igc_net_create_int8(ops, n_ops, weights, n_weights, nullptr, 0, channels, height, width, net);
+}
+
+int igc_net_create_int8(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
+                        const float* ranges, int64_t n_ranges, int32_t channels, int32_t height, int32_t width,
+                        igc_net** net) {
   if (!net) return fail(IGC_BAD_ARGUMENT, "net is null");
   *net = nullptr;
   const igc::Kernels* kernels = nullptr;
@@ -38,9 +44,22 @@ int igc_net_create(const igc_op* ops, int64_t n_ops, const float* weights, int64
   if (status != IGC_OK) return status;
   return guarded(IGC_BAD_ARGUMENT, [&] {
     auto made = std::make_unique<igc_net>();
-    made->net = igc::plan_net(*kernels, ops, n_ops, weights, n_weights, channels, height, width);
+    made->net = igc::plan_net(*kernels, ops, n_ops, weights, n_weights, channels, height, width, ranges, n_ranges);
     *net = made.release();
   });
+}
+
+int igc_has_int8(void) {
+  int has = 0;
+  guarded(IGC_NO_SUCH_ISA, [&] { has = igc::int8_kernels(igc::current_kernels()) != nullptr; });
+  return has;
+}
+
+int64_t igc_net_int8_ops(const igc_net* net, uint8_t* on_bytes) {
+  if (!net) return 0;
+  const std::vector<uint8_t>& ops = net->net->int8_ops;
+  if (on_bytes) std::copy(ops.begin(), ops.end(), on_bytes);
+  return std::count(ops.begin(), ops.end(), 1);
 }
 
 int igc_net_output_shape(const igc_net* net, int32_t shape[3]) {

@@ -10,7 +10,7 @@ namespace {
 // coincide.
 bool serves(const Buffer& buffer, const Buffer& wanted) {
   return buffer.height == wanted.height && buffer.width == wanted.width && buffer.halo_h == wanted.halo_h &&
-         buffer.halo_w == wanted.halo_w && buffer.pixel == wanted.pixel && buffer.padding == wanted.padding;
+         buffer.halo_w == wanted.halo_w && buffer.pixel == wanted.pixel && buffer.padding == wanted.padding && buffer.fill == wanted.fill;
 }
 
 bool overlap(const Storage& a, const Storage& b) {
@@ -26,9 +26,12 @@ void assign_buffers(Net& net) {
                      storage.width,
                      storage.halo_h,
                      storage.halo_w,
-                     pixel_stride(storage.layout.positions),
-                     {}};
-    for (int c : storage.layout.channel_at) wanted.padding.push_back(c < 0);
+                     storage.pixel(),
+                     {},
+                     storage.bytes ? storage.zero : (uint8_t)0};
+    // Bytes are always finite: what padding holds meets weights of zero, and may be anything.
+    for (int c : storage.layout.channel_at)
+      if (!storage.bytes) wanted.padding.push_back(c < 0);
     size_t b = 0;
     while (b < net.buffers.size() && (!serves(net.buffers[b], wanted) ||
                                       std::any_of(

@@ -1,5 +1,6 @@
 #include "check.h"
 
+#include <cmath>
 #include <string>
 
 namespace igc {
@@ -91,6 +92,19 @@ std::vector<Shape> check_ops(const igc_op* ops, int64_t n_ops, const float* weig
     shapes.push_back(out);
   }
   return shapes;
+}
+
+void check_ranges(const igc_op* ops, int64_t n_ops, const float* ranges, int64_t n_ranges) {
+  int64_t wanted = 2 * (n_ops + 1);
+  for (int64_t i = 0; i < n_ops; i++)
+    if (ops[i].kind == IGC_BLOCK) wanted += ops[i].channels;
+  if (!ranges || n_ranges != wanted) throw BadArgument("there are too few or too many ranges");
+  for (int64_t i = 0; i < n_ranges; i++)
+    if (!std::isfinite(ranges[i])) throw BadArgument("a range is not finite");
+  for (int64_t i = 0; i <= n_ops; i++)
+    if (ranges[2 * i] > ranges[2 * i + 1]) throw BadArgument("a range ends before it begins");
+  for (int64_t i = 2 * (n_ops + 1); i < n_ranges; i++)
+    if (ranges[i] < 0) throw BadArgument("a range is negative");
 }
 
 }  // namespace igc

@@ -30,7 +30,7 @@ struct Header {
   int32_t is_row;
   uint32_t n_ops, text_bytes;
   uint64_t n_weights;
-  uint32_t n_names, reserved;
+  uint32_t n_names, n_ranges;
 };
 static_assert(sizeof(Header) == 64 && sizeof(igc_op) == 80, "the layout of the file");
 
@@ -130,10 +130,11 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
   require(size >= sizeof(Header), "it is too short");
   std::memcpy(&header, data, sizeof(Header));
   require(std::memcmp(header.magic, kMagic, sizeof(kMagic)) == 0, "it does not begin as one");
-  require(header.version == IGC_FILE_VERSION, "it is of another version of the format");
+  require(header.version == 1 || header.version == IGC_FILE_VERSION, "it is of another version of the format");
   require(header.size == size, header.size > size ? "it is cut off" : "something follows its end");
   require(header.crc == crc32(data + kChecked, size - kChecked), "its checksum is wrong");
-  require(header.reserved == 0 && (header.is_row == 0 || header.is_row == 1), "its header is damaged");
+  require((header.version == 1) == (header.n_ranges == 0) && (header.is_row == 0 || header.is_row == 1),
+          "its header is damaged");
   require(header.shape[0] >= 1 && header.shape[0] <= kMostImageChannels,
           "its images have no or too many channels");
   require(header.text_bytes <= kMostText && header.text_bytes % 8 == 0, "its texts are too long");
@@ -141,7 +142,7 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
   require(header.n_weights <= size / sizeof(float), "it has fewer weights than it says");
   const uint64_t channels = (uint64_t)header.shape[0];
   require(sizeof(Header) + 2 * channels * sizeof(float) + (uint64_t)header.n_ops * sizeof(igc_op) +
-                  header.text_bytes + header.n_weights * sizeof(float) ==
+                  header.text_bytes + (header.n_weights + header.n_ranges) * sizeof(float) ==
               size,
           "its parts do not add up to its size");
 
@@ -152,6 +153,7 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
   const auto ops = take<igc_op>(at, header.n_ops);
   model->texts = take<char>(at, header.text_bytes);
   const auto weights = take<float>(at, header.n_weights);
+  const auto ranges = take<float>(at, header.n_ranges);
   require(all_finite(model->mean.data(), channels) && all_finite(model->deviation.data(), channels) &&
               all_finite(weights.data(), weights.size()),
           "it holds numbers that are not finite");
@@ -181,7 +183,8 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
   info.deviation = model->deviation.data();
 
   model->net = plan_net(current_kernels(), ops.data(), (int64_t)ops.size(), weights.data(),
-                        (int64_t)weights.size(), info.shape[0], info.shape[1], info.shape[2]);
+                        (int64_t)weights.size(), info.shape[0], info.shape[1], info.shape[2], ranges.data(),
+                        (int64_t)ranges.size());
   info.multiply_adds = model->net->multiply_adds;
   size_t floats = model->net->scratch_floats;
   for (const Buffer& buffer : model->net->buffers) floats += buffer.floats();
@@ -246,6 +249,10 @@ int igc_get_info(const igc_model* model, igc_model_info* info) {
   if (!model || !info) return igc::fail(IGC_BAD_ARGUMENT, "model or info is null");
   *info = model->info;
   return IGC_OK;
+}
+
+int64_t igc_int8_ops(const igc_model* model) {
+  return model ? std::count(model->net->int8_ops.begin(), model->net->int8_ops.end(), 1) : 0;
 }
 
 const char* igc_class_name(const igc_model* model, int32_t class_index) {

@@ -76,4 +76,13 @@ const Kernels& current_kernels() {
 
 void use_kernels(const Kernels& kernels) { current.store(&kernels); }
 
+const Int8Kernels* int8_kernels(const Kernels& kernels) {
+#ifdef IGC_X86
+  __builtin_cpu_init();
+  if (&kernels == &avx512::kernels && __builtin_cpu_supports("avx512vnni")) return &vnni::kernels;
+#endif
+  (void)kernels;
+  return nullptr;
+}
+
 }  // namespace igc

@@ -76,6 +76,10 @@ struct Plane {
   float* at = nullptr;
   ptrdiff_t row = 0, pixel = 0;
 };
+inline Plane from_row(Plane plane, ptrdiff_t row) {
+  if (plane.at) plane.at += row * plane.row;
+  return plane;
+}
 
 // Rows [begin, end) of one image from NCHW into the layout and back. `source` and `target` are C x height x
 // width.

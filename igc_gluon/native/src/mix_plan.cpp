@@ -2,22 +2,10 @@
 #include <algorithm>
 #include <map>
 
-#include "convolution.h"
+#include "units.h"
 
 namespace igc {
 namespace {
-
-// A run of output positions whose channels all read the same groups of inputs.
-struct Unit {
-  int offset, split;        // split: S of mix.cpp; 16 / S positions
-  std::vector<int> groups;  // sorted
-  bool operator<(const Unit& other) const {
-    return split != other.split     ? split < other.split
-           : groups != other.groups ? groups < other.groups
-                                    : offset < other.offset;
-  }
-  bool shares(const Unit& other) const { return split == other.split && groups == other.groups; }
-};
 
 std::vector<int> groups_read(const Filter& filter, const Layout& out, int begin, int count) {
   std::vector<int> groups;
@@ -70,8 +58,25 @@ void split_lonely(std::vector<Unit>& units, int most) {
   units = result;
 }
 
-// The input positions of these groups, as runs of multiples of `step`. Gaps of up to 3 are cheaper read than
-// skipped.
+}  // namespace
+
+std::vector<Unit> sorted_units(const Filter& filter, const Layout& out, int most) {
+  std::vector<Unit> units = cut_units(filter, out);
+  split_lonely(units, most);
+  std::sort(units.begin(), units.end());
+  return units;
+}
+
+int units_of_block(const std::vector<Unit>& units, size_t first, int most) {
+  size_t sharing = 1;
+  while (first + sharing < units.size() && units[first + sharing].shares(units[first])) sharing++;
+  const int count = balanced((int)sharing, most);
+  // The kernel stores units 0 and 1 of a block of halves as one vector.
+  if (units[first].split == 2 && count > 1 && units[first + 1].offset != units[first].offset + 8) return 1;
+  return count;
+}
+
+// Gaps of up to 3 are cheaper read than skipped.
 std::vector<Segment> find_segments(const Filter& filter, const Layout& in, const std::vector<int>& groups,
                                    int step) {
   std::vector<Segment> segments;
@@ -88,13 +93,9 @@ std::vector<Segment> find_segments(const Filter& filter, const Layout& in, const
   return segments;
 }
 
-}  // namespace
-
 size_t mix_work(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out) {
-  std::vector<Unit> units = cut_units(filter, out);
-  split_lonely(units, kernels.mix_units);
   size_t work = 0;
-  for (const Unit& unit : units)
+  for (const Unit& unit : sorted_units(filter, out, kernels.mix_units))
     for (const Segment& segment : find_segments(filter, in, unit.groups, unit.split))
       work += segment.length / unit.split;
   return work;
@@ -104,17 +105,11 @@ MixPlan plan_mix(const Kernels& kernels, Arena& arena, const Filter& filter, con
                  const Layout& out, int stride, int width) {
   MixPlan plan;
   plan.stride = stride;
-  std::vector<Unit> units = cut_units(filter, out);
-  split_lonely(units, kernels.mix_units);
-  std::sort(units.begin(), units.end());
+  const std::vector<Unit> units = sorted_units(filter, out, kernels.mix_units);
   for (size_t done = 0; done < units.size();) {
     const Unit& first = units[done];
     const int split = first.split;
-    size_t sharing = 1;
-    while (done + sharing < units.size() && units[done + sharing].shares(first)) sharing++;
-    int count = balanced((int)sharing, kernels.mix_units);
-    // The kernel stores units 0 and 1 of a block of halves as one vector.
-    if (split == 2 && count > 1 && units[done + 1].offset != first.offset + 8) count = 1;
+    const int count = units_of_block(units, done, kernels.mix_units);
     const std::vector<Segment> segments = find_segments(filter, in, first.groups, split);
     size_t inputs = 0;
     for (const Segment& segment : segments) inputs += segment.length;

@@ -9,6 +9,7 @@
 
 #include "../include/igc.h"
 #include "convolution.h"
+#include "int8.h"
 
 namespace igc {
 
@@ -23,31 +24,59 @@ struct Storage {
   int halo_h = 0, halo_w = 0;
   int first_step = 0, last_step = 0;  // in use from the step that writes it to the last one that reads it
   int buffer = -1;                    // storages that are not in use together share buffers
+  bool bytes = false;                 // four positions a word
+  uint8_t zero = 0;                   // the byte that stands for 0
+
+  // Words of 32 bits from one pixel to the next.
+  int pixel() const { return bytes ? pixel_stride(layout.positions / 4) : pixel_stride(layout.positions); }
 };
 
 struct Buffer {
-  int height, width, halo_h, halo_w, pixel;  // pixel: floats from one to the next
-  std::vector<bool> padding;                 // positions that stay zero
+  int height, width, halo_h, halo_w, pixel;  // pixel: words from one to the next
+  std::vector<bool> padding;                 // positions that stay zero, of floats
+  uint8_t fill;                              // every byte, before the first step: the halo keeps it
   size_t floats() const { return (size_t)(height + 2 * halo_h) * (width + 2 * halo_w) * pixel; }
 };
 
-enum class Work { Conv, Mix, ConvMix, MaxPool, MeanPool, Convert };
+enum class Work {
+  Conv,
+  Mix,
+  ConvMix,
+  MaxPool,
+  MeanPool,
+  Convert,
+  Int8Conv,
+  Int8Mix,
+  Int8ConvMix,
+  ConvInt8Mix,  // a convolution of floats before a product of bytes
+  Quantise,
+  Dequantise,
+  MakeQuads,
+  Reorder  // bytes
+};
 
-// One pass over the rows of its output. ConvMix keeps the result of the convolution in a scratch of some
-// rows.
+// One pass over the rows of its output. ConvMix and its kin keep the result of the convolution in a scratch
+// of some rows.
 struct Step {
   Work work;
   int input, output, residual;  // storages; residual -1: none
   ConvPlan conv;
   MixPlan mix;
   igc_op pool = {};
-  std::vector<int> source;  // Convert: the input position for each output position
+  Int8Conv int8_conv;
+  Int8Mix int8_mix;
+  std::vector<int> source;  // Convert, Reorder: the input position for each output position
   int middle_pixel = 0;     // ConvMix: floats from one to the next
+  int byte_pixel = 0;       // Int8ConvMix, ConvInt8Mix: words of bytes in the scratch from one to the next
   int tile_rows = 1;
+  Scale scale;              // of the bytes that are made or read
+  Layout from, to;          // MakeQuads
 };
 
 struct Net {
   const Kernels* kernels;
+  const Int8Kernels* int8 = nullptr;  // null: not on this instruction set, or without ranges
+  std::vector<uint8_t> int8_ops;      // of each op, whether it runs on bytes
   Arena arena;
   std::vector<Storage> storages;
   std::vector<Buffer> buffers;
@@ -71,9 +100,16 @@ struct Net {
 // Gives every storage its buffer (buffers.cpp).
 void assign_buffers(Net& net);
 
-// Raises BadArgument. `weights` is not needed afterwards.
+// Raises BadArgument. `weights` and `ranges` (igc_net_create_int8) are not needed afterwards.
 std::unique_ptr<Net> plan_net(const Kernels& kernels, const igc_op* ops, int64_t n_ops, const float* weights,
-                              int64_t n_weights, int channels, int height, int width);
+                              int64_t n_weights, int channels, int height, int width,
+                              const float* ranges = nullptr, int64_t n_ranges = 0);
+
+// Rows of the steps on bytes, and of those that convert to and from them (int8_run.cpp). `positions`: of x.
+void run_int8_rows(const Int8Kernels& kernels, const Step& step, Plane x, Plane y, Plane residual, int width,
+                   int begin, int end, float* scratch);
+void convert_rows(const Int8Kernels& kernels, const Step& step, int positions, Plane x, Plane y, int width,
+                  int begin, int end);
 
 void run_net(Net& net, const float* x, int64_t batch, float* y, int threads);
 

@@ -6,25 +6,14 @@
 // groups on; where neither fits, a Convert step moves channels. Two ops become one step where a group
 // convolution with a kernel above 1x1 only feeds a 1x1 convolution (IGCV2 and IGCV3 blocks), as inside an IGC
 // block.
-#include <algorithm>
-#include <map>
-#include <optional>
+#include "planner.h"
 
-#include "check.h"
-#include "net.h"
+#include <algorithm>
 
 namespace igc {
 namespace {
 
-constexpr int kInRegisters = 4;  // the L that the secondary in registers serves
-constexpr int kManyGroups = 8;   // from here on a 1x1 group convolution fills vectors with groups
-
-bool is_convolution(const igc_op& op) { return op.kind == IGC_CONV || op.kind == IGC_BLOCK; }
-// The secondary wants runs of 4 channels. With L = 1 it is only a factor for each channel.
-int narrowest(const igc_op& op) { return op.kind == IGC_BLOCK && op.groups > 1 ? 4 : 1; }
-bool is_pointwise(const igc_op& op) {
-  return op.kind == IGC_CONV && op.kernel_h == 1 && op.kernel_w == 1 && !op.pad_h && !op.pad_w;
-}
+constexpr int kManyGroups = 8;  // from here on a 1x1 group convolution fills vectors with groups
 
 // new_label[c] of the channel that IGC_PERMUTE moves: in[i * (C / b) + j] becomes out[j * b + i].
 std::vector<int> permuted_labels(int channels, int groups) {
@@ -40,356 +29,352 @@ std::vector<int> inverse(const std::vector<int>& labels) {
   return result;
 }
 
-class Planner {
- public:
-  Planner(Net& net, const igc_op* ops, int64_t n_ops, const float* weights, std::vector<Shape> shapes)
-      : net_(net),
-        kernels_(*net.kernels),
-        ops_(ops),
-        n_ops_(n_ops),
-        weights_(weights),
-        shapes_(std::move(shapes)),
-        tensors_(n_ops + 1),
-        readers_(n_ops + 1),
-        wish_(n_ops + 1) {}
-
-  void plan() {
-    collect_wishes();
-    const Shape in = shapes_[0];
-    // Only single floats of the input are read by a dense convolution: three channels need no padding to 16.
-    bool dense = !wish_[0];
-    for (int64_t reader : readers_[0])
-      dense = dense && ops_[reader].kind == IGC_CONV && ops_[reader].groups == 1 &&
-              !is_pointwise(ops_[reader]) && ops_[reader].residual != 0;
-    define(0, wish_[0] ? *wish_[0] : Layout::plain(in.channels, !dense || readers_[0].empty()));
-    net_.input = tensors_[0].storage;
-    for (int64_t i = 0; i < n_ops_; i++)
-      if (!postponed(i)) plan_op(i, nullptr);
-    finish();
-  }
-
- private:
-  struct Tensor {
-    bool planned = false;
-    Layout layout;
-    int storage = -1;
-    int64_t pending = -1;  // the convolution that will be computed inside the step of its only reader
-  };
-
-  Shape shape(int64_t tensor) const { return shapes_[tensor]; }
-  const float* parameter(int64_t offset) const { return offset < 0 ? nullptr : weights_ + offset; }
-  bool is_channelwise(const igc_op& op) const {
-    return op.kind == IGC_CONV && op.groups > 1 && op.groups == op.channels &&
-           op.groups == shape(op.input).channels;
-  }
-
-  void collect_wishes() {
-    for (int64_t i = n_ops_ - 1; i >= 0; i--) {
-      const igc_op& op = ops_[i];
-      readers_[op.input].push_back(i);
-      if (op.residual >= 0 && op.residual != op.input) readers_[op.residual].push_back(i);
-      std::optional<Layout>& wish = wish_[op.input];
-      const int members = shape(op.input).channels / std::max(op.groups, 1);
-      if (op.kind == IGC_BLOCK)
-        wish = Layout::interleaved(op.groups, members, narrowest(op));
-      else if (wish)
-        continue;
-      else if (is_channelwise(op) || op.kind == IGC_MAX_POOL)
-        wish = wish_[i + 1];
-      else if (op.kind == IGC_PERMUTE && wish_[i + 1])
-        wish = relabelled(*wish_[i + 1], inverse(permuted_labels(shape(op.input).channels, op.groups)));
-      else if (op.kind == IGC_CONV && op.groups > 1 && (!is_pointwise(op) || op.groups >= kManyGroups))
-        wish = Layout::interleaved(op.groups, members);
-    }
-  }
-
-  // A convolution that only serves as residual can write the order of what it is added to: it waits for that.
-  bool postponed(int64_t i) const {
-    const igc_op& op = ops_[i];
-    if (op.kind != IGC_CONV || (op.groups > 1 && !is_pointwise(op)) || op.residual >= 0 ||
-        readers_[i + 1].size() != 1)
-      return false;
-    const igc_op& reader = ops_[readers_[i + 1][0]];
-    return reader.residual == i + 1 && reader.input != i + 1;
-  }
-
-  // Whether a convolution that reads `layout` is carried out group by group, lanes over groups (conv.cpp).
-  bool goes_by_groups(const igc_op& op, const Layout& layout) const {
-    if (op.groups == 1 || !is_pointwise(op)) return op.groups > 1;
-    const int members = shape(op.input).channels / op.groups;
-    return op.groups >= kManyGroups && members > 1 && as_groups(layout, members, 1);
-  }
-
-  // Whether the group convolution i, which writes `layout`, can be computed row by row inside the step of the
-  // 1x1 convolution that reads it, through any number of permutations.
-  bool feeds_pointwise(int64_t i, Layout layout) const {
-    if (ops_[i].kind != IGC_CONV || ops_[i].groups == 1 || ops_[i].residual >= 0) return false;
-    for (int64_t tensor = i + 1; readers_[tensor].size() == 1;) {
-      const int64_t next = readers_[tensor][0];
-      const igc_op& reader = ops_[next];
-      if (reader.residual == tensor) return false;
-      if (reader.kind != IGC_PERMUTE)
-        return is_pointwise(reader) && reader.stride == 1 && !postponed(next) &&
-               !goes_by_groups(reader, layout);
-      layout = relabelled(layout, permuted_labels(shape(tensor).channels, reader.groups));
-      tensor = next + 1;
-    }
-    return false;
-  }
-
-  int new_storage(const Layout& layout, Shape s) {
-    Storage storage;
-    storage.layout = layout;
-    storage.height = s.height;
-    storage.width = s.width;
-    storage.first_step = storage.last_step = (int)net_.steps.size();
-    if ((int64_t)layout.positions * (s.height + 512) * (s.width + 512) > ((int64_t)1 << 31))
-      throw BadArgument("a tensor of one image would take more than 2^31 floats");
-    net_.storages.push_back(storage);
-    return (int)net_.storages.size() - 1;
-  }
-
-  void define(int64_t tensor, const Layout& layout) {
-    tensors_[tensor] = {true, layout, new_storage(layout, shape(tensor)), -1};
-  }
-
-  Filter filter_of(const igc_op& op) {
-    Filter filter;
-    filter.outputs = op.channels;
-    filter.inputs = shape(op.input).channels;
-    filter.groups = op.groups;
-    filter.kernel_h = op.kernel_h;
-    filter.kernel_w = op.kernel_w;
-    filter.weights = parameter(op.weight);
-    filter.scale = parameter(op.scale);
-    filter.bias = parameter(op.bias);
-    if (op.kind == IGC_BLOCK &&
-        op.groups == 1) {  // the secondary's partitions hold one channel each: factors
-      float* scale = net_.arena.take(op.channels);
-      for (int c = 0; c < op.channels; c++)
-        scale[c] = parameter(op.weight2)[c] * (filter.scale ? filter.scale[c] : 1.0f);
-      filter.scale = scale;
-    }
-    return filter;
-  }
-
-  // The storage and layout of `tensor` with positions as in `layout`; a Convert step if it has others.
-  int converted(int64_t tensor, const Layout& layout) {
-    const Tensor& from = tensors_[tensor];
-    if (from.layout.positions == layout.positions && from.layout.channel_at == layout.channel_at)
-      return from.storage;
-    Step step = {};
-    step.work = Work::Convert;
-    step.input = from.storage;
-    step.residual = -1;
-    step.output = new_storage(layout, shape(tensor));
-    const std::vector<int> where = positions_of(from.layout, shape(tensor).channels);
-    for (int c : layout.channel_at) step.source.push_back(c < 0 ? -1 : where[c]);
-    return emit(std::move(step));
-  }
-
-  int emit(Step step) {
-    const int now = (int)net_.steps.size(), output = step.output;
-    for (int storage : {step.input, step.residual})
-      if (storage >= 0) net_.storages[storage].last_step = std::max(net_.storages[storage].last_step, now);
-    net_.storages[output].first_step = now;
-    net_.storages[output].last_step = std::max(net_.storages[output].last_step, now);
-    net_.steps.push_back(std::move(step));
-    return output;
-  }
-
-  void widen_halo(int storage, int h, int w) {
-    Storage& s = net_.storages[storage];
-    s.halo_h = std::max(s.halo_h, h);
-    s.halo_w = std::max(s.halo_w, w);
-  }
-
-  void plan_op(int64_t i, const Layout* forced) {
-    const igc_op& op = ops_[i];
-    Tensor& in = tensors_[op.input];
-    const int64_t result = i + 1;
-    if (op.kind == IGC_PERMUTE) {
-      tensors_[result] = in;
-      tensors_[result].layout = relabelled(in.layout, permuted_labels(shape(op.input).channels, op.groups));
-      return;
-    }
-    if (is_convolution(op)) return plan_convolution(i, forced);
-    Step step = {};
-    step.work = op.kind == IGC_MAX_POOL ? Work::MaxPool : Work::MeanPool;
-    step.pool = op;
-    step.input = in.storage;
-    step.residual = -1;
-    const Layout layout = in.layout;
-    define(result, layout);
-    step.output = tensors_[result].storage;
-    emit(std::move(step));
-  }
-
-  // What the 1x1 convolution `op`, or a dense one, writes: where it costs no more vectors, each group of
-  // outputs begins with a vector (two groups of 12: 32 positions as well as 24 in a row), so that vectors
-  // share their inputs.
-  Layout free_layout(int64_t i, const Filter& filter, const Layout* forced) const {
-    if (forced) return *forced;
-    const int channels = ops_[i].channels, groups = ops_[i].groups, each = channels / groups;
-    if (groups > 1 && filter.inputs == channels) {
-      // Groups that lie together can stay where they are. A wish that scatters them may cost many times the
-      // work.
-      const Layout& in = tensors_[ops_[i].input].layout;
-      Layout same = in;
-      std::vector<int> seen(groups);
-      for (int& c : same.channel_at)
-        if (c >= 0) {
-          const int group = filter.group_of_input(c);
-          c = group * each + seen[group]++;
-        }
-      const Layout& other = wish_[i + 1] ? *wish_[i + 1] : Layout::plain(channels);
-      if (same.positions % 16 == 0 &&
-          2 * mix_work(kernels_, filter, in, same) < mix_work(kernels_, filter, in, other))
-        return same;
-    }
-    if (wish_[i + 1]) return *wish_[i + 1];
-    Layout layout = Layout::plain(channels);
-    const int aligned = (each + 15) / 16 * 16;
-    if (aligned * groups > layout.positions) return layout;
-    layout = Layout::plain(aligned * groups);
-    for (int p = 0; p < layout.positions; p++)
-      layout.channel_at[p] = p % aligned < each ? p / aligned * each + p % aligned : -1;
-    return layout;
-  }
-
-  void plan_convolution(int64_t i, const Layout* forced) {
-    const igc_op& op = ops_[i];
-    const Shape out_shape = shape(i + 1);
-    const Filter filter = filter_of(op);
-    const int width = out_shape.width;
-    Step step = {};
-    step.residual = -1;
-    Layout out;
-    if (goes_by_groups(op, tensors_[op.input].layout)) {
-      const int members = filter.inputs / op.groups;
-      std::optional<Layout> in = as_groups(tensors_[op.input].layout, members, narrowest(op));
-      if (!in) in = Layout::interleaved(op.groups, members, narrowest(op));
-      step.input = converted(op.input, *in);
-      out = with_members(*in, op.channels / op.groups);
-      plan_groups(step, op, filter, *in, out, width);
-    } else if (is_pointwise(op)) {
-      step.input = tensors_[op.input].storage;
-      out = free_layout(i, filter, forced);
-      step.work = Work::Mix;
-      step.mix = plan_mix(kernels_, net_.arena, filter, tensors_[op.input].layout, out, op.stride, width);
-      step.mix.activation = op.activation;
-      const int64_t conv = tensors_[op.input].pending;
-      if (conv >= 0) {  // the step of the convolution that was put aside takes this one in
-        Step both = std::move(pending_[conv]);
-        pending_.erase(conv);
-        both.mix = std::move(step.mix);
-        both.work = Work::ConvMix;
-        both.middle_pixel = pixel_stride(tensors_[op.input].layout.positions);
-        step = std::move(both);
-      }
-    } else {
-      step.input = tensors_[op.input].storage;
-      out = free_layout(i, filter, forced);
-      step.work = Work::Conv;
-      step.conv =
-          plan_dense_conv(kernels_, net_.arena, filter, tensors_[op.input].layout, out, op.stride, width);
-      step.conv.activation = op.activation;
-    }
-    if (step.work != Work::Mix && !is_pointwise(op)) {
-      step.conv.pad_h = op.pad_h;
-      step.conv.pad_w = op.pad_w;
-      widen_halo(step.input, op.pad_h, op.pad_w);
-    }
-    net_.multiply_adds += (int64_t)out_shape.height * width * op.channels *
-                          ((int64_t)filter.inputs / op.groups * op.kernel_h * op.kernel_w +
-                           (op.kind == IGC_BLOCK ? op.groups : 0));
-    if (step.work == Work::Conv && feeds_pointwise(i, out)) {
-      tensors_[i + 1] = {true, out, -1, i};
-      pending_[i] = std::move(step);
-      return;
-    }
-    if (op.residual >= 0) {
-      if (!tensors_[op.residual].planned) plan_op(op.residual - 1, &out);
-      step.residual = converted(op.residual, out);
-    }
-    define(i + 1, out);
-    step.output = tensors_[i + 1].storage;
-    if (step.work == Work::ConvMix) choose_tile(step, out_shape);
-    emit(std::move(step));
-  }
-
-  // A group convolution or an IGC block between layouts with the same chunks.
-  void plan_groups(Step& step, const igc_op& op, const Filter& filter, const Layout& in, const Layout& out,
-                   int width) {
-    Filter primary = filter, secondary;
-    if (op.kind == IGC_BLOCK) {
-      primary.scale = primary.bias = nullptr;
-      secondary.outputs = secondary.inputs = op.channels;
-      secondary.groups = op.channels / op.groups;
-      secondary.primary = op.groups;
-      secondary.weights = parameter(op.weight2);
-      secondary.scale = filter.scale;
-      secondary.bias = filter.bias;
-    }
-    const bool in_registers =
-        op.kind == IGC_BLOCK && out.chunks.size() == 1 && out.chunks[0].width == kInRegisters;
-    step.conv = plan_group_conv(kernels_, net_.arena, primary, in_registers ? &secondary : nullptr, in, out,
-                                op.stride, width);
-    if (op.kind == IGC_BLOCK && !in_registers) {
-      step.work = Work::ConvMix;
-      step.mix = plan_mix(kernels_, net_.arena, secondary, out, out, 1, width);
-      step.mix.activation = op.activation;
-      step.middle_pixel = pixel_stride(out.positions);
-    } else {
-      step.work = Work::Conv;
-      step.conv.activation = op.activation;
-    }
-  }
-
-  // Rows of the scratch: about 32 KB, so that what the convolution writes is read from L1. Large weights are
-  // worth more rows, which share one pass over them; weights beyond L2 the whole image.
-  void choose_tile(Step& step, Shape out) {
-    const size_t row = (size_t)out.width * step.middle_pixel * sizeof(float);
-    size_t rows = 32768 / row;
-    if (step.conv.weight_bytes > 16384) rows = std::max(rows, 49152 / row);
-    if (step.conv.weight_bytes > 200000 || step.mix.weight_bytes > 200000)
-      rows = std::max(rows, 400000 / row);
-    step.tile_rows = (int)std::clamp<size_t>(rows, 1, out.height);
-    net_.scratch_floats = std::max(net_.scratch_floats, (size_t)step.tile_rows * row / sizeof(float));
-  }
-
-  void finish() {
-    const Tensor& last = tensors_[n_ops_];
-    net_.output = last.storage;
-    net_.output_layout = last.layout;
-    net_.storages[last.storage].last_step = (int)net_.steps.size();
-    assign_buffers(net_);
-  }
-
-  Net& net_;
-  const Kernels& kernels_;
-  const igc_op* ops_;
-  const int64_t n_ops_;
-  const float* weights_;
-  const std::vector<Shape> shapes_;
-  std::vector<Tensor> tensors_;
-  std::vector<std::vector<int64_t>> readers_;
-  std::vector<std::optional<Layout>> wish_;
-  std::map<int64_t, Step> pending_;
-};
-
 }  // namespace
 
+Planner::Planner(Net& net, const igc_op* ops, int64_t n_ops, const float* weights, const float* ranges,
+                 std::vector<Shape> shapes)
+    : net_(net),
+      kernels_(*net.kernels),
+      ops_(ops),
+      n_ops_(n_ops),
+      weights_(weights),
+      ranges_(ranges),
+      shapes_(std::move(shapes)),
+      tensors_(n_ops + 1),
+      readers_(n_ops + 1),
+      wish_(n_ops + 1) {}
+
+void Planner::plan() {
+  collect_wishes();
+  choose_int8();
+  const Shape in = shapes_[0];
+  // Only single floats of the input are read by a dense convolution: three channels need no padding to 16.
+  bool dense = !wish_[0];
+  for (int64_t reader : readers_[0])
+    dense = dense && ops_[reader].kind == IGC_CONV && ops_[reader].groups == 1 &&
+            !is_pointwise(ops_[reader]) && ops_[reader].residual != 0 && !net_.int8_ops[reader];
+  define(0, wish_[0] ? *wish_[0] : Layout::plain(in.channels, !dense || readers_[0].empty()));
+  net_.input = tensors_[0].storage;
+  for (int64_t i = 0; i < n_ops_; i++)
+    if (!postponed(i)) plan_op(i, nullptr);
+  finish();
+}
+
+bool Planner::is_channelwise(const igc_op& op) const {
+  return op.kind == IGC_CONV && op.groups > 1 && op.groups == op.channels &&
+         op.groups == shape(op.input).channels;
+}
+
+void Planner::collect_wishes() {
+  for (int64_t i = n_ops_ - 1; i >= 0; i--) {
+    const igc_op& op = ops_[i];
+    readers_[op.input].push_back(i);
+    if (op.residual >= 0 && op.residual != op.input) readers_[op.residual].push_back(i);
+    std::optional<Layout>& wish = wish_[op.input];
+    const int members = shape(op.input).channels / std::max(op.groups, 1);
+    if (op.kind == IGC_BLOCK)
+      wish = Layout::interleaved(op.groups, members, narrowest(op));
+    else if (wish)
+      continue;
+    else if (is_channelwise(op) || op.kind == IGC_MAX_POOL)
+      wish = wish_[i + 1];
+    else if (op.kind == IGC_PERMUTE && wish_[i + 1])
+      wish = relabelled(*wish_[i + 1], inverse(permuted_labels(shape(op.input).channels, op.groups)));
+    else if (op.kind == IGC_CONV && op.groups > 1 && (!is_pointwise(op) || op.groups >= kManyGroups))
+      wish = Layout::interleaved(op.groups, members);
+  }
+}
+
+// A convolution that only serves as residual can write the order of what it is added to: it waits for that.
+bool Planner::postponed(int64_t i) const {
+  const igc_op& op = ops_[i];
+  if (op.kind != IGC_CONV || (op.groups > 1 && !is_pointwise(op)) || op.residual >= 0 ||
+      readers_[i + 1].size() != 1)
+    return false;
+  const igc_op& reader = ops_[readers_[i + 1][0]];
+  return reader.residual == i + 1 && reader.input != i + 1;
+}
+
+// Whether a convolution that reads `layout` is carried out group by group, lanes over groups (conv.cpp).
+bool Planner::goes_by_groups(const igc_op& op, const Layout& layout) const {
+  if (op.groups == 1 || !is_pointwise(op)) return op.groups > 1;
+  const int members = shape(op.input).channels / op.groups;
+  return op.groups >= kManyGroups && members > 1 && as_groups(layout, members, 1);
+}
+
+// Whether the group convolution i, which writes `layout`, can be computed row by row inside the step of the
+// 1x1 convolution that reads it, through any number of permutations.
+bool Planner::feeds_pointwise(int64_t i, Layout layout) const {
+  if (ops_[i].kind != IGC_CONV || ops_[i].groups == 1 || ops_[i].residual >= 0) return false;
+  for (int64_t tensor = i + 1; readers_[tensor].size() == 1;) {
+    const int64_t next = readers_[tensor][0];
+    const igc_op& reader = ops_[next];
+    if (reader.residual == tensor) return false;
+    if (reader.kind != IGC_PERMUTE)
+      return is_pointwise(reader) && reader.stride == 1 && !postponed(next) &&
+             !goes_by_groups(reader, layout);
+    layout = relabelled(layout, permuted_labels(shape(tensor).channels, reader.groups));
+    tensor = next + 1;
+  }
+  return false;
+}
+
+int Planner::new_storage(const Layout& layout, Shape s) {
+  Storage storage;
+  storage.layout = layout;
+  storage.height = s.height;
+  storage.width = s.width;
+  storage.first_step = storage.last_step = (int)net_.steps.size();
+  if ((int64_t)layout.positions * (s.height + 512) * (s.width + 512) > ((int64_t)1 << 31))
+    throw BadArgument("a tensor of one image would take more than 2^31 floats");
+  net_.storages.push_back(storage);
+  return (int)net_.storages.size() - 1;
+}
+
+void Planner::define(int64_t tensor, const Layout& layout) {
+  tensors_[tensor] = Tensor();
+  tensors_[tensor].planned = true;
+  tensors_[tensor].layout = layout;
+  tensors_[tensor].storage = new_storage(layout, shape(tensor));
+}
+
+Filter Planner::filter_of(const igc_op& op) {
+  Filter filter;
+  filter.outputs = op.channels;
+  filter.inputs = shape(op.input).channels;
+  filter.groups = op.groups;
+  filter.kernel_h = op.kernel_h;
+  filter.kernel_w = op.kernel_w;
+  filter.weights = parameter(op.weight);
+  filter.scale = parameter(op.scale);
+  filter.bias = parameter(op.bias);
+  if (op.kind == IGC_BLOCK &&
+      op.groups == 1) {  // the secondary's partitions hold one channel each: factors
+    float* scale = net_.arena.take(op.channels);
+    for (int c = 0; c < op.channels; c++)
+      scale[c] = parameter(op.weight2)[c] * (filter.scale ? filter.scale[c] : 1.0f);
+    filter.scale = scale;
+  }
+  return filter;
+}
+
+// The storage and layout of `tensor` with positions as in `layout`; a Convert step if it has others.
+int Planner::converted(int64_t tensor, const Layout& layout) {
+  as_floats(tensor);
+  const Tensor& from = tensors_[tensor];
+  if (from.layout.positions == layout.positions && from.layout.channel_at == layout.channel_at)
+    return from.storage;
+  Step step = {};
+  step.work = Work::Convert;
+  step.input = from.storage;
+  step.residual = -1;
+  step.output = new_storage(layout, shape(tensor));
+  const std::vector<int> where = positions_of(from.layout, shape(tensor).channels);
+  for (int c : layout.channel_at) step.source.push_back(c < 0 ? -1 : where[c]);
+  return emit(std::move(step));
+}
+
+int Planner::emit(Step step) {
+  const int now = (int)net_.steps.size(), output = step.output;
+  for (int storage : {step.input, step.residual})
+    if (storage >= 0) net_.storages[storage].last_step = std::max(net_.storages[storage].last_step, now);
+  net_.storages[output].first_step = now;
+  net_.storages[output].last_step = std::max(net_.storages[output].last_step, now);
+  net_.steps.push_back(std::move(step));
+  return output;
+}
+
+void Planner::widen_halo(int storage, int h, int w) {
+  Storage& s = net_.storages[storage];
+  s.halo_h = std::max(s.halo_h, h);
+  s.halo_w = std::max(s.halo_w, w);
+}
+
+void Planner::plan_op(int64_t i, const Forced* forced) {
+  const igc_op& op = ops_[i];
+  Tensor& in = tensors_[op.input];
+  const int64_t result = i + 1;
+  if (op.kind == IGC_PERMUTE) {
+    tensors_[result] = in;
+    tensors_[result].layout = relabelled(in.layout, permuted_labels(shape(op.input).channels, op.groups));
+    return;
+  }
+  if (is_convolution(op)) return plan_convolution(i, forced);
+  Step step = {};
+  step.work = op.kind == IGC_MAX_POOL ? Work::MaxPool : Work::MeanPool;
+  step.pool = op;
+  step.input = as_floats(op.input);
+  step.residual = -1;
+  const Layout layout = in.layout;
+  define(result, layout);
+  step.output = tensors_[result].storage;
+  emit(std::move(step));
+}
+
+// What the 1x1 convolution `op`, or a dense one, writes: where it costs no more vectors, each group of
+// outputs begins with a vector (two groups of 12: 32 positions as well as 24 in a row), so that vectors
+// share their inputs.
+Layout Planner::free_layout(int64_t i, const Filter& filter, const Forced* forced) const {
+  if (forced) return forced->layout;
+  const int channels = ops_[i].channels, groups = ops_[i].groups, each = channels / groups;
+  if (groups > 1 && filter.inputs == channels) {
+    // Groups that lie together can stay where they are. A wish that scatters them may cost many times the
+    // work.
+    const Layout& in = tensors_[ops_[i].input].layout;
+    Layout same = in;
+    std::vector<int> seen(groups);
+    for (int& c : same.channel_at)
+      if (c >= 0) {
+        const int group = filter.group_of_input(c);
+        c = group * each + seen[group]++;
+      }
+    const Layout& other = wish_[i + 1] ? *wish_[i + 1] : Layout::plain(channels);
+    if (same.positions % 16 == 0 &&
+        2 * mix_work(kernels_, filter, in, same) < mix_work(kernels_, filter, in, other))
+      return same;
+  }
+  if (wish_[i + 1]) return *wish_[i + 1];
+  Layout layout = Layout::plain(channels);
+  const int aligned = (each + 15) / 16 * 16;
+  if (aligned * groups > layout.positions) return layout;
+  layout = Layout::plain(aligned * groups);
+  for (int p = 0; p < layout.positions; p++)
+    layout.channel_at[p] = p % aligned < each ? p / aligned * each + p % aligned : -1;
+  return layout;
+}
+
+void Planner::plan_convolution(int64_t i, const Forced* forced) {
+  const igc_op& op = ops_[i];
+  const Shape out_shape = shape(i + 1);
+  net_.multiply_adds += (int64_t)out_shape.height * out_shape.width * op.channels *
+                        ((int64_t)shape(op.input).channels / op.groups * op.kernel_h * op.kernel_w +
+                         (op.kind == IGC_BLOCK ? op.groups : 0));
+  if (net_.int8_ops[i]) return plan_int8(i, forced);
+  const Filter filter = filter_of(op);
+  const int width = out_shape.width;
+  Step step = {};
+  step.residual = -1;
+  Layout out;
+  if (goes_by_groups(op, tensors_[op.input].layout)) {
+    const int members = filter.inputs / op.groups;
+    std::optional<Layout> in = as_groups(tensors_[op.input].layout, members, narrowest(op));
+    if (!in) in = Layout::interleaved(op.groups, members, narrowest(op));
+    step.input = converted(op.input, *in);
+    out = with_members(*in, op.channels / op.groups);
+    plan_groups(step, op, filter, *in, out, width);
+  } else if (is_pointwise(op)) {
+    const int64_t conv = tensors_[op.input].pending;
+    step.input = conv < 0 ? as_floats(op.input) : -1;
+    out = free_layout(i, filter, forced);
+    step.work = Work::Mix;
+    step.mix = plan_mix(kernels_, net_.arena, filter, tensors_[op.input].layout, out, op.stride, width);
+    step.mix.activation = op.activation;
+    if (conv >= 0) {  // the step of the convolution that was put aside takes this one in
+      Step both = std::move(pending_[conv]);
+      pending_.erase(conv);
+      both.mix = std::move(step.mix);
+      both.work = Work::ConvMix;
+      both.middle_pixel = pixel_stride(tensors_[op.input].layout.positions);
+      step = std::move(both);
+    }
+  } else {
+    step.input = as_floats(op.input);
+    out = free_layout(i, filter, forced);
+    step.work = Work::Conv;
+    step.conv =
+        plan_dense_conv(kernels_, net_.arena, filter, tensors_[op.input].layout, out, op.stride, width);
+    step.conv.activation = op.activation;
+  }
+  if (step.work != Work::Mix && !is_pointwise(op)) {
+    step.conv.pad_h = op.pad_h;
+    step.conv.pad_w = op.pad_w;
+    widen_halo(step.input, op.pad_h, op.pad_w);
+  }
+  if (step.work == Work::Conv && feeds_pointwise(i, out)) {
+    tensors_[i + 1].planned = true;
+    tensors_[i + 1].layout = out;
+    tensors_[i + 1].pending = i;
+    pending_[i] = std::move(step);
+    return;
+  }
+  if (op.residual >= 0) {
+    const Forced order = {out};
+    if (!tensors_[op.residual].planned) plan_op(op.residual - 1, &order);
+    step.residual = converted(op.residual, out);
+  }
+  define(i + 1, out);
+  step.output = tensors_[i + 1].storage;
+  if (step.work == Work::ConvMix) choose_tile(step, out_shape);
+  emit(std::move(step));
+}
+
+Filter Planner::secondary_of(const igc_op& op) const {
+  Filter filter;
+  filter.outputs = filter.inputs = op.channels;
+  filter.groups = op.channels / op.groups;
+  filter.primary = op.groups;
+  filter.weights = parameter(op.weight2);
+  filter.scale = parameter(op.scale);
+  filter.bias = parameter(op.bias);
+  return filter;
+}
+
+// A group convolution or an IGC block between layouts with the same chunks.
+void Planner::plan_groups(Step& step, const igc_op& op, const Filter& filter, const Layout& in, const Layout& out,
+                 int width) {
+  Filter primary = filter, secondary;
+  if (op.kind == IGC_BLOCK) {
+    primary.scale = primary.bias = nullptr;
+    secondary = secondary_of(op);
+  }
+  const bool in_registers =
+      op.kind == IGC_BLOCK && out.chunks.size() == 1 && out.chunks[0].width == kInRegisters;
+  step.conv = plan_group_conv(kernels_, net_.arena, primary, in_registers ? &secondary : nullptr, in, out,
+                              op.stride, width);
+  if (op.kind == IGC_BLOCK && !in_registers) {
+    step.work = Work::ConvMix;
+    step.mix = plan_mix(kernels_, net_.arena, secondary, out, out, 1, width);
+    step.mix.activation = op.activation;
+    step.middle_pixel = pixel_stride(out.positions);
+  } else {
+    step.work = Work::Conv;
+    step.conv.activation = op.activation;
+  }
+}
+
+// Rows of the scratch: about 32 KB, so that what the convolution writes is read from L1. Large weights are
+// worth more rows, which share one pass over them; weights beyond L2 the whole image.
+void Planner::choose_tile(Step& step, Shape out) {
+  const size_t row = (size_t)out.width * step.middle_pixel * sizeof(float);
+  size_t rows = 32768 / row;
+  if (step.conv.weight_bytes > 16384) rows = std::max(rows, 49152 / row);
+  if (step.conv.weight_bytes > 200000 || step.mix.weight_bytes > 200000)
+    rows = std::max(rows, 400000 / row);
+  step.tile_rows = (int)std::clamp<size_t>(rows, 1, out.height);
+  net_.scratch_floats = std::max(net_.scratch_floats, (size_t)step.tile_rows * row / sizeof(float));
+}
+
+void Planner::finish() {
+  as_floats(n_ops_);
+  const Tensor& last = tensors_[n_ops_];
+  net_.output = last.storage;
+  net_.output_layout = last.layout;
+  net_.storages[last.storage].last_step = (int)net_.steps.size();
+  assign_buffers(net_);
+}
+
 std::unique_ptr<Net> plan_net(const Kernels& kernels, const igc_op* ops, int64_t n_ops, const float* weights,
-                              int64_t n_weights, int channels, int height, int width) {
+                              int64_t n_weights, int channels, int height, int width, const float* ranges,
+                              int64_t n_ranges) {
   std::vector<Shape> shapes = check_ops(ops, n_ops, weights, n_weights, {channels, height, width});
+  if (n_ranges) check_ranges(ops, n_ops, ranges, n_ranges);
   auto net = std::make_unique<Net>();
   net->kernels = &kernels;
   net->channels = channels;
   net->height = height;
   net->width = width;
   net->out_channels = shapes.back().channels;
-  Planner(*net, ops, n_ops, weights, std::move(shapes)).plan();
+  Planner(*net, ops, n_ops, weights, n_ranges ? ranges : nullptr, std::move(shapes)).plan();
   return net;
 }
 

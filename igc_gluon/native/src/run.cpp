@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <exception>
 #include <thread>
 
@@ -45,11 +46,6 @@ Plane plane_of(const Net& net, const Net::Context& context, int storage) {
   return {context.buffers[s.buffer].get() + b.halo_h * row + b.halo_w * pixel, row, pixel};
 }
 
-Plane from_row(Plane plane, ptrdiff_t row) {
-  if (plane.at) plane.at += row * plane.row;
-  return plane;
-}
-
 void run_rows(const Net& net, const Net::Context& context, const Step& step, int begin, int end,
               float* scratch) {
   const Plane x = plane_of(net, context, step.input), y = plane_of(net, context, step.output);
@@ -70,6 +66,16 @@ void run_rows(const Net& net, const Net::Context& context, const Step& step, int
       }
       return;
     }
+    case Work::Int8Conv:
+    case Work::Int8Mix:
+    case Work::Int8ConvMix:
+    case Work::ConvInt8Mix:
+      return run_int8_rows(*net.int8, step, x, y, residual, width, begin, end, scratch);
+    case Work::Quantise:
+    case Work::Dequantise:
+    case Work::MakeQuads:
+    case Work::Reorder:
+      return convert_rows(*net.int8, step, in.layout.positions, x, y, width, begin, end);
     case Work::MaxPool: {
       const igc_op& op = step.pool;
       const PoolTask task = {x.at,        x.row,       x.pixel,   y.at,     y.row,
@@ -140,7 +146,11 @@ class Borrowed {
     }
     if (!context_) {
       context_ = std::make_unique<Net::Context>();
-      for (const Buffer& buffer : net.buffers) context_->buffers.push_back(make_floats(buffer.floats()));
+      for (const Buffer& buffer : net.buffers) {
+        context_->buffers.push_back(make_floats(buffer.floats()));
+        if (buffer.fill)
+          std::memset(context_->buffers.back().get(), buffer.fill, buffer.floats() * sizeof(float));
+      }
     }
     while ((int)context_->scratch.size() < threads)
       context_->scratch.push_back(make_floats(net.scratch_floats));

@@ -1,0 +1,271 @@
+// int8_plan.cpp - quantises weights, and packs them for kernels/int8.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "int8.h"
+#include "units.h"
+
+namespace igc {
+namespace {
+
+// No range is so small that its reciprocal overflows; none of a made-up file makes more than a wrong result.
+constexpr float kLeastStep = 1e-30f;
+
+float step_of(float largest, float levels) {
+  const float step = largest / levels;
+  return step > kLeastStep ? step : kLeastStep;  // also where it is NaN
+}
+
+int8_t* take_bytes(Arena& arena, size_t count) {
+  return reinterpret_cast<int8_t*>(arena.take((count + sizeof(float) - 1) / sizeof(float)));
+}
+
+}  // namespace
+
+Scale Scale::of(float low, float high) {
+  if (low >= 0) return {step_of(high, 255), 0};
+  return {std::max(step_of(-low, 128), step_of(high, 127)), 128};
+}
+
+Layout as_quads(const Layout& layout) {
+  Layout quads = layout;
+  quads.positions = 0;
+  quads.channel_at.clear();
+  for (Chunk& chunk : quads.chunks) {
+    const Chunk from = chunk;
+    chunk.offset = quads.positions;
+    for (int first = 0; first < layout.members; first += 4)
+      for (int lane = 0; lane < chunk.width; lane++)
+        for (int m = first; m < first + 4; m++)
+          quads.channel_at.push_back(
+              m < layout.members ? layout.channel(from.offset + m * from.width + lane) : -1);
+    quads.positions = (int)quads.channel_at.size();
+  }
+  while (quads.positions % 16) {
+    quads.channel_at.push_back(-1);
+    quads.positions++;
+  }
+  return quads;
+}
+
+Quantised::Quantised(const Filter& filter, const std::function<float(int)>& input_step, int zero)
+    : filter_(filter), step_(filter.outputs), surplus_(filter.outputs) {
+  std::vector<std::vector<int>> inputs(filter.groups);
+  for (int i = 0; i < filter.inputs; i++) {
+    input_step_.push_back(input_step(i));
+    inputs[filter.group_of_input(i)].push_back(i);
+  }
+  for (int o = 0; o < filter.outputs; o++) {
+    const auto for_all = [&](auto use) {
+      for (int i : inputs[filter.group_of_output(o)])
+        for (int dy = 0; dy < filter.kernel_h; dy++)
+          for (int dx = 0; dx < filter.kernel_w; dx++) use(i, dy, dx);
+    };
+    float largest = 0;
+    for_all([&](int i, int dy, int dx) {
+      largest = std::max(largest, std::abs(filter.at(o, i, dy, dx) * input_step_[i]));
+    });
+    step_[o] = step_of(largest, 127);
+    int64_t sum = 0;
+    for_all([&](int i, int dy, int dx) { sum += at(o, i, dy, dx); });
+    surplus_[o] = (float)(sum * zero);
+  }
+}
+
+int8_t Quantised::at(int output, int input, int dy, int dx) const {
+  if (output < 0 || input < 0) return 0;
+  const float q = std::nearbyint(filter_.at(output, input, dy, dx) * input_step_[input] / step_[output]);
+  return (int8_t)(q > -127 ? (q < 127 ? q : 127) : -127);  // NaN: -127
+}
+
+float Target::start(int channel) const {
+  if (channel < 0) return 0;
+  return (residual ? -residual->step * (float)residual->zero * unit(channel) : 0.0f) +
+         (floats ? 0.0f : (float)scale.zero);
+}
+
+Ending Target::ending() const {
+  Ending ending;
+  const float infinite = std::numeric_limits<float>::infinity();
+  ending.floats = floats;
+  ending.lowest = activation == kLinear ? (floats ? -infinite : 0.0f) : (floats ? 0.0f : (float)scale.zero);
+  ending.highest = activation == kRelu6 ? 6.0f : infinite;
+  ending.residual_scale = residual ? residual->step * unit(0) : 0.0f;
+  return ending;
+}
+
+Int8Conv plan_int8_conv(const Int8Kernels& kernels, Arena& arena, const Quantised& filter,
+                        const Filter* secondary, const Layout& in, const Layout& out, bool dense, int stride,
+                        int width, const Target& target) {
+  struct Part {
+    int w, x_offset, words, y_offset, vectors;
+  };
+  std::vector<Part> parts;
+  if (dense)
+    parts.push_back({1, 0, in.positions / 4, 0, out.positions / 16});
+  else
+    for (size_t i = 0; i < in.chunks.size(); i++)
+      parts.push_back({in.chunks[i].width, in.chunks[i].offset, (in.members + 3) / 4, out.chunks[i].offset,
+                       (out.chunks[i].width * out.members + 15) / 16});
+  const Filter& f = filter.filter();
+  Int8Conv plan;
+  plan.kernel_h = f.kernel_h;
+  plan.kernel_w = f.kernel_w;
+  plan.stride = stride;
+  plan.ending = target.ending();
+  for (const Part& part : parts)
+    for (int done = 0, count; done < part.vectors; done += count) {
+      count = balanced(part.vectors - done, kernels.conv_vectors);
+      const int base = part.y_offset + done * 16, lanes = count * 16;
+      float *bias = arena.take(lanes), *scale = arena.take(lanes), *mixing = nullptr;
+      for (int j = 0; j < lanes; j++) {
+        const int c = out.channel(base + j);
+        if (c < 0) continue;
+        const float unit = target.unit(c);
+        scale[j] = filter.step(c) * unit;
+        bias[j] = target.start(c) + (f.bias_of(c) - filter.step(c) * filter.surplus(c)) * unit;
+      }
+      if (secondary) {
+        mixing = arena.take(4 * lanes);
+        for (int j = 0; j < lanes; j++) {
+          const int c = out.channel(base + j);
+          if (c < 0) continue;
+          double constant = secondary->bias_of(c);
+          for (int k = 0; k < 4; k++) {
+            const int middle = out.channel(base + j / 4 * 4 + k);
+            const float factor = secondary->at(c, middle, 0, 0) * filter.step(middle);
+            mixing[j / 16 * 64 + k * 16 + j % 16] = factor * target.unit(c);
+            constant -= (double)factor * filter.surplus(middle);
+          }
+          bias[j] = target.start(c) + (float)constant * target.unit(c);
+        }
+      }
+      const size_t size = (size_t)f.kernel_h * f.kernel_w * part.words * lanes * 4;
+      int8_t* weights = take_bytes(arena, size);
+      plan.weight_bytes += size;
+      plan.blocks.push_back({kernels.conv(part.w, count, f.kernel_w, stride, secondary != nullptr, width),
+                             part.x_offset, base, part.words, weights, scale, bias, mixing});
+      for (int dy = 0; dy < f.kernel_h; dy++)
+        for (int word = 0; word < part.words; word++)
+          for (int dx = 0; dx < f.kernel_w; dx++)
+            for (int j = 0; j < lanes; j++)
+              for (int b = 0; b < 4; b++) {
+                const int at = part.x_offset + (word * part.w + j % part.w) * 4 + b;
+                *weights++ = filter.at(out.channel(base + j), in.channel(at), dy, dx);
+              }
+    }
+  return plan;
+}
+
+Int8Mix plan_int8_mix(const Int8Kernels& kernels, Arena& arena, const Quantised& filter, const Layout& in,
+                      const Layout& out, int stride, int width, const Target& target) {
+  const Filter& f = filter.filter();
+  Int8Mix plan;
+  plan.stride = stride;
+  plan.ending = target.ending();
+  const std::vector<Unit> units = sorted_units(f, out, kernels.mix_units);
+  for (size_t done = 0; done < units.size();) {
+    const int count = units_of_block(units, done, kernels.mix_units), split = units[done].split;
+    const std::vector<Segment> segments = find_segments(f, in, units[done].groups, 4 * split);
+    const size_t first = plan.inputs.size();
+    for (const Segment& segment : segments)
+      for (int k = segment.offset; k < segment.offset + segment.length; k += 4 * split) plan.inputs.push_back(k);
+    const int steps = (int)(plan.inputs.size() - first);
+    const size_t size = (size_t)steps * count * 64;
+    int8_t* weights = take_bytes(arena, size);
+    float *scale = arena.take(count * 16), *bias = arena.take(count * 16);
+    plan.weight_bytes += size;
+    Int8Mix::Block block = {kernels.mix(split, count, width), (int)first, steps, {}, weights, scale, bias};
+    for (int n = 0; n < count; n++) {
+      block.offset[n] = units[done + n].offset;
+      // Units 0 and 1 of a block of halves end in one vector.
+      const int lanes = split == 2 && count > 1 && n == 0 ? 16 : 16 / split;
+      for (int j = 0; j < 16; j++) {
+        const int c = out.channel(block.offset[n] + j % lanes);
+        if (c < 0) continue;
+        scale[n * 16 + j] = filter.step(c) * target.unit(c);
+        bias[n * 16 + j] =
+            target.start(c) + (f.bias_of(c) - filter.step(c) * filter.surplus(c)) * target.unit(c);
+      }
+    }
+    for (int i = 0; i < steps; i++)
+      for (int n = 0; n < count; n++)
+        for (int j = 0; j < 16; j++)
+          for (int b = 0; b < 4; b++)
+            *weights++ = filter.at(out.channel(block.offset[n] + j / split),
+                                   in.channel(plan.inputs[first + i] + j % split * 4 + b), 0, 0);
+    plan.blocks.push_back(block);
+    done += count;
+  }
+  return plan;
+}
+
+namespace {
+
+struct BytePlane {
+  uint8_t* at;
+  ptrdiff_t row, pixel;
+  explicit BytePlane(Plane p) : at(reinterpret_cast<uint8_t*>(p.at)), row(4 * p.row), pixel(4 * p.pixel) {}
+};
+
+}  // namespace
+
+void run_int8_conv(const Int8Conv& plan, Plane x, Plane y, Plane residual, int width, int begin, int end) {
+  const BytePlane from(x), to(y), added(residual);
+  Int8ConvTask task = {};
+  task.x_row = plan.stride * from.row;
+  task.x_line = from.row;
+  task.x_step = plan.stride * from.pixel;
+  task.x_tap = from.pixel;
+  task.y_row = to.row;
+  task.y_pixel = to.pixel;
+  task.r_row = added.row;
+  task.r_pixel = added.pixel;
+  task.kernel_h = plan.kernel_h;
+  task.kernel_w = plan.kernel_w;
+  task.width = width;
+  task.y_quads = plan.y_quads;
+  task.r_quads = plan.r_quads;
+  task.ending = plan.ending;
+  const uint8_t* corner = from.at - plan.pad_h * from.row - plan.pad_w * from.pixel;
+  const int y_size = plan.ending.floats ? 4 : 1;
+  for (const Int8Conv::Block& block : plan.blocks) {
+    task.x = corner + block.x_offset;
+    task.words = block.words;
+    task.weights = block.weights;
+    task.scale = block.scale;
+    task.bias = block.bias;
+    task.secondary = block.secondary;
+    task.y = to.at + block.y_offset * y_size;
+    task.residual = added.at ? added.at + block.y_offset : nullptr;
+    block.kernel(task, begin, end);
+  }
+}
+
+void run_int8_mix(const Int8Mix& plan, Plane x, Plane y, Plane residual, int width, int begin, int end) {
+  const BytePlane from(x), to(y), added(residual);
+  Int8MixTask task = {};
+  task.x = from.at;
+  task.x_row = plan.stride * from.row;
+  task.x_pixel = plan.stride * from.pixel;
+  task.y = to.at;
+  task.y_row = to.row;
+  task.y_pixel = to.pixel;
+  task.residual = added.at;
+  task.r_row = added.row;
+  task.r_pixel = added.pixel;
+  task.width = width;
+  task.ending = plan.ending;
+  for (const Int8Mix::Block& block : plan.blocks) {
+    task.inputs = plan.inputs.data() + block.first;
+    task.steps = block.steps;
+    task.weights = block.weights;
+    task.scale = block.scale;
+    task.bias = block.bias;
+    std::copy(block.offset, block.offset + 4, task.offset);
+    block.kernel(task, begin, end);
+  }
+}
+
+}  // namespace igc

@@ -1,0 +1,162 @@
+// conv.cpp - group convolution of bytes: ../conv.cpp with words of four members where that has floats.
+//
+// Register tile: P = 8 pixels x Q = 2 vectors. With stride 1 and 3 taps in a row, for every (dy, word): 6
+// weight vectors + 10 inputs loaded for 48 VPDPBUSD, of 4 x 16 products each; 16 accumulators + 6 weights + 1
+// input = 23 of 32 registers. A single vector takes 16 pixels.
+//
+// The secondary of L = 4 works on the accumulators in float32: quantised too it would need a step between,
+// which costs more than its 4 multiply-adds per vector.
+#include "simd.h"
+
+namespace igc {
+namespace IGC_TARGET {
+namespace {
+
+template <int P>
+struct Pixels {
+  const uint8_t* base[(P + 2) / 3];
+  ptrdiff_t step;
+  IGC_INLINE Pixels(const uint8_t* x, ptrdiff_t step_) : step(step_) {
+    IGC_TIMES (i, (P + 2) / 3) base[i] = x + 3 * i * step_;
+  }
+  IGC_INLINE const uint8_t* at(int i) const { return base[i / 3] + (i % 3) * step; }
+  IGC_INLINE void advance(ptrdiff_t by) {
+    IGC_TIMES (i, (P + 2) / 3) base[i] += by;
+  }
+};
+
+// TAPS = 3: stride 1, three taps in a row. TAPS = 0: any kernel width and stride.
+template <int W, int Q, int P, int TAPS>
+IGC_INLINE void accumulate(const Int8ConvTask& t, const uint8_t* x, ints (&sum)[P][Q]) {
+  const int8_t* w = t.weights;
+  for (int dy = 0; dy < t.kernel_h; dy++, x += t.x_line) {
+    if constexpr (TAPS > 0) {
+      Pixels<P + TAPS - 1> in(x, t.x_tap);
+      _Pragma("GCC unroll 2") for (int m = 0; m < t.words; m++) {
+        ints weight[TAPS][Q];
+        IGC_TIMES (d, TAPS)
+          IGC_TIMES (q, Q) weight[d][q] = load_ints(w + (d * Q + q) * 64);
+        IGC_TIMES (i, P + TAPS - 1) {
+          const ints v = broadcast_words<W>(in.at(i));
+          IGC_TIMES (d, TAPS) {
+            if (i - d < 0 || i - d >= P) continue;
+            IGC_TIMES (q, Q) add_products(sum[i - d][q], v, weight[d][q]);
+          }
+        }
+        in.advance(4 * W);
+        w += TAPS * Q * 64;
+      }
+    } else {
+      for (int m = 0; m < t.words; m++) {
+        Pixels<P> in(x + m * 4 * W, t.x_step);
+        for (int d = 0; d < t.kernel_w; d++) {
+          ints weight[Q];
+          IGC_TIMES (q, Q) weight[q] = load_ints(w + q * 64);
+          IGC_TIMES (p, P) {
+            const ints v = broadcast_words<W>(in.at(p));
+            IGC_TIMES (q, Q) add_products(sum[p][q], v, weight[q]);
+          }
+          in.advance(t.x_tap);
+          w += Q * 64;
+        }
+      }
+    }
+  }
+}
+
+template <int W, int Q, int P, int TAPS, bool SECONDARY>
+IGC_INLINE void tile(const Int8ConvTask& t, const uint8_t* x, uint8_t* y, const uint8_t* residual) {
+  ints sum[P][Q];
+  IGC_TIMES (p, P)
+    IGC_TIMES (q, Q) sum[p][q] = _mm512_setzero_si512();
+  accumulate<W, Q, P, TAPS>(t, x, sum);
+  const ints shuffle = _mm512_broadcast_i32x4(quads_shuffle<W>());
+  IGC_TIMES (q, Q) {
+    const float* s = SECONDARY ? t.secondary + q * 64 : t.scale + q * 16;
+    const vec bias = load(t.bias + q * 16), s0 = load(s);
+    const vec s1 = SECONDARY ? load(s + 16) : s0, s2 = SECONDARY ? load(s + 32) : s0,
+              s3 = SECONDARY ? load(s + 48) : s0;
+    vec result[P];
+    IGC_TIMES (p, P) {
+      const vec v = to_floats(sum[p][q]);
+      if constexpr (SECONDARY) {
+        const vec even = fma(splat4<2>(v), s2, fma(splat4<0>(v), s0, bias));
+        const vec odd = fma(splat4<3>(v), s3, mul(splat4<1>(v), s1));
+        result[p] = add(even, odd);
+      } else {
+        result[p] = fma(v, s0, bias);
+      }
+    }
+    if (residual) {
+      const vec scale = splat(t.ending.residual_scale);
+      IGC_TIMES (p, P) {
+        __m128i r = _mm_loadu_si128((const __m128i*)(residual + p * t.r_pixel + q * 16));
+        if (t.r_quads) r = quads_to_lanes<W>(r);
+        result[p] = fma(to_floats(r), scale, result[p]);
+      }
+    }
+    if (t.ending.floats) {
+      const vec lowest = splat(t.ending.lowest), highest = splat(t.ending.highest);
+      IGC_TIMES (p, P)
+        store((float*)(y + p * t.y_pixel) + q * 16, min(highest, max(lowest, result[p])));
+    } else {
+      each_as_bytes<P>(result, shuffle, t.y_quads, [&](int p, __m128i bytes) IGC_ALWAYS {
+        _mm_storeu_si128((__m128i*)(y + p * t.y_pixel + q * 16), bytes);
+      });
+    }
+  }
+}
+
+template <int W, int Q, int P, int TAPS, bool SECONDARY>
+void rows(const Int8ConvTask& t, int row_begin, int row_end) {
+  for (int r = row_begin; r < row_end; r++) {
+    const uint8_t* x = t.x + r * t.x_row;
+    uint8_t* y = t.y + r * t.y_row;
+    const uint8_t* residual = t.residual ? t.residual + r * t.r_row : nullptr;
+    for (int i = 0; i < t.width; i += P) {
+      if (i + P > t.width) i = t.width - P;
+      tile<W, Q, P, TAPS, SECONDARY>(t, x + i * t.x_step, y + i * t.y_pixel,
+                                     residual ? residual + i * t.r_pixel : nullptr);
+    }
+  }
+}
+
+template <int W, int Q, int TAPS, bool SECONDARY>
+Int8ConvKernel choose_pixels(int width) {
+  Choice<Int8ConvKernel> best(width);
+  if constexpr (Q == 1) best.offer(16, rows<W, Q, 16, TAPS, SECONDARY>);
+  best.offer(8, rows<W, Q, 8, TAPS, SECONDARY>);
+  best.offer(7, rows<W, Q, 7, TAPS, SECONDARY>);
+  best.offer(4, rows<W, Q, 4, TAPS, SECONDARY>);
+  best.offer(1, rows<W, Q, 1, TAPS, SECONDARY>);
+  return best.value;
+}
+
+template <int W, bool SECONDARY>
+Int8ConvKernel choose_vectors(int q, bool sliding, int width) {
+  if (sliding)
+    return q == 1 ? choose_pixels<W, 1, 3, SECONDARY>(width) : choose_pixels<W, 2, 3, SECONDARY>(width);
+  return q == 1 ? choose_pixels<W, 1, 0, SECONDARY>(width) : choose_pixels<W, 2, 0, SECONDARY>(width);
+}
+
+}  // namespace
+
+Int8ConvKernel conv_kernel(int w, int q, int kernel_w, int stride, bool secondary, int width) {
+  const bool sliding = kernel_w == 3 && stride == 1;
+  if (secondary) return choose_vectors<4, true>(q, sliding, width);
+  switch (w) {
+    case 1:
+      return choose_vectors<1, false>(q, sliding, width);
+    case 2:
+      return choose_vectors<2, false>(q, sliding, width);
+    case 4:
+      return choose_vectors<4, false>(q, sliding, width);
+    case 8:
+      return choose_vectors<8, false>(q, sliding, width);
+    default:
+      return choose_vectors<16, false>(q, sliding, width);
+  }
+}
+
+}  // namespace IGC_TARGET
+}  // namespace igc

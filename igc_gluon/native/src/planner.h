@@ -1,0 +1,96 @@
+// planner.h - what plans a network (plan.cpp), the parts in bytes too (plan_int8.cpp).
+#pragma once
+#include <map>
+#include <optional>
+
+#include "check.h"
+#include "net.h"
+
+namespace igc {
+
+constexpr int kInRegisters = 4;  // the L that the secondary in registers serves
+
+inline bool is_convolution(const igc_op& op) { return op.kind == IGC_CONV || op.kind == IGC_BLOCK; }
+// The secondary wants runs of 4 channels. With L = 1 it is only a factor for each channel.
+inline int narrowest(const igc_op& op) { return op.kind == IGC_BLOCK && op.groups > 1 ? 4 : 1; }
+inline bool is_pointwise(const igc_op& op) {
+  return op.kind == IGC_CONV && op.kernel_h == 1 && op.kernel_w == 1 && !op.pad_h && !op.pad_w;
+}
+
+class Planner {
+ public:
+  // `ranges` as igc_net_create_int8 takes them, or null.
+  Planner(Net& net, const igc_op* ops, int64_t n_ops, const float* weights, const float* ranges,
+          std::vector<Shape> shapes);
+  void plan();
+
+ private:
+  // Tensors in several storages hold the same channels in each.
+  struct Tensor {
+    bool planned = false;
+    Layout layout;
+    int storage = -1;            // of floats
+    int64_t pending = -1;        // the convolution that will be computed inside the step of its only reader
+    int bytes = -1, quads = -1;  // storages of bytes, in the layout's order and as quads
+  };
+  // The order of channels that a step has to write, and whether as quads.
+  struct Forced {
+    Layout layout;
+    bool bytes = false, quads = false;
+  };
+
+  Shape shape(int64_t tensor) const { return shapes_[tensor]; }
+  const float* parameter(int64_t offset) const { return offset < 0 ? nullptr : weights_ + offset; }
+  bool is_channelwise(const igc_op& op) const;
+  bool postponed(int64_t i) const;
+  bool goes_by_groups(const igc_op& op, const Layout& layout) const;
+  bool feeds_pointwise(int64_t i, Layout layout) const;
+  Filter filter_of(const igc_op& op);
+  Filter secondary_of(const igc_op& op) const;
+  Layout free_layout(int64_t i, const Filter& filter, const Forced* forced) const;
+
+  void collect_wishes();
+  int new_storage(const Layout& layout, Shape s);
+  void define(int64_t tensor, const Layout& layout);
+  int converted(int64_t tensor, const Layout& layout);
+  int emit(Step step);
+  void widen_halo(int storage, int h, int w);
+  void plan_op(int64_t i, const Forced* forced);
+  void plan_convolution(int64_t i, const Forced* forced);
+  void plan_groups(Step& step, const igc_op& op, const Filter& filter, const Layout& in, const Layout& out,
+                   int width);
+  void choose_tile(Step& step, Shape out);
+  void finish();
+
+  // plan_int8.cpp
+  void choose_int8();
+  bool pays_in_int8(const igc_op& op) const;
+  bool read_as_bytes(int64_t tensor) const;
+  Scale scale_of(int64_t tensor) const;
+  int new_bytes(int64_t tensor, const Layout& order);
+  int as_floats(int64_t tensor);
+  int as_bytes(int64_t tensor);
+  int as_quads(int64_t tensor);
+  int quads_of(int64_t tensor, const Layout& layout);
+  int bytes_in(int64_t tensor, const Layout& layout, bool quads);
+  int reordered(int64_t tensor, int storage, const Layout& order);
+  void plan_int8(int64_t i, const Forced* forced);
+  void choose_int8_tile(Step& step, Shape out);
+  void plan_int8_groups(Step& step, int64_t i, const Filter& filter, const Layout& in, const Layout& out,
+                        const Target& target);
+
+  Net& net_;
+  const Kernels& kernels_;
+  const igc_op* ops_;
+  const int64_t n_ops_;
+  const float* weights_;
+  const float* ranges_;
+  const std::vector<Shape> shapes_;
+  std::vector<Tensor> tensors_;
+  std::vector<std::vector<int64_t>> readers_;
+  std::vector<std::optional<Layout>> wish_;
+  std::map<int64_t, Step> pending_;
+  std::vector<const float*> middle_;  // of each op, the largest middle values of its channels
+};
+
+}  // namespace igc

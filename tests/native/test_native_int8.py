@@ -1,0 +1,200 @@
+"""Networks on 8-bit integers against exact integers in numpy (int8_reference), and against float32."""
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import int8_reference as ref8
+import native_reference as ref
+from igc_gluon import native
+from igc_gluon.errors import UserError
+from igc_gluon.native import library as lib
+
+pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+with_vnni = pytest.mark.skipif(not (native.available() and lib.has_int8()),
+                               reason="the kernels for 8-bit integers need AVX-512 with VNNI")
+
+many = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+sizes = st.one_of(st.integers(2, 17), st.sampled_from([28, 31, 32, 33]))
+activations = st.sampled_from([None, "relu", "relu6"])
+
+
+def assert_agrees(ops, shape, batch=1, threads=1, bound=0.03, fewest=1):
+    """bound: of the largest error against float32, relative to the largest result."""
+    x = np.random.default_rng(0).standard_normal((batch,) + tuple(shape)).astype(np.float32)
+    ranges, tensors = ref8.ranges_of(ops, x)
+    net = lib.Net(ops, shape, ranges)
+    assert net.on_bytes.sum() >= fewest
+    got, expected = net(x, threads), ref8.run(ops, x, ranges, net.on_bytes)
+    scale = max(np.abs(tensors[-1]).max(), 1e-6)
+    wrong = np.abs(got - expected) / scale
+    # A value next to the middle between two bytes may be rounded the other way, and is then a step off.
+    assert wrong.mean() < (1e-3 if len(ops) > 1 else 1e-4) and wrong.max() < 0.02, (wrong.mean(), wrong.max())
+    if len(ops) == 1 and wrong.size > 200:
+        assert (wrong > 1e-5).mean() < 0.1
+    assert np.abs(got - tensors[-1]).max() / scale < bound
+    return net, x, got
+
+
+@with_vnni
+@many
+@given(data=st.data())
+def test_block(data):
+    draw, rng = data.draw, np.random.default_rng(0)
+    primary = draw(st.one_of(st.integers(1, 26), st.sampled_from([4, 24, 32, 41, 50])))
+    secondary, members = draw(st.integers(1, 9)), draw(st.integers(2, 9))
+    kernel = draw(st.sampled_from([(3, 3), (1, 1), (5, 5), (3, 1), (1, 3)]))
+    op = ref.block_op(rng, primary * members, primary, secondary, kernel, draw(st.sampled_from([1, 2])),
+                      activation=draw(activations))
+    assert_agrees([op], (primary * members, draw(sizes), draw(sizes)), draw(st.integers(1, 3)),
+                  draw(st.sampled_from([1, 2])), bound=0.06)
+
+
+@with_vnni
+@many
+@given(data=st.data())
+def test_group_conv(data):
+    draw, rng = data.draw, np.random.default_rng(0)
+    groups = draw(st.integers(1, 20))
+    inputs, channels = groups * draw(st.integers(8, 12)), groups * draw(st.integers(1, 6))
+    kernel = draw(st.sampled_from([(3, 3), (1, 1), (5, 5), (3, 1), (2, 2)]))
+    op = ref.conv_op(rng, inputs, channels, kernel, groups, draw(st.integers(1, 3)), activation=draw(activations))
+    assert_agrees([op], (inputs, draw(sizes), draw(sizes)), draw(st.integers(1, 3)),
+                  draw(st.sampled_from([1, 2])), bound=0.06)
+
+
+@with_vnni
+@many
+@given(data=st.data())
+def test_residual_blocks(data):
+    """Stem, pooling, residual blocks, a projection dense or grouped, mean, fully connected."""
+    draw, rng = data.draw, np.random.default_rng(0)
+    primary, secondary = draw(st.integers(2, 20)), draw(st.integers(2, 6))
+    first = primary * secondary
+    second, stride, groups = 2 * first, draw(st.sampled_from([1, 2])), draw(st.sampled_from([1, primary]))
+    ops = [ref.conv_op(rng, 3, first, (7, 7), 1, 2, activation="relu"),
+           lib.Op(lib.MAX_POOL, 1, kernel=(3, 3), stride=2, pad=(1, 1)),
+           ref.block_op(rng, first, primary, secondary, source=2, activation="relu"),
+           ref.block_op(rng, first, primary, secondary, source=3, residual=2, activation="relu"),
+           ref.conv_op(rng, first, second, (1, 1), groups, stride, source=4),
+           ref.block_op(rng, first, primary, 2 * secondary, stride=stride, source=4, activation="relu"),
+           ref.block_op(rng, second, primary, 2 * secondary, source=6, residual=5, activation="relu"),
+           lib.Op(lib.MEAN_POOL, 7),
+           ref.conv_op(rng, second, 10, (1, 1), source=8)]
+    assert_agrees(ops, (3, draw(st.integers(9, 40)), draw(st.integers(9, 40))), draw(st.integers(1, 3)),
+                  draw(st.sampled_from([1, 2])), bound=0.1, fewest=2)
+
+
+@with_vnni
+@settings(many, max_examples=30)
+@given(data=st.data())
+def test_channelwise_between_pointwise(data):
+    """IGCV3's block, whose channel-wise convolution stays in float32, and permutations between."""
+    draw, rng = data.draw, np.random.default_rng(0)
+    groups = draw(st.sampled_from([1, 2, 4]))
+    width, expansion, stride = 8 * groups * draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.integers(1, 2))
+    middle = width * expansion
+    ops = [ref.conv_op(rng, 3, width, activation="relu6"),
+           ref.conv_op(rng, width, middle, (1, 1), groups, source=1),
+           lib.Op(lib.PERMUTE, 2, groups=groups),
+           ref.conv_op(rng, middle, middle, (3, 3), middle, stride, source=3, activation="relu6"),
+           ref.conv_op(rng, middle, width, (1, 1), groups, source=4, residual=1 if stride == 1 else -1),
+           lib.Op(lib.PERMUTE, 5, groups=2)]
+    assert_agrees(ops, (3, draw(sizes), draw(sizes)), draw(st.integers(1, 2)), draw(st.sampled_from([1, 2])), 0.1)
+
+
+@with_vnni
+@pytest.mark.parametrize("primary,secondary", [(24, 2), (4, 8), (100, 2), (16, 16), (4, 32), (1, 16), (17, 3)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_published_shapes(primary, secondary, stride):
+    rng = np.random.default_rng(1)
+    width = primary * secondary
+    ops = [ref.block_op(rng, width, primary, 2 * secondary, stride=stride, activation="relu"),
+           ref.block_op(rng, 2 * width, primary, 2 * secondary, source=1, residual=1, activation="relu")]
+    assert_agrees(ops, (width, 14, 16), 2, 2, fewest=2)
+
+
+@with_vnni
+def test_orders_that_do_not_fit():
+    """Blocks that cut the channels in other groups; a residual in another order; readers of both kinds."""
+    rng = np.random.default_rng(4)
+    ops = [ref.block_op(rng, 24, 4, 6, activation="relu"), ref.block_op(rng, 24, 6, 4, source=1, residual=1),
+           ref.block_op(rng, 24, 24, 1, source=2, residual=1), ref.conv_op(rng, 24, 20, source=3),
+           lib.Op(lib.PERMUTE, 4, groups=5), ref.block_op(rng, 20, 5, 4, source=5, residual=4),
+           ref.conv_op(rng, 20, 20, (1, 1), 10, source=6, residual=4),
+           ref.conv_op(rng, 20, 40, (3, 3), 20, source=7),
+           lib.Op(lib.MAX_POOL, 8, kernel=(3, 3), stride=1, pad=(1, 1)),
+           ref.conv_op(rng, 40, 40, (5, 5), 2, source=9, residual=8),
+           ref.conv_op(rng, 40, 40, (3, 3), 18 // 9, source=10, residual=9),
+           lib.Op(lib.PERMUTE, 11, groups=8)]
+    assert_agrees(ops, (24, 9, 11), 2, 2, bound=0.2, fewest=4)
+
+
+@with_vnni
+def test_one_order_seen_as_groups_of_two_sizes():
+    """IGCV2's block with K = 4: channel-wise, then an IGC block of 1x1 convolutions on the same order."""
+    rng = np.random.default_rng(5)
+    ops = [ref.conv_op(rng, 3, 16, activation="relu"), ref.conv_op(rng, 16, 16, groups=16, source=1),
+           ref.block_op(rng, 16, 4, 4, (1, 1), source=2, activation="relu")]
+    assert_agrees(ops, (3, 12, 12), 2)
+
+
+@with_vnni
+def test_batches_threads_and_calls_give_the_same_bits():
+    rng = np.random.default_rng(2)
+    ops = [ref.conv_op(rng, 3, 48, activation="relu"),
+           ref.block_op(rng, 48, 24, 2, source=1, activation="relu"),
+           ref.block_op(rng, 48, 4, 16, stride=2, source=2, activation="relu"), lib.Op(lib.MEAN_POOL, 3)]
+    net, x, once = assert_agrees(ops, (3, 20, 20), 5, fewest=2)
+    for threads in (1, 2, 3, 8):
+        np.testing.assert_array_equal(net(x, threads), once)
+        np.testing.assert_array_equal(np.concatenate([net(x[i:i + 1], threads) for i in range(5)]), once)
+
+
+@with_vnni
+def test_values_beyond_the_ranges_saturate():
+    rng = np.random.default_rng(3)
+    op = ref.conv_op(rng, 16, 16, activation="relu")
+    x = rng.standard_normal((1, 16, 8, 8)).astype(np.float32)
+    ranges, _ = ref8.ranges_of([op], x)
+    net = lib.Net([op], (16, 8, 8), ranges)
+    far = 1e6 * x
+    far[0, 0, 0, 0] = np.inf
+    np.testing.assert_allclose(net(far), ref8.run([op], far, ranges, net.on_bytes), rtol=1e-5, atol=1e-4)
+    zeros = lib.Net([op], (16, 8, 8), np.zeros(4))  # no image had anything in it
+    assert np.isfinite(zeros(x)).all()
+
+
+@pytest.mark.parametrize("isa", lib.ISAS)
+def test_other_instruction_sets_run_in_float32(isa):
+    rng = np.random.default_rng(3)
+    ops = [ref.block_op(rng, 48, 24, 2, activation="relu"), ref.block_op(rng, 48, 4, 12, source=1)]
+    x = rng.standard_normal((2, 48, 9, 9)).astype(np.float32)
+    ranges, _ = ref8.ranges_of(ops, x)
+    try:
+        lib.use_isa(isa)
+    except UserError as error:
+        pytest.skip(str(error))
+    try:
+        net = lib.Net(ops, (48, 9, 9), ranges)
+        assert isa == "avx512" or not lib.has_int8()
+        if lib.has_int8():
+            assert net.on_bytes.all()
+        else:
+            assert not net.on_bytes.any()
+            np.testing.assert_array_equal(net(x), lib.Net(ops, (48, 9, 9))(x))
+    finally:
+        lib.use_isa()
+
+
+@pytest.mark.parametrize("change,message", [
+    (lambda r: r[:-1], "too few or too many"), (lambda r: np.append(r, 0), "too few or too many"),
+    (lambda r: np.where(np.arange(len(r)) == 2, np.nan, r), "not finite"),
+    (lambda r: np.where(np.arange(len(r)) == 1, -9, r), "ends before it begins"),
+    (lambda r: np.where(np.arange(len(r)) == 5, -1, r), "negative")])
+def test_ranges_that_do_not_fit(change, message):
+    rng = np.random.default_rng(0)
+    op = ref.block_op(rng, 8, 4, 2)
+    ranges, _ = ref8.ranges_of([op], rng.standard_normal((1, 8, 5, 5)))
+    with pytest.raises(UserError, match=message):
+        lib.Net([op], (8, 5, 5), change(ranges))
