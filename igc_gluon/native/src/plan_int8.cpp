@@ -258,6 +258,27 @@ void Planner::plan_int8_groups(Step& step, int64_t i, const Filter& filter, cons
   step.byte_pixel = out.positions / 4;
 }
 
+// Blocks whose result is only read as quads make those row by row, while the rows are in L1.
+void Planner::make_quads_in_blocks() {
+  std::vector<Step>& steps = net_.steps;
+  for (size_t i = 0; i < steps.size(); i++) {
+    if (steps[i].work != Work::MakeQuads) continue;
+    const int natural = steps[i].input;
+    const auto reads = [&](const Step& s) { return s.input == natural || s.residual == natural; };
+    const auto writer = std::find_if(steps.begin(), steps.end(), [&](const Step& s) { return s.output == natural; });
+    if (writer == steps.end() || writer->work != Work::Int8ConvMix ||
+        std::count_if(steps.begin(), steps.end(), reads) > 1)
+      continue;
+    writer->output = steps[i].output;
+    writer->from = steps[i].from;
+    writer->to = steps[i].to;
+    writer->middle_pixel = steps[i].from.positions / 4;
+    const Storage& out = net_.storages[writer->output];
+    choose_int8_tile(*writer, {0, out.height, out.width});
+    steps.erase(steps.begin() + (std::ptrdiff_t)i--);
+  }
+}
+
 // Rows of the scratch: as choose_tile, in bytes.
 void Planner::choose_int8_tile(Step& step, Shape out) {
   const size_t row = (size_t)out.width * (step.byte_pixel + step.middle_pixel) * sizeof(float);
