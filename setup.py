@@ -59,6 +59,7 @@ setup(
     # replacements that igc_gluon/__init__.py puts back; NumPy 1.26, the last one with wheels below 2.0, ends
     # at Python 3.12.
     python_requires=">=3.8,<3.13",
+    py_modules=["igc_command"],
     packages=find_packages(include=["igc_gluon", "igc_gluon.*"]),
     # The sources too, so that `python -m igc_gluon.native.build` works where the package is installed.
     package_data={"igc_gluon.native": ["include/*.h", "src/*.h", "src/*.cpp", "src/kernels/*.h",
@@ -91,5 +92,5 @@ setup(
         # PyTorch 2 is installed. These run on the NumPy that MXNet needs.
         "bench": ["torch==2.13.0; python_version>='3.10'", "onnx>=1.16", "onnxruntime>=1.20", "openvino>=2024.0"],
     },
-    entry_points={"console_scripts": ["igc=igc_gluon.cli:main"]},
+    entry_points={"console_scripts": ["igc=igc_command:main"]},
 )

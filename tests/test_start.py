@@ -32,8 +32,18 @@ def test_importing_says_nothing(code):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_numpy_that_mxnet_cannot_run_on_is_one_line():
-    code = "import numpy, runpy; numpy.__version__ = '2.1.0'; runpy.run_path('train_cifar.py', run_name='__main__')"
+@pytest.mark.parametrize("program", ["runpy.run_path('train_cifar.py', run_name='__main__')",
+                                     "import igc_command; sys.exit(igc_command.main())"])
+def test_a_numpy_that_mxnet_cannot_run_on_is_one_line(program):
+    code = f"import numpy, runpy, sys; numpy.__version__ = '2.1.0'; {program}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("error: igc_gluon: MXNet 1.9.1 does not run on NumPy 2.1.0")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_igc_without_mxnet_is_one_line():
+    code = "import sys; sys.modules['mxnet'] = None; import igc_command; sys.argv = ['igc', 'models']\n"
+    code += "import importlib.util as u; u.find_spec = lambda name: None; sys.exit(igc_command.main())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: MXNet is not installed")
     assert len(done.stderr.splitlines()) == 1

@@ -5,10 +5,11 @@ import sys
 
 from igc_gluon.cli.parser import Parser
 from igc_gluon.errors import UserError
+from igc_gluon.start import mxnet_problem
 from igc_gluon.threads import use_all_cores
 
-COMMANDS = ("models", "info", "widest", "check", "tables", "reproduce", "compile", "convert", "predict", "checkpoint",
-            "bench")
+COMMANDS = ("models", "info", "widest", "check", "tables", "reproduce", "data", "eval", "predict", "compile", "convert",
+            "checkpoint", "bench")
 
 
 def main(argv=None):
@@ -30,6 +31,11 @@ def main(argv=None):
         return args.run(args) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name != "mxnet":
+            raise
+        print(f"error: {mxnet_problem()}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

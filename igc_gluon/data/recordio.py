@@ -19,7 +19,7 @@ from igc_gluon.errors import UserError
 
 MAGIC = 0xced7230a
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
-_HEADER = struct.Struct("<IfQQ")
+HEADER = struct.Struct("<IfQQ")
 _LARGEST_IMAGE = 1 << 16  # bytes; an encoded 32x32 image takes about 3,000
 
 
@@ -29,16 +29,16 @@ def read_records(path):
     Raises UserError on the first record that is truncated or damaged, naming it by number and position.
     """
     for number, position, payload in _read_payloads(path):
-        if len(payload) < _HEADER.size:
+        if len(payload) < HEADER.size:
             raise UserError(f"{path}: record {number} at byte {position} is too short for an image record")
-        label_count, label, _, _ = _HEADER.unpack_from(payload)
-        end = _HEADER.size + 4 * label_count
+        label_count, label, _, _ = HEADER.unpack_from(payload)
+        end = HEADER.size + 4 * label_count
         if len(payload) < end:
             raise UserError(f"{path}: record {number} at byte {position} is too short for its "
                             f"{label_count:,} labels; the file is damaged")
         labels = np.array([label], np.float32)
         if label_count:
-            labels = np.frombuffer(payload, "<f4", label_count, _HEADER.size)
+            labels = np.frombuffer(payload, "<f4", label_count, HEADER.size)
         yield labels, payload[end:]
 
 

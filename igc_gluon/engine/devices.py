@@ -39,7 +39,7 @@ def contexts(gpus=None, cpus=1):
         raise UserError(f"--gpus wants different numbers from 0 on; not {gpus!r}")
     if not mx.runtime.Features().is_enabled("CUDA"):
         raise UserError("--gpus: this MXNet is built without CUDA; install the GPU one (pip install -e '.[cu112]') "
-                        "or leave --gpus out to train on the CPU")
+                        "or give --cpus 1 in place of --gpus to train on the CPU")
     there = mx.context.num_gpus()
     missing = [n for n in numbers if n >= there]
     if missing:
@@ -104,7 +104,7 @@ class DataParallel:
         line on what the update before left not finite, or None; `anomaly` one on this batch, see `detect_anomaly`.
         """
         outputs, losses = self._forward(data, label)
-        autograd.backward(losses)
+        self.probes.backward(losses) if self.probes else autograd.backward(losses)
         # Waiting here once a step keeps MXNet's queue short, without which a Ctrl-C takes effect many steps later.
         loss = sum(float(part.asnumpy().sum(dtype=np.float64)) for part in losses)
         self.check_update()

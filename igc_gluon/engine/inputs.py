@@ -8,8 +8,12 @@
               each with len() and epoch(number, first_batch=0), which yields (float32 (n, 3, H, W), labels (n,)); of
               worker part_index of num_parts, whose shares of a training batch together make the batch of one worker
 """
-from igc_gluon.data import DATASETS, Batches, load
+from pathlib import Path
 
+from igc_gluon.data import DATASETS, Batches, load, pack, record_batches, records
+from igc_gluon.errors import UserError
+
+IMAGENET_CLASSES = 1000
 TEST_BATCH = 400  # as the authors'; the result does not depend on it
 
 
@@ -36,3 +40,56 @@ class ArrayInput:
         return (Batches(train.images, train.labels, batch_size, info.mean, info.std, augment=info.augment,
                         mirror=info.mirror, pad_value=self._pad, seed=seed, short_side=info.short_side, **share),
                 Batches(test.images, test.labels, TEST_BATCH, info.mean, info.std, train=False, **share))
+
+
+class RecordInput:
+    """RecordIO files, which are read as they are needed, by MXNet's ImageRecordIter.
+
+    train, val: paths of FILE.rec with FILE.idx beside it; train may be None where only val is evaluated. classes: None
+    to take the number of lines in classes.txt beside the file, or 1000. short_side: of the image that the center crop
+    comes from. parts: at most so many of the training file, see `igc_gluon.data.record_batches`.
+    """
+    name, top5 = "imagenet", True
+
+    def __init__(self, train, val, image_shape, mean, std, classes=None, augment="authors", short_side=None,
+                 parts=None):
+        self._train, self._val = train and Path(train), Path(val)
+        self.image_shape, self.mean, self.std = tuple(image_shape), tuple(mean), tuple(std)
+        self._augment, self._most_parts = augment, parts or record_batches.PARTS
+        self._short_side = short_side or record_batches.natural_short_side(image_shape)
+        names = pack.read_classes(self._val.with_name(pack.CLASS_FILE))
+        self.classes = classes or (len(names) if names else IMAGENET_CLASSES)
+        self.class_names = tuple(names) if names and len(names) == self.classes else None
+        self._structures = None
+
+    def config(self):
+        train, val = self._structures
+        return {"augment": self._augment, "short_side": self._short_side, "data_parts": self._most_parts,
+                "train_images": train.records, "test_images": val.records, "class_names": self.class_names}
+
+    def prepare(self):
+        """Raises UserError on files that are not there, that MXNet could not read, whose labels are no classes."""
+        for path in filter(None, (self._train, self._val)):
+            if not path.is_file():
+                raise UserError(f"there is no {path}; igc data imagenet --root FOLDER makes it from folders of images")
+        self._structures = [path and records.structure(path) for path in (self._train, self._val)]
+        for path, found in zip((self._train, self._val), self._structures):
+            if found and found.largest_label >= self.classes:
+                raise UserError(f"{path} has labels up to {found.largest_label:.0f}, too many for {self.classes} "
+                                f"classes; give --num-classes {found.largest_label + 1:.0f}, or another file")
+
+    @property
+    def test_images(self):
+        return self._structures[1].records
+
+    def batches(self, batch_size, seed, part_index=0, num_parts=1):
+        train, _ = self._structures
+        parts = record_batches.parts_for(train.records, batch_size, self._most_parts)
+        return (record_batches.RecordTraining(self._train, train.records, batch_size, parts, self.image_shape,
+                                              self._augment, self.mean, self.std, seed, part_index, num_parts),
+                self.evaluation(batch_size, part_index, num_parts))
+
+    def evaluation(self, batch_size, part_index=0, num_parts=1):
+        """The second of `batches` alone."""
+        return record_batches.RecordEvaluation(self._val, batch_size, self.image_shape, self._short_side, self.mean,
+                                               self.std, part_index, num_parts)

@@ -98,8 +98,9 @@ class TrainingLoop:
     def _train_epoch(self, stop, bar):
         at = self.position
         shown_at, shown = time.monotonic(), replace(at)
+        begin = None
         for data, label in self.train.epoch(at.epoch, first_batch=at.batch):
-            begin = time.monotonic()
+            begin = begin or time.monotonic()  # waiting for data counts, opening the data does not
             lr = self.schedule.lr_at(at.epoch, at.batch, len(self.train))
             loss, scores = self.parallel.step(data, label, lr)
             self._check_numbers(loss, data, label)
@@ -125,6 +126,7 @@ class TrainingLoop:
             done = at.epoch * len(self.train) + at.batch
             if self.checkpoint_batches and done % self.checkpoint_batches == 0:
                 self._save(best=False)
+            begin = time.monotonic()
 
         self._check_update()
 

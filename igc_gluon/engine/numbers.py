@@ -38,21 +38,33 @@ class FiniteCheck:
 class LayerProbes:
     """Watches what every layer of `net` makes, forward and backward, in a run of MXNet's own operators one by one.
 
-    The network is no longer hybridized afterwards, and slower by far.
+    The graph is cut behind each layer, and `backward` goes back from cut to cut: MXNet gives gradients of parameters
+    only, not of what is between them. The network is no longer hybridized afterwards, and slower by far.
     """
 
     def __init__(self, net):
-        self._found = {"output": [], "gradient": []}
+        self._cuts, self._found = [], []
+        self._parameters = [p for p in net.collect_params().values() if p.grad_req != "null"]
+        for parameter in self._parameters:
+            parameter.grad_req = "add"  # the shards of a batch come one after the other
         net.hybridize(active=False)
-        for path, block in _below(net, ""):
+        for path, block in _leaves(net, ""):
             self._watch(f"{path} ({type(block).__name__} {block.name})", block)
+
+    def backward(self, losses):
+        """`autograd.backward`, which also looks at the gradients of what the layers have made."""
+        for parameter in self._parameters:
+            parameter.zero_grad()
+        autograd.backward(losses)
+        for name, out, cut in reversed(self._cuts):
+            if not np.isfinite(_largest(cut.grad)):
+                self._found.append(f"{name} gets a gradient of {_count(cut.grad)} from the layers after it")
+            autograd.backward(out, cut.grad)
 
     def first(self):
         """The first layer since the last call that made something not finite, a line for people, or None."""
-        mx.nd.waitall()
-        lines = self._found["output"] + self._found["gradient"]
-        self._found["output"].clear(), self._found["gradient"].clear()
-        return lines[0] if lines else None
+        found, self._found, self._cuts = self._found, [], []
+        return found[0] if found else None
 
     def _watch(self, name, block):
         inner = block.forward
@@ -61,34 +73,25 @@ class LayerProbes:
             largest = max((_largest(a) for a in args if isinstance(a, mx.nd.NDArray)), default=0.0)
             out = inner(*args)
             if np.isfinite(largest) and not np.isfinite(_largest(out)):
-                self._found["output"].append(f"{name} makes {_count(out)} from input of at most {largest:.3g}")
-            return _Watched(name, self._found["gradient"])(out) if autograd.is_recording() else out
+                self._found.append(f"{name} makes {_count(out)} from input of at most {largest:.3g}")
+            if not autograd.is_recording():
+                return out
+            cut = out.detach()
+            cut.attach_grad("add")
+            self._cuts.append((name, out, cut))
+            return cut
 
         block.forward = forward
         block.register_forward_hook(lambda *_: None)  # leaves the network to MXNet's operators, see NativeNetwork
 
 
-class _Watched(autograd.Function):
-    """The identity; notes in `found` where the gradient that comes back through it is not finite."""
-
-    def __init__(self, name, found):
-        super().__init__()
-        self._name, self._found = name, found
-
-    def forward(self, x):
-        return x.copy()
-
-    def backward(self, dy):
-        if not np.isfinite(_largest(dy)):
-            self._found.append(f"{self._name} gets a gradient of {_count(dy)} from the layers after it")
-        return dy
-
-
-def _below(block, path):
+def _leaves(block, path):
     for name, child in block._children.items():
         here = f"{path}.{name}" if path else name
-        yield from _below(child, here)
-        yield here, child
+        if child._children:
+            yield from _leaves(child, here)
+        else:
+            yield here, child
 
 
 def _largest(array):

@@ -1,13 +1,14 @@
 """Learning-rate schedules, one row per data set."""
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Tuple
 
 from igc_gluon.errors import UserError
 
 # The papers drop the rate at these fractions of the epochs: 200, 300, 350 of 400 20, 30, 35 of 40 (IGCV1, 5.2) and
 # 100, 150, 175 of 200 (IGCV2, 4.1).
-DROP_FRACTIONS = (1 / 2, 3 / 4, 7 / 8)
+DROP_FRACTIONS = (Fraction(1, 2), Fraction(3, 4), Fraction(7, 8))
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,44 @@ PAPER = {
 }
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How a paper trains on ImageNet: `drops` are epochs, `gpus` what a batch was shared by."""
+    num_epochs: int
+    lr: float
+    drops: Tuple[int, ...]
+    lr_decay: float
+    batch_size: int
+    gpus: int
+    wd: float
+    optimizer: str
+
+
+IMAGENET = {
+    "igcv1": Recipe(95, 0.1, (30, 60, 90), 1.0, 256, 8, 1e-4, "nesterov"),  # IGCV1, section 5.5
+    # IGCV2, section 5: 100 epochs, 'then divide it by 1 every 30 epochs' (a misprint for 10), and 20 of retraining,
+    # whose rate is not published; here they go on at the last one.
+    "igcv2": Recipe(120, 0.045, (30, 60, 90), 1.0, 96, 4, 4e-5, "sgd"),
+    "igcv3-code": Recipe(480, 0.045, (), 0.98, 96, 4, 4e-5, "sgd"),  # the authors' code of IGCV3
+}
+
+
 def schedule_for(dataset, num_epochs=None, lr=None, lr_factor=0.1, lr_steps=None, warmup_epochs=0):
     """The paper's schedule for `dataset`, but for what is given; a shorter one drops at the same fractions.
 
     Raises UserError on numbers that make no schedule.
     """
-    paper_epochs, paper_lr = PAPER[dataset]
+    return _schedule(*PAPER[dataset], DROP_FRACTIONS, 1.0, num_epochs, lr, lr_factor, lr_steps, warmup_epochs)
+
+
+def imagenet_schedule(recipe, num_epochs=None, lr=None, lr_factor=0.1, lr_steps=None, warmup_epochs=0):
+    """The schedule of a `Recipe`, as `schedule_for`; a shorter one decays by as much in all."""
+    drops = tuple(Fraction(drop, recipe.num_epochs) for drop in recipe.drops)
+    return _schedule(recipe.num_epochs, recipe.lr, drops, recipe.lr_decay, num_epochs, lr, lr_factor, lr_steps,
+                     warmup_epochs)
+
+
+def _schedule(paper_epochs, paper_lr, drops, lr_decay, num_epochs, lr, lr_factor, lr_steps, warmup_epochs):
     num_epochs = paper_epochs if num_epochs is None else num_epochs
     lr = paper_lr if lr is None else lr
     if num_epochs < 1:
@@ -57,7 +90,7 @@ def schedule_for(dataset, num_epochs=None, lr=None, lr_factor=0.1, lr_steps=None
     if not 0 < lr_factor < float("inf"):
         raise UserError(f"--lr-factor must be a positive number, not {lr_factor}")
     if lr_steps is None:
-        lr_steps = tuple(math.ceil(num_epochs * fraction) for fraction in DROP_FRACTIONS)
+        lr_steps = tuple(math.ceil(num_epochs * fraction) for fraction in drops)
     if any(step < 0 for step in lr_steps) or list(lr_steps) != sorted(lr_steps):
         raise UserError(f"--lr-steps must be epochs in ascending order, not {','.join(map(str, lr_steps))}")
-    return Schedule(num_epochs, lr, lr_factor, tuple(lr_steps), warmup_epochs=warmup_epochs)
+    return Schedule(num_epochs, lr, lr_factor, tuple(lr_steps), lr_decay ** (paper_epochs / num_epochs), warmup_epochs)

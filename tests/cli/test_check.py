@@ -138,3 +138,14 @@ def test_mistakes_are_one_line(capsys, tmp_path, monkeypatch, flags, text):
     monkeypatch.chdir(tmp_path)
     lines = igc_check(capsys, *flags, code=2).err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ") and text in lines[0]
+
+
+def test_options_of_the_model(capsys):
+    name = "cifar_resnet_igc10_l2m4"
+    paper, code = (rows(igc_check(capsys, name, "--no-picture", *flags).out)["g2_b1_p2_two1"]
+                   for flags in ((), ("--option", "downsample=code")))
+    assert paper["branches"] == "2x4->8 3x3, 8x2" and code["branches"] == "2x4->8 3x3, 4x4"
+    assert "paper, code" in igc_check(capsys, name, "--option", "downsample=other", code=2).err
+    assert "no option 'nonsense'" in igc_check(capsys, name, "--option", "nonsense=1", code=2).err
+    stride = igc_check(capsys, "cifar_igcv2_8_c64", "--no-picture", "--option", "branch_channels=16,16,32").out
+    assert rows(stride)["g1_b1_p2_two1"]["terms"] == "16 16"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import igc_gluon
-from igc_gluon import files, params_file
+from igc_gluon import deploy, files, params_file
 from igc_gluon.engine.networks import open_network
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import published
@@ -170,5 +170,8 @@ def test_opened_by_name_and_as_a_file(row, content, arrays, tmp_path, monkeypatc
     (tmp_path / row.file).write_bytes(content)
     by_name, as_file = open_network(NAME), open_network(tmp_path / row.file, NAME)
     check(by_name, arrays)
+    compiled = deploy.compile(as_file)
+    assert (compiled.name, compiled.input_shape, compiled.class_names[207]) == (NAME, (3, 224, 224), "golden retriever")
+    np.testing.assert_allclose(compiled.mean, by_name.mean, rtol=1e-6)
     for attribute in ("model", "mean", "std", "crop", "short_side", "classes", "synset"):
         assert getattr(by_name, attribute) == getattr(as_file, attribute), attribute

@@ -51,6 +51,10 @@ def stock(layers, x, parameters, running, dy, dtype):
     def run():
         values, at, statistics = [data], iter(arrays), iter(moving)
         for l in layers:
+            if l.kind == lib.MAX_POOL:
+                values.append(F.Pooling(values[l.input], kernel=(l.kernel,) * 2, stride=(l.stride,) * 2,
+                                        pad=(l.kernel // 2,) * 2, pool_type="max"))
+                continue
             y = F.Convolution(values[l.input], next(at), no_bias=True, kernel=(l.kernel,) * 2,
                               pad=(l.kernel // 2,) * 2, stride=(l.stride,) * 2, num_filter=l.channels,
                               num_group=l.groups)
@@ -169,11 +173,19 @@ def residual_networks(draw):
             [Layer(source, primary * members, primary, **options)]
 
     layers = [Layer(0, primary * members)]
+    if draw(st.booleans()):
+        layers = [Layer(0, primary * members, kernel=7, stride=draw(st.sampled_from([1, 2]))),
+                  Layer.max_pool(1, primary * members, draw(st.sampled_from([3, 3, 5, 1])),
+                                 draw(st.sampled_from([1, 2, 2])))]
     for i in range(draw(st.integers(1, 3))):
         value = shortcut = len(layers)
         stride = 1
         if draw(st.booleans()):
-            members, stride = 2 * members, draw(st.sampled_from([1, 2]))
+            if igc and members == 2 and draw(st.booleans()):
+                primary *= 2  # as in IGC-L100M2 for ImageNet
+            else:
+                members *= 2
+            stride = draw(st.sampled_from([1, 2]))
             layers.append(Layer(value, primary * members, draw(st.sampled_from([1, primary])), kernel=1,
                                 stride=stride, activation=None))
             shortcut = len(layers)
@@ -200,6 +212,19 @@ def test_published_shapes(isa, primary, members):
     width = primary * members
     compare([Layer(0, width), *igc_block(1, primary, members), *igc_block(3, primary, 2 * members, stride=2),
              *igc_block(5, primary, 2 * members)], (3, 16, 12), 4, 2)
+
+
+@pytest.mark.parametrize("primary,members,doubled", [(4, 8, 1), (16, 4, 1), (20, 2, 2), (100, 2, 2)])
+def test_resnet_for_imagenet(isa, primary, members, doubled):
+    """Stem, pooling, a block whose projection keeps the size, one that halves it. `doubled`: of L."""
+    width, stem = primary * members, primary * members // doubled
+    more, most = (primary * doubled, members * 2 // doubled), 2 * width
+    compare([Layer(0, stem, kernel=7, stride=2), Layer.max_pool(1, stem, 3, 2),
+             Layer(2, width, primary, kernel=1, activation=None), *igc_block(2, primary, members, at=3),
+             *igc_block(5, primary, members, residual=3),
+             *igc_block(7, primary, members), *igc_block(9, primary, members, residual=7),
+             Layer(11, most, more[0], kernel=1, stride=2, activation=None),
+             *igc_block(11, *more, at=12, stride=2), *igc_block(14, *more, residual=12)], (3, 43, 34), 2, 2)
 
 
 def test_kept_results_and_batches_after_larger_ones(isa):
@@ -243,6 +268,9 @@ INNER = Layer(1, 8, 4, activation=None, normalised=False)
     ([Layer(0, 8, epsilon=0)], "epsilon must be"),
     ([Layer(0, 8, momentum=float("nan"))], "epsilon must be"),
     ([Layer(0, 8)._replace(kind=3)], "unknown kind"),
+    ([Layer(0, 8), Layer.max_pool(1, 9, 3, 2)], "max pooling keeps"),
+    ([Layer(0, 8), Layer.max_pool(1, 8, 2, 2)], "kernel must be odd"),
+    ([Layer(0, 8), INNER, Layer.max_pool(2, 8, 1, 1)], "must be followed by a 1x1"),
     ([Layer(0, 8), Layer(1, 8), Layer(2, 8, residual=1, activation="relu6")], "sum with a ReLU6"),
     ([Layer(0, 8, residual=0)], "its residual must be"),
     ([Layer(0, 8), Layer(1, 16), Layer(2, 16, residual=1)], "another shape"),

@@ -3,7 +3,8 @@
 // A sum and what it adds, and what a channel-wise convolution reads and writes, have one order: a family.
 // Groups of a spatial convolution want their places (layout.h); those of the first 1x1 convolution behind a
 // channel-wise one would like theirs, because its lanes then run over groups. 1x1 convolutions and dense ones
-// read and write any order, best the one in which they number their outputs themselves.
+// read and write any order, best the one in which they number their outputs themselves. So do blocks whose
+// groups have one input channel each (as where L doubles): their outputs follow.
 #include <numeric>
 #include <string>
 
@@ -74,7 +75,7 @@ void choose_layouts(TrainNet& net) {
   }
   for (int l = 0; l < n_layers; l++) {
     const TrainLayer& layer = net.layers[l];
-    if (order_of(layer) == Order::Singles && !layer.several())
+    if (layer.pool || (order_of(layer) == Order::Singles && !layer.several()))
       families.tie(layer.lead().input, layer.own_value, value_labels(layer));
   }
   for (int l = 0; l < n_layers; l++) {
@@ -84,6 +85,9 @@ void choose_layouts(TrainNet& net) {
     if (!layer.several())
       families.demand(layer.own_value, relabelled(groups_layout(layer, layer.out.channels), value_labels(layer)), l);
   }
+  for (const TrainLayer& layer : net.layers)
+    if (order_of(layer) == Order::Inputs && families.open(layer.lead().input))
+      families.give(layer.lead().input, groups_layout(layer, layer.in.channels));
   for (const TrainLayer& layer : net.layers) {
     if (order_of(layer) != Order::Singles || !layer.several() || !families.open(layer.lead().input)) continue;
     const TrainStage& second = layer.stages[1];
@@ -105,12 +109,14 @@ void choose_layouts(TrainNet& net) {
     bool dense = v == 0;
     for (int reader : net.values[v].readers) {
       const TrainLayer& layer = net.layers[reader];
-      dense = dense && order_of(layer) == Order::Any && layer.lead().groups == 1 &&
+      dense = dense && order_of(layer) == Order::Any && !layer.pool && layer.lead().groups == 1 &&
               (layer.lead().kernel > 1 || layer.several());
     }
     families.give(v, Layout::plain(net.values[v].shape.channels, !dense));
   }
   for (int v = 0; v < n_values; v++) net.values[v].layout = families.of(v);
+  for (const TrainLayer& layer : net.layers)
+    if (order_of(layer) == Order::Inputs) single_inputs(net.values[layer.lead().input].layout);
 }
 
 }  // namespace igc

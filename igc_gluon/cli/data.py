@@ -1,0 +1,108 @@
+"""`igc data imagenet`, `igc data verify`"""
+HELP = "pack folders of images into RecordIO files, or look for damage in one"
+
+
+def add_arguments(parser):
+    commands = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
+    pack = commands.add_parser("imagenet", help="pack ImageNet, or any folder of one folder per class, into .rec files")
+    pack.add_argument("--root", required=True, metavar="FOLDER",
+                      help="has train/ and val/ with a folder for each class, or such folders itself")
+    pack.add_argument("--out", metavar="FOLDER", help="where train.rec, val.rec and classes.txt go (default: --root)")
+    pack.add_argument("--val-share", type=float, metavar="S",
+                      help="where there is no val/: this share of each class goes to val.rec, 0.1 for example")
+    pack.add_argument("--short-side", type=int, default=480, metavar="N",
+                      help="of the images in the file, 0 to leave sizes as they are (default: 480, as the authors')")
+    pack.add_argument("--quality", type=int, default=95, metavar="Q", help="of the JPEGs, 1 to 100 (default: 95)")
+    pack.add_argument("--workers", type=int, metavar="N", help="processes (default: one for each core)")
+    pack.add_argument("--seed", type=int, default=0, help="of the order of the training images (default: 0)")
+    verify = commands.add_parser("verify", help="decode every record of a file and list the broken ones")
+    verify.add_argument("file", metavar="FILE.rec")
+    verify.add_argument("--repair", metavar="OUT.rec", help="write the whole records to this file, with an index")
+    verify.add_argument("--index", action="store_true", help="only write a new index, FILE.idx")
+
+
+def run(args):
+    return _verify(args) if args.what == "verify" else _pack(args)
+
+
+def _pack(args):
+    import signal
+    from pathlib import Path
+
+    from igc_gluon.data import pack
+    from igc_gluon.errors import UserError
+    from igc_gluon.threads import cores
+
+    root = Path(args.root).expanduser()
+    out = Path(args.out).expanduser() if args.out else root
+    if not root.is_dir():
+        raise UserError(f"there is no folder {root}")
+    if not (args.short_side == 0 or 32 <= args.short_side <= 4096):
+        raise UserError(f"--short-side must be from 32 to 4096, or 0, not {args.short_side}")
+    if not 1 <= args.quality <= 100:
+        raise UserError(f"--quality must be from 1 to 100, not {args.quality}")
+    if args.workers is not None and args.workers < 1:
+        raise UserError(f"--workers must be at least 1, not {args.workers}")
+    if args.seed < 0:
+        raise UserError(f"--seed must not be negative, it is {args.seed}")
+    if args.val_share is not None and not 0 < args.val_share < 1:
+        raise UserError(f"--val-share must be between 0 and 1, not {args.val_share}")
+    splits = _splits(root, args, pack)
+    # Workers are ended by what ends this process; SIGTERM is to do so as Ctrl-C does.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        form = pack.Form(args.short_side, args.quality)
+        for name, listing in splits.items():
+            path = out / f"{name}.rec"
+            count, left_out = pack.pack(listing, path, form, args.workers or cores())
+            print(f"{path}: {count:,} images of {len(set(listing.labels)):,} classes, "
+                  f"{path.stat().st_size / 1e6:,.1f} MB"
+                  + (f"; {len(left_out)} could not be read and were left out" if left_out else ""))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    classes = splits["train"].classes
+    pack.write_classes(out / pack.CLASS_FILE, classes)
+    print(f"{out / pack.CLASS_FILE}: {len(classes):,} classes")
+    if "val" not in splits:
+        print("there is no val.rec, which training needs; give --val-share 0.1, or make a folder val/")
+
+
+def _splits(root, args, pack):
+    """{name of the file: Listing}"""
+    from igc_gluon.errors import UserError
+
+    train = pack.list_images(root / "train" if (root / "train").is_dir() else root, shuffle_seed=args.seed)
+    if (root / "train").is_dir() and (root / "val").is_dir():
+        if args.val_share is not None:
+            raise UserError(f"{root} has a folder val/; leave --val-share out")
+        return {"train": train, "val": pack.list_images(root / "val", train.classes)}
+    if args.val_share is None:
+        return {"train": train}
+    return dict(zip(("train", "val"), pack.divide(train, args.val_share)))
+
+
+def _verify(args):
+    from igc_gluon.data import records, repair
+    from igc_gluon.errors import UserError
+    from igc_gluon.threads import cores
+
+    if args.index:
+        if args.repair:
+            raise UserError("--index is for a file that is whole, --repair writes an index itself; give one of them")
+        print(f"{records.index_path(args.file)}: {repair.write_index(args.file):,} records")
+        return 0
+    report = repair.verify(args.file, args.repair, cores())
+    for number, position, problem in report.broken[:1000]:
+        print(f"{args.file}: record {number}, at byte {position}: {problem}")
+    if len(report.broken) > 1000:
+        print(f"... and {len(report.broken) - 1000:,} more")
+    labels = f", labels {report.smallest_label:g} to {report.largest_label:g}" if report.whole else ""
+    print(f"{args.file}: {report.whole:,} whole records{labels}, {len(report.broken):,} broken")
+    if args.repair:
+        print(f"{args.repair}: {report.whole:,} records")
+        return 0
+    if not report.broken and not report.whole:
+        raise UserError(f"{args.file} is empty")
+    if not report.broken:
+        records.structure(args.file)  # the index
+    return 1 if report.broken else 0

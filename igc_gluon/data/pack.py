@@ -1,0 +1,288 @@
+"""Folders of photographs, one for each class -> FILE.rec, FILE.idx, FILE.lst and classes.txt.
+
+A split is packed in an order that its seed shuffles, into `.FILE.rec.part`, which gets its name when it is whole. A
+packing that was cut off goes on after the last whole record there. The same folder, seed, short side and quality give
+the same bytes, with the same release of OpenCV.
+"""
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import List, Tuple
+
+import cv2
+import numpy as np
+import portalocker
+from tqdm import tqdm
+
+from igc_gluon.data import records
+from igc_gluon.data.recordio import HEADER
+from igc_gluon.errors import UserError
+from igc_gluon.files import sync_folder, write_atomically
+
+ENDINGS = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+CLASS_FILE = "classes.txt"
+_PORTION = 16  # images that a process gets at once
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of a split: `paths` relative to `folder`, `labels` (numbers into `classes`), in packing order."""
+    folder: Path
+    classes: List[str]
+    paths: List[str]
+    labels: List[int]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What an image becomes: its short side in pixels (0: as it is), the JPEG quality."""
+    short_side: int = 480  # as the authors'
+    quality: int = 95
+
+
+def class_folders(folder):
+    """Names of the folders in `folder`, sorted: the classes. Raises UserError if there are none."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror}") from None
+    if not names:
+        raise UserError(f"{folder} has no folders; it needs one for each class, with the images of the class in it")
+    return names
+
+
+def list_images(folder, classes=None, shuffle_seed=None):
+    """The `Listing` of all images below the class folders of `folder`, sorted, or shuffled by `shuffle_seed`.
+
+    classes: those of the training images, where `folder` holds others. Raises UserError on a class that is not one of
+    them, and where there is no image.
+    """
+    folder, found = Path(folder), []
+    names = class_folders(folder)
+    unknown = [name for name in names if classes is not None and name not in classes]
+    if unknown:
+        raise UserError(f"{folder} has a class {unknown[0]} that the training images have not")
+    classes = names if classes is None else classes
+    for name in names:
+        for where, folders, files in os.walk(folder / name):
+            folders.sort()
+            found += [(os.path.relpath(os.path.join(where, file), folder), classes.index(name))
+                      for file in sorted(files) if file.lower().endswith(ENDINGS) and not file.startswith(".")]
+    if not found:
+        raise UserError(f"there are no images in the folders of {folder}; their names should end in "
+                        f"{', '.join(ENDINGS)}")
+    bad = next((path for path, _ in found if "\n" in path or "\t" in path), None)
+    if bad:
+        raise UserError(f"{folder / bad!r}: rename it, a list of files cannot hold a tabulator or a new line")
+    if shuffle_seed is not None:
+        found = [found[i] for i in np.random.Generator(np.random.PCG64(shuffle_seed)).permutation(len(found))]
+    return Listing(folder, classes, [path for path, _ in found], [label for _, label in found])
+
+
+def divide(listing, share):
+    """(the rest, `share` of the images of each class, at least one), both in the order of `listing`."""
+    labels = np.array(listing.labels)
+    second = np.zeros(len(labels), bool)
+    for label in range(len(listing.classes)):
+        members = np.flatnonzero(labels == label)
+        if len(members) < 2:
+            raise UserError(f"class {listing.classes[label]} has too few images to divide: {len(members)}")
+        second[members[:min(len(members) - 1, max(1, round(share * len(members))))]] = True
+    return tuple(Listing(listing.folder, listing.classes, [p for p, chosen in zip(listing.paths, mask) if chosen],
+                         labels[mask].tolist()) for mask in (~second, second))
+
+
+def pack(listing, path, form=Form(), workers=1, report=print):
+    """Packs `listing` into the file at `path`, unless that is done, and returns (records, left out: what and why).
+
+    workers: processes. Raises UserError if another file is at `path`, if nothing can be packed, on a full disk.
+    """
+    path = Path(path)
+    part, state = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.part.json")
+    origin = _origin(listing, form)
+    if path.exists():
+        before = records.packing(path) or {}
+        if origin not in (before.get("origin"), _read_state(state)):  # the second after a kill right at the end
+            raise UserError(f"{path} exists and was not made from the same images with the same flags; delete it, or "
+                            "choose another --out")
+        return records.structure(path).records, before.get("left_out", [])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path.with_name(f".{path.name}.lock"), "a") as lock:
+            portalocker.lock(lock, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+            positions, numbers = _begin(part, state, origin, report)
+            left_out = _fill(part, listing, form, workers, positions, numbers)
+            if not positions:
+                raise UserError(f"none of the images of {listing.folder} can be read: {'; '.join(left_out[0])}")
+            _finish(part, path, listing, positions, numbers)
+            labels = [listing.labels[number] for number in numbers]
+            records.write_facts(path, records.Structure(len(labels), float(min(labels)), float(max(labels))),
+                                {"origin": origin, "left_out": left_out, "short_side": form.short_side,
+                                 "quality": form.quality, "classes": len(listing.classes)})
+            state.unlink()
+        os.unlink(lock.name)
+    except portalocker.LockException:
+        raise UserError(f"another process is packing {path}; wait for it") from None
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}; free the disk, the same command goes on from "
+                        "here") from None
+    return len(positions), left_out
+
+
+def _origin(listing, form):
+    """A digest of all that the file's content follows from."""
+    state = hashlib.sha256(f"{form}\n{listing.folder.resolve()}\n".encode())
+    for path, label in zip(listing.paths, listing.labels):
+        state.update(f"{path}\t{label}\n".encode("utf-8", "surrogateescape"))
+    return state.hexdigest()
+
+
+def _read_state(state):
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(state.read_text(encoding="utf-8"))
+
+
+def _begin(part, state, origin, report):
+    """(positions, numbers) of the whole records in `part`, which ends after them; none if it is of another origin."""
+    positions, numbers = [], []
+    if _read_state(state) != origin:
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()
+        with write_atomically(state, "w") as file:
+            json.dump(origin, file)
+    if part.exists():
+        end = 0
+        for position, payload in records.scan(part):
+            if payload is None or records.what_is_wrong(payload, look=False)[0]:
+                break
+            positions.append(position)
+            numbers.append(HEADER.unpack_from(payload)[2])
+            end = position + len(records.frame(payload))
+        with open(part, "r+b") as file:
+            file.truncate(end)
+        if positions:
+            report(f"going on after {len(positions):,} records of {part}")
+    return positions, numbers
+
+
+def _fill(part, listing, form, workers, positions, numbers):
+    """Appends the records that `part` lacks, noting them in `positions` and `numbers`. Returns those left out."""
+    first = numbers[-1] + 1 if numbers else 0
+    total = len(listing.paths)
+    left_out = [(listing.paths[number], "could not be read before") for number in
+                sorted(set(range(first)) - set(numbers))]
+    with open(part, "ab") as file, tqdm(total=total, initial=first, unit=" images", dynamic_ncols=True,
+                                        desc=f"packing {listing.folder.name}", mininterval=0.5) as bar:
+        end = file.tell()
+        for number, image, problem in _encoded(listing, form, workers, first):
+            if problem:
+                left_out.append((listing.paths[number], problem))
+                bar.write(f"left out: {listing.folder / listing.paths[number]}: {problem}")
+            else:
+                framed = records.frame(records.encode(listing.labels[number], number, image))
+                file.write(framed)
+                positions.append(end)
+                numbers.append(number)
+                end += len(framed)
+            bar.update()
+        file.flush()
+        os.fsync(file.fileno())
+    return left_out
+
+
+def _encoded(listing, form, workers, first):
+    """Yields (number, JPEG bytes, problem or None) for the images from `first` on, in order."""
+    jobs = ([(number, str(listing.folder / listing.paths[number])) for number in
+             range(start, min(start + _PORTION, len(listing.paths)))]
+            for start in range(first, len(listing.paths), _PORTION))
+    # Not forked: this process may have threads, of MXNet for example.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare_worker, (os.getpid(),))
+    waiting = deque()
+    try:
+        for job in jobs:
+            waiting.append(pool.submit(_encode_portion, job, form))
+            if len(waiting) > 4 * workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    except BrokenProcessPool:
+        raise UserError("a process that encodes images was killed, perhaps for want of memory; the same command goes "
+                        "on from here, with fewer --workers perhaps") from None
+    finally:
+        for job in waiting:
+            job.cancel()
+        pool.shutdown()
+
+
+def _prepare_worker(parent):
+    """Leaves Ctrl-C to the parent, and ends with it even if it was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _encode_portion(job, form):
+    return [(number, *_encode(path, form)) for number, path in job]
+
+
+def _encode(path, form) -> Tuple[bytes, str]:
+    try:
+        with open(path, "rb") as file:
+            content = np.frombuffer(file.read(), np.uint8)
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
+        if image is None:
+            return b"", "it is no image that OpenCV reads"
+        height, width = image.shape[:2]
+        if form.short_side and min(height, width) != form.short_side:
+            scale = form.short_side / min(height, width)
+            size = (max(form.short_side, round(width * scale)), max(form.short_side, round(height * scale)))
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        return cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, form.quality))[1].tobytes(), None
+    except (OSError, cv2.error) as error:
+        return b"", getattr(error, "strerror", None) or "OpenCV cannot read it"
+
+
+def _finish(part, path, listing, positions, numbers):
+    """The index, the list in MXNet's format, and only then the file under its name."""
+    with write_atomically(records.index_path(path), "w") as file:
+        file.writelines(f"{number}\t{position}\n" for number, position in zip(numbers, positions))
+    with write_atomically(path.with_suffix(".lst"), "w") as file:
+        file.writelines(f"{number}\t{listing.labels[number]:.6f}\t{_printable(listing.paths[number])}\n"
+                        for number in numbers)
+    os.rename(part, path)
+    sync_folder(path.parent)
+
+
+def _printable(path):
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def write_classes(path, classes):
+    """A line for each class, in the order of the labels."""
+    with write_atomically(path, "w") as file:
+        file.writelines(f"{_printable(name)}\n" for name in classes)
+
+
+def read_classes(path):
+    """The lines of a file of class names, or None if there is none. Raises UserError if it is not text."""
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from None

@@ -1,0 +1,107 @@
+"""Finds the broken records of a file, and writes a file without them."""
+import os
+from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import List, Tuple
+
+from tqdm import tqdm
+
+from igc_gluon.data import records
+from igc_gluon.errors import UserError
+from igc_gluon.files import write_atomically
+
+DAMAGE = "no whole record lies there"
+
+
+@dataclass
+class Report:
+    """Of a file: how many records are whole, (number, position in bytes, what is wrong) of the others, the labels'
+    range."""
+    whole: int = 0
+    broken: List[Tuple[int, int, str]] = field(default_factory=list)
+    smallest_label: float = float("inf")
+    largest_label: float = float("-inf")
+
+    def structure(self):
+        return records.Structure(self.whole, self.smallest_label, self.largest_label)
+
+
+def verify(path, out=None, threads=1):
+    """The `Report` on every record of the file at `path`, whose images are decoded one and all.
+
+    out: None, or where to write the whole ones, with index. Raises UserError if the file cannot be read, or has no
+    whole record to write.
+    """
+    path = Path(path)
+    try:
+        if out is None:
+            return _scan(path, lambda payload: None, threads)
+        if Path(out).exists():
+            raise UserError(f"{out} exists; choose another name")
+        with write_atomically(out) as file:
+            positions = []
+
+            def keep(payload):
+                positions.append(file.tell())
+                file.write(records.frame(payload))
+            report = _scan(path, keep, threads)
+            if not report.whole:
+                raise UserError(f"{path} has no whole record")
+            _write_index(out, positions)
+        records.write_facts(Path(out), report.structure())
+        return report
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}") from None
+
+
+def write_index(path):
+    """Writes the index of a file whose records are whole, and returns their number. Raises UserError on others."""
+    try:
+        positions = []
+        for position, payload in records.scan(path):
+            if payload is None:
+                raise UserError(f"{path} is damaged at byte {position:,}; igc data verify {path} --repair OUT.rec drops "
+                                "what is")
+            positions.append(position)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    if not positions:
+        raise UserError(f"{path} has no records")
+    _write_index(path, positions)
+    return len(positions)
+
+
+def _write_index(path, positions):
+    with write_atomically(records.index_path(path), "w") as file:
+        file.writelines(f"{number}\t{position}\n" for number, position in enumerate(positions))
+
+
+def _scan(path, keep, threads):
+    report, waiting = Report(), deque()
+
+    def settle():
+        number, position, payload, job = waiting.popleft()
+        problem, label = job.result() if job else (DAMAGE, None)
+        if problem:
+            report.broken.append((number, position, problem))
+            return
+        report.whole += 1
+        report.smallest_label = min(report.smallest_label, label)
+        report.largest_label = max(report.largest_label, label)
+        keep(payload)
+
+    size = os.path.getsize(path)
+    # OpenCV decodes outside Python's lock, so that threads do.
+    with ThreadPoolExecutor(threads) as pool, tqdm(total=size, unit="B", unit_scale=True, delay=1, leave=False,
+                                                   desc=f"reading {path.name}", dynamic_ncols=True) as bar:
+        for number, (position, payload) in enumerate(records.scan(path)):
+            job = None if payload is None else pool.submit(records.what_is_wrong, payload)
+            waiting.append((number, position, payload, job))
+            if len(waiting) > 8 * threads:
+                settle()
+            bar.update(position - bar.n)
+        while waiting:
+            settle()
+    return report

@@ -1,0 +1,25 @@
+"""Folders of photographs, one for each class: the two that scikit-learn ships, and crops of them."""
+import cv2
+import numpy as np
+
+
+def make_tree(root, train=20, val=6, size=(120, 160), photographs=None):
+    """root/train and root/val with folders china, flower and grey: crops of the two photographs, and generated ones."""
+    from sklearn.datasets import load_sample_images
+
+    rng = np.random.default_rng(0)
+    sources = dict(zip(("china", "flower"), load_sample_images().images))
+    for split, count in (("train", train), ("val", val)):
+        for name in ("china", "flower", "grey"):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                height, width = size
+                if name == "grey":
+                    coarse = np.repeat(rng.integers(0, 256, (height // 8, width // 8, 1)), 3, axis=2)
+                    image = np.kron(coarse, np.ones((8, 8, 1))).astype(np.uint8)
+                else:
+                    y, x = (rng.integers(0, have - want + 1) for have, want in zip(sources[name].shape, size))
+                    image = sources[name][y:y + height, x:x + width, ::-1]
+                cv2.imwrite(str(folder / f"{number:03d}.{'png' if number % 5 == 0 else 'JPEG'}"), image)
+    return root

@@ -1,0 +1,131 @@
+#!/usr/bin/env python
+"""Trains a network of the IGC papers on ImageNet, or on any folders of images packed by `igc data imagenet`.
+
+    python train_imagenet.py
+    python train_imagenet.py --network=resnet_igc_imgnet_d18 --depth=18 --primary-partition=100
+    python train_imagenet.py --network igcv3_1.0 --schedule igcv3-code --cpus 1
+
+Without flags it is the paper's experiment with IGC-L100M2 on 8 GPUs (IGCV1, section 5.5).
+"""
+import sys
+
+try:
+    from igc_gluon.start import prepare
+except ImportError as error:  # igc_gluon is not installed, or NumPy is one that MXNet cannot run on
+    sys.exit(print(f"error: {error}", file=sys.stderr) or 2)
+
+prepare()
+
+import argparse  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from igc_gluon.cli import train  # noqa: E402
+from igc_gluon.cli.parser import Parser  # noqa: E402
+from igc_gluon.data import default_folder, record_batches  # noqa: E402
+from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
+from igc_gluon.engine.experiment import Experiment  # noqa: E402
+from igc_gluon.engine.inputs import RecordInput  # noqa: E402
+from igc_gluon.engine.schedule import IMAGENET, imagenet_schedule  # noqa: E402
+from igc_gluon.errors import UserError  # noqa: E402
+from igc_gluon.model_zoo import find_family  # noqa: E402
+
+DEFAULT_NETWORK = "resnet18_igc_l100m2"
+# M of the published networks by L, for the names of the authors' scripts.
+PUBLISHED_M = {100: 2, 4: 32, 16: 16}
+
+
+def parse(argv=None):
+    parser = Parser(description=__doc__.split("\n")[0])
+    parser.add_argument("--network", default=DEFAULT_NETWORK,
+                        help="a name that `igc models` lists, or the authors' resnet_imgnet_d18, resnet_igc_imgnet_d18 "
+                             f"with --primary-partition (default: {DEFAULT_NETWORK})")
+    parser.add_argument("--depth", type=int, help="of the authors' names: 18")
+    parser.add_argument("--primary-partition", type=int, metavar="L", help="of the authors' names, see --network")
+    parser.add_argument("--secondary-partition", type=int, metavar="M",
+                        help="of the authors' names, in the first stage (default: that of the published network; "
+                             "resnet_imgnet_d18 is L*M wide)")
+    parser.add_argument("--schedule", choices=sorted(IMAGENET),
+                        help="epochs, rate, batch, weight decay and momentum of the papers (default: igcv2 for "
+                             "igcv2_..., igcv3_... and mobilenet..., else igcv1)")
+    parser.add_argument("--data-train", metavar="FILE.rec", help="(default: train.rec in --data-dir)")
+    parser.add_argument("--data-val", metavar="FILE.rec", help="(default: val.rec in --data-dir)")
+    parser.add_argument("--num-classes", type=int, help="(default: the lines of classes.txt beside val.rec, or 1000)")
+    parser.add_argument("--image-shape", type=_image_shape, default=(3, 224, 224), metavar="3,H,W",
+                        help="of the crop (default: 3,224,224)")
+    parser.add_argument("--augment", choices=record_batches.AUGMENTS, default="authors",
+                        help="as the authors' code (default), as the ResNet paper, or the center crop alone")
+    parser.add_argument("--data-parts", type=int, default=record_batches.PARTS, metavar="N",
+                        help="readers that share the training file, each with a thread; the order of the images "
+                             f"depends on it (default: {record_batches.PARTS})")
+    train.add_arguments(parser)
+    parser.set_defaults(cpus=None, batch_size=None, wd=None)
+    args = parser.parse_args(argv)
+    recipe = IMAGENET[schedule_name(args)]
+    args.batch_size = recipe.batch_size if args.batch_size is None else args.batch_size
+    args.wd = recipe.wd if args.wd is None else args.wd
+    if args.gpus is None and args.cpus is None:
+        args.gpus = ",".join(map(str, range(recipe.gpus)))
+    args.cpus = 1 if args.cpus is None else args.cpus
+    return args
+
+
+def _image_shape(text):
+    try:
+        shape = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        shape = ()
+    if len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2] or shape[1] < 8:
+        raise argparse.ArgumentTypeError(f"wants 3,H,W with H = W, such as 3,224,224; not {text!r}")
+    return shape
+
+
+def schedule_name(args):
+    mobile = args.network.lower().startswith(("igcv2_", "igcv3_", "mobilenet"))
+    return args.schedule or ("igcv2" if mobile else "igcv1")
+
+
+def model_name(args):
+    """The getter's name of the network that the flags describe."""
+    network, l, m = args.network.lower(), args.primary_partition, args.secondary_partition  # noqa: E741
+    if network not in ("resnet_imgnet_d18", "resnet_igc_imgnet_d18"):
+        if (args.depth, l, m) != (None, None, None):
+            raise UserError(f"{network} says its depth and partitions; leave --depth, --primary-partition and "
+                            "--secondary-partition out")
+        find_family(network)
+        return network
+    if args.depth not in (None, 18):
+        raise UserError(f"{network} has depth 18, not {args.depth}")
+    if network == "resnet_imgnet_d18":
+        return f"resnet18_w{64 if l is None and m is None else (l or 1) * (m or 1)}"
+    l = 100 if l is None else l  # noqa: E741
+    # The authors' script counts M in the stem, which is half as wide: their 1 is the 2 of IGC-L100M2. Their own
+    # default of 4 builds another network than the published one.
+    m = PUBLISHED_M.get(l, 2) if m is None else max(m, 2) if l == 100 else m
+    return f"resnet18_igc_l{l}m{m}"
+
+
+def experiment(args, batch_shards):
+    recipe = IMAGENET[schedule_name(args)]
+    schedule = imagenet_schedule(recipe, args.num_epochs, args.lr, args.lr_factor, args.lr_steps, args.warmup_epochs)
+    return Experiment(model_name(args), RecordInput.name, schedule, args.batch_size, batch_shards, args.wd,
+                      args.momentum, optimizer=recipe.optimizer, label_smoothing=args.label_smoothing, dtype=args.dtype)
+
+
+def data(args):
+    for flag, value in (("--num-classes", args.num_classes), ("--data-parts", args.data_parts)):
+        if value is not None and value < 1:
+            raise UserError(f"{flag} must be at least 1, not {value}")
+    family, _ = find_family(model_name(args))
+    folder = Path(args.data_dir).expanduser() if args.data_dir else default_folder(RecordInput.name)
+    return RecordInput(args.data_train or folder / "train.rec", args.data_val or folder / "val.rec", args.image_shape,
+                       family.mean or IMAGENET_MEAN, family.std or IMAGENET_STD, args.num_classes, args.augment,
+                       parts=args.data_parts)
+
+
+def paper_gpus(args):
+    return IMAGENET[schedule_name(args)].gpus
+
+
+if __name__ == "__main__":
+    arguments = parse()
+    sys.exit(train.main(arguments, experiment, data, paper_gpus(arguments)))
