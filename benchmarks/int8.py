@@ -23,7 +23,8 @@ from igc_gluon.model_zoo import find_family  # noqa: E402
 from igc_gluon.native import library  # noqa: E402
 
 NETWORKS = ("cifar_plain_igc20_l24m2", "cifar_plain_igc20_l4m8", "cifar_plain20_w16", "cifar_igcv2_14_c96",
-            "resnet18_igc_l100m2", "resnet18_igc_l4m32", "resnet18_igc_l16m16", "resnet18_w64", "igcv2_1.0", "igcv3_1.0")
+            "resnet18_igc_l100m2", "resnet18_igc_l4m32", "resnet18_igc_l16m16", "resnet18_w64", "igcv2_1.0",
+            "igcv3_1.0")
 
 
 def seconds(compiled, x):
@@ -39,7 +40,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
     if not library.has_int8():
-        sys.exit(f"error: the kernels in use, {library.isa()}, have none for 8-bit integers; they need AVX-512 with VNNI")
+        sys.exit(f"error: the kernels in use, {library.isa()}, have none for 8-bit integers, which need AVX-512 with "
+                 "VNNI")
     print(f"| {'network':24} | {'layers':7} | {'float32':>8} | {'int8':>8} | ratio |\n|---|---|---|---|---|")
     for name in args.networks:
         mx.random.seed(0)
