@@ -51,6 +51,8 @@ class Reader:
             self._activation("relu")
         elif isinstance(block, nn.Conv2D):
             self._convolution(block)
+        elif type(block) is nn.MaxPool2D:
+            self._max_pool(block)
         elif isinstance(block, nn.BatchNorm):
             self._normalization(block)
         elif type(block) is ChannelPermutation:
@@ -114,6 +116,17 @@ class Reader:
         self._open = self._open._replace(normalised=True, epsilon=options["eps"], momentum=options["momentum"])
         self.parameters += [(norm.gamma, 1), (norm.beta, 1)]
         self.running += [norm.running_mean, norm.running_var]
+
+    def _max_pool(self, pool):
+        options = pool._kwargs
+        kernel = options["kernel"]
+        value = self._close()
+        require(value > 0 and self._source is None and len(set(kernel)) == 1 and kernel[0] % 2 == 1 and
+                options["pad"] == (kernel[0] // 2,) * 2 and options["stride"] in ((1, 1), (2, 2)) and
+                options["pooling_convention"] == "valid" and options.get("layout", "NCHW") == "NCHW",
+                "max pooling of this form has no native kernel")
+        self.layers.append(training.Layer.max_pool(value, self.layers[-1].channels, kernel[0],
+                                                   options["stride"][0]))
 
     def _activation(self, kind):
         require(kind in ("relu", "relu6"), "another activation than ReLU has no native kernel")

@@ -13,7 +13,7 @@ from igc_gluon.native import library
 
 
 class Layer(NamedTuple):
-    """A convolution without bias, batch normalisation, perhaps a sum, an activation (igc_layer).
+    """A convolution without bias, batch normalisation, perhaps a sum, an activation; or max pooling (igc_layer).
 
     Layer i makes value i + 1, value 0 is the image. input: the value that is convolved. residual: the value
     added before the activation, or -1. activation: "relu", "relu6" (not of a sum) or None. permute, reorder:
@@ -40,8 +40,16 @@ class Layer(NamedTuple):
                 self.permute, int(self.normalised), self.reorder, library.ACTIVATIONS[self.activation],
                 self.epsilon, self.momentum)
 
+    @classmethod
+    def max_pool(cls, input, channels, kernel, stride):
+        """Padded by kernel // 2; channels: those of its input."""
+        return cls(input, channels, kernel=kernel, stride=stride, activation=None, normalised=False,
+                   kind=library.MAX_POOL)
+
     def parameter_shapes(self, in_channels):
         """Of weight and, where it is normalised, gamma, beta, in the order of igc_train.h."""
+        if self.kind == library.MAX_POOL:
+            return []
         weight = (self.channels, in_channels // self.groups, self.kernel, self.kernel)
         return [weight] + [(self.channels,)] * (2 if self.normalised else 0)
 

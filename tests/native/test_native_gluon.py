@@ -24,7 +24,8 @@ MORE = [("cifar_igcv1_8_c10", {}), ("cifar_igcv2_8_c64", {}), ("cifar_igcv2star_
         ("cifar_flat_igc5_l40m2", {}), ("cifar_flat_gpc5_l30m2", {}), ("cifar_flat_xception5_c64", {}),
         ("cifar_flat_igcv2_5_c144k12l3", {}), ("cifar_flat_igcv2_5_c174k6l4", {}),
         ("cifar_flat_igcv2i_5_c98k7", {}), ("cifar_igcv3_d0.5", {}), ("cifar_igcv3_d0.5", {"block": "paper"}),
-        ("igcv2_0.25", {}), ("igcv3_0.7", {})]
+        ("igcv2_0.25", {}), ("igcv3_0.7", {}),
+        ("resnet18_w5", {}), ("resnet18_igc_l6m2", {}), ("resnet18_igc_l4m4", {})]
 RNG = np.random.RandomState(0)
 DATA = mx.nd.array(RNG.standard_normal((6, 3, 20, 24)))
 LABEL = mx.nd.array([1, 0, 3, 2, 4, 1])

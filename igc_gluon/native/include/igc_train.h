@@ -20,7 +20,8 @@ extern "C" {
 #endif
 
 typedef struct igc_layer {
-  int32_t kind;     /* IGC_CONV of igc.h */
+  int32_t kind;     /* IGC_CONV of igc.h, or IGC_MAX_POOL: has input, channels (those of the input), kernel and
+                       stride, is not normalised and has no weight; its value is as good as normalised */
   int32_t input;    /* value that is convolved */
   int32_t residual; /* value that is added before the activation, -1: none */
   int32_t channels;
@@ -41,7 +42,7 @@ IGC_API int igc_train_create(const igc_layer* layers, int64_t n_layers, int32_t 
 /* Whether igc_train_create would succeed, without its work. */
 IGC_API int igc_train_check(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height,
                             int32_t width);
-/* parameters: of every layer its weight, then gamma and beta if it is normalised.
+/* parameters: of every convolution its weight, then gamma and beta if it is normalised.
  * running: of every normalised layer moving mean and moving variance, which are updated; null: not kept.
  * threads 0: OpenMP's maximum. */
 IGC_API int igc_train_forward(igc_train* net, const float* x, int64_t batch, const float* const* parameters,

@@ -80,6 +80,7 @@ struct TrainLayer {
   // serve backward only.
   ConvPlan whole;
   Packed whole_weights;
+  bool pool = false;  // max pooling, the only stage
   int tile_rows = 1;
   bool keeps_middle = false;  // whether the first result is stored for backward, not computed again
 
@@ -139,6 +140,7 @@ struct TrainNet {
   std::vector<TrainLayer> layers;
   std::vector<TrainValue> values;
   std::vector<size_t> parameter_sizes;
+  int moving_statistics = 0;            // arrays
   std::vector<int> image_positions;     // where the channels of the image lie
   int gradients = 0;                    // buffers
   std::vector<size_t> gradient_floats;  // of each, per image
@@ -164,9 +166,12 @@ void check_training(const igc_layer* layers, int64_t n_layers, int channels, int
 // `in`: layout of its input; `to`: of its input's gradient, in whole vectors.
 void plan_layer(const Kernels& kernels, TrainLayer& layer, const Layout& in, const Layout& to);
 // What a layer's first convolution wants of its input's order.
-enum class Order { Any, Groups, Singles };
+// Inputs: groups of one input channel each, in any order, which its outputs follow.
+enum class Order { Any, Groups, Singles, Inputs };
 Order order_of(const TrainLayer& layer);
-Layout groups_layout(const TrainLayer& layer, int channels);  // for Order::Groups
+Layout groups_layout(const TrainLayer& layer, int channels);  // for Order::Groups, and best for Inputs
+// Order::Inputs: its input's layout as groups of one channel. Raises BadArgument if there is no such view.
+Layout single_inputs(const Layout& in);
 // Gives every value its layout (train_layout.cpp). Raises BadArgument.
 void choose_layouts(TrainNet& net);
 // From the channels of a layer's last convolution to those of its normalisation, and on to those of its value.

@@ -55,7 +55,7 @@ int igc_train_forward(igc_train* net, const float* x, int64_t batch, const float
   return guarded(IGC_BAD_ARGUMENT, [&] {
     check_call(net, batch, x, y, threads);
     check_all(parameters, net->net->parameter_sizes.size(), "a parameter is null");
-    if (running) check_all(running, 2 * net->net->layers.size(), "a moving statistic is null");
+    if (running) check_all(running, net->net->moving_statistics, "a moving statistic is null");
     igc::train_forward(*net->net, x, batch, parameters, running, y, threads);
   });
 }
@@ -75,7 +75,7 @@ int igc_train_infer(igc_train* net, const float* x, int64_t batch, const float* 
   return guarded(IGC_BAD_ARGUMENT, [&] {
     check_call(net, batch, x, y, threads);
     check_all(parameters, net->net->parameter_sizes.size(), "a parameter is null");
-    check_all(running, 2 * net->net->layers.size(), "a moving statistic is null");
+    check_all(running, net->net->moving_statistics, "a moving statistic is null");
     igc::train_infer(*net->net, x, batch, parameters, running, y, threads);
   });
 }

@@ -16,7 +16,8 @@ void Pass::pool_back(const float* dy, float* const* gradients) {
         const int channel = value.layout.channel_at[i % positions];
         scratch.result[i] = channel < 0 ? 0 : dy[n * value.shape.channels + channel] * scale;
       }
-      for (int r = 0; r < value.shape.height; r++) finish(last, true, slice, scratch, n, r, 1);
+      for (int r = 0; r < value.shape.height; r++)
+        finish(last, true, scratch.result.get(), slice, scratch, n, r, 1);
     }
   });
   normalise_back(last, gradients);
@@ -30,8 +31,8 @@ void Pass::backward_layer(TrainLayer& layer, float* const* gradients, float* dx)
   if (layer.last_of_input && layer.lead().input > 0) normalise_back(layer.lead().input, gradients);
 }
 
-void Pass::finish(int index, bool first, TrainSlice& slice, TrainScratch& scratch, int64_t n, int row,
-                  int rows) {
+void Pass::finish(int index, bool first, const float* result, TrainSlice& slice, TrainScratch& scratch,
+                  int64_t n, int row, int rows) {
   const TrainValue& value = net_.values[index];
   const TrainLayer& producer = net_.layers[value.producer];
   const ptrdiff_t at =
@@ -40,7 +41,7 @@ void Pass::finish(int index, bool first, TrainSlice& slice, TrainScratch& scratc
   float* to = net_.gradient_memory[value.gradient] + at;
   FinishTask task = {};
   task.activation = producer.last().activation;
-  task.from = scratch.result.get();
+  task.from = result;
   task.more = first ? nullptr : to;
   task.again = value.sums.empty() ? nullptr : net_.gradient_memory[net_.values[value.sums[0]].gradient] + at;
   task.to = to;
@@ -130,7 +131,7 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
           r1 == layer.out.height ? layer.in.height : std::min(layer.in.height, stride * r1 - pad);
       if (limit > done && (input > 0 || dx)) {
         lead_back(layer, d, scratch.result.get(), done, limit);
-        take_result(layer, slice, scratch, n, done, limit, dx);
+        take_result(layer, scratch.result.get(), slice, scratch, n, done, limit, dx);
       }
       done = std::max(done, limit);
       ahead.ask(4, 5);
@@ -151,7 +152,10 @@ void Pass::lead_back(const TrainLayer& layer, Plane d, float* result, int begin,
   const TrainStage& lead = layer.stages[0];
   const int positions = gradient_positions(lead.spec.input), stride = lead.spec.stride;
   const ptrdiff_t row = (ptrdiff_t)layer.in.width * positions;
-  if (stride > 1 && lead.spec.kernel < 3) std::fill(result, result + (end - begin) * row, 0.0f);
+  // Groups of one channel each do not reach padding behind the last.
+  if ((stride > 1 && lead.spec.kernel < 3) ||
+      (order_of(layer) == Order::Inputs && lead.in.positions < positions))
+    std::fill(result, result + (end - begin) * row, 0.0f);
   if (lead.work == StageWork::Mix) {
     const Plane to = {result - begin * row, stride * row, (ptrdiff_t)stride * positions};
     run_mix(lead.mix_back, d, to, {}, layer.out.width, (begin + stride - 1) / stride,
@@ -167,23 +171,24 @@ void Pass::lead_back(const TrainLayer& layer, Plane d, float* result, int begin,
   }
 }
 
-void Pass::take_result(const TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, int64_t n,
-                       int begin, int end, float* dx) {
+void Pass::take_result(const TrainLayer& layer, const float* result, TrainSlice& slice, TrainScratch& scratch,
+                       int64_t n, int begin, int end, float* dx) {
   const int input = layer.lead().input;
   const TrainValue& value = net_.values[input];
   const TrainShape& shape = value.shape;
   if (input == 0) {
-    add_to_image(layer, scratch.result.get(), dx + n * (ptrdiff_t)shape.channels * shape.height * shape.width,
+    add_to_image(layer, result, dx + n * (ptrdiff_t)shape.channels * shape.height * shape.width,
                  begin, end);
     return;
   }
-  if (layer.last_of_input) return finish(input, layer.first_of_input, slice, scratch, n, begin, end - begin);
+  if (layer.last_of_input)
+    return finish(input, layer.first_of_input, result, slice, scratch, n, begin, end - begin);
   const ptrdiff_t row = row_floats(shape, value.layout), count = (end - begin) * row;
   float* to = net_.gradient_memory[value.gradient] + n * image_floats(shape, value.layout) + begin * row;
   if (layer.first_of_input)
-    std::copy(scratch.result.get(), scratch.result.get() + count, to);
+    std::copy(result, result + count, to);
   else
-    train_.add(scratch.result.get(), to, to, (end - begin) * shape.width, value.layout.positions);
+    train_.add(result, to, to, (end - begin) * shape.width, value.layout.positions);
 }
 
 }  // namespace igc

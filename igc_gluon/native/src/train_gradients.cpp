@@ -101,6 +101,7 @@ void Pass::normalise_back(int index, float* const* gradients) {
 
 void Pass::normalise_back(TrainLayer& layer, std::vector<double> TrainSlice::* dots,
                           float* const* gradients) {
+  if (layer.pool) return;
   const double count = (double)net_.batch * layer.out.height * layer.out.width;
   float* dgamma = gradients[layer.gamma_parameter()];
   float* dbeta = gradients[layer.gamma_parameter() + 1];

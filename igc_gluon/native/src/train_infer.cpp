@@ -79,6 +79,14 @@ class Folding {
   void add_layer(const TrainLayer& layer) {
     const igc_layer& s = layer.last();
     int tensor = tensor_[layer.lead().input];
+    if (layer.pool) {
+      igc_op pool = op(IGC_MAX_POOL, tensor);
+      pool.kernel_h = pool.kernel_w = s.kernel;
+      pool.pad_h = pool.pad_w = s.kernel / 2;
+      pool.stride = s.stride;
+      tensor_[layer.own_value] = push(pool);
+      return;
+    }
     igc_op o = {};
     // Number in the normalisation of each channel of the last operation.
     std::vector<int> normalised = normalised_labels(layer);
@@ -139,7 +147,7 @@ void train_infer(TrainNet& net, const float* x, int64_t batch, const float* cons
   auto over_all = [&] {
     for (size_t i = 0; i < net.parameter_sizes.size(); i++) compare(parameters[i], net.parameter_sizes[i]);
     for (const TrainLayer& layer : net.layers)
-      for (int k = 0; k < 2; k++) compare(running[layer.running + k], layer.out.channels);
+      for (int k = 0; k < (layer.pool ? 0 : 2); k++) compare(running[layer.running + k], layer.out.channels);
   };
   if (same) over_all();
   if (!same) {

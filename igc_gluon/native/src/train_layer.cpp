@@ -79,6 +79,7 @@ class LayerPlanner {
 
   void plan() {
     TrainLayer& layer = layer_;
+    if (layer.pool) return plan_pool();
     const Layout last = relabelled(layer.layout, inverse(normalised_labels(layer)));
     plan_lead(last);
     for (size_t k = 1; k < layer.stages.size(); k++) {
@@ -107,9 +108,7 @@ class LayerPlanner {
       packed += stage.weights.floats();
     }
     layer.whole_weights.learn();
-    for (Floats* f : {&layer.a, &layer.b, &layer.mean, &layer.gamma, &layer.ka, &layer.kb, &layer.kc})
-      *f = make_floats(layer.layout.positions);
-    layer.variance.assign(layer.layout.positions, 0);
+    make_factors();
     const igc_layer& s = layer.lead();
     layer.keeps_middle =
         layer.several() && s.kernel * s.kernel * (layer.in.channels / s.groups) >= kKeepFrom;
@@ -117,6 +116,19 @@ class LayerPlanner {
   }
 
  private:
+  void plan_pool() {
+    make_factors();
+    std::fill_n(layer_.a.get(), layer_.layout.positions, 1.0f);
+    choose_tile();
+  }
+
+  void make_factors() {
+    TrainLayer& layer = layer_;
+    for (Floats* f : {&layer.a, &layer.b, &layer.mean, &layer.gamma, &layer.ka, &layer.kb, &layer.kc})
+      *f = make_floats(layer.layout.positions);
+    layer.variance.assign(layer.layout.positions, 0);
+  }
+
   void plan_lead(const Layout& last) {
     TrainLayer& layer = layer_;
     TrainStage& stage = layer.stages[0];
@@ -128,6 +140,11 @@ class LayerPlanner {
       plan_conv(stage, as_singles(to_));
       if (layer.several()) stage.out = in_;  // whose chunks tell the next whether it may go by groups
       return;
+    }
+    if (order_of(layer) == Order::Inputs) {
+      stage.in = single_inputs(in_);
+      stage.out = with_members(stage.in, stage.spec.channels / stage.spec.groups);
+      return plan_conv(stage, single_inputs(to_));
     }
     if (order_of(layer) == Order::Groups) {
       stage.in = groups_layout(layer, layer.in.channels);
@@ -295,7 +312,14 @@ class LayerPlanner {
 Order order_of(const TrainLayer& layer) {
   const igc_layer& s = layer.lead();
   if (s.groups == 1 || (s.kernel == 1 && !layer.several())) return Order::Any;
-  return s.groups == layer.in.channels && s.groups == s.channels ? Order::Singles : Order::Groups;
+  if (s.groups < layer.in.channels) return Order::Groups;
+  return s.groups == s.channels ? Order::Singles : layer.several() ? Order::Inputs : Order::Groups;
+}
+
+Layout single_inputs(const Layout& in) {
+  const std::optional<Layout> view = as_groups(in, 1, kInRegisters);
+  if (!view) throw BadArgument("there is no order of channels for groups of one channel each");
+  return *view;
 }
 
 Layout groups_layout(const TrainLayer& layer, int channels) {

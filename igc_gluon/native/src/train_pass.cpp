@@ -59,6 +59,7 @@ void Pass::pack(const float* const* parameters) {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
   for (size_t i = 0; i < net_.layers.size(); i++) {
     TrainLayer& layer = net_.layers[i];
+    if (layer.pool) continue;
     for (TrainStage& stage : layer.stages)
       for (Packed* packed : {&stage.weights, &stage.back_weights})
         packed->pack(parameters[stage.parameter], stage.weight_size, nullptr);
@@ -136,9 +137,12 @@ void train_forward(TrainNet& net, const float* x, int64_t batch, const float* co
   pass.reserve(batch);
   pass.pack(parameters);
   for (TrainLayer& layer : net.layers)
-    pass.forward_layer(layer, parameters[layer.gamma_parameter() + 1],
-                       running ? running[layer.running] : nullptr,
-                       running ? running[layer.running + 1] : nullptr);
+    if (layer.pool)
+      pass.pool_layer(layer);
+    else
+      pass.forward_layer(layer, parameters[layer.gamma_parameter() + 1],
+                         running ? running[layer.running] : nullptr,
+                         running ? running[layer.running + 1] : nullptr);
   pass.pool(y);
   net.ready_for_backward = true;
 }
@@ -148,7 +152,11 @@ void train_backward(TrainNet& net, const float* x, const float* dy, float* const
   Pass pass(net, x, threads_or_default(threads));
   pass.reserve(net.batch);
   pass.pool_back(dy, gradients);
-  for (size_t i = net.layers.size(); i-- > 0;) pass.backward_layer(net.layers[i], gradients, dx);
+  for (size_t i = net.layers.size(); i-- > 0;)
+    if (net.layers[i].pool)
+      pass.pool_layer_back(net.layers[i], gradients, dx);
+    else
+      pass.backward_layer(net.layers[i], gradients, dx);
 }
 
 }  // namespace igc

@@ -81,9 +81,11 @@ class Pass {
   void reserve(int64_t batch);
   void pack(const float* const* parameters);
   void forward_layer(TrainLayer& layer, const float* beta, float* mean, float* variance);
+  void pool_layer(TrainLayer& layer);
   void pool(float* y);
   void pool_back(const float* dy, float* const* gradients);
   void backward_layer(TrainLayer& layer, float* const* gradients, float* dx);
+  void pool_layer_back(TrainLayer& layer, float* const* gradients, float* dx);
 
  private:
   template <class Work>
@@ -117,9 +119,10 @@ class Pass {
   // Moments about a number near the mean do not cancel.
   static void choose_shift(TrainSlice& slice, const float* u, int pixels, int positions);
   void normalise(TrainLayer& layer, const float* beta, float* running_mean, float* running_variance);
-  // `rows` rows of the gradient of a value, from scratch.result: of the last layer to reach it, with
-  // everything that came before, or of an earlier one.
-  void finish(int index, bool first, TrainSlice& slice, TrainScratch& scratch, int64_t n, int row, int rows);
+  // `rows` rows of the gradient of a value, from `result`: of the last layer to reach it, with everything that
+  // came before, or of an earlier one.
+  void finish(int index, bool first, const float* result, TrainSlice& slice, TrainScratch& scratch, int64_t n,
+              int row, int rows);
   void backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end,
                       float* dx);
   // Rows of a stage: x and y lead to their first one.
@@ -148,8 +151,8 @@ class Pass {
     return (positions + 15) / 16 * 16;
   }
 
-  void take_result(const TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, int64_t n, int begin,
-                   int end, float* dx);
+  void take_result(const TrainLayer& layer, const float* result, TrainSlice& slice, TrainScratch& scratch,
+                   int64_t n, int begin, int end, float* dx);
   void add_to_image(const TrainLayer& layer, const float* result, float* dx, int begin, int end);
   void give_weights(const TrainLayer& layer, float* const* gradients);
   void give(const Packed& packed, size_t offset, float* gradient);

@@ -41,38 +41,40 @@ class TrainPlanner {
     net_.values.resize(n_ + 1);
     net_.values[0].shape = net_.input;
     std::vector<TrainStage> stages;  // of the layer that is not complete yet
-    int running = 0;
     for (int i = 0; i < n_; i++) {
       const igc_layer& s = specs_[i];
       check_numbers(i);
       const TrainShape in = net_.values[s.input].shape;
       TrainValue& value = net_.values[i + 1];
       value.shape = {s.channels, (in.height - 1) / s.stride + 1, (in.width - 1) / s.stride + 1};
-      require(stages.empty() || (s.input == i && s.kernel == 1 && s.stride == 1), i,
+      const bool pool = s.kind == IGC_MAX_POOL;
+      require(stages.empty() || (!pool && s.input == i && s.kernel == 1 && s.stride == 1), i,
               "a layer without normalisation must be followed by a 1x1 convolution of it with stride 1");
       require(stages.empty() || s.residual != i, i, "what is not normalised cannot be added");
       TrainStage stage;
       stage.spec = s;
       stage.inputs = in.channels;
-      stage.weight_size = (size_t)s.channels * (in.channels / s.groups) * s.kernel * s.kernel;
+      stage.weight_size =
+          pool ? 0 : (size_t)s.channels * (in.channels / s.groups) * s.kernel * s.kernel;
       require(stage.weight_size < kMostWeights / 2, i, "has more than 2^23 weights");
       stage.parameter = (int)net_.parameter_sizes.size();
-      net_.parameter_sizes.push_back(stage.weight_size);
+      if (!pool) net_.parameter_sizes.push_back(stage.weight_size);
       if (stages.empty())
         net_.values[s.input].readers.push_back((int)net_.layers.size());
       stages.push_back(std::move(stage));
-      value.inner = !s.normalised;
+      value.inner = !s.normalised && !pool;
       if (value.inner) continue;
-      net_.parameter_sizes.insert(net_.parameter_sizes.end(), 2, (size_t)s.channels);
+      if (s.normalised) net_.parameter_sizes.insert(net_.parameter_sizes.end(), 2, (size_t)s.channels);
       value.producer = (int)net_.layers.size();
       TrainLayer layer;
       layer.stages = std::move(stages);
       stages.clear();
       layer.in = net_.values[layer.lead().input].shape;
       layer.out = value.shape;
-      layer.running = running;
+      layer.pool = pool;
+      layer.running = net_.moving_statistics;
       layer.own_value = layer.value = i + 1;
-      running += 2;
+      if (s.normalised) net_.moving_statistics += 2;
       net_.layers.push_back(std::move(layer));
     }
     require(stages.empty(), n_ - 1, "the last layer must be normalised");
@@ -92,13 +94,15 @@ class TrainPlanner {
 
   void check_numbers(int i) {
     const igc_layer& s = specs_[i];
-    require(s.kind == IGC_CONV, i, "unknown kind");
+    require(s.kind == IGC_CONV || s.kind == IGC_MAX_POOL, i, "unknown kind");
     require(s.input >= 0 && s.input <= i, i, "its input must be an earlier value");
     require(s.residual >= -1 && s.residual <= i && s.residual != 0, i,
             "its residual must be the value of an earlier layer");
     require(s.input == i || !net_.values[s.input].inner, i, "its input is not normalised");
     const int in = net_.values[s.input].shape.channels;
     require(s.channels >= 1 && s.channels <= kMostChannels, i, "channels must be 1 to 65536");
+    require(s.kind == IGC_CONV || (s.channels == in && s.groups == 1 && s.permute == 1 && !s.normalised), i,
+            "max pooling keeps the channels and has no groups, permutation or normalisation");
     require(s.groups >= 1 && in % s.groups == 0 && s.channels % s.groups == 0, i,
             "groups must divide the input and the output channels");
     require(s.kernel >= 1 && s.kernel % 2 == 1 && s.kernel <= kMostKernel, i, "kernel must be odd, 1 to 31");

@@ -66,6 +66,13 @@ struct FinishTask {   // the gradient that arrives at a value becomes that of it
   int activation;  // through which the gradient passes; kRelu6 not with `value`
 };
 
+// Max pooling's way back: adds d, the gradient of y, to dx where x gave y. Both lie as y and x do.
+struct PoolBackTask {
+  PoolTask forward;
+  const float* d;
+  float* dx;
+};
+
 struct TrainKernels {
   ConvWeightKernel (*conv_weights)(int w, int q);
   MixWeightKernel (*mix_weights)(int s, int n);
@@ -78,6 +85,7 @@ struct TrainKernels {
   void (*normalise_back)(const float* dz, const float* u, const float* ka, const float* kb, const float* kc,
                          float* to, int pixels, int positions);
   void (*finish)(const FinishTask& task);
+  void (*max_pool_back)(const PoolBackTask& task, int row_begin, int row_end);
   void (*add)(const float* from, const float* more, float* to, int pixels, int positions);
 };
 

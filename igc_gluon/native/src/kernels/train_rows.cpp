@@ -153,6 +153,32 @@ void finish(const FinishTask& t) {
     finish_rows<Mask::Within6, false>(t);
 }
 
+int clip(int v, int high) { return v < 0 ? 0 : v > high ? high : v; }
+
+void max_pool_back(const PoolBackTask& task, int row_begin, int row_end) {
+  const PoolTask& t = task.forward;
+  for (int r = row_begin; r < row_end; r++) {
+    const int top = clip(r * t.stride - t.pad_h, t.height),
+              bottom = clip(r * t.stride - t.pad_h + t.kernel_h, t.height);
+    for (int c = 0; c < t.out_width; c++) {
+      const int left = clip(c * t.stride - t.pad_w, t.width),
+                right = clip(c * t.stride - t.pad_w + t.kernel_w, t.width);
+      const ptrdiff_t out = r * t.y_row + c * t.y_pixel;
+      for (int i = 0; i < t.positions; i += 16) {
+        const vec most = load(t.y + out + i);
+        vec left_over = load(task.d + out + i);  // nothing, once an input has taken it
+        for (int y = top; y < bottom; y++)
+          for (int x = left; x < right; x++) {
+            const ptrdiff_t in = y * t.x_row + x * t.x_pixel + i;
+            const vec taken = where_equal(load(t.x + in), most, left_over);
+            store(task.dx + in, add(load(task.dx + in), taken));
+            left_over = sub(left_over, taken);
+          }
+      }
+    }
+  }
+}
+
 void add_rows(const float* from, const float* more, float* to, int pixels, int positions) {
   for (ptrdiff_t i = 0, end = (ptrdiff_t)pixels * positions; i < end; i += 16)
     store(to + i, add(load(from + i), load(more + i)));
@@ -212,6 +238,7 @@ const TrainKernels train_kernels = {train_conv_weights,
                                     moments,
                                     normalise_back,
                                     finish,
+                                    max_pool_back,
                                     add_rows};
 
 }  // namespace IGC_TARGET

@@ -17,6 +17,10 @@ IGC_INLINE vec where_within_6(vec z, vec v) {
   const __mmask16 positive = _mm512_cmp_ps_mask(z, _mm512_setzero_ps(), _CMP_GE_OQ);
   return _mm512_maskz_mov_ps(_mm512_mask_cmp_ps_mask(positive, z, _mm512_set1_ps(6), _CMP_LE_OQ), v);
 }
+// v where a = b, else 0.
+IGC_INLINE vec where_equal(vec a, vec b, vec v) {
+  return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ), v);
+}
 // 16 / S consecutive floats, each repeated S times.
 template <int S>
 IGC_INLINE vec spread(const float* p) {
@@ -37,6 +41,10 @@ IGC_INLINE __m256 where_positive8(__m256 z, __m256 v) {
   return _mm256_and_ps(_mm256_cmp_ps(z, _mm256_setzero_ps(), _CMP_GT_OQ), v);
 }
 IGC_INLINE vec where_positive(vec z, vec v) { return {where_positive8(z.a, v.a), where_positive8(z.b, v.b)}; }
+IGC_INLINE vec where_equal(vec a, vec b, vec v) {
+  return {_mm256_and_ps(_mm256_cmp_ps(a.a, b.a, _CMP_EQ_OQ), v.a),
+          _mm256_and_ps(_mm256_cmp_ps(a.b, b.b, _CMP_EQ_OQ), v.b)};
+}
 IGC_INLINE __m256 where_within_6_8(__m256 z, __m256 v) {
   return _mm256_and_ps(_mm256_and_ps(_mm256_cmp_ps(z, _mm256_setzero_ps(), _CMP_GE_OQ),
                                      _mm256_cmp_ps(z, _mm256_set1_ps(6), _CMP_LE_OQ)),
@@ -63,6 +71,11 @@ IGC_INLINE vec spread(const float* p) {
 #else
 
 IGC_INLINE vec sub(vec x, vec y) { return {x.a - y.a, x.b - y.b, x.c - y.c, x.d - y.d}; }
+IGC_INLINE quad quad_where_equal(quad a, quad b, quad v) { return a == b ? v : quad_of(0); }
+IGC_INLINE vec where_equal(vec x, vec y, vec v) {
+  return {quad_where_equal(x.a, y.a, v.a), quad_where_equal(x.b, y.b, v.b), quad_where_equal(x.c, y.c, v.c),
+          quad_where_equal(x.d, y.d, v.d)};
+}
 IGC_INLINE quad quad_where_positive(quad z, quad v) { return z > quad_of(0) ? v : quad_of(0); }
 IGC_INLINE vec where_positive(vec z, vec v) {
   return {quad_where_positive(z.a, v.a), quad_where_positive(z.b, v.b), quad_where_positive(z.c, v.c),

@@ -171,7 +171,7 @@ class BodyState : public mxnet::ext::CustomStatefulOp {
 MXReturnValue parse(const Attributes& attributes, int* n_inputs, int* n_outputs) {
   const std::vector<igc_layer>& layers = layers_of(attributes);
   *n_inputs = 1;
-  for (const igc_layer& layer : layers) *n_inputs += layer.normalised ? 5 : 1;
+  for (const igc_layer& layer : layers) *n_inputs += layer.kind == IGC_MAX_POOL ? 0 : layer.normalised ? 5 : 1;
   *n_outputs = 1;
   return MX_SUCCESS;
 }
@@ -204,7 +204,7 @@ MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<
       throw std::invalid_argument("igc_body: attribute layers: numbers that make no layer");
     }
     const unsigned int n = l.channels, k = l.kernel;
-    wanted.push_back({n, channels[l.input] / l.groups, k, k});
+    if (l.kind != IGC_MAX_POOL) wanted.push_back({n, channels[l.input] / l.groups, k, k});
     if (l.normalised) wanted.insert(wanted.end(), 2, {n});
     channels.push_back(n);
   }
