@@ -66,8 +66,8 @@ def plain(path, augment, threads):
     mean, std = (dict(zip((f"{kind}_r", f"{kind}_g", f"{kind}_b"), values))
                  for kind, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)))
     iterator = mx.io.ImageRecordIter(
-        path_imgrec=str(path), path_imgidx=str(records.index_path(path)), data_shape=SHAPE, batch_size=BATCH, shuffle=True,
-        preprocess_threads=threads, verbose=False, **mean, **std, **record_batches.augmentation(augment, SHAPE))
+        path_imgrec=str(path), path_imgidx=str(records.index_path(path)), data_shape=SHAPE, batch_size=BATCH,
+        shuffle=True, preprocess_threads=threads, verbose=False, **mean, **std, **record_batches.augmentation(augment, SHAPE))
 
     def epoch(_):
         count = 0
@@ -108,8 +108,8 @@ def table(rates, packing, arguments, load):
 |---|---|---|---|
 {rows}
 
-Ours has one decoding thread for each of its parts, of which there are {record_batches.parts_for(arguments.images, BATCH)}, \
-opens them anew for every epoch, which is in its time, and
+Ours has one decoding thread for each of its parts, of which there are \
+{record_batches.parts_for(arguments.images, BATCH)}, opens them anew for every epoch, which is in its time, and
 gives NumPy arrays; MXNet's gives NDArrays, in an order and with crops that another run does not repeat. Packing made
 {packing:,.0f} images/s with {cores()} processes.
 
