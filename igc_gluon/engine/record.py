@@ -125,6 +125,28 @@ class RunRecord:
         self._lock.close()
 
 
+class NoRecord:
+    """In place of a RunRecord for the workers beside worker 0: keeps none."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def open(self, history):
+        pass
+
+    def write_config(self, config):
+        pass
+
+    def add_epoch(self, history):
+        pass
+
+    def draw(self, history, title):
+        pass
+
+    def close(self):
+        pass
+
+
 class EventFile:
     """The history as TensorBoard's events in `folder`, written at once (a SummaryWriter does it now and then, from a
     thread that a full disk kills). Begins with all of `history`, in place of what was there."""

@@ -30,7 +30,7 @@ def expect(net, model, crop, short_side=None, mean=None, std=None, classes=None)
 
 
 def natural_short_side(crop):
-    return crop * 8 // 7 if crop >= 128 else crop
+    return round(crop * 8 / 7) if crop >= 128 else crop
 
 
 def image_shape(net):
