@@ -57,17 +57,17 @@ def main():
     numbers = [2 ** i for i in range(1, 10)]  # one worker alone exchanges nothing
     for link, color in zip(LINKS, ("tab:red", "tab:orange", "tab:green")):
         for servers, style in ((None, "-"), (8, "--")):
-            label = f"{link} Gbit/s, {'a server per worker' if servers is None else '8 servers'}"
+            label = None if servers else f"{link} Gbit/s"
             growing.plot(numbers, [100 * efficiency(count, n, servers or n, link, IMAGES_PER_WORKER) for n in numbers],
                          style, color=color, label=label)
         fixed.plot(numbers[:8], [n * efficiency(count, n, n, link, 256 / n) for n in numbers[:8]], color=color,
-                   label=f"{link} Gbit/s, a server per worker")
+                   label=f"{link} Gbit/s")
     fixed.plot(numbers[:8], numbers[:8], ":", color="grey", label="all workers compute all the time")
-    growing.set(xscale="log", xlabel="workers, 32 images each", ylabel="share of the time that computes, %",
+    growing.set(xscale="log", xlabel="workers, 32 images each (dashed: 8 servers; else one per worker)", ylabel="share of the time that computes, %",
                 ylim=(0, 100))
     fixed.set(xscale="log", yscale="log", xlabel="workers, which share a batch of 256",
               ylabel="times as fast as one worker")
-    for axes, ticks, place in ((growing, numbers[::2], (0.02, 0.61)), (fixed, numbers[:8:2] + [256], "upper left")):
+    for axes, ticks, place in ((growing, numbers[::2], (0.02, 0.65)), (fixed, numbers[:8:2] + [256], "upper left")):
         axes.set_xticks(ticks, [str(n) for n in ticks])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
