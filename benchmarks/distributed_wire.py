@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""What a step of dist_sync moves over the network, and how long that takes; as root also between "machines" with slow links.
+"""What a step of dist_sync moves over the network, and how long that takes.
 
-    python benchmarks/distributed_wire.py                     counts bytes and packets on the loopback of a namespace
-    python benchmarks/distributed_wire.py --link 100          2 workers and 2 servers, each in a network namespace of its
-                                                              own behind a link of 100 Mbit/s, started by igc launch over
-                                                              an `ssh` that enters the namespace
+    python benchmarks/distributed_wire.py              counts bytes and packets on the loopback of a network namespace
+    python benchmarks/distributed_wire.py --link 100   2 workers and 2 servers, each in a namespace of its own behind a
+                                                       link of 100 Mbit/s, started by igc launch over an `ssh` that
+                                                       enters the namespace
 
 A step here is the exchange alone, of gradients that are zero: no forward or backward pass. Needs root and iproute2.
 """

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draws docs/scaling.png and prints the table of docs/distributed.md: a model on paper of ImageNet training on N workers.
+"""Draws docs/scaling.png and prints the table of docs/distributed.md: ImageNet training on N workers, on paper.
 
     python docs/draw_scaling.py
 """
@@ -44,7 +44,8 @@ def main():
         for servers in (8, workers) if workers > 8 else (8,):
             for link in LINKS:
                 share = efficiency(count, workers, servers, link, IMAGES_PER_WORKER)
-                print(f"| {workers} | {servers} | {link} | {1000 * exchange_seconds(count, workers, servers, link):,.0f} | "
+                exchange = 1000 * exchange_seconds(count, workers, servers, link)
+                print(f"| {workers} | {servers} | {link} | {exchange:,.0f} | "
                       f"{100 * share:.0f} % | {workers * share / SECONDS_PER_IMAGE:,.0f} |")
     for link in LINKS:
         exchange = exchange_seconds(count, 1, 1, link)
@@ -63,8 +64,8 @@ def main():
         fixed.plot(numbers[:8], [n * efficiency(count, n, n, link, 256 / n) for n in numbers[:8]], color=color,
                    label=f"{link} Gbit/s")
     fixed.plot(numbers[:8], numbers[:8], ":", color="grey", label="all workers compute all the time")
-    growing.set(xscale="log", xlabel="workers, 32 images each (dashed: 8 servers; else one per worker)", ylabel="share of the time that computes, %",
-                ylim=(0, 100))
+    growing.set(xscale="log", xlabel="workers, 32 images each (dashed: 8 servers)",
+                ylabel="share of the time that computes, %", ylim=(0, 100))
     fixed.set(xscale="log", yscale="log", xlabel="workers, which share a batch of 256",
               ylabel="times as fast as one worker")
     for axes, ticks, place in ((growing, numbers[::2], (0.02, 0.65)), (fixed, numbers[:8:2] + [256], "upper left")):
@@ -72,7 +73,8 @@ def main():
         axes.minorticks_off()
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7, loc=place)
-    figure.suptitle(f"{NETWORK}: on paper, at {1 / SECONDS_PER_IMAGE:.0f} images/s on one worker (assumed)", fontsize=10)
+    figure.suptitle(f"{NETWORK}: on paper, at {1 / SECONDS_PER_IMAGE:.0f} images/s on one worker (assumed), as many "
+                    "servers as workers", fontsize=10)
     figure.savefig(Path(__file__).with_name("scaling.png"))
 
 

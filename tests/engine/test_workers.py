@@ -73,7 +73,7 @@ def test_a_launcher_may_start_every_role_with_the_training_command():
 @pytest.mark.parametrize("call,text", [
     (lambda: workers.connect("dist_sync"), "start it with igc launch -n WORKERS -s SERVERS -- python"),
     (lambda: workers.connect("dist_async"), "start it with igc launch"),
-    (lambda: devices.check_kv_store("dist_sync", [mx.cpu()], "2bit"), "--gc-type 2bit: MXNet compresses gradients only"),
+    (lambda: devices.check_kv_store("dist_sync", [mx.cpu()], "2bit"), "--gc-type 2bit: MXNet compresses"),
     (lambda: devices.check_kv_store("device", [mx.cpu()], "2bit"), "between several devices"),
     (lambda: devices.check_kv_store("local", [mx.cpu(0), mx.cpu(1)], "2bit"), "with --kv-store device"),
     (lambda: devices.check_kv_store("device", [mx.cpu(0), mx.cpu(1)], "1bit"), "none, 2bit"),
