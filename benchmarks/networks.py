@@ -64,7 +64,7 @@ PARTS = {
 }
 
 NOTES = """\
-Same network, same weights, float32, one batch of the same images. Each peer runs in a process of its own, and they
+Same network, same weights, one batch of the same images. Each peer runs in a process of its own, and they
 take turns.
 
 - Inside the clock: from a batch in the framework's own kind of array to the scores; a training step is forward, loss,
@@ -75,6 +75,7 @@ take turns.
 - Memory: the peak of the process above that with the framework imported.
 - "Permutations absorbed" is another network that computes the same, the strongest rewrite for an engine without IGC
   kernels: a group convolution and a dense 1x1 one. It does not count as the best peer.
+- INT8 is calibrated on the timed images; its error is that of 8-bit integers, all others are float32.
 - Blocks: one of a chain of six, the average pooling and the scores behind them included.
 - Of the FMA peak: multiply-adds of convolutions and the fully connected layer, three times those in training."""
 

@@ -123,7 +123,7 @@ def main():
         raise UserError("--threads, --repeats and --seconds must be above 0")
     keys = peer_keys(arguments.peers or (DEFAULT_TRAINING if arguments.training else DEFAULT))
     if not arguments.training:
-        keys.remove("igc-gluon")  # the same kernels, drawn once
+        keys = [key for key in keys if key == "igc" or not PEERS[key].ours]  # our kernels are drawn once
     found = points(series(arguments.threads), arguments.threads, keys, arguments.training, arguments.repeats,
                    arguments.seconds)
     arguments.output.mkdir(parents=True, exist_ok=True)

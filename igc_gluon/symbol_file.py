@@ -131,7 +131,8 @@ OPERATORS = {
         "Pooling", (1,),
         optional={"pool_type": (_word("max", "avg"), "max"), "kernel": (_pair(1), None),
                   "stride": (_pair(1), (1, 1)), "pad": (_pair(0), (0, 0)), "global_pool": (_flag, False),
-                  "pooling_convention": (_word("valid", "full"), "valid"), "count_include_pad": (_word("True", "False", "1", "0", "None"), "True"),
+                  "pooling_convention": (_word("valid", "full"), "valid"),
+                  "count_include_pad": (_word("True", "False", "1", "0", "None"), "True"),
                   "layout": _LAYOUT, "cudnn_off": None, "p_value": None}),
     "Reorder": _Operator("Reorder", (1,), required={"branch_factor": _CHANNELS}),
     "FullyConnected": _Operator(

@@ -6,6 +6,7 @@ shards works them off one after the other, each with moving statistics of its ow
 devices as shards, to float accuracy. Workers (`igc_gluon.engine.workers`) divide the shards in the same way.
 """
 import logging
+import os
 
 import mxnet as mx
 import numpy as np
@@ -62,6 +63,20 @@ def check_kv_store(name, devices, compression="none"):
     if compression != "none" and (name != "device" or len(devices) == 1):
         raise UserError(f"--gc-type {compression}: MXNet compresses gradients only between several devices of one "
                         "process, with --kv-store device; leave it out")
+
+
+def be_deterministic(wanted, devices, kv_store):
+    """Has MXNet choose operators that give the same bits run after run, to be called before any of them runs.
+
+    wanted: 1, 0, or None for 1 on the CPU. There all that is used here is deterministic at a number of threads in any
+    case. Raises UserError where bits cannot repeat.
+    """
+    if wanted and kv_store == "dist_async":
+        raise UserError("--deterministic 1: with --kv-store dist_async the weights depend on which worker is first; use "
+                        "dist_sync")
+    if wanted or (wanted is None and devices[0].device_type == "cpu"):
+        os.environ["MXNET_ENFORCE_DETERMINISM"] = "1"
+        os.environ["MXNET_CUDNN_AUTOTUNE_DEFAULT"] = "0"
 
 
 def shards_for(devices, shards, batch_size, workers=1):

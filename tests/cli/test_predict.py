@@ -150,7 +150,10 @@ def test_bad_photos_are_a_line_each_and_the_others_go_on(photos, network, tmp_pa
     network.save_parameters(str(tmp_path / "net.params"))
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("no image")
-    bad = [tmp_path / "none.jpg", tmp_path, tmp_path / "empty.jpg", tmp_path / "text.jpg"]
+    cv2.imwrite(str(tmp_path / "strip.png"), np.zeros((1, 1000000, 3), np.uint8))
+    whole = open(photos[0], "rb").read()
+    (tmp_path / "half.jpg").write_bytes(whole[:len(whole) // 2])
+    bad = [tmp_path] + [tmp_path / name for name in ("none.jpg", "strip.png", "half.jpg", "empty.jpg", "text.jpg")]
     done = predict(capsys, tmp_path / "net.params", *bad, photos[0], "--model", MODEL, "--dataset", "cifar10", code=2)
     assert len(done.err.splitlines()) == len(bad) and list(rows(done.out)) == [photos[0]]
     assert "No such file" in done.err and "directory" in done.err and "not an image" in done.err

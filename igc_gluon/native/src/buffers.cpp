@@ -22,6 +22,7 @@ bool overlap(const Storage& a, const Storage& b) {
 void assign_buffers(Net& net) {
   std::vector<std::vector<const Storage*>> users;
   for (Storage& storage : net.storages) {
+    if (storage.last_step < 0) continue;  // the step that wrote it has become part of another
     Buffer wanted = {storage.height,
                      storage.width,
                      storage.halo_h,
