@@ -136,7 +136,8 @@ def test_a_mistake_of_all_workers_ends_at_once(tmp_path):
 def test_kills_of_every_role_end_in_the_undisturbed_runs_accuracy(tmp_path):
     """Two servers, three workers; a worker, a server and the scheduler are killed, one after the other."""
     train = ["train_cifar.py", "--dataset", "digits", "--network", "plain_igc", "--depth", "8",
-             "--primary-partition", "24", "--secondary-partition", "2", "--batch-shards", "6", "--num-epochs", "12", "--kv-store", "dist_sync"]
+             "--primary-partition", "24", "--secondary-partition", "2", "--batch-shards", "6", "--num-epochs", "12",
+             "--kv-store", "dist_sync"]
 
     def history_of(log_dir):
         path = Path(log_dir) / "digits" / "cifar_plain_igc8_l24m2" / "seed0" / "history.jsonl"
