@@ -1,8 +1,8 @@
 """Runs one process of a distributed run: `python guard.py --role worker --index 2 --environment A=B -- COMMAND`.
 
-Every line of the process is passed on with a prefix such as "[worker 2] ". Its end is reported in a line that begins with
-MARK; the guard's exit code is that of the process, 128 + number after a signal. What the process leaves behind in its
-process group ends with it.
+Every line of the process is passed on with a prefix such as "[worker 2] ". Its end is reported in a line that begins
+with MARK; the guard's exit code is that of the process, 128 + number after a signal. What the process leaves behind in
+its process group ends with it.
 
 With --control, standard input is the launcher: a line "signal 15" sends that signal, and the end of the input, which
 comes however the launcher or the connection to it has died, kills the process. Without it (mpirun, srun) SIGTERM and
