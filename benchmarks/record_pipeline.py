@@ -67,7 +67,8 @@ def plain(path, augment, threads):
                  for kind, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)))
     iterator = mx.io.ImageRecordIter(
         path_imgrec=str(path), path_imgidx=str(records.index_path(path)), data_shape=SHAPE, batch_size=BATCH,
-        shuffle=True, preprocess_threads=threads, verbose=False, **mean, **std, **record_batches.augmentation(augment, SHAPE))
+        shuffle=True, preprocess_threads=threads, verbose=False, **mean, **std,
+        **record_batches.augmentation(augment, SHAPE))
 
     def epoch(_):
         count = 0

@@ -92,8 +92,8 @@ def shards_for(devices, shards, batch_size, workers=1):
         raise UserError(f"a batch of {batch_size} images cannot be cut into {rounded} shards; raise --batch-size or "
                         "lower --batch-shards or the number of devices")
     if rounded != shards:
-        logger.warning("%d devices cut a batch into %d shards, not %d; --batch-shards %d gives the same training on any "
-                       "number of devices that divides it", total, rounded, shards, rounded)
+        logger.warning("%d devices cut a batch into %d shards, not %d; --batch-shards %d gives the same training on "
+                       "any number of devices that divides it", total, rounded, shards, rounded)
     return rounded
 
 

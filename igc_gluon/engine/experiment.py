@@ -112,7 +112,8 @@ def _check_settings(experiment, settings, seeds):
         if len(seeds) > 1:
             raise UserError("the servers of dist_async hold one run; leave --num-runs out")
         if experiment.optimizer != "nesterov" or experiment.dtype == "float16":
-            raise UserError("the servers of dist_async know the optimizer nesterov, in float32; use --kv-store dist_sync")
+            raise UserError("the servers of dist_async know the optimizer nesterov in float32; use --kv-store "
+                            "dist_sync")
     if seeds[-1] >= MAX_SEED:
         raise UserError(f"seeds must be below {MAX_SEED}, not {seeds[-1]}; lower --rand-seed")
     if settings.model_prefix:
@@ -152,8 +153,8 @@ def _run_once(experiment, data, settings, seed, folder, report):
             parallel.detect_anomaly()
         loop = TrainingLoop(parallel, *batches, experiment.schedule, record, checkpoints, config,
                             f"{experiment.model} on {experiment.dataset}", settings.checkpoint_epochs,
-                            settings.disp_batches, _module_checkpoints(net, None if workers.rank else settings.model_prefix),
-                            data.top5,
+                            settings.disp_batches,
+                            _module_checkpoints(net, None if workers.rank else settings.model_prefix), data.top5,
                             settings.checkpoint_batches)
         saved = checkpoints.load_last(report)
         if saved:

@@ -90,7 +90,8 @@ class TrainingLoop:
         batches = len(self.train)
         done = self.position.epoch * batches + self.position.batch
         with StopSignals() as stop, tqdm(total=self.schedule.num_epochs * batches, initial=done, unit="batch",
-                                         desc=self.title, dynamic_ncols=True, file=sys.stderr, disable=self.workers.rank > 0,
+                                         desc=self.title, dynamic_ncols=True, file=sys.stderr,
+                                         disable=self.workers.rank > 0,
                                          mininterval=0.1 if sys.stderr.isatty() else 30) as bar:
             while self.position.epoch < self.schedule.num_epochs:
                 self._train_epoch(stop, bar)

@@ -49,5 +49,6 @@ class Position:
 
     def add_up(self, workers):
         """Makes this worker's part of the epoch that of all `workers`."""
-        self.loss, *counts = workers.sum(np.array([self.loss, self.correct, self.correct_of_five, self.images])).tolist()
+        own = np.array([self.loss, self.correct, self.correct_of_five, self.images])
+        self.loss, *counts = workers.sum(own).tolist()
         self.correct, self.correct_of_five, self.images = map(round, counts)

@@ -1,8 +1,8 @@
 """The parameter servers and the scheduler of a distributed run: `python -m igc_gluon.engine.server`, with DMLC_ROLE.
 
-MXNet has a server of its own, which begins inside `import mxnet`. This one differs in what it takes from the network: MXNet's
-unpickles an optimizer, which lets whoever reaches the port run anything, and whose learning rate and state nobody reaches
-any more. Here orders are JSON, and the momentum is the stored value of a key, to be pushed and pulled like any other.
+MXNet has a server of its own, which begins inside `import mxnet`. It unpickles the optimizer that a worker sends, so
+that whoever reaches the port can run anything, and nobody reaches the optimizer's rate and state any more. Here orders
+are JSON, and the momentum is the stored value of a key, to be pushed and pulled like any other.
 
 Only `dist_async` gives orders: `{}` at its start, `{"optimizer": {"momentum": 0.9, "wd": 0.0001, "lr": 0.1}}`,
 `{"lr": 0.01}`. In `dist_sync` a server adds up what the workers push.
@@ -50,7 +50,8 @@ def serve(role):
     try:
         check_call(_LIB.MXKVStoreRunServer(store.handle, kind(order), None))
     except mx.MXNetError as error:
-        _end(f"{str(error).splitlines()[-1]}; is {os.environ['DMLC_PS_ROOT_URI']} an address of the launcher's machine?")
+        _end(f"{str(error).splitlines()[-1]}; is {os.environ['DMLC_PS_ROOT_URI']} an address of the launcher's "
+             "machine?")
     return 0
 
 
@@ -70,8 +71,8 @@ class AsynchronousRule:
         from igc_gluon.engine.optimizer import AuthorsNesterov
 
         if "optimizer" in orders:
-            numbers = orders["optimizer"]
-            self.optimizer = AuthorsNesterov(momentum=numbers["momentum"], wd=numbers["wd"], learning_rate=numbers["lr"])
+            given = orders["optimizer"]
+            self.optimizer = AuthorsNesterov(momentum=given["momentum"], wd=given["wd"], learning_rate=given["lr"])
         elif "lr" in orders:
             self.optimizer.set_learning_rate(orders["lr"])
 

@@ -1,8 +1,8 @@
 """The processes that train together, and what they tell each other.
 
 Every kind has `rank`, `count` and
-    all_reduce(arrays)  flat NDArrays of one length, one per device of this worker: each becomes the sum over all devices
-                        of all workers
+    all_reduce(arrays)  flat NDArrays of one length, one per device of this worker: each becomes the sum over all
+                        devices of all workers
     sum(values)         the same for a NumPy array, in float32
     barrier()           returns when all workers have called it
     leave(code)         ends this worker, unless `code` is 0
@@ -28,7 +28,7 @@ SPREAD_FROM = "1000"
 
 
 def connect(kv_store):
-    """The workers that `--kv-store` asks for; waits for the others. Raises UserError where there is nobody to wait for."""
+    """The workers that `--kv-store` asks for; waits for the others. Raises UserError where there are none."""
     if kv_store == HOROVOD:
         return HorovodWorkers()
     if kv_store not in PARAMETER_SERVER:
@@ -88,8 +88,8 @@ class _Several:
             raise UserError("two workers have the same number; start them with one igc launch")
         own = np.frombuffer(digest, np.uint8).astype(np.float32)
         if (self.sum(own if self.rank == 0 else 0 * own) != own).any():
-            raise UserError(f"worker {self.rank} has {what} that are not worker 0's; give all workers the same command, "
-                            "and a --log-dir that they share")
+            raise UserError(f"worker {self.rank} has {what} that are not worker 0's; give all workers the same "
+                            "command, and a --log-dir that they share")
 
 
 class ServerWorkers(_Several):

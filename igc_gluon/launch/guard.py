@@ -1,8 +1,8 @@
 """Runs one process of a distributed run: `python guard.py --role worker --index 2 --environment A=B -- COMMAND`.
 
-Every line of the process is passed on with a prefix such as "[worker 2] ". Its end is reported in a line that begins with
-MARK; the guard's exit code is that of the process, 128 + number after a signal. What the process leaves behind in its
-process group ends with it.
+Every line of the process is passed on with a prefix such as "[worker 2] ". Its end is reported in a line that begins
+with MARK; the guard's exit code is that of the process, 128 + number after a signal. What the process leaves behind in
+its process group ends with it.
 
 With --control, standard input is the launcher: a line "signal 15" sends that signal, and the end of the input, which
 comes however the launcher or the connection to it has died, kills the process. Without it (mpirun, srun) SIGTERM and
@@ -51,7 +51,7 @@ def main(argv=None):
     try:
         process = subprocess.Popen(args.command, env=environment, cwd=args.directory, stdin=subprocess.DEVNULL,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-                                   preexec_fn=_die_with_the_guard)
+                                   preexec_fn=die_with_parent)
     except OSError as error:
         _write(sys.stderr, f"{MARK}{name} on {here} could not be started: {error.strerror}: {error.filename}")
         return 127
@@ -82,7 +82,7 @@ def in_words(code):
         return f"was killed by signal {-code}"
 
 
-def _die_with_the_guard():
+def die_with_parent():
     """In the new process, before it runs its command; Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -47,12 +47,12 @@ class Job:
         if self._stop_number is not None:
             return
         try:
-            process = subprocess.Popen(start.command, stdin=subprocess.PIPE if start.controlled else subprocess.DEVNULL,
-                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, text=True,
-                                       errors="replace")
+            stdin = subprocess.PIPE if start.controlled else subprocess.DEVNULL
+            process = subprocess.Popen(start.command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                       start_new_session=True, text=True, errors="replace")
         except OSError as error:
-            raise UserError(f"cannot start {start.command[0]}: {error.strerror}; install it or choose another --launcher") \
-                from None
+            raise UserError(f"cannot start {start.command[0]}: {error.strerror}; install it or choose another "
+                            "--launcher") from None
         self._processes.append((start, process))
         for source, target in ((process.stdout, sys.stdout), (process.stderr, sys.stderr)):
             pump = threading.Thread(target=self._pass_on, args=(source, target), daemon=True)

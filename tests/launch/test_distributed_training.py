@@ -16,7 +16,8 @@ from igc_gluon import params_file
 
 # 3 batches of 480 images an epoch: shards of 80, in which rounding grows slowly
 TRAIN = ["train_cifar.py", "--dataset", "digits", "--network", "resnet", "--depth", "8", "--primary-partition", "4",
-         "--secondary-partition", "1", "--batch-size", "480", "--batch-shards", "6", "--lr", "0.002", "--num-epochs", "3"]
+         "--secondary-partition", "1", "--batch-size", "480", "--batch-shards", "6", "--lr", "0.002",
+         "--num-epochs", "3"]
 # Kills itself once the checkpoint that it is told is there; but only at its first start.
 DIE = """
 import os, runpy, signal, sys, threading, time
@@ -134,8 +135,9 @@ def test_a_mistake_of_all_workers_ends_at_once(tmp_path):
 @pytest.mark.long
 def test_kills_of_every_role_end_in_the_undisturbed_runs_accuracy(tmp_path):
     """Two servers, three workers; a worker, a server and the scheduler are killed, one after the other."""
-    train = ["train_cifar.py", "--dataset", "digits", "--network", "plain_igc", "--depth", "8", "--primary-partition", "24",
-             "--secondary-partition", "2", "--batch-shards", "6", "--num-epochs", "12", "--kv-store", "dist_sync"]
+    train = ["train_cifar.py", "--dataset", "digits", "--network", "plain_igc", "--depth", "8",
+             "--primary-partition", "24", "--secondary-partition", "2", "--batch-shards", "6", "--num-epochs", "12",
+             "--kv-store", "dist_sync"]
 
     def history_of(log_dir):
         path = Path(log_dir) / "digits" / "cifar_plain_igc8_l24m2" / "seed0" / "history.jsonl"

@@ -14,7 +14,8 @@ from igc_gluon.launch.guard import in_words
 
 SLEEP = [sys.executable, "-S", "-c", "import time; print('there', flush=True); time.sleep(100)"]
 SHOW = [sys.executable, "-S", "-c",
-        "import os; print(*(os.environ.get(n) for n in ('DMLC_ROLE', 'IGC_WORKER', 'DMLC_NUM_WORKER', 'PASSED')), os.getcwd())"]
+        "import os; names = 'DMLC_ROLE', 'IGC_WORKER', 'DMLC_NUM_WORKER', 'PASSED'\n"
+        "print(*(os.environ.get(name) for name in names), os.getcwd())"]
 
 # Each records its arguments and does here what the real one does elsewhere.
 FAKE_SSH = """
@@ -53,7 +54,8 @@ def fakes(tmp_path):
     """A folder for PATH with ssh, mpirun and srun, and where they write what they were asked."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name, text in (("ssh", FAKE_SSH), ("mpirun", FAKE_MPI % "OMPI_COMM_WORLD_RANK"), ("srun", FAKE_MPI % "SLURM_PROCID")):
+    for name, text in (("ssh", FAKE_SSH), ("mpirun", FAKE_MPI % "OMPI_COMM_WORLD_RANK"),
+                       ("srun", FAKE_MPI % "SLURM_PROCID")):
         (folder / name).write_text(f"#!{sys.executable} -S\n{text}")
         (folder / name).chmod(stat.S_IRWXU)
     return {"PATH": f"{folder}:{os.environ['PATH']}", "RECORD": str(tmp_path / "record"), "MXNET_PASSED": "1"}
@@ -170,7 +172,8 @@ def test_mistakes(flags, text, capsys, monkeypatch):
     assert line.startswith("error: ") and text in line
 
 
-@pytest.mark.parametrize("text,wrong", [("", "names no host"), ("a b", "line 1"), ("a slots=x", "line 1"), ("-oProxy=x", "line 1")])
+@pytest.mark.parametrize("text,wrong", [("", "names no host"), ("a b", "line 1"), ("a slots=x", "line 1"),
+                                        ("-oProxy=x", "line 1")])
 def test_bad_hostfiles(tmp_path, text, wrong):
     (tmp_path / "hosts").write_text(text)
     with pytest.raises(launchers.UserError, match=wrong):
