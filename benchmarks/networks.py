@@ -64,7 +64,7 @@ PARTS = {
 }
 
 NOTES = """\
-Same network, same weights, float32, one batch of the same images. Each peer runs in a process of its own, and they
+Same network, same weights, one batch of the same images. Each peer runs in a process of its own, and they
 take turns.
 
 - Inside the clock: from a batch in the framework's own kind of array to the scores; a training step is forward, loss,
@@ -75,6 +75,7 @@ take turns.
 - Memory: the peak of the process above that with the framework imported.
 - "Permutations absorbed" is another network that computes the same, the strongest rewrite for an engine without IGC
   kernels: a group convolution and a dense 1x1 one. It does not count as the best peer.
+- INT8 is calibrated on the timed images; its error is that of 8-bit integers, all others are float32.
 - Blocks: one of a chain of six, the average pooling and the scores behind them included.
 - Of the FMA peak: multiply-adds of convolutions and the fully connected layer, three times those in training."""
 
@@ -91,7 +92,7 @@ TARGETS = (
 
 
 def read(path):
-    """{part: [entries that `measured` made]} of the file, empty if there is none."""
+    """{part: {title: what `measured` made}} of the file, empty if there is none."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
@@ -114,7 +115,7 @@ def result_of(fields):
 
 def page(parts):
     """results/networks.md"""
-    entries = [entry for part in PARTS for entry in parts.get(part, [])]
+    entries = [entry for part in PARTS for entry in parts.get(part, {}).values()]
     results = [result_of(entry["result"]) for entry in entries]
     settings = dict.fromkeys(
         f"- {entry['machine']}; {entry['versions']}; median of {entry['repeats']} turns of about {entry['seconds']} s "
@@ -125,10 +126,9 @@ def page(parts):
              f"- {report.limits(results)}", "- `python benchmarks/networks.py`", "",
              "## What was to be reached", "", report.verdicts(TARGETS, results), "",
              report.claim(results, L24M2.title, W16.title), "", "## Images/s", "", report.overview(results)]
-    for part in PARTS:
-        for entry in parts.get(part, []):
-            lines += ["", f"## {report.title(result_of(entry['result']))}", "",
-                      report.table(result_of(entry["result"]), result_of(entry["single"]))]
+    for entry in entries:
+        lines += ["", f"## {report.title(result_of(entry['result']))}", "",
+                  report.table(result_of(entry["result"]), result_of(entry["single"]))]
     return "\n".join(lines) + "\n"
 
 
@@ -148,9 +148,10 @@ def main():
                   steps=sum(len(PARTS[part]) for part in chosen))
     arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / "networks.json"
-    for part in chosen:
-        entries = [measured(bench, case) for case in PARTS[part]]
-        parts = {**read(path), part: entries}
+    for part, case in ((part, case) for part in chosen for case in PARTS[part]):
+        entry = measured(bench, case)
+        parts = read(path)
+        parts.setdefault(part, {})[report.title(result_of(entry["result"]))] = entry
         with write_atomically(path, "w") as file:
             json.dump(parts, file, indent=1)
         with write_atomically(arguments.output / "networks.md", "w") as file:
@@ -163,3 +164,5 @@ if __name__ == "__main__":
         main()
     except UserError as error:
         sys.exit(print(f"error: {error}", file=sys.stderr) or 2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -41,8 +41,8 @@ class Series(NamedTuple):
 
     def point(self, value, threads):
         """(model, batch, threads) at a value."""
-        batch = value if self.title == "batch" else BATCH
-        return self.model.format(value), batch, value if self.title == "threads" else threads
+        batch = value if self.title.startswith("batch") else BATCH
+        return self.model.format(value), batch, value if self.title.startswith("threads") else threads
 
 
 def series(threads):
@@ -51,8 +51,8 @@ def series(threads):
             Series("M, at L = 4, D = 8", "cifar_plain_igc8_l4m{}", (2, 4, 8, 16, 32)),
             Series("width of RegConv, D = 8", "cifar_plain8_w{}", (8, 16, 24, 32, 48, 64)),
             Series("depth, IGC-L24M2", "cifar_plain_igc{}_l24m2", (8, 14, 20, 26, 38)),
-            Series("batch", "cifar_plain_igc20_l24m2", (1, 2, 4, 8, 16, 32, 64)),
-            Series("threads", "cifar_plain_igc20_l24m2", tuple(counts)))
+            Series("batch, IGC-L24M2, D = 20", "cifar_plain_igc20_l24m2", (1, 2, 4, 8, 16, 32, 64)),
+            Series("threads, IGC-L24M2, D = 20", "cifar_plain_igc20_l24m2", tuple(counts)))
 
 
 def points(rows, threads, keys, training, repeats, seconds):
@@ -84,7 +84,7 @@ def close(children):
 
 
 def draw(found, training, note, path):
-    titles = list(dict.fromkeys(point["title"] for point in found))
+    titles = [row.title for row in series(1) if any(point["title"] == row.title for point in found)]
     keys = [key for key in PEERS if any(key in point["milliseconds"] for point in found)]
     figure, axes = plt.subplots(2, 3, figsize=(13, 8), constrained_layout=True)
     for axis, title in zip(axes.flat, titles):
@@ -123,7 +123,7 @@ def main():
         raise UserError("--threads, --repeats and --seconds must be above 0")
     keys = peer_keys(arguments.peers or (DEFAULT_TRAINING if arguments.training else DEFAULT))
     if not arguments.training:
-        keys.remove("igc-gluon")  # the same kernels, drawn once
+        keys = [key for key in keys if key == "igc" or not PEERS[key].ours]  # our kernels are drawn once
     found = points(series(arguments.threads), arguments.threads, keys, arguments.training, arguments.repeats,
                    arguments.seconds)
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -140,3 +140,5 @@ if __name__ == "__main__":
         main()
     except UserError as error:
         sys.exit(print(f"error: {error}", file=sys.stderr) or 2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,5 +1,6 @@
 """What an entry point does first, before anything imports MXNet."""
 import importlib.util
+import os
 import signal
 import sys
 from importlib import metadata
@@ -19,6 +20,10 @@ def prepare():
     if problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)
+    role = os.environ.get("DMLC_ROLE")
+    if role in ("server", "scheduler"):  # of a launcher that starts every role with the training command
+        from igc_gluon.engine.server import serve
+        sys.exit(serve(role))
 
 
 def mxnet_problem():

@@ -90,10 +90,6 @@ def _word(*words):
     return parse
 
 
-def _any(text):
-    return text
-
-
 class _Operator(NamedTuple):
     """name: what it is called in the Graph; data: how many inputs, arrays: names of the parameters that follow them;
     required, optional: {attribute: kind} and {attribute: (kind, default)}. What changes no result may be left out by
@@ -135,7 +131,8 @@ OPERATORS = {
         "Pooling", (1,),
         optional={"pool_type": (_word("max", "avg"), "max"), "kernel": (_pair(1), None),
                   "stride": (_pair(1), (1, 1)), "pad": (_pair(0), (0, 0)), "global_pool": (_flag, False),
-                  "pooling_convention": (_word("valid", "full"), "valid"), "count_include_pad": (_any, "True"),
+                  "pooling_convention": (_word("valid", "full"), "valid"),
+                  "count_include_pad": (_word("True", "False", "1", "0", "None"), "True"),
                   "layout": _LAYOUT, "cudnn_off": None, "p_value": None}),
     "Reorder": _Operator("Reorder", (1,), required={"branch_factor": _CHANNELS}),
     "FullyConnected": _Operator(

@@ -10,4 +10,5 @@ def cores():
 def use_all_cores():
     """Has MXNet use every core that this process may run on; alone it would use one. The environment wins."""
     os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
+    os.environ.setdefault("OMP_DYNAMIC", "false")  # with fewer threads under load the bits would be others
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # a line per graph otherwise

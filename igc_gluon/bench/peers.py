@@ -51,6 +51,17 @@ def _compiled(job):
     return lambda: fast(job.images)
 
 
+def _int8(job):
+    from igc_gluon import deploy
+
+    # Their speed does not depend on the ranges: the images that are timed will do.
+    calibration = np.resize(job.images, (max(8, len(job.images)), *job.network.shape))
+    fast = deploy.compile(_network(job), job.network.shape, job.threads, calibration=calibration)
+    if not fast.int8_layers:
+        raise RuntimeError("no layer of it is faster on 8-bit integers here")
+    return lambda: fast(job.images)
+
+
 def _network(job):
     net = job.network.build()
     net.load_parameters(str(job.folder / "net.params"))
@@ -181,6 +192,7 @@ def _openvino(rewritten=False):
 PEERS = {
     "igc": Peer("igc_gluon, compiled", ("mxnet",), _compiled, ours=True),
     "igc-gluon": Peer("igc_gluon, in Gluon", ("mxnet",), _mxnet_inference, _mxnet_training, ours=True),
+    "igc-int8": Peer("igc_gluon, compiled, INT8", ("mxnet",), _int8, ours=True),
     "mxnet": Peer("MXNet, hybridized", ("mxnet",), _mxnet_inference, _mxnet_training),
     "mxnet-onednn": Peer("MXNet, oneDNN fusion", ("mxnet",), lambda job: _mxnet_inference(job, "MKLDNN")),
     "torch": Peer("PyTorch, eager", ("torch",), _torch_inference(), _torch_training()),

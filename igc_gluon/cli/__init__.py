@@ -9,12 +9,11 @@ from igc_gluon.start import mxnet_problem
 from igc_gluon.threads import use_all_cores
 
 COMMANDS = ("models", "info", "widest", "check", "tables", "reproduce", "data", "eval", "predict", "compile", "convert",
-            "checkpoint", "bench")
+            "checkpoint", "bench", "launch")
 
 
 def main(argv=None):
     """Returns the exit code: 0, or 2 after a mistake of the user."""
-    use_all_cores()
     parser = Parser(prog="igc", description="Interleaved Group Convolutions on MXNet / Gluon")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     argv = sys.argv[1:] if argv is None else argv
@@ -22,11 +21,13 @@ def main(argv=None):
         module = importlib.import_module(f"igc_gluon.cli.{name}")
         subparser = subparsers.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(subparser)
-        subparser.set_defaults(run=module.run)
+        subparser.set_defaults(run=module.run, uses_mxnet=getattr(module, "USES_MXNET", True))
     args = parser.parse_args(argv)
     if args.command is None:
         parser.print_help()
         return 2
+    if args.uses_mxnet:
+        use_all_cores()
     try:
         return args.run(args) or 0
     except UserError as error:

@@ -34,6 +34,7 @@ def run(args):
 def _from_module(args, epoch, out):
     from igc_gluon.cli.networks import options
     from igc_gluon.errors import UserError
+    from igc_gluon.model_zoo import find_family
     from igc_gluon.model_zoo.authors import save_parameters
     from igc_gluon.model_zoo.convert import read_checkpoint
 
@@ -44,7 +45,10 @@ def _from_module(args, epoch, out):
     net, model, found = read_checkpoint(args.network, epoch, args.model, options(args))
     save_parameters(net, out)
     classes = next(p.shape[0] for p in net.output.collect_params().values())
-    flags = "".join(f" --option {name}={value}" for name, value in found.items())
+    flags = "".join(f" --option {name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+                    for name, value in found.items())
+    if find_family(model)[0].mean is None:
+        flags += " --dataset DATASET"
     keywords = "".join(f", {name}={value!r}" for name, value in found.items())
     print(f"""{out}: {len(net._collect_params_with_prefix())} arrays of {model}, {classes} classes
   in Python   net = igc_gluon.get_model({model!r}, classes={classes}{keywords}); net.load_parameters({out!r})

@@ -27,7 +27,7 @@ def run(args):
         try:
             image = central_crop(read_photo(path), short_side, height, width)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {error}" if path in str(error) else f"error: {path}: {error}", file=sys.stderr)
             failed += 1
             continue
         found = probabilities(image)

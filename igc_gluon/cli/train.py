@@ -1,8 +1,10 @@
 """The flags that both training scripts share, and the way from flags to a run."""
 import argparse
 import logging
+import os
 import signal
 import sys
+from dataclasses import replace
 
 from igc_gluon.errors import UserError
 
@@ -20,8 +22,14 @@ def add_arguments(parser):
     parser.add_argument("--gpus", help="GPUs to train on, e.g. 0,1 (default: the CPU)")
     parser.add_argument("--cpus", type=int, default=1, metavar="N",
                         help="without --gpus: treat the CPU as N devices (default: 1)")
-    parser.add_argument("--kv-store", default="device", help="device, local or nccl (default: device)")
-    parser.add_argument("--batch-size", type=int, default=64, help="over all devices (default: 64)")
+    parser.add_argument("--kv-store", default="device",
+                        help="device, local or nccl; under `igc launch` dist_sync, dist_device_sync or dist_async; under "
+                             "horovodrun horovod (default: device)")
+    parser.add_argument("--gc-type", default="none", metavar="TYPE",
+                        help="2bit: gradients go between the devices in 2 bits; only with --kv-store device and several "
+                             "of them (default: none)")
+    parser.add_argument("--gc-threshold", type=float, default=0.5, help="of 2bit (default: 0.5)")
+    parser.add_argument("--batch-size", type=int, default=64, help="over all devices and workers (default: 64)")
     parser.add_argument("--batch-shards", type=int, metavar="S",
                         help="BN normalises each of S shards of a batch by itself, on any number of devices (default: 2, "
                              "the paper's 2 GPUs)")
@@ -57,6 +65,9 @@ def add_arguments(parser):
     parser.add_argument("--detect-anomaly", action="store_true",
                         help="train layer by layer with MXNet's operators, slowly, and name the first layer that makes "
                              "something not finite")
+    parser.add_argument("--deterministic", type=int, choices=(0, 1),
+                        help="1: the same bits run after run on the same number of threads, which on GPUs costs speed "
+                             "(default: 1 on the CPU, where it costs nothing, and 0 on GPUs)")
     parser.add_argument("--benchmark", type=int, default=0, choices=(0, 1),
                         help="1: time training steps on synthetic data instead")
 
@@ -73,6 +84,8 @@ def check(args):
             raise UserError(f"{flag} must be at least {least}, not {value}")
     if not 0 <= args.wd < float("inf"):
         raise UserError(f"--wd must be a number from 0 on, not {args.wd}")
+    if not 0 < args.gc_threshold < float("inf"):
+        raise UserError(f"--gc-threshold must be above 0, not {args.gc_threshold}")
     if not 0 <= args.momentum < 1:
         raise UserError(f"--momentum must be from 0 to below 1, not {args.momentum}")
     if not 0 <= args.label_smoothing < 1:
@@ -90,22 +103,30 @@ def main(args, experiment_of, input_of, default_shards):
     from igc_gluon.engine import devices as engine_devices
     from igc_gluon.engine import experiment as engine
     from igc_gluon.engine import precision
+    from igc_gluon.engine import workers as engine_workers
     from igc_gluon.engine.loop import Stopped
 
     logging.getLogger("igc_gluon").setLevel(logging.INFO)
     handler = logging.StreamHandler()  # the log file has everything; the screen has the bar, and warnings
     handler.setLevel(logging.WARNING)
     logging.getLogger("igc_gluon").addHandler(handler)
+    workers, code = None, 1
     try:
         check(args)
         devices = engine_devices.contexts(args.gpus, args.cpus)
-        engine_devices.check_kv_store(args.kv_store, devices)
+        engine_devices.check_kv_store(args.kv_store, devices, args.gc_type)
         precision.check_dtype(args.dtype, devices)
+        engine_devices.be_deterministic(args.deterministic, devices, args.kv_store)
+        workers = engine_workers.connect(args.kv_store)
+        if workers.rank:  # one speaks for all, errors and warnings apart
+            sys.stdout = open(os.devnull, "w")
         shards = default_shards if args.batch_shards is None else args.batch_shards
         if args.batch_shards is None:
             shards = min(shards, args.batch_size)
-        experiment = experiment_of(args, engine_devices.shards_for(devices, shards, args.batch_size))
-        settings = engine.Settings(devices, args.kv_store, args.log_dir, args.exp_name, args.resume,
+        experiment = experiment_of(args, engine_devices.shards_for(devices, shards, args.batch_size, workers.count))
+        if args.gc_type != "none":
+            experiment = replace(experiment, compression=args.gc_threshold)
+        settings = engine.Settings(devices, args.kv_store, workers, args.log_dir, args.exp_name, args.resume,
                                    args.checkpoint_epochs, args.disp_batches, args.model_prefix, args.load_epoch,
                                    args.checkpoint_batches, args.keep_checkpoints, args.detect_anomaly)
         data = input_of(args)
@@ -113,15 +134,19 @@ def main(args, experiment_of, input_of, default_shards):
             engine.benchmark(experiment, settings, data.classes, data.image_shape)
         else:
             engine.run(experiment, data, settings, range(args.rand_seed, args.rand_seed + args.num_runs))
+        code = 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        code = 2
     except Stopped as stopped:
-        print(stopped, file=sys.stderr)
-        return 128 + stopped.signal_number
+        if not workers.rank:
+            print(stopped, file=sys.stderr)
+        code = 128 + stopped.signal_number
     except KeyboardInterrupt:  # before or after the training loop, where nothing is at stake
         print("stopped", file=sys.stderr)
-        return 130
+        code = 130
     finally:
         logging.getLogger("igc_gluon").removeHandler(handler)
-    return 0
+        if workers is not None:
+            workers.leave(code)
+    return code

@@ -5,6 +5,9 @@ import numpy as np
 from igc_gluon.errors import UserError
 
 
+MAX_PIXELS = 1 << 28  # of a resized image; 40 times as many as a photograph has
+
+
 def read_photo(path):
     """The image in the file at `path`: uint8 (height, width, 3), RGB, turned upright. Raises UserError."""
     try:
@@ -24,10 +27,12 @@ def central_crop(image, short_side, height, width):
     """The middle of `image` (uint8, RGB) after its shorter side has been resized to `short_side`: (height, width, 3).
 
     `short_side` is at least as long as `height` and `width`. As MXNet's inter_method 9, which the authors chose, it
-    averages areas to shrink, and enlarges by cubic splines.
+    averages areas to shrink, and enlarges by cubic splines. Raises UserError on a strip that would become a huge image.
     """
     factor = short_side / min(image.shape[:2])
     size = tuple(max(short_side, round(side * factor)) for side in image.shape[1::-1])
+    if size[0] * size[1] > MAX_PIXELS:
+        raise UserError(f"an image of {image.shape[1]}x{image.shape[0]} pixels is too long to be cropped")
     resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
     top, left = (resized.shape[0] - height) // 2, (resized.shape[1] - width) // 2
     return np.ascontiguousarray(resized[top:top + height, left:left + width])

@@ -42,7 +42,7 @@ class CheckpointStore:
         arrays: {file name: {name: numpy array}}, state: what JSON can hold, best: whether the pointer `best` moves.
         Raises UserError if it cannot be written, with the checkpoints before untouched.
         """
-        name = f"epoch-{epoch:04d}-batch-{batch:06d}"
+        name = folder_name(epoch, batch)
         contents = {file: params_file.dumps(tensors) for file, tensors in arrays.items()}
         contents["state.json"] = json.dumps(state, indent=1).encode()
         manifest = {file: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -119,6 +119,17 @@ class CheckpointStore:
         upto = names.index(last) + 1
         for name in set(names) - set(names[:upto][-self.keep:]) - {best}:
             shutil.rmtree(self.folder / name, ignore_errors=True)
+
+
+class ReadOnlyStore(CheckpointStore):
+    """The same folder for the workers beside worker 0, which writes."""
+
+    def save(self, epoch, batch, arrays, state, best):
+        return self.folder / folder_name(epoch, batch)
+
+
+def folder_name(epoch, batch):
+    return f"epoch-{epoch:04d}-batch-{batch:06d}"
 
 
 def position_of(name):

@@ -3,23 +3,27 @@
 Each shard is normalised by itself, as on one GPU of the paper: 64 images over 2 GPUs, 256 over 8, so that BN always
 saw 32. The number of shards is part of the experiment and the number of devices is not: a device that has several
 shards works them off one after the other, each with moving statistics of its own, and the result is that of as many
-devices as shards, to float accuracy.
+devices as shards, to float accuracy. Workers (`igc_gluon.engine.workers`) divide the shards in the same way.
 """
 import logging
+import os
 
 import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon
 
+from igc_gluon.engine.exchange import AsynchronousExchange, SynchronousExchange
 from igc_gluon.engine.loss import SoftmaxLoss
 from igc_gluon.engine.numbers import FiniteCheck, LayerProbes
 from igc_gluon.engine.optimizer import momentum_and_master, state_of
+from igc_gluon.engine.workers import HOROVOD, PARAMETER_SERVER, Alone, share
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.authors import check_parameters
 
 logger = logging.getLogger(__name__)
 
-KV_STORES = ("device", "local", "nccl")
+KV_STORES = ("device", "local", "nccl", *PARAMETER_SERVER, HOROVOD)
+COMPRESSIONS = ("none", "2bit")
 
 
 def contexts(gpus=None, cpus=1):
@@ -48,28 +52,48 @@ def contexts(gpus=None, cpus=1):
     return [mx.gpu(n) for n in numbers]
 
 
-def check_kv_store(name, devices):
-    """Raises UserError where the KVStore `name` cannot serve `devices`."""
+def check_kv_store(name, devices, compression="none"):
+    """Raises UserError where the KVStore `name` cannot serve `devices`, or cannot compress gradients."""
     if name not in KV_STORES:
         raise UserError(f"--kv-store must be one of {', '.join(KV_STORES)}, not {name!r}")
     if name == "nccl" and not (mx.runtime.Features().is_enabled("NCCL") and devices[0].device_type == "gpu"):
         raise UserError("--kv-store nccl needs GPUs and an MXNet built with NCCL; use --kv-store device")
+    if compression not in COMPRESSIONS:
+        raise UserError(f"--gc-type must be one of {', '.join(COMPRESSIONS)}, not {compression!r}")
+    if compression != "none" and (name != "device" or len(devices) == 1):
+        raise UserError(f"--gc-type {compression}: MXNet compresses gradients only between several devices of one "
+                        "process, with --kv-store device; leave it out")
 
 
-def shards_for(devices, shards, batch_size):
-    """The number of shards of a batch: `shards`, raised to a multiple of the number of devices.
+def be_deterministic(wanted, devices, kv_store):
+    """Has MXNet choose operators that give the same bits run after run, to be called before any of them runs.
+
+    wanted: 1, 0, or None for 1 on the CPU. There all that is used here is deterministic at a number of threads in any
+    case. Raises UserError where bits cannot repeat.
+    """
+    if wanted and kv_store == "dist_async":
+        raise UserError("--deterministic 1: with --kv-store dist_async the weights depend on which worker is first; use "
+                        "dist_sync")
+    if wanted or (wanted is None and devices[0].device_type == "cpu"):
+        os.environ["MXNET_ENFORCE_DETERMINISM"] = "1"
+        os.environ["MXNET_CUDNN_AUTOTUNE_DEFAULT"] = "0"
+
+
+def shards_for(devices, shards, batch_size, workers=1):
+    """The number of shards of a batch: `shards`, raised to a multiple of the number of devices of all workers.
 
     Raises UserError if the batch has fewer images than shards.
     """
     if shards < 1:
         raise UserError(f"--batch-shards must be at least 1, not {shards}")
-    rounded = -(-shards // len(devices)) * len(devices)
+    total = len(devices) * workers
+    rounded = -(-shards // total) * total
     if rounded > batch_size:
         raise UserError(f"a batch of {batch_size} images cannot be cut into {rounded} shards; raise --batch-size or "
                         "lower --batch-shards or the number of devices")
     if rounded != shards:
-        logger.warning("%d devices cut a batch into %d shards, not %d; --batch-shards %d gives the same training on any "
-                       "number of devices that divides it", len(devices), rounded, shards, rounded)
+        logger.warning("%d devices cut a batch into %d shards, not %d; --batch-shards %d gives the same training on "
+                       "any number of devices that divides it", total, rounded, shards, rounded)
     return rounded
 
 
@@ -79,29 +103,46 @@ class DataParallel:
     net: a HybridBlock, initialised on `devices`, (n, 3, H, W) -> (n, classes) scores. Where its parameters are float16
     it is fed with float16, and an optimizer with multi_precision keeps float32 weights, which are those that
     `parameters` gives. Gradients are sums over a shard, not means, and so far from float16's smallest numbers.
+    shards: of a batch, over all workers. batch_size: of all workers together; not needed by one.
+    compression: None or MXNet's threshold for gradients of 2 bits.
     """
 
-    def __init__(self, net, devices, shards, optimizer, kv_store="device", label_smoothing=0.0):
-        self.net, self.devices = net, devices
+    def __init__(self, net, devices, shards, optimizer, kv_store="device", label_smoothing=0.0, workers=None,
+                 batch_size=None, compression=None):
+        self.net, self.devices, self.workers = net, devices, workers or Alone()
         self._dtype = "float16" if any(p.dtype in ("float16", np.float16) for p in net.collect_params().values()) \
             else "float32"
-        self.trainer = gluon.Trainer(net.collect_params(), optimizer, kvstore=kv_store, update_on_kvstore=False)
+        alone = self.workers.count == 1
+        self.trainer = gluon.Trainer(net.collect_params(), optimizer, kvstore=kv_store if alone else None,
+                                     compression_params=compression and {"type": "2bit", "threshold": compression},
+                                     update_on_kvstore=False)
         # Left to itself, the trainer does this at its first step and so gives every device the moving statistics that
         # the first one has by then.
         self.trainer._init_kvstore()
-        self.trainer._init_params()
-        self._shard_devices = [devices[i * len(devices) // shards] for i in range(shards)]
-        self._statistics = _ShardStatistics(net, devices, shards // len(devices))
+        if alone:
+            self.trainer._init_params()
+        self._exchange = None if alone else (SynchronousExchange if self.workers.synchronous else AsynchronousExchange)(
+            self.workers, self.trainer, devices)
+        self._shards, self._batch_size = shards, batch_size
+        mine = range(*share(shards, self.workers.rank, self.workers.count))
+        self._shard_devices = [devices[i * len(devices) // len(mine)] for i in range(len(mine))]
+        self._statistics = _ShardStatistics(net, devices, mine, shards)
         self._loss = SoftmaxLoss(label_smoothing)
         self._loss.hybridize()
         self._check = FiniteCheck(net.collect_params().values(), devices[0])
         self.probes = self.anomaly = self.broken = None
 
-    def step(self, data, label, lr):
+    def begin(self):
+        """Gives all workers the same weights; to be called by all of them, before the first step."""
+        if self._exchange:
+            self._exchange.begin()
+
+    def step(self, data, label, lr, stop=None):
         """One update on a batch: numpy float32 (n, 3, H, W), labels (n,). Returns (summed loss, scores as numpy).
 
-        The loss is known before the weights change: where it is not finite they stay as they were. `broken` is then a
-        line on what the update before left not finite, or None; `anomaly` one on this batch, see `detect_anomaly`.
+        The loss is known before the weights change: where it is not finite, on any worker, they stay as they were.
+        `broken` is then a line on what the update before left not finite, or None; `anomaly` one on this batch, see
+        `detect_anomaly`. data, label: of this worker, with its loss and scores. stop: see `agreed_stop`.
         """
         outputs, losses = self._forward(data, label)
         self.probes.backward(losses) if self.probes else autograd.backward(losses)
@@ -109,17 +150,23 @@ class DataParallel:
         loss = sum(float(part.asnumpy().sum(dtype=np.float64)) for part in losses)
         self.check_update()
         self.anomaly = self.probes and self.probes.first()
-        if np.isfinite(loss) and not (self.broken or self.anomaly):
+        sound = np.isfinite(loss) and not (self.broken or self.anomaly)
+        if self._exchange:
+            everyones = self._exchange.update(loss if sound else np.nan, len(data), lr, stop)
+            if sound and not np.isfinite(everyones):
+                sound, self.anomaly = False, "on another worker"
+        elif sound:
             self.trainer.set_learning_rate(lr)
             self.trainer.step(len(data))
+        if sound:
             self._check.begin()
         return loss, np.concatenate([output.asnumpy() for output in outputs])
 
     def _forward(self, data, label):
         """Scores and losses of the shards of a batch, recorded."""
-        pieces, outputs, losses = np.array_split(np.arange(len(data)), len(self._shard_devices)), [], []
+        outputs, losses = [], []
         with autograd.record():
-            for shard, (device, piece) in enumerate(zip(self._shard_devices, pieces)):
+            for shard, (device, piece) in enumerate(zip(self._shard_devices, self._pieces(len(data)))):
                 self._statistics.select(device, shard % self._statistics.copies)
                 outputs.append(self._scores(data[piece], device))
                 losses.append(self._loss(outputs[-1], mx.nd.array(label[piece], ctx=device)))
@@ -140,6 +187,19 @@ class DataParallel:
         self._forward(data, label)
         return self.probes.first() or "layer by layer, with MXNet's operators, it is finite"
 
+    def agreed_stop(self, stop):
+        """The signal that all workers stop for after this step: what any was given in the step, or alone `stop`."""
+        return self._exchange.stop_number if self._exchange else stop
+
+    def _pieces(self, images):
+        """A slice of this worker's images for each of its shards."""
+        workers, total = self.workers, images if self.workers.count == 1 else self._batch_size
+        first, end = share(total, workers.rank, workers.count)
+        if images != end - first:
+            raise ValueError(f"{images} images came to worker {workers.rank}, not {end - first}")
+        cuts = [share(total, shard, self._shards) for shard in self._statistics.shards]
+        return [slice(start - first, stop - first) for start, stop in cuts]
+
     def predict(self, data):
         """Scores of a batch in inference mode: numpy (n, 3, H, W) -> numpy (n, classes)."""
         pieces = [piece for piece in np.array_split(data, len(self.devices)) if len(piece)]
@@ -152,7 +212,7 @@ class DataParallel:
     def average_statistics(self):
         """Makes the moving statistics of all shards their mean, as Module does at an epoch's end."""
         _wait_for_moving_statistics()
-        self._statistics.average()
+        self._statistics.average(self.workers)
 
     def parameters(self):
         """{name: numpy array} of all parameters and moving statistics."""
@@ -174,7 +234,12 @@ class DataParallel:
     def shard_statistics(self):
         """{name@shard: numpy array}: the moving statistics of every shard, which differ within an epoch."""
         _wait_for_moving_statistics()
-        return self._statistics.export()
+        return self._statistics.export(self.workers)
+
+    def settle(self):
+        """Has all workers hold the same weights and optimizer state, before these are evaluated or saved."""
+        if self._exchange:
+            self._exchange.settle()
 
     def set_shard_statistics(self, arrays):
         """The opposite of `shard_statistics`, on any number of devices; nothing is set where `arrays` is empty."""
@@ -212,15 +277,17 @@ def _wait_for_moving_statistics():
 
 
 class _ShardStatistics:
-    """Moving statistics for every shard: `copies` arrays per device, of which `select` puts one into the network."""
+    """Moving statistics of `shards`, this worker's of all `count`: `copies` arrays per device, of which `select` puts
+    one into the network."""
 
-    def __init__(self, net, devices, copies):
-        self.copies = copies
+    def __init__(self, net, devices, shards, count):
+        self.shards, self._count = shards, count
+        self.copies = len(shards) // len(devices)
         self._devices = devices
         self._parameters = [p for name, p in net.collect_params().items()
                             if name.endswith(("running_mean", "running_var"))]
         # [parameter][device][copy]; copy 0 is the array that the parameter came with.
-        self._arrays = [[[p.data(d)] + [p.data(d).copy() for _ in range(copies - 1)] for d in devices]
+        self._arrays = [[[p.data(d)] + [p.data(d).copy() for _ in range(self.copies - 1)] for d in devices]
                         for p in self._parameters]
 
     def select(self, device, copy):
@@ -231,35 +298,53 @@ class _ShardStatistics:
             # Parameter has no call for this: set_data copies, once per parameter and shard.
             parameter._data[parameter.list_ctx().index(device)] = arrays[index][copy]
 
-    def average(self):
+    def average(self, workers):
         for device in self._devices:
             self.select(device, 0)
-        if len(self._devices) * self.copies == 1:
+        if self._count == 1 or not self._parameters:
             return
-        for parameter, arrays in zip(self._parameters, self._arrays):
-            values = [array.asnumpy() for on_device in arrays for array in on_device]
-            mean = np.mean(values, axis=0, dtype=np.float64).astype(values[0].dtype)
-            for on_device in arrays:
-                for array in on_device:
-                    array[:] = mean
+        sums = [np.sum([array.asnumpy() for array in _all(arrays)], axis=0, dtype=np.float64)
+                for arrays in self._arrays]
+        means = workers.sum(np.concatenate([value.ravel() for value in sums])) / self._count
+        for value, arrays in zip(_like(means, sums), self._arrays):
+            for array in _all(arrays):
+                array[:] = value.astype(np.float32)
 
     def spread(self):
         """Gives every shard the statistics that the network has on the first device."""
         for parameter, arrays in zip(self._parameters, self._arrays):
             value = parameter.data(self._devices[0]).asnumpy()
-            for on_device in arrays:
-                for array in on_device:
-                    array[:] = value
+            for array in _all(arrays):
+                array[:] = value
 
-    def export(self):
-        return {f"{p.name}@{shard}": array.asnumpy() for p, shard, array in self._by_shard()}
+    def export(self, workers):
+        if workers.count == 1:
+            return {f"{p.name}@{shard}": array.asnumpy() for p, shard, array in self._by_shard()}
+        found = {}
+        for parameter, arrays in zip(self._parameters, self._arrays):
+            everyones = np.zeros((self._count, *parameter.shape), np.float32)
+            for shard, array in zip(self.shards, _all(arrays)):
+                everyones[shard] = array.asnumpy()
+            found.update({f"{parameter.name}@{shard}": array for shard, array in enumerate(workers.sum(everyones))})
+        return found
 
     def restore(self, given):
-        check_parameters(given, {f"{p.name}@{shard}": array for p, shard, array in self._by_shard()})
+        check_parameters(given, {f"{p.name}@{shard}": p for p in self._parameters for shard in range(self._count)})
         for parameter, shard, array in self._by_shard():
             array[:] = given[f"{parameter.name}@{shard}"]
 
     def _by_shard(self):
         for parameter, arrays in zip(self._parameters, self._arrays):
-            for shard, array in enumerate(array for on_device in arrays for array in on_device):
+            for shard, array in zip(self.shards, _all(arrays)):
                 yield parameter, shard, array
+
+
+def _all(arrays):
+    """The arrays of a parameter, by shard."""
+    return [array for on_device in arrays for array in on_device]
+
+
+def _like(flat, arrays):
+    """Cuts `flat` into pieces of the shapes of `arrays`."""
+    ends = np.cumsum([array.size for array in arrays])
+    return [piece.reshape(array.shape) for piece, array in zip(np.split(flat, ends[:-1]), arrays)]

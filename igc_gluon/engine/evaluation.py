@@ -13,10 +13,11 @@ class Evaluation:
     images: int
 
 
-def evaluate(predict, batches, after_batch=lambda images: None):
+def evaluate(predict, batches, after_batch=lambda images: None, add_up=lambda sums: sums):
     """The `Evaluation` of predict(numpy (n, 3, H, W)) -> scores (n, classes) over `batches`, see igc_gluon.data.
 
-    after_batch(images seen so far) is called after each batch.
+    after_batch(images seen so far) is called after each batch. add_up(sums) gives the sums over all workers, where
+    `batches` are one worker's.
     """
     loss, correct, correct_of_five, images = 0.0, 0, 0, 0
     for data, label in batches.epoch(0):
@@ -28,7 +29,8 @@ def evaluate(predict, batches, after_batch=lambda images: None):
         correct_of_five += count_correct(scores, label, 5)
         images += len(label)
         after_batch(images)
-    return Evaluation(loss / images, correct / images, correct_of_five / images, images)
+    loss, correct, correct_of_five, images = add_up(np.array([loss, correct, correct_of_five, images])).tolist()
+    return Evaluation(loss / images, correct / images, correct_of_five / images, int(images))
 
 
 def count_correct(scores, label, k=1):

@@ -1,9 +1,10 @@
 """An experiment: a network, a schedule and seeds, run once or several times on an input (`igc_gluon.engine.inputs`)."""
+import hashlib
 import json
 import logging
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import List, Optional
 
@@ -11,13 +12,14 @@ import mxnet as mx
 import numpy as np
 
 from igc_gluon import complexity, params_file
-from igc_gluon.engine.checkpoint import KEPT, CheckpointStore
+from igc_gluon.engine.checkpoint import KEPT, CheckpointStore, ReadOnlyStore
 from igc_gluon.engine.devices import DataParallel
 from igc_gluon.engine.loop import TrainingLoop
 from igc_gluon.engine.optimizer import OPTIMIZERS
 from igc_gluon.engine.precision import use_dtype
-from igc_gluon.engine.record import RunRecord, say
+from igc_gluon.engine.record import NoRecord, RunRecord, say
 from igc_gluon.engine.schedule import Schedule
+from igc_gluon.engine.workers import Alone, share
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
 from igc_gluon.model_zoo import get_model
@@ -42,6 +44,7 @@ class Experiment:
     model_options: Optional[dict] = None
     optimizer: str = "nesterov"  # or "sgd", see igc_gluon.engine.optimizer
     label_smoothing: float = 0.0
+    compression: Optional[float] = None  # the threshold of 2-bit gradients
     dtype: str = "float32"  # or "float16" on GPUs, or "bfloat16" in convolutions and FC alone on CPUs
 
 
@@ -50,6 +53,7 @@ class Settings:
     """What a run may change without another result (to float accuracy: the devices)."""
     devices: List[mx.Context]
     kv_store: str = "device"
+    workers: object = field(default_factory=Alone)
     log_dir: str = "runs"
     exp_name: Optional[str] = None
     resume: bool = False
@@ -81,7 +85,7 @@ def build_parallel(experiment, settings, net):
         momentum=experiment.momentum, wd=experiment.wd, learning_rate=experiment.schedule.lr,
         multi_precision=experiment.dtype == "float16")
     return DataParallel(net, settings.devices, experiment.batch_shards, optimizer, settings.kv_store,
-                        experiment.label_smoothing)
+                        experiment.label_smoothing, settings.workers, experiment.batch_size, experiment.compression)
 
 
 def run(experiment, data, settings, seeds, report=say):
@@ -95,7 +99,7 @@ def run(experiment, data, settings, seeds, report=say):
     get_model(experiment.model, classes=data.classes, **(experiment.model_options or {}))
     data.prepare()
     summaries = [_run_once(experiment, data, settings, seed, folder, report) for seed, folder in zip(seeds, folders)]
-    if len(seeds) > 1:
+    if len(seeds) > 1 and settings.workers.rank == 0:
         _write_mean(summaries, folders[0].parent, report)
     return summaries
 
@@ -104,6 +108,12 @@ def _check_settings(experiment, settings, seeds):
     """Raises UserError on what would otherwise show only after the first epoch or the first run."""
     if len(seeds) > 1 and settings.model_prefix:
         raise UserError("--model-prefix names the files of one run; leave it out with --num-runs")
+    if not settings.workers.synchronous:
+        if len(seeds) > 1:
+            raise UserError("the servers of dist_async hold one run; leave --num-runs out")
+        if experiment.optimizer != "nesterov" or experiment.dtype == "float16":
+            raise UserError("the servers of dist_async know the optimizer nesterov in float32; use --kv-store "
+                            "dist_sync")
     if seeds[-1] >= MAX_SEED:
         raise UserError(f"seeds must be below {MAX_SEED}, not {seeds[-1]}; lower --rand-seed")
     if settings.model_prefix:
@@ -125,21 +135,26 @@ def run_folder(experiment, settings, seed):
 
 
 def _run_once(experiment, data, settings, seed, folder, report):
-    record = RunRecord(folder)
+    workers = settings.workers
+    record = NoRecord(folder) if workers.rank else RunRecord(folder)
     try:
-        batches = data.batches(experiment.batch_size, seed)
-        checkpoints = CheckpointStore(folder / "checkpoints", settings.keep_checkpoints)
+        batches = data.batches(experiment.batch_size, seed, workers.rank, workers.count)
+        store = ReadOnlyStore if workers.rank else CheckpointStore
+        checkpoints = store(folder / "checkpoints", settings.keep_checkpoints)
         config = {**asdict(experiment), "classes": data.classes, "image_shape": data.image_shape, "mean": data.mean,
                   "std": data.std, **data.config(), "seed": seed, "load_epoch": settings.load_epoch,
-                  "train_batches": len(batches[0]), "test_batches": len(batches[1])}
-        _check_folder(record, checkpoints, config, settings.resume)
+                  "train_batches": len(batches[0])}
+        if workers.rank == 0:
+            _check_folder(record, checkpoints, config, settings.resume)
+        workers.barrier()
         net = build_network(experiment, settings.devices, data.classes, seed)
         parallel = build_parallel(experiment, settings, net)
         if settings.detect_anomaly:
             parallel.detect_anomaly()
         loop = TrainingLoop(parallel, *batches, experiment.schedule, record, checkpoints, config,
                             f"{experiment.model} on {experiment.dataset}", settings.checkpoint_epochs,
-                            settings.disp_batches, _module_checkpoints(net, settings.model_prefix), data.top5,
+                            settings.disp_batches,
+                            _module_checkpoints(net, None if workers.rank else settings.model_prefix), data.top5,
                             settings.checkpoint_batches)
         saved = checkpoints.load_last(report)
         if saved:
@@ -152,9 +167,13 @@ def _run_once(experiment, data, settings, seed, folder, report):
         elif settings.load_epoch is not None:
             _load_module_checkpoint(parallel, net, settings.model_prefix, settings.load_epoch)
             loop.position.epoch = settings.load_epoch
+        if workers.count > 1:
+            begun = json.dumps([config, loop.position.epoch, loop.position.batch], sort_keys=True)
+            workers.check_same(hashlib.sha256(begun.encode()).digest(), "flags or a last checkpoint")
         report(f"{experiment.model} on {experiment.dataset}, seed {seed}: {experiment.schedule.num_epochs} epochs of "
                f"{len(batches[0])} batches of {experiment.batch_size} images on "
-               f"{', '.join(map(str, settings.devices))}; all of it goes to {folder}")
+               f"{', '.join(map(str, settings.devices))}"
+               f"{f' of each of {workers.count} workers' if workers.count > 1 else ''}; all of it goes to {folder}")
         record.open(loop.position.history)
         record.write_config(config)
         logger.info("start with arguments %s, %s", experiment, settings)
@@ -241,9 +260,12 @@ def benchmark(experiment, settings, classes, image_shape, steps=20, warm_up=3, r
     """
     net = build_network(experiment, settings.devices, classes, seed=0)
     parallel = build_parallel(experiment, settings, net)
+    workers = settings.workers
     rng = np.random.default_rng(0)
-    data = rng.standard_normal((experiment.batch_size, *image_shape), dtype=np.float32)
-    label = rng.integers(0, classes, experiment.batch_size).astype(np.float32)
+    mine = slice(*share(experiment.batch_size, workers.rank, workers.count))
+    data = rng.standard_normal((experiment.batch_size, *image_shape), dtype=np.float32)[mine]
+    label = rng.integers(0, classes, experiment.batch_size).astype(np.float32)[mine]
+    parallel.begin()
     seconds = []
     for _ in range(warm_up + steps):
         begin = time.monotonic()
@@ -251,7 +273,7 @@ def benchmark(experiment, settings, classes, image_shape, steps=20, warm_up=3, r
         mx.nd.waitall()
         seconds.append(time.monotonic() - begin)
     median = float(np.median(seconds[warm_up:]))
-    report(f"{experiment.model}, batch {experiment.batch_size}, {len(settings.devices)} x "
+    report(f"{experiment.model}, batch {experiment.batch_size}, {workers.count * len(settings.devices)} x "
            f"{settings.devices[0].device_type}: {experiment.batch_size / median:.1f} images/s in training "
            f"(median of {steps} steps, {1000 * median:.1f} ms; synthetic data)")
     return experiment.batch_size / median

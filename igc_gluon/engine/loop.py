@@ -23,11 +23,12 @@ class NotFinite(UserError):
 
 
 class Stopped(Exception):
-    """A signal asked the run to stop; everything is saved."""
+    """A signal asked the run to stop; everything is saved in `folder`, if there is one."""
 
     def __init__(self, signal_number, folder):
         self.signal_number = signal_number
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}; saved in {folder}; go on with --resume")
+        saved = f"saved in {folder}" if folder else "not saved, as workers of dist_async are not at one batch"
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}; {saved}; go on with --resume")
 
 
 class StopSignals:
@@ -64,6 +65,7 @@ class TrainingLoop:
     def __init__(self, parallel, train, test, schedule, record, checkpoints, config, title, checkpoint_epochs=1,
                  disp_batches=50, after_checkpoint=lambda epoch: None, top5=False, checkpoint_batches=None):
         self.parallel, self.train, self.test, self.schedule = parallel, train, test, schedule
+        self.workers = parallel.workers
         self.record, self.checkpoints, self.config, self.title = record, checkpoints, config, title
         self.checkpoint_epochs, self.disp_batches = checkpoint_epochs, disp_batches
         self.checkpoint_batches = checkpoint_batches
@@ -77,19 +79,25 @@ class TrainingLoop:
         self.parallel.set_optimizer_states(_with_prefix(arrays["training.params"], "momentum:"), arrays["net.params"])
         self.parallel.set_shard_statistics(_with_prefix(arrays["training.params"], "shard:"))
         self.position = position
+        if self.workers.rank:  # worker 0 has what all of them had added up
+            self.position.forget()
 
     def run(self):
         """Returns the history, an entry per epoch. Raises Stopped after a signal, NotFinite on a broken loss."""
+        self.parallel.begin()
         if self.position.epoch and not self.position.batch:
             self.after_checkpoint(self.position.epoch)  # a kill may have come before it
         batches = len(self.train)
         done = self.position.epoch * batches + self.position.batch
         with StopSignals() as stop, tqdm(total=self.schedule.num_epochs * batches, initial=done, unit="batch",
                                          desc=self.title, dynamic_ncols=True, file=sys.stderr,
+                                         disable=self.workers.rank > 0,
                                          mininterval=0.1 if sys.stderr.isatty() else 30) as bar:
             while self.position.epoch < self.schedule.num_epochs:
                 self._train_epoch(stop, bar)
+                self.parallel.settle()
                 self.parallel.average_statistics()
+                self.position.add_up(self.workers)
                 self._finish_epoch(self.evaluate(stop), bar)
         if stop.number is not None:  # it came while the last epoch was being finished
             raise Stopped(stop.number, self.checkpoints.folder / self.checkpoints.pointer("last"))
@@ -102,7 +110,7 @@ class TrainingLoop:
         for data, label in self.train.epoch(at.epoch, first_batch=at.batch):
             begin = begin or time.monotonic()  # waiting for data counts, opening the data does not
             lr = self.schedule.lr_at(at.epoch, at.batch, len(self.train))
-            loss, scores = self.parallel.step(data, label, lr)
+            loss, scores = self.parallel.step(data, label, lr, stop.number)
             self._check_numbers(loss, data, label)
             at.batch += 1
             at.loss += loss
@@ -112,17 +120,18 @@ class TrainingLoop:
             at.seconds += time.monotonic() - begin
             bar.set_postfix(epoch=f"{at.epoch + 1}/{self.schedule.num_epochs}", loss=f"{at.loss / at.images:.3f}",
                             acc=f"{100 * at.correct / at.images:.1f}%",
-                            speed=f"{_rate(at.images, at.seconds):.0f} img/s", refresh=False)
+                            speed=f"{_rate(self.workers.count * at.images, at.seconds):.0f} img/s", refresh=False)
             bar.update()
             if at.batch % self.disp_batches == 0:
                 elapsed = time.monotonic() - shown_at
                 images, correct = at.images - shown.images, at.correct - shown.correct
                 logger.info("Epoch[%d] Batch [%d-%d]\tSpeed: %.2f samples/sec\taccuracy=%f\tcross-entropy=%f",
-                            at.epoch, shown.batch, at.batch, _rate(images, elapsed), correct / images,
-                            (at.loss - shown.loss) / images)
+                            at.epoch, shown.batch, at.batch, _rate(self.workers.count * images, elapsed),
+                            correct / images, (at.loss - shown.loss) / images)
                 shown_at, shown = time.monotonic(), replace(at)
-            if stop.number is not None:
-                self._stop(stop.number)
+            number = self.parallel.agreed_stop(stop.number)
+            if number is not None:
+                self._stop(number)
             done = at.epoch * len(self.train) + at.batch
             if self.checkpoint_batches and done % self.checkpoint_batches == 0:
                 self._save(best=False)
@@ -138,6 +147,8 @@ class TrainingLoop:
         if parallel.anomaly or not np.isfinite(loss):
             what = f"the loss is {loss}" if not np.isfinite(loss) else "the numbers break"
             layer = parallel.anomaly or parallel.first_broken_layer(data, label)
+            if self.workers.synchronous:
+                self.workers.barrier()  # the first that ends is the end of all, also of one that still looks
             raise NotFinite(f"{what} in epoch {at.epoch + 1}, batch {at.batch + 1}: {layer}; {self._kept()}")
 
     def _check_update(self):
@@ -150,11 +161,12 @@ class TrainingLoop:
                         f"{hint}{self._kept()}")
 
     def evaluate(self, stop):
-        """The `Evaluation` of the test batches."""
+        """The `Evaluation` of the test batches, of all workers' parts together."""
         def check(_):
-            if stop.number is not None:
+            # Several workers stop together, and so only after a step.
+            if stop.number is not None and self.workers.count == 1:
                 self._stop(stop.number)
-        return evaluate(self.parallel.predict, self.test, check)
+        return evaluate(self.parallel.predict, self.test, check, self.workers.sum)
 
     def _finish_epoch(self, test, bar):
         at = self.position
@@ -190,8 +202,12 @@ class TrainingLoop:
             self.after_checkpoint(at.epoch)
 
     def _save(self, best):
+        """To be called by all workers; when it returns, worker 0 has written the checkpoint."""
         self._check_update()
-        at = self.position
+        at = replace(self.position)
+        if at.batch:
+            self.parallel.settle()
+            at.add_up(self.workers)
         parameters = self.parallel.parameters()
         # MXNet's ReLU turns NaN into 0, so that a network of broken weights may still have a finite loss.
         broken = [name for name, array in parameters.items() if not np.isfinite(array).all()]
@@ -201,9 +217,11 @@ class TrainingLoop:
         training = {f"momentum:{name}": array for name, array in self.parallel.optimizer_states().items()}
         if at.batch:  # at an epoch's end the shards agree, and the network holds what they agree on
             training.update({f"shard:{name}": array for name, array in self.parallel.shard_statistics().items()})
-        return self.checkpoints.save(at.epoch, at.batch, {"net.params": parameters,
-                                                          "training.params": training},
-                                     {"position": asdict(at), "config": self.config, "versions": versions()}, best)
+        folder = self.checkpoints.save(at.epoch, at.batch, {"net.params": parameters,
+                                                            "training.params": training},
+                                       {"position": asdict(at), "config": self.config, "versions": versions()}, best)
+        self.workers.barrier()
+        return folder
 
     def _kept(self):
         last = self.checkpoints.pointer("last")
@@ -211,7 +229,7 @@ class TrainingLoop:
                 "there is no checkpoint yet") + "; a lower --lr may help"
 
     def _stop(self, number):
-        raise Stopped(number, self._save(best=False))
+        raise Stopped(number, self._save(best=False) if self.workers.synchronous else None)
 
 
 def _rate(images, seconds):

@@ -46,6 +46,8 @@ def open_network(source, model=None, classes=None, model_options=None, dataset=N
             find_family(source)
         except UserError as error:
             raise UserError(f"there is no file or folder {path}, nor such a model: {error}") from None
+        if dataset is not None:
+            raise UserError(f"the published weights of {source} are for ImageNet; leave out the data set")
         return get_model(source, pretrained=True, classes=classes, ctx=ctx, **(model_options or {}))
     if model is None:
         raise UserError(f"{path} does not say which network it belongs to; give model, "
@@ -98,9 +100,12 @@ def read_config(path):
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         shape, mean, std = (config.get(key, [1, 1, 1]) for key in ("image_shape", "mean", "std"))
+        names = config.get("class_names") or []
         sound = (all(isinstance(config[key], kind) for key, kind in kinds.items() if key in config) and
                  not re.search(r"\d{5}", config["model"]) and 0 < config.get("classes", 1) <= _MOST and
                  len(shape) == len(mean) == len(std) == 3 and all(type(n) is int and 0 < n <= _MOST for n in shape) and
+                 shape[-1] <= config.get("short_side", shape[-1]) <= _MOST and
+                 len(names) in (0, config.get("classes")) and all(isinstance(name, str) for name in names) and
                  all(abs(m) < float("inf") for m in mean) and all(0 < d < float("inf") for d in std))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         sound = False

@@ -2,6 +2,8 @@
 from dataclasses import dataclass, field, fields
 from typing import List
 
+import numpy as np
+
 from igc_gluon.errors import UserError
 
 
@@ -37,5 +39,16 @@ class Position:
 
     def begin_epoch(self):
         self.epoch += 1
-        self.batch = self.correct = self.correct_of_five = self.images = 0
+        self.batch = 0
+        self.forget()
+
+    def forget(self):
+        """Begins to add up anew."""
+        self.correct = self.correct_of_five = self.images = 0
         self.loss = self.seconds = 0.0
+
+    def add_up(self, workers):
+        """Makes this worker's part of the epoch that of all `workers`."""
+        own = np.array([self.loss, self.correct, self.correct_of_five, self.images])
+        self.loss, *counts = workers.sum(own).tolist()
+        self.correct, self.correct_of_five, self.images = map(round, counts)

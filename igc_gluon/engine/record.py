@@ -64,7 +64,7 @@ class RunRecord:
         try:
             for leftover in self.folder.glob(".*.tmp"):
                 leftover.unlink()
-            self._handler = logging.FileHandler(self.folder / "log.txt", encoding="utf-8")
+            self._handler = _LogFile(self.folder / "log.txt", encoding="utf-8")
             self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
             logging.getLogger("igc_gluon").addHandler(self._handler)
             self._write_history(history)
@@ -121,8 +121,41 @@ class RunRecord:
             self._events.close()
         if self._handler:
             logging.getLogger("igc_gluon").removeHandler(self._handler)
-            self._handler.close()
+            with contextlib.suppress(OSError):  # a full disk, which has been reported
+                self._handler.close()
         self._lock.close()
+
+
+class _LogFile(logging.FileHandler):
+    """Ends the run on a full disk, where logging would print a traceback for every line."""
+
+    def handleError(self, record):  # noqa: N802 (logging's name)
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            raise error
+        raise UserError(f"cannot write {self.baseFilename}: {error.strerror}") from None
+
+
+class NoRecord:
+    """In place of a RunRecord for the workers beside worker 0: keeps none."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def open(self, history):
+        pass
+
+    def write_config(self, config):
+        pass
+
+    def add_epoch(self, history):
+        pass
+
+    def draw(self, history, title):
+        pass
+
+    def close(self):
+        pass
 
 
 class EventFile:

@@ -54,18 +54,18 @@ def find_network(layers, model=None, model_options=None):
         except Difference as error:
             difference = difference or f"{name} differs: {error}"
     hint = "" if model else "; if it is one, name it: --model"
-    raise UserError(f"the graph is not that of a known network ({difference or 'it has no convolution'}){hint}")
+    raise UserError(f"the graph is not that of a known network ({difference or 'it has too few convolutions'}){hint}")
 
 
 def guesses(layers):
     """[(name, options)] of what `layers` may be, the likeliest first."""
     convolutions = [layer for layer in layers if layer.op == "Convolution"]
-    if not convolutions or not _classes(layers):
+    branches = [layer.facts[1] for layer in layers if layer.op == "Reorder"]
+    sums = sum(layer.op == "add" for layer in layers)
+    if max(len(branches), 2 * sums) >= len(convolutions):  # also where there is none; and no guess is far too deep
         return []
     channels, kernel, strides = convolutions[0].facts[1:4]
     width = int(channels.split()[0])
-    branches = [layer.facts[1] for layer in layers if layer.op == "Reorder"]
-    sums = sum(layer.op == "add" for layer in layers)
     if any(layer.op == "clip" for layer in layers):
         found = [(f"igcv3_{m}", {}) for m in sorted({round(width / 32, digits) for digits in (1, 2, 3)})]
         found += [(f"igcv3_d{d}", {}) for d in (0.7, 0.5)] + [(f"cifar_igcv3_d{d}", {}) for d in (1.0, 0.7, 0.5)]

@@ -14,8 +14,8 @@ from igc_gluon.errors import UserError
 def expect(net, model, crop, short_side=None, mean=None, std=None, classes=None):
     """Sets the attributes of `net`, see the module, and returns it.
 
-    classes: names, or "imagenet" for the 1000 of ImageNet in the order of their WordNet numbers. Without `short_side` it
-    is crop * 8/7 from 128 on, 256 for 224, and below it the crop itself: small images are whole.
+    classes: names, or "imagenet" for the 1000 of ImageNet in the order of their WordNet numbers. Without `short_side`
+    it is crop * 8/7 from 128 on, 256 for 224, and below it the crop itself: small images are whole.
     """
     net.model, net.crop = model, crop
     net.short_side = short_side or natural_short_side(crop)
@@ -30,7 +30,7 @@ def expect(net, model, crop, short_side=None, mean=None, std=None, classes=None)
 
 
 def natural_short_side(crop):
-    return crop * 8 // 7 if crop >= 128 else crop
+    return round(crop * 8 / 7) if crop >= 128 else crop
 
 
 def image_shape(net):

@@ -3,8 +3,8 @@
 The files are the authors' own, from their public repositories, known by their git blob id: sha1 of "blob <size>", NUL,
 content. What they were trained on, and so what `net(x)` expects: RGB, (pixel - mean) / std with pixels 0..255, the
 constants of the network's `Family`; a 224x224 crop, in their evaluation the central one of an image whose shorter side
-is 256. There is no BN on the data. The order of classes is taken to be that of WordNet's numbers: so MXNet's im2rec, which
-packs such data, numbers sorted folders; the files do not say it.
+is 256. There is no BN on the data. The order of classes is taken to be that of WordNet's numbers: so MXNet's im2rec,
+which packs such data, numbers sorted folders; the files do not say it.
 """
 import os
 from dataclasses import dataclass

@@ -88,7 +88,8 @@ class Reader:
     def _convolution(self, conv, branches=1):
         _check_convolution(conv)
         options = conv._kwargs
-        kernel, stride, channels = options["kernel"][0], options["stride"][0], options["num_filter"] // branches
+        kernel, stride = options["kernel"][0], options["stride"][0]
+        channels = options["num_filter"] // branches
         if self._open is not None and not self._open.normalised:
             require(kernel == stride == 1, "a spatial convolution behind another one without a normalization "
                                            "between them has no native kernel")
@@ -113,7 +114,8 @@ class Reader:
                 "BatchNorm with other options than epsilon and momentum has no native kernel")
         require(self._open is not None and not self._open.normalised,
                 "a normalization that does not follow a convolution has no native kernel")
-        self._open = self._open._replace(normalised=True, epsilon=options["eps"], momentum=options["momentum"])
+        self._open = self._open._replace(normalised=True, epsilon=options["eps"],
+                                         momentum=options["momentum"])
         self.parameters += [(norm.gamma, 1), (norm.beta, 1)]
         self.running += [norm.running_mean, norm.running_var]
 

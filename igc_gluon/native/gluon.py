@@ -53,7 +53,7 @@ class NativeNetwork(HybridBlock):
         """The NativeBody of the blocks as they are now."""
         blocks = list(_blocks_below(self.features))
         require(not any(b._forward_hooks or b._forward_pre_hooks or getattr(b, "_callback", None)
-                         for b in blocks), "a block has a hook")
+                        for b in blocks), "a block has a hook")
         require(not getattr(self, "_backend", None), "the network is for another backend")
         known = self.__dict__.get("_native")
         if known is None or known.blocks != blocks:
@@ -123,7 +123,7 @@ class NativeBody:
         """NDArray (n, channels, H, W) on a CPU, float32 -> (n, features). Raises NotNative."""
         training_now = autograd.is_training()
         require(autograd.is_recording() == training_now,
-                 "gradients through moving statistics and batch statistics without gradients have no kernel")
+                "gradients through moving statistics and batch statistics without gradients have no kernel")
         context = x.context
         require(x.dtype == np.float32 and x.stype == "default", "the data is not dense float32")
         require(x.ndim == 4 and x.shape[0] > 0, "the data is not a batch of images")
@@ -131,7 +131,8 @@ class NativeBody:
         parameters = [p.data(context) for p, _ in self._parameters]
         running = [p.data(context) for p in self._running]
         require(all(a.dtype == np.float32 for a in parameters + running), "the parameters are not float32")
-        parameters = [self._prepared(p, branches, a) for (p, branches), a in zip(self._parameters, parameters)]
+        parameters = [self._prepared(p, branches, array)
+                      for (p, branches), array in zip(self._parameters, parameters)]
         if training_now:
             features = mx.nd.igc_body_train(x, *parameters, *running, layers=self.text,
                                             data_gradient=int(_wants_gradient(x)))

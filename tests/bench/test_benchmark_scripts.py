@@ -35,8 +35,8 @@ def entry(network, training=False):
 def test_page_of_stored_results(networks, tmp_path):
     path = tmp_path / "networks.json"
     assert networks.read(path) == {}
-    parts = {"inference": [entry(networks.L24M2.title), entry(networks.W16.title)],
-             "training": [entry(networks.L24M2.title, True)]}
+    parts = {"inference": {name: entry(name) for name in (networks.L24M2.title, networks.W16.title)},
+             "training": {"a": entry(networks.L24M2.title, True)}}
     path.write_text(json.dumps(parts))
     page = networks.page(networks.read(path))
     for what, wanted in (("inference, against the best peer", 8), ("training step, against PyTorch's best", 7)):

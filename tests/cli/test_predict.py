@@ -105,13 +105,15 @@ def test_a_run(photos, network, tmp_path, capsys):
          expected_rows(network, photos[0], mean, std, 32, 32, names))
     # What a newer run says itself wins.
     names = [f"kind {i}" for i in range(10)]
-    config.update(mean=[1, 2, 3], std=[4, 5, 6], image_shape=[3, 48, 48], short_side=60, class_names=names)
+    config.update(classes=10, mean=[1, 2, 3], std=[4, 5, 6], image_shape=[3, 48, 48], short_side=60, class_names=names)
     (folder / "config.json").write_text(json.dumps(config))
     same(rows(predict(capsys, folder, photos[1], "--top", 2).out)[photos[1]],
          expected_rows(network, photos[1], (1, 2, 3), (4, 5, 6), 60, 48, names, top=2))
-    config["classes"] = "ten"
-    (folder / "config.json").write_text(json.dumps(config))
-    assert "config.json is damaged" in predict(capsys, folder, photos[0], code=2).err
+    for key, value in (("classes", "ten"), ("class_names", ["a"]), ("mean", [1, 2]), ("image_shape", ["x"] * 3),
+                       ("short_side", 47)):
+        (folder / "config.json").write_text(json.dumps({**config, key: value}))
+        assert "config.json is damaged" in predict(capsys, folder, photos[0], code=2).err
+    assert "leave out the data set" in predict(capsys, "igcv3_1.0", photos[0], "--dataset", "cifar10", code=2).err
 
 
 def test_a_params_file(photos, network, tmp_path, capsys):
@@ -148,7 +150,10 @@ def test_bad_photos_are_a_line_each_and_the_others_go_on(photos, network, tmp_pa
     network.save_parameters(str(tmp_path / "net.params"))
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("no image")
-    bad = [tmp_path / "none.jpg", tmp_path, tmp_path / "empty.jpg", tmp_path / "text.jpg"]
+    cv2.imwrite(str(tmp_path / "strip.png"), np.zeros((1, 1000000, 3), np.uint8))
+    whole = open(photos[0], "rb").read()
+    (tmp_path / "half.jpg").write_bytes(whole[:len(whole) // 2])
+    bad = [tmp_path] + [tmp_path / name for name in ("none.jpg", "strip.png", "half.jpg", "empty.jpg", "text.jpg")]
     done = predict(capsys, tmp_path / "net.params", *bad, photos[0], "--model", MODEL, "--dataset", "cifar10", code=2)
     assert len(done.err.splitlines()) == len(bad) and list(rows(done.out)) == [photos[0]]
     assert "No such file" in done.err and "directory" in done.err and "not an image" in done.err

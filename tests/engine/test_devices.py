@@ -1,3 +1,5 @@
+import os
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -144,3 +146,17 @@ def test_shards_follow_the_devices():
     assert devices.shards_for(four[:2], 2, 64) == 2
     assert devices.shards_for(four, 2, 64) == 4
     assert devices.shards_for(four[:3], 4, 64) == 6
+
+
+def test_determinism(monkeypatch):
+    for name in ("MXNET_ENFORCE_DETERMINISM", "MXNET_CUDNN_AUTOTUNE_DEFAULT"):
+        monkeypatch.setenv(name, "before")
+    devices.be_deterministic(None, [mx.gpu(0)], "device")
+    devices.be_deterministic(0, [mx.cpu()], "device")
+    assert os.environ["MXNET_ENFORCE_DETERMINISM"] == "before"
+    for wanted, device in ((1, mx.gpu(0)), (None, mx.cpu())):
+        os.environ["MXNET_ENFORCE_DETERMINISM"] = "before"
+        devices.be_deterministic(wanted, [device], "device")
+        assert os.environ["MXNET_ENFORCE_DETERMINISM"] == "1"
+    with pytest.raises(UserError, match="which worker is first"):
+        devices.be_deterministic(1, [mx.cpu()], "dist_async")

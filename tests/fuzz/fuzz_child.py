@@ -14,7 +14,7 @@ from mutations import for_file, mutated
 
 from igc_gluon.errors import UserError
 
-LONGEST = 20  # seconds for one file, on a machine that does other work too
+LONGEST, ASLEEP = 20, 200  # seconds of CPU and on the wall for one file, on a machine that does other work too
 MEMORY = 2 << 30  # bytes that may come on top of what the process has at its start
 
 
@@ -45,9 +45,11 @@ def main(name, seed, first, last, folder):
         damaged = mutated(data, rng, is_text and rng.random() < 0.9)
         print(number, end=" ", flush=True)
         path.write_bytes(damaged)
-        signal.alarm(LONGEST)  # its default action ends the process
+        signal.setitimer(signal.ITIMER_PROF, LONGEST)  # the default action of both ends the process
+        signal.alarm(ASLEEP)
         result = outcome(kind, path)
         signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         path.write_bytes(data)
         print(result, flush=True)
 

@@ -24,7 +24,8 @@ def fuzz(name, seed, count, folder):
         lines = [line.partition(" ") for line in child.stdout.splitlines()]
         for tried, _, result in lines:
             number = int(tried) + 1
-            kind = result.partition(" ")[0] or ("hung" if child.returncode == -signal.SIGALRM else "crashed")
+            kind = result.partition(" ")[0] or \
+                ("hung" if -child.returncode in (signal.SIGALRM, signal.SIGPROF) else "crashed")
             counts["crashed" if kind == "wrong" else kind] += 1
             if kind not in ("refused", "accepted"):
                 wrong.append(f"{name} {seed} {tried}: exit code {child.returncode} {result} {child.stderr[-300:]}")

@@ -9,6 +9,7 @@ import pytest
 import igc_gluon
 from igc_gluon import complexity
 from igc_gluon.engine.optimizer import AuthorsNesterov
+from igc_gluon.model_zoo.registry import find_family
 from igc_gluon.native import gluon as native_gluon
 from igc_gluon.native import library
 
@@ -125,6 +126,14 @@ def errors_above_those_of_stock(name, options, seed, monkeypatch):
             if not error <= max(1e-4, 2 * errors["single"][key], worst)}
 
 
+def test_every_network_has_kernels():
+    """Of `igc models`, at the size of image that it is made for."""
+    for name in igc_gluon.get_model_list():
+        size = find_family(name)[0].input_size
+        features = igc_gluon.get_model(name).features
+        native_gluon.NativeBody(list(features._children.values()))._check_shape((3, size, size))
+
+
 def losses(name, steps=12):
     net = build(name)
     trainer = mx.gluon.Trainer(net.collect_params(), AuthorsNesterov(wd=1e-4, learning_rate=0.01))
@@ -139,7 +148,7 @@ def losses(name, steps=12):
     return np.array(result), {name: p.data().asnumpy() for name, p in net.collect_params().items()}
 
 
-@pytest.mark.parametrize("name", ["cifar_plain_igc8_l24m2", "cifar_resnet_igc8_l4m2"])
+@pytest.mark.parametrize("name", ["cifar_plain_igc8_l24m2", "cifar_resnet_igc8_l4m2", "cifar_igcv2_8_c18"])
 def test_the_loss_curve_is_that_of_stock_and_the_same_run_gives_the_same_bits(name, called, monkeypatch):
     native, parameters = losses(name)
     again, parameters_again = losses(name)

@@ -1,11 +1,11 @@
 /* igc_train.h - the C interface for training: a whole network body, forward and backward.
  *
- * A network is a list of igc_layer: a convolution, batch normalisation, perhaps a sum with an earlier value, an
- * activation. Layer i makes value i + 1; value 0 is the image. The last value is averaged over the image: the
- * output is batch x channels. Several convolutions in a row without normalisation between them, as in an IGC
- * block, are layers that follow each other: all but the last with normalised = 0, all but the first 1x1 with
- * stride 1, the value of each read by the next only. Arrays are float32 in MXNet's order (NCHW; output channel, input
- * channel of the group, row, column). Everything between them is interleaved (src/layout.h).
+ * A network is a list of igc_layer: a convolution, batch normalisation, perhaps a sum with an earlier value,
+ * an activation. Layer i makes value i + 1; value 0 is the image. The last value is averaged over the image:
+ * the output is batch x channels. Several convolutions in a row without normalisation between them, as in an
+ * IGC block, are layers that follow each other: all but the last with normalised = 0, all but the first 1x1
+ * with stride 1, the value of each read by the next only. Arrays are float32 in MXNet's order (NCHW; output
+ * channel, input channel of the group, row, column). Everything between them is interleaved (src/layout.h).
  *
  * A net holds what forward leaves for backward: one pass at a time. Results are equal bit for bit for a given
  * instruction set and number of threads. Status codes and igc_message() as in igc.h.

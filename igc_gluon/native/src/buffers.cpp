@@ -10,7 +10,8 @@ namespace {
 // coincide.
 bool serves(const Buffer& buffer, const Buffer& wanted) {
   return buffer.height == wanted.height && buffer.width == wanted.width && buffer.halo_h == wanted.halo_h &&
-         buffer.halo_w == wanted.halo_w && buffer.pixel == wanted.pixel && buffer.padding == wanted.padding && buffer.fill == wanted.fill;
+         buffer.halo_w == wanted.halo_w && buffer.pixel == wanted.pixel && buffer.padding == wanted.padding &&
+         buffer.fill == wanted.fill;
 }
 
 bool overlap(const Storage& a, const Storage& b) {
@@ -22,6 +23,7 @@ bool overlap(const Storage& a, const Storage& b) {
 void assign_buffers(Net& net) {
   std::vector<std::vector<const Storage*>> users;
   for (Storage& storage : net.storages) {
+    if (storage.last_step < 0) continue;  // the step that wrote it has become part of another
     Buffer wanted = {storage.height,
                      storage.width,
                      storage.halo_h,

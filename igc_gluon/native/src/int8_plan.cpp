@@ -89,7 +89,7 @@ Ending Target::ending() const {
   Ending ending;
   const float infinite = std::numeric_limits<float>::infinity();
   ending.floats = floats;
-  ending.lowest = activation == kLinear ? (floats ? -infinite : 0.0f) : (floats ? 0.0f : (float)scale.zero);
+  ending.lowest = activation == kLinear ? -infinite : 0.0f;
   ending.highest = activation == kRelu6 ? 6.0f : infinite;
   ending.residual_scale = residual ? residual->step * unit(0) : 0.0f;
   return ending;

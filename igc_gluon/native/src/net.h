@@ -22,7 +22,7 @@ struct Storage {
   Layout layout;  // as its producer labels it
   int height = 0, width = 0;
   int halo_h = 0, halo_w = 0;
-  int first_step = 0, last_step = 0;  // in use from the step that writes it to the last one that reads it
+  int first_step = 0, last_step = -1;  // in use from the step that writes it to the last one that reads it
   int buffer = -1;                    // storages that are not in use together share buffers
   bool bytes = false;                 // four positions a word
   uint8_t zero = 0;                   // the byte that stands for 0
@@ -66,11 +66,12 @@ struct Step {
   Int8Conv int8_conv;
   Int8Mix int8_mix;
   std::vector<int> source;  // Convert, Reorder: the input position for each output position
-  int middle_pixel = 0;     // ConvMix: floats from one to the next
+  int middle_pixel = 0;     // ConvMix, ConvInt8Mix: floats of the scratch from one to the next
   int byte_pixel = 0;       // Int8ConvMix, ConvInt8Mix: words of bytes in the scratch from one to the next
   int tile_rows = 1;
   Scale scale;              // of the bytes that are made or read
-  Layout from, to;          // MakeQuads
+  Layout from, to;          // MakeQuads, and Int8ConvMix that ends so: then its results, before, have
+                            // middle_pixel words in the scratch
 };
 
 struct Net {

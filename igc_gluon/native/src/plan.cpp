@@ -124,7 +124,6 @@ int Planner::new_storage(const Layout& layout, Shape s) {
   storage.layout = layout;
   storage.height = s.height;
   storage.width = s.width;
-  storage.first_step = storage.last_step = (int)net_.steps.size();
   if ((int64_t)layout.positions * (s.height + 512) * (s.width + 512) > ((int64_t)1 << 31))
     throw BadArgument("a tensor of one image would take more than 2^31 floats");
   net_.storages.push_back(storage);
@@ -175,13 +174,23 @@ int Planner::converted(int64_t tensor, const Layout& layout) {
 }
 
 int Planner::emit(Step step) {
-  const int now = (int)net_.steps.size(), output = step.output;
-  for (int storage : {step.input, step.residual})
-    if (storage >= 0) net_.storages[storage].last_step = std::max(net_.storages[storage].last_step, now);
-  net_.storages[output].first_step = now;
-  net_.storages[output].last_step = std::max(net_.storages[output].last_step, now);
+  const int output = step.output;
   net_.steps.push_back(std::move(step));
   return output;
+}
+
+void Planner::find_lifetimes() {
+  const auto uses = [&](int storage, int step) {
+    if (storage < 0) return;
+    Storage& s = net_.storages[storage];
+    s.first_step = s.last_step < 0 ? step : std::min(s.first_step, step);
+    s.last_step = std::max(s.last_step, step);
+  };
+  const int n = (int)net_.steps.size();
+  uses(net_.input, 0);
+  for (int i = 0; i < n; i++)
+    for (int storage : {net_.steps[i].input, net_.steps[i].residual, net_.steps[i].output}) uses(storage, i);
+  uses(net_.output, n);
 }
 
 void Planner::widen_halo(int storage, int h, int w) {
@@ -359,7 +368,8 @@ void Planner::finish() {
   const Tensor& last = tensors_[n_ops_];
   net_.output = last.storage;
   net_.output_layout = last.layout;
-  net_.storages[last.storage].last_step = (int)net_.steps.size();
+  make_quads_in_blocks();
+  find_lifetimes();
   assign_buffers(net_);
 }
 

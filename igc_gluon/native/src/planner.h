@@ -54,6 +54,7 @@ class Planner {
   void define(int64_t tensor, const Layout& layout);
   int converted(int64_t tensor, const Layout& layout);
   int emit(Step step);
+  void find_lifetimes();
   void widen_halo(int storage, int h, int w);
   void plan_op(int64_t i, const Forced* forced);
   void plan_convolution(int64_t i, const Forced* forced);
@@ -75,6 +76,7 @@ class Planner {
   int bytes_in(int64_t tensor, const Layout& layout, bool quads);
   int reordered(int64_t tensor, int storage, const Layout& order);
   void plan_int8(int64_t i, const Forced* forced);
+  void make_quads_in_blocks();
   void choose_int8_tile(Step& step, Shape out);
   void plan_int8_groups(Step& step, int64_t i, const Filter& filter, const Layout& in, const Layout& out,
                         const Target& target);

@@ -42,7 +42,7 @@ struct TrainShape {
   int channels = 0, height = 0, width = 0;
 };
 
-// By which kernels a convolution goes: conv.cpp, mix.cpp, or those for groups of 4 channels behind one another.
+// By which kernels a convolution goes: conv.cpp, mix.cpp, or those for runs of 4 channels in registers.
 enum class StageWork { Conv, Mix, Fours };
 
 // Part of the convolution that leads back to the inputs of one parity of row and column (one part at stride
@@ -86,10 +86,10 @@ struct TrainLayer {
 
   int running = 0;      // index of its moving mean; then variance
   int own_value = 0;    // that it makes
-  int value = 0;        // whose gradient is that of its normalised result: its own one or the sum it is added to
-  bool last_of_input;   // backward: no other layer contributes to the gradient of its input after this one
-  bool first_of_input;  // backward: none has before
-  bool stores_input;    // forward: the first reader of a sum stores it
+  int value = 0;        // whose gradient is that of its normalised result: its own one or a sum
+  // Backward: whether this layer is the last, or the first, that contributes to the gradient of its input.
+  bool last_of_input = false, first_of_input = false;
+  bool stores_input = false;  // forward: the first reader of a sum stores it
 
   // By position: value = a * u + b; backward du = ka * dz + kb * u + kc.
   Floats a, b, mean, gamma, ka, kb, kc;
@@ -174,7 +174,7 @@ Layout groups_layout(const TrainLayer& layer, int channels);  // for Order::Grou
 Layout single_inputs(const Layout& in);
 // Gives every value its layout (train_layout.cpp). Raises BadArgument.
 void choose_layouts(TrainNet& net);
-// From the channels of a layer's last convolution to those of its normalisation, and on to those of its value.
+// From the channels of a layer's last convolution to those of its normalisation, and on to its value's.
 std::vector<int> normalised_labels(const TrainLayer& layer);
 std::vector<int> value_labels(const TrainLayer& layer);
 std::vector<int> inverse(const std::vector<int>& labels);

@@ -60,7 +60,7 @@ void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scr
         for (size_t k = 0; k < n_stages; k++) {
           const int here = layer.stages[k].out.positions;
           Plane to = k + 1 == n_stages ? u : tiles.next(here, width);
-          if (k == 0 && layer.keeps_middle) to.at = layer.kept + ((ptrdiff_t)n * layer.out.height + r0) * to.row;
+          if (k == 0 && layer.keeps_middle) to.at = layer.kept + (n * layer.out.height + r0) * to.row;
           run_stage(layer.stages[k], before, to, width, rows);
           if (k == 0) ahead.ask(0, 3);
           before = to;

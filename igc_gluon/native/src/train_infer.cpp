@@ -100,8 +100,8 @@ class Folding {
       }
       if (k + 1 < layer.stages.size()) tensor = permuted(push(o), layer.stages[k].spec.permute);
     }
-    const float *gamma = parameters_[layer.gamma_parameter()], *beta = parameters_[layer.gamma_parameter() + 1],
-                *mean = running_[layer.running], *variance = running_[layer.running + 1];
+    const float *gamma = parameters_[layer.gamma_parameter()],
+                *beta = parameters_[layer.gamma_parameter() + 1], *mean = running_[layer.running], *variance = running_[layer.running + 1];
     std::vector<float> scale(s.channels), bias(s.channels);
     for (int c = 0; c < s.channels; c++) {
       const int f = normalised[c];

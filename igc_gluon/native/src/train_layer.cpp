@@ -183,8 +183,8 @@ class LayerPlanner {
     const igc_layer &s = stage.spec, &n = next.spec;
     const std::vector<int> label = branches_interleaved(s.channels, s.permute);
     const Layout own = Layout::plain(s.channels),
-                 others[] = {relabelled(own, inverse(label)),
-                             relabelled(Layout::interleaved(n.groups, next.inputs / n.groups), inverse(label))};
+                 lanes = Layout::interleaved(n.groups, next.inputs / n.groups),
+                 others[] = {relabelled(own, inverse(label)), relabelled(lanes, inverse(label))};
     Layout best = own;
     size_t least = cost(stage, next, own, label);
     for (const Layout& layout : others) {
@@ -217,8 +217,8 @@ class LayerPlanner {
     const igc_layer& s = stage.spec;
     const std::vector<float> w = numbers(stage.weight_size);
     stage.work = StageWork::Conv;
-    stage.conv = any_conv(stage.weights.arena, filter_of_stage(stage, w.data()), stage.in, stage.out, s.groups,
-                          s.stride, width_);
+    stage.conv = any_conv(stage.weights.arena, filter_of_stage(stage, w.data()), stage.in, stage.out,
+                          s.groups, s.stride, width_);
     stage.conv.pad_h = stage.conv.pad_w = s.kernel / 2;
     plan_conv_back(stage, to, w);
   }

@@ -18,7 +18,7 @@ constexpr int kManyGroups = 8;  // from here on a 1x1 group convolution fills ve
 
 class Families {
  public:
-  explicit Families(TrainNet& net) : net_(net), members_(net.values.size()) {
+  explicit Families(const TrainNet& net) : members_(net.values.size()) {
     for (size_t v = 0; v < net.values.size(); v++) {
       family_.push_back((int)v);
       members_[v] = {(int)v};
@@ -28,10 +28,10 @@ class Families {
     layouts_.resize(net.values.size());
   }
 
-  // Channel c of value a lies where channel label[c] of b does.
-  void tie(int a, int b, const std::vector<int>& label) {
+  // Channel c of value a lies where channel label[c] of b does, says `layer`.
+  void tie(int a, int b, const std::vector<int>& label, int layer) {
     const int from = family_[b], to = family_[a];
-    if (from == to) return;
+    if (from == to) return require(chained(label, label_[b]) == label_[a], layer);
     // From b's channels to a's to those of a's family; other members of b's family by way of b.
     const std::vector<int> on = chained(inverse(label_[b]), chained(inverse(label), label_[a]));
     for (int v : members_[from]) {
@@ -46,15 +46,18 @@ class Families {
   // Raises BadArgument where the family has another order.
   void demand(int v, const Layout& layout, int layer) {
     if (open(v)) return give(v, layout);
-    if (of(v).channel_at != layout.channel_at)
-      throw BadArgument("layer " + std::to_string(layer) +
-                        ": there is no order of channels that serves its groups and those of others");
+    require(of(v).channel_at == layout.channel_at, layer);
   }
   void give(int v, const Layout& layout) { layouts_[family_[v]] = relabelled(layout, label_[v]); }
   Layout of(int v) const { return relabelled(layouts_[family_[v]], inverse(label_[v])); }
 
  private:
-  TrainNet& net_;
+  static void require(bool condition, int layer) {
+    if (!condition)
+      throw BadArgument("layer " + std::to_string(layer) +
+                        ": there is no order of channels that serves it and the others");
+  }
+
   std::vector<int> family_;
   std::vector<std::vector<int>> members_;
   std::vector<std::vector<int>> label_;  // in its family's numbering, of each channel of a value
@@ -65,25 +68,26 @@ class Families {
 
 void choose_layouts(TrainNet& net) {
   Families families(net);
-  const int n_values = (int)net.values.size(), n_layers = (int)net.layers.size();
+  const int n_values = (int)net.values.size();
   for (int v = 1; v < n_values; v++) {
     const TrainValue& value = net.values[v];
     std::vector<int> same(value.shape.channels);
     std::iota(same.begin(), same.end(), 0);
-    if (value.shortcut_layer >= 0) families.tie(v, net.layers[value.shortcut_layer].own_value, same);
-    if (value.shortcut_value >= 0) families.tie(v, value.shortcut_value, same);
+    if (value.shortcut_layer >= 0)
+      families.tie(v, net.layers[value.shortcut_layer].own_value, same, v - 1);
+    if (value.shortcut_value >= 0) families.tie(v, value.shortcut_value, same, v - 1);
   }
-  for (int l = 0; l < n_layers; l++) {
-    const TrainLayer& layer = net.layers[l];
+  for (const TrainLayer& layer : net.layers) {
     if (layer.pool || (order_of(layer) == Order::Singles && !layer.several()))
-      families.tie(layer.lead().input, layer.own_value, value_labels(layer));
+      families.tie(layer.lead().input, layer.own_value, value_labels(layer), layer.own_value - 1);
   }
-  for (int l = 0; l < n_layers; l++) {
-    const TrainLayer& layer = net.layers[l];
+  for (const TrainLayer& layer : net.layers) {
     if (order_of(layer) != Order::Groups) continue;
-    families.demand(layer.lead().input, groups_layout(layer, layer.in.channels), l);
+    families.demand(layer.lead().input, groups_layout(layer, layer.in.channels), layer.own_value - 1);
     if (!layer.several())
-      families.demand(layer.own_value, relabelled(groups_layout(layer, layer.out.channels), value_labels(layer)), l);
+      families.demand(layer.own_value,
+                      relabelled(groups_layout(layer, layer.out.channels), value_labels(layer)),
+                      layer.own_value - 1);
   }
   for (const TrainLayer& layer : net.layers)
     if (order_of(layer) == Order::Inputs && families.open(layer.lead().input))
@@ -98,8 +102,7 @@ void choose_layouts(TrainNet& net) {
       families.give(layer.lead().input,
                     relabelled(lanes, inverse(branches_interleaved(second.inputs, layer.lead().permute))));
   }
-  for (int l = 0; l < n_layers; l++) {
-    const TrainLayer& layer = net.layers[l];
+  for (const TrainLayer& layer : net.layers) {
     if (layer.last().groups > 1 && layer.last().kernel == 1 && families.open(layer.own_value))
       families.give(layer.own_value, relabelled(Layout::plain(layer.out.channels), value_labels(layer)));
   }

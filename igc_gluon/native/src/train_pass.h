@@ -17,7 +17,8 @@ namespace igc {
 // Where the results of a layer's convolutions lie while a tile is worked on: packed rows, one behind another.
 class Tiles {
  public:
-  Tiles(float* at, const TrainLayer& layer) : at_(at), pixels_((ptrdiff_t)layer.tile_rows * layer.out.width) {}
+  Tiles(float* at, const TrainLayer& layer)
+      : at_(at), pixels_((ptrdiff_t)layer.tile_rows * layer.out.width) {}
   Plane next(int positions, int width) {
     const Plane plane = {at_, (ptrdiff_t)width * positions, positions};
     at_ += pixels_ * positions;

@@ -16,8 +16,8 @@ namespace igc {
 // How a kernel ends: from sums to what is written.
 struct Ending {
   bool floats = false;   // writes float32, not bytes
-  float lowest = 0;      // of the result, in its own unit: 0, z, or -infinity
-  float highest = 0;     // of a result in float32
+  float lowest = 0;      // of floats. Bytes are clipped to 0..255, which for z = 0 is a ReLU
+  float highest = 0;     // of floats
   float residual_scale;  // residual * residual_scale is added; its z lies in the bias
 };
 

@@ -25,32 +25,49 @@ void dequantise(const RescaleTask& t) {
 }
 
 // [4 members][lanes] -> [lanes][4 members]: first words to the 128-bit lane that they end in, then bytes.
-void make_quads(const QuadTask& t) {
-  const __m512i in_lane =
-      _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-  const __m512i of_16 = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  const __m512i of_8 = _mm512_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
+template <int LANES>
+IGC_INLINE void transpose(const uint8_t* x, uint8_t* y) {
+  const __m128i in_lane = quads_shuffle<4>();
+  if constexpr (LANES == 16) {
+    const ints words = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const ints v = _mm512_permutexvar_epi32(words, _mm512_loadu_si512(x));
+    _mm512_storeu_si512(y, _mm512_shuffle_epi8(v, _mm512_broadcast_i32x4(in_lane)));
+  } else if constexpr (LANES == 8) {
+    const __m256i words = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+    const __m256i v = _mm256_permutevar8x32_epi32(_mm256_loadu_si256((const __m256i*)x), words);
+    _mm256_storeu_si256((__m256i*)y, _mm256_shuffle_epi8(v, _mm256_broadcastsi128_si256(in_lane)));
+  } else if constexpr (LANES == 4) {
+    _mm_storeu_si128((__m128i*)y, _mm_shuffle_epi8(_mm_loadu_si128((const __m128i*)x), in_lane));
+  } else if constexpr (LANES == 2) {
+    _mm_storel_epi64((__m128i*)y, lanes_to_quads<2>(_mm_loadl_epi64((const __m128i*)x)));
+  } else {
+    _mm_storeu_si32(y, _mm_loadu_si32(x));
+  }
+}
+
+template <int LANES>
+void make_quads_of(const QuadTask& t) {
   const uint8_t* x = t.x;
   uint8_t* y = t.y;
-  const int bytes = 4 * t.lanes;
-  for (int p = 0; p < t.pixels; p++, x += t.x_pixel, y += t.y_pixel)
-    for (int i = 0; i < t.quads * bytes; i += bytes) {
-      if (t.lanes == 16) {
-        const __m512i v = _mm512_permutexvar_epi32(of_16, _mm512_loadu_si512(x + i));
-        _mm512_storeu_si512(y + i, _mm512_shuffle_epi8(v, in_lane));
-      } else if (t.lanes == 8) {
-        const __m512i v = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i*)(x + i)));
-        const __m512i quads = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(of_8, v), in_lane);
-        _mm256_storeu_si256((__m256i*)(y + i), _mm512_castsi512_si256(quads));
-      } else if (t.lanes == 4) {
-        const __m128i v = _mm_loadu_si128((const __m128i*)(x + i));
-        _mm_storeu_si128((__m128i*)(y + i), lanes_to_quads<4>(v));
-      } else if (t.lanes == 2) {
-        _mm_storel_epi64((__m128i*)(y + i), lanes_to_quads<2>(_mm_loadl_epi64((const __m128i*)(x + i))));
-      } else {
-        _mm_storeu_si32(y + i, _mm_loadu_si32(x + i));
-      }
-    }
+  for (int p = 0; p < t.pixels; p++, x += t.x_pixel, y += t.y_pixel) {
+    transpose<LANES>(x, y);
+    for (int i = 1; i < t.quads; i++) transpose<LANES>(x + i * 4 * LANES, y + i * 4 * LANES);
+  }
+}
+
+void make_quads(const QuadTask& t) {
+  switch (t.lanes) {
+    case 16:
+      return make_quads_of<16>(t);
+    case 8:
+      return make_quads_of<8>(t);
+    case 4:
+      return make_quads_of<4>(t);
+    case 2:
+      return make_quads_of<2>(t);
+    default:
+      return make_quads_of<1>(t);
+  }
 }
 
 }  // namespace IGC_TARGET

@@ -1,0 +1,147 @@
+"""Times reading photographs of records: ours, whose order is reproducible, beside MXNet's plain ImageRecordIter.
+
+    python benchmarks/record_pipeline.py
+
+Both read the same file, crops of the two photographs that scikit-learn ships, short side 480, with the authors'
+augmentation to 224x224 and with the crop alone. The pipelines take turns; the result goes to
+benchmarks/results/record_pipeline.md.
+"""
+from igc_gluon.threads import use_all_cores
+
+use_all_cores()
+
+import argparse  # noqa: E402
+import os  # noqa: E402
+import platform  # noqa: E402
+import statistics  # noqa: E402
+import tempfile  # noqa: E402
+import time  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import cv2  # noqa: E402
+import mxnet as mx  # noqa: E402
+import numpy as np  # noqa: E402
+from input_pipeline import cpu_name  # noqa: E402
+
+import igc_gluon  # noqa: E402
+from igc_gluon.data import pack, record_batches, records  # noqa: E402
+from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
+from igc_gluon.threads import cores  # noqa: E402
+
+BATCH = 64
+SHAPE = (3, 224, 224)
+RESULTS = Path(__file__).parent / "results" / "record_pipeline.md"
+
+
+def make_file(folder, count):
+    """A packed file of `count` crops of 360 pixels and more, as large as ImageNet's photographs mostly are."""
+    from sklearn.datasets import load_sample_images
+
+    rng = np.random.default_rng(0)
+    photographs = load_sample_images().images
+    for number in range(count):
+        photograph = photographs[number % 2]
+        height, width = int(rng.integers(360, 427)), int(rng.integers(400, 640))
+        y, x = rng.integers(0, 427 - height + 1), rng.integers(0, 640 - width + 1)
+        where = folder / "train" / ("china", "flower")[number % 2]
+        where.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(where / f"{number}.jpg"), photograph[y:y + height, x:x + width, ::-1])
+    begin = time.perf_counter()
+    pack.pack(pack.list_images(folder / "train", shuffle_seed=0), folder / "train.rec", workers=cores())
+    return folder / "train.rec", count / (time.perf_counter() - begin)
+
+
+def ours(path, augment):
+    count = records.structure(path).records
+    batches = record_batches.RecordTraining(path, count, BATCH, record_batches.parts_for(count, BATCH), SHAPE, augment,
+                                            IMAGENET_MEAN, IMAGENET_STD, seed=0)
+
+    def epoch(number):
+        return sum(len(label) for _, label in batches.epoch(number))
+    return epoch
+
+
+def plain(path, augment, threads):
+    """One iterator for the whole run, as MXNet's examples have it."""
+    mean, std = (dict(zip((f"{kind}_r", f"{kind}_g", f"{kind}_b"), values))
+                 for kind, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)))
+    iterator = mx.io.ImageRecordIter(
+        path_imgrec=str(path), path_imgidx=str(records.index_path(path)), data_shape=SHAPE, batch_size=BATCH,
+        shuffle=True, preprocess_threads=threads, verbose=False, **mean, **std,
+        **record_batches.augmentation(augment, SHAPE))
+
+    def epoch(_):
+        count = 0
+        iterator.reset()
+        for batch in iterator:
+            batch.data[0].wait_to_read()
+            count += BATCH
+        return count
+    return epoch
+
+
+def evaluation(path):
+    batches = record_batches.RecordEvaluation(path, BATCH, SHAPE, 256, IMAGENET_MEAN, IMAGENET_STD)
+    return lambda _: sum(len(label) for _, label in batches.epoch(0))
+
+
+def measure(pipelines, repeats):
+    """{name: images per second of each repeat}, the first of which is left out."""
+    rates = {name: [] for name in pipelines}
+    for repeat in range(repeats + 1):
+        for name, epoch in pipelines.items():
+            begin = time.perf_counter()
+            count = epoch(repeat)
+            if repeat:
+                rates[name].append(count / (time.perf_counter() - begin))
+    return rates
+
+
+def table(rates, packing, arguments, load):
+    rows = "\n".join(f"| {name} | {statistics.median(values):,.0f} | {min(values):,.0f} | {max(values):,.0f} |"
+                     for name, values in rates.items())
+    return f"""# Reading records of photographs
+
+{arguments.images:,} JPEGs, short side 480, quality 95, to normalised float32 at 224x224, batches of {BATCH}; \
+{arguments.repeats} repeats, taking turns.
+
+| pipeline | images/s, median | slowest | fastest |
+|---|---|---|---|
+{rows}
+
+Ours has one decoding thread for each of its parts, of which there are \
+{record_batches.parts_for(arguments.images, BATCH)}, opens them anew for every epoch, which is in its time, and
+gives NumPy arrays; MXNet's gives NDArrays, in an order and with crops that another run does not repeat. Packing made
+{packing:,.0f} images/s with {cores()} processes.
+
+- `python benchmarks/record_pipeline.py --images {arguments.images} --repeats {arguments.repeats}`, \
+OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']}
+- {cpu_name()}, {os.cpu_count()} cores, load average {load:.1f} from other work when it started
+- Python {platform.python_version()}, NumPy {np.__version__}, MXNet {mx.__version__}, OpenCV {cv2.__version__}, \
+igc_gluon {igc_gluon.__version__}
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--images", type=int, default=2048)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        path, packing = make_file(Path(folder), arguments.images)
+        pipelines = {}
+        for augment, words in (("authors", "the authors' augmentation"), ("none", "scale and center crop")):
+            pipelines[f"igc_gluon, {words}"] = ours(path, augment)
+            for threads in sorted({1, cores()}):
+                pipelines[f"mx.io.ImageRecordIter, {threads} thread{'s' * (threads > 1)}, {words}"] = \
+                    plain(path, augment, threads)
+        pipelines["igc_gluon, evaluation"] = evaluation(path)
+        text = table(measure(pipelines, arguments.repeats), packing, arguments, load)
+    print(text)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""`igc launch`"""
+import signal
+import sys
+
+HELP = "starts a distributed run: scheduler, servers and workers, here or on other machines, and ends them together"
+USES_MXNET = False  # its processes do, and share the cores
+USER_ERROR = 2
+PLAIN_STOPS = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+
+
+def add_arguments(parser):
+    parser.add_argument("-n", "--num-workers", type=int, required=True, metavar="WORKERS")
+    parser.add_argument("-s", "--num-servers", type=int, metavar="SERVERS",
+                        help="(default: as many as workers; 0 for a command without a KVStore)")
+    parser.add_argument("--launcher", choices=("local", "ssh", "mpi", "slurm"),
+                        help="(default: ssh with a hostfile, otherwise local)")
+    parser.add_argument("-H", "--hostfile", metavar="FILE",
+                        help="a host a line, or 'host slots=4'; Python, this package, the data and the run's folder "
+                             "must be under the same paths on all of them")
+    parser.add_argument("--max-restarts", type=int, default=0, metavar="K",
+                        help="when a process dies, start all again from the last checkpoint, with --resume, up to K "
+                             "times")
+    parser.add_argument("--root-uri", metavar="ADDRESS", help="this machine's address as the others see it")
+    parser.add_argument("--interface", metavar="NAME",
+                        help="the network interface to use on every machine, such as eth0")
+    parser.add_argument("script", nargs="+", metavar="COMMAND",
+                        help="after --: python train_cifar.py --kv-store dist_sync ...")
+
+
+def run(args):
+    from igc_gluon.errors import UserError
+    from igc_gluon.launch import launchers
+    from igc_gluon.launch.job import Failed
+
+    servers = args.num_workers if args.num_servers is None else args.num_servers
+    for flag, value, least in (("--num-workers", args.num_workers, 1), ("--num-servers", servers, 0),
+                               ("--max-restarts", args.max_restarts, 0)):
+        if value < least:
+            raise UserError(f"{flag} must be at least {least}, not {value}")
+    kind = args.launcher or ("ssh" if args.hostfile else "local")
+    if kind == "local" and args.hostfile:
+        raise UserError("--launcher local starts everything here; leave -H out")
+    if kind == "ssh" and not args.hostfile:
+        raise UserError("--launcher ssh needs -H FILE, a host a line")
+    hosts = launchers.read_hosts(args.hostfile) if args.hostfile else []
+    own = args.root_uri or ("127.0.0.1" if kind == "local" else launchers.own_address(hosts))
+    environment = {"DMLC_PS_ROOT_URI": own, "DMLC_NUM_WORKER": str(args.num_workers), "DMLC_NUM_SERVER": str(servers)}
+    if args.interface:
+        environment["DMLC_INTERFACE"] = args.interface
+    elif kind == "local":
+        environment["DMLC_NODE_HOST"] = "127.0.0.1"  # also where there is no other network
+    command = list(args.script)
+    for attempt in range(args.max_restarts + 1):
+        plan = launchers.Plan(command, args.num_workers, servers, hosts, args.hostfile or "", environment)
+        try:
+            return _attempt(plan, launchers.LAUNCHERS[kind])
+        except Failed as failed:
+            left = args.max_restarts - attempt
+            if not left or failed.code in (USER_ERROR, *PLAIN_STOPS):
+                print(f"error: {failed}; all others have been ended", file=sys.stderr)
+                return failed.code
+            print(f"igc launch: {failed}; starting again from the last checkpoint, {left} restarts left",
+                  file=sys.stderr, flush=True)
+            if "--resume" not in command:
+                command.append("--resume")
+
+
+def _attempt(plan, launcher):
+    """Runs `plan` once and returns the exit code. Raises Failed, with everything ended."""
+    from dataclasses import replace
+
+    from igc_gluon.launch.job import Job
+    from igc_gluon.launch.launchers import scheduler
+
+    with Job() as job:
+        before = {number: signal.signal(number, lambda number, frame: job.stop(number))
+                  for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        try:
+            if plan.servers:
+                job.start(scheduler(replace(plan, environment={**plan.environment, "DMLC_PS_ROOT_PORT": "0"})))
+                port = job.wait_for_port(plan.environment["DMLC_PS_ROOT_URI"])
+                plan = replace(plan, environment={**plan.environment, "DMLC_PS_ROOT_PORT": str(port)})
+            for start in launcher(plan):
+                job.start(start)
+            return job.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,131 @@
+"""Runs one process of a distributed run: `python guard.py --role worker --index 2 --environment A=B -- COMMAND`.
+
+Every line of the process is passed on with a prefix such as "[worker 2] ". Its end is reported in a line that begins
+with MARK; the guard's exit code is that of the process, 128 + number after a signal. What the process leaves behind in
+its process group ends with it.
+
+With --control, standard input is the launcher: a line "signal 15" sends that signal, and the end of the input, which
+comes however the launcher or the connection to it has died, kills the process. Without it (mpirun, srun) SIGTERM and
+SIGINT are passed on, and the index is the one that the MPI or Slurm environment tells.
+
+Runs by its path, without igc_gluon or any other package.
+"""
+import argparse
+import contextlib
+import ctypes
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import threading
+
+MARK = "@igc-launch "
+INDEX_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
+PR_SET_PDEATHSIG = 1
+_LOCK = threading.Lock()
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--role", required=True)
+    parser.add_argument("--index", type=int)
+    parser.add_argument("--directory")
+    parser.add_argument("--environment", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--share", type=int, default=0, help="how many such processes share this machine's cores")
+    parser.add_argument("--control", action="store_true")
+    parser.add_argument("command", nargs="+")
+    args = parser.parse_args(argv)
+    index = args.index
+    if index is None:
+        index = next((int(os.environ[name]) for name in INDEX_VARIABLES if name in os.environ), 0)
+    name = args.role if args.role == "scheduler" else f"{args.role} {index}"
+    environment = {**os.environ, **dict(pair.split("=", 1) for pair in args.environment),
+                   "DMLC_ROLE": args.role, "PYTHONUNBUFFERED": "1"}
+    if args.role == "worker":
+        environment["IGC_WORKER"] = str(index)
+    if args.share:
+        environment.setdefault("OMP_NUM_THREADS", str(max(len(os.sched_getaffinity(0)) // args.share, 1)))
+    here = platform.node()
+    try:
+        process = subprocess.Popen(args.command, env=environment, cwd=args.directory, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                                   preexec_fn=_die_with_the_guard)
+    except OSError as error:
+        _write(sys.stderr, f"{MARK}{name} on {here} could not be started: {error.strerror}: {error.filename}")
+        return 127
+    if args.control:
+        threading.Thread(target=_follow, args=(process,), daemon=True).start()
+    else:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, frame: process.send_signal(number))
+    pumps = [threading.Thread(target=_pass_on, args=(source, target, f"[{name}] "), daemon=True)
+             for source, target in ((process.stdout, sys.stdout), (process.stderr, sys.stderr))]
+    for pump in pumps:
+        pump.start()
+    code = process.wait()
+    _kill_group(process)  # data loaders, for example; they would hold the pipes open
+    for pump in pumps:
+        pump.join(5)
+    _write(sys.stderr, f"{MARK}{name} on {here} {in_words(code)}")
+    return code if code >= 0 else 128 - code
+
+
+def in_words(code):
+    """How a process ended, from subprocess's return code."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
+def _die_with_the_guard():
+    """In the new process, before it runs its command; Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _follow(process):
+    for line in sys.stdin:
+        word, number = line.split()
+        if word == "signal" and process.poll() is None:
+            process.send_signal(int(number))
+    _kill_group(process)
+
+
+def _kill_group(process):
+    with contextlib.suppress(OSError):  # nobody is left in it
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _pass_on(source, target, prefix):
+    rest = b""
+    for piece in iter(lambda: os.read(source.fileno(), 1 << 16), b""):
+        *lines, rest = re.split(b"[\r\n]", rest + piece)
+        if b"\r" in piece:  # a progress bar, whose line ends only when it is overwritten
+            lines.append(rest)
+            rest = b""
+        for line in lines:
+            _write_line(target, prefix, line)
+    _write_line(target, prefix, rest)
+
+
+def _write_line(target, prefix, line):
+    text = line.decode("utf-8", "replace")
+    if text.strip():
+        _write(target, prefix + text)
+
+
+def _write(target, line):
+    with _LOCK, contextlib.suppress(OSError):  # nobody reads any more
+        target.write(line + "\n")
+        target.flush()
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # a thread still waits for standard input

@@ -1,0 +1,160 @@
+"""All processes of one attempt at a distributed run, started and ended together."""
+import contextlib
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from igc_gluon.errors import UserError
+from igc_gluon.launch.guard import MARK, in_words
+
+START_SECONDS = 60  # for the scheduler to take its port
+STOP_SECONDS = 120  # for the workers to save after a signal
+END_SECONDS = 20  # for servers and scheduler once the workers are done
+POLL_SECONDS = 0.05
+PORT = "port "  # the scheduler's first words
+
+
+class Failed(Exception):
+    """A process died; the message names it. code: what the launcher should exit with."""
+
+    def __init__(self, message, code):
+        super().__init__(message)
+        self.code = code or 1
+
+
+class Job:
+    """The processes of one attempt. `stop(number)` may be called from a signal handler."""
+
+    def __init__(self):
+        self._processes = []  # (Start, Popen)
+        self._ended = []  # reports of guards, in the order they came
+        self._ports = queue.Queue()
+        self._pumps = []
+        self._stop_number, self._signals_sent, self._deadline = None, 0, None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.kill()
+
+    def start(self, start):
+        if self._stop_number is not None:
+            return
+        try:
+            stdin = subprocess.PIPE if start.controlled else subprocess.DEVNULL
+            process = subprocess.Popen(start.command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                       start_new_session=True, text=True, errors="replace")
+        except OSError as error:
+            raise UserError(f"cannot start {start.command[0]}: {error.strerror}; install it or choose another "
+                            "--launcher") from None
+        self._processes.append((start, process))
+        for source, target in ((process.stdout, sys.stdout), (process.stderr, sys.stderr)):
+            pump = threading.Thread(target=self._pass_on, args=(source, target), daemon=True)
+            pump.start()
+            self._pumps.append(pump)
+
+    def wait_for_port(self, address, seconds=START_SECONDS):
+        """The port of `address` that the scheduler, the only process so far, has taken and listens on."""
+        port, limit = None, time.monotonic() + seconds
+        while self._stop_number is None:
+            self._raise_for_dead()
+            with contextlib.suppress(queue.Empty, OSError):
+                port = port or self._ports.get(timeout=POLL_SECONDS)
+                socket.create_connection((address, port), timeout=1).close()
+                return port
+            if time.monotonic() > limit:
+                raise Failed(f"the scheduler has not started within {seconds} s", 1)
+            time.sleep(POLL_SECONDS)
+        return None
+
+    def wait(self):
+        """Returns the workers' exit code when they are done. Raises Failed when a process dies before."""
+        workers_done = None
+        while True:
+            self._pass_signals_on()
+            codes = self._raise_for_dead()
+            if all(code is not None for code in codes):
+                return self._code(codes)
+            workers = [code for (start, _), code in zip(self._processes, codes) if start.is_worker]
+            if all(code is not None for code in workers):
+                workers_done = workers_done or time.monotonic()
+                # The command used no servers, or left without their leave.
+                if any(workers) or time.monotonic() - workers_done > END_SECONDS:
+                    return self._code(codes)
+            time.sleep(POLL_SECONDS)
+
+    def stop(self, number):
+        """Has the workers stop; at the second call everything is killed."""
+        self._stop_number = number
+        self._signals_sent += 1
+
+    def kill(self):
+        """Ends whatever is left. A guard whose input ends kills its process first."""
+        for _, process in self._processes:
+            if process.stdin:
+                with contextlib.suppress(OSError):
+                    process.stdin.close()
+            elif process.poll() is None:
+                process.terminate()
+        limit = time.monotonic() + 5
+        for _, process in self._processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(limit - time.monotonic(), 0.01))
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        for pump in self._pumps:
+            pump.join(5)
+
+    def _code(self, codes):
+        """After a signal the workers' own exit code, 143 for example."""
+        return max([code for code in codes if code is not None] + [128 + self._stop_number if self._stop_number else 0])
+
+    def _pass_signals_on(self):
+        if self._stop_number is None:
+            return
+        if self._deadline is None:
+            self._deadline = time.monotonic() + STOP_SECONDS
+            for start, process in self._processes:
+                with contextlib.suppress(OSError):
+                    if start.is_worker and start.controlled:
+                        process.stdin.write(f"signal {self._stop_number}\n")
+                        process.stdin.flush()
+                    elif start.is_worker:
+                        process.send_signal(self._stop_number)
+        elif self._signals_sent > 1 or time.monotonic() > self._deadline:
+            raise Failed(f"stopped by {signal.Signals(self._stop_number).name} without saving", 128 + self._stop_number)
+
+    def _raise_for_dead(self):
+        """The exit codes so far. Raises Failed for a process that ended badly."""
+        codes = [process.poll() for _, process in self._processes]
+        if self._stop_number is not None and not any(code for code in codes if code != 128 + self._stop_number):
+            return codes
+        bad = [(code if code > 0 else 128 - code, start.name, code) for (start, _), code in zip(self._processes, codes)
+               if code]
+        if not bad:
+            return codes
+        time.sleep(4 * POLL_SECONDS)  # the guard's report is on its way through a pipe
+        # What was killed from outside is the cause, what gave up because of it is not.
+        code, name, raw = max(bad)
+        reports = sorted(self._ended, key=lambda line: "killed by" not in line)
+        raise Failed(reports[0] if reports else f"{name} {in_words(raw)}", code)
+
+    def _pass_on(self, source, target):
+        for line in source:
+            if line.startswith(MARK):
+                if "exit code 0" not in line:
+                    self._ended.append(line[len(MARK):].rstrip())
+            elif line.startswith(f"[scheduler] {PORT}"):
+                self._ports.put(int(line.split()[-1]))
+            else:
+                with contextlib.suppress(OSError, ValueError):  # nobody reads any more: the run goes on
+                    target.write(line)
+                    target.flush()
+        source.close()

@@ -1,0 +1,84 @@
+"""train_cifar.py in a process with a fault: `python faulty.py FAULT ... -- FLAGS`.
+
+    clock               time.time jumps back and forth by years, time.monotonic stands still now and then
+    signal-in-evaluate  SIGTERM to itself at the start of the second evaluation
+    signal-in-save      SIGTERM to itself in the middle of the second checkpoint's files
+    two-signals         SIGTERM in the middle of the second checkpoint's files, and again right after
+    kill-in-save        SIGKILL there
+    full                no space is left from there on
+"""
+import errno
+import itertools
+import os
+import random
+import runpy
+import signal
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def jumping_clock():
+    rng, real = random.Random(0), time.monotonic
+    standing = [real()]
+
+    def monotonic():
+        if rng.random() < 0.5:
+            standing[0] = real()
+        return standing[0]
+
+    time.time = lambda: rng.choice((0.0, 1e9, 4e9)) + rng.random()
+    time.monotonic = monotonic
+
+
+def at_fsync(numbers, action):
+    """Calls `action` before the fsyncs of these numbers, counted over the files of checkpoints."""
+    count, real = itertools.count(1), os.fsync
+
+    def fsync(handle):
+        if "/checkpoints/." in os.readlink(f"/proc/self/fd/{handle}") and next(count) in numbers:
+            action()
+        real(handle)
+
+    os.fsync = fsync
+
+
+def full():
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def send(number, times=1):
+    def action():
+        for _ in range(times):
+            os.kill(os.getpid(), number)
+    return action
+
+
+def in_evaluate():
+    from igc_gluon.engine import evaluation, loop
+    count, real = itertools.count(1), evaluation.evaluate
+
+    def evaluate(*args):
+        if next(count) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args)
+
+    loop.evaluate = evaluate
+
+
+FAULTS = {"clock": jumping_clock, "signal-in-evaluate": in_evaluate,
+          # a checkpoint syncs each of its 4 files and its folder after it: the third file of the second one
+          "signal-in-save": lambda: at_fsync([13], send(signal.SIGTERM)),
+          "two-signals": lambda: at_fsync([13], send(signal.SIGTERM, 2)),
+          "kill-in-save": lambda: at_fsync([13], send(signal.SIGKILL)),
+          "full": lambda: at_fsync(range(13, 1000), full)}
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    from igc_gluon.start import prepare
+    prepare()
+    FAULTS[sys.argv[1]]()
+    sys.argv = [str(ROOT / "train_cifar.py"), *sys.argv[2:]]
+    runpy.run_path(sys.argv[0], run_name="__main__")
