@@ -21,7 +21,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.base import _LIB, check_call
 
-from igc_gluon.data.photos import central_crop
+from igc_gluon.data.photos import central_crop, natural_short_side
 from igc_gluon.data.records import decode, index_path, read_index, read_record
 from igc_gluon.errors import UserError
 from igc_gluon.threads import cores
@@ -31,11 +31,6 @@ SEED_LIMIT = 1 << 31
 AUGMENTS = ("authors", "resnet", "none")
 
 
-def natural_short_side(image_shape):
-    """Of the image that the single center crop comes from: 256 for 224 (IGCV2, section 5), or in proportion."""
-    return round(256 / 224 * min(image_shape[1:]))
-
-
 def augmentation(name, image_shape):
     """Arguments of ImageRecordIter. Sizes are for records whose short side is 480 and crops of 224, or in proportion.
 
@@ -43,7 +38,7 @@ def augmentation(name, image_shape):
     components (He et al. 2016, section 3.4, after Krizhevsky et al.). "none": the center crop, as the authors' code
     validates.
     """
-    short_side = natural_short_side(image_shape)
+    short_side = natural_short_side(min(image_shape[1:]))
     scaled = {"rand_crop": True, "rand_mirror": True, "max_random_scale": 1.0, "min_img_size": short_side,
               "inter_method": 9}
     if name == "authors":
