@@ -22,7 +22,7 @@ import numpy as np
 from mxnet.base import _LIB, check_call
 
 from igc_gluon.data.photos import central_crop, natural_short_side
-from igc_gluon.data.records import decode, index_path, read_index, read_record
+from igc_gluon.data.records import decode, index_path, read_index, read_record, what_is_wrong
 from igc_gluon.errors import UserError
 from igc_gluon.threads import cores
 
@@ -168,10 +168,12 @@ class RecordEvaluation:
                 yield (data - self._mean) / self._std, np.array(labels, np.float32)
 
     def _example(self, position, payload):
-        image, label = payload and decode(payload)
+        problem, label = what_is_wrong(payload, look=False)  # flipped bytes mostly are an image still
+        image = None if problem else decode(payload)[0]
         if image is None:
-            raise UserError(f"{self._path} has no readable image at byte {position}; igc data verify {self._path} "
-                            "lists what is broken, with --repair OUT.rec it writes a file without it")
+            raise UserError(f"{self._path}, record at byte {position}: {problem or 'it holds no readable image'}; igc "
+                            f"data verify {self._path} lists what is broken, with --repair OUT.rec it writes a file "
+                            "without it")
         return central_crop(image, self._short_side, *self._image_shape[1:]), label
 
 
