@@ -51,7 +51,7 @@ def main(argv=None):
     try:
         process = subprocess.Popen(args.command, env=environment, cwd=args.directory, stdin=subprocess.DEVNULL,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-                                   preexec_fn=_die_with_the_guard)
+                                   preexec_fn=die_with_parent)
     except OSError as error:
         _write(sys.stderr, f"{MARK}{name} on {here} could not be started: {error.strerror}: {error.filename}")
         return 127
@@ -82,7 +82,7 @@ def in_words(code):
         return f"was killed by signal {-code}"
 
 
-def _die_with_the_guard():
+def die_with_parent():
     """In the new process, before it runs its command; Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -7,6 +7,8 @@ import time
 import uuid
 from pathlib import Path
 
+from igc_gluon.launch.guard import die_with_parent
+
 ROOT = Path(__file__).resolve().parents[2]
 TAG = "IGC_TEST_JOB"
 
@@ -20,7 +22,7 @@ class Launch:
         self.process = subprocess.Popen(
             [sys.executable, "-c", "import sys; from igc_gluon.cli import main; sys.exit(main())", "launch",
              *map(str, flags), "--", *map(str, command)], cwd=ROOT, env=env, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True)
+            stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
 
     def __enter__(self):
         return self
