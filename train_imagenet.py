@@ -32,6 +32,10 @@ from igc_gluon.model_zoo import find_family  # noqa: E402
 DEFAULT_NETWORK = "resnet18_igc_l100m2"
 # M of the published networks by L, for the names of the authors' scripts.
 PUBLISHED_M = {100: 2, 4: 32, 16: 16}
+# What --help says of them, see igc_gluon.cli.train.
+DEFAULTS = {"data_dir": "~/.mxnet/datasets/imagenet", "gpus": "those of the schedule, 0,...,7 or 0,...,3",
+            "cpus": "GPUs", "batch_size": "the schedule's", "batch_shards": "as many as the schedule has GPUs",
+            "lr_steps": "the schedule's", "wd": "the schedule's"}
 
 
 def parse(argv=None):
@@ -46,7 +50,7 @@ def parse(argv=None):
                              "resnet_imgnet_d18 is L*M wide)")
     parser.add_argument("--schedule", choices=sorted(IMAGENET),
                         help="epochs, rate, batch, weight decay and momentum of the papers (default: igcv2 for "
-                             "igcv2_..., igcv3_... and mobilenet..., else igcv1)")
+                             "igcv2_... and igcv3_..., else igcv1)")
     parser.add_argument("--data-train", metavar="FILE.rec", help="(default: train.rec in --data-dir)")
     parser.add_argument("--data-val", metavar="FILE.rec", help="(default: val.rec in --data-dir)")
     parser.add_argument("--num-classes", type=int, help="(default: the lines of classes.txt beside val.rec, or 1000)")
@@ -57,7 +61,7 @@ def parse(argv=None):
     parser.add_argument("--data-parts", type=int, default=record_batches.PARTS, metavar="N",
                         help="readers that share the training file, each with a thread; the order of the images "
                              f"depends on it (default: {record_batches.PARTS})")
-    train.add_arguments(parser)
+    train.add_arguments(parser, DEFAULTS)
     parser.set_defaults(cpus=None, batch_size=None, wd=None)
     args = parser.parse_args(argv)
     recipe = IMAGENET[schedule_name(args)]
@@ -80,7 +84,7 @@ def _image_shape(text):
 
 
 def schedule_name(args):
-    mobile = args.network.lower().startswith(("igcv2_", "igcv3_", "mobilenet"))
+    mobile = args.network.lower().startswith(("igcv2_", "igcv3_"))
     return args.schedule or ("igcv2" if mobile else "igcv1")
 
 
@@ -93,6 +97,9 @@ def model_name(args):
                             "--secondary-partition out")
         find_family(network)
         return network
+    for flag, value in (("--primary-partition", l), ("--secondary-partition", m)):
+        if value is not None and value < 1:
+            raise UserError(f"{flag} must be at least 1, not {value}")
     if args.depth not in (None, 18):
         raise UserError(f"{network} has depth 18, not {args.depth}")
     if network == "resnet_imgnet_d18":

@@ -80,7 +80,8 @@ def digest(path, algorithm):
 def download(urls, path, algorithm, expected):
     """Brings a file to `path` and returns it as a Path; at once if the file is there with the right digest.
 
-    urls: mirrors of the same bytes, tried in turn. expected: hexadecimal digest by `algorithm`, see `digest`.
+    urls: of the same bytes, tried in turn; mirrors first, since the last is what an error tells to get by hand.
+    expected: hexadecimal digest by `algorithm`, see `digest`.
     A bar on stderr shows the progress. A cut connection is taken up where it broke, in this call or a later
     one; what has arrived waits in `<path>.<digest>.part`. Of several processes that ask for the same file,
     one downloads and the others wait for it. The file appears at `path` only after its digest has been
@@ -127,16 +128,29 @@ def _is_whole(path, algorithm, expected):
 def _one_process(path):
     """Holds the lock of `path` between processes; the system drops it when its holder dies."""
     lock = path.with_name(f".{path.name}.lock")
-    with open(lock, "a") as file:
-        try:
-            portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
-        except portalocker.AlreadyLocked:
-            logger.info("waiting for another process that downloads %s", path)
-            portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE)
-        yield
-        # Only now, with the whole file in place, does it no longer matter who holds which lock.
-        with contextlib.suppress(OSError):
-            lock.unlink()
+    while True:
+        with open(lock, "a") as file:
+            try:
+                portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+            except portalocker.AlreadyLocked:
+                logger.info("waiting for another process that downloads %s", path)
+                portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE)
+            if not _is_at(file, lock):  # who held it before has deleted it: others lock a new one
+                continue
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    lock.unlink()
+            return
+
+
+def _is_at(file, path):
+    """Whether the open `file` is still what lies at `path`."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 class _Cut(Exception):
@@ -146,7 +160,7 @@ class _Cut(Exception):
 def _fetch(urls, part, path, algorithm, expected):
     """Leaves the verified file at `part`. Raises UserError when every url has failed for good."""
     urls = list(urls)
-    by_hand = urls[0]
+    by_hand = urls[-1]
     if _is_whole(part, algorithm, expected):  # killed between the last byte and the rename
         return
     most, idle = 0, 0

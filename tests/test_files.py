@@ -8,6 +8,7 @@ import stat
 import subprocess
 import threading
 
+import portalocker
 import pytest
 from loopback import CONTENT
 
@@ -211,7 +212,7 @@ def test_wrong_digest_names_both_and_keeps_nothing(tmp_path, server):
     with pytest.raises(UserError, match=f"sha256 {found}, expected {SHA256}") as caught:
         files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
     assert "\n" not in str(caught.value) and len(server.requests) == 1
-    assert [name for name in names(tmp_path) if not name.endswith(".lock")] == []
+    assert names(tmp_path) == []
 
 
 def test_git_blob_digest_is_verified(tmp_path, server):
@@ -307,6 +308,22 @@ def test_of_several_processes_one_downloads(tmp_path, server):
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     assert server.requests == [None] and target.read_bytes() == CONTENT
     assert names(tmp_path) == ["file.bin"]
+
+
+def test_a_lock_that_its_holder_deleted_meanwhile_is_no_lock(tmp_path, monkeypatch):
+    """Who waited for it would otherwise download beside the next one, into the same part."""
+    lock, original = tmp_path / ".file.bin.lock", portalocker.lock
+
+    def after_the_holder(file, flags):
+        monkeypatch.setattr(portalocker, "lock", original)
+        lock.unlink()
+        original(file, flags)
+
+    monkeypatch.setattr(portalocker, "lock", after_the_holder)
+    with files._one_process(tmp_path / "file.bin"):
+        with open(lock, "a") as other, pytest.raises(portalocker.LockException):
+            portalocker.lock(other, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+    assert names(tmp_path) == []
 
 
 def test_lock_of_a_killed_process_does_not_block(tmp_path, server):

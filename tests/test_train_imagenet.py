@@ -173,9 +173,11 @@ def refused(capfd, flags):
     ([], "built without CUDA"),
     (["--gpus", "0"], "built without CUDA"),
     (["--cpus", "0"], "--cpus must be at least 1"),
-    (["--cpus", "1", "--data-dir", "nowhere"], "there is no nowhere/train.rec; igc data imagenet --root FOLDER makes"),
+    (["--cpus", "1", "--data-dir", "nowhere"], "there is no file nowhere/train.rec; igc data imagenet"),
     (["--cpus", "1", "--network", "resnet19"], "unknown model 'resnet19'"),
     (["--cpus", "1", "--network", "resnet_igc_imgnet_d18", "--depth", "34"], "has depth 18, not 34"),
+    (["--cpus", "1", "--network", "resnet_imgnet_d18", "--primary-partition", "0"], "--primary-partition must be at"),
+    (["--cpus", "1", "--network", "resnet_igc_imgnet_d18", "--secondary-partition", "0"], "--secondary-partition must"),
     (["--cpus", "1", "--depth", "18"], "leave --depth"),
     (["--cpus", "1", "--image-shape", "3,224"], "--image-shape"),
     (["--cpus", "1", "--image-shape", "1,224,224"], "--image-shape"),
@@ -247,6 +249,15 @@ def test_a_resumed_run_keeps_its_data(packed, tmp_path, capfd):
     capfd.readouterr()
     assert "was begun with augment authors, not resnet" in refused(
         capfd, [*flags, "--num-epochs", "1", "--resume", "--augment", "resnet"])
+
+
+def test_help_says_these_defaults_not_those_for_cifar(capsys):
+    assert train_main(["--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for said in ("(default: ~/.mxnet/datasets/imagenet)", "workers (default: the schedule's)",
+                 "parameter (default: the schedule's)", "0,...,7 or 0,...,3", "as many as the schedule has GPUs"):
+        assert said in text, said
+    assert "default: 64)" not in text and "the CPU)" not in text
 
 
 def test_evaluation_of_what_is_not_there(packed, capsys):

@@ -71,6 +71,8 @@ def _splits(root, args, pack):
     """{name of the file: Listing}"""
     from igc_gluon.errors import UserError
 
+    if (root / "val").is_dir() and not (root / "train").is_dir():
+        raise UserError(f"{root} has a folder val/ but no train/; name the latter so, or give --root {root / 'val'}")
     train = pack.list_images(root / "train" if (root / "train").is_dir() else root, shuffle_seed=args.seed)
     if (root / "train").is_dir() and (root / "val").is_dir():
         if args.val_share is not None:

@@ -3,13 +3,14 @@ HELP = "top-1 and top-5 accuracy of a network with weights over a record file"
 
 
 def add_arguments(parser):
-    from igc_gluon.cli.networks import SOURCE, add_params_arguments
+    from igc_gluon.cli.networks import SOURCE, add_normalisation_arguments, add_params_arguments
 
     parser.add_argument("network", help=SOURCE)
     parser.add_argument("--data", required=True, metavar="FILE.rec", help="as igc data imagenet packs it")
     parser.add_argument("--gpus", help="GPUs to use, e.g. 0,1 (default: the CPU)")
     parser.add_argument("--batch-size", type=int, default=64, help="over all devices (default: 64)")
     add_params_arguments(parser)
+    add_normalisation_arguments(parser)
 
 
 def run(args):
@@ -19,24 +20,24 @@ def run(args):
     import numpy as np
     from tqdm import tqdm
 
-    from igc_gluon.cli.networks import open_source
+    from igc_gluon.cli.networks import open_classifier
     from igc_gluon.engine.devices import contexts
     from igc_gluon.engine.evaluation import evaluate
     from igc_gluon.engine.inputs import RecordInput
     from igc_gluon.errors import UserError
-    from igc_gluon.model_zoo.expects import image_shape, preprocessing
+    from igc_gluon.model_zoo.expects import image_shape
 
     if args.batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, not {args.batch_size}")
     devices = contexts(args.gpus)
-    net = open_source(args)
+    net = open_classifier(args)
     net.collect_params().reset_ctx(devices)
     net.hybridize(static_alloc=True)
-    mean, std = preprocessing(net)
     shape = image_shape(net)
     classes = net(mx.nd.zeros((1, *shape), ctx=devices[0])).shape[1]
-    data = RecordInput(None, args.data, shape, mean, std, classes, short_side=net.short_side)
+    data = RecordInput(None, args.data, shape, net.mean, net.std, classes, short_side=net.short_side)
     data.prepare()
+    _compare_classes(net, classes, args.data)
     batches = data.evaluation(args.batch_size)
 
     def predict(images):
@@ -54,3 +55,24 @@ def run(args):
   cross-entropy  {found.loss:.4f}
   {seconds:.1f} s, {found.images / max(seconds, 1e-9):,.0f} images/s; short side {net.short_side}, central \
 {shape[1]}x{shape[2]}""")
+
+
+def _compare_classes(net, classes, path):
+    """Raises UserError if classes.txt beside the file at `path` has another number of classes than `net`; says so if
+    it has other names."""
+    import sys
+    from pathlib import Path
+
+    from igc_gluon.data import pack
+    from igc_gluon.errors import UserError
+
+    file = Path(path).with_name(pack.CLASS_FILE)
+    there, here = pack.read_classes(file), net.synset or net.classes
+    if there is None:
+        return
+    if len(there) != classes:
+        raise UserError(f"{file} has {len(there)} classes, {net.model} {classes}; the labels of {path} mean others")
+    other = next((number for number, pair in enumerate(zip(there, here or there)) if pair[0] != pair[1]), None)
+    if other is not None:
+        print(f"warning: class {other} is {there[other]} in {file} and {here[other]} to {net.model}; where labels mean "
+              "other classes, accuracy says nothing", file=sys.stderr)

@@ -11,7 +11,7 @@ def add_option_argument(parser):
 
 
 def add_params_arguments(parser):
-    """What a .params file does not say itself."""
+    """What builds the network that a .params file does not name."""
     parser.add_argument("--model", help="of a .params file: cifar_plain_igc20_l24m2 for example")
     add_option_argument(parser)
     parser.add_argument("--classes", type=int, help="of a .params file (default: the data set's; 10, or 1000 for "
@@ -31,6 +31,22 @@ def open_source(args):
     from igc_gluon.engine.networks import open_network
 
     return open_network(args.network, args.model, args.classes, options(args), args.dataset)
+
+
+def open_classifier(args):
+    """As `open_source`, with mean and std: those of `add_normalisation_arguments`, or what is known of the weights."""
+    from math import isfinite
+
+    from igc_gluon.errors import UserError
+    from igc_gluon.model_zoo.expects import preprocessing
+
+    given = (args.mean, args.std)
+    if any(given) and (any(values is None or len(values) != 3 or not all(map(isfinite, values)) for values in given)
+                       or min(args.std) <= 0):
+        raise UserError("--mean and --std go together, three numbers each, for R, G and B; --std above 0")
+    net = open_source(args)
+    net.mean, net.std = given if any(given) else preprocessing(net)
+    return net
 
 
 def options(args):

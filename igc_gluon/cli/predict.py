@@ -41,34 +41,29 @@ def _open(args):
     """(function from a uint8 image to probabilities, names of classes or None, short side, height, width)."""
     import numpy as np
 
-    from igc_gluon.cli.networks import open_source
+    from igc_gluon.cli.networks import open_classifier
     from igc_gluon.errors import UserError
-    from igc_gluon.model_zoo.expects import natural_short_side, preprocessing
+    from igc_gluon.model_zoo.expects import usual_short_side
 
-    given = (args.mean, args.std)
     if args.network.endswith(".igc"):
         from igc_gluon import deploy
 
-        if any(given) or args.model or args.option or args.classes is not None or args.dataset:
+        if args.mean or args.std or args.model or args.option or args.classes is not None or args.dataset:
             raise UserError(f"{args.network} is compiled, with all it needs; leave out what is said about the network")
         net = deploy.load(args.network)
         (channels, height, width), names = net.input_shape, net.class_names
         if channels != 3 or len(net.output_shape) != 1:
             raise UserError(f"{args.network} is no classifier of photographs: {net.input_shape} -> {net.output_shape}")
-        short_side = natural_short_side(max(height, width))
+        short_side = usual_short_side(max(height, width))
 
         def scores(image):
             return net(net.normalise(image[None]))[0]
     else:
         import mxnet as mx
 
-        net = open_source(args)
+        net = open_classifier(args)
         names, short_side, height, width = net.classes, net.short_side, net.crop, net.crop
-        if any(given):
-            if any(values is None or len(values) != 3 for values in given) or min(args.std) <= 0:
-                raise UserError("--mean and --std go together, three numbers each, for R, G and B; --std above 0")
-            net.mean, net.std = given
-        mean, std = (np.asarray(values, np.float32) for values in preprocessing(net))
+        mean, std = (np.asarray(values, np.float32) for values in (net.mean, net.std))
 
         def scores(image):
             return net(mx.nd.array(((image - mean) / std).transpose(2, 0, 1)[None])).asnumpy()[0]

@@ -16,30 +16,37 @@ def flag_int_list(text):
         raise argparse.ArgumentTypeError(f"wants epochs such as 200,300,350; not {text!r}") from None
 
 
-def add_arguments(parser):
-    """Flags as the authors' scripts and MXNet's examples have them."""
-    parser.add_argument("--data-dir", help="folder of the data set's files (default: downloaded to ~/.mxnet/datasets)")
-    parser.add_argument("--gpus", help="GPUs to train on, e.g. 0,1 (default: the CPU)")
+# What --help says of defaults that are not alike in both scripts; these are train_cifar.py's.
+DEFAULTS = {"data_dir": "downloaded to ~/.mxnet/datasets", "gpus": "the CPU", "cpus": "1", "batch_size": "64",
+            "batch_shards": "2, the paper's 2 GPUs", "lr_steps": "1/2, 3/4 and 7/8 of the epochs", "wd": "1e-4"}
+
+
+def add_arguments(parser, said=DEFAULTS):
+    """Flags as the authors' scripts and MXNet's examples have them. said: see DEFAULTS."""
+    parser.add_argument("--data-dir", help=f"folder of the data set's files (default: {said['data_dir']})")
+    parser.add_argument("--gpus", help=f"GPUs to train on, e.g. 0,1 (default: {said['gpus']})")
     parser.add_argument("--cpus", type=int, default=1, metavar="N",
-                        help="without --gpus: treat the CPU as N devices (default: 1)")
+                        help=f"without --gpus: treat the CPU as N devices (default: {said['cpus']})")
     parser.add_argument("--kv-store", default="device",
-                        help="device, local or nccl; under `igc launch` dist_sync, dist_device_sync or dist_async; under "
-                             "horovodrun horovod (default: device)")
+                        help="device, local or nccl; under `igc launch` dist_sync, dist_device_sync or dist_async; "
+                             "under horovodrun horovod (default: device)")
     parser.add_argument("--gc-type", default="none", metavar="TYPE",
-                        help="2bit: gradients go between the devices in 2 bits; only with --kv-store device and several "
-                             "of them (default: none)")
+                        help="2bit: gradients go between the devices in 2 bits; only with --kv-store device and "
+                             "several of them (default: none)")
     parser.add_argument("--gc-threshold", type=float, default=0.5, help="of 2bit (default: 0.5)")
-    parser.add_argument("--batch-size", type=int, default=64, help="over all devices and workers (default: 64)")
+    parser.add_argument("--batch-size", type=int, default=64,
+                        help=f"over all devices and workers (default: {said['batch_size']})")
     parser.add_argument("--batch-shards", type=int, metavar="S",
-                        help="BN normalises each of S shards of a batch by itself, on any number of devices (default: 2, "
-                             "the paper's 2 GPUs)")
+                        help="BN normalises each of S shards of a batch by itself, on any number of devices (default: "
+                             f"{said['batch_shards']})")
     parser.add_argument("--num-epochs", type=int, help="default: the paper's; fewer scale its drops of the rate")
     parser.add_argument("--lr", type=float, help="default: the paper's")
     parser.add_argument("--lr-factor", type=float, default=0.1, help="the rate's factor at a drop (default: 0.1)")
     parser.add_argument("--lr-steps", type=flag_int_list, metavar="E,E,...",
-                        help="epochs of the drops (default: 1/2, 3/4 and 7/8 of the epochs)")
-    parser.add_argument("--wd", type=float, default=1e-4, help="weight decay of every parameter (default: 1e-4)")
-    parser.add_argument("--momentum", type=float, default=0.9, help="Nesterov momentum (default: 0.9)")
+                        help=f"epochs of the drops (default: {said['lr_steps']})")
+    parser.add_argument("--wd", type=float, default=1e-4,
+                        help=f"weight decay of every parameter (default: {said['wd']})")
+    parser.add_argument("--momentum", type=float, default=0.9, help="(default: 0.9)")
     parser.add_argument("--warmup-epochs", type=int, default=0, metavar="N",
                         help="the rate grows to its value over N epochs (default: 0)")
     parser.add_argument("--label-smoothing", type=float, default=0.0, metavar="S",
@@ -51,7 +58,8 @@ def add_arguments(parser):
                         help="run with N successive seeds; gives mean and standard deviation")
     parser.add_argument("--log-dir", default="runs", help="(default: runs)")
     parser.add_argument("--exp-name", help="goes into the run's folder, to keep experiments apart")
-    parser.add_argument("--checkpoint-epochs", type=int, default=1, metavar="N", help="save every N epochs (default: 1)")
+    parser.add_argument("--checkpoint-epochs", type=int, default=1, metavar="N",
+                        help="save every N epochs (default: 1)")
     parser.add_argument("--checkpoint-batches", type=int, metavar="N", help="save every N batches too")
     parser.add_argument("--keep-checkpoints", type=int, default=2, metavar="K",
                         help="keep the newest K checkpoints, and the best (default: 2)")

@@ -24,13 +24,14 @@ import numpy as np
 import portalocker
 from tqdm import tqdm
 
-from igc_gluon.data import records
+from igc_gluon.data import photos, records
 from igc_gluon.data.recordio import HEADER
 from igc_gluon.errors import UserError
 from igc_gluon.files import sync_folder, write_atomically
 
 ENDINGS = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 CLASS_FILE = "classes.txt"
+_LONGEST = 65500  # pixels of a side of a JPEG that OpenCV writes
 _PORTION = 16  # images that a process gets at once
 
 
@@ -247,12 +248,13 @@ def _encode(path, form) -> Tuple[bytes, str]:
         image = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
         if image is None:
             return b"", "it is no image that OpenCV reads"
-        height, width = image.shape[:2]
-        if form.short_side and min(height, width) != form.short_side:
-            scale = form.short_side / min(height, width)
-            size = (max(form.short_side, round(width * scale)), max(form.short_side, round(height * scale)))
-            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        if form.short_side and min(image.shape[:2]) != form.short_side:
+            image = photos.resize(image, form.short_side)
+        if max(image.shape[:2]) > _LONGEST:
+            return b"", "it is too long for a JPEG"
         return cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, form.quality))[1].tobytes(), None
+    except UserError as error:
+        return b"", str(error)
     except (OSError, cv2.error) as error:
         return b"", getattr(error, "strerror", None) or "OpenCV cannot read it"
 

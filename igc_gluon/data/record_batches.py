@@ -21,19 +21,14 @@ import mxnet as mx
 import numpy as np
 from mxnet.base import _LIB, DataIterHandle, check_call
 
-from igc_gluon.data.photos import central_crop
-from igc_gluon.data.records import decode, index_path, read_index, read_record
+from igc_gluon.data.photos import central_crop, natural_short_side
+from igc_gluon.data.records import decode, index_path, read_index, read_record, what_is_wrong
 from igc_gluon.errors import UserError
 from igc_gluon.threads import cores
 
 PARTS = 16
 SEED_LIMIT = 1 << 31
 AUGMENTS = ("authors", "resnet", "none")
-
-
-def natural_short_side(image_shape):
-    """Of the image that the single center crop comes from: 256 for 224 (IGCV2, section 5), or in proportion."""
-    return round(256 / 224 * min(image_shape[1:]))
 
 
 def augmentation(name, image_shape):
@@ -43,7 +38,7 @@ def augmentation(name, image_shape):
     components (He et al. 2016, section 3.4, after Krizhevsky et al.). "none": the center crop, as the authors' code
     validates.
     """
-    short_side = natural_short_side(image_shape)
+    short_side = natural_short_side(min(image_shape[1:]))
     scaled = {"rand_crop": True, "rand_mirror": True, "max_random_scale": 1.0, "min_img_size": short_side,
               "inter_method": 9}
     if name == "authors":
@@ -174,10 +169,12 @@ class RecordEvaluation:
                 yield (data - self._mean) / self._std, np.array(labels, np.float32)
 
     def _example(self, position, payload):
-        image, label = payload and decode(payload)
+        problem, label = what_is_wrong(payload, look=False)  # flipped bytes mostly are an image still
+        image = None if problem else decode(payload)[0]
         if image is None:
-            raise UserError(f"{self._path} has no readable image at byte {position}; igc data verify {self._path} "
-                            "lists what is broken, with --repair OUT.rec it writes a file without it")
+            raise UserError(f"{self._path}, record at byte {position}: {problem or 'it holds no readable image'}; igc "
+                            f"data verify {self._path} lists what is broken, with --repair OUT.rec it writes a file "
+                            "without it")
         return central_crop(image, self._short_side, *self._image_shape[1:]), label
 
 

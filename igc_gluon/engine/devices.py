@@ -43,7 +43,7 @@ def contexts(gpus=None, cpus=1):
         raise UserError(f"--gpus wants different numbers from 0 on; not {gpus!r}")
     if not mx.runtime.Features().is_enabled("CUDA"):
         raise UserError("--gpus: this MXNet is built without CUDA; install the GPU one (pip install -e '.[cu112]') "
-                        "or give --cpus 1 in place of --gpus to train on the CPU")
+                        "or use the CPU: leave --gpus out, or for train_imagenet.py give --cpus 1 in its place")
     there = mx.context.num_gpus()
     missing = [n for n in numbers if n >= there]
     if missing:
@@ -72,8 +72,8 @@ def be_deterministic(wanted, devices, kv_store):
     case. Raises UserError where bits cannot repeat.
     """
     if wanted and kv_store == "dist_async":
-        raise UserError("--deterministic 1: with --kv-store dist_async the weights depend on which worker is first; use "
-                        "dist_sync")
+        raise UserError("--deterministic 1: with --kv-store dist_async the weights depend on which worker is first; "
+                        "use dist_sync")
     if wanted or (wanted is None and devices[0].device_type == "cpu"):
         os.environ["MXNET_ENFORCE_DETERMINISM"] = "1"
         os.environ["MXNET_CUDNN_AUTOTUNE_DEFAULT"] = "0"

@@ -10,7 +10,7 @@
 """
 from pathlib import Path
 
-from igc_gluon.data import DATASETS, Batches, load, pack, record_batches, records
+from igc_gluon.data import DATASETS, Batches, load, pack, photos, record_batches, records
 from igc_gluon.errors import UserError
 
 IMAGENET_CLASSES = 1000
@@ -56,7 +56,7 @@ class RecordInput:
         self._train, self._val = train and Path(train), Path(val)
         self.image_shape, self.mean, self.std = tuple(image_shape), tuple(mean), tuple(std)
         self._augment, self._most_parts = augment, parts or record_batches.PARTS
-        self._short_side = short_side or record_batches.natural_short_side(image_shape)
+        self._short_side = short_side or photos.natural_short_side(min(image_shape[1:]))
         names = pack.read_classes(self._val.with_name(pack.CLASS_FILE))
         self.classes = classes or (len(names) if names else IMAGENET_CLASSES)
         self.class_names = tuple(names) if names and len(names) == self.classes else None
@@ -71,12 +71,15 @@ class RecordInput:
         """Raises UserError on files that are not there, that MXNet could not read, whose labels are no classes."""
         for path in filter(None, (self._train, self._val)):
             if not path.is_file():
-                raise UserError(f"there is no {path}; igc data imagenet --root FOLDER makes it from folders of images")
+                raise UserError(f"there is no file {path}; igc data imagenet --root FOLDER makes it from folders of "
+                                "images")
         self._structures = [path and records.structure(path) for path in (self._train, self._val)]
         for path, found in zip((self._train, self._val), self._structures):
             if found and found.largest_label >= self.classes:
+                advice = f"give --num-classes {found.largest_label + 1:.0f}, or another file" if self._train else \
+                    "it is not of the data that the network was trained on"
                 raise UserError(f"{path} has labels up to {found.largest_label:.0f}, too many for {self.classes} "
-                                f"classes; give --num-classes {found.largest_label + 1:.0f}, or another file")
+                                f"classes; {advice}")
 
     @property
     def test_images(self):

@@ -8,6 +8,7 @@
     classes_long, synset
                  of ImageNet's classes also the long names and WordNet's numbers
 """
+from igc_gluon.data.photos import natural_short_side
 from igc_gluon.errors import UserError
 
 
@@ -18,7 +19,7 @@ def expect(net, model, crop, short_side=None, mean=None, std=None, classes=None)
     it is crop * 8/7 from 128 on, 256 for 224, and below it the crop itself: small images are whole.
     """
     net.model, net.crop = model, crop
-    net.short_side = short_side or natural_short_side(crop)
+    net.short_side = short_side or usual_short_side(crop)
     net.mean, net.std = mean and tuple(map(float, mean)), std and tuple(map(float, std))
     net.classes, net.classes_long, net.synset = classes and list(classes), None, None
     if classes == "imagenet":
@@ -29,8 +30,9 @@ def expect(net, model, crop, short_side=None, mean=None, std=None, classes=None)
     return net
 
 
-def natural_short_side(crop):
-    return round(crop * 8 / 7) if crop >= 128 else crop
+def usual_short_side(crop):
+    """Where nobody said, see `expect`."""
+    return natural_short_side(crop) if crop >= 128 else crop
 
 
 def image_shape(net):

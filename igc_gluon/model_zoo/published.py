@@ -94,6 +94,8 @@ def find_or_download(name, place=True, root="~/.mxnet/models"):
     mirror = os.environ.get("MXNET_GLUON_REPO", "")
     if mirror and Path(mirror).expanduser().is_dir():
         return _from(Path(mirror).expanduser(), row, cached)
+    if mirror and "://" not in mirror:
+        raise UserError(f"MXNET_GLUON_REPO is {mirror}, which is neither an address nor a folder that is there")
     urls = [f"{mirror.rstrip('/')}/gluon/models/{cached}"] if mirror else []
     return files.download([*urls, row.url], root / cached, "git-blob", row.git_blob)
 

@@ -133,8 +133,11 @@ class NativeBody:
         require(all(a.dtype == np.float32 for a in parameters + running), "the parameters are not float32")
         parameters = [self._prepared(p, branches, array)
                       for (p, branches), array in zip(self._parameters, parameters)]
-        operator = mx.nd.igc_body_train if training_now else mx.nd.igc_body_infer
-        features = operator(x, *parameters, *running, layers=self.text)
+        if training_now:
+            features = mx.nd.igc_body_train(x, *parameters, *running, layers=self.text,
+                                            data_gradient=int(_wants_gradient(x)))
+        else:
+            features = mx.nd.igc_body_infer(x, *parameters, *running, layers=self.text)
         return features if self._flat else features.expand_dims(2).expand_dims(3)
 
     @staticmethod
@@ -152,3 +155,12 @@ class NativeBody:
         except UserError as error:
             raise NotNative(str(error)) from None
         self._checked.add(shape)
+
+
+def _wants_gradient(array):
+    """Whether `array` is a variable or was computed from one while MXNet recorded."""
+    try:
+        autograd.get_symbol(array)
+    except mx.MXNetError:  # "not part of a computation graph"; MXNet has no other way to ask
+        return False
+    return True

@@ -93,9 +93,15 @@ def test_images_that_cannot_be_read_are_left_out_and_named(tree, tmp_path):
     (tmp_path / "train" / "ant" / "text.jpg").write_text("no image")
     (tmp_path / "train" / "bee" / "empty.png").write_bytes(b"")
     (tmp_path / "train" / "bee" / "gone.png").symlink_to(tmp_path / "nowhere")
+    # 32 pixels wide the one would be longer than a JPEG can be, the other would fill the memory.
+    for name, length in (("strip", 3000), ("thread", 1000000)):
+        cv2.imwrite(str(tmp_path / "train" / "cow" / f"{name}.png"), np.zeros((length, 1), np.uint8))
     listing, count, left_out = packed(tmp_path, tmp_path / "train.rec")
-    assert count == 30 and len(listing.paths) == 33
-    assert sorted(path for path, _ in left_out) == ["ant/text.jpg", "bee/empty.png", "bee/gone.png"]
+    assert count == 30 and len(listing.paths) == 35
+    assert sorted(path for path, _ in left_out) == ["ant/text.jpg", "bee/empty.png", "bee/gone.png", "cow/strip.png",
+                                                    "cow/thread.png"]
+    assert [problem for path, problem in sorted(left_out) if "cow" in path] == [
+        "it is too long for a JPEG", "an image of 1x1000000 pixels is too long to be resized"]
     assert records.structure(tmp_path / "train.rec").records == 30
 
 
@@ -137,13 +143,16 @@ def test_commands(tree, tmp_path, capsys):
     (["imagenet", "--root", "{tree}", "--val-share", "2"], "--val-share must be"),
     (["imagenet", "--root", "{tree}/train/ant"], "has no folders; it needs one for each class"),
     (["imagenet", "--root", "{empty}"], "there are no images in the folders"),
+    (["imagenet", "--root", "{only_val}"], "has a folder val/ but no train/"),
     (["verify", "nowhere.rec"], "cannot read nowhere.rec"),
     (["verify", "{tree}"], "cannot read"),
     (["verify", "nowhere.rec", "--index", "--repair", "x"], "give one of them"),
 ])
 def test_mistakes_are_one_line(tree, tmp_path, capsys, flags, text):
     (tmp_path / "empty" / "ant").mkdir(parents=True)
-    assert igc("data", *(flag.format(tree=tree, empty=tmp_path / "empty") for flag in flags)) == 2
+    (tmp_path / "only" / "val" / "ant").mkdir(parents=True)
+    places = {"tree": tree, "empty": tmp_path / "empty", "only_val": tmp_path / "only"}
+    assert igc("data", *(flag.format(**places) for flag in flags)) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ") and text in lines[0], lines
 

@@ -153,7 +153,17 @@ def test_a_broken_image_is_one_line(tmp_path, broken):
         with pytest.raises(UserError, match="cannot read an image of .*igc data verify") as caught:
             list(RecordTraining(path, 16, 4, 4, SHAPE, augment, MEAN, STD, 0).epoch(0))
         assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="no readable image at byte"):
+    with pytest.raises(UserError, match="record at byte .*: it holds no readable image; igc data verify"):
+        list(RecordEvaluation(path, 4, SHAPE, 36, MEAN, STD).epoch(0))
+
+
+def test_evaluation_refuses_an_image_with_flipped_bytes(tmp_path):
+    """Which decodes all the same."""
+    path = write(tmp_path / "a.rec", range(4), [smooth(i) for i in range(4)])
+    content = bytearray(path.read_bytes())
+    content[len(content) * 3 // 8] ^= 16
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="its checksum is another; igc data verify"):
         list(RecordEvaluation(path, 4, SHAPE, 36, MEAN, STD).epoch(0))
 
 

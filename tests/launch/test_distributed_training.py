@@ -188,4 +188,4 @@ def test_kills_of_every_role_end_in_the_undisturbed_runs_accuracy(tmp_path):
         assert any(line.startswith(f"igc launch: {role}") for line in err.splitlines()), err
     disturbed, undisturbed = (history_of(tmp_path / name)[-1]["test_accuracy"] for name in ("disturbed", "undisturbed"))
     print("test accuracy: undisturbed", undisturbed, "disturbed", disturbed)
-    assert undisturbed > 0.95 and abs(disturbed - undisturbed) < 0.015
+    assert undisturbed > 0.8 and abs(disturbed - undisturbed) < 0.015

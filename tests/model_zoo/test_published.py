@@ -104,7 +104,7 @@ def test_a_wrong_digest(row, mirror, tmp_path):
     mirror.content = mirror.content[:-1] + b"\xff"
     with pytest.raises(UserError, match="has git-blob .*, expected " + row.git_blob) as error:
         igc_gluon.get_model(NAME, pretrained=True, root=str(tmp_path))
-    assert "\n" not in str(error.value) and not [name for name in os.listdir(tmp_path) if not name.endswith(".lock")]
+    assert "\n" not in str(error.value) and os.listdir(tmp_path) == []
 
 
 def test_offline(row, tmp_path, monkeypatch):
@@ -113,6 +113,12 @@ def test_offline(row, tmp_path, monkeypatch):
         igc_gluon.get_model(NAME, pretrained=True, root=str(tmp_path))
     assert "http://127.0.0.1:9/authors.params" in str(error.value) and "no connection" in str(error.value)
     assert str(tmp_path / cached(row)) in str(error.value) and "\n" not in str(error.value)
+    monkeypatch.setenv("MXNET_GLUON_REPO", "http://127.0.0.1:9/mirror")
+    with pytest.raises(UserError, match="get http://127.0.0.1:9/authors.params by other means"):
+        igc_gluon.get_model(NAME, pretrained=True, root=str(tmp_path))
+    monkeypatch.setenv("MXNET_GLUON_REPO", str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="MXNET_GLUON_REPO is .*nowhere, which is neither"):
+        igc_gluon.get_model(NAME, pretrained=True, root=str(tmp_path))
 
 
 @pytest.mark.parametrize("place", ["{cached}", "{file}", "gluon/models/{cached}", "{path}"])

@@ -13,6 +13,8 @@ constexpr int kInRegisters = 4;
 // again: a float written, fetched and read against as many multiply-adds as take that long.
 constexpr int kKeepFrom = 64;
 
+constexpr size_t kLargestTile = 512 << 10;  // bytes, so that it stays in L2
+
 // first, first + 1, ...: numbers of weights, from 1 on because 0 is no weight.
 std::vector<float> numbers(size_t count, size_t first = 1) {
   std::vector<float> result(count);
@@ -290,13 +292,18 @@ class LayerPlanner {
   }
 
   // About 6 KB of rows, so that they stay in L1 through all passes; where weights are large, more rows share
-  // them.
+  // them. Those of 1x1 convolutions are read, and their gradients read and written, once for every tile: large
+  // ones make tiles as large as an eighth of them, of equal size.
   void choose_tile() {
     TrainLayer& layer = layer_;
     const size_t row = (size_t)layer.out.width * layer.layout.positions * sizeof(float);
-    size_t rows = 6144 / row;
-    if (layer.stages[0].conv.weight_bytes > 16384) rows = std::max(rows, 16384 / row);
-    layer.tile_rows = (int)std::clamp<size_t>(rows, 1, layer.out.height);
+    size_t mixing = 0;
+    for (const TrainStage& stage : layer.stages) mixing += stage.mix.weight_bytes;
+    const size_t bytes = std::max<size_t>(layer.stages[0].conv.weight_bytes > 16384 ? 16384 : 6144,
+                                          std::min(mixing / 8, kLargestTile));
+    const int height = layer.out.height, rows = (int)std::clamp<size_t>(bytes / row, 1, height),
+              tiles = (height + rows - 1) / rows;
+    layer.tile_rows = (height + tiles - 1) / tiles;
   }
 
   const Kernels& kernels_;

@@ -59,8 +59,8 @@ IGC_INLINE int conv_inputs(const ConvWeightTask& t, const float* x, const float*
 
 constexpr int kTaps = tile_fits(3, 1, 2) ? 3 : 1;
 
-template <int W, int Q>
-void conv_rows(const ConvWeightTask& t, int row_begin, int row_end) {
+template <int W, int Q, int TAPS>
+void conv_rows_of(const ConvWeightTask& t, int row_begin, int row_end) {
   const ptrdiff_t per_tap = Q * 16, per_input = t.kernel_w * per_tap;
   const float* d = t.d + row_begin * t.d_row;
   for (int dy = 0; dy < t.kernel_h; dy++) {
@@ -72,16 +72,23 @@ void conv_rows(const ConvWeightTask& t, int row_begin, int row_end) {
       for (int dx = 0; dx < t.kernel_w;) {
         const float* x = line + m * W + dx * t.x_tap;
         float* at = w + m * per_input + dx * per_tap;
-        if (t.kernel_w % kTaps == 0) {
-          done = conv_inputs<W, Q, kTaps>(t, x, d, at, per_input, per_tap, rows, left);
-          dx += kTaps;
-        } else {
-          done = conv_inputs<W, Q, 1>(t, x, d, at, per_input, per_tap, rows, left);
-          dx++;
-        }
+        done = conv_inputs<W, Q, TAPS>(t, x, d, at, per_input, per_tap, rows, left);
+        dx += TAPS;
       }
     }
   }
+}
+
+template <int W, int Q>
+void conv_rows(const ConvWeightTask& t, int row_begin, int row_end) {
+  // The stem of networks for ImageNet: its single floats are read one tap at a time.
+  constexpr int seven = W == 1 && tile_fits(7, Q, Q + 1) ? 7 : 1;
+  if (t.kernel_w % 7 == 0)
+    conv_rows_of<W, Q, seven>(t, row_begin, row_end);
+  else if (t.kernel_w % kTaps == 0)
+    conv_rows_of<W, Q, kTaps>(t, row_begin, row_end);
+  else
+    conv_rows_of<W, Q, 1>(t, row_begin, row_end);
 }
 
 template <int W>

@@ -1,0 +1,89 @@
+"""igc eval: what it says of a network and a file that do not belong together, and of .params files.
+
+Accuracies themselves: tests/test_train_imagenet.py."""
+import cv2
+import mxnet as mx
+import numpy as np
+import pytest
+
+import igc_gluon
+from igc_gluon.cli import main
+from igc_gluon.data import pack, records
+
+MODEL = "cifar_plain_igc5_l2m3"
+
+
+@pytest.fixture
+def network(tmp_path):
+    """A .params file of a network of three classes."""
+    net = igc_gluon.get_model(MODEL, classes=3)
+    mx.random.seed(1)
+    net.initialize()
+    net.save_parameters(str(tmp_path / "net.params"))
+    return net
+
+
+@pytest.fixture
+def file(tmp_path):
+    """12 images of labels 0 to 2, and the names of the classes."""
+    images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3)).astype(np.uint8)
+    framed = [records.frame(records.encode(number % 3, number, cv2.imencode(".png", image[..., ::-1])[1].tobytes()))
+              for number, image in enumerate(images)]
+    (tmp_path / "val.rec").write_bytes(b"".join(framed))
+    starts = np.cumsum([0] + [len(record) for record in framed[:-1]])
+    (tmp_path / "val.idx").write_text("".join(f"{number}\t{at}\n" for number, at in enumerate(starts)))
+    pack.write_classes(tmp_path / "classes.txt", ["ant", "bee", "cow"])
+    return tmp_path / "val.rec", images
+
+
+def evaluated(capsys, tmp_path, *arguments, code=0):
+    flags = ["eval", tmp_path / "net.params", "--data", tmp_path / "val.rec", "--model", MODEL, *arguments]
+    assert main([str(flag) for flag in flags]) == code
+    out, err = capsys.readouterr()
+    assert code == 0 or (out == "" and [line.startswith("error: ") for line in err.splitlines()
+                                        if "images/s" not in line] == [True]), err
+    return out if code == 0 else err
+
+
+def test_mean_and_std_of_a_params_file(network, file, tmp_path, capsys):
+    mean, std = np.array([100.0, 110.0, 120.0]), np.array([50.0, 60.0, 70.0])
+    scores = network(mx.nd.array(((file[1] - mean) / std).transpose(0, 3, 1, 2))).asnumpy().astype(np.float64)
+    expected = np.mean(np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(12), np.arange(12) % 3])
+    out = evaluated(capsys, tmp_path, "--classes", 3, "--mean", "100,110,120", "--std", "50,60,70")
+    assert f"cross-entropy  {expected:.4f}" in out
+    assert f"top-1          {100 * np.mean(scores.argmax(axis=1) == np.arange(12) % 3):.2f} %" in out
+
+
+@pytest.mark.parametrize("flags, text", [
+    ([], "give --dataset or --mean and --std"), (["--mean", "1,2,3"], "go together"),
+    (["--mean", "nan,2,3", "--std", "1,1,1"], "go together"), (["--mean", "1,2,3", "--std", "1,0,1"], "above 0")])
+def test_mistakes_about_mean_and_std(network, file, tmp_path, capsys, flags, text):
+    assert text in evaluated(capsys, tmp_path, "--classes", 3, *flags, code=2)
+
+
+def test_classes_that_are_others(network, file, tmp_path, capsys):
+    pack.write_classes(tmp_path / "classes.txt", ["ant", "bee"])
+    known = ["--mean", "0,0,0", "--std", "1,1,1"]
+    error = evaluated(capsys, tmp_path, "--classes", 3, *known, code=2)
+    assert f"classes.txt has 2 classes, {MODEL} 3" in error
+    (tmp_path / "classes.txt").unlink()
+    evaluated(capsys, tmp_path, "--classes", 3, *known)
+    two = igc_gluon.get_model(MODEL, classes=2)
+    two.initialize()
+    two.save_parameters(str(tmp_path / "net.params"))
+    error = evaluated(capsys, tmp_path, "--classes", 2, *known, code=2)
+    assert "labels up to 2, too many for 2 classes; it is not of the data" in error and "--num-classes" not in error
+
+
+def test_classes_of_other_names_are_said(file, tmp_path, capsys):
+    net = igc_gluon.get_model(MODEL)
+    net.initialize()
+    net.save_parameters(str(tmp_path / "net.params"))
+    flags = ["eval", str(tmp_path / "net.params"), "--data", str(tmp_path / "val.rec"), "--model", MODEL, "--dataset",
+             "cifar10"]
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    pack.write_classes(tmp_path / "classes.txt", names)
+    assert main(flags) == 0 and "warning" not in capsys.readouterr().err
+    pack.write_classes(tmp_path / "classes.txt", names[:8] + ["truck", "ship"])
+    assert main(flags) == 0
+    assert f"warning: class 8 is truck in {tmp_path / 'classes.txt'} and ship to {MODEL}" in capsys.readouterr().err
