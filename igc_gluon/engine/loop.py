@@ -31,6 +31,10 @@ class Stopped(Exception):
         super().__init__(f"stopped by {signal.Signals(signal_number).name}; {saved}; go on with --resume")
 
 
+class _Left(Exception):
+    """A signal has ended this worker's part of a validation."""
+
+
 class StopSignals:
     """Inside the block, SIGINT and SIGTERM only set `number`; a second one ends the process at once."""
 
@@ -161,12 +165,24 @@ class TrainingLoop:
                         f"{hint}{self._kept()}")
 
     def evaluate(self, stop):
-        """The `Evaluation` of the test batches, of all workers' parts together."""
+        """The `Evaluation` of the test batches, of all workers' parts together. Raises Stopped on all workers after a
+        signal to one, which tells the others when they add up."""
         def check(_):
-            # Several workers stop together, and so only after a step.
-            if stop.number is not None and self.workers.count == 1:
-                self._stop(stop.number)
-        return evaluate(self.parallel.predict, self.test, check, self.workers.sum)
+            if stop.number is not None:
+                raise _Left
+
+        def add_up(sums):
+            *sums, stopping = self.workers.sum(np.append(sums, stop.number or 0)).tolist()
+            if stopping:
+                if self.workers.rank:  # all have added up the epoch, which worker 0 is to save once
+                    self.position.forget()
+                self._stop(stop.number or signal.SIGTERM)
+            return np.array(sums)
+
+        try:
+            return evaluate(self.parallel.predict, self.test, check, add_up)
+        except _Left:
+            return add_up(np.zeros(4))
 
     def _finish_epoch(self, test, bar):
         at = self.position

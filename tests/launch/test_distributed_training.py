@@ -102,6 +102,21 @@ def test_stopped_within_an_epoch_and_resumed_with_other_workers(tmp_path, alone)
     check_equal(tmp_path, alone)
 
 
+def test_a_signal_to_one_worker_during_validation(tmp_path, alone):
+    """The others end their part of it; what is saved is the epoch before it."""
+    one = "import os, sys; script = ['tests/faulty.py', 'signal-in-evaluate'] if os.environ['IGC_WORKER'] == '1' else " \
+          "['train_cifar.py']; os.execv(sys.executable, [sys.executable, *script, *sys.argv[1:]])"
+    flags = [*TRAIN[1:], "--log-dir", tmp_path, "--kv-store", "dist_sync"]
+    with Launch(["-n", 2, "-s", 1], [sys.executable, "-c", one, *flags]) as launch:
+        code, _, err = launch.finish()
+    assert code == 143, err
+    assert (checkpoints(tmp_path) / "last").read_text().strip() == "epoch-0001-batch-000003"
+    with Launch(["-n", 3, "-s", 1], [sys.executable, "train_cifar.py", *flags, "--resume"]) as launch:
+        code, out, err = launch.finish()
+    assert code == 0 and "going on after epoch 1, batch 3" in out, err
+    check_equal(tmp_path, alone)
+
+
 def test_two_workers_share_record_files(tmp_path):
     """train_imagenet.py: the parts of the training file, the validation images and the batch's shards."""
     root = make_tree(tmp_path / "tree", train=16, val=5, size=(48, 48))
