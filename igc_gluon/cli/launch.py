@@ -4,8 +4,8 @@ import sys
 
 HELP = "starts a distributed run: scheduler, servers and workers, here or on other machines, and ends them together"
 USES_MXNET = False  # its processes do, and share the cores
-USER_ERROR = 2
-PLAIN_STOPS = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+# Not tried again: a user's mistake, a command that is not there, and what somebody asked for.
+FINAL = (2, 127, 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGHUP)
 
 
 def add_arguments(parser):
@@ -56,7 +56,7 @@ def run(args):
             return _attempt(plan, launchers.LAUNCHERS[kind])
         except Failed as failed:
             left = args.max_restarts - attempt
-            if not left or failed.code in (USER_ERROR, *PLAIN_STOPS):
+            if not left or failed.code in FINAL:
                 print(f"error: {failed}; all others have been ended", file=sys.stderr)
                 return failed.code
             print(f"igc launch: {failed}; starting again from the last checkpoint, {left} restarts left",

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import mxnet as mx
 import numpy as np
-from mxnet.base import _LIB, check_call
+from mxnet.base import _LIB, DataIterHandle, check_call
 
 from igc_gluon.data.photos import central_crop, natural_short_side
 from igc_gluon.data.records import decode, index_path, read_index, read_record, what_is_wrong
@@ -99,8 +99,9 @@ class RecordTraining:
 
         The images of the batches that `first_batch` leaves out are read all the same, as fast as they can be.
         """
-        with _one_line(self._path):
-            readers = [self._part(epoch, part) for part in self._own]
+        opened = {}  # by part
+        with _one_line(self._path, opened):
+            readers = [self._part(epoch, part, opened) for part in self._own]
             # Each reads the index, a second for a million records; MXNet lets other threads run meanwhile.
             with ThreadPoolExecutor(len(readers)) as pool:
                 list(pool.map(next, readers))
@@ -109,11 +110,11 @@ class RecordTraining:
                 if number >= first_batch:
                     yield tuple(map(_joined, zip(*pieces)))
 
-    def _part(self, epoch, part):
+    def _part(self, epoch, part, opened):
         """Yields None once the file is open, then (images, labels) as NDArrays without end."""
         for number in range(1 << 30):
             seed = int(np.random.SeedSequence([self._seed, epoch, part, number]).generate_state(1)[0] % SEED_LIMIT)
-            iterator = record_iter(part_index=part, seed=seed, seed_aug=seed, **self._arguments)
+            opened[part] = iterator = record_iter(part_index=part, seed=seed, seed_aug=seed, **self._arguments)
             if not number:
                 yield None
             # Where the batches of all parts are more than those of this one, it begins again.
@@ -198,16 +199,19 @@ def _known_arguments():
 
 
 class _one_line:  # noqa: N801 (a context manager, but for generators: GeneratorExit passes)
-    """Turns MXNet's error about an image, with its C++ stack, into one line."""
+    """Turns MXNet's error about an image, with its C++ stack, into one line. opened: {part: iterator}, which are left
+    open then: to free one that holds another error ends the process, now and then."""
 
-    def __init__(self, path):
-        self._path = path
+    def __init__(self, path, opened):
+        self._path, self._opened = path, opened
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, error, traceback):
         if kind is not None and issubclass(kind, mx.MXNetError):
+            for iterator in self._opened.values():
+                iterator.handle = DataIterHandle()
             lines = [line.strip() for line in str(error).splitlines() if "Check failed" in line or "rror" in line]
             reason = lines[0] if lines else ""
             if "Failed to allocate" in reason:

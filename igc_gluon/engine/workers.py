@@ -12,6 +12,7 @@ All workers make the same calls in the same order: one that is left out is a han
 import json
 import os
 import sys
+import threading
 import traceback
 
 import mxnet as mx
@@ -25,6 +26,7 @@ HOROVOD = "horovod"
 VARIABLES = ("DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER")
 # An array of at least so many elements is spread evenly over the servers; MXNet leaves all below a million on one.
 SPREAD_FROM = "1000"
+CONNECT_SECONDS = 300  # for all processes to find each other; machines of a cluster start minutes apart
 
 
 def connect(kv_store):
@@ -38,6 +40,13 @@ def connect(kv_store):
         raise UserError(f"--kv-store {kv_store} trains on several processes and servers; start it with "
                         f"igc launch -n WORKERS -s SERVERS -- python {' '.join(sys.argv)}")
     return AsynchronousWorkers(kv_store) if kv_store == "dist_async" else ServerWorkers(kv_store)
+
+
+def _give_up():
+    print(f"error: the servers and workers of this run have not come together within {CONNECT_SECONDS} s; can all "
+          f"machines reach each other, and {os.environ['DMLC_PS_ROOT_URI']}, port {os.environ['DMLC_PS_ROOT_PORT']}?",
+          file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def share(total, index, parts):
@@ -97,7 +106,12 @@ class ServerWorkers(_Several):
 
     def __init__(self, kv_store):
         os.environ.setdefault("MXNET_KVSTORE_BIGARRAY_BOUND", SPREAD_FROM)
+        # MXNet waits for the others without end, and cannot be interrupted.
+        limit = threading.Timer(CONNECT_SECONDS, _give_up)
+        limit.daemon = True
+        limit.start()
         self._store = mx.kv.create(kv_store)
+        limit.cancel()
         self.count = self._store.num_workers
         # ps-lite numbers workers by port; the launcher's numbers are those that its messages name.
         self.rank = int(os.environ.get("IGC_WORKER", self._store.rank))

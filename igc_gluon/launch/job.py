@@ -85,7 +85,7 @@ class Job:
             if all(code is not None for code in workers):
                 workers_done = workers_done or time.monotonic()
                 # The command used no servers, or left without their leave.
-                if any(workers) or time.monotonic() - workers_done > END_SECONDS:
+                if any(workers) or self._stop_number is not None or time.monotonic() - workers_done > END_SECONDS:
                     return self._code(codes)
             time.sleep(POLL_SECONDS)
 
@@ -144,6 +144,8 @@ class Job:
         # What was killed from outside is the cause, what gave up because of it is not.
         code, name, raw = max(bad)
         reports = sorted(self._ended, key=lambda line: "killed by" not in line)
+        if self._stop_number is not None:  # who asked for the end does not want another start
+            code = 128 + self._stop_number
         raise Failed(reports[0] if reports else f"{name} {in_words(raw)}", code)
 
     def _pass_on(self, source, target):

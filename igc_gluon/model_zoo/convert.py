@@ -21,11 +21,11 @@ def read_checkpoint(prefix, epoch, model=None, model_options=None):
     Raises UserError on files that are not whole, on a graph that is no network of this package, and where parameters
     are missing, left over or of another shape, naming all of them.
     """
-    layers = layers_of(symbol_file.load(f"{prefix}-symbol.json"))
+    graph = symbol_file.load(f"{prefix}-symbol.json")
     arrays = {name.split(":", 1)[-1]: array
               for name, array in params_file.load(f"{prefix}-{epoch:04d}.params").items()}
     try:
-        net, model, options, names = find_network(layers, model, model_options)
+        net, model, options, names = find_network(layers_of(graph), model, model_options)
         wanted = {theirs: net.collect_params()[ours] for theirs, ours in names.items()}
         check_parameters(arrays, wanted)
     except UserError as error:

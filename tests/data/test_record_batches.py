@@ -1,4 +1,8 @@
 """The order and the augmentation of record batches, against MXNet's and OpenCV's own."""
+import subprocess
+import sys
+from pathlib import Path
+
 import cv2
 import mxnet as mx
 import numpy as np
@@ -10,6 +14,7 @@ from igc_gluon.data.record_batches import (AUGMENTS, RecordEvaluation, RecordTra
                                            record_iter)
 from igc_gluon.errors import UserError
 
+ROOT = Path(__file__).resolve().parents[2]
 MEAN, STD, SHAPE = (120.0, 110.0, 100.0), (70.0, 60.0, 50.0), (3, 32, 32)
 
 
@@ -169,6 +174,27 @@ def test_evaluation_refuses_an_image_with_flipped_bytes(tmp_path):
     path.write_bytes(content)
     with pytest.raises(UserError, match="its checksum is another; igc data verify"):
         list(RecordEvaluation(path, 4, SHAPE, 36, MEAN, STD).epoch(0))
+
+
+AGAIN = """
+import sys
+from igc_gluon.data.record_batches import RecordTraining
+from igc_gluon.errors import UserError
+for _ in range(30):
+    try:
+        list(RecordTraining(sys.argv[1], 6, 2, 2, (3, 28, 28), "authors", (0, 0, 0), (1, 1, 1), 0).epoch(0))
+    except UserError:
+        print("refused")
+"""
+
+
+def test_broken_images_in_two_parts_never_end_the_process(tmp_path):
+    """MXNet does it every few times when an iterator is freed that has met an error which nobody was told."""
+    images = [smooth(i) for i in range(6)]
+    images[0] = images[3] = b"no image at all"
+    path = write(tmp_path / "a.rec", range(6), images)
+    done = subprocess.run([sys.executable, "-c", AGAIN, path], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.split() == ["refused"] * 30, done.stderr[-500:]
 
 
 def test_every_argument_is_one_of_mxnets():

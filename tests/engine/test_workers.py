@@ -70,6 +70,16 @@ def test_a_launcher_may_start_every_role_with_the_training_command():
         process.communicate()
 
 
+def test_waiting_for_the_others_has_an_end():
+    """No scheduler is there; MXNet would ask for it for ever."""
+    env = {**os.environ, "DMLC_ROLE": "worker", "DMLC_PS_ROOT_URI": "127.0.0.1", "DMLC_PS_ROOT_PORT": "9",
+           "DMLC_NUM_WORKER": "1", "DMLC_NUM_SERVER": "1", "DMLC_NODE_HOST": "127.0.0.1"}
+    script = "from igc_gluon.engine import workers; workers.CONNECT_SECONDS = 1; workers.connect('dist_sync')"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    assert "error: the servers and workers of this run have not come together within 1 s" in done.stderr
+
+
 @pytest.mark.parametrize("call,text", [
     (lambda: workers.connect("dist_sync"), "start it with igc launch -n WORKERS -s SERVERS -- python"),
     (lambda: workers.connect("dist_async"), "start it with igc launch"),

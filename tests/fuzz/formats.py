@@ -10,18 +10,22 @@ import shutil
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "data"))
 
 import make_archives  # noqa: E402
 from igc_gluon import params_file  # noqa: E402
-from igc_gluon.data import cifar, find_dataset, matfile, recordio, svhn, tiny_imagenet  # noqa: E402
+from igc_gluon.data import cifar, find_dataset, matfile, recordio, records, svhn, tiny_imagenet  # noqa: E402
 from igc_gluon.engine import experiment  # noqa: E402
 from igc_gluon.engine.checkpoint import CheckpointStore  # noqa: E402
+from igc_gluon.engine.inputs import RecordInput  # noqa: E402
 from igc_gluon.engine.position import Position  # noqa: E402
 from igc_gluon.engine.record import RunRecord  # noqa: E402
 from igc_gluon.errors import UserError  # noqa: E402
+from igc_gluon.model_zoo import convert, get_model  # noqa: E402
+from igc_gluon.model_zoo.authors import save_module_checkpoint  # noqa: E402
 from igc_gluon.paper.runs import Runs  # noqa: E402
 
 
@@ -99,6 +103,46 @@ class Record:
     @classmethod
     def read(cls, path):
         recordio.load(cls.dataset, path)
+
+
+class Large:
+    """Record files for ImageNet with their index, read as `train_imagenet.py` does, MXNet's reader included."""
+    is_text = None  # the index is
+
+    @staticmethod
+    def samples(folder):
+        images, labels = make_archives.random_images(6, 3)
+        at, lines = 0, []
+        with open(folder / "train.rec", "wb") as file:
+            for number, (image, label) in enumerate(zip(images, labels)):
+                data = cv2.imencode(".jpg", image)[1].tobytes()
+                lines.append(f"{number}\t{at}\n")
+                at += file.write(records.frame(records.encode(int(label), number, data)))
+        return [folder / "train.rec", _write(folder / "train.idx", "".join(lines).encode())]
+
+    @staticmethod
+    def read(path):
+        source = RecordInput(path.parent / "train.rec", path.parent / "train.rec", (3, 28, 28), (0, 0, 0), (1, 1, 1), 3)
+        source.prepare()
+        for batches in source.batches(2, seed=0):
+            for data, _ in batches.epoch(0):
+                assert data.shape[1:] == (3, 28, 28)
+
+
+class Symbol:
+    """The graph of a checkpoint of the authors' code, read as `igc convert` does."""
+    is_text = True
+
+    @staticmethod
+    def samples(folder):
+        net = get_model("cifar_plain_igc5_l2m2", classes=3)
+        net.initialize()
+        save_module_checkpoint(net, folder / "igc", 1)
+        return [folder / "igc-symbol.json"]
+
+    @staticmethod
+    def read(path):
+        convert.read_checkpoint(path.with_name("igc"), 1)
 
 
 class Tar:
@@ -198,8 +242,8 @@ class RunFiles:
             record.close()
 
 
-FORMATS = {"params": Params, "checkpoint": Checkpoint, "record": Record, "tar": Tar, "bin": Bin, "zip": Zip, "mat": Mat,
-           "run": RunFiles}
+FORMATS = {"params": Params, "checkpoint": Checkpoint, "record": Record, "large-record": Large, "symbol": Symbol, "tar": Tar,
+           "bin": Bin, "zip": Zip, "mat": Mat, "run": RunFiles}
 
 
 def prepare(name, folder):

@@ -41,7 +41,7 @@ def main(name, seed, first, last, folder):
     for number in range(first, last):
         rng = for_file(seed, name, number)
         path, data = rng.choice(samples)
-        is_text = path.suffix in (".json", ".jsonl") if kind.is_text is None else kind.is_text
+        is_text = path.suffix in (".json", ".jsonl", ".idx") if kind.is_text is None else kind.is_text
         damaged = mutated(data, rng, is_text and rng.random() < 0.9)
         print(number, end=" ", flush=True)
         path.write_bytes(damaged)

@@ -23,7 +23,7 @@ def mutated(data, rng, is_text=False):
         elif kind == 0:
             data = data[:at]
         elif kind == 1:
-            data[at:at] = rng.randbytes(rng.choice((1, 4, 8, 100)))
+            data[at:at] = _bytes(rng, rng.choice((1, 4, 8, 100)))
         elif kind == 2:
             del data[at:at + rng.choice((1, 4, 8, 100, 5000))]
         elif kind == 3:
@@ -40,6 +40,10 @@ def mutated(data, rng, is_text=False):
             number = rng.choice(NUMBERS) & (1 << 8 * struct.calcsize(layout)) - 1
             data[at:at + struct.calcsize(layout)] = struct.pack(layout, number)
     return bytes(data)
+
+
+def _bytes(rng, count):
+    return rng.getrandbits(8 * count).to_bytes(count, "little")  # Random.randbytes, which Python 3.8 has not
 
 
 def _text(data, rng, kind):

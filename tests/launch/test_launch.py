@@ -88,7 +88,8 @@ def test_exit_codes_and_what_is_started_again(tmp_path):
               "if own == '1':\n"
               "    tries.write_text(tries.read_text() + ' '.join(sys.argv[2:]) + ';')\n"
               "    sys.exit(int(os.environ['CODE']) if tries.read_text().count(';') < 3 else 0)\n")
-    for code, restarts, expected, tried in ((1, 2, 0, ";--resume;--resume;"), (1, 1, 1, ";--resume;"), (2, 2, 2, ";")):
+    for code, restarts, expected, tried in ((1, 2, 0, ";--resume;--resume;"), (1, 1, 1, ";--resume;"), (2, 2, 2, ";"),
+                                           (127, 2, 127, ";")):
         (tmp_path / "tries").write_text("")
         with Launch(["-n", 2, "-s", 0, "--max-restarts", restarts],
                     [sys.executable, "-S", "-c", script, tmp_path / "tries"], {"CODE": str(code)}) as launch:
@@ -101,6 +102,18 @@ def test_the_children_of_a_worker_end_with_it(tmp_path):
     script = f"import subprocess, sys; subprocess.Popen({SLEEP!r}); sys.exit(3)"
     with Launch(["-n", 1, "-s", 0], [sys.executable, "-S", "-c", script]) as launch:
         assert launch.finish(timeout=20)[0] == 3
+        assert gone(launch)
+
+
+def test_a_death_after_a_signal_is_no_reason_to_start_again():
+    script = "import signal, time; signal.signal(15, signal.SIG_IGN); print('there', flush=True); time.sleep(100)"
+    with Launch(["-n", 2, "-s", 0, "--max-restarts", 2], [sys.executable, "-S", "-c", script]) as launch:
+        assert [launch.process.stdout.readline().split()[-1] for _ in range(2)] == ["there"] * 2
+        launch.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)  # it is passed on at once
+        os.kill(launch.pids("worker", "1")[0], signal.SIGKILL)
+        code, _, err = launch.finish(timeout=20)
+        assert code == 143 and "was killed by SIGKILL; all others have been ended" in err, err
         assert gone(launch)
 
 

@@ -133,7 +133,7 @@ def convert_spoilt(prefix, document, arrays):
         file.write(params_file.dumps(arrays))
     with pytest.raises(UserError) as error:
         convert.read_checkpoint(prefix, 1)
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and str(prefix) in str(error.value)
     return str(error.value)
 
 
@@ -165,6 +165,13 @@ def test_a_graph_that_is_no_network_of_this_package(small, name, key, value, tex
     found[0]["attrs"][key] = value
     message = convert_spoilt(prefix, document, arrays)
     assert text in message and "name it: --model" in message
+
+
+def test_a_graph_of_two_inputs(small):
+    prefix, document, arrays = small
+    relu = next(n for n in document["nodes"] if n["op"] == "Activation")
+    relu["inputs"] = [[[n["name"] for n in document["nodes"]].index("g0_bn_gamma"), 0, 0]]
+    assert "the graph takes 2 inputs" in convert_spoilt(prefix, document, arrays)
 
 
 def test_permutations_are_compared(small):
