@@ -14,6 +14,8 @@ COMMANDS = ("models", "info", "widest", "check", "tables", "reproduce", "data", 
 
 def main(argv=None):
     """Returns the exit code: 0, or 2 after a mistake of the user."""
+    if getattr(sys.stdout, "errors", None) == "strict":  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = Parser(prog="igc", description="Interleaved Group Convolutions on MXNet / Gluon")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     argv = sys.argv[1:] if argv is None else argv

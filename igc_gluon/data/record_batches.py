@@ -214,5 +214,8 @@ class _one_line:  # noqa: N801 (a context manager, but for generators: Generator
                 iterator.handle = DataIterHandle()
             lines = [line.strip() for line in str(error).splitlines() if "Check failed" in line or "rror" in line]
             reason = lines[0] if lines else ""
+            if "Failed to allocate" in reason:
+                raise UserError(f"there is too little memory to read {self._path}; lower --batch-size, --data-parts or "
+                                "--image-shape") from None
             raise UserError(f"MXNet cannot read an image of {self._path} ({reason[:160]}); igc data verify "
                             f"{self._path} finds it, with --repair OUT.rec it writes a file without it") from None

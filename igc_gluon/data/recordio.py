@@ -18,7 +18,7 @@ from igc_gluon.data.images import Images
 from igc_gluon.errors import UserError
 
 MAGIC = 0xced7230a
-_WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
+WHOLE, FIRST, MIDDLE, LAST = range(4)  # flags
 HEADER = struct.Struct("<IfQQ")
 _LARGEST_IMAGE = 1 << 16  # bytes; an encoded 32x32 image takes about 3,000
 
@@ -85,10 +85,10 @@ def _read_payloads(path):
                 raise UserError(f"{path} ends in the middle of record {number}; it is truncated")
             magic, word = struct.unpack("<II", head)
             flag, length = word >> 29, word & ((1 << 29) - 1)
-            if magic != MAGIC or flag > _LAST:
+            if magic != MAGIC or flag > LAST:
                 raise UserError(f"{path}: there is no record at byte {position}, where record {number} "
                                 "should be; the file is damaged or no RecordIO")
-            if (flag in (_WHOLE, _FIRST)) == bool(parts):
+            if (flag in (WHOLE, FIRST)) == bool(parts):
                 raise UserError(f"{path}: the parts of record {number} at byte {position} are out of order; "
                                 "the file is damaged")
             padded = (length + 3) // 4 * 4
@@ -97,7 +97,7 @@ def _read_payloads(path):
             start = start if parts else position
             parts.append(file.read(padded)[:length])
             position += 8 + padded
-            if flag in (_WHOLE, _LAST):
+            if flag in (WHOLE, LAST):
                 yield number, start, struct.pack("<I", MAGIC).join(parts)
                 number, parts = number + 1, []
     if parts:

@@ -18,12 +18,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from igc_gluon.data.recordio import HEADER, MAGIC
+from igc_gluon.data.recordio import FIRST, HEADER, LAST, MAGIC, MIDDLE, WHOLE
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
 
 _LENGTH = (1 << 29) - 1
-_WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _AT_ONCE = 1 << 16  # records whose frames are looked at together
 _LARGEST = 1 << 27  # bytes of a record, as libjpeg's own limit allows for any image that is one
 
@@ -138,10 +137,10 @@ def _check_frames(words, at, until):
     """Labels of the records that lie from `at` to `until` (in words), or None if one does not."""
     heads = words[at + 1]
     flags, lengths = heads >> 29, (heads & _LENGTH).astype(np.int64)
-    if (words[at] != MAGIC).any() or (flags > _FIRST).any():
+    if (words[at] != MAGIC).any() or (flags > FIRST).any():
         return None
     ends, counts = at + 2 + (lengths + 3) // 4, words[at + 2].astype(np.int64)
-    whole = flags == _WHOLE
+    whole = flags == WHOLE
     if ((ends != until) | (counts > 1) | (lengths <= HEADER.size + 4 * counts))[whole].any():
         return None
     labels = words[np.where(whole & (counts == 1), at + 2 + HEADER.size // 4, at + 3)].view("<f4")
@@ -160,17 +159,17 @@ def _parts(words):
     while at + 2 <= len(words) and words[at] == MAGIC:
         flag, length = int(words[at + 1]) >> 29, int(words[at + 1]) & _LENGTH
         end = at + 2 + (length + 3) // 4
-        if flag > _LAST or (flag in (_WHOLE, _FIRST)) == bool(parts) or end > len(words) or length > _LARGEST:
+        if flag > LAST or (flag in (WHOLE, FIRST)) == bool(parts) or end > len(words) or length > _LARGEST:
             return None
         part = words[at + 2:end]
         if (part[:length // 4] == MAGIC).any():  # a writer splits there: this length runs over another record
             return None
         parts.append(part.tobytes()[:length])
         at = end
-        if flag in (_WHOLE, _LAST):
+        if flag in (WHOLE, LAST):
             payload = struct.pack("<I", MAGIC).join(parts)
             # Where no record follows it may be this one's length that is wrong, unless its checksum says otherwise.
-            follows = at == len(words) or (words[at] == MAGIC and at + 1 < len(words) and words[at + 1] >> 29 <= _FIRST)
+            follows = at == len(words) or (words[at] == MAGIC and at + 1 < len(words) and words[at + 1] >> 29 <= FIRST)
             return (payload, at) if follows or _has_checksum(payload) else None
     return None
 
@@ -198,7 +197,7 @@ def _next_head(words, at):
     while at < len(words):
         window = words[at:at + (1 << 20)]
         for place in np.flatnonzero(window == MAGIC):
-            if at + place + 1 < len(words) and words[at + place + 1] >> 29 <= _FIRST:
+            if at + place + 1 < len(words) and words[at + place + 1] >> 29 <= FIRST:
                 return at + int(place)
         at += len(window)
     return len(words)
@@ -225,7 +224,7 @@ def frame(payload):
         pieces.append(payload[begin:4 * int(word)])
         begin = 4 * int(word) + 4
     pieces.append(payload[begin:])
-    flags = [_WHOLE] if len(pieces) == 1 else [_FIRST] + [_MIDDLE] * (len(pieces) - 2) + [_LAST]
+    flags = [WHOLE] if len(pieces) == 1 else [FIRST] + [MIDDLE] * (len(pieces) - 2) + [LAST]
     return b"".join(magic + struct.pack("<I", flag << 29 | len(piece)) + piece + b"\0" * (-len(piece) % 4)
                     for flag, piece in zip(flags, pieces))
 
@@ -268,5 +267,5 @@ def read_record(file, position):
         _, word = struct.unpack("<II", file.read(8))
         parts.append(file.read(word & _LENGTH))
         file.seek(-(word & _LENGTH) % 4, os.SEEK_CUR)
-        if word >> 29 in (_WHOLE, _LAST):
+        if word >> 29 in (WHOLE, LAST):
             return struct.pack("<I", MAGIC).join(parts)

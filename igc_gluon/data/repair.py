@@ -38,6 +38,8 @@ def verify(path, out=None, threads=1):
     try:
         if out is None:
             return _scan(path, lambda payload: None, threads)
+        if Path(out).suffix != ".rec":
+            raise UserError(f"{out} should end in .rec; its index gets the same name with .idx")
         if Path(out).exists():
             raise UserError(f"{out} exists; choose another name")
         with write_atomically(out) as file:

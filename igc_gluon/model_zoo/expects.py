@@ -15,17 +15,20 @@ from igc_gluon.errors import UserError
 def expect(net, model, crop, short_side=None, mean=None, std=None, classes=None):
     """Sets the attributes of `net`, see the module, and returns it.
 
-    classes: names, or "imagenet" for the 1000 of ImageNet in the order of their WordNet numbers. Without `short_side`
-    it is crop * 8/7 from 128 on, 256 for 224, and below it the crop itself: small images are whole.
+    classes: names, or "imagenet" for the 1000 of ImageNet in the order of their WordNet numbers, as which such numbers
+    are taken too: they are the names of the folders that a network was trained on. Without `short_side` it is
+    crop * 8/7 from 128 on, 256 for 224, and below it the crop itself: small images are whole.
     """
     net.model, net.crop = model, crop
     net.short_side = short_side or usual_short_side(crop)
     net.mean, net.std = mean and tuple(map(float, mean)), std and tuple(map(float, std))
     net.classes, net.classes_long, net.synset = classes and list(classes), None, None
-    if classes == "imagenet":
+    if classes == "imagenet" or (classes and len(classes) == 1000):
         from gluoncv.data.imagenet.classification import ImageNet1kAttr
 
         names = ImageNet1kAttr()
+        if classes != "imagenet" and list(classes) != names.synset:
+            return net
         net.classes, net.classes_long, net.synset = names.classes, names.classes_long, names.synset
     return net
 

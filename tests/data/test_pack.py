@@ -1,5 +1,6 @@
 """Folders of images -> record files."""
 import hashlib
+import io
 import signal
 import subprocess
 import sys
@@ -133,6 +134,19 @@ def test_commands(tree, tmp_path, capsys):
     assert igc("data", "verify", tmp_path / "good.rec", "--index") == 0
 
 
+def test_names_of_files_that_are_no_text(tree, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "tree" / "ant"
+    folder.mkdir(parents=True)
+    (folder / "b\udcff.png").write_bytes((tree / "train" / "ant" / "1.png").read_bytes())
+    (folder / "c\udcff.png").write_bytes(b"no image")
+    out = io.TextIOWrapper(io.BytesIO(), "utf-8", "strict")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert igc("data", "imagenet", "--root", tmp_path / "tree", "--short-side", 32, "--workers", 1) == 0
+    out.flush()
+    shown = out.buffer.getvalue().decode()
+    assert "c\\udcff.png: it is no image" in shown and "train.rec: 1 images of 1 classes" in shown
+
+
 @pytest.mark.parametrize("flags, text", [
     (["imagenet", "--root", "nowhere"], "there is no folder nowhere"),
     (["imagenet", "--root", "{tree}", "--quality", "0"], "--quality"),
@@ -147,6 +161,7 @@ def test_commands(tree, tmp_path, capsys):
     (["verify", "nowhere.rec"], "cannot read nowhere.rec"),
     (["verify", "{tree}"], "cannot read"),
     (["verify", "nowhere.rec", "--index", "--repair", "x"], "give one of them"),
+    (["verify", "nowhere.rec", "--repair", "x.idx"], "x.idx should end in .rec"),
 ])
 def test_mistakes_are_one_line(tree, tmp_path, capsys, flags, text):
     (tmp_path / "empty" / "ant").mkdir(parents=True)

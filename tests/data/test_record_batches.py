@@ -157,6 +157,15 @@ def test_a_broken_image_is_one_line(tmp_path, broken):
         list(RecordEvaluation(path, 4, SHAPE, 36, MEAN, STD).epoch(0))
 
 
+def test_too_little_memory_is_no_broken_image(path, monkeypatch):
+    def no_memory(**arguments):
+        raise mx.MXNetError("MXNetError: ../src/storage/cpu_device_storage.h:74: Failed to allocate CPU Memory")
+
+    monkeypatch.setattr(record_batches, "record_iter", no_memory)
+    with pytest.raises(UserError, match="too little memory to read .*lower --batch-size"):
+        next(training(path).epoch(0))
+
+
 def test_evaluation_refuses_an_image_with_flipped_bytes(tmp_path):
     """Which decodes all the same."""
     path = write(tmp_path / "a.rec", range(4), [smooth(i) for i in range(4)])

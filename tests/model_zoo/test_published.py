@@ -2,6 +2,7 @@
 import hashlib
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import authors_graphs
 import mxnet as mx
@@ -13,6 +14,7 @@ from igc_gluon import deploy, files, params_file
 from igc_gluon.engine.networks import open_network
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import published
+from igc_gluon.model_zoo.expects import expect
 
 pytestmark = pytest.mark.usefixtures("quick_and_direct")
 NAME = "igcv3_1.0"  # the smallest
@@ -87,6 +89,14 @@ def test_what_the_network_expects(row, mirror, tmp_path):
     assert len(net.classes) == len(net.classes_long) == len(net.synset) == 1000
     assert net.synset == sorted(net.synset) and (net.synset[0], net.classes[0]) == ("n01440764", "tench")
     assert net.classes[207] == "golden retriever" and net.classes_long[999].startswith("toilet tissue")
+
+
+def test_wordnets_numbers_are_imagenets_classes():
+    """So the folders are called, and by them the classes of a network that was trained here."""
+    by_name = expect(SimpleNamespace(), "any", 224, classes="imagenet")
+    assert expect(SimpleNamespace(), "any", 224, classes=by_name.synset).classes == by_name.classes
+    other = expect(SimpleNamespace(), "any", 224, classes=by_name.synset[::-1])
+    assert (other.classes, other.synset) == (by_name.synset[::-1], None)
 
 
 def test_the_authors_address_after_the_mirrors(row, mirror, arrays, tmp_path):
