@@ -30,7 +30,7 @@ def fuzz(name, seed, count, folder):
             if kind not in ("refused", "accepted"):
                 wrong.append(f"{name} {seed} {tried}: exit code {child.returncode} {result} {child.stderr[-300:]}")
         if child.returncode and (not lines or lines[-1][2]):
-            raise RuntimeError(f"{name}: {child.stderr[-2000:]}")
+            raise RuntimeError(f"{name}, exit code {child.returncode} after {number}: {child.stderr[-2000:]}")
     return counts, wrong
 
 
