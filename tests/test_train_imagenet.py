@@ -205,15 +205,21 @@ def flip_magic(content):
     return b"\0" + content[1:]
 
 
-def flip_label(content):
-    return content[:12] + struct.pack("<f", 7) + content[16:]
+def foreign_label(content):
+    """As another program would write it, without a checksum."""
+    return content[:12] + struct.pack("<f", 7) + content[16:24] + bytes(8) + content[32:]
+
+
+def flip_pixels(content):
+    return content[:600] + bytes([content[600] ^ 1]) + content[601:]
 
 
 @pytest.mark.parametrize("damage, text", [
     (cut, "do not fit together"), (flip_magic, "is damaged"), (lambda content: b"", "is empty"),
     (lambda content: b"GIF89a" + bytes(1000), "is damaged|do not fit"),
-    (flip_label, "labels up to 7, too many for 3 classes"),
-], ids=["truncated", "wrong magic", "empty", "foreign", "label"])
+    (foreign_label, "labels up to 7, too many for 3 classes"),
+    (flip_pixels, "the record at byte 0 is not what was written"),
+], ids=["truncated", "wrong magic", "empty", "foreign", "label", "pixels"])
 def test_a_damaged_file_is_one_line(packed, tmp_path, capfd, damage, text):
     for file in packed.iterdir():
         if file.suffix in (".rec", ".idx", ".txt"):

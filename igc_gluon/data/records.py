@@ -1,8 +1,8 @@
 """Large RecordIO files, as MXNet's ImageRecordIter reads them: checked before MXNet sees them, scanned for damage.
 
-MXNet ends the process on a truncated file or an index that does not fit, and takes labels as they come. So `structure`
-looks at the frame of every record, which costs a second for a million records in memory. What it found stands in
-`<file>.json` beside the file, so that it is looked at once.
+MXNet ends the process on a truncated file or an index that does not fit, and takes labels, and images of which bytes have
+changed, as they come. So `structure` looks at the frame of every record and, where a record has one, at its checksum, which
+means to read the whole file. What it found stands in `<file>.json` beside the file, so that it is looked at once.
 
 A file FILE.rec has an index FILE.idx: a line for each record, its number and its position in bytes. Records that this
 package writes have the CRC-32 of label, first id and image in the second id of their header, where MXNet writes 0.
@@ -42,7 +42,8 @@ def index_path(path):
 def structure(path):
     """The `Structure` of the file at `path`, whose every record has a frame and a place in the index as it should.
 
-    Says nothing of the images, see `scan`. Raises UserError on anything that MXNet could not read.
+    Does not decode the images, see `scan`. Raises UserError on anything that MXNet could not read, and on bytes that are not
+    what was written.
     """
     path = Path(path)
     try:
@@ -129,6 +130,9 @@ def _walk(path, positions):
             if not (labels >= 0).all() or (labels != np.floor(labels)).any() or largest >= 1 << 24:
                 raise UserError(f"{path} has a label that is no class: "
                                 f"{labels[~((labels >= 0) & (labels == np.floor(labels)))][:1]}; {damaged}")
+            for begin, end in zip(at // 4, until // 4):
+                if words[begin + 6:begin + 8].any() and what_is_wrong(_parts(words[begin:end])[0], look=False)[0]:
+                    raise UserError(f"{path}: the record at byte {4 * begin:,} is not what was written; {damaged}")
             bar.update(len(at))
     return Structure(len(positions), smallest, largest)
 
