@@ -88,8 +88,8 @@ def test_exit_codes_and_what_is_started_again(tmp_path):
               "if own == '1':\n"
               "    tries.write_text(tries.read_text() + ' '.join(sys.argv[2:]) + ';')\n"
               "    sys.exit(int(os.environ['CODE']) if tries.read_text().count(';') < 3 else 0)\n")
-    for code, restarts, expected, tried in ((1, 2, 0, ";--resume;--resume;"), (1, 1, 1, ";--resume;"), (2, 2, 2, ";"),
-                                           (127, 2, 127, ";")):
+    for code, restarts, expected, tried in ((1, 2, 0, ";--resume;--resume;"), (1, 1, 1, ";--resume;"),
+                                            (2, 2, 2, ";"), (127, 2, 127, ";")):
         (tmp_path / "tries").write_text("")
         with Launch(["-n", 2, "-s", 0, "--max-restarts", restarts],
                     [sys.executable, "-S", "-c", script, tmp_path / "tries"], {"CODE": str(code)}) as launch:
