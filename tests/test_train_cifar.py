@@ -36,7 +36,10 @@ def start(*flags, env=None, **kwargs):
 
 def run(*flags, code=0, **kwargs):
     process = start(*flags, **kwargs)
-    out, err = process.communicate(timeout=300)
+    try:
+        out, err = process.communicate(timeout=300)
+    finally:
+        process.kill()
     assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
     return out, err
 
