@@ -178,8 +178,7 @@ def test_a_mistake_of_all_workers_ends_at_once(tmp_path):
 def test_kills_of_every_role_end_in_the_undisturbed_runs_accuracy(tmp_path):
     """Two servers, three workers; a worker, a server and the scheduler are killed, one after the other."""
     train = ["train_cifar.py", "--dataset", "digits", "--network", "plain_igc", "--depth", "8",
-             "--primary-partition", "24", "--secondary-partition", "2", "--batch-shards", "6", "--num-epochs", "12",
-             "--kv-store", "dist_sync"]
+             "--primary-partition", "24", "--secondary-partition", "2", "--batch-shards", "6", "--kv-store", "dist_sync"]
 
     def history_of(log_dir):
         path = Path(log_dir) / "digits" / "cifar_plain_igc8_l24m2" / "seed0" / "history.jsonl"
@@ -191,7 +190,7 @@ def test_kills_of_every_role_end_in_the_undisturbed_runs_accuracy(tmp_path):
         assert code == 0, err
     with Launch(["-n", 3, "-s", 2, "--max-restarts", 3],
                 [sys.executable, *train, "--log-dir", tmp_path / "disturbed"]) as launch:
-        for epochs, role in ((2, "worker"), (4, "server"), (6, "scheduler")):
+        for epochs, role in ((3, "worker"), (8, "server"), (14, "scheduler")):
             launch.wait_for(lambda: len(history_of(tmp_path / "disturbed")) >= epochs and launch.pids("worker"), 600)
             time.sleep(1)
             for pid in launch.pids(role)[:1]:
@@ -203,4 +202,5 @@ def test_kills_of_every_role_end_in_the_undisturbed_runs_accuracy(tmp_path):
         assert any(line.startswith(f"igc launch: {role}") for line in err.splitlines()), err
     disturbed, undisturbed = (history_of(tmp_path / name)[-1]["test_accuracy"] for name in ("disturbed", "undisturbed"))
     print("test accuracy: undisturbed", undisturbed, "disturbed", disturbed)
-    assert undisturbed > 0.8 and abs(disturbed - undisturbed) < 0.015
+    # The order in which servers add up differs, so that of two runs only what they settle on is alike.
+    assert undisturbed > 0.95 and abs(disturbed - undisturbed) < 0.015
