@@ -59,7 +59,8 @@ class LayerProbes:
         for name, out, cut in reversed(self._cuts):
             if not np.isfinite(_largest(cut.grad)):
                 self._found.append(f"{name} gets a gradient of {_count(cut.grad)} from the layers after it")
-            autograd.backward(out, cut.grad)
+            # What lies between layers, a sum with its ReLU, may be read by two of them: the second comes by it again.
+            autograd.backward(out, cut.grad, retain_graph=True)
 
     def first(self):
         """The first layer since the last call that made something not finite, a line for people, or None."""

@@ -13,9 +13,9 @@ RNG = np.random.default_rng(0)
 DATA, LABEL = RNG.standard_normal((8, 3, 32, 32), "float32"), np.zeros(8, "float32")
 
 
-def parallel(net=None, lr=0.1):
-    if net is None:
-        net = igc_gluon.get_model("cifar_plain_igc8_l4m2", classes=10, prefix="")
+def parallel(net="cifar_plain_igc8_l4m2", lr=0.1):
+    if isinstance(net, str):
+        net = igc_gluon.get_model(net, classes=10, prefix="")
         mx.random.seed(3)
         initialize_as_authors(net, ctx=[mx.cpu()])
     net.hybridize(static_alloc=True)
@@ -27,8 +27,11 @@ def parameter(made, part):
     return next(p for name, p in made.net.collect_params().items() if part in name)
 
 
-def test_a_healthy_network_is_left_alone():
-    one, two = parallel(), parallel()
+# In networks with shortcuts two layers read what a sum has made.
+@pytest.mark.parametrize("name", ["cifar_plain_igc8_l4m2", "cifar_resnet8_w4", "cifar_resnet_igc8_l4m2",
+                                  "cifar_igcv2_8_c64"])
+def test_a_healthy_network_is_left_alone(name):
+    one, two = parallel(name), parallel(name)
     two.set_parameters(one.parameters())
     two.detect_anomaly()
     for made in (one, two):
