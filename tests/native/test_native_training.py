@@ -2,7 +2,7 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from igc_gluon import native
@@ -252,9 +252,12 @@ sizes = st.one_of(st.integers(1, 17), st.sampled_from([31, 32, 33, 63, 65]))
        height=sizes, width=sizes, batch=st.integers(1, 5), threads=st.sampled_from([1, 2, 3]),
        gain=st.sampled_from([1, 1, 4]))
 def test_any_network(isa, layers, height, width, batch, threads, gain):
-    """Over a few pixels the variance can be next to nothing, and then BN is all rounding: the batch is larger."""
+    """Over a few pixels the variance can be next to nothing, and then BN is all rounding: the batch is larger. On one
+    pixel a convolution of one channel only scales, which BN takes back: its gradient is all rounding."""
     stride = 2 ** sum(layer.stride == 2 for layer in layers)
     pixels = -(-height // stride) * -(-width // stride)
+    channels = [3] + [layer.channels for layer in layers]
+    assume(pixels > 1 or all(channels[layer.input] > layer.groups for layer in layers))
     compare(layers, (3, height, width), max(batch, -(-40 // pixels)), threads, gain)
 
 

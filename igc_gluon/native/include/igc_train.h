@@ -39,7 +39,7 @@ typedef struct igc_train igc_train;
 
 IGC_API int igc_train_create(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height,
                              int32_t width, igc_train** net);
-/* Whether igc_train_create would succeed, without its work. */
+/* Whether igc_train_create would succeed. */
 IGC_API int igc_train_check(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height,
                             int32_t width);
 /* parameters: of every convolution its weight, then gamma and beta if it is normalised.

@@ -38,6 +38,13 @@ class Packed {
   std::vector<int32_t> source_;  // -1: stays zero
 };
 
+// The numbers of `count` weights: first, first + 1, ...; from 1 on because 0 is no weight.
+std::vector<float> numbers(size_t count, size_t first = 1);
+// Weights (outputs, inputs / groups, kernel, kernel) turned round, for gradients: (inputs, outputs / groups, rows,
+// columns), of the taps `rows` and `columns`.
+std::vector<float> turned(const std::vector<float>& weights, int outputs, int inputs, int groups, int kernel,
+                          const std::vector<int>& rows, const std::vector<int>& columns);
+
 struct TrainShape {
   int channels = 0, height = 0, width = 0;
 };
@@ -159,10 +166,13 @@ struct TrainNet {
   std::vector<float> folded_with;
 };
 
-// Raises BadArgument where the layers do not fit together or are of a form that has no kernels.
+// What there is to know of a network without kernels: enough for inference. Raises BadArgument where the layers do not
+// fit together or are of a form that has no kernels.
+std::unique_ptr<TrainNet> check_training(const igc_layer* layers, int64_t n_layers, int channels, int height,
+                                         int width);
+// The same, made ready for forward and backward passes.
 std::unique_ptr<TrainNet> plan_training(const Kernels& kernels, const igc_layer* layers, int64_t n_layers,
                                         int channels, int height, int width);
-void check_training(const igc_layer* layers, int64_t n_layers, int channels, int height, int width);
 // `in`: layout of its input; `to`: of its input's gradient, in whole vectors.
 void plan_layer(const Kernels& kernels, TrainLayer& layer, const Layout& in, const Layout& to);
 // What a layer's first convolution wants of its input's order.

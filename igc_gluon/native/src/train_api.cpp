@@ -6,7 +6,10 @@
 #include "train.h"
 
 struct igc_train {
-  std::unique_ptr<igc::TrainNet> net;
+  const igc::Kernels* kernels;
+  std::vector<igc_layer> layers;
+  std::unique_ptr<igc::TrainNet> net;  // not planned before the first forward: inference goes without, in a third
+                                       // of the memory
 };
 
 using igc::fail;
@@ -39,9 +42,9 @@ int igc_train_create(const igc_layer* layers, int64_t n_layers, int32_t channels
   const int status = guarded(IGC_NO_SUCH_ISA, [&] { kernels = &igc::current_kernels(); });
   if (status != IGC_OK) return status;
   return guarded(IGC_BAD_ARGUMENT, [&] {
-    auto made = std::make_unique<igc_train>();
-    made->net = igc::plan_training(*kernels, layers, n_layers, channels, height, width);
-    *net = made.release();
+    auto checked = igc::check_training(layers, n_layers, channels, height, width);
+    checked->kernels = kernels;
+    *net = new igc_train{kernels, {layers, layers + n_layers}, std::move(checked)};
   });
 }
 
@@ -56,6 +59,11 @@ int igc_train_forward(igc_train* net, const float* x, int64_t batch, const float
     check_call(net, batch, x, y, threads);
     check_all(parameters, net->net->parameter_sizes.size(), "a parameter is null");
     if (running) check_all(running, net->net->moving_statistics, "a moving statistic is null");
+    if (!net->net->train) {
+      const igc::TrainShape image = net->net->input;
+      net->net = igc::plan_training(*net->kernels, net->layers.data(), (int64_t)net->layers.size(), image.channels,
+                                    image.height, image.width);
+    }
     igc::train_forward(*net->net, x, batch, parameters, running, y, threads);
   });
 }

@@ -1,5 +1,4 @@
-// train_layer.cpp - one layer made ready: plans for its convolutions and for those that lead gradients back,
-// and the maps that pack their weights.
+// train_layer.cpp - one layer made ready: plans for its convolutions and for those that lead gradients back.
 #include <algorithm>
 
 #include "train.h"
@@ -14,13 +13,6 @@ constexpr int kInRegisters = 4;
 constexpr int kKeepFrom = 64;
 
 constexpr size_t kLargestTile = 512 << 10;  // bytes, so that it stays in L2
-
-// first, first + 1, ...: numbers of weights, from 1 on because 0 is no weight.
-std::vector<float> numbers(size_t count, size_t first = 1) {
-  std::vector<float> result(count);
-  for (size_t i = 0; i < count; i++) result[i] = (float)(first + i);
-  return result;
-}
 
 Filter filter_of(int outputs, int inputs, int groups, int kernel_h, int kernel_w, const float* weights) {
   Filter filter;
@@ -49,21 +41,6 @@ ParityTaps parity_taps(int kernel, int pad, int stride, int parity) {
     taps.tap.push_back(k);
   }
   return taps;
-}
-
-// Weights (outputs, inputs / groups, k, k), numbered, turned round: (inputs, outputs / groups, taps, taps).
-std::vector<float> turned(const std::vector<float>& w, int outputs, int inputs, int groups, int kernel,
-                          const std::vector<int>& rows, const std::vector<int>& columns) {
-  const int per_in = inputs / groups, per_out = outputs / groups;
-  std::vector<float> result;
-  result.reserve((size_t)inputs * per_out * rows.size() * columns.size());
-  for (int i = 0; i < inputs; i++)
-    for (int o = 0; o < per_out; o++)
-      for (int dy : rows)
-        for (int dx : columns)
-          result.push_back(
-              w[(((size_t)(i / per_in * per_out + o) * per_in + i % per_in) * kernel + dy) * kernel + dx]);
-  return result;
 }
 
 // Every position as a channel by itself, in whole vectors: for channel-wise convolutions.
@@ -313,7 +290,6 @@ class LayerPlanner {
   const int width_;
 };
 
-
 }  // namespace
 
 Order order_of(const TrainLayer& layer) {
@@ -334,62 +310,8 @@ Layout groups_layout(const TrainLayer& layer, int channels) {
   return Layout::interleaved(layer.lead().groups, channels / layer.lead().groups, layer.several() ? 4 : 1);
 }
 
-std::vector<int> normalised_labels(const TrainLayer& layer) {
-  return branches_interleaved(layer.out.channels, layer.last().permute);
-}
-
-std::vector<int> value_labels(const TrainLayer& layer) {
-  return chained(normalised_labels(layer), branches_interleaved(layer.out.channels, layer.last().reorder));
-}
-
-std::vector<int> chained(const std::vector<int>& first, const std::vector<int>& second) {
-  std::vector<int> result(first.size());
-  for (size_t c = 0; c < first.size(); c++) result[c] = second[first[c]];
-  return result;
-}
-
-std::vector<int> inverse(const std::vector<int>& labels) {
-  std::vector<int> result(labels.size());
-  for (size_t i = 0; i < labels.size(); i++) result[labels[i]] = (int)i;
-  return result;
-}
-
 void plan_layer(const Kernels& kernels, TrainLayer& layer, const Layout& in, const Layout& to) {
   LayerPlanner(kernels, layer, in, to).plan();
-}
-
-void Packed::learn() {
-  for (size_t i = 0; i < arena.arrays(); i++) {
-    float* at = arena.array(i);
-    const size_t size = arena.size(i);
-    if (std::all_of(at, at + size, [](float v) { return v == 0; })) continue;  // biases
-    pieces_.push_back({at, source_.size(), size});
-    for (size_t k = 0; k < size; k++) {
-      source_.push_back((int32_t)at[k] - 1);
-      at[k] = 0;
-    }
-  }
-}
-
-void Packed::pack(const float* first, size_t count, const float* second) {
-  for (const Piece& piece : pieces_)
-    for (size_t k = 0; k < piece.size; k++) {
-      const int32_t n = source_[piece.begin + k];
-      if (n >= 0) piece.at[k] = (size_t)n < count ? first[n] : second[n - count];
-    }
-}
-
-size_t Packed::offset_of(const float* at) const {
-  for (const Piece& piece : pieces_)
-    if (piece.at == at) return piece.begin;
-  return (size_t)-1;  // an array of zeros has no gradient
-}
-
-std::vector<int> branches_interleaved(int channels, int branches) {
-  std::vector<int> label(channels);
-  const int per_branch = channels / std::max(branches, 1);
-  for (int c = 0; c < channels; c++) label[c] = c % per_branch * branches + c / per_branch;
-  return label;
 }
 
 }  // namespace igc

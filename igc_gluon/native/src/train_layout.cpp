@@ -122,4 +122,31 @@ void choose_layouts(TrainNet& net) {
     if (order_of(layer) == Order::Inputs) single_inputs(net.values[layer.lead().input].layout);
 }
 
+std::vector<int> normalised_labels(const TrainLayer& layer) {
+  return branches_interleaved(layer.out.channels, layer.last().permute);
+}
+
+std::vector<int> value_labels(const TrainLayer& layer) {
+  return chained(normalised_labels(layer), branches_interleaved(layer.out.channels, layer.last().reorder));
+}
+
+std::vector<int> chained(const std::vector<int>& first, const std::vector<int>& second) {
+  std::vector<int> result(first.size());
+  for (size_t c = 0; c < first.size(); c++) result[c] = second[first[c]];
+  return result;
+}
+
+std::vector<int> inverse(const std::vector<int>& labels) {
+  std::vector<int> result(labels.size());
+  for (size_t i = 0; i < labels.size(); i++) result[labels[i]] = (int)i;
+  return result;
+}
+
+std::vector<int> branches_interleaved(int channels, int branches) {
+  std::vector<int> label(channels);
+  const int per_branch = channels / std::max(branches, 1);
+  for (int c = 0; c < channels; c++) label[c] = c % per_branch * branches + c / per_branch;
+  return label;
+}
+
 }  // namespace igc
