@@ -2,7 +2,7 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from igc_gluon import native
@@ -85,7 +85,8 @@ def distance(found, expected):
 
 
 def errors(layers, shape, batch, threads, seed, gain):
-    """{what: (relative error of the kernels, of stock MXNet in float32)}, against stock MXNet in float64."""
+    """{what: (relative error of the kernels, of stock MXNet in float32, the first relative to the largest gradient)},
+    against stock MXNet in float64."""
     rng = np.random.default_rng(seed)
     body = Body(layers, shape)
     parameters = random_parameters(rng, body.shapes, gain)
@@ -100,16 +101,20 @@ def errors(layers, shape, batch, threads, seed, gain):
     found = [y, *gradients, dx, *running, inferred]
     what = ["output"] + [f"gradient {i} of {s}" for i, s in enumerate(body.shapes)] + ["gradient of x"] + \
            [f"moving statistic {i}" for i in range(len(running))] + ["inference"]
-    return {w: (distance(f, e), distance(o, e)) for w, f, e, o in zip(what, found, expected, single)}
+    largest = max(np.linalg.norm(e) for w, e in zip(what, expected) if w.startswith("gradient"))
+    return {w: (distance(f, e), distance(o, e), np.linalg.norm(f - e) / largest)
+            for w, f, e, o in zip(what, found, expected, single)}
 
 
 def compare(layers, shape, batch, threads=1, gain=1):
     """Gradients of weights before a BN cancel to a part of their terms: where stock MXNet's float32 has lost
-    half of 1e-5 and more, twice that is the measure. An activation next to 0 may fall on either side of it; it
-    does not for every seed."""
+    half of 1e-5 and more, twice that is the measure, and where nothing is left of them (a convolution of one
+    channel and tap, which BN undoes) 1e-6 of the largest gradient. An activation next to 0 may fall on either side
+    of it; it does not for every seed."""
     for seed in range(3):
         found = errors(layers, shape, batch, threads, seed, gain)
-        bad = {what: e for what, e in found.items() if not e[0] <= max(1e-5, 2 * e[1])}
+        bad = {what: e for what, e in found.items()
+               if not (e[0] <= max(1e-5, 2 * e[1]) or (what.startswith("gradient") and e[2] <= 1e-6))}
         if not bad:
             return
     raise AssertionError(f"{layers} {shape} x {batch}: {bad}")
@@ -252,12 +257,9 @@ sizes = st.one_of(st.integers(1, 17), st.sampled_from([31, 32, 33, 63, 65]))
        height=sizes, width=sizes, batch=st.integers(1, 5), threads=st.sampled_from([1, 2, 3]),
        gain=st.sampled_from([1, 1, 4]))
 def test_any_network(isa, layers, height, width, batch, threads, gain):
-    """Over a few pixels the variance can be next to nothing, and then BN is all rounding: the batch is larger. On one
-    pixel a convolution of one channel only scales, which BN takes back: its gradient is all rounding."""
+    """Over a few pixels the variance can be next to nothing, and then BN is all rounding: the batch is larger."""
     stride = 2 ** sum(layer.stride == 2 for layer in layers)
     pixels = -(-height // stride) * -(-width // stride)
-    channels = [3] + [layer.channels for layer in layers]
-    assume(pixels > 1 or all(channels[layer.input] > layer.groups for layer in layers))
     compare(layers, (3, height, width), max(batch, -(-40 // pixels)), threads, gain)
 
 
