@@ -41,6 +41,11 @@ IGC_INLINE vec fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
 IGC_INLINE vec max(vec limit, vec v) { return _mm512_max_ps(limit, v); }
 IGC_INLINE vec min(vec limit, vec v) { return _mm512_min_ps(limit, v); }
 IGC_INLINE float sum(vec v) { return _mm512_reduce_add_ps(v); }
+// Keeps what was loaded in a register: GCC would load it again for each multiply-add that takes it from memory.
+IGC_INLINE vec once(vec v) {
+  asm("" : "+v"(v));
+  return v;
+}
 
 // W consecutive floats, repeated 16 / W times.
 template <int W>
@@ -206,6 +211,9 @@ IGC_INLINE vec load_8_8(const float* low, const float* high) {
 
 #endif
 
+#if IGC_LANES != 16
+IGC_INLINE vec once(vec v) { return v; }
+#endif
 IGC_INLINE void prefetch(const float* p) { __builtin_prefetch(p, 0, 3); }  // into L1
 // Into L2, part `part` of `parts` of what comes next.
 IGC_INLINE void prefetch_share(const float* p, int floats, int part, int parts) {
