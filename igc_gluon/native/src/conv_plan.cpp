@@ -9,9 +9,6 @@ namespace {
 
 constexpr size_t kPassFrom = 96 << 10, kPassBytes = 32 << 10;
 
-// Where all weights do not stay in L2, those of the next block are fetched while this one is in use.
-constexpr size_t kBeyondL2 = 512 << 10;
-
 // The bias of passes before the secondary in registers.
 const float kZeros[16 * 4] = {};
 
@@ -105,7 +102,8 @@ ConvPlan plan_dense_conv(const Kernels& kernels, Arena& arena, const Filter& fil
   return plan;
 }
 
-void run_conv(const ConvPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end) {
+void run_conv(const ConvPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end,
+              const Coming& coming) {
   ConvTask task = {};
   task.x_row = plan.stride * x.row;
   task.x_line = x.row;
@@ -121,8 +119,8 @@ void run_conv(const ConvPlan& plan, Plane x, Plane y, Plane residual, int width,
   for (size_t i = 0; i < plan.blocks.size(); i++) {
     const ConvPlan::Block& block = plan.blocks[i];
     const bool ask = plan.weight_bytes > kBeyondL2 && i + 1 < plan.blocks.size();
-    task.next = ask ? plan.blocks[i + 1].weights : nullptr;
-    task.next_floats = ask ? plan.blocks[i + 1].floats : 0;
+    const Soon weights = ask ? Soon{plan.blocks[i + 1].weights, plan.blocks[i + 1].floats} : Soon{};
+    set_soon(task.soon, weights, coming, i, plan.blocks.size());
     task.x = corner + block.x_offset;
     task.weights = block.weights;
     task.bias = block.bias;

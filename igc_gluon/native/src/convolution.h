@@ -1,6 +1,7 @@
 // convolution.h - a convolution made ready for the kernels: blocks of output vectors with their packed
 // weights.
 #pragma once
+#include <array>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -57,7 +58,8 @@ struct MixPlan {
     int first_segment, n_segments, n;
     int32_t offset[4];
     const float *weights, *bias;
-    int split;  // S of mix.cpp
+    int split;   // S of mix.cpp
+    int floats;  // of weights
   };
   std::vector<Segment> segments;
   std::vector<Block> blocks;
@@ -65,6 +67,21 @@ struct MixPlan {
   int activation = kLinear;
   size_t weight_bytes = 0;
 };
+
+// Where all weights do not stay in L2, those of the next block are fetched while this one is in use.
+constexpr size_t kBeyondL2 = 512 << 10;
+
+// What a step will touch after the rows it works on; and what kernel call i of n asks for of that, together with
+// `weights` of its next call.
+typedef std::array<Soon, kSoon - 1> Coming;
+inline void set_soon(Soon (&soon)[kSoon], Soon weights, const Coming& coming, size_t i, size_t n) {
+  soon[0] = weights;
+  for (size_t k = 0; k < coming.size(); k++) {
+    const ptrdiff_t begin = coming[k].floats * (ptrdiff_t)i / (ptrdiff_t)n / 16 * 16,
+                    end = coming[k].floats * (ptrdiff_t)(i + 1) / (ptrdiff_t)n / 16 * 16;
+    soon[k + 1] = {coming[k].at + begin, end - begin};
+  }
+}
 
 // The size of the next block when `left` things are cut into the fewest blocks of at most `most`, as equal as
 // can be.
@@ -86,7 +103,9 @@ MixPlan plan_mix(const Kernels& kernels, Arena& arena, const Filter& filter, con
 size_t mix_work(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out);
 
 // Rows [begin, end) of the output. x, y, residual: pixel (0, 0); residual.at may be null.
-void run_conv(const ConvPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end);
-void run_mix(const MixPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end);
+void run_conv(const ConvPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end,
+              const Coming& coming = {});
+void run_mix(const MixPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end,
+             const Coming& coming = {});
 
 }  // namespace igc

@@ -42,12 +42,13 @@ struct Pixels {
 
 // STRIDE > 0: three taps in a row, unrolled. STRIDE = 0: any kernel width and stride.
 template <int W, int Q, int P, int STRIDE>
-IGC_INLINE void accumulate(const ConvTask& t, const float* x, vec (&acc)[P][Q]) {
+IGC_INLINE void accumulate(const ConvTask& t, const float* x, Ahead& ahead, vec (&acc)[P][Q]) {
   const float* w = t.weights;
   for (int dy = 0; dy < t.kernel_h; dy++, x += t.x_line) {
     if constexpr (STRIDE > 0 && kTapsTogether) {
       Pixels<P + kTaps - 1> in(x, t.x_tap);
       _Pragma("GCC unroll 2") for (int m = 0; m < t.inputs; m++) {
+        ahead.ask();
         vec weight[kTaps][Q];
         IGC_TIMES (d, kTaps)
           IGC_TIMES (q, Q) weight[d][q] = load(w + (d * Q + q) * 16);
@@ -64,6 +65,7 @@ IGC_INLINE void accumulate(const ConvTask& t, const float* x, vec (&acc)[P][Q]) 
     } else if constexpr (STRIDE > 0) {
       Pixels<(P - 1) * STRIDE + kTaps> in(x, t.x_tap);
       for (int m = 0; m < t.inputs; m++) {
+        ahead.ask();
         IGC_TIMES (d, kTaps) {
           vec weight[Q];
           IGC_TIMES (q, Q) weight[q] = load(w + (d * Q + q) * 16);
@@ -78,6 +80,7 @@ IGC_INLINE void accumulate(const ConvTask& t, const float* x, vec (&acc)[P][Q]) 
     } else {
       for (int m = 0; m < t.inputs; m++) {
         Pixels<P> in(x + m * W, t.x_step);
+        ahead.ask();
         for (int d = 0; d < t.kernel_w; d++) {
           vec weight[Q];
           IGC_TIMES (q, Q) weight[q] = load(w + q * 16);
@@ -111,7 +114,7 @@ IGC_INLINE void mix_in_registers(const ConvTask& t, vec (&acc)[P][Q]) {
 }
 
 template <int W, int Q, int P, int STRIDE, bool SECONDARY>
-IGC_INLINE void tile(const ConvTask& t, const float* x, float* y, const float* residual) {
+IGC_INLINE void tile(const ConvTask& t, const float* x, float* y, const float* residual, Ahead& ahead) {
   vec acc[P][Q];
   if (t.resume) {
     IGC_TIMES (p, P)
@@ -122,7 +125,7 @@ IGC_INLINE void tile(const ConvTask& t, const float* x, float* y, const float* r
       IGC_TIMES (p, P) acc[p][q] = bias;
     }
   }
-  accumulate<W, Q, P, STRIDE>(t, x, acc);
+  accumulate<W, Q, P, STRIDE>(t, x, ahead, acc);
   if constexpr (SECONDARY) mix_in_registers<Q, P>(t, acc);
   if (residual) {
     IGC_TIMES (p, P)
@@ -143,15 +146,15 @@ IGC_INLINE void tile(const ConvTask& t, const float* x, float* y, const float* r
 
 template <int W, int Q, int P, int STRIDE, bool SECONDARY>
 void rows(const ConvTask& t, int row_begin, int row_end) {
+  Ahead ahead(t.soon);
   for (int r = row_begin; r < row_end; r++) {
     const float* x = t.x + r * t.x_row;
     float* y = t.y + r * t.y_row;
     const float* residual = t.residual ? t.residual + r * t.r_row : nullptr;
-    if (t.next) prefetch_share(t.next, t.next_floats, r - row_begin, row_end - row_begin);
     for (int i = 0; i < t.width; i += P) {
       if (i + P > t.width) i = t.width - P;
       tile<W, Q, P, STRIDE, SECONDARY>(t, x + i * t.x_step, y + i * t.y_pixel,
-                                     residual ? residual + i * t.r_pixel : nullptr);
+                                     residual ? residual + i * t.r_pixel : nullptr, ahead);
     }
   }
 }

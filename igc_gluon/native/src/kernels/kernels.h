@@ -8,6 +8,13 @@ namespace igc {
 
 enum Activation : int { kLinear = 0, kRelu = 1, kRelu6 = 2 };
 
+// A part of memory that will be read or written soon. Kernels ask for it meanwhile.
+struct Soon {
+  const float* at;
+  ptrdiff_t floats;
+};
+constexpr int kSoon = 4;
+
 // Rows of a group convolution (conv.cpp): one chunk of the layout, one block of Q output vectors. Distances
 // are in floats. x leads to the first tap of output pixel (0, 0), so the halo lies before and after it.
 struct ConvTask {
@@ -27,8 +34,7 @@ struct ConvTask {
   int inputs;  // channels per group
   int width;   // output pixels of a row
   int activation;
-  const float* next;  // weights to ask for meanwhile, for they lie beyond L2; or null
-  int next_floats;
+  Soon soon[kSoon];
   bool resume;  // y holds the sum over other inputs: go on from there, not from the bias
 };
 typedef void (*ConvKernel)(const ConvTask& task, int row_begin, int row_end);
@@ -53,6 +59,7 @@ struct MixTask {
   ptrdiff_t r_row, r_pixel;
   int width;
   int activation;
+  Soon soon[kSoon];
 };
 typedef void (*MixKernel)(const MixTask& task, int row_begin, int row_end);
 

@@ -13,6 +13,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels.h"
+
 #define IGC_INLINE inline __attribute__((always_inline))
 // GCC keeps an array of vectors in registers only if every loop over it is unrolled completely.
 #define IGC_TIMES(i, n) _Pragma("GCC unroll 32") for (int i = 0; i < (n); i++)
@@ -215,11 +217,25 @@ IGC_INLINE vec load_8_8(const float* low, const float* high) {
 IGC_INLINE vec once(vec v) { return v; }
 #endif
 IGC_INLINE void prefetch(const float* p) { __builtin_prefetch(p, 0, 3); }  // into L1
-// Into L2, part `part` of `parts` of what comes next.
-IGC_INLINE void prefetch_share(const float* p, int floats, int part, int parts) {
-  const ptrdiff_t end = (ptrdiff_t)floats * (part + 1) / parts;
-  for (ptrdiff_t i = (ptrdiff_t)floats * part / parts; i < end; i += 16) __builtin_prefetch(p + i, 0, 2);
-}
+// Asks for what will be touched soon, into L2, a line at a time between the multiply-adds: a burst would keep the
+// loads waiting.
+struct Ahead {
+  const Soon* soon;
+  const float *at = nullptr, *end = nullptr;
+  int left = kSoon;
+  IGC_INLINE explicit Ahead(const Soon* soon_) : soon(soon_) {}
+  IGC_INLINE void ask() {
+    if (at < end) {
+      __builtin_prefetch(at, 0, 2);
+      at += 16;
+    } else if (left) {
+      at = soon->at;
+      end = at + soon->floats;
+      soon++;
+      left--;
+    }
+  }
+};
 // Sums of four neighbouring lanes: four results of a, of b, of c, of d.
 IGC_INLINE vec quad_sum(vec a, vec b, vec c, vec d) { return pair_sum(pair_sum(a, b), pair_sum(c, d)); }
 // Four of the sixteen lanes to or from each of four places. These serve thin tails only: through memory.
