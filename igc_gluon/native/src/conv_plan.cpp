@@ -7,7 +7,7 @@
 namespace igc {
 namespace {
 
-constexpr size_t kPassFrom = 96 << 10, kPassBytes = 32 << 10;
+constexpr size_t kPassBytes = 128 << 10;
 
 // The bias of passes before the secondary in registers.
 const float kZeros[16 * 4] = {};
@@ -18,16 +18,15 @@ struct ChunkOfConv {
   int w, x_offset, inputs, y_offset, vectors;
 };
 
-// How many inputs one pass over the rows should take. All rows of taps and the weights of a pass should stay
-// in L1 from one row of outputs to the next; where that cannot be had with all inputs at once (many channels
-// per group), a few passes add up in memory. Not where a row's last tile overlaps the one before: it would be
-// added twice.
+// How many inputs one pass over the rows should take. The rows of taps and the weights of a pass should stay close
+// from one row of outputs to the next; where that cannot be had with all inputs at once (many channels per group),
+// a few passes add up in memory. Not where a row's last tile overlaps the one before: it would be added twice.
 int inputs_per_pass(const Filter& filter, const ChunkOfConv& chunk, int vectors, int stride, int width,
                     int tile) {
   const size_t bytes = ((size_t)filter.kernel_h * (stride * width + filter.kernel_w) * chunk.w +
                         (size_t)filter.kernel_h * filter.kernel_w * vectors * 16) *
                        sizeof(float);
-  if (bytes * chunk.inputs <= kPassFrom || width % tile) return chunk.inputs;
+  if (width % tile) return chunk.inputs;
   const int passes = (int)((bytes * chunk.inputs + kPassBytes - 1) / kPassBytes);
   return std::max(4, (chunk.inputs + passes - 1) / passes);
 }
