@@ -5,12 +5,14 @@
 // m of these groups is w consecutive floats, broadcast to all lanes. So one multiply-add serves 16 outputs,
 // and the permutation between channels never happens.
 //
-// Register tile, AVX-512: P = 8 pixels x Q = 2 vectors. With stride 1 and 3 taps in a row, for every (dy, m):
-//   6 weight vectors + 10 input pixels loaded, 8 x 2 x 3 = 48 multiply-adds: one load per 3 of them;
-//   registers: 16 accumulators + 6 weights + 1 input = 23 of 32.
-// Other kernels and strides load per tap: Q + 8 loads for 8 Q multiply-adds, Q = 3: 24 + 3 + 1 = 28
-// registers. A single vector (Q = 1) takes 16 pixels, so that its accumulators cover the latency of the FMA
-// units. AVX2: 4 pixels x 1 (8 + 6 + 2 registers), 6 x 1 per tap. Portable: 2 x 1 per tap.
+// Register tile, AVX-512: P = 8 pixels x Q = 2 vectors. With 3 taps in a row and stride 1 or 2, for every (dy, m) and
+//   tap: 2 weight vectors + 8 input pixels loaded, 16 multiply-adds; registers: 16 accumulators + 2 + 1 of 32. With
+//   Q = 3 GCC keeps less in registers. A single vector (Q = 1) takes 16 pixels, so that its accumulators cover the
+//   latency of the FMA units.
+// Other kernels and strides: Q + 8 loads for 8 Q multiply-adds, Q = 3: 24 + 3 + 1 registers.
+// AVX2 keeps the weights of all three taps in registers at stride 1, so that a pixel is loaded once for all taps that
+// it meets: 4 pixels x 1 (8 + 6 + 2 registers); else 6 x 1. Portable: 2 x 1. (With AVX-512 that was tried too: 20 of
+// its loads are saved, but each accumulator is then needed again before the last sum is out.)
 #include "kernels.h"
 #include "simd.h"
 
@@ -19,9 +21,6 @@ namespace IGC_TARGET {
 namespace {
 
 constexpr int kTaps = 3;
-// AVX2 keeps the weights of all taps in registers, so that a pixel is loaded once for all taps that it meets: it
-// has 12 multiply-adds for each load of two registers. With AVX-512 a tap after the other has loads enough to
-// spare, and the accumulators are left alone for longer than the latency of the FMA units.
 constexpr bool kTapsTogether = IGC_LANES == 8;
 constexpr int kUnrolledStrides = IGC_LANES == 16 ? 2 : IGC_LANES == 8 ? 1 : 0;
 constexpr int kUnrolledVectors = IGC_LANES == 16 ? 2 : 1;
@@ -42,13 +41,13 @@ struct Pixels {
 
 // STRIDE > 0: three taps in a row, unrolled. STRIDE = 0: any kernel width and stride.
 template <int W, int Q, int P, int STRIDE>
-IGC_INLINE void accumulate(const ConvTask& t, const float* x, Ahead& ahead, vec (&acc)[P][Q]) {
+IGC_INLINE void accumulate(const ConvTask& t, const float* x, Requests& requests, vec (&acc)[P][Q]) {
   const float* w = t.weights;
   for (int dy = 0; dy < t.kernel_h; dy++, x += t.x_line) {
     if constexpr (STRIDE > 0 && kTapsTogether) {
       Pixels<P + kTaps - 1> in(x, t.x_tap);
       _Pragma("GCC unroll 2") for (int m = 0; m < t.inputs; m++) {
-        ahead.ask();
+        requests.next();
         vec weight[kTaps][Q];
         IGC_TIMES (d, kTaps)
           IGC_TIMES (q, Q) weight[d][q] = load(w + (d * Q + q) * 16);
@@ -65,7 +64,7 @@ IGC_INLINE void accumulate(const ConvTask& t, const float* x, Ahead& ahead, vec 
     } else if constexpr (STRIDE > 0) {
       Pixels<(P - 1) * STRIDE + kTaps> in(x, t.x_tap);
       for (int m = 0; m < t.inputs; m++) {
-        ahead.ask();
+        requests.next();
         IGC_TIMES (d, kTaps) {
           vec weight[Q];
           IGC_TIMES (q, Q) weight[q] = load(w + (d * Q + q) * 16);
@@ -80,7 +79,7 @@ IGC_INLINE void accumulate(const ConvTask& t, const float* x, Ahead& ahead, vec 
     } else {
       for (int m = 0; m < t.inputs; m++) {
         Pixels<P> in(x + m * W, t.x_step);
-        ahead.ask();
+        requests.next();
         for (int d = 0; d < t.kernel_w; d++) {
           vec weight[Q];
           IGC_TIMES (q, Q) weight[q] = load(w + q * 16);
@@ -114,7 +113,7 @@ IGC_INLINE void mix_in_registers(const ConvTask& t, vec (&acc)[P][Q]) {
 }
 
 template <int W, int Q, int P, int STRIDE, bool SECONDARY>
-IGC_INLINE void tile(const ConvTask& t, const float* x, float* y, const float* residual, Ahead& ahead) {
+IGC_INLINE void tile(const ConvTask& t, const float* x, float* y, const float* residual, Requests& requests) {
   vec acc[P][Q];
   if (t.resume) {
     IGC_TIMES (p, P)
@@ -125,7 +124,7 @@ IGC_INLINE void tile(const ConvTask& t, const float* x, float* y, const float* r
       IGC_TIMES (p, P) acc[p][q] = bias;
     }
   }
-  accumulate<W, Q, P, STRIDE>(t, x, ahead, acc);
+  accumulate<W, Q, P, STRIDE>(t, x, requests, acc);
   if constexpr (SECONDARY) mix_in_registers<Q, P>(t, acc);
   if (residual) {
     IGC_TIMES (p, P)
@@ -146,7 +145,7 @@ IGC_INLINE void tile(const ConvTask& t, const float* x, float* y, const float* r
 
 template <int W, int Q, int P, int STRIDE, bool SECONDARY>
 void rows(const ConvTask& t, int row_begin, int row_end) {
-  Ahead ahead(t.soon);
+  Requests requests(t.soon);
   for (int r = row_begin; r < row_end; r++) {
     const float* x = t.x + r * t.x_row;
     float* y = t.y + r * t.y_row;
@@ -154,7 +153,7 @@ void rows(const ConvTask& t, int row_begin, int row_end) {
     for (int i = 0; i < t.width; i += P) {
       if (i + P > t.width) i = t.width - P;
       tile<W, Q, P, STRIDE, SECONDARY>(t, x + i * t.x_step, y + i * t.y_pixel,
-                                     residual ? residual + i * t.r_pixel : nullptr, ahead);
+                                     residual ? residual + i * t.r_pixel : nullptr, requests);
     }
   }
 }

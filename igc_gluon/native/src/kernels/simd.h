@@ -99,6 +99,7 @@ IGC_INLINE vec mul(vec a, vec b) { return {_mm256_mul_ps(a.a, b.a), _mm256_mul_p
 IGC_INLINE vec fma(vec a, vec b, vec c) {
   return {_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b)};
 }
+IGC_INLINE vec once(vec v) { return v; }
 IGC_INLINE vec max(vec limit, vec v) { return {_mm256_max_ps(limit.a, v.a), _mm256_max_ps(limit.b, v.b)}; }
 IGC_INLINE vec min(vec limit, vec v) { return {_mm256_min_ps(limit.a, v.a), _mm256_min_ps(limit.b, v.b)}; }
 IGC_INLINE float sum(vec v) {
@@ -161,6 +162,7 @@ IGC_INLINE vec mul(vec x, vec y) { return {x.a * y.a, x.b * y.b, x.c * y.c, x.d 
 IGC_INLINE vec fma(vec x, vec y, vec z) {
   return {x.a * y.a + z.a, x.b * y.b + z.b, x.c * y.c + z.c, x.d * y.d + z.d};
 }
+IGC_INLINE vec once(vec v) { return v; }
 IGC_INLINE quad quad_max(quad limit, quad v) { return v < limit ? limit : v; }
 IGC_INLINE quad quad_min(quad limit, quad v) { return v > limit ? limit : v; }
 IGC_INLINE vec max(vec x, vec y) {
@@ -213,18 +215,15 @@ IGC_INLINE vec load_8_8(const float* low, const float* high) {
 
 #endif
 
-#if IGC_LANES != 16
-IGC_INLINE vec once(vec v) { return v; }
-#endif
 IGC_INLINE void prefetch(const float* p) { __builtin_prefetch(p, 0, 3); }  // into L1
 // Asks for what will be touched soon, into L2, a line at a time between the multiply-adds: a burst would keep the
 // loads waiting.
-struct Ahead {
+struct Requests {
   const Soon* soon;
   const float *at = nullptr, *end = nullptr;
   int left = kSoon;
-  IGC_INLINE explicit Ahead(const Soon* soon_) : soon(soon_) {}
-  IGC_INLINE void ask() {
+  IGC_INLINE explicit Requests(const Soon* soon_) : soon(soon_) {}
+  IGC_INLINE void next() {
     if (at < end) {
       __builtin_prefetch(at, 0, 2);
       at += 16;
