@@ -102,7 +102,7 @@ ConvPlan plan_dense_conv(const Kernels& kernels, Arena& arena, const Filter& fil
 }
 
 void run_conv(const ConvPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end,
-              const Coming& coming) {
+              Coming* coming) {
   ConvTask task = {};
   task.x_row = plan.stride * x.row;
   task.x_line = x.row;
@@ -114,12 +114,13 @@ void run_conv(const ConvPlan& plan, Plane x, Plane y, Plane residual, int width,
   task.r_pixel = residual.pixel;
   task.kernel_h = plan.kernel_h;
   task.width = width;
+  task.coming = coming;
   const float* corner = x.at - plan.pad_h * x.row - plan.pad_w * x.pixel;
   for (size_t i = 0; i < plan.blocks.size(); i++) {
     const ConvPlan::Block& block = plan.blocks[i];
-    const bool ask = plan.weight_bytes > kBeyondL2 && i + 1 < plan.blocks.size();
-    const Soon weights = ask ? Soon{plan.blocks[i + 1].weights, plan.blocks[i + 1].floats} : Soon{};
-    set_soon(task.soon, weights, coming, i, plan.blocks.size());
+    task.next = {};
+    if (plan.weight_bytes > kBeyondL2 && i + 1 < plan.blocks.size())
+      task.next = {plan.blocks[i + 1].weights, plan.blocks[i + 1].weights + plan.blocks[i + 1].floats};
     task.x = corner + block.x_offset;
     task.weights = block.weights;
     task.bias = block.bias;

@@ -1,7 +1,6 @@
 // convolution.h - a convolution made ready for the kernels: blocks of output vectors with their packed
 // weights.
 #pragma once
-#include <array>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -71,18 +70,6 @@ struct MixPlan {
 // Where all weights do not stay in L2, those of the next block are fetched while this one is in use.
 constexpr size_t kBeyondL2 = 512 << 10;
 
-// What a step will touch after the rows it works on; and what kernel call i of n asks for of that, together with
-// `weights` of its next call.
-typedef std::array<Soon, kSoon - 1> Coming;
-inline void set_soon(Soon (&soon)[kSoon], Soon weights, const Coming& coming, size_t i, size_t n) {
-  soon[0] = weights;
-  for (size_t k = 0; k < coming.size(); k++) {
-    const ptrdiff_t begin = coming[k].floats * (ptrdiff_t)i / (ptrdiff_t)n / 16 * 16,
-                    end = coming[k].floats * (ptrdiff_t)(i + 1) / (ptrdiff_t)n / 16 * 16;
-    soon[k + 1] = {coming[k].at + begin, end - begin};
-  }
-}
-
 // The size of the next block when `left` things are cut into the fewest blocks of at most `most`, as equal as
 // can be.
 inline int balanced(int left, int most) {
@@ -104,8 +91,8 @@ size_t mix_work(const Kernels& kernels, const Filter& filter, const Layout& in, 
 
 // Rows [begin, end) of the output. x, y, residual: pixel (0, 0); residual.at may be null.
 void run_conv(const ConvPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end,
-              const Coming& coming = {});
+              Coming* coming = nullptr);
 void run_mix(const MixPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end,
-             const Coming& coming = {});
+             Coming* coming = nullptr);
 
 }  // namespace igc

@@ -144,7 +144,7 @@ MixPlan plan_mix(const Kernels& kernels, Arena& arena, const Filter& filter, con
 }
 
 void run_mix(const MixPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end,
-             const Coming& coming) {
+             Coming* coming) {
   MixTask task = {};
   task.x = x.at;
   task.x_row = plan.stride * x.row;
@@ -157,11 +157,12 @@ void run_mix(const MixPlan& plan, Plane x, Plane y, Plane residual, int width, i
   task.r_pixel = residual.pixel;
   task.width = width;
   task.activation = plan.activation;
+  task.coming = coming;
   for (size_t i = 0; i < plan.blocks.size(); i++) {
     const MixPlan::Block& block = plan.blocks[i];
-    const bool ask = plan.weight_bytes > kBeyondL2 && i + 1 < plan.blocks.size();
-    const Soon weights = ask ? Soon{plan.blocks[i + 1].weights, plan.blocks[i + 1].floats} : Soon{};
-    set_soon(task.soon, weights, coming, i, plan.blocks.size());
+    task.next = {};
+    if (plan.weight_bytes > kBeyondL2 && i + 1 < plan.blocks.size())
+      task.next = {plan.blocks[i + 1].weights, plan.blocks[i + 1].weights + plan.blocks[i + 1].floats};
     task.segments = plan.segments.data() + block.first_segment;
     task.n_segments = block.n_segments;
     task.weights = block.weights;

@@ -51,8 +51,11 @@ Coming coming_of(const Step& step, Plane x, Plane y, Plane residual, int first, 
   const int rows = std::min(step.tile_rows, end - first), stride = step.conv.stride;
   if (rows <= 0 || (size_t)(end * stride * x.row + end * y.row) * sizeof(float) < 2 * kBeyondL2) return {};
   const float* const read = x.at + (first * stride + step.conv.kernel_h - 1 - step.conv.pad_h) * x.row;
-  return {Soon{read, rows * stride * x.row}, Soon{y.at + first * y.row, rows * y.row},
-          residual.at ? Soon{residual.at + first * residual.row, rows * residual.row} : Soon{}};
+  Coming coming;
+  coming.add(read, rows * stride * x.row);
+  coming.add(y.at + first * y.row, rows * y.row);
+  if (residual.at) coming.add(residual.at + first * residual.row, rows * residual.row);
+  return coming;
 }
 
 void run_rows(const Net& net, const Net::Context& context, const Step& step, int begin, int end,
@@ -65,9 +68,9 @@ void run_rows(const Net& net, const Net::Context& context, const Step& step, int
     case Work::Conv:
       for (int first = begin; first < end; first += step.tile_rows) {
         const int rows = std::min(step.tile_rows, end - first);
-        const Coming coming = coming_of(step, x, y, residual, first + rows, end);
+        Coming coming = coming_of(step, x, y, residual, first + rows, end);
         run_conv(step.conv, from_row(x, (ptrdiff_t)first * step.conv.stride), from_row(y, first),
-                 from_row(residual, first), width, 0, rows, coming);
+                 from_row(residual, first), width, 0, rows, &coming);
       }
       return;
     case Work::Mix:
@@ -76,12 +79,9 @@ void run_rows(const Net& net, const Net::Context& context, const Step& step, int
       const Plane middle = {scratch, (ptrdiff_t)width * step.middle_pixel, step.middle_pixel};
       for (int first = begin; first < end; first += step.tile_rows) {
         const int rows = std::min(step.tile_rows, end - first);
-        const Coming coming = coming_of(step, x, y, residual, first + rows, end);
-        const bool in_conv = step.conv.weight_bytes > step.mix.weight_bytes;
-        run_conv(step.conv, from_row(x, (ptrdiff_t)first * step.conv.stride), middle, {}, width, 0, rows,
-                 in_conv ? coming : Coming{});
-        run_mix(step.mix, middle, from_row(y, first), from_row(residual, first), width, 0, rows,
-                in_conv ? Coming{} : coming);
+        Coming coming = coming_of(step, x, y, residual, first + rows, end);
+        run_conv(step.conv, from_row(x, (ptrdiff_t)first * step.conv.stride), middle, {}, width, 0, rows, &coming);
+        run_mix(step.mix, middle, from_row(y, first), from_row(residual, first), width, 0, rows, &coming);
       }
       return;
     }

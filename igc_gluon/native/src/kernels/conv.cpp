@@ -64,8 +64,8 @@ IGC_INLINE void accumulate(const ConvTask& t, const float* x, Requests& requests
     } else if constexpr (STRIDE > 0) {
       Pixels<(P - 1) * STRIDE + kTaps> in(x, t.x_tap);
       for (int m = 0; m < t.inputs; m++) {
-        requests.next();
         IGC_TIMES (d, kTaps) {
+          requests.next();
           vec weight[Q];
           IGC_TIMES (q, Q) weight[q] = load(w + (d * Q + q) * 16);
           IGC_TIMES (p, P) {
@@ -145,7 +145,7 @@ IGC_INLINE void tile(const ConvTask& t, const float* x, float* y, const float* r
 
 template <int W, int Q, int P, int STRIDE, bool SECONDARY>
 void rows(const ConvTask& t, int row_begin, int row_end) {
-  Requests requests(t.soon);
+  Requests requests(t.next, t.coming);
   for (int r = row_begin; r < row_end; r++) {
     const float* x = t.x + r * t.x_row;
     float* y = t.y + r * t.y_row;
@@ -156,6 +156,7 @@ void rows(const ConvTask& t, int row_begin, int row_end) {
                                      residual ? residual + i * t.r_pixel : nullptr, requests);
     }
   }
+  requests.finish(t.next);
 }
 
 template <int W, int Q, int STRIDE, bool SECONDARY>

@@ -8,12 +8,15 @@ namespace igc {
 
 enum Activation : int { kLinear = 0, kRelu = 1, kRelu6 = 2 };
 
-// A part of memory that will be read or written soon. Kernels ask for it meanwhile.
-struct Soon {
-  const float* at;
-  ptrdiff_t floats;
+// Memory that will be read or written soon, in the order in which kernels ask for it meanwhile.
+struct Region {
+  const float *at = nullptr, *end = nullptr;
 };
-constexpr int kSoon = 4;
+struct Coming {
+  Region regions[5];
+  int count = 0, asked = 0;
+  void add(const float* at, ptrdiff_t floats) { regions[count++] = {at, at + floats}; }
+};
 
 // Rows of a group convolution (conv.cpp): one chunk of the layout, one block of Q output vectors. Distances
 // are in floats. x leads to the first tap of output pixel (0, 0), so the halo lies before and after it.
@@ -34,7 +37,8 @@ struct ConvTask {
   int inputs;  // channels per group
   int width;   // output pixels of a row
   int activation;
-  Soon soon[kSoon];
+  Region next;     // weights to ask for first, for they lie beyond L2
+  Coming* coming;  // or null
   bool resume;  // y holds the sum over other inputs: go on from there, not from the bias
 };
 typedef void (*ConvKernel)(const ConvTask& task, int row_begin, int row_end);
@@ -59,7 +63,8 @@ struct MixTask {
   ptrdiff_t r_row, r_pixel;
   int width;
   int activation;
-  Soon soon[kSoon];
+  Region next;
+  Coming* coming;
 };
 typedef void (*MixKernel)(const MixTask& task, int row_begin, int row_end);
 

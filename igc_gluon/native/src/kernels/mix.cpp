@@ -29,7 +29,7 @@ IGC_INLINE void accumulate(const MixTask& t, const float* x, Requests& requests,
     const float* base[(P + 2) / 3];
     IGC_TIMES (i, (P + 2) / 3) base[i] = x + t.segments[s].offset + 3 * i * t.x_pixel;
     _Pragma("GCC unroll 4") for (int k = 0; k < length; k += S) {
-      if (S == 1) requests.next();
+      requests.next();
       vec weight[N];
       IGC_TIMES (n, N) {
         weight[n] = load(w + n * 16);
@@ -121,7 +121,7 @@ IGC_INLINE void tile(const MixTask& t, const float* x, float* y, const float* re
 
 template <int S, int N, int P>
 void rows(const MixTask& t, int row_begin, int row_end) {
-  Requests requests(t.soon);
+  Requests requests(t.next, t.coming);
   for (int r = row_begin; r < row_end; r++) {
     const float* x = t.x + r * t.x_row;
     float* y = t.y + r * t.y_row;
@@ -132,6 +132,7 @@ void rows(const MixTask& t, int row_begin, int row_end) {
                     requests);
     }
   }
+  requests.finish(t.next);
 }
 
 template <int S, int N>

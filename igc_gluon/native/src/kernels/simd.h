@@ -219,20 +219,20 @@ IGC_INLINE void prefetch(const float* p) { __builtin_prefetch(p, 0, 3); }  // in
 // Asks for what will be touched soon, into L2, a line at a time between the multiply-adds: a burst would keep the
 // loads waiting.
 struct Requests {
-  const Soon* soon;
-  const float *at = nullptr, *end = nullptr;
-  int left = kSoon;
-  IGC_INLINE explicit Requests(const Soon* soon_) : soon(soon_) {}
+  Region now;
+  Coming* coming;
+  IGC_INLINE Requests(Region first, Coming* then) : now(first), coming(then) {}
   IGC_INLINE void next() {
-    if (at < end) {
-      __builtin_prefetch(at, 0, 2);
-      at += 16;
-    } else if (left) {
-      at = soon->at;
-      end = at + soon->floats;
-      soon++;
-      left--;
+    if (now.at < now.end) {
+      __builtin_prefetch(now.at, 0, 2);
+      now.at += 16;
+    } else if (coming && coming->asked < coming->count) {
+      now = coming->regions[coming->asked++];
     }
+  }
+  // Gives back what was not reached.
+  IGC_INLINE void finish(Region first) {
+    if (now.at < now.end && now.end != first.end) coming->regions[--coming->asked] = now;
   }
 };
 // Sums of four neighbouring lanes: four results of a, of b, of c, of d.
