@@ -11,8 +11,8 @@
 //   latency of the FMA units.
 // Other kernels and strides: Q + 8 loads for 8 Q multiply-adds, Q = 3: 24 + 3 + 1 registers.
 // AVX2 keeps the weights of all three taps in registers at stride 1, so that a pixel is loaded once for all taps that
-// it meets: 4 pixels x 1 (8 + 6 + 2 registers); else 6 x 1. Portable: 2 x 1. (With AVX-512 that was tried too: 20 of
-// its loads are saved, but each accumulator is then needed again before the last sum is out.)
+// it meets: 4 pixels x 1 (8 + 6 + 2 registers); else 6 x 1. Portable: 2 x 1. (With AVX-512 that was 2 to 6 %
+// slower, though it loads less.)
 #include "kernels.h"
 #include "simd.h"
 
