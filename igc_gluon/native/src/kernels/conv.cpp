@@ -6,9 +6,9 @@
 // and the permutation between channels never happens.
 //
 // Register tile, AVX-512: P = 8 pixels x Q = 2 vectors. With 3 taps in a row and stride 1 or 2, for every (dy, m) and
-//   tap: 2 weight vectors + 8 input pixels loaded, 16 multiply-adds; registers: 16 accumulators + 2 + 1 of 32. With
-//   Q = 3 GCC keeps less in registers. A single vector (Q = 1) takes 16 pixels, so that its accumulators cover the
-//   latency of the FMA units.
+//   tap: 2 weight vectors + 8 input pixels loaded, 16 multiply-adds; registers: 16 accumulators + 2 + 1 of 32.
+//   With 8 inputs and more, pixels come from L2: there Q = 3 needs a third less of them. A single vector (Q = 1) takes
+//   16 pixels, so that its accumulators cover the latency of the FMA units.
 // Other kernels and strides: Q + 8 loads for 8 Q multiply-adds, Q = 3: 24 + 3 + 1 registers.
 // AVX2 keeps the weights of all three taps in registers at stride 1, so that a pixel is loaded once for all taps that
 // it meets: 4 pixels x 1 (8 + 6 + 2 registers); else 6 x 1. Portable: 2 x 1. (With AVX-512 that was 2 to 6 %
@@ -23,7 +23,8 @@ namespace {
 constexpr int kTaps = 3;
 constexpr bool kTapsTogether = IGC_LANES == 8;
 constexpr int kUnrolledStrides = IGC_LANES == 16 ? 2 : IGC_LANES == 8 ? 1 : 0;
-constexpr int kUnrolledVectors = IGC_LANES == 16 ? 2 : 1;
+constexpr int kUnrolledVectors = IGC_LANES == 16 ? 3 : 1;
+constexpr int kManyInputs = 8;
 
 // Addresses of P pixels: every third one is a register, the others are its base + {1, 2} * index.
 template <int P>
@@ -66,6 +67,8 @@ IGC_INLINE void accumulate(const ConvTask& t, const float* x, Requests& requests
       for (int m = 0; m < t.inputs; m++) {
         IGC_TIMES (d, kTaps) {
           requests.next();
+          // Else GCC loads the next tap's inputs early, and runs out of registers.
+          if constexpr (Q == 3) asm volatile("" ::: "memory");
           vec weight[Q];
           IGC_TIMES (q, Q) weight[q] = load(w + (d * Q + q) * 16);
           IGC_TIMES (p, P) {
@@ -223,8 +226,9 @@ ConvKernel conv_kernel(int w, int q, int kernel_w, int stride, bool secondary, i
   return nullptr;
 }
 
-int conv_vectors(int kernel_w, int stride) {
-  return unrolled_stride(kernel_w, stride) ? kUnrolledVectors : kMaxVectors;
+int conv_vectors(int kernel_w, int stride, int inputs) {
+  if (!unrolled_stride(kernel_w, stride)) return kMaxVectors;
+  return inputs < kManyInputs && kUnrolledVectors > 2 ? 2 : kUnrolledVectors;
 }
 
 }  // namespace IGC_TARGET
