@@ -57,8 +57,8 @@ def loads(data):
     reader = _Reader(data)
     if reader.take("<QQ") != (_LIST_MAGIC, 0):
         raise UserError("it does not begin as one")
-    arrays = [reader.array() for _ in range(reader.count(minimum_size=4))]
-    names = [reader.name() for _ in range(reader.count(minimum_size=8))]
+    arrays = [reader.array() for _ in range(*reader.take("<Q"))]
+    names = [reader.name() for _ in range(*reader.take("<Q"))]
     if len(names) != len(arrays) or len(set(names)) != len(names):
         raise UserError(f"it holds {len(arrays)} arrays under {len(set(names))} names")
     if reader.position != len(data):
@@ -80,12 +80,6 @@ class _Reader:
 
     def take(self, layout):
         return struct.unpack(layout, self.bytes(struct.calcsize(layout)))
-
-    def count(self, minimum_size):
-        number, = self.take("<Q")
-        if number * minimum_size > len(self.data) - self.position:
-            raise UserError(f"it claims to hold {number} entries, more than fit in it")
-        return number
 
     def array(self):
         first, = self.take("<I")

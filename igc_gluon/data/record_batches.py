@@ -28,6 +28,7 @@ from igc_gluon.threads import cores
 
 PARTS = 16
 SEED_LIMIT = 1 << 31
+OPENINGS = 50  # how often it is tried
 AUGMENTS = ("authors", "resnet", "none")
 
 
@@ -186,11 +187,17 @@ def _common(path, image_shape, mean, std):
 
 
 def record_iter(**arguments):
-    """mx.io.ImageRecordIter, which would ignore an argument that it does not know."""
+    """mx.io.ImageRecordIter, which would ignore an argument that it does not know, and which lists the file's folder and
+    fails where another file of it, which may be of another process, has just gone."""
     unknown = set(arguments) - _known_arguments()
     if unknown:
         raise TypeError(f"ImageRecordIter has no {', '.join(sorted(unknown))}")
-    return mx.io.ImageRecordIter(**arguments)
+    for left in range(OPENINGS)[::-1]:
+        try:
+            return mx.io.ImageRecordIter(**arguments)
+        except mx.MXNetError as error:
+            if not left or "GetPathInfo" not in str(error):
+                raise
 
 
 @functools.lru_cache(None)
@@ -200,7 +207,8 @@ def _known_arguments():
 
 class _one_line:  # noqa: N801 (a context manager, but for generators: GeneratorExit passes)
     """Turns MXNet's error about an image, with its C++ stack, into one line. opened: {part: iterator}, which are left
-    open then: to free one that holds another error ends the process, now and then."""
+    open after any end but the file's: to free one that has read an image ahead, and not yet told that it cannot, ends
+    the process."""
 
     def __init__(self, path, opened):
         self._path, self._opened = path, opened
@@ -209,9 +217,10 @@ class _one_line:  # noqa: N801 (a context manager, but for generators: Generator
         return self
 
     def __exit__(self, kind, error, traceback):
-        if kind is not None and issubclass(kind, mx.MXNetError):
+        if kind is not None:
             for iterator in self._opened.values():
                 iterator.handle = DataIterHandle()
+        if kind is not None and issubclass(kind, mx.MXNetError):
             lines = [line.strip() for line in str(error).splitlines() if "Check failed" in line or "rror" in line]
             reason = lines[0] if lines else ""
             if "Failed to allocate" in reason:

@@ -197,6 +197,48 @@ def test_broken_images_in_two_parts_never_end_the_process(tmp_path):
     assert done.returncode == 0 and done.stdout.split() == ["refused"] * 30, done.stderr[-500:]
 
 
+STOPPED = """
+import sys, time
+from igc_gluon.data.record_batches import RecordTraining
+from igc_gluon.errors import UserError
+stopped = 0
+for number in range(60):
+    batches = RecordTraining(sys.argv[1], 12, 2, 2, (3, 28, 28), "authors", (0, 0, 0), (1, 1, 1), number).epoch(0)
+    try:
+        next(batches)
+    except UserError:
+        continue
+    time.sleep(0.01)  # it reads ahead
+    batches.close()
+    stopped += 1
+print(stopped)
+"""
+
+
+def test_stopping_before_a_broken_image_never_ends_the_process(tmp_path):
+    """As SIGTERM does. MXNet has then read the image ahead, and its error waits to be told."""
+    images = [smooth(i) for i in range(12)]
+    images[0] = images[3] = images[7] = b"no image at all"
+    path = write(tmp_path / "a.rec", range(12), images)
+    done = subprocess.run([sys.executable, "-c", STOPPED, path], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and int(done.stdout) > 10, done.stderr[-500:]
+
+
+def test_files_that_come_and_go_beside(path, monkeypatch):
+    """Another worker may write what it knows of the file, another process pack its own."""
+    real, failed = mx.io.ImageRecordIter, []
+
+    def unlucky(**arguments):
+        if len(failed) < 3:
+            failed.append("LocalFileSystem.GetPathInfo: a.rec.json.tmp error: No such file or directory")
+            raise mx.MXNetError(failed[-1])
+        return real(**arguments)
+
+    record_batches._known_arguments()
+    monkeypatch.setattr(mx.io, "ImageRecordIter", unlucky)
+    next(training(path).epoch(0))
+
+
 def test_every_argument_is_one_of_mxnets():
     known = record_batches._known_arguments()
     assert {"seed_aug", "path_imgidx", "min_random_scale"} <= known and "scale_r" not in known

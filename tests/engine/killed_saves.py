@@ -1,8 +1,8 @@
 """Kills a process that writes checkpoints before each of its file operations in turn: `python killed_saves.py FOLDER`.
 
-A fork of this process is killed before operation 1 of the second save, the next before operation 2, until one comes
-through. After each, what is left must load as the checkpoint before or the new one, whole, and the next save must
-get over it. Prints how many kills there were, and how many left the checkpoint before.
+A fork of this process is killed before operation 1 of the first or second save, the next before operation 2, until one
+comes through. After each, what is left must load as the checkpoint before (or none) or the new one, whole, and the next
+save must get over it. Prints how many kills there were, and how many left the checkpoint before.
 """
 import os
 import shutil
@@ -43,27 +43,36 @@ def killed_before(store, number):
 
 
 def main(folder):
+    print(*np.sum([kill_each(folder, first) for first in (True, False)], axis=0))
+
+
+def kill_each(folder, first):
+    """(kills, those that left the checkpoint before) of the second save, or of the first."""
     before = number = 0
     while True:
         shutil.rmtree(folder, ignore_errors=True)
         store = CheckpointStore(folder, KEEP)
-        save(store, 1)
+        if not first:
+            save(store, 1)
         number += 1
         killed = killed_before(store, number)
         lines = []
-        arrays, state = store.load_last(lines.append)
+        arrays, state = store.load_last(lines.append) or (None, None)
         assert not lines, (number, lines)
-        assert (arrays["net.params"]["w"] == state["epoch"]).all() and state["epoch"] in (1, 2), number
-        assert killed or state["epoch"] == 2
-        assert store.pointer("best") in store.names(), number
+        if state:
+            assert (arrays["net.params"]["w"] == state["epoch"]).all() and state["epoch"] in (1, 2), number
+            assert first or store.pointer("best") in store.names(), number
+        else:
+            assert first and killed, number
         if not killed:
-            break
-        before += state["epoch"] == 1
+            assert state["epoch"] == 2
+            return number - 1, before
+        before += not state or state["epoch"] == 1
         save(store, 3)
         assert store.load_last(lines.append)[1] == {"epoch": 3} and not lines, number
         left = {path.name for path in Path(folder).iterdir()}
-        assert left == {"last", "best", "epoch-0003-batch-000000", store.pointer("best")}, (number, left)
-    print(number - 1, before)
+        best = {"best", store.pointer("best")} if store.pointer("best") else set()
+        assert left == {"last", "epoch-0003-batch-000000"} | best, (number, left)
 
 
 if __name__ == "__main__":
