@@ -89,8 +89,6 @@ class _Reader:
                 raise UserError("it holds a sparse array; only dense ones are known here")
         shape = self.take("<%dq" % self.axes(*self.take("<i"))) if first in (_V1, _V2, _V3) else \
             self.take("<%dI" % self.axes(first))
-        if any(extent < 0 for extent in shape):
-            raise UserError(f"it holds an array of shape {shape}")
         _, _, kind = self.take("<iii")
         if not 0 <= kind < len(_DTYPES):
             raise UserError(f"it holds an array of the unknown data type {kind}")
@@ -99,7 +97,7 @@ class _Reader:
             size *= extent
         try:
             return np.frombuffer(self.bytes(size), _DTYPES[kind]).reshape(shape)
-        except ValueError as error:  # an array without values may claim extents beyond any memory
+        except ValueError as error:  # an array without values may claim extents beyond any memory, or negative ones
             raise error if isinstance(error, UserError) else UserError(f"it holds an array of shape {shape}") from None
 
     def axes(self, number):

@@ -195,6 +195,8 @@ def test_a_signal_to_every_process_saves_as_one_to_the_launcher(tmp_path):
         pids = launch.pids()
         for pid in [*map(guard_of, pids), *pids, launch.process.pid]:
             os.kill(pid, signal.SIGTERM)
+        time.sleep(0.2)
+        launch.process.send_signal(signal.SIGTERM)  # as coreutils' `timeout` does
         code, _, err = launch.finish()
         assert code == 143 and "stopped by SIGTERM; saved in" in err and gone(launch), err
 
