@@ -4,15 +4,13 @@
 
 All do the CIFAR augmentation: pad 4, random 32x32 crop, mirror, normalise, batches of 64. The images are
 synthetic and in memory for igc_gluon and DataLoader; ImageRecordIter reads its own format, with JPEG images,
-from a file. Pipelines take turns, so that other load on the machine hits them alike; one untimed turn comes
-first.
+from a file. One untimed turn comes first.
 """
 import argparse
 import os
 import platform
 import statistics
 import tempfile
-import time
 from importlib import metadata
 from pathlib import Path
 
@@ -25,7 +23,9 @@ import mxnet as mx  # noqa: E402
 import numpy as np  # noqa: E402
 from gluoncv.data.transforms.block import RandomCrop  # noqa: E402
 from mxnet.gluon.data.vision import transforms  # noqa: E402
+from pipelines import epochs_of, measure  # noqa: E402
 
+from igc_gluon.bench import machine  # noqa: E402
 from igc_gluon.data import DATASETS, Batches  # noqa: E402
 
 BATCH = 64
@@ -77,38 +77,10 @@ def record_iter(images, labels, threads, folder):
         writer.write(mx.recordio.pack_img(mx.recordio.IRHeader(0, float(label), index, 0), image[:, :, ::-1]))
     writer.close()
     mean, std = CIFAR10.mean, CIFAR10.std
-    iterator = mx.io.ImageRecordIter(
+    return epochs_of(mx.io.ImageRecordIter(
         path_imgrec=path, data_shape=(3, 32, 32), batch_size=BATCH, shuffle=True, pad=4, fill_value=120,
         rand_crop=True, rand_mirror=True, mean_r=mean[0], mean_g=mean[1], mean_b=mean[2],
-        std_r=std[0], std_g=std[1], std_b=std[2], preprocess_threads=threads, verbose=False)
-
-    def epoch(number):
-        count = 0
-        iterator.reset()
-        for batch in iterator:
-            batch.data[0].wait_to_read()
-            count += BATCH
-        return count
-    return epoch
-
-
-def measure(pipelines, repeats):
-    """{name: images per second of each repeat}."""
-    rates = {name: [] for name in pipelines}
-    for repeat in range(repeats + 1):
-        for name, epoch in pipelines.items():
-            begin = time.perf_counter()
-            count = epoch(repeat)
-            if repeat:
-                rates[name].append(count / (time.perf_counter() - begin))
-    return rates
-
-
-def cpu_name():
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
+        std_r=std[0], std_g=std[1], std_b=std[2], preprocess_threads=threads, verbose=False))
 
 
 def table(rates, arguments, load):
@@ -130,7 +102,7 @@ NDArrays. {arguments.repeats} repeats, taking turns.
 
 - `python benchmarks/input_pipeline.py --images {arguments.images} --loader-images {arguments.loader_images} \
 --repeats {arguments.repeats}`, OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']}
-- {cpu_name()}, {os.cpu_count()} cores, load average {load:.1f} from other work when it started
+- {machine.describe()}, load average {load:.1f} from other work when it started
 - Python {platform.python_version()}, NumPy {np.__version__}, MXNet {mx.__version__}, \
 GluonCV {metadata.version('gluoncv')}, igc_gluon {igc_gluon.__version__}
 """

@@ -22,6 +22,7 @@ from igc_gluon.bench import machine, report  # noqa: E402
 from igc_gluon.bench.measure import Result, Timing  # noqa: E402
 from igc_gluon.bench.networks import Network, block, zoo  # noqa: E402
 from igc_gluon.bench.run import Bench, peer_keys  # noqa: E402
+from igc_gluon.cli import exit_code  # noqa: E402
 from igc_gluon.cli.parser import Parser  # noqa: E402
 from igc_gluon.errors import UserError  # noqa: E402
 from igc_gluon.files import write_atomically  # noqa: E402
@@ -160,9 +161,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(print(f"error: {error}", file=sys.stderr) or 2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(exit_code(main))

@@ -21,9 +21,10 @@ from pathlib import Path  # noqa: E402
 import cv2  # noqa: E402
 import mxnet as mx  # noqa: E402
 import numpy as np  # noqa: E402
-from input_pipeline import cpu_name  # noqa: E402
+from pipelines import epochs_of, measure  # noqa: E402
 
 import igc_gluon  # noqa: E402
+from igc_gluon.bench import machine  # noqa: E402
 from igc_gluon.data import pack, record_batches, records  # noqa: E402
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
 from igc_gluon.threads import cores  # noqa: E402
@@ -62,39 +63,17 @@ def ours(path, augment):
 
 
 def plain(path, augment, threads):
-    """One iterator for the whole run, as MXNet's examples have it."""
     mean, std = (dict(zip((f"{kind}_r", f"{kind}_g", f"{kind}_b"), values))
                  for kind, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)))
-    iterator = mx.io.ImageRecordIter(
+    return epochs_of(mx.io.ImageRecordIter(
         path_imgrec=str(path), path_imgidx=str(records.index_path(path)), data_shape=SHAPE, batch_size=BATCH,
         shuffle=True, preprocess_threads=threads, verbose=False, **mean, **std,
-        **record_batches.augmentation(augment, SHAPE))
-
-    def epoch(_):
-        count = 0
-        iterator.reset()
-        for batch in iterator:
-            batch.data[0].wait_to_read()
-            count += BATCH
-        return count
-    return epoch
+        **record_batches.augmentation(augment, SHAPE)))
 
 
 def evaluation(path):
     batches = record_batches.RecordEvaluation(path, BATCH, SHAPE, 256, IMAGENET_MEAN, IMAGENET_STD)
     return lambda _: sum(len(label) for _, label in batches.epoch(0))
-
-
-def measure(pipelines, repeats):
-    """{name: images per second of each repeat}, the first of which is left out."""
-    rates = {name: [] for name in pipelines}
-    for repeat in range(repeats + 1):
-        for name, epoch in pipelines.items():
-            begin = time.perf_counter()
-            count = epoch(repeat)
-            if repeat:
-                rates[name].append(count / (time.perf_counter() - begin))
-    return rates
 
 
 def table(rates, packing, arguments, load):
@@ -116,7 +95,7 @@ gives NumPy arrays; MXNet's gives NDArrays, in an order and with crops that anot
 
 - `python benchmarks/record_pipeline.py --images {arguments.images} --repeats {arguments.repeats}`, \
 OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']}
-- {cpu_name()}, {os.cpu_count()} cores, load average {load:.1f} from other work when it started
+- {machine.describe()}, load average {load:.1f} from other work when it started
 - Python {platform.python_version()}, NumPy {np.__version__}, MXNet {mx.__version__}, OpenCV {cv2.__version__}, \
 igc_gluon {igc_gluon.__version__}
 """

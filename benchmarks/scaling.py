@@ -23,6 +23,7 @@ from igc_gluon.bench.measure import measure  # noqa: E402
 from igc_gluon.bench.networks import zoo  # noqa: E402
 from igc_gluon.bench.peers import PEERS  # noqa: E402
 from igc_gluon.bench.run import Bench, peer_keys  # noqa: E402
+from igc_gluon.cli import exit_code  # noqa: E402
 from igc_gluon.cli.parser import Parser  # noqa: E402
 from igc_gluon.errors import UserError  # noqa: E402
 from igc_gluon.files import write_atomically  # noqa: E402
@@ -136,9 +137,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(print(f"error: {error}", file=sys.stderr) or 2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(exit_code(main))

@@ -1,4 +1,6 @@
 """Folders of photographs, one for each class: the two that scikit-learn ships, and crops of them."""
+import sys
+
 import cv2
 import numpy as np
 
@@ -23,3 +25,14 @@ def make_tree(root, train=20, val=6, size=(120, 160), photographs=None):
                     image = sources[name][y:y + height, x:x + width, ::-1]
                 cv2.imwrite(str(folder / f"{number:03d}.{'png' if number % 5 == 0 else 'JPEG'}"), image)
     return root
+
+
+def slow_packing(root):
+    """Writes 120 images of noise to root/big and returns the command that packs them to root/out: a few seconds."""
+    folder = root / "big" / "train" / "only"
+    folder.mkdir(parents=True)
+    image = np.random.default_rng(0).integers(0, 256, (400, 400, 3)).astype(np.uint8)
+    for i in range(120):
+        cv2.imwrite(str(folder / f"{i}.png"), image)
+    return [sys.executable, "-c", "import sys; from igc_gluon.cli import main; sys.exit(main())", "data", "imagenet",
+            "--root", str(root / "big"), "--out", str(root / "out"), "--workers", "1"]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from imagenet_tree import slow_packing
 from test_train_cifar import TINY, final_files, folder, history, refused, run, start
 
 from igc_gluon import params_file
@@ -207,14 +208,7 @@ def test_a_forged_checkpoint_is_one_line(tmp_path):
 
 
 def test_a_killed_worker_of_packing(tmp_path):
-    import cv2
-    big = tmp_path / "big" / "train" / "only"
-    big.mkdir(parents=True)
-    image = np.random.default_rng(0).integers(0, 256, (400, 400, 3)).astype(np.uint8)
-    for i in range(120):
-        cv2.imwrite(str(big / f"{i}.png"), image)
-    command = [sys.executable, "-c", "import sys; from igc_gluon.cli import main; sys.exit(main())", "data", "imagenet",
-               "--root", str(tmp_path / "big"), "--out", str(tmp_path / "out"), "--workers", "1"]
+    command = slow_packing(tmp_path)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     while not (tmp_path / "out" / ".train.rec.part").exists():
         time.sleep(0.01)

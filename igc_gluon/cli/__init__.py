@@ -30,8 +30,13 @@ def main(argv=None):
         return 2
     if args.uses_mxnet:
         use_all_cores()
+    return exit_code(args.run, args)
+
+
+def exit_code(run, *arguments):
+    """What run(*arguments) returns, or 0; 2 after a mistake of the user, in one line on stderr."""
     try:
-        return args.run(args) or 0
+        return run(*arguments) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -90,7 +90,7 @@ def build(output=HERE / "_lib", jobs=None, sanitize=False):
         _run([cxx, *flags, "-shared", *map(str, objects), "-o", str(linked)])
         os.replace(linked, output / LIBRARY)
         if _mxnet():
-            _run(_operators_command(cxx, output, work / OPERATORS))
+            _run(_operators_command(cxx, output, work / OPERATORS, SANITIZE if sanitize else []))
             os.replace(work / OPERATORS, output / OPERATORS)
     return output / LIBRARY
 
@@ -103,12 +103,12 @@ def _mxnet():
     return next((Path(f) for f in folders if (Path(f) / "include" / "mxnet" / "lib_api.h").is_file()), None)
 
 
-def _operators_command(cxx, library_folder, output):
+def _operators_command(cxx, library_folder, output, more_flags):
     """MXNet's file of the interface, which comes with it, finds our operators by name: nothing is hidden."""
     mxnet = _mxnet()
     flags = [flag for flag in FLAGS if flag not in ("-fvisibility=hidden", "-Wall", "-Wextra")]
     return [str(word) for word in (
-        cxx, *flags, "-ffp-contract=off", "-shared", f"-I{mxnet / 'include'}",
+        cxx, *flags, *more_flags, "-ffp-contract=off", "-shared", f"-I{mxnet / 'include'}",
         *sorted((HERE / "src" / "mxnet").glob("*.cpp")),
         mxnet / "src" / "lib_api.cc", "-o", output, f"-L{library_folder}", "-ligc", "-Wl,-rpath,$ORIGIN")]
 

@@ -11,6 +11,7 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
+from imagenet_tree import slow_packing
 
 from igc_gluon.cli import main
 from igc_gluon.data import pack, records, repair
@@ -174,13 +175,7 @@ def test_mistakes_are_one_line(tree, tmp_path, capsys, flags, text):
 
 
 def test_killed_packing_leaves_nothing_half_written_and_goes_on(tmp_path):
-    big = tmp_path / "big" / "train" / "only"
-    big.mkdir(parents=True)
-    image = np.random.default_rng(0).integers(0, 256, (400, 400, 3)).astype(np.uint8)
-    for i in range(120):
-        cv2.imwrite(str(big / f"{i}.png"), image)
-    command = [sys.executable, "-c", "import sys; from igc_gluon.cli import main; sys.exit(main())", "data", "imagenet",
-               "--root", str(tmp_path / "big"), "--out", str(tmp_path / "out"), "--workers", "1"]
+    command = slow_packing(tmp_path)
     part = tmp_path / "out" / ".train.rec.part"
     size = 1 << 18
     for number in (signal.SIGTERM, signal.SIGKILL):

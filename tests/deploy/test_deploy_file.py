@@ -14,7 +14,7 @@ from deploy_networks import images, small
 from igc_gluon import deploy, native
 from igc_gluon.deploy import file
 from igc_gluon.errors import UserError
-from igc_gluon.native import build, library
+from igc_gluon.native import library
 from igc_gluon.native.library import CONV, MAX_POOL, MEAN_POOL, PERMUTE, Op
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
@@ -164,14 +164,9 @@ def test_damaged_files_never_crash(saved, tmp_path):
 
 
 @pytest.mark.long
-def test_sanitizers_find_nothing_in_damaged_files(saved, tmp_path):
+def test_sanitizers_find_nothing_in_damaged_files(saved, tmp_path, sanitized):
     """With address and undefined-behaviour sanitizers: about three minutes."""
-    sanitized = build.build(tmp_path / "sanitized", sanitize=True)
-    # Python is not instrumented, so the run time comes first; it looks for exceptions in the C++ library.
-    runtime = [subprocess.check_output([build.compiler(), f"-print-file-name={name}"], universal_newlines=True).strip()
-               for name in ("libasan.so", "libstdc++.so.6")]
-    fuzz(saved, tmp_path, 1, 20000, IGC_NATIVE_LIBRARY=str(sanitized), LD_PRELOAD=" ".join(runtime),
-         ASAN_OPTIONS="detect_leaks=0", UBSAN_OPTIONS="print_stacktrace=1")
+    fuzz(saved, tmp_path, 1, 20000, **sanitized)
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")

@@ -1,5 +1,4 @@
 """The build of the kernels: without a compiler, for old processors, with sanitizers."""
-import os
 import re
 import subprocess
 import sys
@@ -9,7 +8,7 @@ import pytest
 
 from igc_gluon.native import build
 
-HERE = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parent.parent
 
 
 def test_without_a_compiler_one_line_says_so(tmp_path, monkeypatch, capsys):
@@ -38,16 +37,12 @@ def test_kernels_use_no_library_function_that_the_linker_could_share():
 
 
 @pytest.mark.long
-def test_sanitizers_find_nothing(tmp_path):
-    """All tests of the kernels with address and undefined-behaviour sanitizers: about three minutes."""
-    library = build.build(tmp_path, sanitize=True)
-    # Python is not instrumented, so the run time comes first; it looks for exceptions in the C++ library.
-    runtime = [subprocess.check_output([build.compiler(), f"-print-file-name={name}"],
-                                       universal_newlines=True).strip()
-               for name in ("libasan.so", "libstdc++.so.6")]
-    environment = dict(os.environ, IGC_NATIVE_LIBRARY=str(library), LD_PRELOAD=" ".join(runtime),
-                       OMP_NUM_THREADS="2", ASAN_OPTIONS="detect_leaks=0", UBSAN_OPTIONS="print_stacktrace=1")
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(HERE)],
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
-                          env=environment, cwd=str(HERE.parent.parent))
+@pytest.mark.parametrize("tests", ["native/test_native_inference.py", "native/test_native_int8.py",
+                                   "native/test_native_training.py", "native/test_native_gluon.py",
+                                   "native/test_native_update.py", "deploy"])
+def test_sanitizers_find_nothing(tests, sanitized):
+    """In all tests of the kernels and of the operators on them: TIME."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--capture=sys", str(TESTS / tests)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
+                          env=sanitized, cwd=str(TESTS.parent))
     assert done.returncode == 0, done.stdout[-5000:]

@@ -17,25 +17,6 @@ from igc_gluon.native import library as lib
 pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
 
 
-def runs_here(name):
-    try:
-        lib.use_isa(name)
-    except UserError:
-        return False
-    lib.use_isa()
-    return True
-
-
-ISAS = [name for name in lib.ISAS if native.available() and runs_here(name)]
-
-
-@pytest.fixture(params=ISAS)
-def isa(request):
-    lib.use_isa(request.param)
-    yield request.param
-    lib.use_isa()
-
-
 many = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 some = settings(many, max_examples=100)
 sizes = st.one_of(st.integers(1, 17), st.sampled_from([28, 31, 32, 33, 63, 65]))

@@ -130,7 +130,8 @@ void Pass::normalise(TrainLayer& layer, const float* beta, float* running_mean, 
     const double variance = square / count;
     layer.mean[p] = (float)mean;
     layer.variance[p] = variance;
-    const double a = layer.gamma[p] / std::sqrt(variance + epsilon);
+    // A value alone is its own mean: beta comes out, with no rounding.
+    const double a = count > 1 ? layer.gamma[p] / std::sqrt(variance + epsilon) : 0;
     layer.a[p] = (float)a;
     layer.b[p] = (float)(beta[channel] - a * mean);
     if (running_mean) {

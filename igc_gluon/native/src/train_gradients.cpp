@@ -113,7 +113,7 @@ void Pass::normalise_back(TrainLayer& layer, std::vector<double> TrainSlice::* d
       sum += net_.slices[s].sum[p];
       dot += (net_.slices[s].*dots)[p];
     }
-    const double inverse = 1 / std::sqrt(layer.variance[p] + layer.last().epsilon),
+    const double inverse = count > 1 ? 1 / std::sqrt(layer.variance[p] + layer.last().epsilon) : 0,
                  ka = layer.gamma[p] * inverse;
     const double kb = -ka * inverse * inverse * dot / count;
     layer.ka[p] = (float)ka;

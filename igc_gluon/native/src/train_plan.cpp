@@ -222,6 +222,8 @@ class TrainPlanner {
       raise(net_.sum_floats, (size_t)std::max(layer.layout.positions, in.positions));
       raise(net_.packed_floats, packed);
     }
+    // The scores' gradient is spread over one row of the last value, which in tiny images is more than any input.
+    raise(net_.back_floats, (size_t)net_.values.back().shape.width * net_.values.back().layout.positions);
     net_.image_positions = positions_of(net_.values[0].layout, net_.input.channels);
     if (net_.x_floats > ((size_t)1 << 31)) throw BadArgument("one image takes more than 2^31 floats");
   }
