@@ -189,8 +189,8 @@ def _common(path, image_shape, mean, std):
 
 
 def record_iter(**arguments):
-    """mx.io.ImageRecordIter, which would ignore an argument that it does not know, and which lists the file's folder and
-    fails where another file of it, which may be of another process, has just gone."""
+    """mx.io.ImageRecordIter, which would ignore an argument that it does not know, and which lists the file's folder
+    and fails where another file in it, perhaps of another process, has just gone."""
     unknown = set(arguments) - _known_arguments()
     if unknown:
         raise TypeError(f"ImageRecordIter has no {', '.join(sorted(unknown))}")
