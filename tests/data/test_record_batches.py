@@ -204,7 +204,7 @@ from igc_gluon.data.record_batches import RecordTraining
 from igc_gluon.errors import UserError
 record_batches.REST_SECONDS = 2
 stopped = 0
-for number in range(60):
+for number in range(40):
     batches = RecordTraining(sys.argv[1], 12, 2, 2, (3, 28, 28), "authors", (0, 0, 0), (1, 1, 1), number).epoch(0)
     try:
         next(batches)
