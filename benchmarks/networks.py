@@ -126,6 +126,7 @@ def page(parts):
              f"- load average of the machine at the start of a case: {min(loads):.1f} to {max(loads):.1f}",
              f"- {report.limits(results)}", "- `python benchmarks/networks.py`", "",
              "## What was to be reached", "", report.verdicts(TARGETS, results), "",
+             "What binds the missed ones and what was tried: [tried.md](../tried.md).", "",
              report.claim(results, L24M2.title, W16.title), "", "## Images/s", "", report.overview(results)]
     for entry in entries:
         lines += ["", f"## {report.title(result_of(entry['result']))}", "",

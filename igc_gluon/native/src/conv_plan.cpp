@@ -7,10 +7,7 @@
 namespace igc {
 namespace {
 
-constexpr size_t kPassFrom = 96 << 10, kPassBytes = 32 << 10;
-
-// Where all weights do not stay in L2, those of the next block are fetched while this one is in use.
-constexpr size_t kBeyondL2 = 512 << 10;
+constexpr size_t kPassBytes = 128 << 10;
 
 // The bias of passes before the secondary in registers.
 const float kZeros[16 * 4] = {};
@@ -21,16 +18,15 @@ struct ChunkOfConv {
   int w, x_offset, inputs, y_offset, vectors;
 };
 
-// How many inputs one pass over the rows should take. All rows of taps and the weights of a pass should stay
-// in L1 from one row of outputs to the next; where that cannot be had with all inputs at once (many channels
-// per group), a few passes add up in memory. Not where a row's last tile overlaps the one before: it would be
-// added twice.
+// How many inputs one pass over the rows should take. The rows of taps and the weights of a pass should stay close
+// from one row of outputs to the next; where that cannot be had with all inputs at once (many channels per group),
+// a few passes add up in memory. Not where a row's last tile overlaps the one before: it would be added twice.
 int inputs_per_pass(const Filter& filter, const ChunkOfConv& chunk, int vectors, int stride, int width,
                     int tile) {
   const size_t bytes = ((size_t)filter.kernel_h * (stride * width + filter.kernel_w) * chunk.w +
                         (size_t)filter.kernel_h * filter.kernel_w * vectors * 16) *
                        sizeof(float);
-  if (bytes * chunk.inputs <= kPassFrom || width % tile) return chunk.inputs;
+  if (width % tile) return chunk.inputs;
   const int passes = (int)((bytes * chunk.inputs + kPassBytes - 1) / kPassBytes);
   return std::max(4, (chunk.inputs + passes - 1) / passes);
 }
@@ -38,7 +34,7 @@ int inputs_per_pass(const Filter& filter, const ChunkOfConv& chunk, int vectors,
 void pack_chunk(ConvPlan& plan, const Kernels& kernels, Arena& arena, const Filter& filter,
                 const Filter* secondary, const Layout& in, const Layout& out, const ChunkOfConv& chunk,
                 int width) {
-  const int most = kernels.conv_vectors(filter.kernel_w, plan.stride);
+  const int most = kernels.conv_vectors(filter.kernel_w, plan.stride, chunk.inputs);
   for (int done = 0, count; done < chunk.vectors; done += count) {
     count = balanced(chunk.vectors - done, most);
     const int base = chunk.y_offset + done * 16, lanes = count * 16;
@@ -105,7 +101,8 @@ ConvPlan plan_dense_conv(const Kernels& kernels, Arena& arena, const Filter& fil
   return plan;
 }
 
-void run_conv(const ConvPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end) {
+void run_conv(const ConvPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end,
+              Coming* coming) {
   ConvTask task = {};
   task.x_row = plan.stride * x.row;
   task.x_line = x.row;
@@ -117,12 +114,13 @@ void run_conv(const ConvPlan& plan, Plane x, Plane y, Plane residual, int width,
   task.r_pixel = residual.pixel;
   task.kernel_h = plan.kernel_h;
   task.width = width;
+  task.coming = coming;
   const float* corner = x.at - plan.pad_h * x.row - plan.pad_w * x.pixel;
   for (size_t i = 0; i < plan.blocks.size(); i++) {
     const ConvPlan::Block& block = plan.blocks[i];
-    const bool ask = plan.weight_bytes > kBeyondL2 && i + 1 < plan.blocks.size();
-    task.next = ask ? plan.blocks[i + 1].weights : nullptr;
-    task.next_floats = ask ? plan.blocks[i + 1].floats : 0;
+    task.next = {};
+    if (plan.weight_bytes > kBeyondL2 && i + 1 < plan.blocks.size())
+      task.next = {plan.blocks[i + 1].weights, plan.blocks[i + 1].weights + plan.blocks[i + 1].floats};
     task.x = corner + block.x_offset;
     task.weights = block.weights;
     task.bias = block.bias;

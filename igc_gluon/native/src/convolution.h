@@ -57,7 +57,8 @@ struct MixPlan {
     int first_segment, n_segments, n;
     int32_t offset[4];
     const float *weights, *bias;
-    int split;  // S of mix.cpp
+    int split;   // S of mix.cpp
+    int floats;  // of weights
   };
   std::vector<Segment> segments;
   std::vector<Block> blocks;
@@ -65,6 +66,9 @@ struct MixPlan {
   int activation = kLinear;
   size_t weight_bytes = 0;
 };
+
+// Where all weights do not stay in L2, those of the next block are fetched while this one is in use.
+constexpr size_t kBeyondL2 = 512 << 10;
 
 // The size of the next block when `left` things are cut into the fewest blocks of at most `most`, as equal as
 // can be.
@@ -86,7 +90,9 @@ MixPlan plan_mix(const Kernels& kernels, Arena& arena, const Filter& filter, con
 size_t mix_work(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out);
 
 // Rows [begin, end) of the output. x, y, residual: pixel (0, 0); residual.at may be null.
-void run_conv(const ConvPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end);
-void run_mix(const MixPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end);
+void run_conv(const ConvPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end,
+              Coming* coming = nullptr);
+void run_mix(const MixPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end,
+             Coming* coming = nullptr);
 
 }  // namespace igc

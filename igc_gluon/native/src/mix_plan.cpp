@@ -124,7 +124,8 @@ MixPlan plan_mix(const Kernels& kernels, Arena& arena, const Filter& filter, con
                             {},
                             weights,
                             bias,
-                            split};
+                            split,
+                            (int)size};
     for (int n = 0; n < count; n++) {
       block.offset[n] = units[done + n].offset;
       for (int j = 0; j < 16; j += split)
@@ -142,7 +143,8 @@ MixPlan plan_mix(const Kernels& kernels, Arena& arena, const Filter& filter, con
   return plan;
 }
 
-void run_mix(const MixPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end) {
+void run_mix(const MixPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end,
+             Coming* coming) {
   MixTask task = {};
   task.x = x.at;
   task.x_row = plan.stride * x.row;
@@ -155,7 +157,12 @@ void run_mix(const MixPlan& plan, Plane x, Plane y, Plane residual, int width, i
   task.r_pixel = residual.pixel;
   task.width = width;
   task.activation = plan.activation;
-  for (const MixPlan::Block& block : plan.blocks) {
+  task.coming = coming;
+  for (size_t i = 0; i < plan.blocks.size(); i++) {
+    const MixPlan::Block& block = plan.blocks[i];
+    task.next = {};
+    if (plan.weight_bytes > kBeyondL2 && i + 1 < plan.blocks.size())
+      task.next = {plan.blocks[i + 1].weights, plan.blocks[i + 1].weights + plan.blocks[i + 1].floats};
     task.segments = plan.segments.data() + block.first_segment;
     task.n_segments = block.n_segments;
     task.weights = block.weights;

@@ -313,7 +313,7 @@ void Planner::plan_convolution(int64_t i, const Forced* forced) {
   }
   define(i + 1, out);
   step.output = tensors_[i + 1].storage;
-  if (step.work == Work::ConvMix) choose_tile(step, out_shape);
+  if (step.work == Work::ConvMix || step.work == Work::Conv) choose_tile(step, out_shape);
   emit(std::move(step));
 }
 
@@ -351,16 +351,29 @@ void Planner::plan_groups(Step& step, const igc_op& op, const Filter& filter, co
   }
 }
 
-// Rows of the scratch: about 32 KB, so that what the convolution writes is read from L1. Large weights are
-// worth more rows, which share one pass over them; weights beyond L2 the whole image.
+// Rows that a step works on at a time, so that what its blocks share stays in cache. ConvMix: a scratch of about 32
+// KB, so that what the convolution writes is read from L1; large weights are worth more rows, which share one pass
+// over them. A convolution alone: what its blocks read and write. Weights beyond L2 are worth the whole image.
 void Planner::choose_tile(Step& step, Shape out) {
-  const size_t row = (size_t)out.width * step.middle_pixel * sizeof(float);
-  size_t rows = 32768 / row;
-  if (step.conv.weight_bytes > 16384) rows = std::max(rows, 49152 / row);
-  if (step.conv.weight_bytes > 200000 || step.mix.weight_bytes > 200000)
-    rows = std::max(rows, 400000 / row);
-  step.tile_rows = (int)std::clamp<size_t>(rows, 1, out.height);
-  net_.scratch_floats = std::max(net_.scratch_floats, (size_t)step.tile_rows * row / sizeof(float));
+  size_t rows;
+  if (step.work == Work::ConvMix) {
+    const size_t row = (size_t)out.width * step.middle_pixel * sizeof(float);
+    rows = 32768 / row;
+    if (step.conv.weight_bytes > 16384) rows = std::max(rows, 49152 / row);
+    if (step.conv.weight_bytes > 200000 || step.mix.weight_bytes > 200000)
+      rows = std::max(rows, 400000 / row);
+  } else {
+    const Storage &x = net_.storages[step.input], &y = net_.storages[step.output];
+    rows = kBeyondL2 / (sizeof(float) * ((size_t)step.conv.stride * x.width * x.pixel() +
+                                         (size_t)y.width * y.pixel()));
+  }
+  if (step.conv.weight_bytes + step.mix.weight_bytes > 4 * kBeyondL2) rows = out.height;
+  rows = std::clamp<size_t>(rows, 1, out.height);
+  const size_t tiles = (out.height + rows - 1) / rows;
+  step.tile_rows = (int)((out.height + tiles - 1) / tiles);
+  if (step.work == Work::ConvMix)
+    net_.scratch_floats =
+        std::max(net_.scratch_floats, (size_t)step.tile_rows * out.width * step.middle_pixel);
 }
 
 void Planner::finish() {

@@ -46,6 +46,18 @@ Plane plane_of(const Net& net, const Net::Context& context, int storage) {
   return {context.buffers[s.buffer].get() + b.halo_h * row + b.halo_w * pixel, row, pixel};
 }
 
+// What the tile after this one will touch, of images that do not stay in L2.
+Coming coming_of(const Step& step, Plane x, Plane y, Plane residual, int first, int end) {
+  const int rows = std::min(step.tile_rows, end - first), stride = step.conv.stride;
+  if (rows <= 0 || (size_t)(end * stride * x.row + end * y.row) * sizeof(float) < 2 * kBeyondL2) return {};
+  const float* const read = x.at + (first * stride + step.conv.kernel_h - 1 - step.conv.pad_h) * x.row;
+  Coming coming;
+  coming.add(read, rows * stride * x.row);
+  coming.add(y.at + first * y.row, rows * y.row);
+  if (residual.at) coming.add(residual.at + first * residual.row, rows * residual.row);
+  return coming;
+}
+
 void run_rows(const Net& net, const Net::Context& context, const Step& step, int begin, int end,
               float* scratch) {
   const Plane x = plane_of(net, context, step.input), y = plane_of(net, context, step.output);
@@ -54,15 +66,22 @@ void run_rows(const Net& net, const Net::Context& context, const Step& step, int
   const int width = net.storages[step.output].width;
   switch (step.work) {
     case Work::Conv:
-      return run_conv(step.conv, x, y, residual, width, begin, end);
+      for (int first = begin; first < end; first += step.tile_rows) {
+        const int rows = std::min(step.tile_rows, end - first);
+        Coming coming = coming_of(step, x, y, residual, first + rows, end);
+        run_conv(step.conv, from_row(x, (ptrdiff_t)first * step.conv.stride), from_row(y, first),
+                 from_row(residual, first), width, 0, rows, &coming);
+      }
+      return;
     case Work::Mix:
       return run_mix(step.mix, x, y, residual, width, begin, end);
     case Work::ConvMix: {
       const Plane middle = {scratch, (ptrdiff_t)width * step.middle_pixel, step.middle_pixel};
       for (int first = begin; first < end; first += step.tile_rows) {
         const int rows = std::min(step.tile_rows, end - first);
-        run_conv(step.conv, from_row(x, (ptrdiff_t)first * step.conv.stride), middle, {}, width, 0, rows);
-        run_mix(step.mix, middle, from_row(y, first), from_row(residual, first), width, 0, rows);
+        Coming coming = coming_of(step, x, y, residual, first + rows, end);
+        run_conv(step.conv, from_row(x, (ptrdiff_t)first * step.conv.stride), middle, {}, width, 0, rows, &coming);
+        run_mix(step.mix, middle, from_row(y, first), from_row(residual, first), width, 0, rows, &coming);
       }
       return;
     }

@@ -89,10 +89,10 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
       filled = std::max(filled, need);
       const Plane from = from_row(x, (ptrdiff_t)r0 * stride), to = from_row(d, r0);
       const ptrdiff_t at = (n * layer.out.height + r0) * row;
-      Ahead ahead;
-      foresee(ahead, input, false, n, filled, layer.tile_rows * stride);
-      ahead.add(gradient + at + rows * row, layer.tile_rows * row);
-      ahead.add(layer.u + at + rows * row, layer.tile_rows * row);
+      Coming coming;
+      foresee(coming, input, false, n, filled, layer.tile_rows * stride);
+      coming.add(gradient + at + rows * row, layer.tile_rows * row);
+      coming.add(layer.u + at + rows * row, layer.tile_rows * row);
       if (layer.several()) {
         Tiles tiles(scratch.middle.get(), layer), more(scratch.du.get(), layer);
         for (size_t k = 0; k + 1 < n_stages; k++) {
@@ -100,55 +100,49 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
           results[k] = tiles.next(layer.stages[k].out.positions, width);
           if (k == 0 && layer.keeps_middle) {
             results[k].at = layer.kept + (n * layer.out.height + r0) * floats;
-            ahead.add(results[k].at + rows * floats, layer.tile_rows * floats);
+            coming.add(results[k].at + rows * floats, layer.tile_rows * floats);
           } else {
-            run_stage(layer.stages[k], k ? results[k - 1] : from, results[k], width, rows);
+            run_stage(layer.stages[k], k ? results[k - 1] : from, results[k], width, rows, coming);
           }
         }
-        ahead.ask(0, 5);
         Plane d_here = more.next(positions, width);
         train_.normalise_back(gradient + at, layer.u + at, layer.ka.get(), layer.kb.get(), layer.kc.get(),
                               d_here.at, rows * width, positions);
         for (size_t k = n_stages - 1; k > 0; k--) {
           const TrainStage& stage = layer.stages[k];
           stage_weights(stage, slice, results[k - 1], d_here, width, rows);
-          if (k == 1) ahead.ask(1, 5);
           const Plane d_before = k == 1 ? to : more.next(stage.in.positions, width);
-          stage_back(stage, d_here, d_before, width, rows);
+          stage_back(stage, d_here, d_before, width, rows, coming);
           d_here = d_before;
         }
-        ahead.ask(2, 5);
       } else {
         for (int r = 0; r < rows; r++)
           train_.normalise_back(gradient + at + r * row, layer.u + at + r * row, layer.ka.get(),
                                 layer.kb.get(), layer.kc.get(), to.at + r * to.row, width, positions);
       }
       stage_weights(layer.stages[0], slice, from, to, width, rows);
-      ahead.ask(3, 5);
-      if (!layer.several())
-        for (int part = 0; part < 3; part++) ahead.ask(part, 5);
       const int limit =
           r1 == layer.out.height ? layer.in.height : std::min(layer.in.height, stride * r1 - pad);
       if (limit > done && (input > 0 || dx)) {
-        lead_back(layer, d, scratch.result.get(), done, limit);
+        lead_back(layer, d, scratch.result.get(), done, limit, coming);
         take_result(layer, scratch.result.get(), slice, scratch, n, done, limit, dx);
       }
       done = std::max(done, limit);
-      ahead.ask(4, 5);
     }
   }
 }
 
-void Pass::stage_back(const TrainStage& stage, Plane d, Plane to, int width, int rows) {
+void Pass::stage_back(const TrainStage& stage, Plane d, Plane to, int width, int rows, Coming& coming) {
   if (stage.work == StageWork::Conv)
-    run_conv(stage.conv_back[0].conv, d, to, {}, width, 0, rows);
+    run_conv(stage.conv_back[0].conv, d, to, {}, width, 0, rows, &coming);
   else if (stage.work == StageWork::Mix)
-    run_mix(stage.mix_back, d, to, {}, width, 0, rows);
+    run_mix(stage.mix_back, d, to, {}, width, 0, rows, &coming);
   else
     fours(stage.fours_back, stage.in.positions, d, to, width, rows);
 }
 
-void Pass::lead_back(const TrainLayer& layer, Plane d, float* result, int begin, int end) {
+void Pass::lead_back(const TrainLayer& layer, Plane d, float* result, int begin, int end,
+                     Coming& coming) {
   const TrainStage& lead = layer.stages[0];
   const int positions = gradient_positions(lead.spec.input), stride = lead.spec.stride;
   const ptrdiff_t row = (ptrdiff_t)layer.in.width * positions;
@@ -159,15 +153,17 @@ void Pass::lead_back(const TrainLayer& layer, Plane d, float* result, int begin,
   if (lead.work == StageWork::Mix) {
     const Plane to = {result - begin * row, stride * row, (ptrdiff_t)stride * positions};
     run_mix(lead.mix_back, d, to, {}, layer.out.width, (begin + stride - 1) / stride,
-            (end + stride - 1) / stride);
+            (end + stride - 1) / stride, &coming);
     return;
   }
-  for (const BackPart& part : lead.conv_back) {
+  for (size_t i = 0; i < lead.conv_back.size(); i++) {
+    const BackPart& part = lead.conv_back[i];
     if (part.conv.blocks.empty()) continue;
     const Plane to = {result + (part.row - begin) * row + (ptrdiff_t)part.column * positions, stride * row,
                       (ptrdiff_t)stride * positions};
     const int first = (begin - part.row + stride - 1) / stride, last = (end - part.row + stride - 1) / stride;
-    if (last > first) run_conv(part.conv, d, to, {}, part.columns, first, last);
+    if (last > first)
+      run_conv(part.conv, d, to, {}, part.columns, first, last, &coming);
   }
 }
 

@@ -46,14 +46,13 @@ void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scr
       const int rows = r1 - r0, need = rows_read(layer, r1);
       if (need > filled) fill(input, layer.stores_input, n, x, filled, need);
       filled = std::max(filled, need);
-      Ahead ahead;
-      foresee(ahead, input, layer.stores_input, n, filled, layer.tile_rows * stride);
+      Coming coming;  // activations of a batch come from memory
+      foresee(coming, input, layer.stores_input, n, filled, layer.tile_rows * stride);
       const Plane from = from_row(x, (ptrdiff_t)r0 * stride);
       float* at = layer.u + (n * layer.out.height + r0) * row;
       const Plane u = {at, row, positions};
       if (layer.in_registers()) {
-        run_conv(layer.whole, from, u, {}, width, 0, rows);
-        ahead.ask(0, 3);
+        run_conv(layer.whole, from, u, {}, width, 0, rows, &coming);
       } else {
         Tiles tiles(scratch.middle.get(), layer);
         Plane before = from;
@@ -61,17 +60,14 @@ void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scr
           const int here = layer.stages[k].out.positions;
           Plane to = k + 1 == n_stages ? u : tiles.next(here, width);
           if (k == 0 && layer.keeps_middle) to.at = layer.kept + (n * layer.out.height + r0) * to.row;
-          run_stage(layer.stages[k], before, to, width, rows);
-          if (k == 0) ahead.ask(0, 3);
+          run_stage(layer.stages[k], before, to, width, rows, coming);
           before = to;
         }
       }
-      ahead.ask(1, 3);
       if (n == begin && r0 == 0) choose_shift(slice, at, rows * width, positions);
       train_.moments(at, slice.shift.get(), first, second, rows * width, positions);
       add_to(slice.sum, first, positions);
       add_to(slice.dot, second, positions);
-      ahead.ask(2, 3);
     }
     // A 1x1 convolution of stride 2 may leave out the last row, which must be stored all the same.
     if (filled < layer.in.height && layer.stores_input && net_.values[input].kept)
@@ -79,11 +75,11 @@ void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scr
   }
 }
 
-void Pass::run_stage(const TrainStage& stage, Plane x, Plane y, int width, int rows) {
+void Pass::run_stage(const TrainStage& stage, Plane x, Plane y, int width, int rows, Coming& coming) {
   if (stage.work == StageWork::Conv)
-    run_conv(stage.conv, x, y, {}, width, 0, rows);
+    run_conv(stage.conv, x, y, {}, width, 0, rows, &coming);
   else if (stage.work == StageWork::Mix)
-    run_mix(stage.mix, x, y, {}, width, 0, rows);
+    run_mix(stage.mix, x, y, {}, width, 0, rows, &coming);
   else
     fours(stage.fours, stage.out.positions, x, y, width, rows);
 }

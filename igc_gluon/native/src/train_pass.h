@@ -53,27 +53,6 @@ inline void add_to(std::vector<double>& total, const float* more, int count) {
   for (int c = 0; c < count; c++) total[c] += more[c];
 }
 
-// Activations of a batch come from memory. What the next tile reads is asked for while this one is computed,
-// a share after each of its passes, because only so many requests are under way at a time.
-class Ahead {
- public:
-  void add(const float* at, ptrdiff_t floats) { streams_[count_++] = {at, floats / 16}; }
-  void ask(int part, int parts) const {
-    for (int s = 0; s < count_; s++)
-      for (ptrdiff_t line = streams_[s].lines * part / parts; line < streams_[s].lines * (part + 1) / parts;
-           line++)
-        __builtin_prefetch(streams_[s].at + 16 * line, 0, 2);
-  }
-
- private:
-  struct Stream {
-    const float* at;
-    ptrdiff_t lines;
-  };
-  Stream streams_[6];
-  int count_ = 0;
-};
-
 class Pass {
  public:
   Pass(TrainNet& net, const float* x, int threads)
@@ -108,7 +87,7 @@ class Pass {
   // (row = 0).
   void fill(int index, bool first_reader, int64_t n, Plane to, int begin, int end);
   // `rows` rows that fill() will read. They may lie beyond the image: the next one follows.
-  void foresee(Ahead& ahead, int index, bool first_reader, int64_t n, int row, int rows) const;
+  void foresee(Coming& coming, int index, bool first_reader, int64_t n, int row, int rows) const;
 
   // Input rows that output rows below `end` read.
   static int rows_read(const TrainLayer& layer, int end) {
@@ -127,9 +106,9 @@ class Pass {
   void backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end,
                       float* dx);
   // Rows of a stage: x and y lead to their first one.
-  void run_stage(const TrainStage& stage, Plane x, Plane y, int width, int rows);
+  void run_stage(const TrainStage& stage, Plane x, Plane y, int width, int rows, Coming& coming);
   // From the gradient of a stage's result to that of what it reads; not of the first.
-  void stage_back(const TrainStage& stage, Plane d, Plane to, int width, int rows);
+  void stage_back(const TrainStage& stage, Plane d, Plane to, int width, int rows, Coming& coming);
   void stage_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Plane d, int width, int rows);
   void fours(const float* weights, int positions, Plane x, Plane y, int width, int rows);
   void mix_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Plane d, int width, int rows);
@@ -145,7 +124,7 @@ class Pass {
   }
 
   // Rows [begin, end) of the gradient of the layer's input, packed from `result` on.
-  void lead_back(const TrainLayer& layer, Plane d, float* result, int begin, int end);
+  void lead_back(const TrainLayer& layer, Plane d, float* result, int begin, int end, Coming& coming);
 
   int gradient_positions(int value) const {
     const int positions = net_.values[value].layout.positions;

@@ -5,18 +5,26 @@
 // m of these groups is w consecutive floats, broadcast to all lanes. So one multiply-add serves 16 outputs,
 // and the permutation between channels never happens.
 //
-// Register tile, AVX-512: P = 8 pixels x Q = 2 vectors. With stride 1 and 3 taps in a row, for every (dy, m):
-//   6 weight vectors + 10 input pixels loaded, 8 x 2 x 3 = 48 multiply-adds: one load per 3 of them;
-//   registers: 16 accumulators + 6 weights + 1 input = 23 of 32.
-// Other kernels and strides load per tap: Q + 8 loads for 8 Q multiply-adds, Q = 3: 24 + 3 + 1 = 28
-// registers. A single vector (Q = 1) takes 16 pixels, so that its accumulators cover the latency of the FMA
-// units. AVX2: 4 pixels x 1 (8 + 6 + 2 registers), 6 x 1 per tap. Portable: 2 x 1 per tap.
+// Register tile, AVX-512: P = 8 pixels x Q = 2 vectors. With 3 taps in a row and stride 1 or 2, for every (dy, m) and
+//   tap: 2 weight vectors + 8 input pixels loaded, 16 multiply-adds; registers: 16 accumulators + 2 + 1 of 32.
+//   With 8 inputs and more, pixels come from L2: there Q = 3 needs a third less of them. A single vector (Q = 1) takes
+//   16 pixels, so that its accumulators cover the latency of the FMA units.
+// Other kernels and strides: Q + 8 loads for 8 Q multiply-adds, Q = 3: 24 + 3 + 1 registers.
+// AVX2 keeps the weights of all three taps in registers at stride 1, so that a pixel is loaded once for all taps that
+// it meets: 4 pixels x 1 (8 + 6 + 2 registers); else 6 x 1. Portable: 2 x 1. (With AVX-512 that was 2 to 6 %
+// slower, though it loads less.)
 #include "kernels.h"
 #include "simd.h"
 
 namespace igc {
 namespace IGC_TARGET {
 namespace {
+
+constexpr int kTaps = 3;
+constexpr bool kTapsTogether = IGC_LANES == 8;
+constexpr int kUnrolledStrides = IGC_LANES == 16 ? 2 : IGC_LANES == 8 ? 1 : 0;
+constexpr int kUnrolledVectors = IGC_LANES == 16 ? 3 : 1;
+constexpr int kManyInputs = 8;
 
 // Addresses of P pixels: every third one is a register, the others are its base + {1, 2} * index.
 template <int P>
@@ -32,35 +40,54 @@ struct Pixels {
   }
 };
 
-// TAPS = 3: stride 1, three taps in a row. TAPS = 0: any kernel width and stride.
-template <int W, int Q, int P, int TAPS>
-IGC_INLINE void accumulate(const ConvTask& t, const float* x, vec (&acc)[P][Q]) {
+// STRIDE > 0: three taps in a row, unrolled. STRIDE = 0: any kernel width and stride.
+template <int W, int Q, int P, int STRIDE>
+IGC_INLINE void accumulate(const ConvTask& t, const float* x, Requests& requests, vec (&acc)[P][Q]) {
   const float* w = t.weights;
   for (int dy = 0; dy < t.kernel_h; dy++, x += t.x_line) {
-    if constexpr (TAPS > 0) {
-      Pixels<P + TAPS - 1> in(x, t.x_tap);
+    if constexpr (STRIDE > 0 && kTapsTogether) {
+      Pixels<P + kTaps - 1> in(x, t.x_tap);
       _Pragma("GCC unroll 2") for (int m = 0; m < t.inputs; m++) {
-        vec weight[TAPS][Q];
-        IGC_TIMES (d, TAPS)
+        requests.next();
+        vec weight[kTaps][Q];
+        IGC_TIMES (d, kTaps)
           IGC_TIMES (q, Q) weight[d][q] = load(w + (d * Q + q) * 16);
-        IGC_TIMES (i, P + TAPS - 1) {
+        IGC_TIMES (i, P + kTaps - 1) {
           const vec v = broadcast<W>(in.at(i));
-          IGC_TIMES (d, TAPS) {
+          IGC_TIMES (d, kTaps) {
             if (i - d < 0 || i - d >= P) continue;
             IGC_TIMES (q, Q) acc[i - d][q] = fma(v, weight[d][q], acc[i - d][q]);
           }
         }
         in.advance(W);
-        w += TAPS * Q * 16;
+        w += kTaps * Q * 16;
+      }
+    } else if constexpr (STRIDE > 0) {
+      Pixels<(P - 1) * STRIDE + kTaps> in(x, t.x_tap);
+      for (int m = 0; m < t.inputs; m++) {
+        IGC_TIMES (d, kTaps) {
+          requests.next();
+          // Else GCC loads the next tap's inputs early, and runs out of registers.
+          if constexpr (Q == 3) asm volatile("" ::: "memory");
+          vec weight[Q];
+          IGC_TIMES (q, Q) weight[q] = load(w + (d * Q + q) * 16);
+          IGC_TIMES (p, P) {
+            const vec v = once(broadcast<W>(in.at(p * STRIDE + d)));
+            IGC_TIMES (q, Q) acc[p][q] = fma(v, weight[q], acc[p][q]);
+          }
+        }
+        in.advance(W);
+        w += kTaps * Q * 16;
       }
     } else {
       for (int m = 0; m < t.inputs; m++) {
         Pixels<P> in(x + m * W, t.x_step);
+        requests.next();
         for (int d = 0; d < t.kernel_w; d++) {
           vec weight[Q];
           IGC_TIMES (q, Q) weight[q] = load(w + q * 16);
           IGC_TIMES (p, P) {
-            const vec v = broadcast<W>(in.at(p));
+            const vec v = once(broadcast<W>(in.at(p)));
             IGC_TIMES (q, Q) acc[p][q] = fma(v, weight[q], acc[p][q]);
           }
           in.advance(t.x_tap);
@@ -88,8 +115,8 @@ IGC_INLINE void mix_in_registers(const ConvTask& t, vec (&acc)[P][Q]) {
   }
 }
 
-template <int W, int Q, int P, int TAPS, bool SECONDARY>
-IGC_INLINE void tile(const ConvTask& t, const float* x, float* y, const float* residual) {
+template <int W, int Q, int P, int STRIDE, bool SECONDARY>
+IGC_INLINE void tile(const ConvTask& t, const float* x, float* y, const float* residual, Requests& requests) {
   vec acc[P][Q];
   if (t.resume) {
     IGC_TIMES (p, P)
@@ -100,7 +127,7 @@ IGC_INLINE void tile(const ConvTask& t, const float* x, float* y, const float* r
       IGC_TIMES (p, P) acc[p][q] = bias;
     }
   }
-  accumulate<W, Q, P, TAPS>(t, x, acc);
+  accumulate<W, Q, P, STRIDE>(t, x, requests, acc);
   if constexpr (SECONDARY) mix_in_registers<Q, P>(t, acc);
   if (residual) {
     IGC_TIMES (p, P)
@@ -119,84 +146,89 @@ IGC_INLINE void tile(const ConvTask& t, const float* x, float* y, const float* r
     IGC_TIMES (q, Q) store(y + p * t.y_pixel + q * 16, acc[p][q]);
 }
 
-template <int W, int Q, int P, int TAPS, bool SECONDARY>
+template <int W, int Q, int P, int STRIDE, bool SECONDARY>
 void rows(const ConvTask& t, int row_begin, int row_end) {
+  Requests requests(t.next, t.coming);
   for (int r = row_begin; r < row_end; r++) {
     const float* x = t.x + r * t.x_row;
     float* y = t.y + r * t.y_row;
     const float* residual = t.residual ? t.residual + r * t.r_row : nullptr;
-    if (t.next) prefetch_share(t.next, t.next_floats, r - row_begin, row_end - row_begin);
     for (int i = 0; i < t.width; i += P) {
       if (i + P > t.width) i = t.width - P;
-      tile<W, Q, P, TAPS, SECONDARY>(t, x + i * t.x_step, y + i * t.y_pixel,
-                                     residual ? residual + i * t.r_pixel : nullptr);
+      tile<W, Q, P, STRIDE, SECONDARY>(t, x + i * t.x_step, y + i * t.y_pixel,
+                                     residual ? residual + i * t.r_pixel : nullptr, requests);
     }
   }
+  requests.finish(t.next);
 }
 
-template <int W, int Q, int TAPS, bool SECONDARY>
+template <int W, int Q, int STRIDE, bool SECONDARY>
 ConvKernel choose_pixels(int width, int* tile) {
   Choice<ConvKernel> best(width);
-  constexpr int more = (TAPS ? TAPS : 1) * Q + 1;
-  if constexpr (tile_fits(16, Q, more)) best.offer(16, rows<W, Q, 16, TAPS, SECONDARY>);
+  constexpr int more = (STRIDE && kTapsTogether ? kTaps : 1) * Q + 1;
+  if constexpr (tile_fits(16, Q, more)) best.offer(16, rows<W, Q, 16, STRIDE, SECONDARY>);
   if constexpr (tile_fits(8, Q, more)) {
-    best.offer(8, rows<W, Q, 8, TAPS, SECONDARY>);
-    best.offer(7, rows<W, Q, 7, TAPS, SECONDARY>);
+    best.offer(8, rows<W, Q, 8, STRIDE, SECONDARY>);
+    best.offer(7, rows<W, Q, 7, STRIDE, SECONDARY>);
   } else if constexpr (tile_fits(6, Q, more))
-    best.offer(6, rows<W, Q, 6, TAPS, SECONDARY>);
+    best.offer(6, rows<W, Q, 6, STRIDE, SECONDARY>);
   if constexpr (tile_fits(4, Q, more))
-    best.offer(4, rows<W, Q, 4, TAPS, SECONDARY>);
+    best.offer(4, rows<W, Q, 4, STRIDE, SECONDARY>);
   else if constexpr (tile_fits(2, Q, more))
-    best.offer(2, rows<W, Q, 2, TAPS, SECONDARY>);
-  if constexpr (tile_fits(1, Q, more)) best.offer(1, rows<W, Q, 1, TAPS, SECONDARY>);
+    best.offer(2, rows<W, Q, 2, STRIDE, SECONDARY>);
+  if constexpr (tile_fits(1, Q, more)) best.offer(1, rows<W, Q, 1, STRIDE, SECONDARY>);
   *tile = best.tile;
   return best.value;
 }
 
-constexpr int kTapsInRegisters = tile_fits(4, 1, 4) ? 3 : 0;
-constexpr int kSlidingVectors = tile_fits(8, 2, 7) ? 2 : 1;
-bool slides(int kernel_w, int stride) { return kTapsInRegisters && kernel_w == 3 && stride == 1; }
+template <int W, int STRIDE, bool SECONDARY>
+ConvKernel choose_vectors(int q, int width, int* tile) {
+  constexpr int most = STRIDE ? kUnrolledVectors : kMaxVectors;
+  if (q == 1) return choose_pixels<W, 1, STRIDE, SECONDARY>(width, tile);
+  if constexpr (most >= 2)
+    if (q == 2) return choose_pixels<W, 2, STRIDE, SECONDARY>(width, tile);
+  if constexpr (most >= 3)
+    if (q == 3) return choose_pixels<W, 3, STRIDE, SECONDARY>(width, tile);
+  return nullptr;
+}
 
 template <int W, bool SECONDARY>
-ConvKernel choose_vectors(int q, bool sliding, int width, int* tile) {
-  if (sliding) {
-    if constexpr (kTapsInRegisters > 0) {
-      if (q == 1) return choose_pixels<W, 1, kTapsInRegisters, SECONDARY>(width, tile);
-      if constexpr (kSlidingVectors >= 2)
-        if (q == 2) return choose_pixels<W, 2, kTapsInRegisters, SECONDARY>(width, tile);
-    }
-    return nullptr;
-  }
-  if (q == 1) return choose_pixels<W, 1, 0, SECONDARY>(width, tile);
-  if constexpr (kMaxVectors >= 3) {
-    if (q == 2) return choose_pixels<W, 2, 0, SECONDARY>(width, tile);
-    if (q == 3) return choose_pixels<W, 3, 0, SECONDARY>(width, tile);
-  }
-  return nullptr;
+ConvKernel choose_stride(int q, int unrolled, int width, int* tile) {
+  if constexpr (kUnrolledStrides >= 1)
+    if (unrolled == 1) return choose_vectors<W, 1, SECONDARY>(q, width, tile);
+  if constexpr (kUnrolledStrides >= 2)
+    if (unrolled == 2) return choose_vectors<W, 2, SECONDARY>(q, width, tile);
+  return choose_vectors<W, 0, SECONDARY>(q, width, tile);
+}
+
+// The stride of the unrolled kernel that serves, or 0.
+int unrolled_stride(int kernel_w, int stride) {
+  return kernel_w == kTaps && stride <= kUnrolledStrides ? stride : 0;
 }
 
 }  // namespace
 
 ConvKernel conv_kernel(int w, int q, int kernel_w, int stride, bool secondary, int width, int* tile) {
-  const bool sliding = slides(kernel_w, stride);
-  if (secondary) return w == 4 ? choose_vectors<4, true>(q, sliding, width, tile) : nullptr;
+  const int unrolled = unrolled_stride(kernel_w, stride);
+  if (secondary) return w == 4 ? choose_stride<4, true>(q, unrolled, width, tile) : nullptr;
   switch (w) {
     case 1:
-      return choose_vectors<1, false>(q, sliding, width, tile);
+      return choose_stride<1, false>(q, unrolled, width, tile);
     case 2:
-      return choose_vectors<2, false>(q, sliding, width, tile);
+      return choose_stride<2, false>(q, unrolled, width, tile);
     case 4:
-      return choose_vectors<4, false>(q, sliding, width, tile);
+      return choose_stride<4, false>(q, unrolled, width, tile);
     case 8:
-      return choose_vectors<8, false>(q, sliding, width, tile);
+      return choose_stride<8, false>(q, unrolled, width, tile);
     case 16:
-      return choose_vectors<16, false>(q, sliding, width, tile);
+      return choose_stride<16, false>(q, unrolled, width, tile);
   }
   return nullptr;
 }
 
-int conv_vectors(int kernel_w, int stride) {
-  return slides(kernel_w, stride) ? kSlidingVectors : kMaxVectors;
+int conv_vectors(int kernel_w, int stride, int inputs) {
+  if (!unrolled_stride(kernel_w, stride)) return kMaxVectors;
+  return inputs < kManyInputs && kUnrolledVectors > 2 ? 2 : kUnrolledVectors;
 }
 
 }  // namespace IGC_TARGET

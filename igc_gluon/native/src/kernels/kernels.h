@@ -8,6 +8,16 @@ namespace igc {
 
 enum Activation : int { kLinear = 0, kRelu = 1, kRelu6 = 2 };
 
+// Memory that will be read or written soon, in the order in which kernels ask for it meanwhile.
+struct Region {
+  const float *at = nullptr, *end = nullptr;
+};
+struct Coming {
+  Region regions[5];
+  int count = 0, asked = 0;
+  void add(const float* at, ptrdiff_t floats) { regions[count++] = {at, at + floats}; }
+};
+
 // Rows of a group convolution (conv.cpp): one chunk of the layout, one block of Q output vectors. Distances
 // are in floats. x leads to the first tap of output pixel (0, 0), so the halo lies before and after it.
 struct ConvTask {
@@ -27,8 +37,8 @@ struct ConvTask {
   int inputs;  // channels per group
   int width;   // output pixels of a row
   int activation;
-  const float* next;  // weights to ask for meanwhile, for they lie beyond L2; or null
-  int next_floats;
+  Region next;     // weights to ask for first, for they lie beyond L2
+  Coming* coming;  // or null
   bool resume;  // y holds the sum over other inputs: go on from there, not from the bias
 };
 typedef void (*ConvKernel)(const ConvTask& task, int row_begin, int row_end);
@@ -53,6 +63,8 @@ struct MixTask {
   ptrdiff_t r_row, r_pixel;
   int width;
   int activation;
+  Region next;
+  Coming* coming;
 };
 typedef void (*MixKernel)(const MixTask& task, int row_begin, int row_end);
 
@@ -73,7 +85,7 @@ struct Kernels {
   // `secondary`, of L = 4 in registers. Null where q is more than conv_vectors() or there is no such kernel.
   // *tile: pixels of its register tile; where they do not divide the width, some pixels are computed twice.
   ConvKernel (*conv)(int w, int q, int kernel_w, int stride, bool secondary, int width, int* tile);
-  int (*conv_vectors)(int kernel_w, int stride);  // the largest q
+  int (*conv_vectors)(int kernel_w, int stride, int inputs);  // the q at most that serves `inputs` a group best
   // The kernel for 3x3 convolutions of single channels, one vector at a time; null for other strides than 1
   // and 2.
   ConvKernel (*channelwise)(int stride, int width);

@@ -18,18 +18,18 @@ namespace {
 
 // Weights are read once per tile of pixels. Where many outputs share their inputs (S = 1) they may come from
 // L2; asking for them this many steps ahead hides its latency. (Passes over parts of the inputs, as conv.cpp
-// makes them, and fetching the next block's weights meanwhile were tried here: 5 to 10 % slower, the hardware
-// streams them better.)
+// makes them, were tried here: 5 to 10 % slower.)
 constexpr int kPrefetch = 8;
 
 template <int S, int N, int P>
-IGC_INLINE void accumulate(const MixTask& t, const float* x, vec (&acc)[P][N]) {
+IGC_INLINE void accumulate(const MixTask& t, const float* x, Requests& requests, vec (&acc)[P][N]) {
   const float* w = t.weights;
   for (int s = 0; s < t.n_segments; s++) {
     const int length = t.segments[s].length;
     const float* base[(P + 2) / 3];
     IGC_TIMES (i, (P + 2) / 3) base[i] = x + t.segments[s].offset + 3 * i * t.x_pixel;
     _Pragma("GCC unroll 4") for (int k = 0; k < length; k += S) {
+      requests.next();
       vec weight[N];
       IGC_TIMES (n, N) {
         weight[n] = load(w + n * 16);
@@ -97,14 +97,14 @@ struct Results {
 };
 
 template <int S, int N, int P>
-IGC_INLINE void tile(const MixTask& t, const float* x, float* y, const float* residual) {
+IGC_INLINE void tile(const MixTask& t, const float* x, float* y, const float* residual, Requests& requests) {
   typedef Results<S, N, P> R;
   vec acc[P][N], out[R::kCount];
   IGC_TIMES (n, N) {
     const vec bias = load(t.bias + n * 16);
     IGC_TIMES (p, P) acc[p][n] = bias;
   }
-  accumulate<S, N, P>(t, x, acc);
+  accumulate<S, N, P>(t, x, requests, acc);
   IGC_TIMES (i, R::kCount) out[i] = R::combine(acc, i);
   if (residual) {
     IGC_TIMES (i, R::kCount) out[i] = add(out[i], R::fetch(residual + t.offset[R::unit(i)], t.r_pixel, i));
@@ -121,15 +121,18 @@ IGC_INLINE void tile(const MixTask& t, const float* x, float* y, const float* re
 
 template <int S, int N, int P>
 void rows(const MixTask& t, int row_begin, int row_end) {
+  Requests requests(t.next, t.coming);
   for (int r = row_begin; r < row_end; r++) {
     const float* x = t.x + r * t.x_row;
     float* y = t.y + r * t.y_row;
     const float* residual = t.residual ? t.residual + r * t.r_row : nullptr;
     for (int i = 0; i < t.width; i += P) {
       if (i + P > t.width) i = t.width - P;
-      tile<S, N, P>(t, x + i * t.x_pixel, y + i * t.y_pixel, residual ? residual + i * t.r_pixel : nullptr);
+      tile<S, N, P>(t, x + i * t.x_pixel, y + i * t.y_pixel, residual ? residual + i * t.r_pixel : nullptr,
+                    requests);
     }
   }
+  requests.finish(t.next);
 }
 
 template <int S, int N>

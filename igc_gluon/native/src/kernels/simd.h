@@ -13,6 +13,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels.h"
+
 #define IGC_INLINE inline __attribute__((always_inline))
 // GCC keeps an array of vectors in registers only if every loop over it is unrolled completely.
 #define IGC_TIMES(i, n) _Pragma("GCC unroll 32") for (int i = 0; i < (n); i++)
@@ -41,6 +43,11 @@ IGC_INLINE vec fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
 IGC_INLINE vec max(vec limit, vec v) { return _mm512_max_ps(limit, v); }
 IGC_INLINE vec min(vec limit, vec v) { return _mm512_min_ps(limit, v); }
 IGC_INLINE float sum(vec v) { return _mm512_reduce_add_ps(v); }
+// Keeps what was loaded in a register: GCC would load it again for each multiply-add that takes it from memory.
+IGC_INLINE vec once(vec v) {
+  asm("" : "+v"(v));
+  return v;
+}
 
 // W consecutive floats, repeated 16 / W times.
 template <int W>
@@ -92,6 +99,7 @@ IGC_INLINE vec mul(vec a, vec b) { return {_mm256_mul_ps(a.a, b.a), _mm256_mul_p
 IGC_INLINE vec fma(vec a, vec b, vec c) {
   return {_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b)};
 }
+IGC_INLINE vec once(vec v) { return v; }
 IGC_INLINE vec max(vec limit, vec v) { return {_mm256_max_ps(limit.a, v.a), _mm256_max_ps(limit.b, v.b)}; }
 IGC_INLINE vec min(vec limit, vec v) { return {_mm256_min_ps(limit.a, v.a), _mm256_min_ps(limit.b, v.b)}; }
 IGC_INLINE float sum(vec v) {
@@ -154,6 +162,7 @@ IGC_INLINE vec mul(vec x, vec y) { return {x.a * y.a, x.b * y.b, x.c * y.c, x.d 
 IGC_INLINE vec fma(vec x, vec y, vec z) {
   return {x.a * y.a + z.a, x.b * y.b + z.b, x.c * y.c + z.c, x.d * y.d + z.d};
 }
+IGC_INLINE vec once(vec v) { return v; }
 IGC_INLINE quad quad_max(quad limit, quad v) { return v < limit ? limit : v; }
 IGC_INLINE quad quad_min(quad limit, quad v) { return v > limit ? limit : v; }
 IGC_INLINE vec max(vec x, vec y) {
@@ -207,11 +216,25 @@ IGC_INLINE vec load_8_8(const float* low, const float* high) {
 #endif
 
 IGC_INLINE void prefetch(const float* p) { __builtin_prefetch(p, 0, 3); }  // into L1
-// Into L2, part `part` of `parts` of what comes next.
-IGC_INLINE void prefetch_share(const float* p, int floats, int part, int parts) {
-  const ptrdiff_t end = (ptrdiff_t)floats * (part + 1) / parts;
-  for (ptrdiff_t i = (ptrdiff_t)floats * part / parts; i < end; i += 16) __builtin_prefetch(p + i, 0, 2);
-}
+// Asks for what will be touched soon, into L2, a line at a time between the multiply-adds: a burst would keep the
+// loads waiting.
+struct Requests {
+  Region now;
+  Coming* coming;
+  IGC_INLINE Requests(Region first, Coming* then) : now(first), coming(then) {}
+  IGC_INLINE void next() {
+    if (now.at < now.end) {
+      __builtin_prefetch(now.at, 0, 2);
+      now.at += 16;
+    } else if (coming && coming->asked < coming->count) {
+      now = coming->regions[coming->asked++];
+    }
+  }
+  // Gives back what was not reached.
+  IGC_INLINE void finish(Region first) {
+    if (now.at < now.end && now.end != first.end) coming->regions[--coming->asked] = now;
+  }
+};
 // Sums of four neighbouring lanes: four results of a, of b, of c, of d.
 IGC_INLINE vec quad_sum(vec a, vec b, vec c, vec d) { return pair_sum(pair_sum(a, b), pair_sum(c, d)); }
 // Four of the sixteen lanes to or from each of four places. These serve thin tails only: through memory.
