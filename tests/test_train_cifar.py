@@ -240,12 +240,13 @@ def test_a_finished_run_is_not_run_again(undisturbed):
 
 
 def test_two_runs_in_one_folder(tmp_path):
+    begin = time.monotonic()
     first = start(*TINY, "--num-epochs", 500, "--log-dir", tmp_path)
     try:
         while not (folder(tmp_path) / "history.jsonl").exists():
             time.sleep(0.05)
         assert "another run is at work" in refused(*TINY, "--num-epochs", 500, "--log-dir", tmp_path, "--resume",
-                                                   timeout=40)
+                                                   timeout=20 + 4 * (time.monotonic() - begin))
     finally:
         first.kill()
         first.communicate()
