@@ -41,8 +41,10 @@ def test_kernels_use_no_library_function_that_the_linker_could_share():
                                    "native/test_native_training.py", "native/test_native_gluon.py",
                                    "native/test_native_update.py", "deploy"])
 def test_sanitizers_find_nothing(tests, sanitized):
-    """In all tests of the kernels and of the operators on them: TIME."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--capture=sys", str(TESTS / tests)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
+    """In the tests of the kernels, of the operators on them and of compiled networks: some minutes each."""
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
+                           "--capture=sys",  # the sanitizers write to file descriptor 2 and end the process
+                           str(TESTS / tests)],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
                           env=sanitized, cwd=str(TESTS.parent))
     assert done.returncode == 0, done.stdout[-5000:]

@@ -85,7 +85,8 @@ def distance(found, expected):
 
 
 def errors(layers, shape, batch, threads, seed, gain):
-    """{what: (relative error of the kernels, of stock MXNet in float32)}, against stock MXNet in float64."""
+    """{what: (relative error of the kernels, of stock MXNet in float32, the first relative to the largest gradient)},
+    against stock MXNet in float64."""
     rng = np.random.default_rng(seed)
     body = Body(layers, shape)
     parameters = random_parameters(rng, body.shapes, gain)
@@ -100,16 +101,20 @@ def errors(layers, shape, batch, threads, seed, gain):
     found = [y, *gradients, dx, *running, inferred]
     what = ["output"] + [f"gradient {i} of {s}" for i, s in enumerate(body.shapes)] + ["gradient of x"] + \
            [f"moving statistic {i}" for i in range(len(running))] + ["inference"]
-    return {w: (distance(f, e), distance(o, e)) for w, f, e, o in zip(what, found, expected, single)}
+    largest = max(np.linalg.norm(e) for w, e in zip(what, expected) if w.startswith("gradient"))
+    return {w: (distance(f, e), distance(o, e), np.linalg.norm(f - e) / largest)
+            for w, f, e, o in zip(what, found, expected, single)}
 
 
 def compare(layers, shape, batch, threads=1, gain=1):
     """Gradients of weights before a BN cancel to a part of their terms: where stock MXNet's float32 has lost
-    half of 1e-5 and more, twice that is the measure. An activation next to 0 may fall on either side of it; it
-    does not for every seed."""
+    half of 1e-5 and more, twice that is the measure, and where nothing is left of them (a convolution of one
+    channel and tap, which BN undoes) 1e-6 of the largest gradient. An activation next to 0 may fall on either side
+    of it; it does not for every seed."""
     for seed in range(3):
         found = errors(layers, shape, batch, threads, seed, gain)
-        bad = {what: e for what, e in found.items() if not e[0] <= max(1e-5, 2 * e[1])}
+        bad = {what: e for what, e in found.items()
+               if not (e[0] <= max(1e-5, 2 * e[1]) or (what.startswith("gradient") and e[2] <= 1e-6))}
         if not bad:
             return
     raise AssertionError(f"{layers} {shape} x {batch}: {bad}")
