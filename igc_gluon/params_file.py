@@ -57,8 +57,8 @@ def loads(data):
     reader = _Reader(data)
     if reader.take("<QQ") != (_LIST_MAGIC, 0):
         raise UserError("it does not begin as one")
-    arrays = [reader.array() for _ in range(reader.count(minimum_size=4))]
-    names = [reader.name() for _ in range(reader.count(minimum_size=8))]
+    arrays = [reader.array() for _ in range(*reader.take("<Q"))]
+    names = [reader.name() for _ in range(*reader.take("<Q"))]
     if len(names) != len(arrays) or len(set(names)) != len(names):
         raise UserError(f"it holds {len(arrays)} arrays under {len(set(names))} names")
     if reader.position != len(data):
@@ -81,12 +81,6 @@ class _Reader:
     def take(self, layout):
         return struct.unpack(layout, self.bytes(struct.calcsize(layout)))
 
-    def count(self, minimum_size):
-        number, = self.take("<Q")
-        if number * minimum_size > len(self.data) - self.position:
-            raise UserError(f"it claims to hold {number} entries, more than fit in it")
-        return number
-
     def array(self):
         first, = self.take("<I")
         if first in (_V2, _V3):
@@ -95,8 +89,6 @@ class _Reader:
                 raise UserError("it holds a sparse array; only dense ones are known here")
         shape = self.take("<%dq" % self.axes(*self.take("<i"))) if first in (_V1, _V2, _V3) else \
             self.take("<%dI" % self.axes(first))
-        if any(extent < 0 for extent in shape):
-            raise UserError(f"it holds an array of shape {shape}")
         _, _, kind = self.take("<iii")
         if not 0 <= kind < len(_DTYPES):
             raise UserError(f"it holds an array of the unknown data type {kind}")
@@ -105,7 +97,7 @@ class _Reader:
             size *= extent
         try:
             return np.frombuffer(self.bytes(size), _DTYPES[kind]).reshape(shape)
-        except ValueError as error:  # an array without values may claim extents beyond any memory
+        except ValueError as error:  # an array without values may claim extents beyond any memory, or negative ones
             raise error if isinstance(error, UserError) else UserError(f"it holds an array of shape {shape}") from None
 
     def axes(self, number):

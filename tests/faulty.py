@@ -3,7 +3,8 @@
     clock               time.time jumps back and forth by years, time.monotonic stands still now and then
     signal-in-evaluate  SIGTERM to itself at the start of the second evaluation
     signal-in-save      SIGTERM to itself in the middle of the second checkpoint's files
-    two-signals         SIGTERM in the middle of the second checkpoint's files, and again right after
+    two-signals         SIGTERM in the middle of the second checkpoint's files, and again two seconds after
+    one-signal-twice    SIGTERM there, and again right after, as coreutils' `timeout` sends it
     kill-in-save        SIGKILL there
     full                no space is left from there on
 """
@@ -49,9 +50,11 @@ def full():
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def send(number, times=1):
+def send(number, *pauses):
+    """The signal, and again after each of the pauses, in seconds."""
     def action():
-        for _ in range(times):
+        for pause in (0, *pauses):
+            time.sleep(pause)
             os.kill(os.getpid(), number)
     return action
 
@@ -72,6 +75,7 @@ FAULTS = {"clock": jumping_clock, "signal-in-evaluate": in_evaluate,
           # a checkpoint syncs each of its 4 files and its folder after it: the third file of the second one
           "signal-in-save": lambda: at_fsync([13], send(signal.SIGTERM)),
           "two-signals": lambda: at_fsync([13], send(signal.SIGTERM, 2)),
+          "one-signal-twice": lambda: at_fsync([13], send(signal.SIGTERM, 0.05)),
           "kill-in-save": lambda: at_fsync([13], send(signal.SIGKILL)),
           "full": lambda: at_fsync(range(13, 1000), full)}
 

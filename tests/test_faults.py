@@ -74,8 +74,9 @@ def test_sigterm_during_validation(tmp_path, undisturbed):
     ends_as(undisturbed, tmp_path)
 
 
-def test_sigterm_during_a_checkpoint_write(tmp_path, undisturbed):
-    code, err = faulty("signal-in-save", *FLAGS, log_dir=tmp_path)
+@pytest.mark.parametrize("fault", ["signal-in-save", "one-signal-twice"])
+def test_sigterm_during_a_checkpoint_write(tmp_path, undisturbed, fault):
+    code, err = faulty(fault, *FLAGS, log_dir=tmp_path)
     assert code == 143 and last(tmp_path) == "epoch-0002-batch-000001" and "Traceback" not in err
     ends_as(undisturbed, tmp_path)
 

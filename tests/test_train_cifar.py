@@ -34,10 +34,10 @@ def start(*flags, env=None, **kwargs):
                             stderr=subprocess.PIPE, text=True, env=env, **kwargs)
 
 
-def run(*flags, code=0, **kwargs):
+def run(*flags, code=0, timeout=300, **kwargs):
     process = start(*flags, **kwargs)
     try:
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=timeout)
     finally:
         process.kill()
     assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
@@ -240,12 +240,16 @@ def test_a_finished_run_is_not_run_again(undisturbed):
 
 
 def test_two_runs_in_one_folder(tmp_path):
+    begin = time.monotonic()
     first = start(*TINY, "--num-epochs", 500, "--log-dir", tmp_path)
-    while not (folder(tmp_path) / "history.jsonl").exists():
-        time.sleep(0.05)
-    assert "another run is at work" in refused(*TINY, "--num-epochs", 500, "--log-dir", tmp_path, "--resume")
-    first.kill()
-    first.communicate()
+    try:
+        while not (folder(tmp_path) / "history.jsonl").exists():
+            time.sleep(0.05)
+        assert "another run is at work" in refused(*TINY, "--num-epochs", 500, "--log-dir", tmp_path, "--resume",
+                                                   timeout=20 + 4 * (time.monotonic() - begin))
+    finally:
+        first.kill()
+        first.communicate()
 
 
 def test_two_devices_train_as_one(tmp_path, undisturbed):

@@ -20,6 +20,9 @@ def add_arguments(parser):
     parser.add_argument("--max-restarts", type=int, default=0, metavar="K",
                         help="when a process dies, start all again from the last checkpoint, with --resume, up to K "
                              "times")
+    parser.add_argument("--hang-timeout", type=float, default=300, metavar="SECONDS",
+                        help="a process that gives no sign of life for so long, or whose machine does not, counts as "
+                             "dead; 0: never (default: 300)")
     parser.add_argument("--root-uri", metavar="ADDRESS", help="this machine's address as the others see it")
     parser.add_argument("--interface", metavar="NAME",
                         help="the network interface to use on every machine, such as eth0")
@@ -34,7 +37,7 @@ def run(args):
 
     servers = args.num_workers if args.num_servers is None else args.num_servers
     for flag, value, least in (("--num-workers", args.num_workers, 1), ("--num-servers", servers, 0),
-                               ("--max-restarts", args.max_restarts, 0)):
+                               ("--max-restarts", args.max_restarts, 0), ("--hang-timeout", args.hang_timeout, 0)):
         if value < least:
             raise UserError(f"{flag} must be at least {least}, not {value}")
     kind = args.launcher or ("ssh" if args.hostfile else "local")
@@ -53,7 +56,7 @@ def run(args):
     for attempt in range(args.max_restarts + 1):
         plan = launchers.Plan(command, args.num_workers, servers, hosts, args.hostfile or "", environment)
         try:
-            return _attempt(plan, launchers.LAUNCHERS[kind])
+            return _attempt(plan, launchers.LAUNCHERS[kind], args.hang_timeout)
         except Failed as failed:
             left = args.max_restarts - attempt
             if not left or failed.code in FINAL:
@@ -65,14 +68,14 @@ def run(args):
                 command.append("--resume")
 
 
-def _attempt(plan, launcher):
+def _attempt(plan, launcher, hang_timeout):
     """Runs `plan` once and returns the exit code. Raises Failed, with everything ended."""
     from dataclasses import replace
 
     from igc_gluon.launch.job import Job
     from igc_gluon.launch.launchers import scheduler
 
-    with Job() as job:
+    with Job(hang_timeout) as job:
         before = {number: signal.signal(number, lambda number, frame: job.stop(number))
                   for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
         try:

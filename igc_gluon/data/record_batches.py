@@ -14,12 +14,13 @@ order, as `igc data imagenet` does.
 import ctypes
 import functools
 import re
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mxnet as mx
 import numpy as np
-from mxnet.base import _LIB, DataIterHandle, check_call
+from mxnet.base import _LIB, check_call
 
 from igc_gluon.data.photos import central_crop, natural_short_side
 from igc_gluon.data.records import decode, index_path, read_index, read_record, what_is_wrong
@@ -28,6 +29,8 @@ from igc_gluon.threads import cores
 
 PARTS = 16
 SEED_LIMIT = 1 << 31
+OPENINGS = 50  # how often a file is tried to be opened
+REST_SECONDS = 30  # until nobody reads ahead any more
 AUGMENTS = ("authors", "resnet", "none")
 
 
@@ -186,11 +189,17 @@ def _common(path, image_shape, mean, std):
 
 
 def record_iter(**arguments):
-    """mx.io.ImageRecordIter, which would ignore an argument that it does not know."""
+    """mx.io.ImageRecordIter, which would ignore an argument that it does not know, and which lists the file's folder
+    and fails where another file in it, perhaps of another process, has just gone."""
     unknown = set(arguments) - _known_arguments()
     if unknown:
         raise TypeError(f"ImageRecordIter has no {', '.join(sorted(unknown))}")
-    return mx.io.ImageRecordIter(**arguments)
+    for left in range(OPENINGS)[::-1]:
+        try:
+            return mx.io.ImageRecordIter(**arguments)
+        except mx.MXNetError as error:
+            if not left or "GetPathInfo" not in str(error):
+                raise
 
 
 @functools.lru_cache(None)
@@ -199,8 +208,9 @@ def _known_arguments():
 
 
 class _one_line:  # noqa: N801 (a context manager, but for generators: GeneratorExit passes)
-    """Turns MXNet's error about an image, with its C++ stack, into one line. opened: {part: iterator}, which are left
-    open then: to free one that holds another error ends the process, now and then."""
+    """Turns MXNet's error about an image, with its C++ stack, into one line. opened: {part: iterator}, which at any end
+    but the file's are freed later: one that is freed while it comes upon an image that it cannot decode ends the
+    process. When it has read as far ahead as it may it is at rest."""
 
     def __init__(self, path, opened):
         self._path, self._opened = path, opened
@@ -209,9 +219,11 @@ class _one_line:  # noqa: N801 (a context manager, but for generators: Generator
         return self
 
     def __exit__(self, kind, error, traceback):
+        if kind is not None:
+            rest = threading.Timer(REST_SECONDS, self._opened.clear)
+            rest.daemon = True
+            rest.start()
         if kind is not None and issubclass(kind, mx.MXNetError):
-            for iterator in self._opened.values():
-                iterator.handle = DataIterHandle()
             lines = [line.strip() for line in str(error).splitlines() if "Check failed" in line or "rror" in line]
             reason = lines[0] if lines else ""
             if "Failed to allocate" in reason:

@@ -105,7 +105,7 @@ def read_index(path):
     if len(numbers) % 2 or not len(numbers):
         raise UserError(f"{index_path(path)} is {'empty' if not len(numbers) else 'cut off'}; {advice}")
     positions = np.sort(numbers[1::2])
-    if positions[0] < 0 or (positions % 4).any() or (positions[1:] == positions[:-1]).any():
+    if (positions % 4).any() or (positions[1:] == positions[:-1]).any():
         raise UserError(f"{index_path(path)} is damaged; {advice}")
     return positions
 

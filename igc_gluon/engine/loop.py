@@ -14,6 +14,7 @@ from igc_gluon.engine.evaluation import count_correct, evaluate
 from igc_gluon.engine.position import Position
 from igc_gluon.engine.record import say, versions
 from igc_gluon.errors import UserError
+from igc_gluon.launch.guard import SAME_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class _Left(Exception):
 
 
 class StopSignals:
-    """Inside the block, SIGINT and SIGTERM only set `number`; a second one ends the process at once."""
+    """Inside the block, SIGINT and SIGTERM only set `number`; a second one, later on, ends the process at once."""
 
     def __enter__(self):
         self.number, self._process, self._before = None, os.getpid(), {}
@@ -45,10 +46,13 @@ class StopSignals:
         return self
 
     def _note(self, number, frame):
+        now = time.monotonic()
         # A forked worker inherits this handler; the run's end is not its to decide.
-        if os.getpid() != self._process or self.number is not None:
+        if os.getpid() != self._process or (self.number is not None and now - self._noted_at > SAME_SECONDS):
             os._exit(128 + number)
-        self.number = number
+        if self.number is not None:
+            return
+        self.number, self._noted_at = number, now
         tqdm.write("\nstopping after this batch; again to stop at once, without saving", file=sys.stderr)
 
     def __exit__(self, *exception):

@@ -13,6 +13,8 @@ import os
 import socket
 import sys
 
+from igc_gluon.launch import heartbeat
+
 WEIGHTS, STATE = 0, 1  # keys: flat arrays, of which each server has its slice
 
 
@@ -24,6 +26,7 @@ def serve(role):
     from mxnet.base import _LIB, check_call
 
     os.environ["DMLC_ROLE"] = role
+    heartbeat.begin()
     store = mx.kv.create("dist")
     rule = AsynchronousRule(int(os.environ["DMLC_NUM_WORKER"]))
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from igc_gluon.engine.server import STATE, WEIGHTS
 from igc_gluon.errors import UserError
+from igc_gluon.launch import heartbeat
 
 PARAMETER_SERVER = ("dist_sync", "dist_device_sync", "dist_async")
 HOROVOD = "horovod"
@@ -31,6 +32,7 @@ CONNECT_SECONDS = 300  # for all processes to find each other; machines of a clu
 
 def connect(kv_store):
     """The workers that `--kv-store` asks for; waits for the others. Raises UserError where there are none."""
+    heartbeat.begin()
     if kv_store == HOROVOD:
         return HorovodWorkers()
     if kv_store not in PARAMETER_SERVER:

@@ -5,24 +5,38 @@ with MARK; the guard's exit code is that of the process, 128 + number after a si
 its process group ends with it.
 
 With --control, standard input is the launcher: a line "signal 15" sends that signal, and the end of the input, which
-comes however the launcher or the connection to it has died, kills the process. Without it (mpirun, srun) SIGTERM and
-SIGINT are passed on, and the index is the one that the MPI or Slurm environment tells.
+comes however the launcher or the connection to it has died, kills the process. Without it (mpirun, srun) the index is
+the one that the MPI or Slurm environment tells.
+
+SIGTERM and SIGINT are passed on, and the process has STOP_SECONDS to save. Servers and the scheduler do not hear them:
+they are needed until the workers have saved, and Slurm, for example, sends such a signal to every process.
+
+While neither the guard nor its process hangs, a line says so every second, see `igc_gluon.launch.heartbeat`.
 
 Runs by its path, without igc_gluon or any other package.
 """
 import argparse
 import contextlib
 import ctypes
+import functools
 import os
 import platform
 import re
+import select
 import signal
 import subprocess
 import sys
 import threading
 
 MARK = "@igc-launch "
+ALIVE = "alive: "
+HEARTBEAT, BEAT, LAST_BEAT = "IGC_HEARTBEAT", b"1", b"0"  # environment variable: where the process writes; what
+BEAT_SECONDS = 1
+STOP_SECONDS = 120  # for the workers to save after a signal
+# A signal that comes so soon after the first is the same: to a process and, by way of its guard, to it again.
+SAME_SECONDS = 1
 INDEX_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 PR_SET_PDEATHSIG = 1
 _LOCK = threading.Lock()
 
@@ -48,18 +62,19 @@ def main(argv=None):
     if args.share:
         environment.setdefault("OMP_NUM_THREADS", str(max(len(os.sched_getaffinity(0)) // args.share, 1)))
     here = platform.node()
+    beats, environment[HEARTBEAT] = _pipe()
     try:
         process = subprocess.Popen(args.command, env=environment, cwd=args.directory, stdin=subprocess.DEVNULL,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-                                   preexec_fn=die_with_parent)
+                                   preexec_fn=functools.partial(_become, args.role))
     except OSError as error:
         _write(sys.stderr, f"{MARK}{name} on {here} could not be started: {error.strerror}: {error.filename}")
         return 127
     if args.control:
         threading.Thread(target=_follow, args=(process,), daemon=True).start()
-    else:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda number, frame: process.send_signal(number))
+    for number in STOPPING:
+        signal.signal(number, functools.partial(_pass_signal_on, process))
+    threading.Thread(target=_tell, args=(beats, f"{name} on {here}"), daemon=True).start()
     pumps = [threading.Thread(target=_pass_on, args=(source, target, f"[{name}] "), daemon=True)
              for source, target in ((process.stdout, sys.stdout), (process.stderr, sys.stderr))]
     for pump in pumps:
@@ -86,6 +101,37 @@ def die_with_parent():
     """In the new process, before it runs its command; Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _become(role):
+    die_with_parent()
+    if role != "worker":
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _pipe():
+    """(file descriptor to read from, path to write to) of a new pipe."""
+    read, write = os.pipe()
+    return read, f"/proc/{os.getpid()}/fd/{write}"
+
+
+def _tell(beats, name):
+    """Says, as long as this guard lives, that its process does; before that first tells, and after its last word, without
+    asking it."""
+    own = True
+    while True:
+        heard = os.read(beats, 1 << 16) if select.select([beats], [], [], BEAT_SECONDS)[0] else b""
+        own = heard.endswith(LAST_BEAT) if heard else own
+        if heard or own:
+            _write(sys.stderr, f"{MARK}{ALIVE}{name}")
+
+
+def _pass_signal_on(process, number, frame):
+    process.send_signal(number)
+    limit = threading.Timer(STOP_SECONDS, _kill_group, (process,))
+    limit.daemon = True
+    limit.start()
 
 
 def _follow(process):

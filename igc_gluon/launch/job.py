@@ -10,10 +10,9 @@ import threading
 import time
 
 from igc_gluon.errors import UserError
-from igc_gluon.launch.guard import MARK, in_words
+from igc_gluon.launch.guard import ALIVE, MARK, SAME_SECONDS, STOP_SECONDS, in_words
 
 START_SECONDS = 60  # for the scheduler to take its port
-STOP_SECONDS = 120  # for the workers to save after a signal
 END_SECONDS = 20  # for servers and scheduler once the workers are done
 POLL_SECONDS = 0.05
 PORT = "port "  # the scheduler's first words
@@ -28,14 +27,20 @@ class Failed(Exception):
 
 
 class Job:
-    """The processes of one attempt. `stop(number)` may be called from a signal handler."""
+    """The processes of one attempt. `stop(number)` may be called from a signal handler.
 
-    def __init__(self):
+    hang_timeout: seconds of silence after which a process, or its guard, counts as dead; 0: never.
+    """
+
+    def __init__(self, hang_timeout=0):
+        self._hang_timeout = hang_timeout
+        self._heard = {}  # name of a process: when, by the clock below, its guard last said that it lives
+        self._clock, self._looked = 0.0, time.monotonic()
         self._processes = []  # (Start, Popen)
         self._ended = []  # reports of guards, in the order they came
         self._ports = queue.Queue()
         self._pumps = []
-        self._stop_number, self._signals_sent, self._deadline = None, 0, None
+        self._stop_number, self._stopped_at, self._at_once, self._deadline = None, None, False, None
 
     def __enter__(self):
         return self
@@ -79,6 +84,7 @@ class Job:
         while True:
             self._pass_signals_on()
             codes = self._raise_for_dead()
+            self._raise_for_silent()
             if all(code is not None for code in codes):
                 return self._code(codes)
             workers = [code for (start, _), code in zip(self._processes, codes) if start.is_worker]
@@ -90,9 +96,10 @@ class Job:
             time.sleep(POLL_SECONDS)
 
     def stop(self, number):
-        """Has the workers stop; at the second call everything is killed."""
-        self._stop_number = number
-        self._signals_sent += 1
+        """Has the workers stop; at a second call, later on, everything is killed."""
+        if self._stop_number is None:
+            self._stop_number, self._stopped_at = number, time.monotonic()
+        self._at_once |= time.monotonic() - self._stopped_at > SAME_SECONDS
 
     def kill(self):
         """Ends whatever is left. A guard whose input ends kills its process first."""
@@ -128,7 +135,7 @@ class Job:
                         process.stdin.flush()
                     elif start.is_worker:
                         process.send_signal(self._stop_number)
-        elif self._signals_sent > 1 or time.monotonic() > self._deadline:
+        elif self._at_once or time.monotonic() > self._deadline:
             raise Failed(f"stopped by {signal.Signals(self._stop_number).name} without saving", 128 + self._stop_number)
 
     def _raise_for_dead(self):
@@ -148,11 +155,33 @@ class Job:
             code = 128 + self._stop_number
         raise Failed(reports[0] if reports else f"{name} {in_words(raw)}", code)
 
+    def _raise_for_silent(self):
+        """Raises Failed for a process that hangs."""
+        # Where this process was itself stopped, the others did not hang: it has not listened.
+        now = time.monotonic()
+        self._clock += min(now - self._looked, 1)
+        self._looked = now
+        for name, heard in list(self._heard.items()):
+            if self._hang_timeout and self._clock - heard > self._hang_timeout:
+                raise Failed(f"{name} hangs: it has not been heard of for {self._hang_timeout:g} s",
+                             128 + (self._stop_number or signal.SIGKILL))
+
+    def _note(self, report):
+        """What a guard says of its process."""
+        if report.startswith(ALIVE):
+            name = report[len(ALIVE):]
+            self._heard[name] = max(self._heard.get(name, 0), self._clock)
+            return
+        for name in list(self._heard):
+            if report.startswith(name + " "):  # it has ended: its guard will say no more
+                self._heard[name] = float("inf")
+        if "exit code 0" not in report:
+            self._ended.append(report)
+
     def _pass_on(self, source, target):
         for line in source:
             if line.startswith(MARK):
-                if "exit code 0" not in line:
-                    self._ended.append(line[len(MARK):].rstrip())
+                self._note(line[len(MARK):].rstrip())
             elif line.startswith(f"[scheduler] {PORT}"):
                 self._ports.put(int(line.split()[-1]))
             else:

@@ -16,7 +16,7 @@ GUARD = str(Path(__file__).with_name("guard.py"))
 SERVER = [sys.executable, "-m", "igc_gluon.engine.server"]
 # What a process on another machine gets of this one's environment.
 PASSED_ON = ("DMLC_", "PS_", "MXNET_", "IGC_", "OMP_", "PYTHONPATH", "LD_LIBRARY_PATH", "PATH", "NCCL_")
-SSH = ["ssh", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"]
+SSH = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"]
 
 
 @dataclass(frozen=True)

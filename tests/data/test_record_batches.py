@@ -189,12 +189,56 @@ for _ in range(30):
 
 
 def test_broken_images_in_two_parts_never_end_the_process(tmp_path):
-    """MXNet does it every few times when an iterator is freed that has met an error which nobody was told."""
+    """MXNet does it every few times when an iterator is freed while it comes upon the second."""
     images = [smooth(i) for i in range(6)]
     images[0] = images[3] = b"no image at all"
     path = write(tmp_path / "a.rec", range(6), images)
     done = subprocess.run([sys.executable, "-c", AGAIN, path], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stdout.split() == ["refused"] * 30, done.stderr[-500:]
+
+
+STOPPED = """
+import sys, time
+from igc_gluon.data import record_batches
+from igc_gluon.data.record_batches import RecordTraining
+from igc_gluon.errors import UserError
+record_batches.REST_SECONDS = 2
+stopped = 0
+for number in range(40):
+    batches = RecordTraining(sys.argv[1], 12, 2, 2, (3, 28, 28), "authors", (0, 0, 0), (1, 1, 1), number).epoch(0)
+    try:
+        next(batches)
+    except UserError:
+        continue
+    batches.close()
+    stopped += 1
+time.sleep(3)  # until all are freed
+print(stopped)
+"""
+
+
+def test_stopping_before_a_broken_image_never_ends_the_process(tmp_path):
+    """As SIGTERM does. MXNet may just be reading it ahead."""
+    images = [smooth(i) for i in range(12)]
+    images[0] = images[3] = images[7] = b"no image at all"
+    path = write(tmp_path / "a.rec", range(12), images)
+    done = subprocess.run([sys.executable, "-c", STOPPED, path], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and int(done.stdout) > 10, done.stderr[-500:]
+
+
+def test_files_that_come_and_go_beside(path, monkeypatch):
+    """Another worker may write what it knows of the file, another process pack its own."""
+    real, failed = mx.io.ImageRecordIter, []
+
+    def unlucky(**arguments):
+        if len(failed) < 3:
+            failed.append("LocalFileSystem.GetPathInfo: a.rec.json.tmp error: No such file or directory")
+            raise mx.MXNetError(failed[-1])
+        return real(**arguments)
+
+    record_batches._known_arguments()
+    monkeypatch.setattr(mx.io, "ImageRecordIter", unlucky)
+    next(training(path).epoch(0))
 
 
 def test_every_argument_is_one_of_mxnets():

@@ -70,6 +70,13 @@ def test_a_launcher_may_start_every_role_with_the_training_command():
         process.communicate()
 
 
+def test_workers_tell_that_they_do_not_hang(monkeypatch):
+    begun = []
+    monkeypatch.setattr(workers.heartbeat, "begin", lambda: begun.append(True))
+    workers.connect("device")
+    assert begun
+
+
 def test_waiting_for_the_others_has_an_end():
     """No scheduler is there; MXNet would ask for it for ever."""
     env = {**os.environ, "DMLC_ROLE": "worker", "DMLC_PS_ROOT_URI": "127.0.0.1", "DMLC_PS_ROOT_PORT": "9",

@@ -62,6 +62,21 @@ class Launch:
             time.sleep(0.05)
 
 
+def guard_of(pid):
+    """The process that has started `pid`."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def is_watched(pid):
+    """Whether the process has begun to write to the pipe of which its guard has both ends."""
+    def pipes(of):
+        links = [os.readlink(entry) for entry in Path(f"/proc/{of}/fd").iterdir()]
+        return [link for link in links if link.startswith("pipe:")]
+
+    both = pipes(guard_of(pid))
+    return any(both.count(pipe) == 2 for pipe in pipes(pid))
+
+
 def gone(launch, timeout=10):
     """Whether all processes of the job end within so many seconds."""
     limit = time.monotonic() + timeout

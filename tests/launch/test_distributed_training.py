@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from imagenet_tree import make_tree
-from launched import ROOT, Launch, gone
+from launched import ROOT, Launch, gone, guard_of, is_watched
 
 from igc_gluon import params_file
 from igc_gluon.cli import main
@@ -165,11 +165,48 @@ def test_a_server_or_scheduler_that_is_killed_is_named(role):
     assert f"{role}{' 0' if role == 'server' else ''} on {os.uname().nodename} was killed by SIGKILL" in err
 
 
-def test_a_mistake_of_all_workers_ends_at_once(tmp_path):
-    """An orderly exit would wait for ever for servers; and a mistake is not tried again."""
+@pytest.mark.parametrize("role", ["server", "scheduler"])
+def test_a_server_or_scheduler_that_hangs_is_named(role):
+    with Launch(["-n", 1, "-s", 1, "--hang-timeout", 3], [sys.executable, "-S", "-c", "import time; time.sleep(100)"]) as launch:
+        launch.wait_for(lambda: any(map(is_watched, launch.pids(role))))
+        time.sleep(1.5)  # until the guard has heard of it
+        os.kill(launch.pids(role)[0], signal.SIGSTOP)
+        code, _, err = launch.finish(timeout=20)
+        assert code == 137 and gone(launch)
+    assert f"{role}{' 0' if role == 'server' else ''} on {os.uname().nodename} hangs: it has not been heard of for 3 s" in err
+
+
+@pytest.mark.long
+def test_a_worker_that_hangs_is_started_again_with_the_others(tmp_path):
+    flags = [*TRAIN, "--log-dir", tmp_path, "--kv-store", "dist_sync"]
+    with Launch(["-n", 2, "-s", 1, "--hang-timeout", 8, "--max-restarts", 1],
+                [sys.executable, "-c", DIE.replace("SIGKILL", "SIGSTOP"), 1, checkpoints(tmp_path) / "last", *flags]) as launch:
+        code, out, err = launch.finish()
+        assert code == 0 and "going on after epoch" in out, err
+    assert "worker 1 on " in err and "hangs: it has not been heard of for 8 s; starting again" in err
+    assert [entry["epoch"] for entry in history(tmp_path)] == [0, 1, 2]
+
+
+def test_a_signal_to_every_process_saves_as_one_to_the_launcher(tmp_path):
+    """Slurm sends it so: to servers too, and to workers beside what the launcher and the guards pass on."""
+    flags = [*TRAIN, "--log-dir", tmp_path, "--kv-store", "dist_sync", "--num-epochs", 300]
+    with Launch(["-n", 2, "-s", 1, "--max-restarts", 1], [sys.executable, *flags]) as launch:
+        launch.wait_for((checkpoints(tmp_path) / "last").exists)
+        pids = launch.pids()
+        for pid in [*map(guard_of, pids), *pids, launch.process.pid]:
+            os.kill(pid, signal.SIGTERM)
+        time.sleep(0.2)
+        launch.process.send_signal(signal.SIGTERM)  # as coreutils' `timeout` does
+        code, _, err = launch.finish()
+        assert code == 143 and "stopped by SIGTERM; saved in" in err and gone(launch), err
+
+
+def test_a_mistake_of_one_worker_ends_all_at_once(tmp_path):
+    """An orderly exit would wait for the others, which wait for this one; and a mistake is not tried again."""
+    one = "import os, sys; flags = ['--batch-size', '3', '--batch-shards', '4'] if os.environ['IGC_WORKER'] == '1' else []\n" \
+          "os.execv(sys.executable, [sys.executable, *sys.argv[1:], *flags])"
     with Launch(["-n", 2, "-s", 1, "--max-restarts", 3],
-                [sys.executable, *TRAIN, "--log-dir", tmp_path, "--kv-store", "dist_sync", "--batch-size", 3,
-                 "--batch-shards", 4]) as launch:
+                [sys.executable, "-c", one, *TRAIN, "--log-dir", tmp_path, "--kv-store", "dist_sync"]) as launch:
         code, _, err = launch.finish(timeout=60)
     assert code == 2 and "cannot be cut into 4 shards" in err and "Traceback" not in err and "starting again" not in err
 

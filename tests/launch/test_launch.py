@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from launched import Launch, gone
+from launched import Launch, gone, guard_of, is_watched
 
 from igc_gluon.cli import main
 from igc_gluon.launch import launchers
@@ -115,6 +115,52 @@ def test_a_death_after_a_signal_is_no_reason_to_start_again():
         code, _, err = launch.finish(timeout=20)
         assert code == 143 and "was killed by SIGKILL; all others have been ended" in err, err
         assert gone(launch)
+
+
+WATCHED = """
+from igc_gluon.launch import heartbeat
+import time
+class Late:
+    def __del__(self, sleep=time.sleep):
+        sleep(3)
+late = Late()
+heartbeat.begin()
+time.sleep(%d)
+"""
+
+
+@pytest.mark.parametrize("whom", ["process", "guard"])
+def test_what_hangs_is_named_and_ends_the_others(whom):
+    with Launch(["-n", 2, "-s", 0, "--hang-timeout", 2], [sys.executable, "-c", WATCHED % 100]) as launch:
+        launch.wait_for(lambda: len(launch.pids("worker")) == 2 and is_watched(launch.pids("worker", "1")[0]))
+        time.sleep(1.5)  # until the guard has heard of it
+        (pid,) = launch.pids("worker", "1")
+        os.kill(pid if whom == "process" else guard_of(pid), signal.SIGSTOP)
+        code, _, err = launch.finish(timeout=20)
+        assert code == 137 and gone(launch)
+    assert f"worker 1 on {os.uname().nodename} hangs: it has not been heard of for 2 s; all others have been" in err
+
+
+def test_what_only_takes_long_does_not_hang():
+    """A step, the end of Python, and a launcher that is stopped and goes on; nor does what is done before the others."""
+    script = "import os, sys, time\nif os.environ['IGC_WORKER'] == '1':\n    time.sleep(2)\n    sys.exit()\n" + WATCHED % 5
+    with Launch(["-n", 2, "-s", 0, "--hang-timeout", 2], [sys.executable, "-c", script]) as launch:
+        launch.wait_for(lambda: launch.pids("worker", "0") and is_watched(launch.pids("worker", "0")[0]))
+        launch.process.send_signal(signal.SIGSTOP)
+        time.sleep(3)
+        launch.process.send_signal(signal.SIGCONT)
+        code, _, err = launch.finish(timeout=30)
+    assert code == 0 and not err
+
+
+def test_a_guard_passes_a_signal_on_and_waits():
+    script = "import signal, sys, time\ndef save(*_):\n    time.sleep(1)\n    print('saved', flush=True)\n    sys.exit(143)\n" \
+             "signal.signal(15, save); print('there', flush=True); time.sleep(100)"
+    with Launch(["-n", 1, "-s", 0, "--max-restarts", 2], [sys.executable, "-S", "-c", script]) as launch:
+        assert launch.process.stdout.readline().split()[-1] == "there"
+        os.kill(guard_of(launch.pids("worker")[0]), signal.SIGTERM)
+        code, out, _ = launch.finish(timeout=20)
+        assert code == 143 and "saved" in out and gone(launch), out
 
 
 @pytest.mark.parametrize("number,code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])

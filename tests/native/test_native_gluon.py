@@ -134,15 +134,16 @@ def test_every_network_has_kernels():
         native_gluon.NativeBody(list(features._children.values()))._check_shape((3, size, size))
 
 
-def losses(name, steps=12):
+def losses(name, steps=12, data=DATA, label=LABEL, dtype="float32"):
     net = build(name)
+    net.cast(dtype)
     trainer = mx.gluon.Trainer(net.collect_params(), AuthorsNesterov(wd=1e-4, learning_rate=0.01))
     result = []
     for _ in range(steps):
         with mx.autograd.record():
-            loss = LOSS(net(DATA), LABEL)
+            loss = LOSS(net(data.astype(dtype)), label.astype(dtype))
         loss.backward()
-        trainer.step(len(LABEL))
+        trainer.step(len(label))
         result.append(loss.mean().asscalar())
     mx.nd.waitall()
     return np.array(result), {name: p.data().asnumpy() for name, p in net.collect_params().items()}
@@ -156,6 +157,14 @@ def test_the_loss_curve_is_that_of_stock_and_the_same_run_gives_the_same_bits(na
     assert (native == again).all() and all((parameters_again[k] == v).all() for k, v in parameters.items())
     monkeypatch.setenv("IGC_NATIVE", "0")
     np.testing.assert_allclose(native, losses(name)[0], rtol=2e-3)
+
+
+def test_the_loss_curve_of_a_resnet_18_is_that_of_double_precision(called, monkeypatch):
+    data, label = mx.nd.array(RNG.standard_normal((8, 3, 64, 64))), mx.nd.array(RNG.randint(0, 5, 8))
+    native, _ = losses("resnet18_igc_l6m2", 8, data, label)
+    assert called["igc_body_train"] == 8
+    monkeypatch.setenv("IGC_NATIVE", "0")
+    np.testing.assert_allclose(native, losses("resnet18_igc_l6m2", 8, data, label, "float64")[0], rtol=1e-4)
 
 
 def test_two_passes_before_one_backward(called):
