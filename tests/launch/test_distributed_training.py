@@ -167,13 +167,13 @@ def test_a_server_or_scheduler_that_is_killed_is_named(role):
 
 @pytest.mark.parametrize("role", ["server", "scheduler"])
 def test_a_server_or_scheduler_that_hangs_is_named(role):
-    with Launch(["-n", 1, "-s", 1, "--hang-timeout", 3], [sys.executable, "-S", "-c", "import time; time.sleep(100)"]) as launch:
+    with Launch(["-n", 1, "-s", 1, "--hang-timeout", 6], [sys.executable, "-S", "-c", "import time; time.sleep(100)"]) as launch:
         launch.wait_for(lambda: any(map(is_watched, launch.pids(role))))
-        time.sleep(1.5)  # until the guard has heard of it
+        time.sleep(3)  # until the guard has heard of it
         os.kill(launch.pids(role)[0], signal.SIGSTOP)
-        code, _, err = launch.finish(timeout=20)
+        code, _, err = launch.finish(timeout=60)
         assert code == 137 and gone(launch)
-    assert f"{role}{' 0' if role == 'server' else ''} on {os.uname().nodename} hangs: it has not been heard of for 3 s" in err
+    assert f"{role}{' 0' if role == 'server' else ''} on {os.uname().nodename} hangs: it has not been heard of for 6 s" in err
 
 
 @pytest.mark.long
