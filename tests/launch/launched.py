@@ -70,7 +70,10 @@ def guard_of(pid):
 def is_watched(pid):
     """Whether the process has begun to write to the pipe of which its guard has both ends."""
     def pipes(of):
-        links = [os.readlink(entry) for entry in Path(f"/proc/{of}/fd").iterdir()]
+        links = []
+        for entry in Path(f"/proc/{of}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                links.append(os.readlink(entry))
         return [link for link in links if link.startswith("pipe:")]
 
     both = pipes(guard_of(pid))
