@@ -118,9 +118,7 @@ void run_conv(const ConvPlan& plan, Plane x, Plane y, Plane residual, int width,
   const float* corner = x.at - plan.pad_h * x.row - plan.pad_w * x.pixel;
   for (size_t i = 0; i < plan.blocks.size(); i++) {
     const ConvPlan::Block& block = plan.blocks[i];
-    task.next = {};
-    if (plan.weight_bytes > kBeyondL2 && i + 1 < plan.blocks.size())
-      task.next = {plan.blocks[i + 1].weights, plan.blocks[i + 1].weights + plan.blocks[i + 1].floats};
+    task.next = weights_after(plan, i);
     task.x = corner + block.x_offset;
     task.weights = block.weights;
     task.bias = block.bias;

@@ -67,8 +67,14 @@ struct MixPlan {
   size_t weight_bytes = 0;
 };
 
-// Where all weights do not stay in L2, those of the next block are fetched while this one is in use.
+// Where all weights do not stay in L2, those of the next block are fetched while block i is in use.
 constexpr size_t kBeyondL2 = 512 << 10;
+template <class Plan>
+Region weights_after(const Plan& plan, size_t i) {
+  if (plan.weight_bytes <= kBeyondL2 || i + 1 == plan.blocks.size()) return {};
+  const auto& next = plan.blocks[i + 1];
+  return {next.weights, next.weights + next.floats};
+}
 
 // The size of the next block when `left` things are cut into the fewest blocks of at most `most`, as equal as
 // can be.

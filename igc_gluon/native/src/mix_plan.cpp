@@ -160,9 +160,7 @@ void run_mix(const MixPlan& plan, Plane x, Plane y, Plane residual, int width, i
   task.coming = coming;
   for (size_t i = 0; i < plan.blocks.size(); i++) {
     const MixPlan::Block& block = plan.blocks[i];
-    task.next = {};
-    if (plan.weight_bytes > kBeyondL2 && i + 1 < plan.blocks.size())
-      task.next = {plan.blocks[i + 1].weights, plan.blocks[i + 1].weights + plan.blocks[i + 1].floats};
+    task.next = weights_after(plan, i);
     task.segments = plan.segments.data() + block.first_segment;
     task.n_segments = block.n_segments;
     task.weights = block.weights;

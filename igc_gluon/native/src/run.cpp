@@ -65,26 +65,24 @@ void run_rows(const Net& net, const Net::Context& context, const Step& step, int
   const Storage& in = net.storages[step.input];
   const int width = net.storages[step.output].width;
   switch (step.work) {
-    case Work::Conv:
-      for (int first = begin; first < end; first += step.tile_rows) {
-        const int rows = std::min(step.tile_rows, end - first);
-        Coming coming = coming_of(step, x, y, residual, first + rows, end);
-        run_conv(step.conv, from_row(x, (ptrdiff_t)first * step.conv.stride), from_row(y, first),
-                 from_row(residual, first), width, 0, rows, &coming);
-      }
-      return;
     case Work::Mix:
       return run_mix(step.mix, x, y, residual, width, begin, end);
-    case Work::ConvMix: {
-      const Plane middle = {scratch, (ptrdiff_t)width * step.middle_pixel, step.middle_pixel};
+    case Work::Conv:
+    case Work::ConvMix:
       for (int first = begin; first < end; first += step.tile_rows) {
         const int rows = std::min(step.tile_rows, end - first);
         Coming coming = coming_of(step, x, y, residual, first + rows, end);
-        run_conv(step.conv, from_row(x, (ptrdiff_t)first * step.conv.stride), middle, {}, width, 0, rows, &coming);
-        run_mix(step.mix, middle, from_row(y, first), from_row(residual, first), width, 0, rows, &coming);
+        const Plane from = from_row(x, (ptrdiff_t)first * step.conv.stride), to = from_row(y, first),
+                    sum = from_row(residual, first);
+        if (step.work == Work::Conv) {
+          run_conv(step.conv, from, to, sum, width, 0, rows, &coming);
+          continue;
+        }
+        const Plane middle = {scratch, (ptrdiff_t)width * step.middle_pixel, step.middle_pixel};
+        run_conv(step.conv, from, middle, {}, width, 0, rows, &coming);
+        run_mix(step.mix, middle, to, sum, width, 0, rows, &coming);
       }
       return;
-    }
     case Work::Int8Conv:
     case Work::Int8Mix:
     case Work::Int8ConvMix:

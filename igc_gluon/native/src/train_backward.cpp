@@ -141,8 +141,7 @@ void Pass::stage_back(const TrainStage& stage, Plane d, Plane to, int width, int
     fours(stage.fours_back, stage.in.positions, d, to, width, rows);
 }
 
-void Pass::lead_back(const TrainLayer& layer, Plane d, float* result, int begin, int end,
-                     Coming& coming) {
+void Pass::lead_back(const TrainLayer& layer, Plane d, float* result, int begin, int end, Coming& coming) {
   const TrainStage& lead = layer.stages[0];
   const int positions = gradient_positions(lead.spec.input), stride = lead.spec.stride;
   const ptrdiff_t row = (ptrdiff_t)layer.in.width * positions;
@@ -156,14 +155,12 @@ void Pass::lead_back(const TrainLayer& layer, Plane d, float* result, int begin,
             (end + stride - 1) / stride, &coming);
     return;
   }
-  for (size_t i = 0; i < lead.conv_back.size(); i++) {
-    const BackPart& part = lead.conv_back[i];
+  for (const BackPart& part : lead.conv_back) {
     if (part.conv.blocks.empty()) continue;
     const Plane to = {result + (part.row - begin) * row + (ptrdiff_t)part.column * positions, stride * row,
                       (ptrdiff_t)stride * positions};
     const int first = (begin - part.row + stride - 1) / stride, last = (end - part.row + stride - 1) / stride;
-    if (last > first)
-      run_conv(part.conv, d, to, {}, part.columns, first, last, &coming);
+    if (last > first) run_conv(part.conv, d, to, {}, part.columns, first, last, &coming);
   }
 }
 

@@ -23,8 +23,7 @@ namespace {
 constexpr int kTaps = 3;
 constexpr bool kTapsTogether = IGC_LANES == 8;
 constexpr int kUnrolledStrides = IGC_LANES == 16 ? 2 : IGC_LANES == 8 ? 1 : 0;
-constexpr int kUnrolledVectors = IGC_LANES == 16 ? 3 : 1;
-constexpr int kManyInputs = 8;
+constexpr int kManyInputs = 8, kUnrolledVectors = IGC_LANES == 16 ? 3 : 1, kFewVectors = IGC_LANES == 16 ? 2 : 1;
 
 // Addresses of P pixels: every third one is a register, the others are its base + {1, 2} * index.
 template <int P>
@@ -156,7 +155,7 @@ void rows(const ConvTask& t, int row_begin, int row_end) {
     for (int i = 0; i < t.width; i += P) {
       if (i + P > t.width) i = t.width - P;
       tile<W, Q, P, STRIDE, SECONDARY>(t, x + i * t.x_step, y + i * t.y_pixel,
-                                     residual ? residual + i * t.r_pixel : nullptr, requests);
+                                       residual ? residual + i * t.r_pixel : nullptr, requests);
     }
   }
   requests.finish(t.next);
@@ -228,7 +227,7 @@ ConvKernel conv_kernel(int w, int q, int kernel_w, int stride, bool secondary, i
 
 int conv_vectors(int kernel_w, int stride, int inputs) {
   if (!unrolled_stride(kernel_w, stride)) return kMaxVectors;
-  return inputs < kManyInputs && kUnrolledVectors > 2 ? 2 : kUnrolledVectors;
+  return inputs < kManyInputs ? kFewVectors : kUnrolledVectors;
 }
 
 }  // namespace IGC_TARGET
