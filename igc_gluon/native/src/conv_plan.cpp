@@ -34,7 +34,7 @@ int inputs_per_pass(const Filter& filter, const ChunkOfConv& chunk, int vectors,
 void pack_chunk(ConvPlan& plan, const Kernels& kernels, Arena& arena, const Filter& filter,
                 const Filter* secondary, const Layout& in, const Layout& out, const ChunkOfConv& chunk,
                 int width) {
-  const int most = kernels.conv_vectors(filter.kernel_w, plan.stride, chunk.inputs);
+  const int most = kernels.conv_vectors(filter.kernel_w, plan.stride);
   for (int done = 0, count; done < chunk.vectors; done += count) {
     count = balanced(chunk.vectors - done, most);
     const int base = chunk.y_offset + done * 16, lanes = count * 16;

@@ -5,14 +5,12 @@
 // m of these groups is w consecutive floats, broadcast to all lanes. So one multiply-add serves 16 outputs,
 // and the permutation between channels never happens.
 //
-// Register tile, AVX-512: P = 8 pixels x Q = 2 vectors. With 3 taps in a row and stride 1 or 2, for every (dy, m) and
-//   tap: 2 weight vectors + 8 input pixels loaded, 16 multiply-adds; registers: 16 accumulators + 2 + 1 of 32.
-//   With 8 inputs and more, pixels come from L2: there Q = 3 needs a third less of them. A single vector (Q = 1) takes
-//   16 pixels, so that its accumulators cover the latency of the FMA units.
+// Register tile, AVX-512: P = 8 pixels x Q = 2 vectors. With 3 taps in a row and stride 1 or 2, a pixel is loaded once
+//   for all taps that it meets: for every (dy, m) 6 weight vectors + 10 (stride 2: 17) input pixels loaded, 48
+//   multiply-adds; registers: 16 accumulators + 6 + 1 of 32. A single vector (Q = 1) takes 16 pixels, so that its
+//   accumulators cover the latency of the FMA units.
 // Other kernels and strides: Q + 8 loads for 8 Q multiply-adds, Q = 3: 24 + 3 + 1 registers.
-// AVX2 keeps the weights of all three taps in registers at stride 1, so that a pixel is loaded once for all taps that
-// it meets: 4 pixels x 1 (8 + 6 + 2 registers); else 6 x 1. Portable: 2 x 1. (With AVX-512 that was 2 to 6 %
-// slower, though it loads less.)
+// AVX2: 4 pixels x 1 (8 + 6 + 2 registers), stride 2 as other kernels: 6 x 1. Portable: 2 x 1.
 #include "kernels.h"
 #include "simd.h"
 
@@ -21,9 +19,8 @@ namespace IGC_TARGET {
 namespace {
 
 constexpr int kTaps = 3;
-constexpr bool kTapsTogether = IGC_LANES == 8;
 constexpr int kUnrolledStrides = IGC_LANES == 16 ? 2 : IGC_LANES == 8 ? 1 : 0;
-constexpr int kManyInputs = 8, kUnrolledVectors = IGC_LANES == 16 ? 3 : 1, kFewVectors = IGC_LANES == 16 ? 2 : 1;
+constexpr int kUnrolledVectors = IGC_LANES == 16 ? 2 : 1;
 
 // Addresses of P pixels: every third one is a register, the others are its base + {1, 2} * index.
 template <int P>
@@ -44,35 +41,20 @@ template <int W, int Q, int P, int STRIDE>
 IGC_INLINE void accumulate(const ConvTask& t, const float* x, Requests& requests, vec (&acc)[P][Q]) {
   const float* w = t.weights;
   for (int dy = 0; dy < t.kernel_h; dy++, x += t.x_line) {
-    if constexpr (STRIDE > 0 && kTapsTogether) {
-      Pixels<P + kTaps - 1> in(x, t.x_tap);
-      _Pragma("GCC unroll 2") for (int m = 0; m < t.inputs; m++) {
+    if constexpr (STRIDE > 0) {
+      constexpr int kPixels = (P - 1) * STRIDE + kTaps;
+      Pixels<kPixels> in(x, t.x_tap);
+      for (int m = 0; m < t.inputs; m++) {
         requests.next();
         vec weight[kTaps][Q];
         IGC_TIMES (d, kTaps)
           IGC_TIMES (q, Q) weight[d][q] = load(w + (d * Q + q) * 16);
-        IGC_TIMES (i, P + kTaps - 1) {
-          const vec v = broadcast<W>(in.at(i));
+        IGC_TIMES (i, kPixels) {
+          const vec v = once(broadcast<W>(in.at(i)));
           IGC_TIMES (d, kTaps) {
-            if (i - d < 0 || i - d >= P) continue;
-            IGC_TIMES (q, Q) acc[i - d][q] = fma(v, weight[d][q], acc[i - d][q]);
-          }
-        }
-        in.advance(W);
-        w += kTaps * Q * 16;
-      }
-    } else if constexpr (STRIDE > 0) {
-      Pixels<(P - 1) * STRIDE + kTaps> in(x, t.x_tap);
-      for (int m = 0; m < t.inputs; m++) {
-        IGC_TIMES (d, kTaps) {
-          requests.next();
-          // Else GCC loads the next tap's inputs early, and runs out of registers.
-          if constexpr (Q == 3) asm volatile("" ::: "memory");
-          vec weight[Q];
-          IGC_TIMES (q, Q) weight[q] = load(w + (d * Q + q) * 16);
-          IGC_TIMES (p, P) {
-            const vec v = once(broadcast<W>(in.at(p * STRIDE + d)));
-            IGC_TIMES (q, Q) acc[p][q] = fma(v, weight[q], acc[p][q]);
+            const int p = (i - d) / STRIDE;
+            if (i < d || (i - d) % STRIDE || p >= P) continue;
+            IGC_TIMES (q, Q) acc[p][q] = fma(v, weight[d][q], acc[p][q]);
           }
         }
         in.advance(W);
@@ -158,13 +140,13 @@ void rows(const ConvTask& t, int row_begin, int row_end) {
                                        residual ? residual + i * t.r_pixel : nullptr, requests);
     }
   }
-  requests.finish(t.next);
+  requests.finish(t.next, t.coming);
 }
 
 template <int W, int Q, int STRIDE, bool SECONDARY>
 ConvKernel choose_pixels(int width, int* tile) {
   Choice<ConvKernel> best(width);
-  constexpr int more = (STRIDE && kTapsTogether ? kTaps : 1) * Q + 1;
+  constexpr int more = (STRIDE ? kTaps : 1) * Q + 1;
   if constexpr (tile_fits(16, Q, more)) best.offer(16, rows<W, Q, 16, STRIDE, SECONDARY>);
   if constexpr (tile_fits(8, Q, more)) {
     best.offer(8, rows<W, Q, 8, STRIDE, SECONDARY>);
@@ -225,9 +207,8 @@ ConvKernel conv_kernel(int w, int q, int kernel_w, int stride, bool secondary, i
   return nullptr;
 }
 
-int conv_vectors(int kernel_w, int stride, int inputs) {
-  if (!unrolled_stride(kernel_w, stride)) return kMaxVectors;
-  return inputs < kManyInputs ? kFewVectors : kUnrolledVectors;
+int conv_vectors(int kernel_w, int stride) {
+  return unrolled_stride(kernel_w, stride) ? kUnrolledVectors : kMaxVectors;
 }
 
 }  // namespace IGC_TARGET

@@ -85,7 +85,7 @@ struct Kernels {
   // `secondary`, of L = 4 in registers. Null where q is more than conv_vectors() or there is no such kernel.
   // *tile: pixels of its register tile; where they do not divide the width, some pixels are computed twice.
   ConvKernel (*conv)(int w, int q, int kernel_w, int stride, bool secondary, int width, int* tile);
-  int (*conv_vectors)(int kernel_w, int stride, int inputs);  // the q at most that serves `inputs` a group best
+  int (*conv_vectors)(int kernel_w, int stride);  // the largest q
   // The kernel for 3x3 convolutions of single channels, one vector at a time; null for other strides than 1
   // and 2.
   ConvKernel (*channelwise)(int stride, int width);

@@ -132,7 +132,7 @@ void rows(const MixTask& t, int row_begin, int row_end) {
                     requests);
     }
   }
-  requests.finish(t.next);
+  requests.finish(t.next, t.coming);
 }
 
 template <int S, int N>

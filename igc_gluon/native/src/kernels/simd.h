@@ -220,19 +220,29 @@ IGC_INLINE void prefetch(const float* p) { __builtin_prefetch(p, 0, 3); }  // in
 // loads waiting.
 struct Requests {
   Region now;
-  Coming* coming;
-  IGC_INLINE Requests(Region first, Coming* then) : now(first), coming(then) {}
-  IGC_INLINE void next() {
-    if (now.at < now.end) {
-      __builtin_prefetch(now.at, 0, 2);
-      now.at += 16;
-    } else if (coming && coming->asked < coming->count) {
-      now = coming->regions[coming->asked++];
+  const Region* then = nullptr;  // and `left`: copies, as a store to *coming would make GCC load pixels again
+  int left = 0;                  // regions, `now` with them
+  IGC_INLINE Requests(Region first, const Coming* coming) {
+    if (coming) {
+      then = coming->regions + coming->asked;
+      left = coming->count - coming->asked;
     }
+    if (first.at)
+      left++, now = first;
+    else if (left)
+      now = *then++;
   }
-  // Gives back what was not reached.
-  IGC_INLINE void finish(Region first) {
-    if (now.at < now.end && now.end != first.end) coming->regions[--coming->asked] = now;
+  IGC_INLINE void next() {
+    if (!left) return;
+    __builtin_prefetch(now.at, 0, 2);
+    now.at += 16;
+    if (now.at >= now.end && --left) now = *then++;
+  }
+  // Leaves what was not reached to the next kernel.
+  IGC_INLINE void finish(Region first, Coming* coming) const {
+    if (!coming) return;
+    coming->asked = (int)(then - coming->regions);
+    if (left && now.end != first.end) coming->regions[--coming->asked] = now;
   }
 };
 // Sums of four neighbouring lanes: four results of a, of b, of c, of d.

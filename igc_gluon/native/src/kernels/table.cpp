@@ -6,7 +6,7 @@ namespace igc {
 namespace IGC_TARGET {
 
 ConvKernel conv_kernel(int w, int q, int kernel_w, int stride, bool secondary, int width, int* tile);
-int conv_vectors(int kernel_w, int stride, int inputs);
+int conv_vectors(int kernel_w, int stride);
 ConvKernel channelwise_kernel(int stride, int width);
 MixKernel mix_kernel(int s, int n, int width);
 void max_pool(const PoolTask& task, int row_begin, int row_end);
