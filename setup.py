@@ -77,7 +77,7 @@ setup(
         "opencv-python<4.12",  # later ones need NumPy 2
         "scikit-learn>=1.0",  # the embedded data set, digits
         "scipy>=1.5",  # its tests write SVHN's .mat files
-        "matplotlib>=3.6",
+        "matplotlib>=3.7",
         "tensorboardX>=2.6.2,<3",
         "tqdm>=4.60",
         "requests>=2.20",

@@ -17,6 +17,7 @@ import matplotlib  # noqa: E402
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.ticker import FuncFormatter, LogLocator  # noqa: E402
 
 from igc_gluon.bench import machine, report  # noqa: E402
 from igc_gluon.bench.measure import measure  # noqa: E402
@@ -101,10 +102,12 @@ def draw(found, training, note, path):
         axis.set(xscale="log", yscale="log", xlabel=title, ylabel="ms an image")
         axis.set_xticks([p["value"] for p in here], [str(p["value"]) for p in here], minor=False)
         axis.minorticks_off()
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.grid(alpha=0.3)
     for axis in axes.flat[len(titles):]:
         axis.axis("off")
-    axes.flat[0].legend(fontsize=8)
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncol=len(keys) + 1, fontsize=9)
     figure.suptitle(("Training steps" if training else "Inference") +
                     f", 32x32 images, batch {BATCH} where it is not the axis; {note}", fontsize=10)
     figure.savefig(path, dpi=110)
