@@ -1,6 +1,10 @@
 """CIFAR networks on the native operators against the same networks on MXNet's own."""
 import json
 import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import mxnet as mx
 import numpy as np
@@ -157,6 +161,22 @@ def test_the_loss_curve_is_that_of_stock_and_the_same_run_gives_the_same_bits(na
     assert (native == again).all() and all((parameters_again[k] == v).all() for k, v in parameters.items())
     monkeypatch.setenv("IGC_NATIVE", "0")
     np.testing.assert_allclose(native, losses(name)[0], rtol=2e-3)
+
+
+def test_the_number_of_threads_is_openmps_and_at_most_mxnets_own():
+    """Seen in the bits: threads add up the gradients of a share of the images each."""
+    code = ("import hashlib, test_native_gluon as t\n"
+            "parameters = t.losses('cifar_plain_igc8_l4m2', 2)[1]\n"
+            "print(hashlib.sha256(b''.join(v.tobytes() for k, v in sorted(parameters.items()))).hexdigest())")
+
+    def bits(**environment):
+        return subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE,
+                              cwd=str(Path(__file__).parent), env=dict(os.environ, **environment)).stdout
+
+    one, two = bits(OMP_NUM_THREADS="1"), bits(OMP_NUM_THREADS="2")
+    assert one != two
+    assert bits(OMP_NUM_THREADS="2", MXNET_OMP_MAX_THREADS="1") == one
+    assert bits(OMP_NUM_THREADS="2", MXNET_OMP_MAX_THREADS="3") == two
 
 
 def test_the_loss_curve_of_a_resnet_18_is_that_of_double_precision(called, monkeypatch):

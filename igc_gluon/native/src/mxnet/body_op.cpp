@@ -21,6 +21,7 @@
 
 #include "../../include/igc_train.h"
 #include "mxnet/lib_api.h"
+#include "threads.h"
 
 using mxnet::ext::MX_SUCCESS;
 using mxnet::ext::MXReturnValue;
@@ -151,7 +152,7 @@ class BodyState : public mxnet::ext::CustomStatefulOp {
     }
     Arrays arrays(*inputs, layers_);
     check(igc_train_forward(net_, data.data<float>(), data.shape[0], arrays.parameters.data(),
-                            arrays.running.data(), outputs->at(0).data<float>(), 0));
+                            arrays.running.data(), outputs->at(0).data<float>(), operator_threads()));
     return MX_SUCCESS;
   }
 
@@ -161,7 +162,7 @@ class BodyState : public mxnet::ext::CustomStatefulOp {
     Arrays gradients(*outputs, layers_);
     check(igc_train_backward(net_, inputs->at(1).data<float>(), inputs->at(0).data<float>(),
                              gradients.parameters.data(),
-                             data_gradient_ ? outputs->at(0).data<float>() : nullptr, 0));
+                             data_gradient_ ? outputs->at(0).data<float>() : nullptr, operator_threads()));
     return MX_SUCCESS;
   }
 
@@ -251,7 +252,7 @@ MXReturnValue infer(const Attributes& attributes, std::vector<MXTensor>* inputs,
   igc_train* const net = store().take(key, layers, data.shape.data());
   Arrays arrays(*inputs, layers);
   const int status = igc_train_infer(net, data.data<float>(), data.shape[0], arrays.parameters.data(),
-                                     arrays.running.data(), outputs->at(0).data<float>(), 0);
+                                     arrays.running.data(), outputs->at(0).data<float>(), operator_threads());
   store().give_back(key, net);
   check(status);
   return MX_SUCCESS;
