@@ -19,21 +19,24 @@ def require(condition, reason):
 
 
 class Reader:
-    """The layers (training.Layer) of `blocks`, which end in global average pooling and perhaps flattening.
+    """The layers (training.Layer) of `blocks`, which end in global average pooling and perhaps flattening; with `maps`
+    they do not.
 
     parameters: those of the layers, in the order of igc_train.h, each a (Parameter, branches): with branches
     above 1, that many equal parts of it are added up. running: moving means and variances. `flat`: whether
     the features are flattened. Raises NotNative.
     """
 
-    def __init__(self, blocks):
+    def __init__(self, blocks, maps=False):
         self.layers, self.parameters, self.running = [], [], []
         self._open = None  # the layer that may still get something behind it, whose value is not made yet
         self.flat = bool(blocks) and type(blocks[-1]) is nn.Flatten
-        blocks = blocks[:-1] if self.flat else blocks
-        require(len(blocks) > 1 and type(blocks[-1]) is nn.GlobalAvgPool2D,
-                "the features do not end in global average pooling")
-        for block in blocks[:-1]:
+        if not maps:
+            blocks = blocks[:-1] if self.flat else blocks
+            require(len(blocks) > 1 and type(blocks[-1]) is nn.GlobalAvgPool2D,
+                    "the features do not end in global average pooling")
+            blocks = blocks[:-1]
+        for block in blocks:
             self._add(block)
         self._close()
 

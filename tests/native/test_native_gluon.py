@@ -358,7 +358,7 @@ class Body(mx.gluon.HybridBlock):
 def test_the_operator_in_a_graph(static):
     """As nd, in a hybridized block, and bound as a Symbol."""
     net = build("cifar_plain_igc5_l3m2", hybridize=False)
-    body = net._native_body()
+    body = native_gluon.NativeBody(list(net.features._children.values()))
     data = DATA[:, :, :8, :8]
     with mx.autograd.record():
         expected = body(data)
