@@ -3,10 +3,11 @@
 Blocks are taken apart to convolutions, permutations, batch normalizations and activations; only those that
 add something up (residual blocks, IGCV3's, summation fusion) are known by name or attribute.
 """
-from mxnet.gluon import nn
+from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.native import training
 from igc_gluon.nn import ChannelPermutation, IGCV3Block, ReLU6, SumFusion
+from igc_gluon.nn.basic import Native
 
 
 class NotNative(Exception):
@@ -41,7 +42,10 @@ class Reader:
         self._close()
 
     def _add(self, block):
-        if hasattr(block, "shortcut"):
+        require(type(block).forward in (HybridBlock.forward, Native.forward) and
+                (not isinstance(block, nn.Conv2D) or type(block).hybrid_forward is nn.Conv2D.hybrid_forward),
+                f"{type(block).__name__} has no native kernel")
+        if hasattr(block, "shortcut") and hasattr(block, "body"):
             self._residual(block)
         elif type(block) is IGCV3Block:
             value = self._close()

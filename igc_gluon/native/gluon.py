@@ -13,6 +13,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 from mxnet.gluon import HybridBlock
+from mxnet.gluon.parameter import DeferredInitializationError
 
 from igc_gluon import native
 from igc_gluon.errors import UserError
@@ -38,7 +39,7 @@ class NativeNetwork(HybridBlock):
 def compute(block, below, x, layers, maps=False):
     """What the native operator makes of `x` with `layers`, in place of `block`, or None where it does not: MXNet's
     own operators are to go on. below: the block whose children are looked at for hooks. maps: as for NativeBody."""
-    if not isinstance(x, mx.nd.NDArray) or x.context.device_type != "cpu":
+    if type(x) is not mx.nd.NDArray or x.context.device_type != "cpu":
         return None
     reason = why_not()
     if reason is None:
@@ -46,6 +47,8 @@ def compute(block, below, x, layers, maps=False):
             result = _body(block, below, layers, maps)(x)
         except NotNative as error:
             reason = str(error)
+        except DeferredInitializationError:  # MXNet's operators find the missing sizes out
+            return None
     if reason is not None:
         _say(reason)
         return None
@@ -60,18 +63,20 @@ def _body(block, below, layers, maps):
     require(not any(b._forward_hooks or b._forward_pre_hooks or getattr(b, "_callback", None)
                     for b in blocks), "a block has a hook")
     require(not getattr(block, "_backend", None), "the network is for another backend")
+    options = [(b, b.__dict__.get("_kwargs"), b.__dict__.get("_act_type")) for b in blocks]
     known = block.__dict__.get("_native")
-    if known is None or known.blocks != blocks:
-        known = block.__dict__["_native"] = _Known(blocks, layers, maps)
+    if known is None or known.options != options:
+        known = block.__dict__["_native"] = _Known(options, layers, maps)
     require(known.body is not None, known.reason)
     return known.body
 
 
 class _Known:
-    """What was found out about a network whose blocks are `blocks`."""
+    """What was found out about a network with these blocks and their options."""
 
-    def __init__(self, blocks, layers, maps):
-        self.blocks, self.body, self.reason = blocks, None, None
+    def __init__(self, options, layers, maps):
+        self.options = [(b, None if given is None else dict(given), kind) for b, given, kind in options]
+        self.body, self.reason = None, None
         try:
             self.body = NativeBody(layers, maps)
         except NotNative as error:
@@ -140,11 +145,14 @@ class NativeBody:
         parameters = [self._prepared(p, branches, array)
                       for (p, branches), array in zip(self._parameters, parameters)]
         if training_now:
-            # To ask for each block of a network would take longer than most gradients.
+            wanted = _wants_gradient(x)
+            x = x if x.grad is None else mx.nd.identity(x)  # as in _prepared
             result = mx.nd.igc_body_train(x, *parameters, *running, layers=self.text, maps=int(self._maps),
-                                          data_gradient=int(self._maps or _wants_gradient(x)))
+                                          data_gradient=int(wanted))
         else:
-            result = mx.nd.igc_body_infer(x, *parameters, *running, layers=self.text, maps=int(self._maps))
+            # The operator keeps folded weights: those of equal layers elsewhere are others.
+            result = mx.nd.igc_body_infer(x, *parameters, *running, layers=self.text, maps=int(self._maps),
+                                          owner=id(self))
         return result if self._flat or self._maps else result.expand_dims(2).expand_dims(3)
 
     @staticmethod

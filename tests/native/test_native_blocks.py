@@ -98,9 +98,94 @@ def test_what_has_no_kernel_goes_on_with_stock_operators(called):
     assert block(mx.nd.zeros((1, 32, 8, 8))).shape == (1, 32, 8, 8)
     block = IGCBlock(4, 32)
     block.initialize()
+    with pytest.raises(mx.MXNetError):
+        block(mx.nd.zeros((1, 31, 8, 8))).asnumpy()
     seen = []
     block[0].register_forward_hook(lambda *_: seen.append(1))
     block(mx.nd.zeros((1, 32, 8, 8)))
     assert seen and not called
-    with pytest.raises(mx.MXNetError):
-        block(mx.nd.zeros((1, 31, 8, 8))).asnumpy()
+
+
+class Doubled(mx.gluon.nn.Conv2D):
+    def hybrid_forward(self, F, x, weight, bias=None):
+        return 2 * super().hybrid_forward(F, x, weight, bias)
+
+
+class WithShortcut(IGCBlock):
+    shortcut = None
+
+    def hybrid_forward(self, F, x):
+        return 3 * super().hybrid_forward(F, x)
+
+
+def replaced():
+    block = IGCBlock(4, 32)
+    block._children["0"] = Doubled(32, 3, padding=1, groups=4, in_channels=32, use_bias=False, prefix="other_")
+    return block
+
+
+@pytest.mark.parametrize("make", [replaced, lambda: WithShortcut(4, 32)])
+def test_classes_of_ones_own_compute_what_they_say(make, called, monkeypatch):
+    found = everything(make)
+    assert not called
+    monkeypatch.setenv("IGC_NATIVE", "0")
+    for name, expected in everything(make).items():
+        np.testing.assert_array_equal(found[name], expected, name)
+
+
+def test_options_that_change_are_seen(called, monkeypatch):
+    def frozen():
+        block = IGCBlock(4, 32)
+        block.initialize()
+        block(mx.nd.zeros((1, 32, 8, 8))).wait_to_read()
+        block[4]._kwargs["use_global_stats"] = True
+        return block
+    found = everything(frozen)
+    assert called == ["igc_body_infer"]
+    monkeypatch.setenv("IGC_NATIVE", "0")
+    np.testing.assert_allclose(found["training"], everything(frozen)["training"], rtol=1e-4, atol=1e-4)
+
+
+def test_sizes_that_are_not_known_yet(called):
+    block = IGCBlock(4, 32, norm_kwargs={"in_channels": 0})
+    block.initialize()
+    x = mx.nd.random.normal(shape=(2, 32, 8, 8))
+    stock = block(x).asnumpy()
+    assert not called
+    np.testing.assert_allclose(block(x).asnumpy(), stock, rtol=1e-4, atol=1e-5)
+    assert called == ["igc_body_infer"]
+
+
+def test_gradients_of_data_are_added_where_that_is_asked_for(called):
+    block, x = IGCBlock(4, 32), mx.nd.random.normal(shape=(2, 32, 8, 8))
+    block.initialize()
+    gradients = []
+    for request, times in (("write", 1), ("add", 3)):
+        x.attach_grad(request)
+        for _ in range(times):
+            with mx.autograd.record():
+                loss = (block(x) ** 2).sum()
+            loss.backward()
+        gradients.append(x.grad.asnumpy())
+    np.testing.assert_allclose(gradients[1], 3 * gradients[0], rtol=1e-4, atol=1e-4 * abs(gradients[0]).max())
+    assert called == ["igc_body_train"] * 4
+
+
+def test_arrays_of_numpys_kind_go_to_stock_operators(called):
+    block = XceptionBlock(20)
+    block.initialize()
+    x = mx.nd.random.normal(shape=(2, 20, 8, 8))
+    expected = block(x).asnumpy()
+    with mx.util.np_shape(True), mx.util.np_array(True):
+        np.testing.assert_allclose(block(x.as_np_ndarray()).asnumpy(), expected, rtol=1e-4, atol=1e-5)
+    assert called == ["igc_body_infer"]
+
+
+def test_equal_blocks_in_turn(called):
+    """Each has weights of its own, and is not folded anew."""
+    blocks, x = [IGCBlock(4, 32, prefix=f"b{i}_") for i in range(3)], mx.nd.random.normal(shape=(2, 32, 8, 8))
+    for block in blocks:
+        block.initialize()
+    assert len({block(x).sum().asscalar() for _ in range(2) for block in blocks}) == 3
+    owners = {id(block.__dict__["_native"].body) for block in blocks}
+    assert len(owners) == 3 and len(called) == 6

@@ -1,12 +1,12 @@
 // body_op.cpp - MXNet operators on igc_train.h, loaded by mx.library.load: a whole network body is one
 // operator.
 //
-//   igc_body_train(data, parameters..., moving statistics...)  batch statistics; updates the moving ones;
-//   backward igc_body_infer(data, parameters..., moving statistics...)  moving statistics; no backward
+//   igc_body_train(data, parameters..., moving statistics...)  batch statistics; updates the moving ones; backward
+//   igc_body_infer(data, parameters..., moving statistics...)  moving statistics; no backward
 //
-// Both give (batch, channels), with the attribute maps=1 (batch, channels, height, width). The attribute `layers` holds an igc_layer for each layer: its members
-// separated by commas, layers by semicolons. Parameters in the order of igc_train.h, then mean and variance
-// of every layer.
+// Both give (batch, channels), with the attribute maps=1 (batch, channels, height, width). The attribute `layers` holds
+// an igc_layer for each layer: its members separated by commas, layers by semicolons. Parameters in the order of
+// igc_train.h, then mean and variance of every layer. igc_body_infer keeps folded weights for each `owner`, any text.
 //
 // The attribute data_gradient=0 leaves the gradient of data as it is, where nothing reads it: through a 7x7 stem it
 // costs as much as some stages do.
@@ -256,7 +256,9 @@ MXReturnValue infer(const Attributes& attributes, std::vector<MXTensor>* inputs,
   MXTensor& data = inputs->at(0);
   const std::vector<igc_layer>& layers = layers_of(attributes);
   const bool maps = flag(attributes, "maps", false);
-  const std::string key = key_of("infer", attributes.at("layers"), data, maps);
+  const auto owner = attributes.find("owner");
+  const std::string use = "infer " + (owner == attributes.end() ? "" : owner->second);
+  const std::string key = key_of(use.c_str(), attributes.at("layers"), data, maps);
   igc_train* const net = store().take(key, layers, data.shape.data(), maps);
   Arrays arrays(*inputs, layers);
   const int status = igc_train_infer(net, data.data<float>(), data.shape[0], arrays.parameters.data(),
