@@ -4,6 +4,7 @@
  *   cc examples/classify.c -Iigc_gluon/native/include -L$lib -ligc -Wl,-rpath,$PWD/$lib -o classify
  */
 #include <igc_file.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,16 +17,17 @@ int main(int argc, char** argv) {
   if (argc != 3) return failed("give a network and an image: classify net.igc image.ppm");
   if (igc_load(argv[1], &model) != IGC_OK || igc_get_info(model, &info) != IGC_OK)
     return failed(igc_message());
-  const int size = info.shape[0] * info.shape[1] * info.shape[2];
+  /* As floats a pixel of three channels is 12 bytes. */
+  if (!info.scores || info.shape[0] != 3 || info.shape[1] > INT_MAX / 12 / info.shape[2])
+    return failed("the network gives no scores, or its images are too large or not in colour");
+  const int size = 3 * info.shape[1] * info.shape[2];
   unsigned char* pixels = malloc(size);
-  float *x = malloc(size * sizeof(float)), *scores = malloc((info.scores + 1) * sizeof(float));
+  float *x = malloc(size * sizeof(float)), *scores = malloc(info.scores * sizeof(float));
   FILE* image = fopen(argv[2], "rb");
   if (!image || !pixels || !x || !scores) return failed("there is no such image, or no memory");
-  if (!info.scores || info.shape[0] != 3 || fscanf(image, "P6 %d %d 255", &width, &height) != 2 ||
-      fgetc(image) == EOF || height != info.shape[1] || width != info.shape[2] ||
-      fread(pixels, 1, size, image) != (size_t)size)
-    return failed(
-        "the image is not a whole binary PPM of the network's size, or the network gives no scores");
+  if (fscanf(image, "P6 %d %d 255", &width, &height) != 2 || fgetc(image) == EOF ||
+      height != info.shape[1] || width != info.shape[2] || fread(pixels, 1, size, image) != (size_t)size)
+    return failed("the image is not a whole binary PPM of the network's size");
   if (igc_normalise(model, pixels, 1, x) != IGC_OK || igc_run(model, x, 1, scores, 0) != IGC_OK)
     return failed(igc_message());
   int best = 0;

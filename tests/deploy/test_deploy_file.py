@@ -192,10 +192,14 @@ def test_a_c_program_finds_the_same_class(compiled, saved, tmp_path):
         assert done.stdout == f"class {best} {compiled.class_names[best]}, score {scores[best]:g}\n"
     damaged = tmp_path / "damaged.igc"
     damaged.write_bytes(saved.read_bytes()[:-3])
+    no_scores, grey = tmp_path / "maps.igc", tmp_path / "grey.igc"
+    no_scores.write_bytes(file.dumps([Op(MEAN_POOL, 0)], SHAPE, False))
+    grey.write_bytes(file.dumps([Op(MEAN_POOL, 0)], (1, 8, 8), True))
     wrong_size = tmp_path / "wrong.ppm"
     wrong_size.write_bytes(b"P6\n9 8\n255\n" + bytes(500))
     for arguments, message in (((damaged, picture), "cut off"), ((tmp_path / "none.igc", picture), "cannot be opened"),
                                ((tmp_path, picture), "cannot be read"), ((saved, wrong_size), "network's size"),
+                               ((no_scores, picture), "gives no scores"), ((grey, picture), "not in colour"),
                                ((saved, tmp_path / "none.ppm"), "no such image"), ((saved, saved), "PPM"),
                                ((saved,), "give a network and an image"), (("/dev/zero", picture), "does not begin")):
         done = classify(*arguments)
