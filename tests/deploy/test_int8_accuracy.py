@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_no
     ("cifar_igcv3_d0.5", 27, ("--num-epochs", "7", "--batch-size", "32", "--lr", "0.05")),
 ])
 def test_top_1_loss_on_digits_is_under_a_point(network, on_bytes, options, tmp_path):
-    """On one core a minute each, IGCV2 two and IGCV3 five. on_bytes: how many layers run on 8-bit integers."""
+    """On one core a minute each, IGCV3 three. on_bytes: how many layers run on 8-bit integers."""
     subprocess.run([sys.executable, ROOT / "train_cifar.py", "--dataset", "digits", "--network", network,
                     "--log-dir", tmp_path, *options],
                    check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
