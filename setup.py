@@ -64,7 +64,7 @@ setup(
     # The sources too, so that `python -m igc_gluon.native.build` works where the package is installed.
     package_data={"igc_gluon.native": ["include/*.h", "src/*.h", "src/*.cpp", "src/kernels/*.h",
                                        "src/kernels/*.cpp", "src/kernels/int8/*.h", "src/kernels/int8/*.cpp",
-                                       "src/mxnet/*.cpp"],
+                                       "src/mxnet/*.h", "src/mxnet/*.cpp"],
                   "igc_gluon.paper": ["published.json"],
                   "igc_gluon.bench": ["peak.cpp"]},
     distclass=PlatformDistribution,

@@ -3,10 +3,11 @@
 Blocks are taken apart to convolutions, permutations, batch normalizations and activations; only those that
 add something up (residual blocks, IGCV3's, summation fusion) are known by name or attribute.
 """
-from mxnet.gluon import nn
+from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.native import training
 from igc_gluon.nn import ChannelPermutation, IGCV3Block, ReLU6, SumFusion
+from igc_gluon.nn.basic import Native
 
 
 class NotNative(Exception):
@@ -19,26 +20,32 @@ def require(condition, reason):
 
 
 class Reader:
-    """The layers (training.Layer) of `blocks`, which end in global average pooling and perhaps flattening.
+    """The layers (training.Layer) of `blocks`, which end in global average pooling and perhaps flattening; with `maps`
+    they do not.
 
     parameters: those of the layers, in the order of igc_train.h, each a (Parameter, branches): with branches
     above 1, that many equal parts of it are added up. running: moving means and variances. `flat`: whether
     the features are flattened. Raises NotNative.
     """
 
-    def __init__(self, blocks):
+    def __init__(self, blocks, maps=False):
         self.layers, self.parameters, self.running = [], [], []
         self._open = None  # the layer that may still get something behind it, whose value is not made yet
         self.flat = bool(blocks) and type(blocks[-1]) is nn.Flatten
-        blocks = blocks[:-1] if self.flat else blocks
-        require(len(blocks) > 1 and type(blocks[-1]) is nn.GlobalAvgPool2D,
-                "the features do not end in global average pooling")
-        for block in blocks[:-1]:
+        if not maps:
+            blocks = blocks[:-1] if self.flat else blocks
+            require(len(blocks) > 1 and type(blocks[-1]) is nn.GlobalAvgPool2D,
+                    "the features do not end in global average pooling")
+            blocks = blocks[:-1]
+        for block in blocks:
             self._add(block)
         self._close()
 
     def _add(self, block):
-        if hasattr(block, "shortcut"):
+        require(type(block).forward in (HybridBlock.forward, Native.forward) and
+                (not isinstance(block, nn.Conv2D) or type(block).hybrid_forward is nn.Conv2D.hybrid_forward),
+                f"{type(block).__name__} has no native kernel")
+        if hasattr(block, "shortcut") and hasattr(block, "body"):
             self._residual(block)
         elif type(block) is IGCV3Block:
             value = self._close()

@@ -1,7 +1,7 @@
-"""Runs the body of a Gluon network as one native operator: the one place that decides whether it can.
+"""Runs the body of a Gluon network, or a block, as one native operator: the one place that decides whether it can.
 
-`NativeBody` reads a network's layers (blocks.py) once, and then computes everything from the image to the
-pooled features, in training and inference. The network's parameters stay where they are; gradients and moving
+`NativeBody` reads the layers (blocks.py) once, and then computes everything from the image to the pooled features, of
+a block from maps to maps, in training and inference. The parameters stay where they are; gradients and moving
 statistics arrive in them as ever, the statistics with the forward pass (MXNet's own BN writes them in
 backward). Where anything is out of the ordinary the caller goes on with MXNet's own operators.
 """
@@ -13,6 +13,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd
 from mxnet.gluon import HybridBlock
+from mxnet.gluon.parameter import DeferredInitializationError
 
 from igc_gluon import native
 from igc_gluon.errors import UserError
@@ -31,44 +32,53 @@ class NativeNetwork(HybridBlock):
     """
 
     def forward(self, x, *args):
-        here = isinstance(x, mx.nd.NDArray) and x.context.device_type == "cpu" and not args
-        features = self._native_features(x) if here else None
-        if features is None:
-            return super().forward(x, *args)
-        if self._active and self._cached_op is None:
-            self._build_cache(x)  # what export() saves
-        return self.output(features)
+        features = None if args else compute(self, self.features, x, list(self.features._children.values()))
+        return super().forward(x, *args) if features is None else self.output(features)
 
-    def _native_features(self, x):
-        reason = why_not()
-        if reason is None:
-            try:
-                return self._native_body()(x)
-            except NotNative as error:
-                reason = str(error)
+
+def compute(block, below, x, layers, maps=False):
+    """What the native operator makes of `x` with `layers`, in place of `block`, or None where it does not: MXNet's
+    own operators are to go on. below: the block whose children are looked at for hooks. maps: as for NativeBody."""
+    if type(x) is not mx.nd.NDArray or x.context.device_type != "cpu":
+        return None
+    reason = why_not()
+    if reason is None:
+        try:
+            result = _body(block, below, layers, maps)(x)
+        except NotNative as error:
+            reason = str(error)
+        except DeferredInitializationError:  # MXNet's operators find the missing sizes out
+            return None
+    if reason is not None:
         _say(reason)
         return None
+    if block._active and block._cached_op is None:
+        block._build_cache(x)  # what export() saves
+    return result
 
-    def _native_body(self):
-        """The NativeBody of the blocks as they are now."""
-        blocks = list(_blocks_below(self.features))
-        require(not any(b._forward_hooks or b._forward_pre_hooks or getattr(b, "_callback", None)
-                        for b in blocks), "a block has a hook")
-        require(not getattr(self, "_backend", None), "the network is for another backend")
-        known = self.__dict__.get("_native")
-        if known is None or known.blocks != blocks:
-            known = self.__dict__["_native"] = _Known(blocks, list(self.features._children.values()))
-        require(known.body is not None, known.reason)
-        return known.body
+
+def _body(block, below, layers, maps):
+    """The NativeBody of the blocks as they are now."""
+    blocks = list(_blocks_below(below))
+    require(not any(b._forward_hooks or b._forward_pre_hooks or getattr(b, "_callback", None)
+                    for b in blocks), "a block has a hook")
+    require(not getattr(block, "_backend", None), "the network is for another backend")
+    options = [(b, b.__dict__.get("_kwargs"), b.__dict__.get("_act_type")) for b in blocks]
+    known = block.__dict__.get("_native")
+    if known is None or known.options != options:
+        known = block.__dict__["_native"] = _Known(options, layers, maps)
+    require(known.body is not None, known.reason)
+    return known.body
 
 
 class _Known:
-    """What was found out about a network whose blocks are `blocks`."""
+    """What was found out about a network with these blocks and their options."""
 
-    def __init__(self, blocks, features):
-        self.blocks, self.body, self.reason = blocks, None, None
+    def __init__(self, options, layers, maps):
+        self.options = [(b, None if given is None else dict(given), kind) for b, given, kind in options]
+        self.body, self.reason = None, None
         try:
-            self.body = NativeBody(features)
+            self.body = NativeBody(layers, maps)
         except NotNative as error:
             self.reason = str(error)
 
@@ -108,19 +118,20 @@ def _say(reason):
 class NativeBody:
     """`blocks` as one operator.
 
-    blocks: what blocks.Reader knows, in order, then global average pooling and perhaps flattening. Raises
-    NotNative.
+    blocks: what blocks.Reader knows, in order, then, unless `maps`, global average pooling and perhaps flattening.
+    Raises NotNative.
     """
 
-    def __init__(self, blocks):
-        reader = Reader(blocks)
+    def __init__(self, blocks, maps=False):
+        reader = Reader(blocks, maps)
+        self._maps = maps
         self.layers, self._parameters, self._running = reader.layers, reader.parameters, reader.running
         self._flat = reader.flat
         self.text = ";".join(",".join(map(repr, layer.numbers())) for layer in self.layers)
         self._checked = set()
 
     def __call__(self, x):
-        """NDArray (n, channels, H, W) on a CPU, float32 -> (n, features). Raises NotNative."""
+        """NDArray (n, channels, H, W) on a CPU, float32 -> (n, features) or maps. Raises NotNative."""
         training_now = autograd.is_training()
         require(autograd.is_recording() == training_now,
                 "gradients through moving statistics and batch statistics without gradients have no kernel")
@@ -134,11 +145,15 @@ class NativeBody:
         parameters = [self._prepared(p, branches, array)
                       for (p, branches), array in zip(self._parameters, parameters)]
         if training_now:
-            features = mx.nd.igc_body_train(x, *parameters, *running, layers=self.text,
-                                            data_gradient=int(_wants_gradient(x)))
+            wanted = _wants_gradient(x)
+            x = x if x.grad is None else mx.nd.identity(x)  # as in _prepared
+            result = mx.nd.igc_body_train(x, *parameters, *running, layers=self.text, maps=int(self._maps),
+                                          data_gradient=int(wanted))
         else:
-            features = mx.nd.igc_body_infer(x, *parameters, *running, layers=self.text)
-        return features if self._flat else features.expand_dims(2).expand_dims(3)
+            # The operator keeps folded weights: those of equal layers elsewhere are others.
+            result = mx.nd.igc_body_infer(x, *parameters, *running, layers=self.text, maps=int(self._maps),
+                                          owner=id(self))
+        return result if self._flat or self._maps else result.expand_dims(2).expand_dims(3)
 
     @staticmethod
     def _prepared(parameter, branches, array):

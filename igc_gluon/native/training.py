@@ -66,7 +66,7 @@ def _functions():
     if not hasattr(loaded, "igc_train_declared"):
         i32, i64, pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
         for name, result, arguments in (
-                ("igc_train_create", ctypes.c_int, [pointer, i64, i32, i32, i32, pointer]),
+                ("igc_train_create", ctypes.c_int, [pointer, i64, i32, i32, i32, i32, pointer]),
                 ("igc_train_check", ctypes.c_int, [pointer, i64, i32, i32, i32]),
                 ("igc_train_forward", ctypes.c_int, [pointer, pointer, i64, pointer, pointer, pointer, i32]),
                 ("igc_train_backward", ctypes.c_int, [pointer, pointer, pointer, pointer, pointer, i32]),
@@ -94,24 +94,28 @@ def _pointers(arrays):
 class Body:
     """A network body for one size of image. One forward and its backward at a time.
 
-    layers: list of Layer. shape: (channels, height, width). Raises UserError if the layers do not fit.
+    layers: list of Layer. shape: (channels, height, width). maps: whether it gives (batch, channels, height, width)
+    in place of their means, (batch, channels). Raises UserError if the layers do not fit.
     `shapes` are those of the parameters: of each layer weight and, where it is normalised, gamma, beta.
     """
 
-    def __init__(self, layers, shape):
+    def __init__(self, layers, shape, maps=False):
         self._handle = None
         self.layers, self.shape = list(layers), tuple(int(n) for n in shape)
         handle = ctypes.c_void_p()
         library.check(_functions().igc_train_create(_records(self.layers), len(self.layers), *self.shape,
-                                                    ctypes.byref(handle)))
+                                                    int(maps), ctypes.byref(handle)))
         self._handle = handle
-        channels = [self.shape[0]] + [l.channels for l in self.layers]
-        self.shapes = [s for l in self.layers for s in l.parameter_shapes(channels[l.input])]
+        values = [self.shape]
+        for l in self.layers:
+            values.append((l.channels,) + tuple((n - 1) // l.stride + 1 for n in values[l.input][1:]))
+        self.shapes = [s for l in self.layers for s in l.parameter_shapes(values[l.input][0])]
+        self._output = values[-1] if maps else values[-1][:1]
 
     def forward(self, x, parameters, running=None, threads=0):
-        """With batch statistics: (batch, channels). running: each layer's moving mean and variance; updated."""
+        """With batch statistics. running: each layer's moving mean and variance; updated."""
         self._x, parameters = self._image(x), self._parameters(parameters)
-        y = np.empty((len(self._x), self.layers[-1].channels), np.float32)
+        y = np.empty((len(self._x),) + self._output, np.float32)
         library.check(_functions().igc_train_forward(
             self._handle, self._x.ctypes.data, len(y), _pointers(parameters),
             None if running is None else _pointers(running), y.ctypes.data, threads))
@@ -120,6 +124,8 @@ class Body:
     def backward(self, dy, threads=0, data=False):
         """(gradients of the parameters, gradient of x or None) of the last forward."""
         dy = np.ascontiguousarray(dy, np.float32)
+        if dy.shape[1:] != self._output:
+            raise UserError(f"the gradient must be (batch, {', '.join(map(str, self._output))}), not {dy.shape}")
         gradients = [np.empty(s, np.float32) for s in self.shapes]
         dx = np.empty_like(self._x) if data else None
         library.check(_functions().igc_train_backward(
@@ -128,9 +134,9 @@ class Body:
         return gradients, dx
 
     def infer(self, x, parameters, running, threads=0):
-        """With the moving statistics. Returns (batch, channels)."""
+        """With the moving statistics."""
         x, parameters = self._image(x), self._parameters(parameters)
-        y = np.empty((len(x), self.layers[-1].channels), np.float32)
+        y = np.empty((len(x),) + self._output, np.float32)
         library.check(_functions().igc_train_infer(
             self._handle, x.ctypes.data, len(y), _pointers(parameters), _pointers(running), y.ctypes.data,
             threads))

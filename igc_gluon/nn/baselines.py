@@ -1,11 +1,11 @@
 """Blocks that the papers compare IGC with."""
 from mxnet.gluon import HybridBlock, nn
 
-from igc_gluon.nn.basic import CONVOLUTION_INIT, Layers, batch_norm
+from igc_gluon.nn.basic import CONVOLUTION_INIT, Native, NativeLayers, batch_norm
 from igc_gluon.nn.igc import GroupConv2D
 
 
-class SumFusion(HybridBlock):
+class SumFusion(Native, HybridBlock):
     """Summation fusion (IGCV1, eq. 21 and Table 2): L convolutions of the same input, summed, then BN and ReLU.
 
     (N, in_channels, H, W) -> (N, channels, H', W'). As all L branches (`primary_partition`) read the same channels,
@@ -26,7 +26,7 @@ class SumFusion(HybridBlock):
         return F.Activation(self.bn(F.sum(branches, axis=1)), act_type="relu")
 
 
-class GPCBlock(Layers):
+class GPCBlock(NativeLayers):
     """Group-and-Point-wise Convolution (IGCV1's supplementary): (N, in_channels, H, W) -> (N, channels, H', W').
 
     A spatial group convolution with L groups (`primary_partition`) on in_channels channels, a dense 1x1 convolution,

@@ -52,6 +52,21 @@ class Layers(nn.HybridSequential):
         return part
 
 
+class Native:
+    """To derive a block from, before HybridBlock or Layers: maps to maps on a CPU in float32, it is one operator of
+    igc_gluon.native where that can compute it, and else MXNet's operators, which also serve when it is traced."""
+
+    def forward(self, x, *args):
+        from igc_gluon.native.gluon import compute  # which knows the blocks of this package
+
+        maps = None if args else compute(self, self, x, [self], maps=True)
+        return super().forward(x, *args) if maps is None else maps
+
+
+class NativeLayers(Native, Layers):
+    """Layers that are one operator where they can be."""
+
+
 class ConvBNReLU(Layers):
     """Convolution without bias, BN, ReLU: (N, in_channels, H, W) -> (N, channels, H', W').
 

@@ -6,7 +6,7 @@ convolution narrows again: MobileNetV2's block with two branches, which costs ha
 from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.errors import UserError
-from igc_gluon.nn.basic import batch_norm
+from igc_gluon.nn.basic import NativeLayers, batch_norm
 from igc_gluon.nn.igc import GroupConv2D
 from igc_gluon.nn.permutation import ChannelPermutation, inverse_branch_factor
 
@@ -57,7 +57,7 @@ class IGCV3Block(HybridBlock):
         norm = norm_layer, norm_kwargs
         self._shortcut = shortcut
         with self.name_scope():
-            self.body = nn.HybridSequential(prefix="")
+            self.body = NativeLayers(prefix="")
             self.body.add(GroupConv2D(width, in_channels, first, prefix="exp-conv2d_"),
                           batch_norm(width, *norm, prefix="exp-batchnorm_"))
             if form == "paper":

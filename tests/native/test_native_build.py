@@ -39,7 +39,7 @@ def test_kernels_use_no_library_function_that_the_linker_could_share():
 @pytest.mark.long
 @pytest.mark.parametrize("tests", ["native/test_native_inference.py", "native/test_native_int8.py",
                                    "native/test_native_training.py", "native/test_native_gluon.py",
-                                   "native/test_native_update.py", "deploy"])
+                                   "native/test_native_blocks.py", "native/test_native_update.py", "deploy"])
 def test_sanitizers_find_nothing(tests, sanitized):
     """In the tests of the kernels, of the operators on them and of compiled networks: some minutes each."""
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",

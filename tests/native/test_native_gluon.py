@@ -1,6 +1,10 @@
 """CIFAR networks on the native operators against the same networks on MXNet's own."""
 import json
 import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import mxnet as mx
 import numpy as np
@@ -159,6 +163,22 @@ def test_the_loss_curve_is_that_of_stock_and_the_same_run_gives_the_same_bits(na
     np.testing.assert_allclose(native, losses(name)[0], rtol=2e-3)
 
 
+def test_the_number_of_threads_is_openmps_and_at_most_mxnets_own():
+    """Seen in the bits: threads add up the gradients of a share of the images each."""
+    code = ("import hashlib, test_native_gluon as t\n"
+            "parameters = t.losses('cifar_plain_igc8_l4m2', 2)[1]\n"
+            "print(hashlib.sha256(b''.join(v.tobytes() for k, v in sorted(parameters.items()))).hexdigest())")
+
+    def bits(**environment):
+        return subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE,
+                              cwd=str(Path(__file__).parent), env=dict(os.environ, **environment)).stdout
+
+    one, two = bits(OMP_NUM_THREADS="1"), bits(OMP_NUM_THREADS="2")
+    assert one != two
+    assert bits(OMP_NUM_THREADS="2", MXNET_OMP_MAX_THREADS="1") == one
+    assert bits(OMP_NUM_THREADS="2", MXNET_OMP_MAX_THREADS="3") == two
+
+
 def test_the_loss_curve_of_a_resnet_18_is_that_of_double_precision(called, monkeypatch):
     data, label = mx.nd.array(RNG.standard_normal((8, 3, 64, 64))), mx.nd.array(RNG.randint(0, 5, 8))
     native, _ = losses("resnet18_igc_l6m2", 8, data, label)
@@ -239,11 +259,6 @@ def _float64(net):
     return net
 
 
-def _hooked(net):
-    net.features[1].register_forward_hook(lambda *_: None)
-    return net
-
-
 @pytest.mark.parametrize("make,text", [
     (lambda: build("cifar_plain_igc8_l2m2", {"norm_layer": mx.gluon.contrib.nn.SyncBatchNorm}, hybridize=False),
      "SyncBatchNorm"),
@@ -252,7 +267,6 @@ def _hooked(net):
     (lambda: build("cifar_plain_igc8_l2m2", {"spatial": "separable"}), "no native kernel"),
     (lambda: build("cifar_plain_igc8_l2m2", {"spatial": "secondary"}), "no native kernel"),
     (lambda: _float64(build("cifar_plain_igc8_l2m2")), "not dense float32"),
-    (lambda: _hooked(build("cifar_plain_igc8_l2m2", hybridize=False)), "hook"),
 ])
 def test_what_has_no_kernel_runs_on_stock_operators_and_says_so_once(make, text, called, caplog):
     native_gluon._say.cache_clear()
@@ -264,6 +278,17 @@ def test_what_has_no_kernel_runs_on_stock_operators_and_says_so_once(make, text,
     assert not any(called.values())
     lines = [r.getMessage() for r in caplog.records if "native" in r.getMessage()]
     assert len(lines) == 1 and text in lines[0] and "\n" not in lines[0]
+
+
+def test_hooks_are_called_and_blocks_without_them_run_natively(called, caplog):
+    native_gluon._say.cache_clear()
+    net, seen = build("cifar_plain_igc8_l2m2", hybridize=False), []
+    expected = net(DATA).asnumpy()
+    net.features[1][0].register_forward_hook(lambda *_: seen.append(1))
+    with caplog.at_level(logging.WARNING, "igc_gluon"):
+        close(net(DATA).asnumpy(), expected)
+    assert seen == [1] and called["igc_body_infer"] == 1 + 5  # of six
+    assert [r.getMessage() for r in caplog.records] == ["native CPU kernels are not used: a block has a hook"]
 
 
 def test_unusual_modes_run_on_stock_operators(called):
@@ -338,7 +363,7 @@ class Body(mx.gluon.HybridBlock):
 def test_the_operator_in_a_graph(static):
     """As nd, in a hybridized block, and bound as a Symbol."""
     net = build("cifar_plain_igc5_l3m2", hybridize=False)
-    body = net._native_body()
+    body = native_gluon.NativeBody(list(net.features._children.values()))
     data = DATA[:, :, :8, :8]
     with mx.autograd.record():
         expected = body(data)

@@ -122,7 +122,7 @@ def test_published_shapes(isa, primary, secondary, stride):
 
 @pytest.mark.parametrize("shape", [(64, 7, 7), (64, 9, 14), (192, 14, 14)])
 def test_many_channels_in_several_passes(isa, shape):
-    """Dense and grouped, where all inputs at once do not stay in L1 (conv_plan.cpp)."""
+    """Dense and grouped, where a pass does not take all inputs (conv_plan.cpp)."""
     rng = np.random.default_rng(3)
     ops = [ref.conv_op(rng, shape[0], 160, activation="relu"),
            ref.conv_op(rng, 160, 160, source=1, residual=1, activation="relu6"),

@@ -2,7 +2,8 @@
  *
  * A network is a list of igc_layer: a convolution, batch normalisation, perhaps a sum with an earlier value,
  * an activation. Layer i makes value i + 1; value 0 is the image. The last value is averaged over the image:
- * the output is batch x channels. Several convolutions in a row without normalisation between them, as in an
+ * the output is batch x channels; or, with maps = 1, it is the output as it is: batch x channels x height x
+ * width. Several convolutions in a row without normalisation between them, as in an
  * IGC block, are layers that follow each other: all but the last with normalised = 0, all but the first 1x1
  * with stride 1, the value of each read by the next only. Arrays are float32 in MXNet's order (NCHW; output
  * channel, input channel of the group, row, column). Everything between them is interleaved (src/layout.h).
@@ -38,7 +39,7 @@ typedef struct igc_layer {
 typedef struct igc_train igc_train;
 
 IGC_API int igc_train_create(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height,
-                             int32_t width, igc_train** net);
+                             int32_t width, int32_t maps, igc_train** net);
 /* Whether igc_train_create would succeed. */
 IGC_API int igc_train_check(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height,
                             int32_t width);

@@ -67,7 +67,8 @@ struct MixPlan {
   size_t weight_bytes = 0;
 };
 
-// Where all weights do not stay in L2, those of the next block are fetched while block i is in use.
+// Larger weights do not stay in L2 beside what passes through it: those of the next block are fetched while block i is
+// in use.
 constexpr size_t kBeyondL2 = 512 << 10;
 template <class Plan>
 Region weights_after(const Plan& plan, size_t i) {

@@ -353,7 +353,7 @@ void Planner::plan_groups(Step& step, const igc_op& op, const Filter& filter, co
 
 // Rows that a step works on at a time, so that what its blocks share stays in cache. ConvMix: a scratch of about 32
 // KB, so that what the convolution writes is read from L1; large weights are worth more rows, which share one pass
-// over them. A convolution alone: what its blocks read and write. Weights beyond L2 are worth the whole image.
+// over them. A convolution alone: what its blocks read and write. Weights above 2 MB are worth the whole image.
 void Planner::choose_tile(Step& step, Shape out) {
   size_t rows;
   if (step.work == Work::ConvMix) {

@@ -144,6 +144,7 @@ struct TrainNet {
   const Kernels* kernels = nullptr;
   const TrainKernels* train = nullptr;
   TrainShape input;
+  bool maps = false;  // whether the output is the last value as it is, not its mean
   std::vector<TrainLayer> layers;
   std::vector<TrainValue> values;
   std::vector<size_t> parameter_sizes;

@@ -8,6 +8,7 @@
 struct igc_train {
   const igc::Kernels* kernels;
   std::vector<igc_layer> layers;
+  bool maps;
   std::unique_ptr<igc::TrainNet> net;  // not planned before the first forward: inference goes without, in a third
                                        // of the memory
 };
@@ -35,7 +36,7 @@ void check_all(const float* const* pointers, size_t count, const char* text) {
 extern "C" {
 
 int igc_train_create(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height,
-                     int32_t width, igc_train** net) {
+                     int32_t width, int32_t maps, igc_train** net) {
   if (!net) return fail(IGC_BAD_ARGUMENT, "net is null");
   *net = nullptr;
   const igc::Kernels* kernels = nullptr;
@@ -43,8 +44,10 @@ int igc_train_create(const igc_layer* layers, int64_t n_layers, int32_t channels
   if (status != IGC_OK) return status;
   return guarded(IGC_BAD_ARGUMENT, [&] {
     auto checked = igc::check_training(layers, n_layers, channels, height, width);
+    igc::require(maps == 0 || maps == 1, "maps must be 0 or 1");
     checked->kernels = kernels;
-    *net = new igc_train{kernels, {layers, layers + n_layers}, std::move(checked)};
+    checked->maps = maps;
+    *net = new igc_train{kernels, {layers, layers + n_layers}, maps == 1, std::move(checked)};
   });
 }
 
@@ -63,6 +66,7 @@ int igc_train_forward(igc_train* net, const float* x, int64_t batch, const float
       const igc::TrainShape image = net->net->input;
       net->net = igc::plan_training(*net->kernels, net->layers.data(), (int64_t)net->layers.size(), image.channels,
                                     image.height, image.width);
+      net->net->maps = net->maps;
     }
     igc::train_forward(*net->net, x, batch, parameters, running, y, threads);
   });

@@ -10,21 +10,32 @@ void Pass::forward_layer(TrainLayer& layer, const float* beta, float* mean, floa
   normalise(layer, beta, mean, variance);
 }
 
-void Pass::pool(float* y) {
+void Pass::output(float* y) {
   const TrainValue& value = net_.values.back();
+  const auto [channels, height, width] = value.shape;
   const int positions = value.layout.positions;
-  over_slices([&](TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end) {
+  over_slices([&, channels = channels, height = height, width = width](TrainSlice& slice, TrainScratch& scratch,
+                                                                       int64_t begin, int64_t end) {
     const Plane row = {scratch.x.get(), 0, positions};
     for (int64_t n = begin; n < end; n++) {
       std::fill(slice.sum.begin(), slice.sum.end(), 0.0);
-      for (int r = 0; r < value.shape.height; r++) {
+      for (int r = 0; r < height; r++) {
         fill((int)net_.values.size() - 1, true, n, row, r, r + 1);
-        for (int i = 0; i < value.shape.width; i++) add_to(slice.sum, row.at + i * positions, positions);
+        if (!net_.maps) {
+          for (int i = 0; i < width; i++) add_to(slice.sum, row.at + i * positions, positions);
+          continue;
+        }
+        for (int p = 0; p < positions; p++) {
+          const int channel = value.layout.channel_at[p];
+          if (channel < 0) continue;
+          float* to = y + ((n * channels + channel) * height + r) * width;
+          for (int i = 0; i < width; i++) to[i] = row.at[(ptrdiff_t)i * positions + p];
+        }
       }
+      if (net_.maps) continue;
       for (int p = 0; p < positions; p++)
         if (value.layout.channel_at[p] >= 0)
-          y[n * value.shape.channels + value.layout.channel_at[p]] =
-              (float)(slice.sum[p] / ((double)value.shape.height * value.shape.width));
+          y[n * channels + value.layout.channel_at[p]] = (float)(slice.sum[p] / ((double)height * width));
     }
   });
 }

@@ -16,8 +16,7 @@ class Folding {
 
   std::unique_ptr<Net> fold() {
     for (const TrainLayer& layer : net_.layers) add_layer(layer);
-    igc_op pool = op(IGC_MEAN_POOL, tensor_.back());
-    ops_.push_back(pool);
+    if (!net_.maps) push(op(IGC_MEAN_POOL, tensor_.back()));
     return plan_net(*net_.kernels, ops_.data(), (int64_t)ops_.size(), weights_.data(),
                     (int64_t)weights_.size(), net_.input.channels, net_.input.height, net_.input.width);
   }

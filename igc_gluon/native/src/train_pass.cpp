@@ -143,7 +143,7 @@ void train_forward(TrainNet& net, const float* x, int64_t batch, const float* co
       pass.forward_layer(layer, parameters[layer.gamma_parameter() + 1],
                          running ? running[layer.running] : nullptr,
                          running ? running[layer.running + 1] : nullptr);
-  pass.pool(y);
+  pass.output(y);
   net.ready_for_backward = true;
 }
 
@@ -151,7 +151,7 @@ void train_backward(TrainNet& net, const float* x, const float* dy, float* const
                     int threads) {
   Pass pass(net, x, threads_or_default(threads));
   pass.reserve(net.batch);
-  pass.pool_back(dy, gradients);
+  pass.output_back(dy, gradients);
   for (size_t i = net.layers.size(); i-- > 0;)
     if (net.layers[i].pool)
       pass.pool_layer_back(net.layers[i], gradients, dx);

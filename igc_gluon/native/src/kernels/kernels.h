@@ -13,9 +13,12 @@ struct Region {
   const float *at = nullptr, *end = nullptr;
 };
 struct Coming {
-  Region regions[5];
+  static constexpr int kMost = 5;
+  Region regions[kMost];
   int count = 0, asked = 0;
-  void add(const float* at, ptrdiff_t floats) { regions[count++] = {at, at + floats}; }
+  void add(const float* at, ptrdiff_t floats) {
+    if (count < kMost) regions[count++] = {at, at + floats};
+  }
 };
 
 // Rows of a group convolution (conv.cpp): one chunk of the layout, one block of Q output vectors. Distances

@@ -1,12 +1,12 @@
 // body_op.cpp - MXNet operators on igc_train.h, loaded by mx.library.load: a whole network body is one
 // operator.
 //
-//   igc_body_train(data, parameters..., moving statistics...)  batch statistics; updates the moving ones;
-//   backward igc_body_infer(data, parameters..., moving statistics...)  moving statistics; no backward
+//   igc_body_train(data, parameters..., moving statistics...)  batch statistics; updates the moving ones; backward
+//   igc_body_infer(data, parameters..., moving statistics...)  moving statistics; no backward
 //
-// Both give (batch, channels). The attribute `layers` holds an igc_layer for each layer: its members
-// separated by commas, layers by semicolons. Parameters in the order of igc_train.h, then mean and variance
-// of every layer.
+// Both give (batch, channels), with the attribute maps=1 (batch, channels, height, width). The attribute `layers` holds
+// an igc_layer for each layer: its members separated by commas, layers by semicolons. Parameters in the order of
+// igc_train.h, then mean and variance of every layer. igc_body_infer keeps folded weights for each `owner`, any text.
 //
 // The attribute data_gradient=0 leaves the gradient of data as it is, where nothing reads it: through a 7x7 stem it
 // costs as much as some stages do.
@@ -21,6 +21,7 @@
 
 #include "../../include/igc_train.h"
 #include "mxnet/lib_api.h"
+#include "threads.h"
 
 using mxnet::ext::MX_SUCCESS;
 using mxnet::ext::MXReturnValue;
@@ -46,6 +47,11 @@ std::vector<igc_layer> parse_layers(const std::string& text) {
   return layers;
 }
 
+bool flag(const Attributes& attributes, const char* name, bool otherwise) {
+  const auto found = attributes.find(name);
+  return found == attributes.end() ? otherwise : found->second != "0";
+}
+
 size_t moving_statistics_of(const std::vector<igc_layer>& layers) {
   size_t n = 0;
   for (const igc_layer& layer : layers) n += layer.normalised ? 2 : 0;
@@ -69,7 +75,7 @@ const std::vector<igc_layer>& layers_of(const Attributes& attributes) {
 // next step, but not those that have been passed over for long.
 class Store {
  public:
-  igc_train* take(const std::string& key, const std::vector<igc_layer>& layers, const int64_t* shape) {
+  igc_train* take(const std::string& key, const std::vector<igc_layer>& layers, const int64_t* shape, bool maps) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       for (size_t i = idle_.size(); i-- > 0;)
@@ -81,7 +87,7 @@ class Store {
     }
     igc_train* net = nullptr;
     if (igc_train_create(layers.data(), (int64_t)layers.size(), (int32_t)shape[1], (int32_t)shape[2],
-                         (int32_t)shape[3], &net))
+                         (int32_t)shape[3], maps, &net))
       throw std::runtime_error(std::string("igc_body: ") + igc_message());
     return net;
   }
@@ -112,9 +118,9 @@ Store& store() {
   return *the_store;
 }
 
-std::string key_of(const char* use, const std::string& layers, const MXTensor& data) {
+std::string key_of(const char* use, const std::string& layers, const MXTensor& data, bool maps) {
   std::ostringstream key;
-  key << use << ' ' << (igc_isa() ? igc_isa() : "") << ' ' << data.shape[1] << ' ' << data.shape[2] << ' '
+  key << use << ' ' << maps << ' ' << (igc_isa() ? igc_isa() : "") << ' ' << data.shape[1] << ' ' << data.shape[2] << ' '
       << data.shape[3] << ' ' << layers;
   return key.str();
 }
@@ -135,23 +141,23 @@ struct Arrays {
 
 class BodyState : public mxnet::ext::CustomStatefulOp {
  public:
-  BodyState(std::string text, std::vector<igc_layer> layers, bool data_gradient)
-      : text_(std::move(text)), layers_(std::move(layers)), data_gradient_(data_gradient) {}
+  BodyState(std::string text, std::vector<igc_layer> layers, bool data_gradient, bool maps)
+      : text_(std::move(text)), layers_(std::move(layers)), data_gradient_(data_gradient), maps_(maps) {}
   ~BodyState() override { store().give_back(key_, net_); }
 
   MXReturnValue Forward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
                         const mxnet::ext::OpResource&) override {
     MXTensor& data = inputs->at(0);
-    const std::string key = key_of("train", text_, data);
+    const std::string key = key_of("train", text_, data, maps_);
     if (key != key_) {
       store().give_back(key_, net_);
       net_ = nullptr;
       key_ = key;
-      net_ = store().take(key, layers_, data.shape.data());
+      net_ = store().take(key, layers_, data.shape.data(), maps_);
     }
     Arrays arrays(*inputs, layers_);
     check(igc_train_forward(net_, data.data<float>(), data.shape[0], arrays.parameters.data(),
-                            arrays.running.data(), outputs->at(0).data<float>(), 0));
+                            arrays.running.data(), outputs->at(0).data<float>(), operator_threads()));
     return MX_SUCCESS;
   }
 
@@ -161,14 +167,14 @@ class BodyState : public mxnet::ext::CustomStatefulOp {
     Arrays gradients(*outputs, layers_);
     check(igc_train_backward(net_, inputs->at(1).data<float>(), inputs->at(0).data<float>(),
                              gradients.parameters.data(),
-                             data_gradient_ ? outputs->at(0).data<float>() : nullptr, 0));
+                             data_gradient_ ? outputs->at(0).data<float>() : nullptr, operator_threads()));
     return MX_SUCCESS;
   }
 
  private:
   const std::string text_;
   const std::vector<igc_layer> layers_;
-  const bool data_gradient_;
+  const bool data_gradient_, maps_;
   std::string key_;
   igc_train* net_ = nullptr;
 };
@@ -201,17 +207,18 @@ MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<
     throw std::invalid_argument(
         "igc_body: data must have four axes (batch, channels, height, width) and at least one image");
   }
-  std::vector<unsigned int> channels = {data[1]};
+  std::vector<Shape> values = {{data[1], data[2], data[3]}};
   std::vector<Shape> wanted = {data};
   for (const igc_layer& l : layers) {
-    if (l.input < 0 || l.input >= (int)channels.size() || l.groups < 1 || l.channels < 1 ||
-        l.kernel < 1) {
+    if (l.input < 0 || l.input >= (int)values.size() || l.groups < 1 || l.channels < 1 || l.kernel < 1 ||
+        l.stride < 1) {
       throw std::invalid_argument("igc_body: attribute layers: numbers that make no layer");
     }
-    const unsigned int n = l.channels, k = l.kernel;
-    if (l.kind != IGC_MAX_POOL) wanted.push_back({n, channels[l.input] / l.groups, k, k});
+    const unsigned int n = l.channels, k = l.kernel, s = l.stride;
+    const Shape& from = values[l.input];
+    if (l.kind != IGC_MAX_POOL) wanted.push_back({n, from[0] / l.groups, k, k});
     if (l.normalised) wanted.insert(wanted.end(), 2, {n});
-    channels.push_back(n);
+    values.push_back({n, (from[1] + s - 1) / s, (from[2] + s - 1) / s});
   }
   for (const igc_layer& l : layers)
     if (l.normalised) wanted.insert(wanted.end(), 2, {(unsigned int)l.channels});
@@ -223,7 +230,8 @@ MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<
                                   " has another shape than its layer says");
     }
   }
-  out->at(0) = {data[0], channels.back()};
+  out->at(0) = {data[0], values.back()[0]};
+  if (flag(attributes, "maps", false)) out->at(0).insert(out->at(0).end(), values.back().begin() + 1, values.back().end());
   return MX_SUCCESS;
 }
 
@@ -237,9 +245,9 @@ MXReturnValue moving_statistics(const Attributes& attributes, std::vector<int>* 
 MXReturnValue create_state(const Attributes& attributes, const mxnet::ext::MXContext&,
                            const std::vector<std::vector<unsigned int>>&, const std::vector<int>,
                            mxnet::ext::CustomStatefulOp** state) {
-  const auto found = attributes.find("data_gradient");
   *state = mxnet::ext::CustomStatefulOp::create<BodyState>(attributes.at("layers"), layers_of(attributes),
-                                                           found == attributes.end() || found->second != "0");
+                                                           flag(attributes, "data_gradient", true),
+                                                           flag(attributes, "maps", false));
   return MX_SUCCESS;
 }
 
@@ -247,11 +255,14 @@ MXReturnValue infer(const Attributes& attributes, std::vector<MXTensor>* inputs,
                     std::vector<MXTensor>* outputs, const mxnet::ext::OpResource&) {
   MXTensor& data = inputs->at(0);
   const std::vector<igc_layer>& layers = layers_of(attributes);
-  const std::string key = key_of("infer", attributes.at("layers"), data);
-  igc_train* const net = store().take(key, layers, data.shape.data());
+  const bool maps = flag(attributes, "maps", false);
+  const auto owner = attributes.find("owner");
+  const std::string use = "infer " + (owner == attributes.end() ? "" : owner->second);
+  const std::string key = key_of(use.c_str(), attributes.at("layers"), data, maps);
+  igc_train* const net = store().take(key, layers, data.shape.data(), maps);
   Arrays arrays(*inputs, layers);
   const int status = igc_train_infer(net, data.data<float>(), data.shape[0], arrays.parameters.data(),
-                                     arrays.running.data(), outputs->at(0).data<float>(), 0);
+                                     arrays.running.data(), outputs->at(0).data<float>(), operator_threads());
   store().give_back(key, net);
   check(status);
   return MX_SUCCESS;
