@@ -32,19 +32,19 @@ class NativeNetwork(HybridBlock):
     """
 
     def forward(self, x, *args):
-        features = None if args else compute(self, self.features, x, list(self.features._children.values()))
+        features = None if args else compute(self, self.features, x)
         return super().forward(x, *args) if features is None else self.output(features)
 
 
-def compute(block, below, x, layers, maps=False):
-    """What the native operator makes of `x` with `layers`, in place of `block`, or None where it does not: MXNet's
-    own operators are to go on. below: the block whose children are looked at for hooks. maps: as for NativeBody."""
+def compute(block, below, x, maps=False):
+    """What the native operator makes of `x` in place of `block`, or None where it does not: MXNet's own operators are
+    to go on. below: its features, which end in pooling; with `maps` the block itself, from maps to maps."""
     if type(x) is not mx.nd.NDArray or x.context.device_type != "cpu":
         return None
     reason = why_not()
     if reason is None:
         try:
-            result = _body(block, below, layers, maps)(x)
+            result = _body(block, below, maps)(x)
         except NotNative as error:
             reason = str(error)
         except DeferredInitializationError:  # MXNet's operators find the missing sizes out
@@ -57,7 +57,7 @@ def compute(block, below, x, layers, maps=False):
     return result
 
 
-def _body(block, below, layers, maps):
+def _body(block, below, maps):
     """The NativeBody of the blocks as they are now."""
     blocks = list(_blocks_below(below))
     require(not any(b._forward_hooks or b._forward_pre_hooks or getattr(b, "_callback", None)
@@ -66,7 +66,7 @@ def _body(block, below, layers, maps):
     options = [(b, b.__dict__.get("_kwargs"), b.__dict__.get("_act_type")) for b in blocks]
     known = block.__dict__.get("_native")
     if known is None or known.options != options:
-        known = block.__dict__["_native"] = _Known(options, layers, maps)
+        known = block.__dict__["_native"] = _Known(options, [below] if maps else list(below._children.values()), maps)
     require(known.body is not None, known.reason)
     return known.body
 

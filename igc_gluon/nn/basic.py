@@ -59,7 +59,7 @@ class Native:
     def forward(self, x, *args):
         from igc_gluon.native.gluon import compute  # which knows the blocks of this package
 
-        maps = None if args else compute(self, self, x, [self], maps=True)
+        maps = None if args else compute(self, self, x, maps=True)
         return super().forward(x, *args) if maps is None else maps
 
 

@@ -6,27 +6,25 @@ namespace igc {
 void Pass::output_back(const float* dy, float* const* gradients) {
   const int last = (int)net_.values.size() - 1;
   const TrainValue& value = net_.values[last];
+  const int positions = value.layout.positions, channels = value.shape.channels, height = value.shape.height,
+            width = value.shape.width;
   over_slices([&](TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end) {
     clear_sums(slice);
-    for (int64_t n = begin; n < end; n++)
-      for (int r = 0; r < value.shape.height; r++) {
-        if (r == 0 || net_.maps) output_row_back(value, dy, n, r, scratch.result.get());
-        finish(last, true, scratch.result.get(), slice, scratch, n, r, 1);
+    float* const result = scratch.result.get();
+    const float scale = 1.0f / ((float)height * (float)width);
+    for (int64_t n = begin; n < end; n++) {
+      for (ptrdiff_t i = 0; !net_.maps && i < row_floats(value.shape, value.layout); i++) {
+        const int channel = value.layout.channel_at[i % positions];
+        result[i] = channel < 0 ? 0 : dy[n * channels + channel] * scale;
       }
+      for (int r = 0; r < height; r++) {
+        if (net_.maps)
+          pack_rows(dy + n * channels * height * width, height, width, value.layout, {result, 0, positions}, r, r + 1);
+        finish(last, true, result, slice, scratch, n, r, 1);
+      }
+    }
   });
   normalise_back(last, gradients);
-}
-
-void Pass::output_row_back(const TrainValue& value, const float* dy, int64_t n, int r, float* result) const {
-  const auto [channels, height, width] = value.shape;
-  const int positions = value.layout.positions;
-  const float scale = 1.0f / ((float)height * (float)width);
-  for (int p = 0; p < positions; p++) {
-    const int64_t channel = value.layout.channel_at[p], at = n * channels + channel;
-    for (int i = 0; i < width; i++)
-      result[(ptrdiff_t)i * positions + p] =
-          channel < 0 ? 0 : net_.maps ? dy[(at * height + r) * width + i] : dy[at] * scale;
-  }
 }
 
 void Pass::backward_layer(TrainLayer& layer, float* const* gradients, float* dx) {

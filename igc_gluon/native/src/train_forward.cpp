@@ -12,25 +12,18 @@ void Pass::forward_layer(TrainLayer& layer, const float* beta, float* mean, floa
 
 void Pass::output(float* y) {
   const TrainValue& value = net_.values.back();
-  const auto [channels, height, width] = value.shape;
-  const int positions = value.layout.positions;
-  over_slices([&, channels = channels, height = height, width = width](TrainSlice& slice, TrainScratch& scratch,
-                                                                       int64_t begin, int64_t end) {
+  const int positions = value.layout.positions, channels = value.shape.channels, height = value.shape.height,
+            width = value.shape.width;
+  over_slices([&](TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end) {
     const Plane row = {scratch.x.get(), 0, positions};
     for (int64_t n = begin; n < end; n++) {
       std::fill(slice.sum.begin(), slice.sum.end(), 0.0);
       for (int r = 0; r < height; r++) {
         fill((int)net_.values.size() - 1, true, n, row, r, r + 1);
-        if (!net_.maps) {
+        if (net_.maps)
+          unpack_rows(row, value.layout, height, width, y + n * channels * height * width, r, r + 1);
+        else
           for (int i = 0; i < width; i++) add_to(slice.sum, row.at + i * positions, positions);
-          continue;
-        }
-        for (int p = 0; p < positions; p++) {
-          const int channel = value.layout.channel_at[p];
-          if (channel < 0) continue;
-          float* to = y + ((n * channels + channel) * height + r) * width;
-          for (int i = 0; i < width; i++) to[i] = row.at[(ptrdiff_t)i * positions + p];
-        }
       }
       if (net_.maps) continue;
       for (int p = 0; p < positions; p++)

@@ -105,8 +105,6 @@ class Pass {
               int row, int rows);
   void backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end,
                       float* dx);
-  // Row r of the gradient of the last value, packed.
-  void output_row_back(const TrainValue& value, const float* dy, int64_t n, int r, float* result) const;
   // Rows of a stage: x and y lead to their first one.
   void run_stage(const TrainStage& stage, Plane x, Plane y, int width, int rows, Coming& coming);
   // From the gradient of a stage's result to that of what it reads; not of the first.
