@@ -35,7 +35,7 @@ PUBLISHED_M = {100: 2, 4: 32, 16: 16}
 # What --help says of them, see igc_gluon.cli.train.
 DEFAULTS = {"data_dir": "~/.mxnet/datasets/imagenet", "gpus": "those of the schedule, 0,...,7 or 0,...,3",
             "cpus": "GPUs", "batch_size": "the schedule's", "batch_shards": "as many as the schedule has GPUs",
-            "lr_steps": "the schedule's", "wd": "the schedule's"}
+            "lr_steps": "the schedule's", "wd": "the schedule's; igcv3-code decays weights and gammas alone"}
 
 
 def parse(argv=None):
@@ -49,15 +49,16 @@ def parse(argv=None):
                         help="of the authors' names, in the first stage (default: that of the published network; "
                              "resnet_imgnet_d18 is L*M wide)")
     parser.add_argument("--schedule", choices=sorted(IMAGENET),
-                        help="epochs, rate, batch, weight decay and momentum of the papers (default: igcv2 for "
-                             "igcv2_... and igcv3_..., else igcv1)")
+                        help="epochs, rate, batch, weight decay and optimizer of the papers, or all that the authors' "
+                             "code of IGCV3 runs (default: igcv2 for igcv2_... and igcv3_..., else igcv1)")
     parser.add_argument("--data-train", metavar="FILE.rec", help="(default: train.rec in --data-dir)")
     parser.add_argument("--data-val", metavar="FILE.rec", help="(default: val.rec in --data-dir)")
     parser.add_argument("--num-classes", type=int, help="(default: the lines of classes.txt beside val.rec, or 1000)")
     parser.add_argument("--image-shape", type=_image_shape, default=(3, 224, 224), metavar="3,H,W",
                         help="of the crop (default: 3,224,224)")
-    parser.add_argument("--augment", choices=record_batches.AUGMENTS, default="authors",
-                        help="as the authors' code (default), as the ResNet paper, or the center crop alone")
+    parser.add_argument("--augment", choices=record_batches.AUGMENTS,
+                        help="as the authors' code, as their code of IGCV3, as the ResNet paper, or the center crop "
+                             "alone (default: igcv3 with igcv3-code, else authors)")
     parser.add_argument("--data-parts", type=int, default=record_batches.PARTS, metavar="N",
                         help="readers that share the training file, each with a thread; the order of the images "
                              f"depends on it (default: {record_batches.PARTS})")
@@ -67,6 +68,7 @@ def parse(argv=None):
     recipe = IMAGENET[schedule_name(args)]
     args.batch_size = recipe.batch_size if args.batch_size is None else args.batch_size
     args.wd = recipe.wd if args.wd is None else args.wd
+    args.augment = args.augment or recipe.augment
     if args.gpus is None and args.cpus is None:
         args.gpus = ",".join(map(str, range(recipe.gpus)))
     args.cpus = 1 if args.cpus is None else args.cpus
@@ -115,7 +117,8 @@ def experiment(args, batch_shards):
     recipe = IMAGENET[schedule_name(args)]
     schedule = imagenet_schedule(recipe, args.num_epochs, args.lr, args.lr_factor, args.lr_steps, args.warmup_epochs)
     return Experiment(model_name(args), RecordInput.name, schedule, args.batch_size, batch_shards, args.wd,
-                      args.momentum, optimizer=recipe.optimizer, label_smoothing=args.label_smoothing, dtype=args.dtype)
+                      args.momentum, optimizer=recipe.optimizer, undecayed=recipe.undecayed,
+                      initializer=recipe.initializer, label_smoothing=args.label_smoothing, dtype=args.dtype)
 
 
 def data(args):

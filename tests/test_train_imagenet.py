@@ -261,7 +261,7 @@ def test_help_says_these_defaults_not_those_for_cifar(capsys):
     assert train_main(["--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     for said in ("(default: ~/.mxnet/datasets/imagenet)", "workers (default: the schedule's)",
-                 "parameter (default: the schedule's)", "0,...,7 or 0,...,3", "as many as the schedule has GPUs"):
+                 "parameter (default: the schedule's; igcv3-code", "0,...,7 or 0,...,3", "as many as the schedule has GPUs"):
         assert said in text, said
     assert "default: 64)" not in text and "the CPU)" not in text
 

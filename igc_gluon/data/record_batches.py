@@ -31,13 +31,14 @@ PARTS = 16
 SEED_LIMIT = 1 << 31
 OPENINGS = 50  # how often a file is tried to be opened
 REST_SECONDS = 30  # until nobody reads ahead any more
-AUGMENTS = ("authors", "resnet", "none")
+AUGMENTS = ("authors", "igcv3", "resnet", "none")
 
 
 def augmentation(name, image_shape):
     """Arguments of ImageRecordIter. Sizes are for records whose short side is 480 and crops of 224, or in proportion.
 
-    "authors": those of the authors' code. "resnet": short side 256 to 480, crop, mirror, colours along the principal
+    "authors": those of the authors' code. "igcv3": those of their code of IGCV3, which jitters no aspect ratio, has no
+    smallest size, interpolates bilinearly and fills with grey. "resnet": short side 256 to 480, crop, mirror, colours along the principal
     components (He et al. 2016, section 3.4, after Krizhevsky et al.). "none": the center crop, as the authors' code
     validates.
     """
@@ -47,6 +48,9 @@ def augmentation(name, image_shape):
     if name == "authors":
         return {**scaled, "min_random_scale": 0.533, "max_aspect_ratio": 0.25, "random_h": 36, "random_s": 50,
                 "random_l": 50}
+    if name == "igcv3":
+        return {"rand_crop": True, "rand_mirror": True, "min_random_scale": 0.533, "max_random_scale": 1.0,
+                "random_h": 36, "random_s": 50, "random_l": 50, "fill_value": 127}
     if name == "resnet":
         return {**scaled, "min_random_scale": 256 / 480, "pca_noise": 0.1}
     if name == "none":  # not by `resize`: on an image that it cannot decode MXNet would then divide by zero

@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -24,7 +24,7 @@ from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
 from igc_gluon.model_zoo import get_model
 from igc_gluon.model_zoo.authors import from_module_params, save_module_checkpoint
-from igc_gluon.nn import initialize_as_authors
+from igc_gluon.nn import INITIALIZERS
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ class Experiment:
     momentum: float = 0.9
     model_options: Optional[dict] = None
     optimizer: str = "nesterov"  # or "sgd", see igc_gluon.engine.optimizer
+    undecayed: Tuple[str, ...] = ()  # ends of the names of parameters without weight decay
+    initializer: str = "igcv1"  # of igc_gluon.nn.INITIALIZERS
     label_smoothing: float = 0.0
     compression: Optional[float] = None  # the threshold of 2-bit gradients
     dtype: str = "float32"  # or "float16" on GPUs, or "bfloat16" in convolutions and FC alone on CPUs
@@ -72,7 +74,7 @@ def build_network(experiment, devices, classes, seed):
     mx.random.seed(seed)
     np.random.seed(seed)  # some of MXNet's initializers draw from NumPy
     net = get_model(experiment.model, classes=classes, **(experiment.model_options or {}))
-    initialize_as_authors(net, ctx=devices)
+    INITIALIZERS[experiment.initializer](net, ctx=devices)
     if experiment.dtype == "float16":
         net.cast("float16")  # but for BN
     net.hybridize(static_alloc=True)
@@ -81,6 +83,9 @@ def build_network(experiment, devices, classes, seed):
 
 def build_parallel(experiment, settings, net):
     """`net` on the devices, with the experiment's optimizer."""
+    for name, parameter in net.collect_params().items():
+        if name.endswith(experiment.undecayed):
+            parameter.wd_mult = 0.0
     optimizer = OPTIMIZERS[experiment.optimizer](
         momentum=experiment.momentum, wd=experiment.wd, learning_rate=experiment.schedule.lr,
         multi_precision=experiment.dtype == "float16")
@@ -111,9 +116,9 @@ def _check_settings(experiment, settings, seeds):
     if not settings.workers.synchronous:
         if len(seeds) > 1:
             raise UserError("the servers of dist_async hold one run; leave --num-runs out")
-        if experiment.optimizer != "nesterov" or experiment.dtype == "float16":
-            raise UserError("the servers of dist_async know the optimizer nesterov in float32; use --kv-store "
-                            "dist_sync")
+        if experiment.optimizer != "nesterov" or experiment.undecayed or experiment.dtype == "float16":
+            raise UserError("the servers of dist_async know the optimizer nesterov in float32, with weight decay of "
+                            "every parameter; use --kv-store dist_sync")
     if seeds[-1] >= MAX_SEED:
         raise UserError(f"seeds must be below {MAX_SEED}, not {seeds[-1]}; lower --rand-seed")
     if settings.model_prefix:

@@ -45,7 +45,8 @@ PAPER = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a paper trains on ImageNet: `drops` are epochs, `gpus` what a batch was shared by."""
+    """How a paper or its authors' code trains on ImageNet: `drops` are epochs, `gpus` what a batch was shared by.
+    `undecayed`, `initializer`: see `Experiment`; `augment`: of igc_gluon.data.record_batches."""
     num_epochs: int
     lr: float
     drops: Tuple[int, ...]
@@ -54,14 +55,22 @@ class Recipe:
     gpus: int
     wd: float
     optimizer: str
+    undecayed: Tuple[str, ...] = ()
+    initializer: str = "igcv1"
+    augment: str = "authors"
 
 
 IMAGENET = {
-    "igcv1": Recipe(95, 0.1, (30, 60, 90), 1.0, 256, 8, 1e-4, "nesterov"),  # IGCV1, section 5.5
+    # IGCV1, section 5.5; the authors' script goes on to epoch 120 by default, their checkpoints are of epoch 95.
+    "igcv1": Recipe(95, 0.1, (30, 60, 90), 1.0, 256, 8, 1e-4, "nesterov"),
     # IGCV2, section 5: 100 epochs, 'then divide it by 1 every 30 epochs' (a misprint for 10), and 20 of retraining,
     # whose rate is not published; here they go on at the last one.
     "igcv2": Recipe(120, 0.045, (30, 60, 90), 1.0, 96, 4, 4e-5, "sgd"),
-    "igcv3-code": Recipe(480, 0.045, (), 0.98, 96, 4, 4e-5, "sgd"),  # the authors' code of IGCV3
+    # What the authors' code of IGCV3 runs (train_imagenet.py, common/fit.py) on the MXNet of its time, whose Module
+    # decays what is called _weight or _gamma. It counts 13,345 updates an epoch, the whole part of 1281167 / 96, so that
+    # its drops come up to 0.02 epochs early; here they are at the epoch's beginning. It shuffles images within pieces of
+    # 64 MB of the file, which it reads without index; here all of a part are shuffled.
+    "igcv3-code": Recipe(480, 0.045, (), 0.98, 96, 4, 4e-5, "sgd", ("_bias", "_beta"), "igcv3", "igcv3"),
 }
 
 

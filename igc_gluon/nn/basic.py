@@ -37,6 +37,18 @@ def initialize_as_authors(net, ctx=None, force_reinit=False):
         parameter.initialize(mx.init.Zero(), ctx=ctx, force_reinit=True)
 
 
+def initialize_as_igcv3(net, ctx=None, force_reinit=False):
+    """Initialises `net` as the authors' code of IGCV3 does (`common/fit.py`): every weight, that of the scores too, is
+    Gaussian with std sqrt(2 / fan_in), biases and beta are 0, gamma is 1, moving means are 0 and moving variances 1."""
+    for parameter in net.collect_params(".*weight$").values():
+        parameter.init = CONVOLUTION_INIT
+    net.initialize(ctx=ctx, force_reinit=force_reinit)
+
+
+# By the authors' code whose they are.
+INITIALIZERS = {"igcv1": initialize_as_authors, "igcv3": initialize_as_igcv3}
+
+
 class Layers(nn.HybridSequential):
     """A HybridSequential to derive from: a slice of it is a plain HybridSequential on the same layers.
 

@@ -109,7 +109,7 @@ def test_the_authors_augmentation_by_its_names():
     assert augmentation("authors", (3, 224, 224)) == {
         "min_random_scale": 0.533, "max_random_scale": 1.0, "min_img_size": 256, "max_aspect_ratio": 0.25,
         "random_h": 36, "random_s": 50, "random_l": 50, "rand_crop": True, "rand_mirror": True, "inter_method": 9}
-    with pytest.raises(UserError, match="--augment must be one of authors, resnet, none"):
+    with pytest.raises(UserError, match="--augment must be one of authors, igcv3, resnet, none"):
         augmentation("imagenet", SHAPE)
 
 
@@ -125,7 +125,7 @@ def test_what_each_augmentation_does(tmp_path):
     ramp[..., 2] += 40
     encoded = cv2.imencode(".png", ramp)[1].tobytes()
     path = write(tmp_path / "a.rec", [0] * 43, [encoded] * 43)
-    for augment, moves_colour in (("authors", True), ("resnet", True), ("none", False)):
+    for augment, moves_colour in (("authors", True), ("igcv3", True), ("resnet", True), ("none", False)):
         images = augmented(path, augment)
         slopes = images[:, :, :, -4:].mean(axis=(1, 2, 3)) - images[:, :, :, :4].mean(axis=(1, 2, 3))
         mirrored = (slopes < 0).mean()
