@@ -68,7 +68,7 @@ def experiment(args, batch_shards):
     info = DATASETS[args.dataset]
     if args.pad and not info.pads:
         raise UserError(f"--pad says how to pad before a random crop, but {info.name} is not padded; leave it out")
-    options = {"downsample": args.downsample} if args.downsample else {}
+    options = {**({"downsample": args.downsample} if args.downsample else {}), **dict(args.option)}
     strides = info.size // find_family(model)[0].input_size
     if strides > 1:  # 64x64 images come to networks for 32x32 ones (IGCV2, section 4.1)
         options["stem_strides"] = strides

@@ -2,7 +2,7 @@
 """Trains a network of the IGC papers on ImageNet, or on any folders of images packed by `igc data imagenet`.
 
     python train_imagenet.py
-    python train_imagenet.py --network=resnet_igc_imgnet_d18 --depth=18 --primary-partition=100
+    python train_imagenet.py --network=resnet_igc_imgnet_d18 --primary-partition=100 --secondary-partition=1
     python train_imagenet.py --network igcv3_1.0 --schedule igcv3-code --cpus 1
 
 Without flags it is the paper's experiment with IGC-L100M2 on 8 GPUs (IGCV1, section 5.5).
@@ -27,11 +27,9 @@ from igc_gluon.engine.experiment import Experiment  # noqa: E402
 from igc_gluon.engine.inputs import RecordInput  # noqa: E402
 from igc_gluon.engine.schedule import IMAGENET, imagenet_schedule  # noqa: E402
 from igc_gluon.errors import UserError  # noqa: E402
-from igc_gluon.model_zoo import find_family  # noqa: E402
+from igc_gluon.model_zoo import find_family, imagenet_model_name  # noqa: E402
 
 DEFAULT_NETWORK = "resnet18_igc_l100m2"
-# M of the published networks by L, for the names of the authors' scripts.
-PUBLISHED_M = {100: 2, 4: 32, 16: 16}
 # What --help says of them, see igc_gluon.cli.train.
 DEFAULTS = {"data_dir": "~/.mxnet/datasets/imagenet", "gpus": "those of the schedule, 0,...,7 or 0,...,3",
             "cpus": "GPUs", "batch_size": "the schedule's", "batch_shards": "as many as the schedule has GPUs",
@@ -41,13 +39,13 @@ DEFAULTS = {"data_dir": "~/.mxnet/datasets/imagenet", "gpus": "those of the sche
 def parse(argv=None):
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--network", default=DEFAULT_NETWORK,
-                        help="a name that `igc models` lists, or the authors' resnet_imgnet_d18, resnet_igc_imgnet_d18 "
-                             f"with --primary-partition (default: {DEFAULT_NETWORK})")
+                        help="a name that `igc models` lists, or the authors' resnet_igc_imgnet_d18 with both "
+                             f"partitions, resnet_imgnet_d18 (default: {DEFAULT_NETWORK})")
     parser.add_argument("--depth", type=int, help="of the authors' names: 18")
-    parser.add_argument("--primary-partition", type=int, metavar="L", help="of the authors' names, see --network")
+    parser.add_argument("--primary-partition", type=int, metavar="L",
+                        help="of resnet_igc_imgnet_d18, in the stem; the width of resnet_imgnet_d18 (default: 64)")
     parser.add_argument("--secondary-partition", type=int, metavar="M",
-                        help="of the authors' names, in the first stage (default: that of the published network; "
-                             "resnet_imgnet_d18 is L*M wide)")
+                        help="of resnet_igc_imgnet_d18, in the stem, which is L*M wide; from the first stage on it is 2M")
     parser.add_argument("--schedule", choices=sorted(IMAGENET),
                         help="epochs, rate, batch, weight decay and optimizer of the papers, or all that the authors' "
                              "code of IGCV3 runs (default: igcv2 for igcv2_... and igcv3_..., else igcv1)")
@@ -90,34 +88,39 @@ def schedule_name(args):
     return args.schedule or ("igcv2" if mobile else "igcv1")
 
 
-def model_name(args):
-    """The getter's name of the network that the flags describe."""
+def model_of(args):
+    """(the getter's name, its options) of the network that the flags describe."""
     network, l, m = args.network.lower(), args.primary_partition, args.secondary_partition  # noqa: E741
     if network not in ("resnet_imgnet_d18", "resnet_igc_imgnet_d18"):
         if (args.depth, l, m) != (None, None, None):
             raise UserError(f"{network} says its depth and partitions; leave --depth, --primary-partition and "
                             "--secondary-partition out")
         find_family(network)
-        return network
+        return network, dict(args.option)
     for flag, value in (("--primary-partition", l), ("--secondary-partition", m)):
         if value is not None and value < 1:
             raise UserError(f"{flag} must be at least 1, not {value}")
     if args.depth not in (None, 18):
         raise UserError(f"{network} has depth 18, not {args.depth}")
     if network == "resnet_imgnet_d18":
-        return f"resnet18_w{64 if l is None and m is None else (l or 1) * (m or 1)}"
-    l = 100 if l is None else l  # noqa: E741
-    # The authors' script counts M in the stem, which is half as wide: their 1 is the 2 of IGC-L100M2. Their own
-    # default of 4 builds another network than the published one.
-    m = PUBLISHED_M.get(l, 2) if m is None else max(m, 2) if l == 100 else m
-    return f"resnet18_igc_l{l}m{m}"
+        if m is not None:
+            raise UserError(f"{network} is as wide as --primary-partition says, whatever --secondary-partition; leave "
+                            "that out")
+        l = 64 if l is None else l  # noqa: E741
+    elif l is None or m is None:
+        raise UserError(f"{network} needs --primary-partition and --secondary-partition, L and M of its stem: 100 and 1 "
+                        "are the published IGC-L100M2. (The authors' script takes 4 for an M that is left out, which "
+                        "makes another network: with L = 100 one of 36.9 M parameters.)")
+    name, options = imagenet_model_name(network, l, m)
+    return name, {**options, **dict(args.option)}
 
 
 def experiment(args, batch_shards):
     recipe = IMAGENET[schedule_name(args)]
     schedule = imagenet_schedule(recipe, args.num_epochs, args.lr, args.lr_factor, args.lr_steps, args.warmup_epochs)
-    return Experiment(model_name(args), RecordInput.name, schedule, args.batch_size, batch_shards, args.wd,
-                      args.momentum, optimizer=recipe.optimizer, undecayed=recipe.undecayed,
+    model, options = model_of(args)
+    return Experiment(model, RecordInput.name, schedule, args.batch_size, batch_shards, args.wd,
+                      args.momentum, options or None, optimizer=recipe.optimizer, undecayed=recipe.undecayed,
                       initializer=recipe.initializer, label_smoothing=args.label_smoothing, dtype=args.dtype)
 
 
@@ -125,7 +128,7 @@ def data(args):
     for flag, value in (("--num-classes", args.num_classes), ("--data-parts", args.data_parts)):
         if value is not None and value < 1:
             raise UserError(f"{flag} must be at least 1, not {value}")
-    family, _ = find_family(model_name(args))
+    family, _ = find_family(model_of(args)[0])
     folder = Path(args.data_dir).expanduser() if args.data_dir else default_folder(RecordInput.name)
     return RecordInput(args.data_train or folder / "train.rec", args.data_val or folder / "val.rec", args.image_shape,
                        family.mean or IMAGENET_MEAN, family.std or IMAGENET_STD, args.num_classes, args.augment,

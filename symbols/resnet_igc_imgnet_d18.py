@@ -5,7 +5,7 @@ from symbols.common import (RESIDUAL_BN_MOMENTUM, batch_norm, check_sizes, class
                             imagenet_blocks, imagenet_depth, relu)
 
 
-def get_symbol(num_classes=1000, depth=18, primary_partition=100, secondary_partition=2, doubled=None):
+def get_symbol(num_classes=1000, depth=18, primary_partition=100, secondary_partition=1, doubled="primary"):
     """The network as the output of a SoftmaxOutput named 'softmax'; it takes (N, 3, 224, 224) images.
 
     The names are those of the published checkpoints; the authors' code says `igc1`, `igc2` for `conv1`, `conv2` of a
@@ -16,25 +16,21 @@ def get_symbol(num_classes=1000, depth=18, primary_partition=100, secondary_part
     num_classes : int
     depth : 18
     primary_partition, secondary_partition : int
-        L and M of the first stage, whose width is L*M, as the paper gives them. (The authors' code wants M/2.)
+        L and M of the stem, as the authors' code takes them: it has L*M channels.
     doubled : {'primary', 'secondary'}
-        Which of the two doubles with the width, from stage to stage. 'primary': the published L100M2, and all that the
-        authors' code builds. Its stem has half the width of the first stage. 'secondary': the published L4M32 and
-        L16M16. By default 'primary' where M is 2.
+        Which of the two doubles from stage to stage, with the width. 'primary' is all that the authors' code builds:
+        stages of 2LM, 4LM, 8LM, 16LM channels with L, 2L, 4L, 8L primary and 2M secondary partitions; the published
+        L100M2, which the paper calls by the first stage, is L = 100, M = 1. 'secondary', which made the published L4M32
+        and L16M16: stages of LM, 2LM, 4LM, 8LM channels, L stays.
 
-    Raises ValueError for another `doubled`, an argument that is not a positive integer, an odd M where L doubles, or
-    another depth.
+    Raises ValueError for another `doubled`, an argument that is not a positive integer, or another depth.
     """
     check_sizes(num_classes, primary_partition, secondary_partition)
     imagenet_depth(depth)
-    if doubled is None:
-        doubled = "primary" if secondary_partition == 2 else "secondary"
     if doubled not in ("primary", "secondary"):
         raise ValueError(f"doubled must be 'primary' or 'secondary', not {doubled!r}")
-    if doubled == "primary" and secondary_partition % 2:
-        raise ValueError(f"secondary_partition must be even where the primary one doubles, not {secondary_partition}")
-    width = primary_partition * secondary_partition
-    stem = width // 2 if doubled == "primary" else width
+    stem = primary_partition * secondary_partition
+    width = 2 * stem if doubled == "primary" else stem
 
     data = conv_bn_relu(mx.sym.Variable("data"), "g0", stem, 7, RESIDUAL_BN_MOMENTUM, 2)
     data = mx.sym.Pooling(data, kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type="max", name="g0_pool")

@@ -12,14 +12,16 @@ def get_symbol(num_classes=1000, depth=18, primary_partition=64, secondary_parti
     ----------
     num_classes : int
     depth : 18
-    primary_partition, secondary_partition : int
-        Only their product counts: the width of stem and first stage. It doubles from stage to stage.
+    primary_partition : int
+        The width of stem and first stage. It doubles from stage to stage.
+    secondary_partition : int
+        Of no meaning, as in the authors' code.
 
     Raises ValueError for an argument that is not a positive integer, or another depth.
     """
     check_sizes(num_classes, primary_partition, secondary_partition)
     imagenet_depth(depth)
-    width = primary_partition * secondary_partition
+    width = primary_partition
 
     data = relu(conv_bn(mx.sym.Variable("data"), "g0", width, 7, 2), "g0_relu")
     data = mx.sym.Pooling(data, kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type="max", name="g0_pool")

@@ -131,19 +131,21 @@ def test_without_flags_it_is_the_papers_experiment():
     assert (experiment.label_smoothing, experiment.dtype, schedule.warmup_epochs) == (0.0, "float32", 0)
 
 
-@pytest.mark.parametrize("flags, model", [
-    (["--network=resnet_igc_imgnet_d18", "--depth=18", "--primary-partition=100"], "resnet18_igc_l100m2"),
-    (["--network=resnet_igc_imgnet_d18", "--primary-partition=100", "--secondary-partition=1"], "resnet18_igc_l100m2"),
-    (["--network=resnet_igc_imgnet_d18"], "resnet18_igc_l100m2"),
-    (["--network=resnet_igc_imgnet_d18", "--primary-partition=4"], "resnet18_igc_l4m32"),
-    (["--network=resnet_igc_imgnet_d18", "--primary-partition=16"], "resnet18_igc_l16m16"),
-    (["--network=resnet_igc_imgnet_d18", "--primary-partition=8", "--secondary-partition=4"], "resnet18_igc_l8m4"),
-    (["--network=resnet_imgnet_d18", "--depth=18"], "resnet18_w64"),
-    (["--network=resnet_imgnet_d18", "--primary-partition=69"], "resnet18_w69"),
-    (["--network=igcv3_1.0"], "igcv3_1.0"),
+@pytest.mark.parametrize("flags, model, options", [
+    (["--network=resnet_igc_imgnet_d18", "--depth=18", "--primary-partition=100", "--secondary-partition=1"],
+     "resnet18_igc_l100m2", {}),
+    (["--network=resnet_igc_imgnet_d18", "--primary-partition=8", "--secondary-partition=4"], "resnet18_igc_l8m8",
+     {"doubled": "primary"}),
+    (["--network=resnet_imgnet_d18", "--depth=18"], "resnet18_w64", {}),
+    (["--network=resnet_imgnet_d18", "--primary-partition=69"], "resnet18_w69", {}),
+    (["--network=igcv3_1.0"], "igcv3_1.0", {}),
+    (["--network=igcv3_1.0", "--option", "block=paper"], "igcv3_1.0", {"block": "paper"}),
+    (["--network=resnet18_igc_l4m2", "--option", "doubled=secondary"], "resnet18_igc_l4m2", {"doubled": "secondary"}),
 ])
-def test_networks(flags, model):
-    assert train_imagenet.model_name(train_imagenet.parse(flags)) == model
+def test_networks(flags, model, options):
+    assert train_imagenet.model_of(train_imagenet.parse(flags)) == (model, options)
+    _, experiment, _ = parsed(*flags)
+    assert (experiment.model, experiment.model_options or {}) == (model, options)
     find_family(model)
 
 
@@ -178,6 +180,9 @@ def refused(capfd, flags):
     (["--cpus", "1", "--network", "resnet_igc_imgnet_d18", "--depth", "34"], "has depth 18, not 34"),
     (["--cpus", "1", "--network", "resnet_imgnet_d18", "--primary-partition", "0"], "--primary-partition must be at"),
     (["--cpus", "1", "--network", "resnet_igc_imgnet_d18", "--secondary-partition", "0"], "--secondary-partition must"),
+    (["--cpus", "1", "--network", "resnet_igc_imgnet_d18", "--primary-partition", "100"], "100 and 1 are the published"),
+    (["--cpus", "1", "--network", "resnet_imgnet_d18", "--secondary-partition", "4"], "leave that out"),
+    (["--cpus", "1", "--option", "block=paper"], "resnet18_igc_l100m2 has no option 'block'"),
     (["--cpus", "1", "--depth", "18"], "leave --depth"),
     (["--cpus", "1", "--image-shape", "3,224"], "--image-shape"),
     (["--cpus", "1", "--image-shape", "1,224,224"], "--image-shape"),
@@ -298,7 +303,7 @@ def test_the_papers_network_from_photographs_to_predictions(tmp_path):
     run(*IGC, "data", "imagenet", "--root", root)
     run(*IGC, "data", "verify", root / "train.rec")
     flags = ["train_imagenet.py", "--network=resnet_igc_imgnet_d18", "--depth=18", "--primary-partition=100",
-             "--cpus", 2, "--batch-size", 16, "--num-epochs", 2, "--data-dir", root, "--log-dir", root / "runs"]
+             "--secondary-partition=1", "--cpus", 2, "--batch-size", 16, "--num-epochs", 2, "--data-dir", root, "--log-dir", root / "runs"]
     process = start(*flags, "--checkpoint-batches", 2)
     folder = root / "runs" / "imagenet" / "resnet18_igc_l100m2" / "seed0"
     while not (folder / "checkpoints" / "last").exists():

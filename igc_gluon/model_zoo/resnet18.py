@@ -69,11 +69,15 @@ def _regular(w, classes, **kwargs):
                     classes, **_arguments(**kwargs))
 
 
+def _usually_doubled(m):
+    """Of the published networks: M = 2 is as small as it gets while L grows; of the others M grows."""
+    return "primary" if m == 2 else "secondary"
+
+
 def _igc(l, m, classes, doubled=None, **kwargs):
     if min(l, m) < 1:
         raise UserError(f"resnet18_igc has no L = {l}, M = {m}; the smallest is 1")
-    # The published networks: M = 2 is as small as it gets while L grows; of the others M grows.
-    doubled = doubled or ("primary" if m == 2 else "secondary")
+    doubled = doubled or _usually_doubled(m)
     if doubled not in DOUBLED:
         raise UserError(f"doubled must be one of {', '.join(DOUBLED)}, not {doubled!r}")
     if doubled == "primary" and m % 2:
@@ -86,6 +90,19 @@ def _igc(l, m, classes, doubled=None, **kwargs):
     return ResNet18(ConvBNReLU, lambda stage: partial(IGCBlock, partitions(stage)),
                     lambda stage: partial(ConvBNReLU, kernel_size=1, groups=partitions(stage), activation=None),
                     l * m // 2 if doubled == "primary" else l * m, l * m, classes, **_arguments(**kwargs))
+
+
+def imagenet_model_name(network, primary_partition, secondary_partition):
+    """(the getter's name, its options) of what the authors' `network`, resnet_imgnet_d18 or resnet_igc_imgnet_d18, builds.
+
+    The width of the first is L. Of the second L and M are those of the stem, while the getter's name has those of the
+    first stage, which is twice as wide: L and 2M. From there on L doubles.
+    """
+    if network == "resnet_imgnet_d18":
+        return f"resnet18_w{primary_partition}", {}
+    m = 2 * secondary_partition
+    options = {} if _usually_doubled(m) == "primary" else {"doubled": "primary"}
+    return f"resnet18_igc_l{primary_partition}m{m}", options
 
 
 FAMILIES = (

@@ -89,9 +89,10 @@ def test_names_of_the_authors_code(tmp_path):
     ("resnet", (10, 3, 2), {}, "cifar_resnet10_w6", {}),
     ("resnet_igc", (10, 3, 2), {}, "cifar_resnet_igc10_l3m2", {}),
     ("resnet_igc", (10, 3, 4), {"downsample": "code"}, "cifar_resnet_igc10_l3m4", {"downsample": "code"}),
-    ("resnet_imgnet_d18", (18, 2, 4), {}, "resnet18_w8", {}),
-    ("resnet_igc_imgnet_d18", (18, 2, 4), {"doubled": "primary"}, "resnet18_igc_l2m4", {"doubled": "primary"}),
-    ("resnet_igc_imgnet_d18", (18, 2, 3), {}, "resnet18_igc_l2m3", {})])
+    ("resnet_imgnet_d18", (18, 8, 4), {}, "resnet18_w8", {}),
+    ("resnet_igc_imgnet_d18", (18, 2, 1), {}, "resnet18_igc_l2m2", {}),
+    ("resnet_igc_imgnet_d18", (18, 2, 2), {}, "resnet18_igc_l2m4", {"doubled": "primary"}),
+    ("resnet_igc_imgnet_d18", (18, 2, 3), {"doubled": "secondary"}, "resnet18_igc_l2m3", {})])
 def test_any_network_of_the_authors_code_is_recognised(network, numbers, options, model, found):
     symbol = symbols.get_symbol(network, 7, *numbers, **options)
     net, name, known, names = convert.find_network(layers_of(symbol_file.loads(symbol.tojson().encode())))

@@ -6,23 +6,27 @@ import pytest
 import igc_gluon
 import symbols
 from igc_gluon.errors import UserError
-from igc_gluon.model_zoo import authors, cifar_model_name
+from igc_gluon.model_zoo import authors, cifar_model_name, imagenet_model_name
 
 RNG = np.random.RandomState(0)
 NETWORKS = [("plain", 8, 3, 2, {}), ("plain_igc", 8, 3, 2, {}), ("plain_igc", 5, 4, 1, {}), ("resnet", 10, 3, 2, {}),
             ("resnet_igc", 10, 3, 2, {}), ("resnet_igc", 10, 3, 2, {"downsample": "code"}),
             ("sumfusion", 8, 3, 2, {}), ("resnet_imgnet_d18", 18, 4, 1, {}),
-            ("resnet_igc_imgnet_d18", 18, 3, 2, {}), ("resnet_igc_imgnet_d18", 18, 2, 3, {}),
-            ("resnet_igc_imgnet_d18", 18, 2, 4, {"doubled": "primary"})]
+            ("resnet_igc_imgnet_d18", 18, 3, 1, {}), ("resnet_igc_imgnet_d18", 18, 2, 2, {}),
+            ("resnet_igc_imgnet_d18", 18, 2, 3, {"doubled": "secondary"})]
 DATA = RNG.standard_normal((4, 3, 32, 32)).astype("float32")
 LABEL = np.array([1, 0, 3, 2], dtype="float32")
 
 
 def pair(network, depth, L, M, options):
     """(Gluon network, symbol, random arrays by the authors' names with moving statistics that matter)"""
-    imagenet = {"resnet_imgnet_d18": f"resnet18_w{L * M}", "resnet_igc_imgnet_d18": f"resnet18_igc_l{L}m{M}"}
-    name = imagenet.get(network) or cifar_model_name(network, depth, L, M)
-    net = igc_gluon.get_model(name, classes=5, **options)
+    if options == {"doubled": "secondary"}:
+        name, given = f"resnet18_igc_l{L}m{M}", options
+    elif "imgnet" in network:
+        name, given = imagenet_model_name(network, L, M)
+    else:
+        name, given = cifar_model_name(network, depth, L, M), options
+    net = igc_gluon.get_model(name, classes=5, **given)
     symbol = symbols.get_symbol(network, 5, depth, L, M, **options)
     arguments, _, aux = symbol.infer_shape(data=DATA.shape)
     values = {}

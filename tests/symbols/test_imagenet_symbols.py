@@ -12,9 +12,9 @@ IMAGE = (1, 3, 224, 224)
 PUBLISHED = {
     "w64": (resnet_imgnet_d18, (64, 1), (11689512, 11699112, 1814073344)),
     "w69": (resnet_imgnet_d18, (69, 1), (13542457, 13552807, 2098611264)),
-    "l4m32": (resnet_igc_imgnet_d18, (4, 32), (12251240, 12270440, 1944641536)),
-    "l16m16": (resnet_igc_imgnet_d18, (16, 16), (13528296, 13566696, 2265989120)),
-    "l100m2": (resnet_igc_imgnet_d18, (100, 2), (8637900, 8668100, 1264780800)),
+    "l4m32": (resnet_igc_imgnet_d18, (4, 32, "secondary"), (12251240, 12270440, 1944641536)),
+    "l16m16": (resnet_igc_imgnet_d18, (16, 16, "secondary"), (13528296, 13566696, 2265989120)),
+    "l100m2": (resnet_igc_imgnet_d18, (100, 1), (8637900, 8668100, 1264780800)),
 }
 
 
@@ -78,7 +78,6 @@ def test_stages(name, stem, widths, partitions):
     (resnet_igc_imgnet_d18, (10, 20, 64, 1), "depth must be 18, not 20"),
     (resnet_imgnet_d18, (0, 18, 64, 1), "num_classes must be a positive integer, not 0"),
     (resnet_igc_imgnet_d18, (10, 18, 4, 0), "secondary_partition must be a positive integer, not 0"),
-    (resnet_igc_imgnet_d18, (10, 18, 4, 3, "primary"), "secondary_partition must be even"),
     (resnet_igc_imgnet_d18, (10, 18, 4, 3, "both"), "doubled must be 'primary' or 'secondary', not 'both'")])
 def test_bad_arguments(module, arguments, text):
     with pytest.raises(ValueError, match=text):
