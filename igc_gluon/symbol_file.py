@@ -134,7 +134,7 @@ OPERATORS = {
                   "pooling_convention": (_word("valid", "full"), "valid"),
                   "count_include_pad": (_word("True", "False", "1", "0", "None"), "True"),
                   "layout": _LAYOUT, "cudnn_off": None, "p_value": None}),
-    "Reorder": _Operator("Reorder", (1,), required={"branch_factor": _CHANNELS}),
+    "Reorder": _Operator("Reorder", (1,), required={"branch_factor": _CHANNELS}, optional={"workspace": None}),
     "FullyConnected": _Operator(
         "FullyConnected", (1,), ("weight", "bias"), {"num_hidden": _CHANNELS},
         {"no_bias": (_flag, False), "flatten": (_word("True", "1"), "True")}),

@@ -56,7 +56,7 @@ class Graph:
         return self.add("Activation", name, [x], act_type="relu")
 
     def reorder(self, x, name, branches):
-        return self.add("Reorder", name, [x], branch_factor=branches)
+        return self.add("Reorder", name, [x], branch_factor=branches, workspace=1024)  # as in those of L4M32, L16M16
 
     def plus(self, a, b, name):
         return self.add("elemwise_add" if self.nnvm else "_Plus", name, [a, b])
