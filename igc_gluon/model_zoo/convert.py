@@ -68,7 +68,8 @@ def guesses(layers):
     width = int(channels.split()[0])
     if any(layer.op == "clip" for layer in layers):
         found = [(f"igcv3_{m}", {}) for m in sorted({round(width / 32, digits) for digits in (1, 2, 3)})]
-        found += [(f"igcv3_d{d}", {}) for d in (0.7, 0.5)] + [(f"cifar_igcv3_d{d}", {}) for d in (1.0, 0.7, 0.5)]
+        found += [(f"igcv3_d{d}", {}) for d in (0.7, 0.5)] + [(f"cifar_igcv3_d{d}", options) for d in (1.0, 0.7, 0.5)
+                                                                     for options in ({}, {"strides": (64, 160)})]
     elif kernel == "kernel (7, 7)":
         found = [(f"resnet18_w{width}", {})]
         if len(branches) > 1:

@@ -10,10 +10,17 @@ input width of each sequence a second time and keeps the last convolution at 128
 
 Of IGCV3-D the authors say that it has 0.5 and 0.7 times the parameters, by fewer blocks in each sequence, and for
 CIFAR-100 about 1.2, 1.7 and 2.4 M; the numbers of blocks are not published. Those here give 0.500 and 0.699 times the
-parameters of D 1.0 with 10 classes, and 1.23, 1.67 and 2.34 M with 100. Neither is where strides become 1 for 32x32
-images published: here the stem and the first sequences keep the map at 32x32, so that the network works at 32x32, 16x16
-and 8x8 as the other networks for these images do.
+parameters of D 1.0 with 10 classes, and 1.23, 1.67 and 2.34 M with 100.
+
+Where strides become 1 for 32x32 images the authors did not publish either. The map shrinks at the sequences of 32 and
+64 channels here, to 16x16 and 8x8: so does it in the code of a third party that says to have the configuration from the
+authors, and to come to their accuracy on CIFAR-100 (cvtower/SeesawNet_pytorch on GitHub,
+cifar_test/baseline_version/IGCV3.py with `downsampling` 4, as its configuration has it. Its file beside the weights of
+78.21 %, where the authors print 77.95, shrinks the map once more, at 160; of that one users said that weights and code
+do not fit together). `strides=(64, 160)` shrinks it at the sequences of 64 and 160 channels instead.
 """
+from math import gcd
+
 from mxnet.gluon import nn
 
 from igc_gluon.errors import UserError
@@ -25,10 +32,21 @@ BN_EPSILON = 1e-5
 # Of ImageNet: the authors' code of IGCV3 has other means than that of IGCV1, and no deviations.
 MEAN, STD = (123.68, 116.779, 103.939), (1.0, 1.0, 1.0)
 STEM, LAST = 32, 1280
-# expansion t, output channels c, strides s of the first block (Table 10), and s for 32x32 images
-SEQUENCES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 2, 1), (6, 64, 2, 2), (6, 96, 1, 1), (6, 160, 2, 2), (6, 320, 1, 1))
+# expansion t, output channels c, strides s of the first block (Table 10)
+SEQUENCES = ((1, 16, 1), (6, 24, 2), (6, 32, 2), (6, 64, 2), (6, 96, 1), (6, 160, 2), (6, 320, 1))
+# c of the sequences whose first block has stride 2 on 32x32 images, see the module.
+SMALL_STRIDES = ((32, 64), (64, 160))
 # Blocks in each sequence, by the share of parameters.
 DEPTHS = {1.0: (1, 4, 6, 8, 6, 6, 1), 0.7: (1, 2, 4, 4, 3, 4, 1), 0.5: (1, 2, 2, 3, 2, 2, 1)}
+
+
+def _least_common_multiple(partitions):
+    if not (isinstance(partitions, (tuple, list)) and len(partitions) == 2 and
+            all(isinstance(g, int) and g >= 1 for g in partitions)):
+        raise UserError(f"partitions must be the numbers of branches of both 1x1 convolutions, 2,4 for example, not "
+                        f"{partitions}")
+    first, second = partitions
+    return first * second // gcd(first, second)
 
 
 class IGCV3Net(NativeNetwork):
@@ -41,41 +59,50 @@ class IGCV3Net(NativeNetwork):
         Of all widths, see the module.
     depth : float
         The share of parameters, a key of DEPTHS.
-    small : bool
-        For 32x32 images: the map shrinks 4 times `stem_strides` instead of 32.
+    strides : None or one of SMALL_STRIDES
+        For 32x32 images: which sequences shrink the map, in all 4 times `stem_strides` instead of 32.
+    partitions : (g1, g2)
+        Numbers of branches of the first and the second 1x1 convolution of a block. Widths are made multiples of both,
+        as in the authors' `igcv3_g2g4`.
     block : 'released' or 'paper'
         See IGCV3Block.
     """
 
-    def __init__(self, classes, multiplier=1.0, depth=1.0, small=False, stem_strides=None, block="released",
-                 norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+    def __init__(self, classes, multiplier=1.0, depth=1.0, strides=None, stem_strides=None, block="released",
+                 partitions=(2, 2), norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
         super().__init__(**kwargs)
         if multiplier <= 0:
             raise UserError(f"the width multiplier must be above 0, not {multiplier}")
         if depth not in DEPTHS:
             raise UserError(f"there is no IGCV3-D {depth}; there are {', '.join(map(str, sorted(DEPTHS)))}")
+        if strides is not None and tuple(strides) not in SMALL_STRIDES:
+            raise UserError(f"strides must be {' or '.join('%d,%d' % pair for pair in SMALL_STRIDES)}, the channels of "
+                            f"the sequences that shrink the map, not {strides}")
         if stem_strides is None:
-            stem_strides = 1 if small else 2
+            stem_strides = 1 if strides else 2
         if stem_strides not in (1, 2):
             raise UserError(f"stem_strides must be 1 or 2, not {stem_strides}")
         if issubclass(norm_layer, nn.BatchNorm):
             norm_kwargs = {"epsilon": BN_EPSILON, **(norm_kwargs or {})}
         norm = norm_layer, norm_kwargs
 
+        multiple = _least_common_multiple(partitions)
+
         def width(channels):
             channels = max(1, round(channels * multiplier))
-            return channels + channels % 2
+            return channels + -channels % multiple
 
         with self.name_scope():
             self.features = nn.HybridSequential(prefix="")
             in_channels = width(STEM)
             self._add_convolution(in_channels, 3, 3, stem_strides, norm, "first-3x3-conv-")
-            for s, ((t, channels, strides, strides_small), blocks) in enumerate(zip(SEQUENCES, DEPTHS[depth])):
-                channels = width(channels)
+            for s, ((t, c, first), blocks) in enumerate(zip(SEQUENCES, DEPTHS[depth])):
+                channels = width(c)
+                if strides:
+                    first = 2 if c in strides else 1
                 for i in range(blocks):
-                    first = strides_small if small else strides
                     self.features.add(IGCV3Block(channels, in_channels, t, 1 if i else first, shortcut=i > 0,
-                                                 form=block, norm_layer=norm_layer, norm_kwargs=norm_kwargs,
+                                                 partitions=partitions, form=block, norm_layer=norm_layer, norm_kwargs=norm_kwargs,
                                                  prefix=f"seq-{s}-block{i}-"))
                     in_channels = channels
             self._add_convolution(width(LAST), in_channels, 1, 1, norm, "last-1x1-conv-")
@@ -92,12 +119,12 @@ class IGCV3Net(NativeNetwork):
         return self.output(self.features(x))
 
 
-def _imagenet(classes, multiplier=1.0, depth=1.0, block="released", prefix="", **kwargs):
-    return IGCV3Net(classes, multiplier, depth, block=block, prefix=prefix, **kwargs)
+def _imagenet(classes, multiplier=1.0, depth=1.0, prefix="", **kwargs):
+    return IGCV3Net(classes, multiplier, depth, prefix=prefix, **kwargs)
 
 
-def _small(classes, depth, block="released", stem_strides=1, prefix="", **kwargs):
-    return IGCV3Net(classes, depth=depth, small=True, block=block, stem_strides=stem_strides, prefix=prefix, **kwargs)
+def _small(classes, depth, strides=(32, 64), stem_strides=1, prefix="", **kwargs):
+    return IGCV3Net(classes, depth=depth, strides=strides, stem_strides=stem_strides, prefix=prefix, **kwargs)
 
 
 FAMILIES = (

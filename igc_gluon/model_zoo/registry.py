@@ -94,7 +94,8 @@ def get_model(name, pretrained=False, root="~/.mxnet/models", ctx=mx.cpu(), clas
         networks for 32x32 images; `spatial` ('primary', 'secondary', 'separable'), the variants of IGCV1's section 4,
         and `downsample` ('paper', 'code') of IGC networks; `branch_channels` (K of each stage) of `cifar_igcv2_*`;
         `doubled` ('primary', 'secondary'), which partition doubles with the width of `resnet18_igc_*`;
-        `head_partition` of `igcv2_*`; `block` ('released', 'paper') of IGCV3.
+        `head_partition` of `igcv2_*`; `block` ('released', 'paper') and `partitions` (g1, g2) of IGCV3; `strides`
+        ((32, 64), (64, 160)) of `cifar_igcv3_*`.
 
     Returns a HybridBlock, (N, 3, H, W) float32, normalised -> (N, classes) scores.
     Raises UserError (a ValueError) on an unknown name, with close matches, and on numbers that make no network, with

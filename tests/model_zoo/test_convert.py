@@ -105,7 +105,7 @@ def test_every_small_network_goes_there_and_back(tmp_path):
     """Also those that the authors' code does not have, by --model."""
     for name, options in (("cifar_sumfusion8_l2m3", {}), ("cifar_igcv2star_8_c16", {}), ("igcv2_0.25", {}),
                           ("cifar_resnet_igc10_l4m2", {"spatial": "secondary"}),
-                          ("cifar_plain_igc8_l3m2", {"stem_strides": 2})):
+                          ("cifar_igcv3_d0.5", {"strides": (64, 160)}), ("cifar_plain_igc8_l3m2", {"stem_strides": 2})):
         net = igc_gluon.get_model(name, classes=6, **options)
         net.initialize()
         save_module_checkpoint(net, str(tmp_path / "net"), 3)

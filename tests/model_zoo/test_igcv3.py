@@ -8,9 +8,11 @@ import pytest
 
 import igc_gluon
 from igc_gluon import complexity
+from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import authors
 from symbols import igcv3
 
+RNG = np.random.default_rng(0)
 SHAPE = (2, 3, 64, 64)  # the graph takes any size; 64 keeps the test fast
 
 
@@ -41,10 +43,79 @@ def test_depth_reduced_networks_have_their_share_of_parameters():
     assert counts("igcv3_d0.5").multiply_adds < counts("igcv3_d0.7").multiply_adds < counts("igcv3_1.0").multiply_adds
 
 
-def test_map_sizes():
-    for name, size, sizes in (("igcv3_1.0", 224, {112, 56, 28, 14, 7}), ("cifar_igcv3_d1.0", 32, {32, 16, 8})):
-        rows = complexity.layers(igc_gluon.get_model(name), (3, size, size))
-        assert {row.output_shape[1] for row in rows if row.operator == "Convolution"} == sizes
+# Size of the map behind each sequence: 224x224 as in Table 10; 32x32 with stride 2 at 32 and 64 channels.
+MAPS = {"igcv3_1.0": (112, 56, 28, 14, 14, 7, 7), "cifar_igcv3_d1.0": (32, 32, 16, 8, 8, 8, 8),
+        "cifar_igcv3_d1.0 64,160": (32, 32, 32, 16, 16, 8, 8)}
+SEQUENCES = ((1, 16, 1), (6, 24, 4), (6, 32, 6), (6, 64, 8), (6, 96, 6), (6, 160, 6), (6, 320, 1))  # t, c, n
+
+
+@pytest.mark.parametrize("which", MAPS)
+def test_map_sizes(which):
+    """Multiply-adds of every convolution, by hand."""
+    name, _, strides = which.partition(" ")
+    net = igc_gluon.get_model(name, **({"strides": tuple(map(int, strides.split(",")))} if strides else {}))
+    size = 32 if name.startswith("cifar") else 224
+    before = size if size == 32 else size // 2
+    expected, width = [32 * 27 * before ** 2], 32
+    for (t, c, n), after in zip(SEQUENCES, MAPS[which]):
+        for _ in range(n):
+            expected += [width * t * (width // 2) * before ** 2, 9 * width * t * after ** 2,
+                         c * (width * t // 2) * after ** 2]
+            width, before = c, after
+    expected.append(1280 * 320 * before ** 2)
+    rows = complexity.layers(net, (3, size, size))
+    assert [row.multiply_adds for row in rows if row.operator == "Convolution"] == expected
+
+
+def test_strides_that_are_none():
+    with pytest.raises(UserError, match="strides must be 32,64 or 64,160, the channels of"):
+        igc_gluon.get_model("cifar_igcv3_d0.5", strides=(24, 32))
+
+
+@pytest.mark.parametrize("form", ["released", "paper"])
+@pytest.mark.parametrize("partitions", [(2, 2), (2, 4), (4, 2)])
+def test_partitions(partitions, form):
+    """A whole network against the composition of its blocks in NumPy, in float64."""
+    mx.random.seed(4)
+    net = igc_gluon.get_model("cifar_igcv3_d0.5", classes=3, partitions=partitions, block=form)
+    net.initialize()
+    widths = {parameter.shape[0] for name, parameter in net.collect_params(".*linear-conv2d_weight").items()}
+    assert widths == {16, 24, 32, 64, 96, 160, 320}
+    x = RNG.standard_normal((2, 3, 8, 8))
+    values = {name: p.data().asnumpy().astype(float) for name, p in net.collect_params().items()}
+
+    def layer(x, name, groups, stride=1, relu6=False):
+        weight = values[f"{name}-conv2d_weight"]
+        half, k = weight.shape[-1] // 2, weight.shape[-1]
+        x = np.pad(x, ((0, 0), (0, 0), (half, half), (half, half))).reshape(len(x), groups, -1, *np.add(x.shape[2:], 2 * half))
+        windows = np.lib.stride_tricks.sliding_window_view(x, (k, k), (3, 4))[:, :, :, ::stride, ::stride]
+        x = np.einsum("ngchwkl,gockl->ngohw", windows, weight.reshape(groups, -1, *weight.shape[1:]), optimize=True)
+        x = x.reshape(len(x), -1, *x.shape[3:]) / np.sqrt(1 + 1e-5)
+        return np.clip(x, 0, 6) if relu6 else x
+
+    def permute(x, branches):
+        return x.reshape(len(x), branches, -1, *x.shape[2:]).swapaxes(1, 2).reshape(x.shape)
+
+    y = layer(x, "first-3x3-conv", 1, relu6=True)
+    for s, (n, stride) in enumerate(zip((1, 2, 2, 3, 2, 2, 1), (1, 1, 2, 2, 1, 1, 1))):
+        for i in range(n):
+            name, before = f"seq-{s}-block{i}", y
+            y = permute(layer(y, f"{name}-exp", partitions[0], relu6=form == "paper"), partitions[0])
+            y = layer(y, f"{name}-depthwise", y.shape[1], 1 if i else stride, True)
+            y = layer(y, f"{name}-linear", partitions[1])
+            if form == "paper":
+                y = permute(y, y.shape[1] // partitions[1])
+            y = before + y if i else y
+    y = layer(y, "last-1x1-conv", 1, relu6=True).mean((2, 3)) @ values["fc_weight"].T + values["fc_bias"]
+    found = net(mx.nd.array(x)).asnumpy()
+    assert np.abs(y).max() > 1e-3
+    np.testing.assert_allclose(found, y, rtol=1e-3, atol=1e-4 * np.abs(y).max())
+
+
+@pytest.mark.parametrize("partitions", [3, (2,), (0, 2), (2, "x")])
+def test_partitions_that_are_none(partitions):
+    with pytest.raises(UserError, match="partitions must be the numbers of branches of both 1x1 convolutions"):
+        igc_gluon.get_model("igcv3_1.0", partitions=partitions)
 
 
 def random_values(symbol):
