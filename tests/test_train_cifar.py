@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 import train_cifar
-from igc_gluon import params_file
+from igc_gluon import get_model, params_file
 from igc_gluon.cli import train
+from igc_gluon.engine.experiment import build_network
 
 ROOT = Path(__file__).resolve().parent.parent
 # 23 batches an epoch, a fraction of a second
@@ -334,6 +335,12 @@ BAD = [
     (["--num-runs", "2", "--model-prefix", "x"], "--model-prefix"),
     (["--load-epoch", "1"], "--load-epoch needs --model-prefix"),
     (["--downsample", "code"], "no option 'downsample'"),
+    (["--option", "spatial"], "wants NAME=VALUE"),
+    (["--option", "colour=red"], "has no option 'colour'"),
+    (["--network", "plain_igc", "--option", "between=tanh"], "between must be None or relu"),
+    (["--network", "plain_igc", "--option", "bottleneck=x"], "the bottleneck must divide M = 1"),
+    (["--network", "resnet_igc", "--depth", "8", "--option", "bottleneck=2", "--downsample", "code"], "no bottleneck"),
+    (["--option", "stem_strides=3"], "stem_strides must be 1 or 2"),
     (["--dataset", "tiny-imagenet", "--pad", "zero"], "tiny-imagenet is not padded"),
     (["--dataset", "svhn", "--pad", "mean"], "svhn is not padded"),
     (["--log-dir", __file__], "cannot write"),
@@ -413,6 +420,30 @@ def test_the_papers_settings_for_tiny_imagenet():
     assert found.model_options == {"stem_strides": 2}
     both = experiment("--network", "resnet_igc", "--depth", "50", "--downsample", "code").model_options
     assert both == {"downsample": "code", "stem_strides": 2}
+
+
+@pytest.mark.parametrize("network, option", [
+    ("plain_igc", ("between", "relu")), ("resnet_igc", ("spatial", "secondary")), ("plain_igc", ("spatial", "both")),
+    ("plain_igc", ("bottleneck", 2)), ("cifar_igcv3_d0.5", ("strides", (64, 160))),
+    ("cifar_igcv3_d0.5", ("partitions", (2, 4))), ("cifar_igcv3_d0.5", ("block", "paper")),
+    ("cifar_igcv1_8_c16", ("between", "relu"))])
+def test_options_make_the_network_that_the_getter_makes(network, option):
+    name, value = option
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    flags = ["--network", network, "--dataset", "digits", "--option", f"{name}={text}"]
+    flags += ["--depth", "8", "--primary-partition", "3", "--secondary-partition", "4"] * (not network.startswith("c"))
+    experiment = train_cifar.experiment(train_cifar.parse(flags), 2)
+    assert experiment.model_options == {name: value}
+    found, expected = (build_network(experiment, [mx.cpu()], 10, 0), get_model(experiment.model, **{name: value}))
+    usual = get_model(experiment.model)
+    graphs = [net(mx.sym.var("data")).tojson() for net in (found, expected, usual)]
+    assert strip(graphs[0]) == strip(graphs[1]) != strip(graphs[2])
+
+
+def strip(graph):
+    """The layers of a symbol: operators and attributes."""
+    return [(node["op"], {key: text for key, text in node.get("attrs", {}).items() if not key.startswith("__")})
+            for node in json.loads(graph)["nodes"]]
 
 
 USERS_OWN = ["--network", "plain_igc", "--primary-partition", "24", "--secondary-partition", "2"]

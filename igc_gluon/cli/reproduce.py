@@ -7,7 +7,7 @@ PASSED_ON = ("num_epochs", "gpus", "cpus", "data_dir", "log_dir", "exp_name")
 
 def add_arguments(parser):
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--table", metavar="N")
+    which.add_argument("--table", metavar="N", help="or 'Section 4', of igcv1: the variants of its block")
     which.add_argument("--figure", metavar="N")
     parser.add_argument("--paper", choices=sorted(PAPERS), default="igcv1", help="(default: igcv1)")
     parser.add_argument("--only", default="", metavar="TEXT", help="only networks whose name contains this")

@@ -30,16 +30,18 @@ def _regular(primary_partition, secondary_partition):
     return ConvBNReLU
 
 
-def _igc(primary_partition, secondary_partition, downsample="paper", spatial="primary"):
+def _igc(primary_partition, secondary_partition, downsample="paper", spatial="primary", bottleneck=1, between=None):
     if downsample not in DOWNSAMPLE_FORMS:
         raise UserError(f"downsample must be one of {', '.join(DOWNSAMPLE_FORMS)}, not {downsample!r}")
+    if downsample == "code" and bottleneck != 1:
+        raise UserError("the authors' code, downsample='code', has no bottleneck")
 
     def layer(channels, in_channels, strides, **kwargs):
         # The authors' resnet_igc takes the number of secondary partitions from the input width, so that in the
         # first block of a down-sampling stage each holds 2L channels. The paper takes it from the output width.
-        width = in_channels if downsample == "code" else channels
         return IGCBlock(primary_partition, channels, in_channels, strides=strides, spatial=spatial,
-                        secondary_partition=width // primary_partition, **kwargs)
+                        secondary_partition=in_channels // primary_partition if downsample == "code" else None,
+                        bottleneck=bottleneck, between=between, **kwargs)
     return layer
 
 

@@ -46,8 +46,8 @@ def _xception(width):
     return XceptionBlock
 
 
-def _igcv1(width):
-    return partial(IGCBlock, width // 2)
+def _igcv1(width, between=None):
+    return partial(IGCBlock, width // 2, between=between)
 
 
 def _igcv2(width, branch_channels=None):

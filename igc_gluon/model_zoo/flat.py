@@ -5,6 +5,10 @@ papers' depth of 8 they are those of IGCV1's Figure 3, the supplementary's Figur
 Tables 2 and 5. Names end in the block's numbers:
 
     cifar_flat_igc8_l40m2              IGC block, L and M
+    cifar_flat_igc_relu8_l40m2         the same with ReLU between the two group convolutions (IGCV1's footnote 4)
+    cifar_flat_igc_secondary8_l2m40    the spatial kernels in the secondary group convolution, the first of the variants
+                                       of IGCV1's section 4; cifar_flat_igc_both8_...: in both; ..._separable8_...:
+                                       3x1 and 1x3; ..._bottleneck8_...: half as many channels between the two
     cifar_flat_gpc8_l30m2              Group-and-Point-wise Convolution, L and M
     cifar_flat_xception8_c64           Xception, width C
     cifar_flat_igcv2_8_c144k12l3       IGCV2, width C, K channels a branch, L group convolutions: one channel-wise, the
@@ -54,9 +58,21 @@ _IGCV2_FIGURE_2 = ((272, 4, 3), (222, 6, 3), (184, 8, 3), (112, 16, 3),  # C144K
                    (258, 3, 4), (220, 4, 4), (174, 6, 4), (136, 8, 4), (108, 12, 4),
                    (222, 3, 5), (184, 4, 5), (144, 6, 5), (112, 8, 5), (84, 12, 5))
 
+# IGCV1's section 4 prints no numbers. L40M2 is the best block of Figure 3, of 4640 weights; the first two variants can
+# have its size, of the others here is the widest block of 4672 weights give or take 1.5 %.
+_VARIANTS = {"relu": ({"between": "relu"}, (40, 2)), "secondary": ({"spatial": "secondary"}, (2, 40)),
+             "both": ({"spatial": "both"}, (8, 5)), "separable": ({"spatial": "separable"}, (24, 4)),
+             "bottleneck": ({"bottleneck": 2}, (12, 8))}
+
+
+def _variant(options, published):
+    return FlatNetwork(lambda l, m: partial(IGCBlock, l, **options), lambda l, m: l * m, "lm", (published,))
+
+
 FLAT_NETWORKS = {
     "igc{depth}_l{l}m{m}": FlatNetwork(lambda l, m: partial(IGCBlock, l), lambda l, m: l * m, "lm",
                                        _IGCV1_TABLE_1 + _IGCV2_TABLE_5_IGCV1),
+    **{f"igc_{name}{{depth}}_l{{l}}m{{m}}": _variant(*row) for name, row in _VARIANTS.items()},
     "gpc{depth}_l{l}m{m}": FlatNetwork(lambda l, m: partial(GPCBlock, l), lambda l, m: l * m, "lm",
                                        _SUPPLEMENTARY_TABLE_1),
     "xception{depth}_c{c}": FlatNetwork(lambda c: XceptionBlock, lambda c: c, "c", ((64,), (96,), (128,))),

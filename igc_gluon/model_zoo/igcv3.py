@@ -75,7 +75,7 @@ class IGCV3Net(NativeNetwork):
             raise UserError(f"the width multiplier must be above 0, not {multiplier}")
         if depth not in DEPTHS:
             raise UserError(f"there is no IGCV3-D {depth}; there are {', '.join(map(str, sorted(DEPTHS)))}")
-        if strides is not None and tuple(strides) not in SMALL_STRIDES:
+        if strides not in (None, *SMALL_STRIDES, *map(list, SMALL_STRIDES)):  # a list in a run's config.json
             raise UserError(f"strides must be {' or '.join('%d,%d' % pair for pair in SMALL_STRIDES)}, the channels of "
                             f"the sequences that shrink the map, not {strides}")
         if stem_strides is None:

@@ -74,7 +74,7 @@ def _usually_doubled(m):
     return "primary" if m == 2 else "secondary"
 
 
-def _igc(l, m, classes, doubled=None, **kwargs):
+def _igc(l, m, classes, doubled=None, between=None, **kwargs):
     if min(l, m) < 1:
         raise UserError(f"resnet18_igc has no L = {l}, M = {m}; the smallest is 1")
     doubled = doubled or _usually_doubled(m)
@@ -87,7 +87,7 @@ def _igc(l, m, classes, doubled=None, **kwargs):
     def partitions(stage):
         return l * 2 ** stage if doubled == "primary" else l
 
-    return ResNet18(ConvBNReLU, lambda stage: partial(IGCBlock, partitions(stage)),
+    return ResNet18(ConvBNReLU, lambda stage: partial(IGCBlock, partitions(stage), between=between),
                     lambda stage: partial(ConvBNReLU, kernel_size=1, groups=partitions(stage), activation=None),
                     l * m // 2 if doubled == "primary" else l * m, l * m, classes, **_arguments(**kwargs))
 

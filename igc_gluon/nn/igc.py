@@ -7,7 +7,7 @@ On one spatial position the block computes
 with W^p block-diagonal in L primary partitions of M channels (a spatial convolution each), P^T the permutation that
 collects the m-th channel of every primary partition into the m-th secondary partition, W^s block-diagonal in M
 secondary partitions of L channels (a 1x1 convolution each), and P the permutation back. BN and ReLU follow; there is
-no non-linearity between the two group convolutions (footnote 4: it hurts).
+no non-linearity between the two group convolutions (footnote 4: it hurts), but as an option.
 """
 from mxnet.gluon import nn
 
@@ -17,11 +17,14 @@ from igc_gluon.nn.permutation import ChannelPermutation
 
 # Which of the two group convolutions is spatial (section 4, Extensions and variants), for a kernel size k and strides
 # s: the primary group convolution, one or two successive ones, and the secondary one, each a (kernel, strides).
+# A dense 1x1 convolution in place of the secondary one is GPCBlock.
 SPATIAL_FORMS = {
     "primary": lambda k, s: ([((k, k), (s, s))], ((1, 1), (1, 1))),
     "secondary": lambda k, s: ([((1, 1), (1, 1))], ((k, k), (s, s))),
+    "both": lambda k, s: ([((k, k), (s, s))], ((k, k), (1, 1))),
     "separable": lambda k, s: ([((k, 1), (s, 1)), ((1, k), (1, s))], ((1, 1), (1, 1))),
 }
+BETWEEN = (None, "relu")
 
 
 class GroupConv2D(nn.Conv2D):
@@ -56,10 +59,17 @@ class IGCBlock(NativeLayers):
         of in_channels/L to L partitions of channels/L.
     kernel_size : int (odd), strides : int
         Of the spatial group convolution; H' = ceil(H / strides).
-    spatial : 'primary' (the paper's choice), 'secondary' or 'separable'
+    spatial : 'primary' (the paper's choice), 'secondary', 'both' or 'separable'
         The paper's variants (section 4): the spatial kernel and the strides in the secondary group convolution
-        instead; or the primary one as k x 1 followed by 1 x k, the stride split over the two.
-    secondary_partition : int, default channels / primary_partition (= M)
+        instead; the kernel in both, the strides in the primary one; or the primary one as k x 1 followed by 1 x k,
+        the stride split over the two.
+    bottleneck : int, a divisor of M
+        The primary group convolution has channels / bottleneck outputs, from which the secondary one makes `channels`
+        (section 4, 'like a bottleneck design'): there are M / bottleneck secondary partitions, of L channels that
+        become L * bottleneck. 1 is the paper's choice.
+    between : None (the paper's choice) or 'relu'
+        An activation between the two group convolutions (footnote 4).
+    secondary_partition : int, default channels / bottleneck / primary_partition (= M / bottleneck)
         Other values are for the authors' code, whose first block of a down-sampling stage of `resnet_igc` has
         in_channels/L secondary partitions; the second permutation is then not the inverse of the first.
     activation : 'relu' or None
@@ -69,7 +79,7 @@ class IGCBlock(NativeLayers):
     """
 
     def __init__(self, primary_partition, channels, in_channels=None, kernel_size=3, strides=1, spatial="primary",
-                 secondary_partition=None, activation="relu", norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+                 secondary_partition=None, bottleneck=1, between=None, activation="relu", norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
         super().__init__(**kwargs)
         if spatial not in SPATIAL_FORMS:
             raise UserError(f"spatial must be one of {', '.join(SPATIAL_FORMS)}, not {spatial!r}")
@@ -77,15 +87,22 @@ class IGCBlock(NativeLayers):
             raise UserError(f"the kernel size must be odd and positive, not {kernel_size}")
         if primary_partition < 1 or channels % primary_partition:
             raise UserError(f"{channels} channels cannot be cut into {primary_partition} primary partitions")
-        in_channels = in_channels or channels
-        secondary_partition = secondary_partition or channels // primary_partition
+        if not isinstance(bottleneck, int) or bottleneck < 1 or channels // primary_partition % bottleneck:
+            raise UserError(f"the bottleneck must divide M = {channels // primary_partition}, the channels of a primary "
+                            f"partition, not {bottleneck}")
+        if between not in BETWEEN:
+            raise UserError(f"between must be {' or '.join(map(str, BETWEEN))}, not {between!r}")
+        in_channels, middle = in_channels or channels, channels // bottleneck
+        secondary_partition = secondary_partition or middle // primary_partition
         primary, secondary = SPATIAL_FORMS[spatial](kernel_size, strides)
         with self.name_scope():
             for i, (kernel, stride) in enumerate(primary):
-                self.add(GroupConv2D(channels, channels if i else in_channels, primary_partition, kernel, stride,
+                self.add(GroupConv2D(middle, middle if i else in_channels, primary_partition, kernel, stride,
                                      prefix=f"conv1_{i}_" if i else "conv1_"))
+            if between:
+                self.add(nn.Activation(between, prefix="between_"))
             self.add(ChannelPermutation(primary_partition, prefix="reorder1_"))
-            self.add(GroupConv2D(channels, channels, secondary_partition, *secondary, prefix="conv2_"))
+            self.add(GroupConv2D(channels, middle, secondary_partition, *secondary, prefix="conv2_"))
             self.add(ChannelPermutation(secondary_partition, prefix="reorder2_"))
             self.add(batch_norm(channels, norm_layer, norm_kwargs))
             if activation:

@@ -1,4 +1,5 @@
-"""Reads published.json: the tables and figures of the four documents, as printed.
+"""Reads published.json: the tables and figures of the four documents, as printed, and a comparison that the text of one
+speaks of without numbers.
 
     {"id": "IGCV1 3", "title": ..., "metric": "accuracy", "rows": [
       {"label": {"model": "IGC-L4M8", "depth": 8},           what tells the rows apart

@@ -30,6 +30,10 @@ def _flat(row):
     return _one("cifar_flat_{0}8_l{L}m{M}".format(kind, **row.label), measure.block)
 
 
+def _section_4(row):
+    return _one("cifar_flat_{0}8_l{L}m{M}".format(_SECTION_4[row.label["model"]], **row.label), measure.block)
+
+
 def _by_model(names, how=measure.weights, classes=None):
     """Of the model a row names: `names` has {fields} of the row's label. Other rows quote other papers."""
     def recipe(row):
@@ -48,6 +52,12 @@ _RESNET_18 = {"ResNet (C=64)": "resnet18_w64", "ResNet (C=69)": "resnet18_w69",
               "ResNet(C=64)": "resnet18_w64", "ResNet(C=69)": "resnet18_w69",
               "IGC-L4M32 + Ident.": "resnet18_igc_l4m32", "IGC-L16M16 + Ident.": "resnet18_igc_l16m16",
               "IGC-L100M2 + Ident.": "resnet18_igc_l100m2"}
+_SECTION_4 = {"IGC": "igc", "IGC, ReLU between the group convolutions": "igc_relu",
+              "IGC, 3x3 in the secondary group convolution": "igc_secondary",
+              "IGC, 3x3 in both group convolutions": "igc_both",
+              "IGC, 3x1 and 1x3 in the primary group convolution": "igc_separable",
+              "IGC, half as many channels between": "igc_bottleneck", "IGC, dense 1x1 convolution in place of the "
+              "secondary group convolution": "gpc"}
 _TABLE_1 = {"Xception (Cx)": "cifar_xception20_c{x}", "IGC-V1 (Cx)": "cifar_igcv1_20_c{x}",
             "IGCV2 (Cx)": "cifar_igcv2_20_c{x}", "IGCV2* (Cx)": "cifar_igcv2star_20_c{x}"}
 _DEPTH_20 = {"Xception": "cifar_xception20_c{C}", "IGCV1": "cifar_igcv1_20_c{C}", "IGCV2*": "cifar_igcv2star_20_c{C}"}
@@ -109,6 +119,7 @@ RECIPES = {
     "IGCV1 6": _imagenet_resnet,
     "IGCV1 7": _by_model(_PLAIN, classes=100),
     "IGCV1 Figure 3": _flat,
+    "IGCV1 Section 4": _section_4,
     "README results": _imagenet_resnet,
     "Supplementary 1": _flat,
     "Supplementary Figure 1": _flat,

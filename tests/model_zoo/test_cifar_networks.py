@@ -110,3 +110,24 @@ def test_a_network_keeps_its_parameters_names():
     assert json.dumps(names) == json.dumps(list(igc_gluon.get_model("cifar_plain_igc8_l3m2").collect_params()))
     assert all(name.startswith("a_") for name in
                igc_gluon.get_model("cifar_plain8_w4", prefix="a_").collect_params())
+
+
+def weights_of_a_variant(name, L, M):
+    """Of section 4, for a width of L * M: primary and secondary group convolution by hand."""
+    return {"relu": 9 * L * M * M + M * L * L, "secondary": L * M * M + 9 * M * L * L,
+            "both": 9 * L * M * M + 9 * M * L * L, "separable": 2 * 3 * L * M * M + M * L * L,
+            "bottleneck": 9 * L * M * (M // 2) + M // 2 * L * (2 * L)}[name]
+
+
+@pytest.mark.parametrize("name, L, M", [("relu", 40, 2), ("secondary", 2, 40), ("both", 8, 5), ("separable", 24, 4),
+                                        ("bottleneck", 12, 8)])
+def test_variants_of_section_4_have_one_size(name, L, M):
+    """About Table 1's 4672 weights a block; where there is a choice no block of that size is wider."""
+    net = igc_gluon.get_model(f"cifar_flat_igc_{name}8_l{L}m{M}")
+    weights = sum(p.shape[0] * p.shape[1] * p.shape[2] * p.shape[3]
+                  for p in net.collect_params(".*b1_conv.*weight").values())
+    assert weights == weights_of_a_variant(name, L, M) and abs(weights / 4672 - 1) < 0.015
+    if name not in ("relu", "secondary"):  # these have the size of L40M2
+        rivals = [l * m for l in range(1, 130) for m in range(1, 130) if m % 2 == 0 or name != "bottleneck"
+                  if abs(weights_of_a_variant(name, l, m) / 4672 - 1) < 0.015]
+        assert max(rivals) == L * M

@@ -67,9 +67,10 @@ def test_map_sizes(which):
     assert [row.multiply_adds for row in rows if row.operator == "Convolution"] == expected
 
 
-def test_strides_that_are_none():
+@pytest.mark.parametrize("strides", [(24, 32), 32, "32", (32,)])
+def test_strides_that_are_none(strides):
     with pytest.raises(UserError, match="strides must be 32,64 or 64,160, the channels of"):
-        igc_gluon.get_model("cifar_igcv3_d0.5", strides=(24, 32))
+        igc_gluon.get_model("cifar_igcv3_d0.5", strides=strides)
 
 
 @pytest.mark.parametrize("form", ["released", "paper"])

@@ -28,7 +28,9 @@ NETWORKS = [("cifar_plain8_w5", {}), ("cifar_plain_igc8_l24m2", {}), ("cifar_pla
 MORE = [("cifar_igcv1_8_c10", {}), ("cifar_igcv2_8_c64", {}), ("cifar_igcv2star_8_c64", {}),
         ("cifar_flat_igc5_l40m2", {}), ("cifar_flat_gpc5_l30m2", {}), ("cifar_flat_xception5_c64", {}),
         ("cifar_flat_igcv2_5_c144k12l3", {}), ("cifar_flat_igcv2_5_c174k6l4", {}),
-        ("cifar_flat_igcv2i_5_c98k7", {}), ("cifar_igcv3_d0.5", {}), ("cifar_igcv3_d0.5", {"block": "paper"}),
+        ("cifar_flat_igcv2i_5_c98k7", {}), ("cifar_flat_igc_bottleneck5_l12m8", {}),
+        ("cifar_resnet_igc8_l3m4", {"bottleneck": 2}), ("cifar_igcv3_d0.5", {"partitions": (2, 4)}),
+        ("cifar_igcv3_d0.5", {"strides": (64, 160)}), ("cifar_igcv3_d0.5", {}), ("cifar_igcv3_d0.5", {"block": "paper"}),
         ("igcv2_0.25", {}), ("igcv3_0.7", {}),
         ("resnet18_w5", {}), ("resnet18_igc_l6m2", {}), ("resnet18_igc_l4m4", {})]
 RNG = np.random.RandomState(0)
@@ -266,6 +268,8 @@ def _float64(net):
      "BatchNorm with other options"),
     (lambda: build("cifar_plain_igc8_l2m2", {"spatial": "separable"}), "no native kernel"),
     (lambda: build("cifar_plain_igc8_l2m2", {"spatial": "secondary"}), "no native kernel"),
+    (lambda: build("cifar_plain_igc8_l2m2", {"spatial": "both"}), "no native kernel"),
+    (lambda: build("cifar_plain_igc8_l2m2", {"between": "relu"}), "no native kernel"),
     (lambda: _float64(build("cifar_plain_igc8_l2m2")), "not dense float32"),
 ])
 def test_what_has_no_kernel_runs_on_stock_operators_and_says_so_once(make, text, called, caplog):

@@ -105,6 +105,49 @@ def test_variant_spatial_secondary(strides):
     np.testing.assert_allclose(block[:4](mx.nd.array(x)).asnumpy(), expected, rtol=1e-4, atol=1e-4)
 
 
+VARIANTS = [{"between": "relu"}, {"spatial": "both"}, {"bottleneck": 2}, {"bottleneck": 4},
+            {"spatial": "separable", "bottleneck": 2}, {"spatial": "secondary", "between": "relu"},
+            {"spatial": "both", "bottleneck": 2, "between": "relu"}]
+
+
+@pytest.mark.parametrize("hybridize", [False, True])
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_variants_are_their_equation(options, strides, hybridize):
+    """Of section 4 and footnote 4, in inference and in training."""
+    L, channels, in_channels = 3, 12, 6
+    block = random_block(L, channels, in_channels, 3, strides, hybridize, **options)
+    x = RNG.standard_normal((4, in_channels, 5, 7))
+    *primary, secondary = (layer.weight.data().asnumpy().astype("float64") for layer in block
+                           if isinstance(layer, nn.GroupConv2D))
+    s = strides
+    steps = {"primary": [(s, s), (1, 1)], "both": [(s, s), (1, 1)], "secondary": [(1, 1), (s, s)],
+             "separable": [(s, 1), (1, s), (1, 1)]}[options.get("spatial", "primary")]
+    y = x
+    for weight, step in zip(primary, steps):
+        y = reference.primary(y, weight, L, step)
+    if "between" in options:
+        y = np.maximum(y, 0)
+    M = channels // options.get("bottleneck", 1) // L
+    assert y.shape[1] == L * M
+    # secondary partition m reads the m-th channel of each primary one
+    blended = [reference.convolve(y[:, m::M], weight, steps[-1]) for m, weight in enumerate(np.split(secondary, M))]
+    expected = np.stack(blended, 2).reshape(len(x), channels, *blended[0].shape[2:])
+
+    def normalised(mean, var):
+        gamma, beta = bn.gamma.data().asnumpy(), bn.beta.data().asnumpy()
+        scale = gamma / np.sqrt(var + 2e-5)
+        return np.maximum((expected - mean[:, None, None]) * scale[:, None, None] + beta[:, None, None], 0)
+
+    bn = block[-2]
+    bn.running_var.set_data(mx.nd.array(RNG.uniform(0.5, 1.5, channels)))
+    inference = normalised(bn.running_mean.data().asnumpy(), bn.running_var.data().asnumpy())
+    np.testing.assert_allclose(block(mx.nd.array(x)).asnumpy(), inference, rtol=1e-4, atol=1e-3)
+    with autograd.train_mode():
+        out = block(mx.nd.array(x)).asnumpy()
+    np.testing.assert_allclose(out, normalised(expected.mean((0, 2, 3)), expected.var((0, 2, 3))), rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("strides", [1, 2])
 def test_variant_separable_primary(strides):
     block = random_block(2, 6, 6, 3, strides, hybridize=True, spatial="separable")
@@ -158,7 +201,10 @@ def test_norm_layer_as_in_gluoncv():
     (lambda: nn.IGCBlock(0, 6), "0 primary partitions"),
     (lambda: nn.IGCBlock(2, 6, in_channels=3), "multiple of 2 input channels, not 3"),
     (lambda: nn.IGCBlock(2, 6, kernel_size=2), "odd"),
-    (lambda: nn.IGCBlock(2, 6, spatial="both"), "primary, secondary, separable"),
+    (lambda: nn.IGCBlock(2, 6, spatial="none"), "primary, secondary, both, separable"),
+    (lambda: nn.IGCBlock(2, 12, bottleneck=4), "the bottleneck must divide M = 6"),
+    (lambda: nn.IGCBlock(2, 12, bottleneck=0), "the bottleneck must divide M = 6"),
+    (lambda: nn.IGCBlock(2, 6, between="tanh"), "between must be None or relu, not 'tanh'"),
     (lambda: nn.ChannelPermutation(0), "at least 1"),
     (lambda: nn.permutation_indices(5, 2), "does not divide 5"),
     (lambda: nn.inverse_branch_factor(5, 2), "does not divide 5"),
