@@ -9,6 +9,8 @@ from igc_gluon.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+DEBIAN = Path("/usr/share/datasets")  # where Debian's packages of data sets put <name>/<archive>
+
 
 def default_folder(name):
     """Where data set `name` is kept unless the user says otherwise; Gluon keeps its own copies there too."""
@@ -19,7 +21,8 @@ def default_folder(name):
 class Places:
     """Finds the files of one data set in one folder and in its sub-folder of the data set's name.
 
-    dataset: row of DATASETS. data_dir: the user's folder, or None for `default_folder`.
+    dataset: row of DATASETS. data_dir: the user's folder, or None for `default_folder` and, for what is not there, the
+    folder of Debian's package.
     """
 
     def __init__(self, dataset, data_dir=None):
@@ -31,13 +34,13 @@ class Places:
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{self.folder} is not a folder; name the one that holds the files of "
                             f"{dataset.name}")
+        self._folders = [self.folder, self.folder / dataset.name]
+        if dataset.debian and not data_dir:
+            self._folders.append(DEBIAN / dataset.name)
 
     def find(self, name):
         """Path of the file `name` ("folder/name" to look a level deeper), or None."""
-        for candidate in (self.folder / name, self.folder / self.dataset.name / name):
-            if candidate.is_file():
-                return candidate
-        return None
+        return next((folder / name for folder in self._folders if (folder / name).is_file()), None)
 
     def find_record(self, split):
         """Path of the authors' RecordIO file for `split`, or None when there is no such file for any split.
@@ -75,11 +78,15 @@ class Places:
 
     def _alternatives(self):
         others = [archive.name for archive in self.dataset.archives if not self.find(archive.name)]
-        return (f"; it needs {', '.join(others)} in {self.folder}" if len(others) > 1 else "") + "; train.rec and test.rec there do as well, and --dataset digits needs no files at all"
+        return (f"; it needs {', '.join(others)} in {self.folder}" if len(others) > 1 else "") + (
+            f"; Debian's package {self.dataset.debian} holds them" if self.dataset.debian else "") + (
+            "; train.rec and test.rec there do as well, and --dataset digits needs no files at all")
 
 
 @functools.lru_cache(maxsize=None)  # once for each state of a file: hashing 1.3 GB takes seconds
 def _warn_unless_official(path, archive, size, modified):
+    if archive.debian_sha256 and files.digest(path, "sha256") == archive.debian_sha256:
+        return
     for source in archive.sources:
         if files.digest(path, source.algorithm) == source.digest:
             return
