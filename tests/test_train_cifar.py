@@ -320,7 +320,7 @@ BAD = [
     (["--depth", "9"], "nearest valid: 8 and 11"),
     (["--depth", "x"], "--depth"),
     (["--primary-partition", "0"], "0 primary partitions"),
-    (["--dataset", "mnist"], "--dataset"),
+    (["--dataset", "stl10"], "--dataset"),
     (["--gpus", "0"], "without CUDA"),
     (["--gpus", "x"], "--gpus wants numbers"),
     (["--kv-store", "fast"], "--kv-store must be one of"),
