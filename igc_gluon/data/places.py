@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from igc_gluon import files
+from igc_gluon.data.registry import DATASETS
 from igc_gluon.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -57,12 +58,13 @@ class Places:
         """Path of the archive's file, downloaded if it is missing and `download` says so.
 
         A file that the user put there need not be the official one: it is used after a warning.
-        Raises UserError, which says what to put where, when it is neither there nor to be had.
+        Raises UserError, which says what to put where, when it is neither there nor to be had, or is that of another
+        data set, whose files may have the same names.
         """
         path = self.find(archive.name)
         if path:
             status = path.stat()
-            _warn_unless_official(path, archive, status.st_size, status.st_mtime_ns)
+            _check_official(path, self.dataset.name, archive, status.st_size, status.st_mtime_ns)
             return path
         if not download:
             raise UserError(f"{self.dataset.name}: there is no {archive.name} in {self.folder}; get "
@@ -84,11 +86,14 @@ class Places:
 
 
 @functools.lru_cache(maxsize=None)  # once for each state of a file: hashing 1.3 GB takes seconds
-def _warn_unless_official(path, archive, size, modified):
-    if archive.debian_sha256 and files.digest(path, "sha256") == archive.debian_sha256:
+def _check_official(path, name, archive, size, modified):
+    """Warns of a file that is not the official one. Raises UserError if it is another data set's than `name`'s."""
+    found = {source.algorithm: files.digest(path, source.algorithm) for source in archive.sources}
+    if archive.debian_sha256 and found["sha256"] == archive.debian_sha256 or any(
+            found[source.algorithm] == source.digest for source in archive.sources):
         return
-    for source in archive.sources:
-        if files.digest(path, source.algorithm) == source.digest:
-            return
+    for other in DATASETS.values():
+        if any(found.get(source.algorithm) == source.digest for of in other.archives for source in of.sources):
+            raise UserError(f"{path} is a file of {other.name}, not of {name}; name another folder")
     logger.warning("%s is not the official file (%s of %s is another); it is used as it is", path,
                    archive.sources[0].algorithm, archive.sources[0].url)

@@ -3,6 +3,7 @@ import gzip
 import logging
 import shutil
 import struct
+from dataclasses import replace
 
 import make_archives
 import numpy as np
@@ -132,6 +133,18 @@ def test_folder_of_debian_is_found_without_being_named(tmp_path, monkeypatch):
     own.mkdir(parents=True)
     mine = make_archives.idx_folder(own, {"t10k": 7})
     np.testing.assert_array_equal(load("fashion-mnist", "test").labels, mine["t10k"][1])
+
+
+def test_files_of_another_data_set_are_refused(tmp_path, monkeypatch):
+    """All three have the same names of files, and the labels would fit."""
+    make_archives.idx_folder(tmp_path)
+    kmnist = DATASETS["kmnist"]
+    archives = tuple(replace(archive, sources=(replace(
+        archive.sources[0], digest=files.digest(tmp_path / archive.name, "sha256")),)) for archive in kmnist.archives)
+    monkeypatch.setitem(DATASETS, "kmnist", replace(kmnist, archives=archives))
+    assert len(load("kmnist", "test", tmp_path).labels) == 20
+    with pytest.raises(UserError, match=f"{IMAGES} is a file of kmnist, not of mnist; name another folder"):
+        load("mnist", "test", tmp_path)
 
 
 def test_without_files_the_message_says_what_to_put_where(tmp_path):
