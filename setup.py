@@ -65,6 +65,7 @@ setup(
     package_data={"igc_gluon.native": ["include/*.h", "src/*.h", "src/*.cpp", "src/kernels/*.h",
                                        "src/kernels/*.cpp", "src/kernels/int8/*.h", "src/kernels/int8/*.cpp",
                                        "src/mxnet/*.h", "src/mxnet/*.cpp"],
+                  "igc_gluon.model_zoo": ["weights/*"],
                   "igc_gluon.paper": ["published.json"],
                   "igc_gluon.bench": ["peak.cpp"]},
     distclass=PlatformDistribution,

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Trains a network of the IGC papers on CIFAR-10, CIFAR-100, SVHN, Tiny ImageNet or digits.
+"""Trains a network of the IGC papers on CIFAR, SVHN, Tiny ImageNet, digits, Fashion-MNIST, MNIST or KMNIST.
 
     python train_cifar.py --network plain_igc --primary-partition 24 --secondary-partition 2
     python train_cifar.py --network cifar_igcv2_20_c64 --dataset tiny-imagenet

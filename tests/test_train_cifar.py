@@ -101,6 +101,8 @@ def test_what_a_run_leaves_behind(undisturbed):
     assert entries[-1]["train_loss"] < entries[0]["train_loss"] and entries[-1]["train_accuracy"] > 0.2
     config = json.loads((here / "config.json").read_text())
     assert config["model"] == "cifar_plain5_w4" and config["seed"] == 0 and config["versions"]["mxnet"] == mx.__version__
+    head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    assert config["processor"] and (config["commit"] or "").rstrip("+") == head
     log = (here / "log.txt").read_text()
     for text in ("Epoch[0] Train-accuracy=", "Epoch[2] Validation-accuracy=", "Epoch[1] Time cost="):
         assert text in log
@@ -319,7 +321,7 @@ BAD = [
     (["--depth", "9"], "nearest valid: 8 and 11"),
     (["--depth", "x"], "--depth"),
     (["--primary-partition", "0"], "0 primary partitions"),
-    (["--dataset", "mnist"], "--dataset"),
+    (["--dataset", "stl10"], "--dataset"),
     (["--gpus", "0"], "without CUDA"),
     (["--gpus", "x"], "--gpus wants numbers"),
     (["--kv-store", "fast"], "--kv-store must be one of"),

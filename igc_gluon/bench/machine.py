@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from igc_gluon import processor
 from igc_gluon.native import build
 
 SECONDS = 0.03
@@ -54,21 +55,12 @@ def _libraries():
 
 
 def _runs(isa):
-    return FLAGS.get(isa, set()) <= set(_cpuinfo("flags").split())
-
-
-def _cpuinfo(key):
-    """The first processor's line; empty where there is none."""
-    path = Path("/proc/cpuinfo")
-    for line in path.read_text().splitlines() if path.exists() else ():
-        if line.startswith(key):
-            return line.partition(":")[2].strip()
-    return ""
+    return FLAGS.get(isa, set()) <= set(processor.cpuinfo("flags").split())
 
 
 def describe():
     """The processor, in words."""
-    return f"{_cpuinfo('model name') or platform.machine()}, {cores()} cores"
+    return f"{processor.name()}, {cores()} cores"
 
 
 def cores():

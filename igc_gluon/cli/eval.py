@@ -1,12 +1,14 @@
-"""`igc eval NETWORK --data val.rec`"""
-HELP = "top-1 and top-5 accuracy of a network with weights over a record file"
+"""`igc eval NETWORK --data val.rec`, or `--data cifar10`"""
+HELP = "top-1 and top-5 accuracy of a network with weights over a record file or the test images of a data set"
 
 
 def add_arguments(parser):
     from igc_gluon.cli.networks import SOURCE, add_normalisation_arguments, add_params_arguments
 
     parser.add_argument("network", help=SOURCE)
-    parser.add_argument("--data", required=True, metavar="FILE.rec", help="as igc data imagenet packs it")
+    parser.add_argument("--data", metavar="FILE.rec", help="as igc data imagenet packs it; or the name of a data set, "
+                                                           "fashion-mnist for example (default: that of the weights)")
+    parser.add_argument("--data-dir", help="folder of the data set's files (default: downloaded to ~/.mxnet/datasets)")
     parser.add_argument("--gpus", help="GPUs to use, e.g. 0,1 (default: the CPU)")
     parser.add_argument("--batch-size", type=int, default=64, help="over all devices (default: 64)")
     add_params_arguments(parser)
@@ -23,7 +25,6 @@ def run(args):
     from igc_gluon.cli.networks import open_classifier
     from igc_gluon.engine.devices import contexts
     from igc_gluon.engine.evaluation import evaluate
-    from igc_gluon.engine.inputs import RecordInput
     from igc_gluon.errors import UserError
     from igc_gluon.model_zoo.expects import image_shape
 
@@ -35,10 +36,7 @@ def run(args):
     net.hybridize(static_alloc=True)
     shape = image_shape(net)
     classes = net(mx.nd.zeros((1, *shape), ctx=devices[0])).shape[1]
-    data = RecordInput(None, args.data, shape, net.mean, net.std, classes, short_side=net.short_side)
-    data.prepare()
-    _compare_classes(net, classes, args.data)
-    batches = data.evaluation(args.batch_size)
+    name, images, batches = _batches(args, net, shape, classes)
 
     def predict(images):
         pieces = [piece for piece in np.array_split(images, len(devices)) if len(piece)]
@@ -46,10 +44,10 @@ def run(args):
         return np.concatenate([output.asnumpy() for output in outputs])
 
     begin = time.monotonic()
-    with tqdm(total=data.test_images, unit=" images", dynamic_ncols=True, desc=net.model, leave=False) as bar:
+    with tqdm(total=images, unit=" images", dynamic_ncols=True, desc=net.model, leave=False) as bar:
         found = evaluate(predict, batches, lambda seen: bar.update(seen - bar.n))
     seconds = time.monotonic() - begin
-    print(f"""{args.network} ({net.model}) on {args.data}: {found.images:,} images
+    print(f"""{args.network} ({net.model}) on {name}: {found.images:,} images
   top-1          {100 * found.accuracy:.2f} %
   top-5          {100 * found.top5:.2f} %
   cross-entropy  {found.loss:.4f}
@@ -57,21 +55,50 @@ def run(args):
 {shape[1]}x{shape[2]}""")
 
 
-def _compare_classes(net, classes, path):
-    """Raises UserError if classes.txt beside the file at `path` has another number of classes than `net`; says so if
-    it has other names."""
-    import sys
+def _batches(args, net, shape, classes):
+    """(what is evaluated on, number of its images, batches of them). Raises UserError."""
     from pathlib import Path
 
-    from igc_gluon.data import pack
+    from igc_gluon.data import DATASETS, Batches, load, pack
+    from igc_gluon.engine.inputs import RecordInput
     from igc_gluon.errors import UserError
 
-    file = Path(path).with_name(pack.CLASS_FILE)
-    there, here = pack.read_classes(file), net.synset or net.classes
+    name = args.data or getattr(net, "dataset", None)
+    if name is None:
+        raise UserError(f"nothing says what {net.model} was trained on; give --data, a record file or the name of a data "
+                        "set")
+    if name.lower() not in DATASETS:
+        if args.data_dir:
+            raise UserError("--data-dir is the folder of a data set; --data gives the whole path of a record file")
+        data = RecordInput(None, name, shape, net.mean, net.std, classes, short_side=net.short_side)
+        data.prepare()
+        file = Path(name).with_name(pack.CLASS_FILE)
+        _compare_classes(net, classes, file, pack.read_classes(file))
+        return name, data.test_images, data.evaluation(args.batch_size)
+    info = DATASETS[name.lower()]
+    if info.size != shape[1]:
+        raise UserError(f"{net.model} takes images of {shape[1]}x{shape[2]} pixels, {info.name} has {info.size}x"
+                        f"{info.size}")
+    if info.classes != classes:
+        raise UserError(f"{info.name} has {info.classes} classes, {net.model} {classes}")
+    _compare_classes(net, classes, info.name, info.class_names)
+    test = load(info.name, "test", args.data_dir)
+    return (f"the test images of {info.name}", len(test.labels),
+            Batches(*test, args.batch_size, net.mean, net.std, train=False))
+
+
+def _compare_classes(net, classes, file, there):
+    """`there`: the names of the classes according to `file`, or None. Raises UserError if they are not as many as
+    `classes`, those of `net`; says so if they are others."""
+    import sys
+
+    from igc_gluon.errors import UserError
+
+    here = net.synset or net.classes
     if there is None:
         return
     if len(there) != classes:
-        raise UserError(f"{file} has {len(there)} classes, {net.model} {classes}; the labels of {path} mean others")
+        raise UserError(f"{file} has {len(there)} classes, {net.model} {classes}; its labels mean others")
     other = next((number for number, pair in enumerate(zip(there, here or there)) if pair[0] != pair[1]), None)
     if other is not None:
         print(f"warning: class {other} is {there[other]} in {file} and {here[other]} to {net.model}; where labels mean "

@@ -4,9 +4,42 @@ HELP = "list the models that get_model knows by the papers' tables"
 
 def add_arguments(parser):
     parser.add_argument("filter", nargs="?", default="", help="only names that contain this")
+    parser.add_argument("--pretrained", action="store_true", help="those with weights, and what they reach")
 
 
 def run(args):
+    return _pretrained(args) if args.pretrained else _all(args)
+
+
+def _pretrained(args):
+    from igc_gluon.errors import UserError
+    from igc_gluon.model_zoo.published import PUBLISHED
+    from igc_gluon.model_zoo.shipped import shipped
+
+    rows = [(row.model, row.dataset, f"{row.accuracy:.2f}", _spread(row.seeds), f"{row.epochs}",
+             f"{row.path.stat().st_size / 1e6:.2f} MB") for row in shipped().values() if args.filter.lower() in row.model]
+    rows += [(name, "imagenet", "-", "-", "-", "to be downloaded from the authors") for name in PUBLISHED
+             if args.filter.lower() in name]
+    if not rows:
+        raise UserError(f"no model with weights has {args.filter!r} in its name; `igc models --pretrained` lists them all")
+    head = ("model", "trained on", "accuracy, %", "of seeds", "epochs", "size")
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    for row in [head, *rows]:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
+    print("accuracy: of these weights, over the test images; of seeds: mean, standard deviation and number of all that were "
+          "trained.\nget_model(NAME, pretrained=\"fashion-mnist\"), igc eval NAME --dataset fashion-mnist; of imagenet "
+          "pretrained=True.")
+
+
+def _spread(accuracies):
+    import numpy as np
+
+    if len(accuracies) == 1:
+        return "(1)"
+    return f"{np.mean(accuracies):.2f} +- {np.std(accuracies, ddof=1):.2f} ({len(accuracies)})"
+
+
+def _all(args):
     from igc_gluon import complexity
     from igc_gluon.errors import UserError
     from igc_gluon.model_zoo import find_family, get_model, get_model_list

@@ -1,8 +1,9 @@
 """Arguments that say which network is meant, shared by several commands."""
 import argparse
 
-SOURCE = ("the folder of a run (its best checkpoint) or of one checkpoint, a .params file with --model, or the name of "
-          "a model with published weights")
+SOURCE = ("the folder of a run (its best checkpoint) or of one checkpoint, a .params file with --model, the name of "
+          "a model with published weights, or with --dataset one whose weights come with the package (igc models "
+          "--pretrained)")
 
 
 def add_option_argument(parser):
@@ -17,7 +18,8 @@ def add_params_arguments(parser):
     parser.add_argument("--classes", type=int, help="of a .params file (default: the data set's; 10, or 1000 for "
                                                     "ImageNet)")
     parser.add_argument("--dataset", help="that a .params file was trained on, cifar10 for example, for mean, std and "
-                                          "size of the images (default: ImageNet of a model for it)")
+                                          "size of the images (default: ImageNet of a model for it); or that the "
+                                          "package's weights of a name were trained on")
 
 
 def add_normalisation_arguments(parser):

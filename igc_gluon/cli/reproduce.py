@@ -10,12 +10,14 @@ def add_arguments(parser):
     which.add_argument("--table", metavar="N", help="or 'Section 4', of igcv1: the variants of its block")
     which.add_argument("--figure", metavar="N")
     parser.add_argument("--paper", choices=sorted(PAPERS), default="igcv1", help="(default: igcv1)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only networks whose name contains this")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only networks whose name contains this, or one of several: "
+                                                                "plain8,igc8")
     # `args.run` is the command itself.
     parser.add_argument("--run", dest="do_run", action="store_true",
                         help="run what is not done yet, one after the other, then print the filled table; to be called "
                              "again after a stop")
-    parser.add_argument("--dataset", help="train on this in place of the paper's; digits needs no download")
+    parser.add_argument("--dataset", help="train on this in place of the paper's; digits needs no download, nor "
+                        "fashion-mnist with Debian's package")
     parser.add_argument("--num-epochs", type=int, help="(default: the paper's)")
     parser.add_argument("--num-runs", type=int, metavar="N",
                         help="seeds of each network (default: 5, or 1 where the paper prints no deviation)")

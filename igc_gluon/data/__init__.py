@@ -9,7 +9,7 @@ folders -> record files (`pack`), checked (`records`, `repair`) -> batches (`rec
 
 Knows nothing of networks or the training loop, and but for `record_batches` nothing of MXNet.
 """
-from igc_gluon.data import cifar, digits, recordio, svhn, tiny_imagenet
+from igc_gluon.data import cifar, digits, idx, recordio, svhn, tiny_imagenet
 from igc_gluon.data.batches import Batches
 from igc_gluon.data.images import Images
 from igc_gluon.data.places import Places, default_folder
@@ -22,13 +22,13 @@ __all__ = ["Batches", "DATASETS", "Images", "default_folder", "find_dataset", "l
 def load(name, split, data_dir=None, download=True):
     """Images (uint8 (N, 32, 32, 3), or (N, 64, 64, 3); int32 (N,)) of one split of one data set.
 
-    name: "cifar10", "cifar100", "svhn", "tiny-imagenet" or "digits". split: "train" or "test", for svhn also
-    "validation".
+    name: of `DATASETS`: "cifar10", "cifar100", "svhn", "tiny-imagenet", "digits", "fashion-mnist", "mnist" or "kmnist".
+    split: "train" or "test", for svhn also "validation".
     data_dir: folder with the official archives, CIFAR's unpacked .bin files or the unpacked
     tiny-imagenet-200, or the authors' train.rec and test.rec, looked for in that order, there and in its
     sub-folder `name`. Official files that are missing are downloaded into it, once, unless `download` is
-    False. None: ~/.mxnet/datasets/<name>, or the same under $MXNET_HOME. "digits" needs neither files nor
-    network.
+    False. None: ~/.mxnet/datasets/<name>, or the same under $MXNET_HOME, then where Debian's package puts them.
+    "digits" needs neither files nor network.
 
     Raises UserError when files are missing and not to be had, damaged, empty, or of another format.
     """
@@ -58,7 +58,9 @@ def load(name, split, data_dir=None, download=True):
             return cifar.read_archive(dataset, split, *paths)
         if dataset.name == "tiny-imagenet":
             return tiny_imagenet.read_archive(dataset, split, *paths)
-        return svhn.read(split, paths)
+        if dataset.name == "svhn":
+            return svhn.read(split, paths)
+        return idx.read(dataset, paths)
     except OSError as error:
         name = error.filename or (places.folder if places else data_dir)
         raise UserError(f"cannot read {name}: {error.strerror or error}") from error

@@ -5,9 +5,12 @@ import os
 from pathlib import Path
 
 from igc_gluon import files
+from igc_gluon.data.registry import DATASETS
 from igc_gluon.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+DEBIAN = Path("/usr/share/datasets")  # where Debian's packages of data sets put <name>/<archive>
 
 
 def default_folder(name):
@@ -19,7 +22,8 @@ def default_folder(name):
 class Places:
     """Finds the files of one data set in one folder and in its sub-folder of the data set's name.
 
-    dataset: row of DATASETS. data_dir: the user's folder, or None for `default_folder`.
+    dataset: row of DATASETS. data_dir: the user's folder, or None for `default_folder` and, for what is not there, the
+    folder of Debian's package.
     """
 
     def __init__(self, dataset, data_dir=None):
@@ -31,13 +35,13 @@ class Places:
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{self.folder} is not a folder; name the one that holds the files of "
                             f"{dataset.name}")
+        self._folders = [self.folder, self.folder / dataset.name]
+        if dataset.debian and not data_dir:
+            self._folders.append(DEBIAN / dataset.name)
 
     def find(self, name):
         """Path of the file `name` ("folder/name" to look a level deeper), or None."""
-        for candidate in (self.folder / name, self.folder / self.dataset.name / name):
-            if candidate.is_file():
-                return candidate
-        return None
+        return next((folder / name for folder in self._folders if (folder / name).is_file()), None)
 
     def find_record(self, split):
         """Path of the authors' RecordIO file for `split`, or None when there is no such file for any split.
@@ -54,12 +58,13 @@ class Places:
         """Path of the archive's file, downloaded if it is missing and `download` says so.
 
         A file that the user put there need not be the official one: it is used after a warning.
-        Raises UserError, which says what to put where, when it is neither there nor to be had.
+        Raises UserError, which says what to put where, when it is neither there nor to be had, or is that of another
+        data set, whose files may have the same names.
         """
         path = self.find(archive.name)
         if path:
             status = path.stat()
-            _warn_unless_official(path, archive, status.st_size, status.st_mtime_ns)
+            _check_official(path, self.dataset.name, archive, status.st_size, status.st_mtime_ns)
             return path
         if not download:
             raise UserError(f"{self.dataset.name}: there is no {archive.name} in {self.folder}; get "
@@ -75,13 +80,20 @@ class Places:
 
     def _alternatives(self):
         others = [archive.name for archive in self.dataset.archives if not self.find(archive.name)]
-        return (f"; it needs {', '.join(others)} in {self.folder}" if len(others) > 1 else "") + "; train.rec and test.rec there do as well, and --dataset digits needs no files at all"
+        return (f"; it needs {', '.join(others)} in {self.folder}" if len(others) > 1 else "") + (
+            f"; Debian's package {self.dataset.debian} holds them" if self.dataset.debian else "") + (
+            "; train.rec and test.rec there do as well, and --dataset digits needs no files at all")
 
 
 @functools.lru_cache(maxsize=None)  # once for each state of a file: hashing 1.3 GB takes seconds
-def _warn_unless_official(path, archive, size, modified):
-    for source in archive.sources:
-        if files.digest(path, source.algorithm) == source.digest:
-            return
+def _check_official(path, name, archive, size, modified):
+    """Warns of a file that is not the official one. Raises UserError if it is another data set's than `name`'s."""
+    found = {source.algorithm: files.digest(path, source.algorithm) for source in archive.sources}
+    if archive.debian_sha256 and found["sha256"] == archive.debian_sha256 or any(
+            found[source.algorithm] == source.digest for source in archive.sources):
+        return
+    for other in DATASETS.values():
+        if any(found.get(source.algorithm) == source.digest for of in other.archives for source in of.sources):
+            raise UserError(f"{path} is a file of {other.name}, not of {name}; name another folder")
     logger.warning("%s is not the official file (%s of %s is another); it is used as it is", path,
                    archive.sources[0].algorithm, archive.sources[0].url)

@@ -21,12 +21,12 @@ def open_network(source, model=None, classes=None, model_options=None, dataset=N
     ----------
     source : str or Path
         The folder of a run (its best checkpoint) or of one checkpoint; a `.params` file, of Gluon or of Module, with
-        `model`; or the name of a model with published weights.
+        `model`; or the name of a model with published weights, or with `dataset` one whose weights come with the package.
     model, classes, model_options
         What `get_model` builds for a `.params` file; a run knows them.
     dataset : str
         The data set that a `.params` file was trained on, for mean, std and the size of the images; of networks for
-        ImageNet the authors' are known without it.
+        ImageNet the authors' are known without it. Of a name, the one that the package's weights were trained on.
     ctx : Context or list of Context, default the CPU
 
     Raises UserError if nothing is there, or it does not fit the model.
@@ -46,9 +46,8 @@ def open_network(source, model=None, classes=None, model_options=None, dataset=N
             find_family(source)
         except UserError as error:
             raise UserError(f"there is no file or folder {path}, nor such a model: {error}") from None
-        if dataset is not None:
-            raise UserError(f"the published weights of {source} are for ImageNet; leave out the data set")
-        return get_model(source, pretrained=True, classes=classes, ctx=ctx, **(model_options or {}))
+        pretrained = True if dataset is None else find_dataset(dataset).name
+        return get_model(source, pretrained=pretrained, classes=classes, ctx=ctx, **(model_options or {}))
     if model is None:
         raise UserError(f"{path} does not say which network it belongs to; give model, "
                         "cifar_plain_igc20_l24m2 for example")

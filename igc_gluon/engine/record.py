@@ -1,6 +1,6 @@
 """What a run leaves behind for people and programs, all in its folder:
 
-    config.json     the exact configuration and the versions it ran with
+    config.json     the exact configuration, and what it ran on: versions, processor, commit of a checkout
     log.txt         MXNet's usual lines
     history.jsonl   a line per epoch
     tensorboard/    the same as events
@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import platform
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,7 +23,7 @@ import portalocker
 from tqdm import tqdm
 
 import igc_gluon
-from igc_gluon import native
+from igc_gluon import native, processor
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
 
@@ -35,6 +36,18 @@ def versions():
             "python": platform.python_version(), "machine": platform.machine(), "system": platform.platform(),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
             "native": native.why_not() or native.library.isa()}
+
+
+def commit():
+    """The commit that this package was run from, with a + where files differ from it; None outside a checkout."""
+    def git(*arguments):
+        return subprocess.run(["git", "-C", str(Path(igc_gluon.__file__).parent), *arguments], capture_output=True,
+                              text=True, check=True).stdout.strip()
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # it may be installed somewhere within another project
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 class RunRecord:
@@ -74,7 +87,7 @@ class RunRecord:
 
     def write_config(self, config):
         """Writes config.json; a resumed run keeps the one it was begun with and adds what it goes on with."""
-        now = {"versions": versions(), "command": " ".join(sys.argv)}
+        now = {"versions": versions(), "processor": processor.name(), "commit": commit(), "command": " ".join(sys.argv)}
         before = self.read_config()
         if before is None:
             before = {**config, **now}

@@ -14,10 +14,9 @@ from igc_gluon import files, params_file
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.authors import set_parameters
 from igc_gluon.model_zoo.expects import expect
+from igc_gluon.model_zoo.shipped import OPTIONS, shipped
 
 CLASSES = 1000
-# Only these leave the network what the weights were trained for.
-OPTIONS = {"norm_layer", "norm_kwargs", "prefix", "params"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,10 @@ PUBLISHED = {
 def check_published(name, classes, options):
     """Raises UserError unless there are published weights of `name` that fit so many classes and these options."""
     if name not in PUBLISHED:
+        ours = [dataset for model, dataset in shipped() if model == name]
+        if ours:
+            raise UserError(f"the weights of {name} that come with this package were trained on {ours[0]}; say so: "
+                            f"pretrained={ours[0]!r}, or --dataset {ours[0]} on the command line")
         raise UserError(f"there are no published weights of {name} to load, only of {', '.join(PUBLISHED)}; use "
                         "pretrained=False")
     if classes != CLASSES:

@@ -7,7 +7,9 @@ from typing import Callable, Optional, Tuple
 import mxnet as mx
 
 from igc_gluon.errors import UserError
+from igc_gluon.data import DATASETS
 from igc_gluon.model_zoo.published import check_published, load_published
+from igc_gluon.model_zoo.shipped import find_shipped, load_shipped
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,11 @@ def get_model(name, pretrained=False, root="~/.mxnet/models", ctx=mx.cpu(), clas
     ----------
     name : str
         Case does not matter. See `get_model_list()`.
-    pretrained : bool or path
+    pretrained : bool, name of a data set, or path
         True: with the weights that the authors published, see `igc_gluon.model_zoo.published`; they are downloaded once
-        and verified. Or the path of their file, or of a folder that holds it. The network then has what it expects as
-        attributes: `mean`, `std`, `crop`, `short_side`, `classes`, ...; see `igc_gluon.model_zoo.expects`.
+        and verified. Or the path of their file, or of a folder that holds it. "fashion-mnist", for example: with weights
+        trained on it that come with the package, see `igc_gluon.model_zoo.shipped`. The network then has what it expects
+        as attributes: `mean`, `std`, `crop`, `short_side`, `classes`, ...; see `igc_gluon.model_zoo.expects`.
     root : str, ctx : Context or list of Context
         With `pretrained`, the folder of downloaded weights, and the devices to load them onto. As in GluonCV the
         environment has the last word: $MXNET_HOME/models is the folder, $MXNET_GLUON_REPO is tried before the authors'
@@ -105,13 +108,19 @@ def get_model(name, pretrained=False, root="~/.mxnet/models", ctx=mx.cpu(), clas
     classes = family.classes if classes is None else int(classes)
     if classes < 1:
         raise UserError(f"a network needs at least one class, not {classes}")
-    if pretrained:
-        check_published(str(name).lower(), classes, kwargs)
+    name = str(name).lower()
+    row = None
+    if isinstance(pretrained, str) and pretrained.lower() in DATASETS:
+        row = find_shipped(name, pretrained, classes, kwargs)
+    elif pretrained:
+        check_published(name, classes, kwargs)
     try:
         net = family.build(classes=classes, **numbers, **kwargs)
     except TypeError as error:
         option = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if option and option.group(1) in kwargs:
-            raise UserError(f"{str(name).lower()} has no option {option.group(1)!r}") from None
+            raise UserError(f"{name} has no option {option.group(1)!r}") from None
         raise
-    return load_published(net, str(name).lower(), family, pretrained, root, ctx) if pretrained else net
+    if row is not None:
+        return load_shipped(net, row, ctx)
+    return load_published(net, name, family, pretrained, root, ctx) if pretrained else net

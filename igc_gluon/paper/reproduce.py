@@ -47,7 +47,8 @@ class Experiment:
 
 
 def select(table, only=""):
-    """`table` with those rows that this package has a network for and whose network's name contains `only`.
+    """`table` with those rows that this package has a network for and whose network's name contains `only`, or one of
+    several texts with commas between them.
 
     Raises UserError where the table prints no results, or nothing is left.
     """
@@ -55,7 +56,8 @@ def select(table, only=""):
         with_results = "; ".join(str(other) for other in load_tables() if other.metric)
         raise UserError(f"{table} holds no accuracies to be trained for; these do: {with_results}")
     rows = tuple(row for row in table.rows if recipe_of(table, row) is not None)
-    left = tuple(row for row in rows if only.lower() in recipe_of(table, row).network.name)
+    texts = only.lower().split(",")
+    left = tuple(row for row in rows if any(text in recipe_of(table, row).network.name for text in texts))
     if not left:
         names = dict.fromkeys(recipe_of(table, row).network.name for row in rows)
         raise UserError(f"no network of {table} contains {only!r}; there are {', '.join(names)}")

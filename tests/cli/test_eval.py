@@ -1,6 +1,9 @@
 """igc eval: what it says of a network and a file that do not belong together, and of .params files.
 
 Accuracies themselves: tests/test_train_imagenet.py."""
+import sys
+from pathlib import Path
+
 import cv2
 import mxnet as mx
 import numpy as np
@@ -8,7 +11,11 @@ import pytest
 
 import igc_gluon
 from igc_gluon.cli import main
-from igc_gluon.data import pack, records
+from igc_gluon.data import DATASETS, pack, records
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "data"))
+
+import make_archives  # noqa: E402
 
 MODEL = "cifar_plain_igc5_l2m3"
 
@@ -87,3 +94,35 @@ def test_classes_of_other_names_are_said(file, tmp_path, capsys):
     pack.write_classes(tmp_path / "classes.txt", names[:8] + ["truck", "ship"])
     assert main(flags) == 0
     assert f"warning: class 8 is truck in {tmp_path / 'classes.txt'} and ship to {MODEL}" in capsys.readouterr().err
+
+
+def test_the_test_images_of_a_data_set(tmp_path, capsys):
+    """Accuracy and cross-entropy of the network over the images as they are in the files."""
+    grey, labels = make_archives.idx_folder(tmp_path)["t10k"]
+    net = igc_gluon.get_model(MODEL)
+    net.initialize()
+    net.save_parameters(str(tmp_path / "net.params"))
+    info = DATASETS["mnist"]
+    pixels = np.pad(grey.astype(np.float64), ((0, 0), (2, 2), (2, 2)))
+    scores = net(mx.nd.array(np.stack([(pixels - info.mean[0]) / info.std[0]] * 3, 1))).asnumpy().astype(np.float64)
+    expected = np.mean(np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(20), labels])
+    flags = ["eval", tmp_path / "net.params", "--model", MODEL, "--dataset", "mnist", "--data-dir", tmp_path]
+    for data in ([], ["--data", "MNIST"]):
+        assert main([str(flag) for flag in [*flags, *data]]) == 0
+        out = capsys.readouterr().out
+        assert "on the test images of mnist: 20 images" in out and f"cross-entropy  {expected:.4f}" in out
+        assert f"top-1          {100 * np.mean(scores.argmax(axis=1) == labels):.2f} %" in out
+
+
+@pytest.mark.parametrize("flags, text", [
+    (["--data", "cifar100"], "cifar100 has 100 classes"), (["--data", "tiny-imagenet"], "takes images of 32x32 pixels"),
+    (["--data", "nothing.rec"], "there is no file nothing.rec"), (["--data", "x.rec", "--data-dir", "y"], "whole path"),
+    ([], "give --data")])
+def test_data_that_does_not_fit(tmp_path, capsys, flags, text):
+    net = igc_gluon.get_model(MODEL)
+    net.initialize()
+    net.save_parameters(str(tmp_path / "net.params"))
+    known = ["--mean", "0,0,0", "--std", "1,1,1"]
+    assert main(["eval", str(tmp_path / "net.params"), "--model", MODEL, *known, *flags]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and text in err and err.count("\n") == 1

@@ -113,7 +113,7 @@ def test_a_run(photos, network, tmp_path, capsys):
                        ("short_side", 47)):
         (folder / "config.json").write_text(json.dumps({**config, key: value}))
         assert "config.json is damaged" in predict(capsys, folder, photos[0], code=2).err
-    assert "leave out the data set" in predict(capsys, "igcv3_1.0", photos[0], "--dataset", "cifar10", code=2).err
+    assert "no weights of igcv3_1.0 trained on cifar10" in predict(capsys, "igcv3_1.0", photos[0], "--dataset", "cifar10", code=2).err
 
 
 def test_a_params_file(photos, network, tmp_path, capsys):

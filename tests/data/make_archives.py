@@ -1,5 +1,7 @@
 """Tiny data sets in the official formats, written independently of the code that reads them."""
+import gzip
 import io
+import struct
 import tarfile
 import zipfile
 
@@ -45,6 +47,23 @@ def cifar10_members(train=50, test=10):
             train_images[chosen], train_labels[chosen])
     members["cifar-10-batches-bin/test_batch.bin"] = cifar_bin(test_images, test_labels)
     return members, (train_images, train_labels), (test_images, test_labels)
+
+
+def idx_bytes(array):
+    """Of uint8 (N, ...), not compressed."""
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def idx_folder(folder, counts={"train": 40, "t10k": 20}):
+    """Writes the four files of MNIST; returns prefix -> (uint8 (N, 28, 28), labels uint8)."""
+    random, made = np.random.RandomState(3), {}
+    for prefix, count in counts.items():
+        grey = random.randint(0, 256, (count, 28, 28)).astype(np.uint8)
+        labels = random.randint(0, 10, count).astype(np.uint8)
+        (folder / f"{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx_bytes(grey)))
+        (folder / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(labels)))
+        made[prefix] = grey, labels
+    return made
 
 
 def svhn_mat(path, images, labels):

@@ -28,7 +28,9 @@ def test_sizes_and_augmentation_of_the_paper():
             for name, row in DATASETS.items()} == {
         "cifar10": (10, 50000, 10000, True, True), "cifar100": (100, 50000, 10000, True, True),
         "svhn": (10, 598388, 26032, False, False), "tiny-imagenet": (200, 100000, 10000, True, True),
-        "digits": (10, 1437, 360, True, False)}
+        "digits": (10, 1437, 360, True, False),
+        "fashion-mnist": (10, 60000, 10000, True, True), "mnist": (10, 60000, 10000, True, False),
+        "kmnist": (10, 60000, 10000, True, False)}
     assert 73257 + 531131 - 10 * (400 + 200) == DATASETS["svhn"].train_size
 
 
@@ -43,7 +45,7 @@ def test_digests_of_the_mirror_are_those_in_mxnet(name, theirs, monkeypatch):
 
 def test_unknown_names_and_splits():
     with pytest.raises(UserError, match="no data set 'cifar'; there are cifar10, cifar100, svhn, "
-                                        "tiny-imagenet, digits"):
+                                        "tiny-imagenet, digits, fashion-mnist, mnist, kmnist"):
         load("cifar", "train")
     with pytest.raises(UserError, match="cifar10 has no split 'validation'; it has train, test"):
         load("cifar10", "validation")

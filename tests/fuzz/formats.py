@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "data"))
 
 import make_archives  # noqa: E402
 from igc_gluon import params_file  # noqa: E402
-from igc_gluon.data import cifar, find_dataset, matfile, recordio, records, svhn, tiny_imagenet  # noqa: E402
+from igc_gluon.data import cifar, find_dataset, idx, matfile, recordio, records, svhn, tiny_imagenet  # noqa: E402
 from igc_gluon.engine import experiment  # noqa: E402
 from igc_gluon.engine.checkpoint import CheckpointStore  # noqa: E402
 from igc_gluon.engine.inputs import RecordInput  # noqa: E402
@@ -209,6 +209,22 @@ class Mat:
             svhn.read("test", [path])
 
 
+class Idx:
+    """One file of a split, the other being whole."""
+    is_text = False
+    dataset = find_dataset("mnist")
+
+    @staticmethod
+    def samples(folder):
+        make_archives.idx_folder(folder, {"t10k": 4})
+        return [folder / "t10k-images-idx3-ubyte.gz", folder / "t10k-labels-idx1-ubyte.gz"]
+
+    @classmethod
+    def read(cls, path):
+        idx.read(cls.dataset, [path.with_name(archive.name) for archive in cls.dataset.archives
+                               if "test" in archive.splits])
+
+
 class RunFiles:
     """config.json and history.jsonl, read by --resume, `igc tables` and `igc compile`."""
     is_text = True
@@ -244,7 +260,7 @@ class RunFiles:
 
 
 FORMATS = {"params": Params, "checkpoint": Checkpoint, "record": Record, "large-record": Large, "symbol": Symbol, "tar": Tar,
-           "bin": Bin, "zip": Zip, "mat": Mat, "run": RunFiles}
+           "bin": Bin, "zip": Zip, "mat": Mat, "idx": Idx, "run": RunFiles}
 
 
 def prepare(name, folder):

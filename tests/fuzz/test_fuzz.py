@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 COUNT = 200  # of each format in the short form
-NAMES = ("params", "checkpoint", "record", "large-record", "symbol", "tar", "bin", "zip", "mat", "run")
+NAMES = ("params", "checkpoint", "record", "large-record", "symbol", "tar", "bin", "zip", "mat", "idx", "run")
 
 
 def fuzz(name, seed, count, folder):

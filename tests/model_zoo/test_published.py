@@ -172,7 +172,7 @@ def test_arrays_that_do_not_fit_are_named(arrays, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name, options, text", [
-    ("cifar_plain8_w16", {}, "no published weights of cifar_plain8_w16 to load, only of resnet18_w64"),
+    ("cifar_plain8_w17", {}, "no published weights of cifar_plain8_w17 to load, only of resnet18_w64"),
     ("igcv3_0.7", {}, "no published weights of igcv3_0.7"), ("resnet18_w65", {}, "no published weights"),
     (NAME, {"classes": 10}, "are for 1000 classes, not 10"), (NAME, {"block": "paper"}, "the network without block")])
 def test_what_has_no_published_weights(name, options, text, tmp_path):

@@ -57,6 +57,9 @@ def test_every_result_of_this_papers_networks_has_its_command():
         "python train_cifar.py --network cifar_sumfusion8_l4m8 --dataset cifar10 --num-runs 5 --resume --gpus 0,1")
     todo = reproduce.experiments(reproduce.select(published.find_tables("IGCV1 7")[0]))
     assert len(todo) == 3 + 3 + 2 and {experiment.runs for experiment in todo} == {1}  # no SVHN for L450M2
+    some = reproduce.select(published.find_tables("IGCV1 4")[0], "Plain8,sumfusion8")
+    assert [experiment.network for experiment in reproduce.experiments(some, "digits", 1)] == [
+        "cifar_sumfusion8_l4m8", "cifar_plain8_w16", "cifar_plain8_w18"]
     digits = reproduce.experiments(reproduce.select(published.find_tables("IGCV1 4")[0]), "digits", 2)
     assert len(digits) == 5 * 4 and {(experiment.dataset, experiment.runs) for experiment in digits} == {("digits", 2)}
 
@@ -73,7 +76,7 @@ def test_flags_go_on_to_the_script(capsys):
     (["--table", "12"], "no table 'IGCV1 12'"),
     (["--figure", "9", "--paper", "igcv2"], "no table 'IGCV2 Figure 9'"),
     (["--table", "4", "--only", "vgg"], "contains 'vgg'; there are cifar_sumfusion8_l4m8"),
-    (["--table", "4", "--dataset", "mnist"], "no data set 'mnist'"),
+    (["--table", "4", "--dataset", "stl10"], "no data set 'stl10'"),
     (["--table", "6", "--dataset", "digits"], "224x224"),
     (["--table", "6", "--run"], "ImageNet"),
     (["--table", "9", "--paper", "igcv2", "--run"], "ImageNet"),

@@ -1,0 +1,199 @@
+#!/usr/bin/env python
+"""Writes docs/results.md and its pictures from the histories in docs/results.
+
+    python docs/draw_results.py
+
+docs/results holds what runs leave, a --log-dir for each length of the schedule, of which config.json and history.jsonl
+are kept in the repository. More runs go there so; what is there is not run again:
+
+    igc reproduce --table 4 --only plain8,igc8,sumfusion8 --dataset fashion-mnist --num-epochs 20 --num-runs 3 \
+        --log-dir docs/results/20_epochs --run
+"""
+import json
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import List
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent))
+
+from igc_gluon import complexity  # noqa: E402
+from igc_gluon.model_zoo import find_family, get_model  # noqa: E402
+from igc_gluon.paper.runs import read_run  # noqa: E402
+
+# (better, than, where the paper claims it with its means on CIFAR-10, or CIFAR-100 for IGCV2, in %).
+CLAIMS = (
+    ("cifar_plain_igc8_l24m2", "cifar_plain8_w16", "IGCV1, Table 4, CIFAR-10: 90.31 and 89.46"),
+    ("cifar_plain_igc8_l24m2", "cifar_plain8_w18", "IGCV1, Table 4, CIFAR-10: 90.31 and 90.30"),
+    ("cifar_plain_igc8_l4m8", "cifar_plain8_w16", "IGCV1, Table 4, CIFAR-10: 89.89 and 89.46"),
+    ("cifar_plain_igc8_l24m2", "cifar_plain_igc8_l4m8", "IGCV1, Table 4, CIFAR-10: 90.31 and 89.89"),
+    ("cifar_plain8_w16", "cifar_sumfusion8_l4m8", "IGCV1, Table 4, CIFAR-10: 89.46 and 84.94"),
+    ("cifar_igcv2_8_c64", "cifar_xception8_c35", "IGCV2, Table 4, CIFAR-100: 67.83 and 67.00"),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A network after `epochs` epochs on `dataset`, in one run for each of `seeds`."""
+    model: str
+    dataset: str
+    epochs: int
+    seeds: List[int]
+    configs: List[dict]
+    histories: List[List[dict]]
+
+    @property
+    def accuracies(self):
+        """In %, after the last epoch, in the order of the seeds."""
+        return np.array([100 * history[-1]["test_accuracy"] for history in self.histories])
+
+    @property
+    def mean(self):
+        return self.accuracies.mean()
+
+    @property
+    def deviation(self):
+        """Sample standard deviation, or None of one seed."""
+        return self.accuracies.std(ddof=1) if len(self.seeds) > 1 else None
+
+    @property
+    def minutes(self):
+        """Of training in one run, without its tests, on average."""
+        return np.mean([sum(entry["seconds"] for entry in history) for history in self.histories]) / 60
+
+    def totals(self):
+        size = find_family(self.model)[0].input_size
+        return complexity.totals(get_model(self.model), (3, size, size))
+
+    def text(self):
+        return f"{self.mean:.2f}" + (f" ± {self.deviation:.2f}" if len(self.seeds) > 1 else "")
+
+
+def read(folder):
+    """{(data set, epochs): [Result, the fewest parameters first]} of the whole runs below `folder`."""
+    found = defaultdict(list)
+    for config in sorted(Path(folder).glob("*/*/*/seed*/config.json")):
+        run = read_run(config.parent)
+        if run is not None and run.finished:
+            found[run.dataset, run.num_epochs, run.model].append(config.parent)
+    groups = defaultdict(list)
+    for (dataset, epochs, model), folders in sorted(found.items()):
+        configs = [json.loads((f / "config.json").read_text(encoding="utf-8")) for f in folders]
+        histories = [[json.loads(line) for line in (f / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+                     for f in folders]
+        groups[dataset, epochs].append(Result(model, dataset, epochs, [c["seed"] for c in configs], configs, histories))
+    return {group: sorted(results, key=lambda r: r.totals().weights) for group, results in sorted(groups.items())}
+
+
+def short(model):
+    return model.replace("cifar_", "")
+
+
+def draw(results, path):
+    """Accuracy against parameters, multiply-adds and epochs."""
+    figure = Figure(figsize=(12, 4), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    by_weights, by_operations, by_epoch = figure.subplots(1, 3)
+    for number, result in enumerate(results):
+        color, totals = f"C{number}", result.totals()
+        marker = "o" if "igc" in result.model else "s"
+        for axes, x in ((by_weights, totals.weights / 1e3), (by_operations, totals.multiply_adds / 1e6)):
+            axes.errorbar(x, result.mean, yerr=result.deviation, marker=marker, color=color, capsize=4)
+        curves = 100 * np.array([[entry["test_accuracy"] for entry in history] for history in result.histories])
+        by_epoch.plot(np.arange(1, result.epochs + 1), curves.mean(axis=0), marker=marker, markersize=4, color=color,
+                      label=f"{short(result.model)} ({len(result.seeds)})")
+    by_weights.set_xlabel("weights, thousands")
+    by_weights.set_ylabel("test accuracy at the end, %")
+    by_operations.set_xlabel("multiply-adds of an image, millions")
+    by_epoch.set_xlabel("epochs")
+    by_epoch.set_ylabel("test accuracy, %")
+    by_epoch.xaxis.get_major_locator().set_params(integer=True)
+    by_epoch.legend(fontsize=8, title="network (seeds)", title_fontsize=8)
+    for axes in (by_weights, by_operations, by_epoch):
+        axes.grid(alpha=0.3)
+    figure.suptitle(f"{results[0].dataset}, {results[0].epochs} epochs; circles: IGC, squares: others"
+                    + ("; bars: standard deviation of the seeds" if any(len(r.seeds) > 1 for r in results) else ""),
+                    fontsize=10)
+    figure.savefig(path, metadata={"Software": None})
+
+
+def verdict(better, than):
+    """What the runs say about `better` being better than `than`."""
+    difference = better.mean - than.mean
+    seeds = f"{len(better.seeds)} and {len(than.seeds)} seeds"
+    if min(len(better.seeds), len(than.seeds)) < 2:
+        return f"{difference:+.2f} ({seeds})", "not decided: one seed has no spread"
+    error = np.sqrt(sum(r.deviation ** 2 / len(r.seeds) for r in (better, than)))
+    if abs(difference) <= 2 * error:
+        return f"{difference:+.2f} ± {error:.2f} ({seeds})", "not decided"
+    return f"{difference:+.2f} ± {error:.2f} ({seeds})", "holds" if difference > 0 else "**does not hold**"
+
+
+def picture_of(results):
+    return f"results/{results[0].dataset}_{results[0].epochs}_epochs.png"
+
+
+def section(dataset, epochs, results):
+    lines = [f"## {dataset}, {epochs} epochs", "",
+             f"![accuracy against parameters, multiply-adds and epochs]({picture_of(results)})",
+             "", "| network | weights | multiply-adds, 10^6 | seeds | test accuracy, % | each seed, % | minutes a run |",
+             "|---|---|---|---|---|---|---|"]
+    for result in results:
+        totals = result.totals()
+        lines.append(f"| `{result.model}` | {totals.weights:,} | {totals.multiply_adds / 1e6:.2f} | {len(result.seeds)} | "
+                     f"{result.text()} | {', '.join(f'{a:.2f}' for a in result.accuracies)} | {result.minutes:.0f} |")
+    known = {result.model: result for result in results}
+    claims = [(known[better], known[than], where) for better, than, where in CLAIMS if {better, than} <= known.keys()]
+    if claims:
+        lines += ["", "| claim | the papers' means, % | difference here | |", "|---|---|---|---|"]
+        for better, than, where in claims:
+            lines.append(f"| {short(better.model)} above {short(than.model)} | {where} | "
+                         f"{' | '.join(verdict(better, than))} |")
+    return lines + ["", *made_with(results), ""]
+
+
+def made_with(results):
+    """The paragraph of configuration, versions and machines, each different one once."""
+    def different(value):
+        return list(dict.fromkeys(str(value(config)) for result in results for config in result.configs))
+
+    schedule = different(lambda c: f"Rate {c['schedule']['lr']:g}, times {c['schedule']['lr_factor']:g} after epochs "
+                                   f"{', '.join(map(str, dict.fromkeys(c['schedule']['lr_steps'])))}")
+    settings = different(lambda c: f"Batch {c['batch_size']} in {c['batch_shards']} shards, {c['optimizer']} momentum "
+                                   f"{c['momentum']:g}, weight decay {c['wd']:g}, padded with {c['pad']}")
+    versions = different(lambda c: "MXNet {mxnet}, NumPy {numpy}, Python {python}, kernels {native}, OMP_NUM_THREADS="
+                                   "{OMP_NUM_THREADS}".format(**c["versions"]))
+    machines = different(lambda c: c.get("processor", "a processor that was not written down"))
+    commits = different(lambda c: (c.get("commit") or "not written down")[:12])
+    return [f"{'; '.join(schedule)}. {'; '.join(settings)}. {'; '.join(versions)}. {'; '.join(machines)}, beside other "
+            f"work. Commit {', '.join(commits)}."]
+
+
+def page(groups):
+    """The text of results.md."""
+    lines = ["# Results", "", "Made by `python docs/draw_results.py` from the histories in `docs/results`. Test accuracy is "
+             "that of the last", "epoch, over the 10,000 official test images, the mean and sample standard deviation of "
+             "the seeds; of one seed", "there is no deviation, and differences of a few tenths between single seeds say "
+             "nothing. A claim is held to be", "decided where the difference is more than twice its standard error. No time "
+             "of inference was measured: the", "machine was at other work, which also makes the minutes longer than they "
+             "need be.", ""]
+    for (dataset, epochs), results in groups.items():
+        lines += section(dataset, epochs, results)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main():
+    groups = read(DOCS / "results")
+    for results in groups.values():
+        draw(results, DOCS / picture_of(results))
+    (DOCS / "results.md").write_text(page(groups), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

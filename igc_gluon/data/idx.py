@@ -1,0 +1,75 @@
+"""Data sets of grey 28x28 images in gzipped IDX files: MNIST, Fashion-MNIST, Kuzushiji-MNIST.
+
+An IDX file starts with two zero bytes, the type of its numbers (8: unsigned bytes) and the number of dimensions, then
+each dimension as big-endian uint32, then the numbers, the last dimension the fastest. A split is a file of images,
+(N, 28, 28), and one of labels, (N,).
+Source: http://yann.lecun.com/exdb/mnist/
+"""
+import gzip
+import struct
+import zlib
+
+import numpy as np
+
+from igc_gluon.data.images import SHAPE, Images
+from igc_gluon.errors import UserError
+
+SIDE = 28
+BORDER = (SHAPE[0] - SIDE) // 2  # black pixels on each side, for networks of 32x32 images
+_UNSIGNED_BYTES = 8
+_MOST_IMAGES = 1 << 20  # seventeen times the largest official file, and no more than 0.8 GB
+# What gzip and zlib raise on damaged bytes; an unreadable file is no damage, but has a name, which these have not.
+_DAMAGE = (gzip.BadGzipFile, zlib.error, EOFError)
+
+
+def read(dataset, paths):
+    """Images of one split, from its file of images and its file of labels. dataset: row of DATASETS.
+
+    Grey becomes three equal channels, 28x28 pixels 32x32 by a black border. Raises UserError when a file is damaged, of
+    another format, or does not belong to the other.
+    """
+    image_path, label_path = paths
+    grey = _read(image_path, (SIDE, SIDE))
+    labels = _read(label_path, ())
+    if len(grey) != len(labels):
+        raise UserError(f"{image_path} has {len(grey):,} images, but {label_path} has {len(labels):,} labels; they are "
+                        "not of the same split")
+    if labels.max() >= dataset.classes:
+        wrong = int(np.argmax(labels >= dataset.classes))
+        raise UserError(f"{label_path}: image {wrong} has label {labels[wrong]}, but {dataset.name} has labels 0 to "
+                        f"{dataset.classes - 1}; the file is damaged or another data set")
+    images = np.zeros((len(grey),) + SHAPE, np.uint8)
+    images[:, BORDER:-BORDER, BORDER:-BORDER] = grey[..., None]
+    return Images(images, labels.astype(np.int32))
+
+
+def _read(path, item):
+    """The array (N,) + item of unsigned bytes in the file at `path`; N > 0."""
+    header = struct.Struct(f">{2 + len(item)}I")
+    magic = _UNSIGNED_BYTES << 8 | 1 + len(item)
+    size = int(np.prod(item, dtype=int))
+    with open(path, "rb") as file:
+        try:
+            # Not more is decompressed than the header announces, and that is bounded.
+            content = gzip.GzipFile(fileobj=file)
+            head = content.read(header.size)
+            if len(head) < header.size:
+                raise UserError(f"{path} ends within its header; it is truncated")
+            found, count, *shape = header.unpack(head)
+            if found != magic:
+                raise UserError(f"{path} starts with {found:#010x}, not {magic:#010x}; it is no IDX file of "
+                                f"{'images' if item else 'labels'}")
+            if tuple(shape) != item:
+                raise UserError(f"{path} has images of {'x'.join(map(str, shape[::-1]))} pixels, not "
+                                f"{'x'.join(map(str, item[::-1]))}")
+            if not 0 < count <= _MOST_IMAGES:
+                raise UserError(f"{path} claims to hold {count:,} {'images' if item else 'labels'}; it is damaged")
+            data = content.read(count * size)
+            # Behind the last number gzip's checksum is compared.
+            more = len(content.read(1))
+        except _DAMAGE as error:
+            raise UserError(f"{path} is not a whole gzip file ({error}); delete it or fetch it again") from error
+    if len(data) < count * size or more:
+        raise UserError(f"{path} announces {count * size:,} bytes of {'pixels' if item else 'labels'}, but has "
+                        f"{'more' if more else f'{len(data):,}'}; it is damaged")
+    return np.frombuffer(data, np.uint8).reshape((count,) + item)

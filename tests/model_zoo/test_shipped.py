@@ -1,0 +1,101 @@
+"""The weights that come with the package: whole, small, and as good as their rows say."""
+import json
+from pathlib import Path
+
+import cv2
+import mxnet as mx
+import numpy as np
+import pytest
+
+import igc_gluon
+from igc_gluon import deploy, files
+from igc_gluon.cli import main
+from igc_gluon.data import find_dataset, load, places
+from igc_gluon.engine.networks import open_network
+from igc_gluon.errors import UserError
+from igc_gluon.model_zoo import shipped
+
+ROWS = list(shipped.shipped().values())
+OUTPUTS = json.loads(Path(__file__).with_name("shipped_outputs.json").read_text())
+NAME, DATASET = "cifar_plain8_w16", "fashion-mnist"
+each = pytest.mark.parametrize("row", ROWS, ids=[f"{row.model}-{row.dataset}" for row in ROWS])
+
+
+@each
+def test_file_is_the_one_of_the_row_and_small(row):
+    assert files.digest(row.path, "sha256") == row.sha256
+    assert row.path.stat().st_size < 1.5e6
+    assert row.accuracy == row.seeds[0] and row.data_licence and len(row.commit) == 40 and row.dataset in row.command
+
+
+@each
+def test_outputs_are_those_that_mxnets_operators_gave(row):
+    net = igc_gluon.get_model(row.model, pretrained=row.dataset)
+    info = find_dataset(row.dataset)
+    pixels = np.random.RandomState(0).randint(0, 256, (2, info.size, info.size, 3))
+    images = ((pixels - np.array(info.mean)) / np.array(info.std)).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(net(mx.nd.array(images)).asnumpy(), OUTPUTS[f"{row.model}, {row.dataset}"], rtol=1e-4,
+                               atol=1e-4)
+    assert (net.mean, net.std, net.crop, net.dataset) == (info.mean, info.std, info.size, row.dataset)
+    assert net.classes == list(info.class_names)
+
+
+@each
+def test_accuracy_on_the_first_thousand_test_images(row):
+    if not (places.DEBIAN / row.dataset).is_dir():
+        pytest.skip(f"needs Debian's package dataset-{row.dataset}")
+    net = igc_gluon.get_model(row.model, pretrained=row.dataset)
+    test = load(row.dataset, "test")
+    images = ((test.images[:1000] - np.array(net.mean)) / np.array(net.std)).transpose(0, 3, 1, 2)
+    scores = np.concatenate([net(mx.nd.array(images[i:i + 100])).asnumpy() for i in range(0, 1000, 100)])
+    correct = int((scores.argmax(axis=1) == test.labels[:1000]).sum())
+    assert abs(correct - row.correct_of_1000) <= 1  # an image whose two best scores are equal to float accuracy
+    # The 1,000 are a sample of the 10,000 that the accuracy is of.
+    assert abs(correct / 1000 - row.accuracy / 100) < 4 * np.sqrt(0.1 * 0.9 / 1000)
+
+
+def test_what_does_not_fit_is_said():
+    for name, options, message in (
+            (NAME, {"pretrained": "cifar10"}, f"no weights of {NAME} trained on cifar10"),
+            ("cifar_plain8_w17", {"pretrained": DATASET}, f"but those of .*{NAME}"),
+            (NAME, {"pretrained": DATASET, "classes": 5}, "for the 10 classes of fashion-mnist, not 5"),
+            (NAME, {"pretrained": DATASET, "stem_strides": 2}, "without stem_strides"),
+            (NAME, {"pretrained": True}, "pretrained='fashion-mnist', or --dataset fashion-mnist")):
+        with pytest.raises(UserError, match=message):
+            igc_gluon.get_model(name, **options)
+
+
+def test_damaged_file(monkeypatch, tmp_path):
+    row = shipped.shipped()[NAME, DATASET]
+    whole = row.path.read_bytes()
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    for _ in ("missing", "damaged"):
+        with pytest.raises(UserError, match="is missing or damaged; install the package again"):
+            igc_gluon.get_model(NAME, pretrained=DATASET)
+        row.path.write_bytes(whole[:-1] + b"\1")
+
+
+def test_other_prefix_and_devices():
+    net = igc_gluon.get_model(NAME.upper(), pretrained=DATASET, prefix="mine_", ctx=[mx.cpu(0), mx.cpu(1)])
+    assert net.output.bias.list_ctx() == [mx.cpu(0), mx.cpu(1)] and net.output.bias.name.startswith("mine_")
+
+
+def test_commands_take_them_without_a_network(monkeypatch, tmp_path, capsys):
+    """predict, compile and eval agree with the network in Python."""
+    def no_network(*args, **kwargs):
+        raise OSError("Network is unreachable")
+    monkeypatch.setattr("socket.getaddrinfo", no_network)
+    net = open_network(NAME, dataset=DATASET)
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "x.png"), image[..., ::-1])
+    scores = net(mx.nd.array(((image - np.array(net.mean)) / np.array(net.std)).transpose(2, 0, 1)[None])).asnumpy()[0]
+    assert main(["predict", NAME, str(tmp_path / "x.png"), "--dataset", DATASET, "--top", "1"]) == 0
+    assert capsys.readouterr().out.split()[-1] == net.classes[scores.argmax()].split()[-1]
+    assert main(["compile", NAME, str(tmp_path / "x.igc"), "--dataset", DATASET]) == 0
+    compiled = deploy.load(str(tmp_path / "x.igc"))
+    np.testing.assert_allclose(compiled(compiled.normalise(image[None]))[0], scores, rtol=1e-3, atol=1e-3)
+    assert compiled.class_names == tuple(net.classes) or list(compiled.class_names) == net.classes
+    capsys.readouterr()
+    assert main(["models", "--pretrained", "plain8"]) == 0
+    row = shipped.shipped()[NAME, DATASET]
+    assert f"{NAME}  {DATASET}" in (out := capsys.readouterr().out) and f"{row.accuracy:.2f}" in out
