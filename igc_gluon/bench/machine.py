@@ -1,7 +1,6 @@
 """What this machine can do at most, measured: multiply-adds of each instruction set, and memory."""
 import ctypes
 import functools
-import os
 import platform
 import subprocess
 import tempfile
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from igc_gluon import processor
 from igc_gluon.native import build
+from igc_gluon.threads import cores
 
 SECONDS = 0.03
 FLOATS, ROUNDS = 16 << 20, 1  # 64 MB in each thread, read and copied
@@ -61,7 +61,3 @@ def _runs(isa):
 def describe():
     """The processor, in words."""
     return f"{processor.name()}, {cores()} cores"
-
-
-def cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

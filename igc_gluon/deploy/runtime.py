@@ -102,7 +102,7 @@ class Compiled:
     native : bool
         Whether the native library runs it.
     threads : int
-        Of every call that does not say otherwise; 0: OpenMP's maximum, OMP_NUM_THREADS for example.
+        Of every call that does not say otherwise; 0: OMP_NUM_THREADS or else all cores that this process may use.
     """
 
     def __init__(self, data, threads=0, model=None):

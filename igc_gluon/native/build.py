@@ -30,7 +30,7 @@ PORTABLE = {"portable": (4, [])}
 # Kernels for 8-bit integers, src/kernels/int8.
 X86_INT8 = {"vnni": (16, X86["avx512"][1] + ["-mavx512vnni"])}
 
-FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fopenmp", "-fvisibility=hidden", "-Wall", "-Wextra",
+FLAGS = ["-std=c++17", "-O3", "-fPIC", "-pthread", "-fvisibility=hidden", "-Wall", "-Wextra",
          # GCC 12 takes the undefined operand inside its own AVX-512 intrinsics for a mistake of the caller.
          "-Wno-maybe-uninitialized", "-Wno-uninitialized", "-Wno-ignored-attributes"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer",

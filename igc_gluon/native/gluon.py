@@ -5,9 +5,12 @@ a block from maps to maps, in training and inference. The parameters stay where 
 statistics arrive in them as ever, the statistics with the forward pass (MXNet's own BN writes them in
 backward). Where anything is out of the ordinary the caller goes on with MXNet's own operators.
 """
+import ctypes
 import functools
+import itertools
 import logging
 import os
+import weakref
 
 import mxnet as mx
 import numpy as np
@@ -96,11 +99,15 @@ def why_not():
     return _load()
 
 
+def _operators():
+    return library.path().with_name("libigc_mxnet.so")
+
+
 @functools.lru_cache(None)
 def _load():
     reason = native.why_not()
     if reason is None:
-        path = library.path().with_name("libigc_mxnet.so")
+        path = _operators()
         if not path.is_file():
             return f"there are no operators for MXNet at {path}; run: python -m igc_gluon.native.build"
         try:
@@ -113,6 +120,13 @@ def _load():
 @functools.lru_cache(None)
 def _say(reason):
     logger.warning("native CPU kernels are not used: %s", reason)
+
+
+_OWNERS = itertools.count(1)  # not id(), which another object may get later
+
+
+def _release(owner):
+    ctypes.CDLL(str(_operators())).igc_body_release(str(owner).encode())
 
 
 class NativeBody:
@@ -129,6 +143,9 @@ class NativeBody:
         self._flat = reader.flat
         self.text = ";".join(",".join(map(repr, layer.numbers())) for layer in self.layers)
         self._checked = set()
+        # The operators keep memory and folded weights for the next call of the same owner.
+        self._owner = next(_OWNERS)
+        weakref.finalize(self, _release, self._owner).atexit = False
 
     def __call__(self, x):
         """NDArray (n, channels, H, W) on a CPU, float32 -> (n, features) or maps. Raises NotNative."""
@@ -148,11 +165,10 @@ class NativeBody:
             wanted = _wants_gradient(x)
             x = x if x.grad is None else mx.nd.identity(x)  # as in _prepared
             result = mx.nd.igc_body_train(x, *parameters, *running, layers=self.text, maps=int(self._maps),
-                                          data_gradient=int(wanted))
+                                          data_gradient=int(wanted), owner=self._owner)
         else:
-            # The operator keeps folded weights: those of equal layers elsewhere are others.
             result = mx.nd.igc_body_infer(x, *parameters, *running, layers=self.text, maps=int(self._maps),
-                                          owner=id(self))
+                                          owner=self._owner)
         return result if self._flat or self._maps else result.expand_dims(2).expand_dims(3)
 
     @staticmethod

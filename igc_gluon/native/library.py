@@ -12,7 +12,7 @@ import numpy as np
 
 from igc_gluon.errors import UserError
 
-ABI = 6
+ABI = 7
 CONV, BLOCK, PERMUTE, MAX_POOL, MEAN_POOL = 1, 2, 3, 4, 5
 ACTIVATIONS = {None: 0, "relu": 1, "relu6": 2}
 ISAS = ("avx512", "avx2", "portable")
@@ -81,6 +81,7 @@ def _declare(library):
     i32, i64, pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
     for name, result, arguments in (
             ("igc_message", ctypes.c_char_p, []),
+            ("igc_threads", ctypes.c_int, []),
             ("igc_isa", ctypes.c_char_p, []),
             ("igc_use_isa", ctypes.c_int, [ctypes.c_char_p]),
             ("igc_net_create_int8", ctypes.c_int,
@@ -91,6 +92,7 @@ def _declare(library):
             ("igc_net_multiply_adds", i64, [pointer]),
             ("igc_net_run", ctypes.c_int, [pointer, pointer, i64, pointer, i32]),
             ("igc_net_free", None, [pointer]),
+            ("igc_share", None, [i64, pointer, pointer]),
             ("igc_layout", ctypes.c_int, [i32, i32, pointer, pointer])):
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
@@ -174,7 +176,7 @@ class Net:
         self.on_bytes = on_bytes.astype(bool)
 
     def __call__(self, x, threads=0):
-        """x: (batch,) + shape, float32. Returns (batch,) + output_shape. threads 0: OpenMP's maximum."""
+        """x: (batch,) + shape, float32. Returns (batch,) + output_shape. threads 0: as many as igc.h says."""
         x = np.ascontiguousarray(x, np.float32)
         if x.shape[1:] != self.shape or x.ndim != 4:
             raise UserError(f"the network takes (batch, {', '.join(map(str, self.shape))}), not {x.shape}")

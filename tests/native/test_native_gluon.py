@@ -1,4 +1,6 @@
 """CIFAR networks on the native operators against the same networks on MXNet's own."""
+import ctypes
+import gc
 import json
 import logging
 import os
@@ -408,3 +410,33 @@ def test_bad_layers_and_types():
     with pytest.raises(mx.MXNetError, match="float32"):
         mx.nd.igc_body_infer(DATA.astype("float64"), *weights,
                              layers="1,0,-1,8,1,3,1,1,1,1,1,1e-5,0.9").wait_to_read()
+
+
+def idle_bytes():
+    operators = ctypes.CDLL(str(library.path().with_name("libigc_mxnet.so")))
+    operators.igc_body_idle_bytes.restype = ctypes.c_int64
+    mx.nd.waitall()
+    return operators.igc_body_idle_bytes()
+
+
+def test_nothing_is_left_of_a_deleted_network():
+    gc.collect()
+    before = idle_bytes()
+    for _ in range(3):
+        net = build("cifar_plain_igc8_l4m2")
+        net(DATA).wait_to_read()
+        with mx.autograd.record():
+            loss = LOSS(net(DATA), LABEL)
+        loss.backward()
+        del loss
+        assert idle_bytes() > before
+        del net
+        gc.collect()
+        assert idle_bytes() <= before
+
+
+def test_memory_for_many_image_sizes_is_bounded():
+    net = build("resnet18_igc_l100m2", hybridize=False)
+    for size in range(32, 32 + 12 * 16, 16):
+        net(mx.nd.zeros((1, 3, size, size))).wait_to_read()
+    assert idle_bytes() < 400e6  # 256 MB and the last one

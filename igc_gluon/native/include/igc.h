@@ -4,7 +4,7 @@
  * channel, input channel of the group, row, column). igc_net_create plans it once: it folds the batch
  * normalisations, chooses an interleaved layout for every tensor (src/layout.h) and packs the weights for the
  * instruction set in use. igc_net_run then takes and gives NCHW. The library knows nothing of MXNet and
- * needs a C++17 run time and OpenMP.
+ * needs a C++17 run time and its threads.
  *
  * Every function that can fail returns an igc_status; igc_message() says in one line, for the calling thread,
  * what was wrong. No argument makes the library crash, provided that pointers lead to as many numbers as the
@@ -27,7 +27,7 @@ extern "C" {
 #endif
 
 /* Grows with every change of a struct, of the functions or of the meaning of one. */
-#define IGC_ABI 6
+#define IGC_ABI 7
 
 typedef enum igc_status {
   IGC_OK = 0,
@@ -75,6 +75,9 @@ typedef struct igc_net igc_net;
 
 IGC_API int igc_abi(void);
 IGC_API const char* igc_message(void);
+/* How many threads a call takes that does not say: OMP_NUM_THREADS, of a list the first number, else the cores that
+ * affinity and the control group's quota allow; at most MXNET_OMP_MAX_THREADS and 1024. */
+IGC_API int igc_threads(void);
 
 /* Instruction sets: "avx512", "avx2", "portable". The first network chooses the best that the processor has,
  * or what the environment variable IGC_NATIVE_ISA names. igc_use_isa(NULL) chooses anew. Nets that exist keep
@@ -98,7 +101,8 @@ IGC_API int igc_has_int8(void);
 IGC_API int64_t igc_net_int8_ops(const igc_net* net, uint8_t* on_bytes);
 IGC_API int igc_net_output_shape(const igc_net* net, int32_t shape[3]); /* channels, height, width */
 IGC_API int64_t igc_net_multiply_adds(const igc_net* net);              /* of one image, convolutions only */
-/* x: batch x channels x height x width, y: batch x the output's. threads 0: OpenMP's maximum. */
+/* x: batch x channels x height x width, y: batch x the output's. threads 0: igc_threads(). */
+/* A process has one pool of threads, which its calls share, and a forked child one of its own. */
 IGC_API int igc_net_run(igc_net* net, const float* x, int64_t batch, float* y, int32_t threads);
 IGC_API void igc_net_free(igc_net* net);
 

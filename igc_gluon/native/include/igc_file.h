@@ -63,7 +63,7 @@ IGC_API int64_t igc_int8_ops(const igc_model* model);
  * (pixel - mean) / deviation. */
 IGC_API int igc_normalise(const igc_model* model, const uint8_t* pixels, int64_t batch, float* x);
 
-/* x: batch x channels x height x width, y: batch x the result's size. threads 0: OpenMP's maximum. By several
+/* x: batch x channels x height x width, y: batch x the result's size. threads 0: igc_threads(). By several
  * threads at once if need be. */
 IGC_API int igc_run(igc_model* model, const float* x, int64_t batch, float* y, int32_t threads);
 

@@ -45,7 +45,7 @@ IGC_API int igc_train_check(const igc_layer* layers, int64_t n_layers, int32_t c
                             int32_t width);
 /* parameters: of every convolution its weight, then gamma and beta if it is normalised.
  * running: of every normalised layer moving mean and moving variance, which are updated; null: not kept.
- * threads 0: OpenMP's maximum. */
+ * threads 0: igc_threads(). */
 IGC_API int igc_train_forward(igc_train* net, const float* x, int64_t batch, const float* const* parameters,
                               float* const* running, float* y, int32_t threads);
 /* After forward with the same x. gradients: where the gradient of each parameter is written, null: nowhere.
@@ -56,6 +56,10 @@ IGC_API int igc_train_backward(igc_train* net, const float* x, const float* dy, 
 IGC_API int igc_train_infer(igc_train* net, const float* x, int64_t batch, const float* const* parameters,
                             const float* const* running, float* y, int32_t threads);
 IGC_API void igc_train_free(igc_train* net);
+/* What it holds: activations, packed weights, workspaces. */
+IGC_API int64_t igc_train_bytes(const igc_train* net);
+/* Calls work(context, part) for each of `parts` parts, shared by the threads that the kernels use. */
+IGC_API void igc_share(int64_t parts, void (*work)(void* context, int64_t part), void* context);
 
 #ifdef __cplusplus
 }

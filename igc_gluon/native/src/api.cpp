@@ -19,6 +19,8 @@ int igc_abi(void) { return IGC_ABI; }
 
 const char* igc_message(void) { return igc::message().c_str(); }
 
+int igc_threads(void) { return igc::default_threads(); }
+
 int igc_use_isa(const char* name) {
   return guarded(IGC_NO_SUCH_ISA, [&] { igc::use_kernels(igc::choose_kernels(name)); });
 }
@@ -81,6 +83,7 @@ int igc_net_run(igc_net* net, const float* x, int64_t batch, float* y, int32_t t
     require(threads >= 0 && threads <= igc::kMostThreads, "threads must be 0 to 1024");
     if (batch == 0) return;
     require(x && y, "x or y is null");
+    igc::FlushDenormals flush;
     igc::run_net(*net->net, x, batch, y, threads);
   });
 }

@@ -266,11 +266,12 @@ int igc_normalise(const igc_model* model, const uint8_t* pixels, int64_t batch, 
                  "model, pixels or x is null, or batch negative");
     const int64_t channels = model->info.shape[0],
                   image = (int64_t)model->info.shape[1] * model->info.shape[2];
-    for (int64_t n = 0; n < batch; n++)
+    igc::parallel(igc::team_size(igc::default_threads()), batch, [&](int, int64_t n) {
       for (int64_t c = 0; c < channels; c++)
         for (int64_t i = 0; i < image; i++)
           x[(n * channels + c) * image + i] =
               (float)pixels[(n * image + i) * channels + c] * model->scale[c] + model->shift[c];
+    });
   });
 }
 
@@ -281,6 +282,7 @@ int igc_run(igc_model* model, const float* x, int64_t batch, float* y, int32_t t
     igc::require(threads >= 0 && threads <= igc::kMostThreads, "threads must be 0 to 1024");
     if (batch == 0) return;
     igc::require(x && y, "x or y is null");
+    igc::FlushDenormals flush;
     igc::run_net(*model->net, x, batch, y, threads);
   });
 }

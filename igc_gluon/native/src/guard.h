@@ -5,10 +5,9 @@
 #include <string>
 
 #include "net.h"
+#include "thread_pool.h"
 
 namespace igc {
-
-constexpr int kMostThreads = 1024;
 
 // What went wrong last, in this thread.
 inline std::string& message() {

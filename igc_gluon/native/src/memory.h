@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <numeric>
 #include <vector>
 
 #ifdef __linux__
@@ -45,6 +46,7 @@ class Arena {
   size_t arrays() const { return arrays_.size(); }
   float* array(size_t i) { return arrays_[i].get(); }
   size_t size(size_t i) const { return sizes_[i]; }
+  size_t bytes() const { return std::accumulate(sizes_.begin(), sizes_.end(), (size_t)0) * sizeof(float); }
 
  private:
   std::vector<Floats> arrays_;

@@ -2,7 +2,6 @@
 #pragma once
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -94,8 +93,7 @@ struct Net {
     std::vector<Floats> buffers;
     std::vector<Floats> scratch;  // one for each thread that works on the image
   };
-  std::mutex mutex;
-  std::vector<std::unique_ptr<Context>> idle;
+  std::vector<std::unique_ptr<Context>> idle;  // under fork_safe_mutex()
 };
 
 // Gives every storage its buffer (buffers.cpp).
@@ -111,6 +109,9 @@ void run_int8_rows(const Int8Kernels& kernels, const Step& step, Plane x, Plane 
                    int begin, int end, float* scratch);
 void convert_rows(const Int8Kernels& kernels, const Step& step, int positions, Plane x, Plane y, int width,
                   int begin, int end);
+
+// What it holds now. Not while it runs.
+size_t bytes_of(const Net& net);
 
 void run_net(Net& net, const float* x, int64_t batch, float* y, int threads);
 

@@ -4,39 +4,14 @@
 // layer over the batch would send every activation through main memory. A single image, or fewer images than
 // threads: the rows of every step are shared among the threads. Which thread computes what never changes a
 // result.
-#include <omp.h>
-
 #include <algorithm>
-#include <atomic>
 #include <cstring>
-#include <exception>
-#include <thread>
 
 #include "net.h"
+#include "thread_pool.h"
 
 namespace igc {
 namespace {
-
-// The parts of one pass over an image, claimed one by one by the threads that work on it. Nobody waits for a
-// thread that has claimed nothing: one that the system holds back costs little, where it would stop everybody
-// at a barrier.
-class Pass {
- public:
-  // Carries out work(part) for the parts that are left, and returns when all are done.
-  template <class Work>
-  void share(int parts, Work work) {
-    for (int part; (part = claimed_.fetch_add(1, std::memory_order_relaxed)) < parts;) {
-      work(part);
-      done_.fetch_add(1, std::memory_order_release);
-    }
-    // Spins, for a part takes microseconds, and yields where it takes longer than that.
-    for (int spins = 0; done_.load(std::memory_order_acquire) < parts; spins++)
-      if (spins > 2000) std::this_thread::yield();
-  }
-
- private:
-  std::atomic<int> claimed_{0}, done_{0};
-};
 
 Plane plane_of(const Net& net, const Net::Context& context, int storage) {
   if (storage < 0) return {};
@@ -155,7 +130,7 @@ class Borrowed {
  public:
   Borrowed(Net& net, int threads) : net_(net) {
     {
-      std::lock_guard<std::mutex> lock(net.mutex);
+      std::lock_guard<std::mutex> lock(fork_safe_mutex());
       if (!net.idle.empty()) {
         context_ = std::move(net.idle.back());
         net.idle.pop_back();
@@ -173,7 +148,7 @@ class Borrowed {
       context_->scratch.push_back(make_floats(net.scratch_floats));
   }
   ~Borrowed() {
-    std::lock_guard<std::mutex> lock(net_.mutex);
+    std::lock_guard<std::mutex> lock(fork_safe_mutex());
     try {
       net_.idle.push_back(std::move(context_));
     } catch (const std::bad_alloc&) {  // then it is freed and made again
@@ -188,33 +163,32 @@ class Borrowed {
 
 }  // namespace
 
+size_t bytes_of(const Net& net) {
+  size_t image = 0, bytes = net.arena.bytes();
+  for (const Buffer& buffer : net.buffers) image += buffer.floats();
+  for (const auto& context : net.idle) bytes += (image + context->scratch.size() * net.scratch_floats) * sizeof(float);
+  return bytes;
+}
+
 void run_net(Net& net, const float* x, int64_t batch, float* y, int threads) {
-  if (threads == 0) threads = omp_get_max_threads();
+  const int team = team_size(threads ? threads : default_threads());
   const Storage& out = net.storages[net.output];
   const int64_t in_size = (int64_t)net.channels * net.height * net.width;
   const int64_t out_size = (int64_t)net.out_channels * out.height * out.width;
-  if (batch >= threads) {
+  if (batch >= team) {
     std::vector<std::unique_ptr<Borrowed>> contexts;
-    for (int i = 0; i < threads; i++) contexts.push_back(std::make_unique<Borrowed>(net, 1));
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-    for (int64_t i = 0; i < batch; i++)
-      run_image(net, **contexts[omp_get_thread_num()], x + i * in_size, y + i * out_size);
+    for (int i = 0; i < team; i++) contexts.push_back(std::make_unique<Borrowed>(net, 1));
+    parallel(team, batch,
+             [&](int slot, int64_t i) { run_image(net, **contexts[slot], x + i * in_size, y + i * out_size); });
     return;
   }
-  Borrowed context(net, threads);
+  Borrowed context(net, team);
   const size_t per_image = net.steps.size() + 2;
-  std::vector<Pass> passes(per_image * batch);  // few: batch < threads
-#pragma omp parallel num_threads(threads)
-  {
-    float* scratch = (*context).scratch[omp_get_thread_num()].get();
-    for (size_t i = 0; i < passes.size(); i++) {
-      const int64_t image = i / per_image;
-      passes[i].share(threads, [&](int part) {
-        run_part(net, *context, x + image * in_size, y + image * out_size, i % per_image, part, threads,
-                 scratch);
-      });
-    }
-  }
+  for (int64_t image = 0; image < batch; image++)
+    parallel_phases(team, per_image, team, [&](int slot, int64_t phase, int64_t part) {
+      run_part(net, *context, x + image * in_size, y + image * out_size, phase, (int)part, team,
+               (*context).scratch[slot].get());
+    });
 }
 
 }  // namespace igc

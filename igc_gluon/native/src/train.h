@@ -157,6 +157,7 @@ struct TrainNet {
 
   // Made when they are needed, kept while they are large enough.
   int64_t capacity = 0, batch = 0;
+  size_t memory_floats = 0;
   bool ready_for_backward = false;
   Floats memory;
   std::vector<float*> gradient_memory;
@@ -193,6 +194,9 @@ std::vector<int> chained(const std::vector<int>& first, const std::vector<int>& 
 const TrainKernels& train_kernels_of(const Kernels& kernels);
 // New label of each channel; branches 0 and 1: the old one.
 std::vector<int> branches_interleaved(int channels, int branches);
+
+// What it holds now. Not while it runs.
+size_t bytes_of(const TrainNet& net);
 
 void train_forward(TrainNet& net, const float* x, int64_t batch, const float* const* parameters,
                    float* const* running, float* y, int threads);

@@ -68,6 +68,7 @@ int igc_train_forward(igc_train* net, const float* x, int64_t batch, const float
                                     image.height, image.width);
       net->net->maps = net->maps;
     }
+    igc::FlushDenormals flush;
     igc::train_forward(*net->net, x, batch, parameters, running, y, threads);
   });
 }
@@ -78,6 +79,7 @@ int igc_train_backward(igc_train* net, const float* x, const float* dy, float* c
     check_call(net, 1, x, dy, threads);
     require(net->net->ready_for_backward, "backward without a forward pass before it");
     require(gradients, "gradients is null");
+    igc::FlushDenormals flush;
     igc::train_backward(*net->net, x, dy, gradients, dx, threads);
   });
 }
@@ -88,10 +90,17 @@ int igc_train_infer(igc_train* net, const float* x, int64_t batch, const float* 
     check_call(net, batch, x, y, threads);
     check_all(parameters, net->net->parameter_sizes.size(), "a parameter is null");
     check_all(running, net->net->moving_statistics, "a moving statistic is null");
+    igc::FlushDenormals flush;
     igc::train_infer(*net->net, x, batch, parameters, running, y, threads);
   });
 }
 
 void igc_train_free(igc_train* net) { delete net; }
+
+int64_t igc_train_bytes(const igc_train* net) { return net ? (int64_t)igc::bytes_of(*net->net) : 0; }
+
+void igc_share(int64_t parts, void (*work)(void* context, int64_t part), void* context) {
+  igc::parallel(igc::team_size(igc::default_threads()), parts, [&](int, int64_t part) { work(context, part); });
+}
 
 }  // extern "C"

@@ -83,13 +83,15 @@ void Pass::give_weights(const TrainLayer& layer, float* const* gradients) {
 void Pass::give(const Packed& packed, size_t offset, float* gradient) {
   if (!gradient || packed.floats() == 0) return;
   const std::vector<int32_t>& source = packed.source();
-#pragma omp parallel for schedule(static) num_threads(threads_) if (source.size() > 4096)
-  for (size_t k = 0; k < source.size(); k++) {
-    if (source[k] < 0) continue;
-    float total = net_.slices[0].weights[offset + k];
-    for (int s = 1; s < n_slices_; s++) total += net_.slices[s].weights[offset + k];
-    gradient[source[k]] = total;
-  }
+  constexpr size_t kAtOnce = 4096;
+  parallel(team_, (source.size() + kAtOnce - 1) / kAtOnce, [&](int, int64_t part) {
+    for (size_t k = part * kAtOnce; k < std::min(source.size(), (part + 1) * kAtOnce); k++) {
+      if (source[k] < 0) continue;
+      float total = net_.slices[0].weights[offset + k];
+      for (int s = 1; s < n_slices_; s++) total += net_.slices[s].weights[offset + k];
+      gradient[source[k]] = total;
+    }
+  });
 }
 
 void Pass::normalise_back(int index, float* const* gradients) {

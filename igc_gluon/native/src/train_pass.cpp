@@ -13,6 +13,7 @@ void Pass::reserve(int64_t batch) {
   net_.batch = batch;
   if (batch > net_.capacity || !net_.memory) {
     net_.memory.reset();
+    net_.memory_floats = 0;
     net_.capacity = 0;
     size_t total = 0;
     for (const TrainLayer& layer : net_.layers)
@@ -22,6 +23,7 @@ void Pass::reserve(int64_t batch) {
       total += value.kept ? image_floats(value.shape, value.layout) : 0;
     for (size_t floats : net_.gradient_floats) total += floats;
     net_.memory = make_floats(total * batch);
+    net_.memory_floats = total * batch;
     float* at = net_.memory.get();
     auto take = [&](size_t floats) {
       float* result = at;
@@ -38,7 +40,7 @@ void Pass::reserve(int64_t batch) {
     for (size_t floats : net_.gradient_floats) net_.gradient_memory.push_back(take(floats));
     net_.capacity = batch;
   }
-  while ((int)net_.scratch.size() < threads_)
+  while ((int)net_.scratch.size() < team_)
     net_.scratch.push_back({make_floats(net_.x_floats), make_floats(net_.d_floats),
                             make_floats(net_.middle_floats), make_floats(net_.du_floats),
                             make_floats(net_.back_floats), make_floats(3 * net_.sum_floats)});
@@ -56,10 +58,9 @@ void Pass::reserve(int64_t batch) {
 }
 
 void Pass::pack(const float* const* parameters) {
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
-  for (size_t i = 0; i < net_.layers.size(); i++) {
+  parallel(team_, net_.layers.size(), [&](int, int64_t i) {
     TrainLayer& layer = net_.layers[i];
-    if (layer.pool) continue;
+    if (layer.pool) return;
     for (TrainStage& stage : layer.stages)
       for (Packed* packed : {&stage.weights, &stage.back_weights})
         packed->pack(parameters[stage.parameter], stage.weight_size, nullptr);
@@ -68,7 +69,7 @@ void Pass::pack(const float* const* parameters) {
     const float* gamma = parameters[layer.gamma_parameter()];
     for (int k = 0; k < layer.layout.positions; k++)
       if (layer.layout.channel_at[k] >= 0) layer.gamma[k] = gamma[layer.layout.channel_at[k]];
-  }
+  });
 }
 
 void Pass::fill(int index, bool first_reader, int64_t n, Plane to, int begin, int end) {
@@ -124,16 +125,23 @@ void Pass::foresee(Coming& coming, int index, bool first_reader, int64_t n, int 
     coming.add(net_.values[value.shortcut_value].stored + at, rows * floats);
 }
 
-namespace {
-
-int threads_or_default(int threads) { return threads ? threads : omp_get_max_threads(); }
-
-}  // namespace
+size_t bytes_of(const TrainNet& net) {
+  size_t floats = net.memory_floats + net.folded_with.size();
+  floats += net.scratch.size() * (net.x_floats + net.d_floats + net.middle_floats + net.du_floats + net.back_floats +
+                                  3 * net.sum_floats);
+  floats += net.slices.size() * (net.sum_floats + net.packed_floats);
+  size_t bytes = floats * sizeof(float) + (net.folded ? bytes_of(*net.folded) : 0);
+  for (const TrainLayer& layer : net.layers) {
+    bytes += layer.whole_weights.arena.bytes();
+    for (const TrainStage& stage : layer.stages) bytes += stage.weights.arena.bytes() + stage.back_weights.arena.bytes();
+  }
+  return bytes;
+}
 
 void train_forward(TrainNet& net, const float* x, int64_t batch, const float* const* parameters,
                    float* const* running, float* y, int threads) {
   net.ready_for_backward = false;
-  Pass pass(net, x, threads_or_default(threads));
+  Pass pass(net, x, threads);
   pass.reserve(batch);
   pass.pack(parameters);
   for (TrainLayer& layer : net.layers)
@@ -149,7 +157,7 @@ void train_forward(TrainNet& net, const float* x, int64_t batch, const float* co
 
 void train_backward(TrainNet& net, const float* x, const float* dy, float* const* gradients, float* dx,
                     int threads) {
-  Pass pass(net, x, threads_or_default(threads));
+  Pass pass(net, x, threads);
   pass.reserve(net.batch);
   pass.output_back(dy, gradients);
   for (size_t i = net.layers.size(); i-- > 0;)

@@ -5,11 +5,10 @@
 // batch (statistics, gradients of weights) are kept for each slice of images and added up in the order of
 // slices, so that the result does not depend on which thread did what.
 #pragma once
-#include <omp.h>
-
 #include <algorithm>
 #include <cmath>
 
+#include "thread_pool.h"
 #include "train.h"
 
 namespace igc {
@@ -56,7 +55,11 @@ inline void add_to(std::vector<double>& total, const float* more, int count) {
 class Pass {
  public:
   Pass(TrainNet& net, const float* x, int threads)
-      : net_(net), train_(*net.train), x_(x), threads_(threads) {}
+      : net_(net),
+        train_(*net.train),
+        x_(x),
+        threads_(threads ? threads : default_threads()),
+        team_(team_size(threads_)) {}
 
   void reserve(int64_t batch);
   void pack(const float* const* parameters);
@@ -70,12 +73,11 @@ class Pass {
  private:
   template <class Work>
   void over_slices(Work work) {
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
-    for (int s = 0; s < n_slices_; s++) {
+    parallel(team_, n_slices_, [&](int slot, int64_t s) {
       int64_t begin, end;
-      share(net_.batch, s, n_slices_, begin, end);
-      work(net_.slices[s], net_.scratch[omp_get_thread_num()], begin, end);
-    }
+      share(net_.batch, (int)s, n_slices_, begin, end);
+      work(net_.slices[s], net_.scratch[slot], begin, end);
+    });
   }
 
   static void clear_sums(TrainSlice& slice) {
@@ -143,7 +145,8 @@ class Pass {
   TrainNet& net_;
   const TrainKernels& train_;
   const float* x_;
-  const int threads_;
+  const int threads_;  // which says into how many slices a batch is cut, on any machine
+  const int team_;
   int n_slices_ = 1;
 };
 

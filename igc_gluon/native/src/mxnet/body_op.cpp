@@ -6,7 +6,9 @@
 //
 // Both give (batch, channels), with the attribute maps=1 (batch, channels, height, width). The attribute `layers` holds
 // an igc_layer for each layer: its members separated by commas, layers by semicolons. Parameters in the order of
-// igc_train.h, then mean and variance of every layer. igc_body_infer keeps folded weights for each `owner`, any text.
+// igc_train.h, then mean and variance of every layer. What is kept for the next call, folded weights and memory, belongs
+// to the attribute `owner`, any text, and is freed by igc_body_release(owner);
+// igc_body_idle_bytes() says how much waits.
 //
 // The attribute data_gradient=0 leaves the gradient of data as it is, where nothing reads it: through a 7x7 stem it
 // costs as much as some stages do.
@@ -16,12 +18,12 @@
 // operators, and a caller who wants gradients added puts an identity before the parameter.
 #include <memory>
 #include <mutex>
+#include <set>
 #include <sstream>
 #include <stdexcept>
 
 #include "../../include/igc_train.h"
 #include "mxnet/lib_api.h"
-#include "threads.h"
 
 using mxnet::ext::MX_SUCCESS;
 using mxnet::ext::MXReturnValue;
@@ -71,15 +73,17 @@ const std::vector<igc_layer>& layers_of(const Attributes& attributes) {
   return layers;
 }
 
-// Nets are costly to make and hold the activations of a batch: those that are not in use wait here for the
-// next step, but not those that have been passed over for long.
+// Nets are costly to make and hold the activations of a batch: those that are not in use wait here for the next call of
+// their owner, a network. Those of inference wait while all of them together take kIdleBytes at most, the last one
+// always; those of training, whose memory the next step needs, until others have come and gone too.
 class Store {
  public:
-  igc_train* take(const std::string& key, const std::vector<igc_layer>& layers, const int64_t* shape, bool maps) {
+  igc_train* take(const std::string& owner, const std::string& key, const std::vector<igc_layer>& layers,
+                  const int64_t* shape, bool maps) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       for (size_t i = idle_.size(); i-- > 0;)
-        if (idle_[i].key == key) {
+        if (idle_[i].key == key && idle_[i].owner == owner) {
           igc_train* net = idle_[i].net;
           idle_.erase(idle_.begin() + i);
           return net;
@@ -91,31 +95,83 @@ class Store {
       throw std::runtime_error(std::string("igc_body: ") + igc_message());
     return net;
   }
-  void give_back(const std::string& key, igc_train* net) {
+
+  void give_back(const std::string& owner, const std::string& key, bool trains, igc_train* net) {
     if (!net) return;
-    std::lock_guard<std::mutex> lock(mutex_);
-    idle_.push_back({key, net, ++time_});
-    while (time_ - idle_.front().since > kPatience) {  // the first has waited longest
-      igc_train_free(idle_.front().net);
-      idle_.erase(idle_.begin());
+    std::vector<igc_train*> useless;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (released_.count(owner)) {
+        useless.push_back(net);
+      } else {
+        idle_.push_back({owner, key, trains, net, igc_train_bytes(net), returns_[trains]++});
+        collect_old(trains, useless);
+      }
     }
+    for (igc_train* one : useless) igc_train_free(one);
+  }
+
+  int64_t idle_bytes() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    int64_t bytes = 0;
+    for (const Idle& idle : idle_) bytes += idle.bytes;
+    return bytes;
+  }
+
+  // The owner is gone: what is in use now is freed when it comes back.
+  void release(const std::string& owner) {
+    std::vector<igc_train*> useless;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      released_.insert(owner);
+      for (size_t i = idle_.size(); i-- > 0;)
+        if (idle_[i].owner == owner) remove(i, useless);
+    }
+    for (igc_train* one : useless) igc_train_free(one);
   }
 
  private:
-  static constexpr int64_t kPatience = 512;  // returns of other nets
+  static constexpr int64_t kIdleBytes = (int64_t)256 << 20, kPatience = 16;  // returns of other nets of training
+
   struct Idle {
-    std::string key;
+    std::string owner, key;
+    bool trains;
     igc_train* net;
-    int64_t since;
+    int64_t bytes, returned;
   };
+
+  void remove(size_t i, std::vector<igc_train*>& useless) {
+    useless.push_back(idle_[i].net);
+    idle_.erase(idle_.begin() + i);
+  }
+
+  void collect_old(bool trains, std::vector<igc_train*>& useless) {
+    int64_t bytes = 0;
+    for (const Idle& idle : idle_) bytes += idle.trains == trains ? idle.bytes : 0;
+    for (size_t i = 0; i + 1 < idle_.size() && bytes > kIdleBytes;) {  // the first has waited longest
+      if (idle_[i].trains == trains && returns_[trains] - idle_[i].returned > (trains ? kPatience : 1)) {
+        bytes -= idle_[i].bytes;
+        remove(i, useless);
+      } else {
+        i++;
+      }
+    }
+  }
+
   std::mutex mutex_;
   std::vector<Idle> idle_;
-  int64_t time_ = 0;
+  std::set<std::string> released_;
+  int64_t returns_[2] = {0, 0};
 };
 
 Store& store() {
   static Store* const the_store = new Store;  // MXNet's threads may outlive static objects
   return *the_store;
+}
+
+std::string owner_of(const Attributes& attributes) {
+  const auto found = attributes.find("owner");
+  return found == attributes.end() ? "" : found->second;
 }
 
 std::string key_of(const char* use, const std::string& layers, const MXTensor& data, bool maps) {
@@ -141,23 +197,27 @@ struct Arrays {
 
 class BodyState : public mxnet::ext::CustomStatefulOp {
  public:
-  BodyState(std::string text, std::vector<igc_layer> layers, bool data_gradient, bool maps)
-      : text_(std::move(text)), layers_(std::move(layers)), data_gradient_(data_gradient), maps_(maps) {}
-  ~BodyState() override { store().give_back(key_, net_); }
+  explicit BodyState(const Attributes& attributes)
+      : text_(attributes.at("layers")),
+        owner_(owner_of(attributes)),
+        layers_(layers_of(attributes)),
+        data_gradient_(flag(attributes, "data_gradient", true)),
+        maps_(flag(attributes, "maps", false)) {}
+  ~BodyState() override { store().give_back(owner_, key_, true, net_); }
 
   MXReturnValue Forward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
                         const mxnet::ext::OpResource&) override {
     MXTensor& data = inputs->at(0);
     const std::string key = key_of("train", text_, data, maps_);
     if (key != key_) {
-      store().give_back(key_, net_);
+      store().give_back(owner_, key_, true, net_);
       net_ = nullptr;
       key_ = key;
-      net_ = store().take(key, layers_, data.shape.data(), maps_);
+      net_ = store().take(owner_, key, layers_, data.shape.data(), maps_);
     }
     Arrays arrays(*inputs, layers_);
     check(igc_train_forward(net_, data.data<float>(), data.shape[0], arrays.parameters.data(),
-                            arrays.running.data(), outputs->at(0).data<float>(), operator_threads()));
+                            arrays.running.data(), outputs->at(0).data<float>(), 0));
     return MX_SUCCESS;
   }
 
@@ -167,12 +227,12 @@ class BodyState : public mxnet::ext::CustomStatefulOp {
     Arrays gradients(*outputs, layers_);
     check(igc_train_backward(net_, inputs->at(1).data<float>(), inputs->at(0).data<float>(),
                              gradients.parameters.data(),
-                             data_gradient_ ? outputs->at(0).data<float>() : nullptr, operator_threads()));
+                             data_gradient_ ? outputs->at(0).data<float>() : nullptr, 0));
     return MX_SUCCESS;
   }
 
  private:
-  const std::string text_;
+  const std::string text_, owner_;
   const std::vector<igc_layer> layers_;
   const bool data_gradient_, maps_;
   std::string key_;
@@ -245,9 +305,7 @@ MXReturnValue moving_statistics(const Attributes& attributes, std::vector<int>* 
 MXReturnValue create_state(const Attributes& attributes, const mxnet::ext::MXContext&,
                            const std::vector<std::vector<unsigned int>>&, const std::vector<int>,
                            mxnet::ext::CustomStatefulOp** state) {
-  *state = mxnet::ext::CustomStatefulOp::create<BodyState>(attributes.at("layers"), layers_of(attributes),
-                                                           flag(attributes, "data_gradient", true),
-                                                           flag(attributes, "maps", false));
+  *state = mxnet::ext::CustomStatefulOp::create<BodyState>(attributes);
   return MX_SUCCESS;
 }
 
@@ -256,14 +314,12 @@ MXReturnValue infer(const Attributes& attributes, std::vector<MXTensor>* inputs,
   MXTensor& data = inputs->at(0);
   const std::vector<igc_layer>& layers = layers_of(attributes);
   const bool maps = flag(attributes, "maps", false);
-  const auto owner = attributes.find("owner");
-  const std::string use = "infer " + (owner == attributes.end() ? "" : owner->second);
-  const std::string key = key_of(use.c_str(), attributes.at("layers"), data, maps);
-  igc_train* const net = store().take(key, layers, data.shape.data(), maps);
+  const std::string owner = owner_of(attributes), key = key_of("infer", attributes.at("layers"), data, maps);
+  igc_train* const net = store().take(owner, key, layers, data.shape.data(), maps);
   Arrays arrays(*inputs, layers);
   const int status = igc_train_infer(net, data.data<float>(), data.shape[0], arrays.parameters.data(),
-                                     arrays.running.data(), outputs->at(0).data<float>(), operator_threads());
-  store().give_back(key, net);
+                                     arrays.running.data(), outputs->at(0).data<float>(), 0);
+  store().give_back(owner, key, false, net);
   check(status);
   return MX_SUCCESS;
 }
@@ -283,5 +339,11 @@ REGISTER_OP(igc_body_infer)
     .setInferType(infer_type)
     .setInferShape(infer_shape)
     .setMutateInputs(moving_statistics);
+
+extern "C" __attribute__((visibility("default"))) void igc_body_release(const char* owner) {
+  store().release(owner);
+}
+
+extern "C" __attribute__((visibility("default"))) int64_t igc_body_idle_bytes() { return store().idle_bytes(); }
 
 MXReturnValue initialize(int) { return MX_SUCCESS; }

@@ -16,9 +16,9 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "../../include/igc_train.h"
 #include "dmlc/strtonum.h"
 #include "mxnet/lib_api.h"
-#include "threads.h"
 
 using mxnet::ext::MX_SUCCESS;
 using mxnet::ext::MXReturnValue;
@@ -110,10 +110,10 @@ MXReturnValue forward(const Attributes& attributes, std::vector<MXTensor>* input
                           rate_of_momentum[i]};
     for (int64_t begin = 0; begin < whole.size; begin += kChunk) parts.push_back({whole, begin});
   }
-#pragma omp parallel for schedule(static) num_threads(operator_threads())
-  for (size_t i = 0; i < parts.size(); i++)
-    update(parts[i].first, parts[i].second, std::min(parts[i].first.size, parts[i].second + kChunk), rescale,
-           keep);
+  auto work = [&](int64_t i) {
+    update(parts[i].first, parts[i].second, std::min(parts[i].first.size, parts[i].second + kChunk), rescale, keep);
+  };
+  igc_share((int64_t)parts.size(), [](void* w, int64_t i) { (*static_cast<decltype(work)*>(w))(i); }, &work);
   return MX_SUCCESS;
 }
 
