@@ -263,6 +263,15 @@ def test_any_network(isa, layers, height, width, batch, threads, gain, maps):
     compare(layers, (3, height, width), max(batch, -(-40 // pixels)), threads, gain, maps)
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(layers=st.one_of(plain_networks(), residual_networks(), interleaved_networks().filter(supported)),
+       height=st.integers(16, 50), width=st.integers(8, 33), batch=st.integers(1, 3), threads=st.integers(2, 6),
+       maps=st.booleans())
+def test_fewer_images_than_threads(isa, layers, height, width, batch, threads, maps):
+    """Then threads share the rows of an image."""
+    compare(layers, (3, height, width), batch, threads, maps=maps)
+
+
 @pytest.mark.parametrize("layers", [
     [Layer(0, 8)], [Layer(0, 64, kernel=7, stride=2), Layer.max_pool(1, 64, 3, 2), Layer(2, 128, 1, 3)],
     [Layer(0, 48), *igc_block(1, 24, 2), *igc_block(3, 24, 4, stride=2)],

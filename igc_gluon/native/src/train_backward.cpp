@@ -8,7 +8,7 @@ void Pass::output_back(const float* dy, float* const* gradients) {
   const TrainValue& value = net_.values[last];
   const int positions = value.layout.positions, channels = value.shape.channels, height = value.shape.height,
             width = value.shape.width;
-  over_slices([&](TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end) {
+  over_whole_images([&](TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end) {
     clear_sums(slice);
     float* const result = scratch.result.get();
     const float scale = 1.0f / ((float)height * (float)width);
@@ -28,8 +28,17 @@ void Pass::output_back(const float* dy, float* const* gradients) {
 }
 
 void Pass::backward_layer(TrainLayer& layer, float* const* gradients, float* dx) {
-  over_slices([&](TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end) {
-    backward_slice(layer, slice, scratch, begin, end, dx);
+  // The gradient of the input may be written where that of the result is, which the slice below still reads.
+  const float* const gradient = net_.gradient_memory[net_.values[layer.value].gradient];
+  const ptrdiff_t row = row_floats(layer.out, layer.layout);
+  std::vector<std::vector<float>> above(row_parts_ > 1 ? n_slices_ : 0);
+  for (size_t s = 0; s < above.size(); s++) {
+    const Share of = share_of((int)s);
+    const float* const end = gradient + (of.begin * layer.out.height + of.first_row(layer.out.height)) * row;
+    above[s].assign(end - rows_above(layer, of) * row, end);
+  }
+  over_slices([&](TrainSlice& slice, TrainScratch& scratch, const Share& of) {
+    backward_slice(layer, slice, scratch, of, above.empty() ? nullptr : above[&slice - net_.slices.data()].data(), dx);
   });
   give_weights(layer, gradients);
   if (layer.last_of_input && layer.lead().input > 0) normalise_back(layer.lead().input, gradients);
@@ -70,8 +79,8 @@ void Pass::finish(int index, bool first, const float* result, TrainSlice& slice,
   if (task.u2) add_to(slice.dot2, task.dot2, positions);
 }
 
-void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, int64_t begin,
-                          int64_t end, float* dx) {
+void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, const Share& of,
+                          const float* above, float* dx) {
   clear_sums(slice);
   std::fill(slice.weights.get(),
             slice.weights.get() + layer.stages.back().offset + layer.stages.back().weights.floats(), 0.0f);
@@ -84,22 +93,27 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
   const Plane d = bordered(scratch.d.get(), layer.out, layer.stages[0].out.positions, pad);
   std::vector<Plane> results(n_stages);
   const float* gradient = net_.gradient_memory[net_.values[layer.value].gradient];
-  for (int64_t n = begin; n < end; n++) {
-    int filled = 0, done = 0;
-    for (int r0 = 0, r1; r0 < layer.out.height; r0 = r1) {
-      r1 = std::min(layer.out.height, r0 + layer.tile_rows);
-      const int rows = r1 - r0, need = rows_read(layer, r1);
+  // Rows above a slice's own reach its part of the input's gradient too. Their share of the weights' is not its own.
+  const int begin_row = of.first_row(layer.out.height), end_row = of.end_row(layer.out.height),
+            start = begin_row - rows_above(layer, of);
+  for (int64_t n = of.begin; n < of.end; n++) {
+    int filled = std::max(0, begin_row * stride - pad), done = rows_done(layer, begin_row, pad);
+    for (int r0 = start, r1; r0 < end_row; r0 = r1) {
+      const bool own = r0 >= begin_row;
+      r1 = std::min(own ? end_row : begin_row, r0 + layer.tile_rows);
+      const int rows = r1 - r0, need = own ? rows_read(layer, r1) : 0;
       if (need > filled) fill(input, false, n, x, filled, need);
       filled = std::max(filled, need);
       const Plane from = from_row(x, (ptrdiff_t)r0 * stride), to = from_row(d, r0);
       const ptrdiff_t at = (n * layer.out.height + r0) * row;
+      const float* const d_out = own ? gradient + at : above + (r0 - start) * row;
       Coming coming;
       foresee(coming, input, false, n, filled, layer.tile_rows * stride);
       coming.add(gradient + at + rows * row, layer.tile_rows * row);
       coming.add(layer.u + at + rows * row, layer.tile_rows * row);
       if (layer.several()) {
         Tiles tiles(scratch.middle.get(), layer), more(scratch.du.get(), layer);
-        for (size_t k = 0; k + 1 < n_stages; k++) {
+        for (size_t k = 0; own && k + 1 < n_stages; k++) {
           const ptrdiff_t floats = (ptrdiff_t)width * layer.stages[k].out.positions;
           results[k] = tiles.next(layer.stages[k].out.positions, width);
           if (k == 0 && layer.keeps_middle) {
@@ -110,23 +124,23 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
           }
         }
         Plane d_here = more.next(positions, width);
-        train_.normalise_back(gradient + at, layer.u + at, layer.ka.get(), layer.kb.get(), layer.kc.get(),
+        train_.normalise_back(d_out, layer.u + at, layer.ka.get(), layer.kb.get(), layer.kc.get(),
                               d_here.at, rows * width, positions);
         for (size_t k = n_stages - 1; k > 0; k--) {
           const TrainStage& stage = layer.stages[k];
-          stage_weights(stage, slice, results[k - 1], d_here, width, rows);
+          if (own) stage_weights(stage, slice, results[k - 1], d_here, width, rows);
           const Plane d_before = k == 1 ? to : more.next(stage.in.positions, width);
           stage_back(stage, d_here, d_before, width, rows, coming);
           d_here = d_before;
         }
       } else {
         for (int r = 0; r < rows; r++)
-          train_.normalise_back(gradient + at + r * row, layer.u + at + r * row, layer.ka.get(),
+          train_.normalise_back(d_out + r * row, layer.u + at + r * row, layer.ka.get(),
                                 layer.kb.get(), layer.kc.get(), to.at + r * to.row, width, positions);
       }
+      if (!own) continue;
       stage_weights(layer.stages[0], slice, from, to, width, rows);
-      const int limit =
-          r1 == layer.out.height ? layer.in.height : std::min(layer.in.height, stride * r1 - pad);
+      const int limit = rows_done(layer, r1, pad);
       if (limit > done && (input > 0 || dx)) {
         lead_back(layer, d, scratch.result.get(), done, limit, coming);
         take_result(layer, scratch.result.get(), slice, scratch, n, done, limit, dx);

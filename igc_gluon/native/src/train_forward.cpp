@@ -4,8 +4,8 @@
 namespace igc {
 
 void Pass::forward_layer(TrainLayer& layer, const float* beta, float* mean, float* variance) {
-  over_slices([&](TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end) {
-    forward_slice(layer, slice, scratch, begin, end);
+  over_slices([&](TrainSlice& slice, TrainScratch& scratch, const Share& of) {
+    forward_slice(layer, slice, scratch, of);
   });
   normalise(layer, beta, mean, variance);
 }
@@ -14,7 +14,7 @@ void Pass::output(float* y) {
   const TrainValue& value = net_.values.back();
   const int positions = value.layout.positions, channels = value.shape.channels, height = value.shape.height,
             width = value.shape.width;
-  over_slices([&](TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end) {
+  over_whole_images([&](TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end) {
     const Plane row = {scratch.x.get(), 0, positions};
     for (int64_t n = begin; n < end; n++) {
       std::fill(slice.sum.begin(), slice.sum.end(), 0.0);
@@ -33,8 +33,7 @@ void Pass::output(float* y) {
   });
 }
 
-void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, int64_t begin,
-                         int64_t end) {
+void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, const Share& of) {
   clear_sums(slice);
   const int input = layer.lead().input, stride = layer.lead().stride;
   const Layout& in = net_.values[input].layout;
@@ -43,12 +42,14 @@ void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scr
   const ptrdiff_t row = row_floats(layer.out, layer.layout);
   const Plane x = bordered(scratch.x.get(), layer.in, in.positions, layer.lead().kernel / 2);
   float *first = scratch.sums.get(), *second = first + net_.sum_floats;
-  for (int64_t n = begin; n < end; n++) {
-    int filled = 0;
-    for (int r0 = 0, r1; r0 < layer.out.height; r0 = r1) {
-      r1 = std::min(layer.out.height, r0 + layer.tile_rows);
+  const int begin_row = of.first_row(layer.out.height), end_row = of.end_row(layer.out.height),
+            own = rows_done(layer, begin_row, 0), own_end = rows_done(layer, end_row, 0);
+  for (int64_t n = of.begin; n < of.end; n++) {
+    int filled = std::max(0, begin_row * stride - layer.lead().kernel / 2);
+    for (int r0 = begin_row, r1; r0 < end_row; r0 = r1) {
+      r1 = std::min(end_row, r0 + layer.tile_rows);
       const int rows = r1 - r0, need = rows_read(layer, r1);
-      if (need > filled) fill(input, layer.stores_input, n, x, filled, need);
+      if (need > filled) fill_input(layer, n, x, filled, need, own, own_end);
       filled = std::max(filled, need);
       Coming coming;  // activations of a batch come from memory
       foresee(coming, input, layer.stores_input, n, filled, layer.tile_rows * stride);
@@ -68,14 +69,13 @@ void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scr
           before = to;
         }
       }
-      if (n == begin && r0 == 0) choose_shift(slice, at, rows * width, positions);
+      if (n == of.begin && r0 == begin_row) choose_shift(slice, at, rows * width, positions);
       train_.moments(at, slice.shift.get(), first, second, rows * width, positions);
       add_to(slice.sum, first, positions);
       add_to(slice.dot, second, positions);
     }
     // A 1x1 convolution of stride 2 may leave out the last row, which must be stored all the same.
-    if (filled < layer.in.height && layer.stores_input && net_.values[input].kept)
-      fill(input, true, n, x, filled, layer.in.height);
+    if (filled < own_end && layer.stores_input && net_.values[input].kept) fill(input, true, n, x, filled, own_end);
   }
 }
 
@@ -111,17 +111,18 @@ void Pass::choose_shift(TrainSlice& slice, const float* u, int pixels, int posit
 }
 
 void Pass::normalise(TrainLayer& layer, const float* beta, float* running_mean, float* running_variance) {
-  const double pixels = (double)layer.out.height * layer.out.width, momentum = layer.last().momentum,
+  const double momentum = layer.last().momentum,
                epsilon = layer.last().epsilon;
   for (int p = 0; p < layer.layout.positions; p++) {
     const int channel = layer.layout.channel_at[p];
     if (channel < 0) continue;
     double count = 0, mean = 0, square = 0;
     for (int s = 0; s < n_slices_; s++) {
-      int64_t begin, end;
-      share(net_.batch, s, n_slices_, begin, end);
+      const Share of = share_of(s);
       const TrainSlice& slice = net_.slices[s];
-      const double n = pixels * (double)(end - begin);
+      const double n = (double)layer.out.width * (of.end_row(layer.out.height) - of.first_row(layer.out.height)) *
+                       (double)(of.end - of.begin);
+      if (n == 0) continue;
       const double here = slice.shift[p] + slice.sum[p] / n, apart = here - mean;
       square += slice.dot[p] - slice.sum[p] * slice.sum[p] / n + apart * apart * count * n / (count + n);
       mean += apart * n / (count + n);

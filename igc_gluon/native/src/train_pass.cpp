@@ -6,6 +6,7 @@ namespace {
 
 constexpr int kSlicesPerThread = 4;  // so that a thread that is held up does not hold up the others
 constexpr size_t kLargeWeights = (size_t)1 << 17;  // floats; from here on one slice for each thread
+constexpr int kRowsWorthIt = 8;  // of the image, in a part: rows at its border are computed twice
 
 }  // namespace
 
@@ -46,6 +47,10 @@ void Pass::reserve(int64_t batch) {
                             make_floats(net_.back_floats), make_floats(3 * net_.sum_floats)});
   const int per_thread = threads_ == 1 || net_.packed_floats >= kLargeWeights ? 1 : kSlicesPerThread;
   n_slices_ = (int)std::min<int64_t>(batch, threads_ * per_thread);
+  if (batch < threads_) {
+    row_parts_ = std::max(1, std::min((int)((threads_ + batch - 1) / batch), net_.input.height / kRowsWorthIt));
+    n_slices_ *= row_parts_;
+  }
   while ((int)net_.slices.size() < n_slices_) {
     TrainSlice slice;
     slice.sum.resize(net_.sum_floats);
@@ -72,7 +77,7 @@ void Pass::pack(const float* const* parameters) {
   });
 }
 
-void Pass::fill(int index, bool first_reader, int64_t n, Plane to, int begin, int end) {
+void Pass::fill(int index, bool first_reader, int64_t n, Plane to, int begin, int end, bool store) {
   const TrainValue& value = net_.values[index];
   const TrainShape& shape = value.shape;
   if (value.producer < 0) {
@@ -96,7 +101,7 @@ void Pass::fill(int index, bool first_reader, int64_t n, Plane to, int begin, in
                          nullptr,
                          nullptr,
                          y,
-                         value.kept ? value.stored + at : nullptr,
+                         value.kept && store ? value.stored + at : nullptr,
                          shape.width,
                          value.layout.positions,
                          producer.last().activation};
@@ -110,6 +115,14 @@ void Pass::fill(int index, bool first_reader, int64_t n, Plane to, int begin, in
     }
     train_.activate(task);
   }
+}
+
+void Pass::fill_input(const TrainLayer& layer, int64_t n, Plane to, int begin, int end, int own, int own_end) {
+  const int input = layer.lead().input;
+  const int first = std::min(std::max(begin, own), end), last = std::max(first, std::min(end, own_end));
+  if (first > begin) fill(input, layer.stores_input, n, to, begin, first, false);
+  if (last > first) fill(input, layer.stores_input, n, to, first, last);
+  if (end > last) fill(input, layer.stores_input, n, to, last, end, false);
 }
 
 void Pass::foresee(Coming& coming, int index, bool first_reader, int64_t n, int row, int rows) const {

@@ -1,6 +1,6 @@
 // train_pass.h - one pass over a batch, forward or backward: what its parts share.
 //
-// A step goes layer by layer over the batch, images shared among threads. An image goes through a layer in
+// A step goes layer by layer over the batch, images, or rows of few images, shared among threads. An image goes through a layer in
 // tiles of some rows, through all parts of the layer, so that a tile stays in the first caches. Sums over the
 // batch (statistics, gradients of weights) are kept for each slice of images and added up in the order of
 // slices, so that the result does not depend on which thread did what.
@@ -71,12 +71,30 @@ class Pass {
   void pool_layer_back(TrainLayer& layer, float* const* gradients, float* dx);
 
  private:
+  // What a slice is of: images [begin, end), or, where there are fewer images than threads, rows of one.
+  struct Share {
+    int64_t begin, end;
+    int part, parts;
+    int row(int height, int p) const { return (int)((int64_t)height * p / parts); }
+    int first_row(int height) const { return row(height, part); }
+    int end_row(int height) const { return row(height, part + 1); }
+  };
+  Share share_of(int s) const {
+    Share result = {s / row_parts_, s / row_parts_ + 1, s % row_parts_, row_parts_};
+    if (row_parts_ == 1) share(net_.batch, s, n_slices_, result.begin, result.end);
+    return result;
+  }
+
   template <class Work>
   void over_slices(Work work) {
-    parallel(team_, n_slices_, [&](int slot, int64_t s) {
-      int64_t begin, end;
-      share(net_.batch, (int)s, n_slices_, begin, end);
-      work(net_.slices[s], net_.scratch[slot], begin, end);
+    parallel(team_, n_slices_,
+             [&](int slot, int64_t s) { work(net_.slices[s], net_.scratch[slot], share_of((int)s)); });
+  }
+  // For what takes little time: the first slice of an image does all of it.
+  template <class Work>
+  void over_whole_images(Work work) {
+    over_slices([&](TrainSlice& slice, TrainScratch& scratch, const Share& of) {
+      work(slice, scratch, of.begin, of.part ? of.begin : of.end);
     });
   }
 
@@ -87,7 +105,9 @@ class Pass {
 
   // Rows [begin, end) of a value of image n, into a plane whose row 0 is the image's, or which has one row
   // (row = 0).
-  void fill(int index, bool first_reader, int64_t n, Plane to, int begin, int end);
+  void fill(int index, bool first_reader, int64_t n, Plane to, int begin, int end, bool store = true);
+  // The same for a layer's input, of which only the rows [own, own_end) are this slice's to store.
+  void fill_input(const TrainLayer& layer, int64_t n, Plane to, int begin, int end, int own, int own_end);
   // `rows` rows that fill() will read. They may lie beyond the image: the next one follows.
   void foresee(Coming& coming, int index, bool first_reader, int64_t n, int row, int rows) const;
 
@@ -97,7 +117,13 @@ class Pass {
     return std::min(layer.in.height, (end - 1) * s.stride - s.kernel / 2 + s.kernel);
   }
 
-  void forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end);
+  // Input rows that outputs below row `end` are the last to read or, going back, to reach.
+  static int rows_done(const TrainLayer& layer, int end, int pad) {
+    if (end == layer.out.height) return layer.in.height;
+    return std::min(layer.in.height, std::max(0, layer.lead().stride * end - pad));
+  }
+
+  void forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, const Share& of);
   // Moments about a number near the mean do not cancel.
   static void choose_shift(TrainSlice& slice, const float* u, int pixels, int positions);
   void normalise(TrainLayer& layer, const float* beta, float* running_mean, float* running_variance);
@@ -105,7 +131,13 @@ class Pass {
   // came before, or of an earlier one.
   void finish(int index, bool first, const float* result, TrainSlice& slice, TrainScratch& scratch, int64_t n,
               int row, int rows);
-  void backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end,
+  // How many rows above its own a slice needs of the gradient of a layer's result.
+  int rows_above(const TrainLayer& layer, const Share& of) const {
+    const int first = of.first_row(layer.out.height);
+    return first < of.end_row(layer.out.height) ? std::min(first, (layer.lead().kernel - 1) / layer.lead().stride) : 0;
+  }
+  // above: those rows.
+  void backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, const Share& of, const float* above,
                       float* dx);
   // Rows of a stage: x and y lead to their first one.
   void run_stage(const TrainStage& stage, Plane x, Plane y, int width, int rows, Coming& coming);
@@ -147,7 +179,7 @@ class Pass {
   const float* x_;
   const int threads_;  // which says into how many slices a batch is cut, on any machine
   const int team_;
-  int n_slices_ = 1;
+  int n_slices_ = 1, row_parts_ = 1;
 };
 
 }  // namespace igc

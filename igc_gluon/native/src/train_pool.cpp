@@ -26,7 +26,7 @@ PoolTask pool_task(const TrainLayer& layer, Plane x, float* y) {
 }  // namespace
 
 void Pass::pool_layer(TrainLayer& layer) {
-  over_slices([&](TrainSlice&, TrainScratch& scratch, int64_t begin, int64_t end) {
+  over_whole_images([&](TrainSlice&, TrainScratch& scratch, int64_t begin, int64_t end) {
     const Plane x = bordered(scratch.x.get(), layer.in, layer.layout.positions, 0);
     for (int64_t n = begin; n < end; n++) {
       const PoolTask task = pool_task(layer, x, layer.u + n * image_floats(layer.out, layer.layout));
@@ -46,7 +46,7 @@ void Pass::pool_layer_back(TrainLayer& layer, float* const* gradients, float* dx
   const igc_layer& s = layer.lead();
   if (s.input == 0 && !dx) return;
   const ptrdiff_t in_row = row_floats(layer.in, layer.layout);
-  over_slices([&](TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end) {
+  over_whole_images([&](TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end) {
     clear_sums(slice);
     const Plane x = bordered(scratch.x.get(), layer.in, layer.layout.positions, 0);
     float* const result = scratch.result.get();
