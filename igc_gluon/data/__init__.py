@@ -16,7 +16,18 @@ from igc_gluon.data.places import Places, default_folder
 from igc_gluon.data.registry import DATASETS, find_dataset
 from igc_gluon.errors import UserError
 
-__all__ = ["Batches", "DATASETS", "Images", "default_folder", "find_dataset", "load"]
+__all__ = ["Batches", "DATASETS", "Images", "default_folder", "find_dataset", "has_validation", "load"]
+
+
+def has_validation(name, data_dir=None):
+    """Whether images of the data set are held out of "train" as "validation": those of svhn, but not of the authors'
+    train.rec, where that is what `load` reads. Raises UserError as `load`."""
+    dataset = find_dataset(name)
+    if "validation" not in dataset.splits:
+        return False
+    places = Places(dataset, data_dir)
+    return any(places.find(archive.name) for archive in dataset.archives if "train" in archive.splits) or \
+        not places.find("train.rec")
 
 
 def load(name, split, data_dir=None, download=True):

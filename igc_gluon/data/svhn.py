@@ -2,7 +2,8 @@
 
 A file holds X, uint8 (32, 32, 3, N), and y, (N, 1), the digits 1..9 and 10, which means 0.
 400 images per class of train_32x32.mat and 200 per class of extra_32x32.mat are held out for validation; the
-paper does not say which, here a fixed seed does. 73,257 + 531,131 - 6,000 = 598,388 images are left to train.
+paper does not say which, here a fixed seed does. Of the papers that it follows in this some choose the best epoch by
+them, and so does training here. 73,257 + 531,131 - 6,000 = 598,388 images are left to train.
 """
 import numpy as np
 

@@ -16,6 +16,7 @@ from igc_gluon.engine.checkpoint import KEPT, CheckpointStore, ReadOnlyStore
 from igc_gluon.engine.devices import DataParallel
 from igc_gluon.engine.loop import TrainingLoop
 from igc_gluon.engine.optimizer import OPTIMIZERS
+from igc_gluon.engine.position import best_entry
 from igc_gluon.engine.precision import use_dtype
 from igc_gluon.engine.record import NoRecord, RunRecord, say
 from igc_gluon.engine.schedule import Schedule
@@ -160,7 +161,7 @@ def _run_once(experiment, data, settings, seed, folder, report):
                             f"{experiment.model} on {experiment.dataset}", settings.checkpoint_epochs,
                             settings.disp_batches,
                             _module_checkpoints(net, None if workers.rank else settings.model_prefix), data.top5,
-                            settings.checkpoint_batches)
+                            settings.checkpoint_batches, data.validation(workers.rank, workers.count))
         saved = checkpoints.load_last(report)
         if saved:
             check_same(saved[1].get("config") or {}, config, folder)
@@ -230,7 +231,8 @@ def _load_module_checkpoint(parallel, net, prefix, epoch):
 
 
 def _summary(experiment, net, image_shape, history, folder, report):
-    last, best = history[-1], max(history, key=lambda entry: entry["test_accuracy"])
+    last, best = history[-1], best_entry(history)
+    which = "in the epoch that is best on the validation images" if "validation_accuracy" in last else "at best"
     totals = complexity.totals(net, image_shape)
     top5 = f"\n  top-5           {100 * last['test_top5']:.2f} % at the end" if "test_top5" in last else ""
     summary = {"folder": str(folder), "epochs": len(history), "seconds": sum(e["seconds"] for e in history),
@@ -238,7 +240,7 @@ def _summary(experiment, net, image_shape, history, folder, report):
                "best_epoch": best["epoch"]}
     report(f"""
 {experiment.model} on {experiment.dataset}: {summary['epochs']} epochs in {summary['seconds']:.0f} s of training
-  test accuracy   {100 * last['test_accuracy']:.2f} % at the end, {100 * best['test_accuracy']:.2f} % at best \
+  test accuracy   {100 * last['test_accuracy']:.2f} % at the end, {100 * best['test_accuracy']:.2f} % {which} \
 (epoch {best['epoch'] + 1}){top5}
   weights         {totals.weights / 1e6:.3f} M in convolutions and FC, {totals.multiply_adds / 1e8:.3f} x 10^8 multiply-adds
   look at         {folder / 'curves.png'}, log.txt beside it; the weights are in checkpoints/""")

@@ -7,10 +7,11 @@
     batches(batch_size, seed, part_index=0, num_parts=1) -> (train, test)
               each with len() and epoch(number, first_batch=0), which yields (float32 (n, 3, H, W), labels (n,)); of
               worker part_index of num_parts, whose shares of a training batch together make the batch of one worker
+    validation(part_index=0, num_parts=1) -> as test, of images that are held out to choose the best epoch by, or None
 """
 from pathlib import Path
 
-from igc_gluon.data import DATASETS, Batches, load, pack, photos, record_batches, records
+from igc_gluon.data import DATASETS, Batches, has_validation, load, pack, photos, record_batches, records
 from igc_gluon.errors import UserError
 
 IMAGENET_CLASSES = 1000
@@ -26,12 +27,15 @@ class ArrayInput:
         self._info, self._pad, self._data_dir = DATASETS[dataset], pad, data_dir
         self.name, self.classes, self.mean, self.std = dataset, self._info.classes, self._info.mean, self._info.std
         self.image_shape = (3, self._info.size, self._info.size)
-        self._images = None
+        self._images = self._validation = None
 
     def config(self):
-        return {"pad": self._pad}
+        held_out = {"validation_images": len(self._validation.labels)} if self._validation else {}
+        return {"pad": self._pad, **held_out}
 
     def prepare(self):
+        if has_validation(self.name, self._data_dir):
+            self._validation = load(self.name, "validation", data_dir=self._data_dir)
         self._images = tuple(load(self.name, split, data_dir=self._data_dir) for split in ("train", "test"))
 
     def batches(self, batch_size, seed, part_index=0, num_parts=1):
@@ -40,6 +44,12 @@ class ArrayInput:
         return (Batches(train.images, train.labels, batch_size, info.mean, info.std, augment=info.augment,
                         mirror=info.mirror, pad_value=self._pad, seed=seed, short_side=info.short_side, **share),
                 Batches(test.images, test.labels, TEST_BATCH, info.mean, info.std, train=False, **share))
+
+    def validation(self, part_index=0, num_parts=1):
+        if self._validation is None:
+            return None
+        return Batches(self._validation.images, self._validation.labels, TEST_BATCH, self._info.mean, self._info.std,
+                       train=False, part_index=part_index, num_parts=num_parts)
 
 
 class RecordInput:
@@ -91,6 +101,9 @@ class RecordInput:
         return (record_batches.RecordTraining(self._train, train.records, batch_size, parts, self.image_shape,
                                               self._augment, self.mean, self.std, seed, part_index, num_parts),
                 self.evaluation(batch_size, part_index, num_parts))
+
+    def validation(self, part_index=0, num_parts=1):
+        return None
 
     def evaluation(self, batch_size, part_index=0, num_parts=1):
         """The second of `batches` alone."""

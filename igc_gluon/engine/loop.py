@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from igc_gluon.engine.evaluation import count_correct, evaluate
-from igc_gluon.engine.position import Position
+from igc_gluon.engine.position import Position, choosing_accuracy
 from igc_gluon.engine.record import say, versions
 from igc_gluon.errors import UserError
 from igc_gluon.launch.guard import SAME_SECONDS
@@ -63,7 +63,8 @@ class StopSignals:
 class TrainingLoop:
     """Trains until the schedule's end.
 
-    parallel: DataParallel; train, test: batches as `igc_gluon.data.Batches` makes them; schedule: Schedule;
+    parallel: DataParallel; train, test: batches as `igc_gluon.data.Batches` makes them; validation: those of images that
+    are held out to choose the best epoch by, or None to choose it by the test batches; schedule: Schedule;
     record: RunRecord, open; checkpoints: CheckpointStore; config: what checkpoints say they belong to, with the seed;
     title: of the picture and the bar;
     after_checkpoint(epochs done): called after each epoch's checkpoint; top5: whether top-5 accuracy is reported too.
@@ -71,7 +72,8 @@ class TrainingLoop:
     """
 
     def __init__(self, parallel, train, test, schedule, record, checkpoints, config, title, checkpoint_epochs=1,
-                 disp_batches=50, after_checkpoint=lambda epoch: None, top5=False, checkpoint_batches=None):
+                 disp_batches=50, after_checkpoint=lambda epoch: None, top5=False, checkpoint_batches=None, validation=None):
+        self.validation = validation
         self.parallel, self.train, self.test, self.schedule = parallel, train, test, schedule
         self.workers = parallel.workers
         self.record, self.checkpoints, self.config, self.title = record, checkpoints, config, title
@@ -106,7 +108,8 @@ class TrainingLoop:
                 self.parallel.settle()
                 self.parallel.average_statistics()
                 self.position.add_up(self.workers)
-                self._finish_epoch(self.evaluate(stop), bar)
+                test = self.evaluate(stop, self.test)
+                self._finish_epoch(test, self.validation and self.evaluate(stop, self.validation), bar)
         if stop.number is not None:  # it came while the last epoch was being finished
             raise Stopped(stop.number, self.checkpoints.folder / self.checkpoints.pointer("last"))
         return self.position.history
@@ -168,8 +171,8 @@ class TrainingLoop:
         raise NotFinite(f"{self.parallel.broken} after epoch {self.position.epoch + 1}, batch {self.position.batch}; "
                         f"{hint}{self._kept()}")
 
-    def evaluate(self, stop):
-        """The `Evaluation` of the test batches, of all workers' parts together. Raises Stopped on all workers after a
+    def evaluate(self, stop, batches):
+        """The `Evaluation` of test or validation batches, of all workers' parts together. Raises Stopped on all workers after a
         signal to one, which tells the others when they add up."""
         def check(_):
             if stop.number is not None:
@@ -184,11 +187,11 @@ class TrainingLoop:
             return np.array(sums)
 
         try:
-            return evaluate(self.parallel.predict, self.test, check, add_up)
+            return evaluate(self.parallel.predict, batches, check, add_up)
         except _Left:
             return add_up(np.zeros(4))
 
-    def _finish_epoch(self, test, bar):
+    def _finish_epoch(self, test, validation, bar):
         at = self.position
         test_loss, test_accuracy = test.loss, test.accuracy
         entry = {"epoch": at.epoch, "lr": self.schedule.lr_at(at.epoch), "train_loss": at.loss / at.images,
@@ -196,21 +199,26 @@ class TrainingLoop:
                  "seconds": at.seconds, "images_per_second": _rate(at.images, at.seconds)}
         if self.top5:
             entry.update(train_top5=at.correct_of_five / at.images, test_top5=test.top5)
+        if validation:
+            entry.update(validation_loss=validation.loss, validation_accuracy=validation.accuracy)
         at.history.append(entry)
-        best = test_accuracy > at.best_accuracy
-        at.best_accuracy = max(at.best_accuracy, test_accuracy)
+        best = choosing_accuracy(entry) > at.best_accuracy
+        at.best_accuracy = max(at.best_accuracy, choosing_accuracy(entry))
         logger.info("Epoch[%d] Train-accuracy=%f", at.epoch, entry["train_accuracy"])
         logger.info("Epoch[%d] Train-cross-entropy=%f", at.epoch, entry["train_loss"])
         logger.info("Epoch[%d] Time cost=%.3f", at.epoch, at.seconds)
         logger.info("Epoch[%d] Validation-accuracy=%f", at.epoch, test_accuracy)
         logger.info("Epoch[%d] Validation-cross-entropy=%f", at.epoch, test_loss)
+        if validation:  # MXNet calls the test images so
+            logger.info("Epoch[%d] Held-out-accuracy=%f", at.epoch, validation.accuracy)
         if self.top5:
             logger.info("Epoch[%d] Train-top_k_accuracy_5=%f", at.epoch, entry["train_top5"])
             logger.info("Epoch[%d] Validation-top_k_accuracy_5=%f", at.epoch, test.top5)
-        top5 = f", top-5 {100 * test.top5:6.2f} %" if self.top5 else ""
+        more = f", top-5 {100 * test.top5:6.2f} %" if self.top5 else ""
+        more += f", validation {100 * validation.accuracy:6.2f} %" if validation else ""
         say(f"epoch {at.epoch + 1:3d}  lr {entry['lr']:<7.4g} train: loss {entry['train_loss']:.4f}, accuracy "
             f"{100 * entry['train_accuracy']:6.2f} %  test: loss {test_loss:.4f}, accuracy "
-            f"{100 * test_accuracy:6.2f} %{top5}{' (best)' if best else '       '}  {at.seconds:.1f} s")
+            f"{100 * test_accuracy:6.2f} %{more}{' (best)' if best else '       '}  {at.seconds:.1f} s")
         at.begin_epoch()
         self.record.add_epoch(at.history)
         last = at.epoch == self.schedule.num_epochs

@@ -7,6 +7,17 @@ import numpy as np
 from igc_gluon.errors import UserError
 
 
+def choosing_accuracy(entry):
+    """Of an epoch's entry, the accuracy by which the best epoch is chosen: that on images that are held out for it,
+    and where there are none that on the test images."""
+    return entry.get("validation_accuracy", entry["test_accuracy"])
+
+
+def best_entry(history):
+    """The entry of the first best epoch."""
+    return max(history, key=choosing_accuracy)
+
+
 @dataclass
 class Position:
     """Before batch `batch` of epoch `epoch`, with what the epoch has added up so far."""

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 import igc_gluon
 from igc_gluon import native, processor
+from igc_gluon.engine.position import best_entry
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
 
@@ -199,7 +200,7 @@ class EventFile:
         from tensorboardX.summary import scalar
 
         for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "images_per_second",
-                    "train_top5", "test_top5"):
+                    "train_top5", "test_top5", "validation_loss", "validation_accuracy"):
             if key not in entry:
                 continue
             self._write(summary=scalar(key, entry[key]), step=entry["epoch"], wall_time=time.time())
@@ -234,7 +235,9 @@ def draw_curves(history, title, path):
     figure.suptitle(title)
     loss_axes, accuracy_axes = figure.subplots(1, 2)
     for axes, quantity, scale in ((loss_axes, "loss", 1), (accuracy_axes, "accuracy", 100)):
-        for split, color in (("train", "tab:blue"), ("test", "tab:orange")):
+        for split, color in (("train", "tab:blue"), ("test", "tab:orange"), ("validation", "tab:green")):
+            if f"{split}_{quantity}" not in history[0]:
+                continue
             axes.plot(epochs, [scale * entry[f"{split}_{quantity}"] for entry in history], color=color, label=split,
                       marker="." if len(history) < 50 else None)
             if f"{split}_top5" in history[0] and quantity == "accuracy":
@@ -249,7 +252,7 @@ def draw_curves(history, title, path):
     loss_axes.set_ylabel("cross-entropy")
     loss_axes.set_yscale("log")
     accuracy_axes.set_ylabel("accuracy, %")
-    best = max(history, key=lambda entry: entry["test_accuracy"])
+    best = best_entry(history)
     accuracy_axes.plot(best["epoch"] + 1, 100 * best["test_accuracy"], "o", color="tab:red", zorder=3,
                        label=f"best: {100 * best['test_accuracy']:.2f} % in epoch {best['epoch'] + 1}")
     accuracy_axes.legend(loc="best")

@@ -25,5 +25,5 @@ def test_a_signal_ends_validation_after_the_batch_at_hand():
     test = SimpleNamespace(epoch=lambda number: iter([(np.zeros((4, 3, 2, 2), "float32"), np.zeros(4, "float32"))] * 5))
     loop = Loop(SimpleNamespace(workers=Alone(), predict=predict), None, test, None, None, None, {}, "")
     with pytest.raises(Stopped):
-        loop.evaluate(stop)
+        loop.evaluate(stop, test)
     assert len(batches) == 2
