@@ -43,7 +43,7 @@ def parse(argv=None):
                              f"partitions, resnet_imgnet_d18 (default: {DEFAULT_NETWORK})")
     parser.add_argument("--depth", type=int, help="of the authors' names: 18")
     parser.add_argument("--primary-partition", type=int, metavar="L",
-                        help="of resnet_igc_imgnet_d18, in the stem; the width of resnet_imgnet_d18 (default: 64)")
+                        help="of resnet_igc_imgnet_d18, in the stem; the width of resnet_imgnet_d18, there 64 by default")
     parser.add_argument("--secondary-partition", type=int, metavar="M",
                         help="of resnet_igc_imgnet_d18, in the stem, which is L*M wide; from the first stage on it is 2M")
     parser.add_argument("--schedule", choices=sorted(IMAGENET),
