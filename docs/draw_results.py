@@ -2,6 +2,7 @@
 """Writes docs/results.md and its pictures from the histories in docs/results.
 
     python docs/draw_results.py
+    python docs/draw_results.py --time      # first times all networks, on a machine that does nothing else
 
 docs/results holds what runs leave, a --log-dir for each length of the schedule, of which config.json and history.jsonl
 are kept in the repository. More runs go there so; what is there is not run again:
@@ -9,8 +10,11 @@ are kept in the repository. More runs go there so; what is there is not run agai
     igc reproduce --table 4 --only plain8,igc8,sumfusion8 --dataset fashion-mnist --num-epochs 20 --num-runs 3 \
         --log-dir docs/results/20_epochs --run
 """
+import argparse
 import json
+import statistics
 import sys
+import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +27,13 @@ from matplotlib.figure import Figure
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
-from igc_gluon import complexity  # noqa: E402
+import mxnet as mx  # noqa: E402
+
+from igc_gluon import complexity, deploy, processor  # noqa: E402
 from igc_gluon.model_zoo import find_family, get_model  # noqa: E402
 from igc_gluon.paper.runs import read_run  # noqa: E402
 
+ROUNDS, BATCH = 31, 16
 # (better, than, where the paper claims it with its means on CIFAR-10, or CIFAR-100 for IGCV2, in %).
 CLAIMS = (
     ("cifar_plain_igc8_l24m2", "cifar_plain8_w16", "IGCV1, Table 4, CIFAR-10: 90.31 and 89.46"),
@@ -91,19 +98,38 @@ def read(folder):
     return {group: sorted(results, key=lambda r: r.totals().weights) for group, results in sorted(groups.items())}
 
 
+def measure(models):
+    """{model: milliseconds of an image}, compiled, in batches of 16: CPU time of one thread, medians, taking turns."""
+    compiled = {}
+    for model in models:
+        net = get_model(model)
+        net.initialize(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2))
+        compiled[model] = deploy.compile(net)
+    images = np.random.default_rng(0).standard_normal((BATCH, 3, 32, 32)).astype(np.float32)
+    seconds = defaultdict(list)
+    for _ in range(ROUNDS + 1):  # the first one warms up
+        for model, run in compiled.items():
+            begin = time.thread_time()
+            run(images, threads=1)
+            seconds[model].append(time.thread_time() - begin)
+    return {model: 1000 * statistics.median(values[1:]) / BATCH for model, values in seconds.items()}
+
+
 def short(model):
     return model.replace("cifar_", "")
 
 
-def draw(results, path):
-    """Accuracy against parameters, multiply-adds and epochs."""
-    figure = Figure(figsize=(12, 4), dpi=100, layout="constrained")
+def draw(results, path, milliseconds):
+    """Accuracy against parameters, multiply-adds, epochs and, where they are known, milliseconds."""
+    timed = all(result.model in milliseconds for result in results)
+    figure = Figure(figsize=(16 if timed else 12, 4), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
-    by_weights, by_operations, by_epoch = figure.subplots(1, 3)
+    by_weights, by_operations, by_epoch, *by_time = figure.subplots(1, 3 + timed)
     for number, result in enumerate(results):
         color, totals = f"C{number}", result.totals()
         marker = "o" if "igc" in result.model else "s"
-        for axes, x in ((by_weights, totals.weights / 1e3), (by_operations, totals.multiply_adds / 1e6)):
+        costs = [(by_weights, totals.weights / 1e3), (by_operations, totals.multiply_adds / 1e6)]
+        for axes, x in costs + [(axes, milliseconds[result.model]) for axes in by_time]:
             axes.errorbar(x, result.mean, yerr=result.deviation, marker=marker, color=color, capsize=4)
         curves = 100 * np.array([[entry["test_accuracy"] for entry in history] for history in result.histories])
         by_epoch.plot(np.arange(1, result.epochs + 1), curves.mean(axis=0), marker=marker, markersize=4, color=color,
@@ -115,7 +141,9 @@ def draw(results, path):
     by_epoch.set_ylabel("test accuracy, %")
     by_epoch.xaxis.get_major_locator().set_params(integer=True)
     by_epoch.legend(fontsize=8, title="network (seeds)", title_fontsize=8)
-    for axes in (by_weights, by_operations, by_epoch):
+    for axes in by_time:
+        axes.set_xlabel("milliseconds of an image, compiled, one thread")
+    for axes in (by_weights, by_operations, by_epoch, *by_time):
         axes.grid(alpha=0.3)
     figure.suptitle(f"{results[0].dataset}, {results[0].epochs} epochs; circles: IGC, squares: others"
                     + ("; bars: standard deviation of the seeds" if any(len(r.seeds) > 1 for r in results) else ""),
@@ -139,15 +167,15 @@ def picture_of(results):
     return f"results/{results[0].dataset}_{results[0].epochs}_epochs.png"
 
 
-def section(dataset, epochs, results):
+def section(dataset, epochs, results, milliseconds):
     lines = [f"## {dataset}, {epochs} epochs", "",
              f"![accuracy against parameters, multiply-adds and epochs]({picture_of(results)})",
-             "", "| network | weights | multiply-adds, 10^6 | seeds | test accuracy, % | each seed, % | minutes a run |",
-             "|---|---|---|---|---|---|---|"]
+             "", "| network | weights | multiply-adds, 10^6 | ms | seeds | test accuracy, % | each seed, % | minutes a run |",
+             "|---|---|---|---|---|---|---|---|"]
     for result in results:
-        totals = result.totals()
-        lines.append(f"| `{result.model}` | {totals.weights:,} | {totals.multiply_adds / 1e6:.2f} | {len(result.seeds)} | "
-                     f"{result.text()} | {', '.join(f'{a:.2f}' for a in result.accuracies)} | {result.minutes:.0f} |")
+        totals, ms = result.totals(), milliseconds.get(result.model)
+        lines.append(f"| `{result.model}` | {totals.weights:,} | {totals.multiply_adds / 1e6:.2f} | "
+                     f"{'-' if ms is None else f'{ms:.3f}'} | {len(result.seeds)} | {result.text()} | {', '.join(f'{a:.2f}' for a in result.accuracies)} | {result.minutes:.0f} |")
     known = {result.model: result for result in results}
     claims = [(known[better], known[than], where) for better, than, where in CLAIMS if {better, than} <= known.keys()]
     if claims:
@@ -175,24 +203,39 @@ def made_with(results):
             f"work. Commit {', '.join(commits)}."]
 
 
-def page(groups):
+def read_times():
+    """The content of milliseconds.json: {"milliseconds": {model: milliseconds}, "processor": ...}."""
+    path = DOCS / "results" / "milliseconds.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"milliseconds": {}}
+
+
+def page(groups, times):
     """The text of results.md."""
+    timing = (f"Milliseconds are those of an image in a batch of {BATCH}, compiled by `igc_gluon.deploy`, CPU time of one "
+              f"thread, medians of {ROUNDS} rounds, on {times['processor']}." if times["milliseconds"] else
+              "Inference was not timed: the machine was at other work, which also makes the minutes longer than need be.")
     lines = ["# Results", "", "Made by `python docs/draw_results.py` from the histories in `docs/results`. Test accuracy is "
              "that of the last", "epoch, over the 10,000 official test images, the mean and sample standard deviation of "
              "the seeds; of one seed", "there is no deviation, and differences of a few tenths between single seeds say "
-             "nothing. A claim is held to be", "decided where the difference is more than twice its standard error. No time "
-             "of inference was measured: the", "machine was at other work, which also makes the minutes longer than they "
-             "need be.", ""]
+             "nothing. A claim is held to be", "decided where the difference is more than twice its standard error. Minutes "
+             "are those of training, without tests.", timing, ""]
     for (dataset, epochs), results in groups.items():
-        lines += section(dataset, epochs, results)
+        lines += section(dataset, epochs, results, times["milliseconds"])
     return "\n".join(lines).rstrip() + "\n"
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--time", action="store_true", help="time all networks first")
     groups = read(DOCS / "results")
+    if parser.parse_args().time:
+        models = dict.fromkeys(result.model for results in groups.values() for result in results)
+        (DOCS / "results" / "milliseconds.json").write_text(json.dumps(
+            {"milliseconds": measure(models), "processor": processor.name()}, indent=1) + "\n", encoding="utf-8")
+    times = read_times()
     for results in groups.values():
-        draw(results, DOCS / picture_of(results))
-    (DOCS / "results.md").write_text(page(groups), encoding="utf-8")
+        draw(results, DOCS / picture_of(results), times["milliseconds"])
+    (DOCS / "results.md").write_text(page(groups, times), encoding="utf-8")
 
 
 if __name__ == "__main__":

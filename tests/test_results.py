@@ -3,6 +3,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -29,7 +30,7 @@ def add_run(folder, model, seed, accuracies, epochs=None):
 
 
 def test_page_is_up_to_date(script):
-    assert (DOCS / "results.md").read_text() == script.page(script.read(DOCS / "results")), \
+    assert (DOCS / "results.md").read_text() == script.page(script.read(DOCS / "results"), script.read_times()), \
         "run python docs/draw_results.py"
 
 
@@ -44,9 +45,9 @@ def test_mean_deviation_and_claims(script, tmp_path):
     assert [result.model for result in results] == ["cifar_plain_igc8_l24m2", "cifar_plain8_w16", "cifar_plain_igc8_l4m8",
                                                     "cifar_plain8_w18"]  # 46,992, 74,800, 77,664, 94,518 weights
     assert results[0].mean == pytest.approx(89.2) and results[0].deviation == pytest.approx(np.std([89.2, 89, 89.4], ddof=1))
-    text = script.page(script.read(tmp_path))
-    assert "| `cifar_plain_igc8_l24m2` | 46,992 | 9.88 | 3 | 89.20 ± 0.20 | 89.20, 89.00, 89.40 | 2 |" in text
-    assert "| `cifar_plain8_w18` | 94,518 | 15.43 | 1 | 87.00 | 87.00 | 2 |" in text
+    text = script.page(script.read(tmp_path), {"milliseconds": {"cifar_plain8_w18": 0.25}, "processor": "a fast one"})
+    assert "| `cifar_plain_igc8_l24m2` | 46,992 | 9.88 | - | 3 | 89.20 ± 0.20 | 89.20, 89.00, 89.40 | 2 |" in text
+    assert "| `cifar_plain8_w18` | 94,518 | 15.43 | 0.250 | 1 | 87.00 | 87.00 | 2 |" in text
     # 1.00 with an error of sqrt(2 * 0.2^2 / 3) = 0.16; the last one is 1.18 below.
     assert "| plain_igc8_l24m2 above plain8_w16 | IGCV1, Table 4, CIFAR-10: 90.31 and 89.46 | +1.00 ± 0.16 (3 and 3 seeds) " \
         "| holds |" in text
@@ -57,5 +58,7 @@ def test_pictures_are_drawn(script, tmp_path):
     for seed in (0, 1):
         add_run(tmp_path, "cifar_plain8_w16", seed, [0.5, 0.8])
     (results,) = script.read(tmp_path).values()
-    script.draw(results, tmp_path / "x.png")
-    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    for name, milliseconds in (("plain", {}), ("timed", script.measure(["cifar_plain8_w16"]))):
+        script.draw(results, tmp_path / f"{name}.png", milliseconds)
+    plain, timed = (cv2.imread(str(tmp_path / f"{name}.png")) for name in ("plain", "timed"))
+    assert timed.shape[1] == plain.shape[1] * 4 // 3 and plain.std() > 10 and timed.std() > 10
