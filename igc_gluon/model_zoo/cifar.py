@@ -84,7 +84,8 @@ class CIFARNet(NativeNetwork):
     """Stem, stages, pooling, scores: (N, 3, H, W) -> (N, classes).
 
     Stage s (from 0) has `blocks[s]` blocks of `width` * 2^s channels. The stem has `stem` channels (default `width`);
-    its strides are 1 for 32x32 images and 2 for 64x64 ones (Tiny ImageNet; IGCV2, section 4.1).
+    its strides are 1 for 32x32 images and 2 for 64x64 ones (Tiny ImageNet; IGCV2, section 4.1). A shortcut into a
+    stage is a 1x1 convolution with `shortcut_groups(in_channels)` groups.
     """
 
     def __init__(self, layer, width, blocks, residual, shortcut_groups, classes, norm, stem=None, stem_strides=1,
@@ -94,7 +95,6 @@ class CIFARNet(NativeNetwork):
             raise UserError(f"stem_strides must be 1 or 2, not {stem_strides}")
         with self.name_scope():
             self.features = nn.HybridSequential(prefix="")
-            strided = partial(ConvBNReLU, kernel_size=1, groups=shortcut_groups, activation=None)
             in_channels = stem or width
             self.features.add(ConvBNReLU(in_channels, 3, strides=stem_strides, prefix="g0_", **norm))
             for stage, count in enumerate(blocks):
@@ -102,7 +102,8 @@ class CIFARNet(NativeNetwork):
                 for i in range(count):
                     strides = 2 if stage > 0 and i == 0 else 1
                     prefix = f"g{stage + 1}_b{i + 1}_"
-                    projection = strided if strides != 1 else None
+                    projection = partial(ConvBNReLU, kernel_size=1, groups=shortcut_groups(in_channels),
+                                         activation=None) if strides != 1 else None
                     self.features.add(
                         ResidualBlock(layer, channels, in_channels, strides, projection, norm, prefix=prefix)
                         if residual else layer(channels, in_channels, strides=strides, prefix=prefix, **norm))
@@ -162,7 +163,7 @@ def _build(network, depth, primary_partition, secondary_partition, classes, norm
                       (_blocks_plain, BN_MOMENTUM_PLAIN))
     return CIFARNet(row.layer(primary_partition, secondary_partition, **options),
                     row.width(primary_partition, secondary_partition), rule(depth), row.residual,
-                    primary_partition if row.grouped else 1, classes,
+                    lambda in_channels: primary_partition if row.grouped else 1, classes,
                     norm_arguments(norm_layer, norm_kwargs, momentum), stem_strides=stem_strides, prefix=prefix,
                     params=params)
 

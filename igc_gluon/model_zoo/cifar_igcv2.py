@@ -8,7 +8,9 @@ it prints (Tables 3, 4 and 6; without the fully connected layer) come out:
   shortcut leads. In the others it has C.
 - In the first block of the second and third stage the spatial convolution keeps the input's width; the last 1x1
   convolution widens. IGCV1 widens in its primary group convolution.
-- Shortcuts into the second and third stage are dense 1x1 convolutions in Xception, with C/2 groups in the others.
+- Shortcuts into the second and third stage are 1x1 convolutions: dense in Xception, with C/2 groups in IGCV1, with two
+  input channels a group in IGCV2 and IGCV2*: of the numbers of groups that divide the widths the only one with which
+  all nine printed numbers of weights come out.
 - IGCV1 has L = C/2 in all stages and M = 2, 4, 8 (Table 1 prints L doubling, which fits no count).
 - IGCV2* takes ceil(log_8 of the stage's width) 1x1 convolutions, which may differ from stage to stage.
 """
@@ -76,12 +78,12 @@ class Table1Network:
     layer: Callable
     multiple: int
     stem: Optional[int] = None
-    shortcut_groups: Callable = lambda width: width // 2
+    shortcut_groups: Callable = lambda width, in_channels: in_channels // 2
 
 
 TABLE_1_NETWORKS = {
-    "xception": Table1Network(_xception, 1, stem=35, shortcut_groups=lambda width: 1),
-    "igcv1_": Table1Network(_igcv1, 2),
+    "xception": Table1Network(_xception, 1, stem=35, shortcut_groups=lambda width, in_channels: 1),
+    "igcv1_": Table1Network(_igcv1, 2, shortcut_groups=lambda width, in_channels: width // 2),
     "igcv2_": Table1Network(_igcv2, 2),
     "igcv2star_": Table1Network(_igcv2_star, STAR_K, stem=64),
 }
@@ -97,7 +99,7 @@ def _build(network, depth, width, classes, norm_layer=nn.BatchNorm, norm_kwargs=
             raise UserError(f"{name} has no {what} {number}: it must be {rule}; nearest valid: "
                             f"{nearest_valid(number, valid)}")
     return CIFARNet(row.layer(width, **options), width, ((depth - 2) // 6,) * 3,
-                    True, row.shortcut_groups(width), classes,
+                    True, partial(row.shortcut_groups, width), classes,
                     norm_arguments(norm_layer, norm_kwargs, BN_MOMENTUM_RESIDUAL), stem=row.stem,
                     stem_strides=stem_strides, prefix=prefix, params=params)
 

@@ -90,7 +90,7 @@ def _build(row, depth, numbers, classes, norm_layer=nn.BatchNorm, norm_kwargs=No
                         "at least 3")
     if min(numbers) < 1:
         raise UserError(f"{', '.join(row.numbers.upper())} must be at least 1, not {', '.join(map(str, numbers))}")
-    return CIFARNet(row.layer(*numbers), row.width(*numbers), (depth - 2,), False, 1, classes,
+    return CIFARNet(row.layer(*numbers), row.width(*numbers), (depth - 2,), False, None, classes,
                     norm_arguments(norm_layer, norm_kwargs, BN_MOMENTUM_PLAIN), stem_strides=stem_strides,
                     prefix=prefix, params=params)
 

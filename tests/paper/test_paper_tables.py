@@ -24,8 +24,8 @@ EXPECTED = {
     "IGCV1 6": (6, 4, 0), "README results": (6, 4, 0), "IGCV1 7": (3, 0, 26), "IGCV1 Figure 3": (0, 0, 0),
     "IGCV1 Section 4": (0, 0, 0),
     "Supplementary 1": (33, 7, 0), "Supplementary Figure 1": (0, 0, 0),
-    "IGCV2 1": (12, 4, 0), "IGCV2 2": (12, 0, 0), "IGCV2 3": (13, 5, 0), "IGCV2 4": (12, 0, 0), "IGCV2 5": (18, 0, 0),
-    "IGCV2 6": (8, 4, 0), "IGCV2 7": (0, 1, 17), "IGCV2 8": (21, 3, 0), "IGCV2 9": (11, 1, 0), "IGCV2 10": (31, 1, 0),
+    "IGCV2 1": (12, 4, 0), "IGCV2 2": (12, 0, 0), "IGCV2 3": (14, 4, 0), "IGCV2 4": (11, 1, 0), "IGCV2 5": (18, 0, 0),
+    "IGCV2 6": (9, 3, 0), "IGCV2 7": (1, 0, 17), "IGCV2 8": (21, 3, 0), "IGCV2 9": (11, 1, 0), "IGCV2 10": (31, 1, 0),
     "IGCV2 11": (6, 6, 0), "IGCV2 Figure 2": (15, 0, 0), "IGCV2 Figure 3": (0, 0, 0), "IGCV2 Figure 4": (0, 0, 0),
 }
 
