@@ -84,7 +84,7 @@ def _image_shape(text):
 
 
 def schedule_name(args):
-    mobile = args.network.lower().startswith(("igcv2_", "igcv3_"))
+    mobile = args.network.lower().startswith(("igcv2_", "igcv3_", "mobilenet"))
     return args.schedule or ("igcv2" if mobile else "igcv1")
 
 

@@ -1,17 +1,20 @@
 """`igc reproduce`"""
 HELP = "the training commands that fill a table or figure of the papers, printed or run"
-PAPERS = {"igcv1": "IGCV1", "supplementary": "Supplementary", "igcv2": "IGCV2", "readme": "README"}
 # Flags that go on to the training script.
 PASSED_ON = ("num_epochs", "gpus", "cpus", "data_dir", "log_dir", "exp_name")
 
 
 def add_arguments(parser):
+    from igc_gluon.cli import tables
+
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--table", metavar="N", help="or 'Section 4', of igcv1: the variants of its block")
+    which.add_argument("--table", metavar="N",
+                       help="4 of IGCV1's, or of --paper, or 'IGCV2 4' (`igc tables` prints them); 'Section 4', of "
+                            "IGCV1: the variants of its block")
     which.add_argument("--figure", metavar="N")
-    parser.add_argument("--paper", choices=sorted(PAPERS), default="igcv1", help="(default: igcv1)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only networks whose name contains this, or one of several: "
-                                                                "plain8,igc8")
+    tables.add_paper(parser)
+    parser.add_argument("--only", default="", metavar="TEXT",
+                        help="only networks whose name contains this, or one of several: plain8,igc8")
     # `args.run` is the command itself.
     parser.add_argument("--run", dest="do_run", action="store_true",
                         help="run what is not done yet, one after the other, then print the filled table; to be called "
@@ -38,7 +41,9 @@ def run(args):
             raise UserError(f"{flag} must be at least 1, not {value}")
     dataset = args.dataset and find_dataset(args.dataset).name
     number = args.table if args.figure is None else f"Figure {args.figure}"
-    (table, *_) = published.find_tables(f"{PAPERS[args.paper]} {number}")
+    table, *more = published.find_tables(number, args.paper)
+    if more:
+        raise UserError(f"{number!r} is {', '.join(found.id for found in (table, *more))}; give one of them")
     table = reproduce.select(table, args.only)
     todo = reproduce.experiments(table, dataset, args.num_runs)
     flags = [text for name in PASSED_ON if getattr(args, name) is not None

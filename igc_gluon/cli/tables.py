@@ -3,9 +3,19 @@ HELP = "the papers' tables beside what this package's networks have, and beside 
 FORMATS = ("terminal", "csv", "markdown", "json")
 
 
+
+def add_paper(parser):
+    from igc_gluon.paper.published import PAPERS
+
+    parser.add_argument("--paper", choices=sorted(PAPERS), help="where a bare number is from (default: igcv1)")
+
+
 def add_arguments(parser):
-    parser.add_argument("--table", action="append", metavar="ID",
-                        help="'IGCV1 3', 'IGCV2 Figure 2', or 'IGCV2' for a whole document; repeatable (default: all)")
+    parser.add_argument("--table", action="append", metavar="N",
+                        help="4 of IGCV1's, or of --paper; or a full name: 'IGCV2 4', 'IGCV2 Figure 2', 'IGCV3 CIFAR'; "
+                             "or 'IGCV2' for a whole document; repeatable (default: all)")
+    parser.add_argument("--figure", action="append", dest="table", metavar="N", type="Figure {}".format)
+    add_paper(parser)
     parser.add_argument("--format", choices=FORMATS, default="terminal")
     parser.add_argument("--output", metavar="FILE", help="write there (default: standard output)")
     parser.add_argument("--runs", default="runs", metavar="DIR",
@@ -14,20 +24,23 @@ def add_arguments(parser):
 
 def run(args):
     """Exit code 1 if a number that should agree does not."""
+    import shutil
     import sys
 
     from igc_gluon.files import write_atomically
     from igc_gluon.paper import compare, formats, published, runs
 
     tables = {}
-    for wanted in args.table or [None]:
-        found = published.load_tables() if wanted is None else published.find_tables(wanted)
+    for wanted in args.table or [args.paper]:
+        found = published.load_tables() if wanted is None else published.find_tables(wanted, args.paper)
         tables.update((table.id, table) for table in found)
     own = runs.Runs(args.runs)
     for folder in own.damaged:
         print(f"left out {folder}: its config.json or history.jsonl is damaged", file=sys.stderr)
     compared = [compare.compare(table, own) for table in tables.values()]
-    text = formats.FORMATS[args.format](compared)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() and not args.output else None
+    options = {"width": width} if args.format == "terminal" else {}
+    text = formats.FORMATS[args.format](compared, **options)
     if args.output:
         with write_atomically(args.output, "w") as file:
             file.write(text)

@@ -2,7 +2,8 @@
 
 MobileNetV1's pattern with non-linear IGCV2 blocks of 8 branches, at twice its width. Two things that Table 8 says
 differ here, because only so the printed 4.1, 1.3 and 0.5 M weights come out: 5 blocks at 14x14, as MobileNetV1 has
-them, not 10; and the head is one 1x1 convolution with 2 branches, not two with 8 and 4.
+them, not 10; and the head is one 1x1 convolution with 2 branches, not two with 8 and 4. The network that Table 8
+prints, of 5.4 M weights, is `get_model("igcv2_1.0", repeats=10, head_partition=(8, 4))`.
 """
 from mxnet.gluon import nn
 
@@ -10,23 +11,27 @@ from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.registry import Family
 from igc_gluon.native.gluon import NativeNetwork
-from igc_gluon.nn import SCORE_INIT, ConvBNReLU, NonlinearIGCV2Block
+from igc_gluon.nn import (SCORE_INIT, ChannelPermutation, ConvBNReLU, GroupConv2D, NonlinearIGCV2Block,
+                          batch_norm)
 
 PARTITION = 8  # g1 = g2
 STEM = 64
-# output channels, number of blocks, strides of the first one (Table 8)
-STAGES = ((128, 1, 1), (256, 1, 2), (256, 1, 1), (512, 1, 2), (512, 1, 1), (1024, 1, 2), (1024, 5, 1), (2048, 1, 2),
-          (2048, 1, 1))
+REPEATS = 5
+# output channels, number of blocks (None: `repeats`), strides of the first one (Table 8)
+STAGES = ((128, 1, 1), (256, 1, 2), (256, 1, 1), (512, 1, 2), (512, 1, 1), (1024, 1, 2), (1024, None, 1),
+          (2048, 1, 2), (2048, 1, 1))
 
 
 class IGCV2Net(NativeNetwork):
     """(N, 3, H, W) -> (N, classes); the map shrinks 32 times before it is averaged.
 
-    `multiplier` scales every width, to the nearest multiple of 8. `head_partition` is the number of branches of the
-    classifier, a 1x1 convolution; it must divide `classes`.
+    `multiplier` scales every width, to the nearest multiple of 8. `repeats` is the number of equal blocks at 14x14.
+    `head_partition` is the number of branches of the classifier, a 1x1 convolution, which must divide `classes`; or
+    of each of several 1x1 convolutions, with BN and a permutation between them.
     """
 
-    def __init__(self, multiplier, classes, head_partition=2, norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+    def __init__(self, multiplier, classes, head_partition=2, repeats=REPEATS, norm_layer=nn.BatchNorm,
+                 norm_kwargs=None, **kwargs):
         super().__init__(**kwargs)
         norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
 
@@ -36,22 +41,30 @@ class IGCV2Net(NativeNetwork):
         if multiplier <= 0:
             raise UserError(f"the width multiplier must be above 0, not {multiplier}")
         in_channels = width(STEM)
-        if head_partition < 1 or classes % head_partition or width(STAGES[-1][0]) % head_partition:
-            raise UserError(f"{classes} classes cannot be split among the {head_partition} branches of the classifier; "
+        if repeats < 0:
+            raise UserError(f"the number of blocks at 14x14 must be at least 0, not {repeats}")
+        *mixing, last = (tuple(head_partition) or (0,)) if isinstance(head_partition, (tuple, list)) else \
+            (head_partition,)
+        if last < 1 or classes % last or width(STAGES[-1][0]) % last:
+            raise UserError(f"{classes} classes cannot be split among the {last} branches of the classifier; "
                             "give head_partition=1 for a fully connected one")
         with self.name_scope():
             self.features = nn.HybridSequential(prefix="")
             self.features.add(ConvBNReLU(in_channels, 3, strides=2, prefix="g0_", **norm))
             for stage, (channels, blocks, strides) in enumerate(STAGES, 1):
                 channels = width(channels)
-                for i in range(blocks):
+                for i in range(repeats if blocks is None else blocks):
                     self.features.add(NonlinearIGCV2Block(channels, in_channels, (PARTITION, PARTITION),
                                                           strides=1 if i else strides,
                                                           prefix=f"g{stage}_b{i + 1}_", **norm))
                     in_channels = channels
             self.features.add(nn.GlobalAvgPool2D())
             self.output = nn.HybridSequential(prefix="")
-            self.output.add(nn.Conv2D(classes, 1, groups=head_partition, in_channels=in_channels,
+            for i, branches in enumerate(mixing, 1):
+                self.output.add(GroupConv2D(in_channels, in_channels, branches, prefix=f"mix{i}_"),
+                                batch_norm(in_channels, prefix=f"mix{i}_bn_", **norm),
+                                ChannelPermutation(branches, prefix=f"mix{i}_reorder_"))
+            self.output.add(nn.Conv2D(classes, 1, groups=last, in_channels=in_channels,
                                       weight_initializer=SCORE_INIT, prefix="score_"),
                             nn.Flatten())
 

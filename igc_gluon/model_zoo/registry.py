@@ -46,8 +46,9 @@ class Family:
 
 
 def _families():
-    from igc_gluon.model_zoo import cifar, cifar_igcv2, flat, igcv2, igcv3, resnet18
-    return tuple(family for module in (cifar, cifar_igcv2, flat, resnet18, igcv2, igcv3) for family in module.FAMILIES)
+    from igc_gluon.model_zoo import cifar, cifar_igcv2, flat, igcv2, igcv3, mobilenet, resnet18
+    modules = cifar, cifar_igcv2, flat, resnet18, igcv2, igcv3, mobilenet
+    return tuple(family for module in modules for family in module.FAMILIES)
 
 
 def get_model_list():
@@ -97,7 +98,7 @@ def get_model(name, pretrained=False, root="~/.mxnet/models", ctx=mx.cpu(), clas
         networks for 32x32 images; `spatial` ('primary', 'secondary', 'both', 'separable') and `bottleneck` (1, 2, ...), the
         variants of IGCV1's section 4, `between` (None, 'relu'), the activation of its footnote 4, and `downsample` ('paper', 'code') of IGC networks; `branch_channels` (K of each stage) of `cifar_igcv2_*`;
         `doubled` ('primary', 'secondary'), which partition doubles with the width of `resnet18_igc_*`;
-        `head_partition` of `igcv2_*`; `block` ('released', 'paper') and `partitions` (g1, g2) of IGCV3; `strides`
+        `head_partition` and `repeats` of `igcv2_*`; `block` ('released', 'paper') and `partitions` (g1, g2) of IGCV3; `strides`
         ((32, 64), (64, 160)) of `cifar_igcv3_*`.
 
     Returns a HybridBlock, (N, 3, H, W) float32, normalised -> (N, classes) scores.

@@ -5,10 +5,11 @@ from typing import List, Optional
 from igc_gluon.paper import differences
 from igc_gluon.paper.recipes import RECIPES
 
-AGREES, KNOWN, UNKNOWN, WRONG = "=", "known", "none", "WRONG"
+AGREES, KNOWN, UNKNOWN, DRAWN, WRONG = "=", "known", "none", "drawn", "WRONG"
 VERDICTS = {AGREES: "agrees with what is printed, to the printed digits ('~', about: within 10 %)",
             KNOWN: "cannot agree, for the reason given",
             UNKNOWN: "nothing to compute it from, for the reason given",
+            DRAWN: "computed; a figure draws it and prints no value",
             WRONG: "should agree and does not"}
 ABOUT = 0.1  # the papers' '~' spans as much
 UNITS = {"": 1, "M": 1e6, "10^7": 1e7, "10^8": 1e8, "10^9": 1e9}
@@ -16,7 +17,7 @@ UNITS = {"": 1, "M": 1e6, "10^7": 1e7, "10^8": 1e8, "10^9": 1e9}
 
 @dataclass(frozen=True)
 class Number:
-    """A printed number or structure beside the computed one: `computed` is a text with two digits more than printed."""
+    """A printed number or structure (empty if it is only drawn) beside the computed one, a text with two digits more."""
     quantity: str
     published: str
     computed: Optional[str]
@@ -61,7 +62,7 @@ def compare(table, runs=None, dataset=None):
     for row in table.rows:
         recipe = recipe_of(table, row)
         name = recipe and recipe.network.name
-        missing = differences.OTHER_NETWORK if recipe is None else ""
+        missing = differences.why_no_network(table, row) if recipe is None else ""
         values = {}
         if row.numbers and not missing:
             for network, measure in recipe.sources:
@@ -84,6 +85,8 @@ def _number(table, row, quantity, published, values, missing):
         return Number(quantity, published, None, UNKNOWN, missing)
     what, _, unit = quantity.partition(", ")
     value = values[what]
+    if not published:
+        return Number(quantity, "", f"{value:.3g}" if isinstance(value, float) else str(value), DRAWN)
     if isinstance(value, str):
         computed, agrees = value, value == published
     else:

@@ -3,12 +3,15 @@ import csv
 import io
 import json
 import re
+import textwrap
 from collections import Counter
 
-from igc_gluon.paper.compare import AGREES, KNOWN, UNKNOWN, VERDICTS, WRONG
+from igc_gluon.paper.compare import AGREES, DRAWN, KNOWN, UNKNOWN, VERDICTS, WRONG
 
-MARKS = {AGREES: "=", KNOWN: "≠", UNKNOWN: "", WRONG: "WRONG"}
-
+WIDTH = 100  # of text at most
+COMPUTED, YOURS = "computed", "yours (seeds)"
+BESIDE = (COMPUTED, YOURS, "")  # headings of columns that belong to the one before
+MARKS = {AGREES: "=", KNOWN: "≠", UNKNOWN: "", DRAWN: "", WRONG: "WRONG"}
 CSV_COLUMNS = ("table", "row", "network", "quantity", "published", "computed", "verdict", "reason", "dataset",
                "yours_mean", "yours_std", "yours_seeds", "yours_notes")
 
@@ -19,15 +22,56 @@ def counts(tables):
     return {verdict: found[verdict] for verdict in VERDICTS}
 
 
-def terminal(tables):
+def terminal(tables, width=None):
+    """`width`: that of the terminal, in characters. Wider tables are continued below, beside their first columns."""
     parts = []
     for table in tables:
-        header, rows, notes = _grid(table)
-        cells = [header] + rows
-        widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
-        parts.append("\n".join([f"{table.table}: {table.table.title}", *lines, *notes]))
-    return "\n\n".join(parts + _legend(tables)) + "\n"
+        header, rows, notes, labels = _grid(table)
+        columns = [(_heading(name, [row[i] for row in rows]), [row[i] for row in rows])
+                   for i, name in enumerate(header)]
+        parts.append("\n".join(
+            [*_wrapped(f"{table.table}: {table.table.title}", width),
+             "\n\n".join("\n".join(_beside(band)) for band in _bands(header, columns, labels, width)),
+             *(line for note in notes for line in _wrapped(note, width, "  ", "      "))]))
+    return "\n\n".join(parts + _legend(tables, width)) + "\n"
+
+
+def _heading(name, cells):
+    """`name` in as many lines as keep it from being wider than the cells below, a short unit with what it is of."""
+    text = re.sub(r", (?=.{1,2}$)", ",\xa0", name)
+    lines = textwrap.wrap(text, max(map(len, [*text.split(" "), *cells, " "])), break_on_hyphens=False)
+    return [line.replace("\xa0", " ") for line in lines]
+
+
+def _bands(header, columns, labels, width):
+    """The columns in as many pieces as `width` makes of them; each begins with the first `labels`, and what is computed
+    stays with what is printed."""
+    units = []
+    for name, column in list(zip(header, columns))[labels:]:
+        if name in BESIDE and units:
+            units[-1].append(column)
+        else:
+            units.append([column])
+    bands = [columns[:labels]]
+    for unit in units:
+        if width and len(bands[-1]) > labels and len(_beside(bands[-1] + unit, full=True)[0]) > width:
+            bands.append(columns[:labels])
+        bands[-1] = bands[-1] + unit
+    return bands
+
+
+def _beside(columns, full=False):
+    """The (heading, cells) side by side, as lines of text, of equal length if `full`."""
+    height = max(len(heading) for heading, _ in columns)
+    padded = [[""] * (height - len(heading)) + heading + cells for heading, cells in columns]
+    widths = [max(map(len, lines)) for lines in padded]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)) for line in zip(*padded)]
+    return lines if full else [line.rstrip() for line in lines]
+
+
+def _wrapped(text, width, indent="", further="  "):
+    return textwrap.wrap(text, min(width or WIDTH, WIDTH), initial_indent=indent, subsequent_indent=further,
+                         break_on_hyphens=False, break_long_words=False)
 
 
 def markdown(tables):
@@ -36,10 +80,10 @@ def markdown(tables):
 
     parts = []
     for table in tables:
-        header, rows, notes = _grid(table)
+        header, rows, notes, _ = _grid(table)
         parts.append("\n".join([f"## {table.table}", "", table.table.title, "", line(header),
                                 "|---" * len(header) + "|", *map(line, rows)]))
-        parts += [note.strip() for note in notes]
+        parts += notes
     return "\n\n".join(parts + _legend(tables)) + "\n"
 
 
@@ -88,23 +132,25 @@ def _yours(result, table):
 
 
 def _grid(table):
-    """(header, rows of equally many cells, lines of notes)."""
+    """(header, rows of equally many cells, lines of notes, how many columns tell the rows apart)."""
     labels = _keys(row.label for row in table.rows)
     quantities = _keys({number.quantity: 0 for number in row.numbers} for row in table.rows)
     datasets = _keys({result.dataset: 0 for result in row.results} for row in table.rows)
     quoted = _keys(row.quoted for row in table.rows)
     header = [*labels]
     for quantity in quantities:
-        header += [quantity, "computed", ""]
+        drawn = all(number.verdict == DRAWN for row in table.rows for number in row.numbers
+                    if number.quantity == quantity)
+        header += ["", quantity, ""] if drawn else [quantity, COMPUTED, ""]
     for dataset in datasets:
-        header += [f"{dataset} {table.table.metric}, %", "yours (seeds)"]
+        header += [f"{dataset} {table.table.metric}, %", YOURS]
     header += [*quoted, "network", ""]
     notes = {}
     rows = [_cells(table, row, (labels, quantities, datasets, quoted), notes) for row in table.rows]
-    # A column of marks or of computed structures that stays empty only widens the table.
-    used = [i for i, name in enumerate(header) if name not in ("", "computed") or any(row[i] for row in rows)]
+    # A column that stays empty only widens the table.
+    used = [i for i, name in enumerate(header) if any(row[i] for row in rows)]
     return ([header[i] for i in used], [[row[i] for i in used] for row in rows],
-            [f"  [{mark}] {note}" for note, mark in notes.items()])
+            [f"[{mark}] {note}" for note, mark in notes.items()], len(labels))
 
 
 def _cells(table, row, columns, notes):
@@ -122,9 +168,12 @@ def _cells(table, row, columns, notes):
         if number is None:
             cells += ["", "", ""]
             continue
-        same = number.verdict == AGREES and "x" in number.published  # a structure: no need for a wide column
-        cells += [number.published, "" if same else number.computed or "", MARKS[number.verdict]]
-        mark(number.reason)
+        if number.computed and "x" in number.published:  # a structure, too wide for a column
+            cells += [number.published, "", MARKS[number.verdict]]
+            mark(number.reason and f"here {number.computed}; {number.reason}")
+        else:
+            cells += [number.published, number.computed or "", MARKS[number.verdict]]
+            mark(number.reason)
     results = {result.dataset: result for result in row.results}
     for dataset in datasets:
         result = results.get(dataset)
@@ -148,13 +197,14 @@ def _keys(dicts):
     return list(dict.fromkeys(key for each in dicts for key in each))
 
 
-def _legend(tables):
+def _legend(tables, width=None):
     found = counts(tables)
     wrong = [f"{table.table}, {', '.join(map(str, row.label.values()))}: {number.quantity} is printed "
              f"{number.published}, computed {number.computed}"
              for table in tables for row in table.rows for number in row.numbers if number.verdict == WRONG]
     # One wrong number must not be lost in hundreds of lines.
     summary = (f"Of the printed numbers and structures, {found[AGREES]} agree (=) to the printed digits ('~', about: "
-               f"within 10 %),\n{found[KNOWN]} cannot (≠) and {found[UNKNOWN]} have nothing here to be computed from, "
+               f"within a tenth), {found[KNOWN]} cannot (≠) and {found[UNKNOWN]} have nothing here to be computed from, "
                f"for the reasons in brackets; {found[WRONG]} should agree and do not.")
+    summary = "\n".join(_wrapped(summary, width, further=""))
     return [summary] * any(found.values()) + [f"WRONG  {text}" for text in wrong]

@@ -10,9 +10,9 @@ from igc_gluon.paper.networks import convolutions, learned_parameters
 LAST_FLAT_BLOCK = re.compile(r"g1_b6_")
 SHORTCUT = re.compile(r"_proj|_p0_line")  # in ResNet-18 and in the networks for 32x32 images
 # A block of each family, by the names of its convolutions.
-BLOCK = re.compile(r"g\d+_b\d+_(p2_two\d_)?|seq-\d+-block\d+-|linearbottleneck\d+_")
+BLOCK = re.compile(r"g\d+_b\d+_(p2_two\d_)?|seq-\d+-block\d+-")
 
-PARAMS, MULTIPLY_ADDS, WIDTH = "params", "multiply-adds", "width"
+PARAMS, MULTIPLY_ADDS, WIDTH, NON_SPARSITY = "params", "multiply-adds", "width", "non-sparsity"
 
 
 def weights(network):
@@ -37,10 +37,15 @@ def learned(network):
 
 
 def block(network):
-    """One of the equal blocks of an 8-layer network without down-sampling (its last)."""
+    """One of the equal blocks of an 8-layer network without down-sampling (its last).
+
+    Non-sparsity is the number of its weights divided by that of the dense kernel that they compose (IGCV2, Figure 3).
+    """
     found = [c for c in convolutions(network) if LAST_FLAT_BLOCK.match(c.name)]
     total = _sum(found)
-    return {WIDTH: found[-1].channels, **total, **{f"{key} of a block": value for key, value in total.items()}}
+    dense = found[0].in_channels * found[-1].channels * max(c.kernel for c in found) ** 2
+    return {WIDTH: found[-1].channels, NON_SPARSITY: total[PARAMS] / dense, **total,
+            **{f"{key} of a block": value for key, value in total.items()}}
 
 
 def _sum(rows):
@@ -85,7 +90,7 @@ def line(column, number, block_kind, head_kind, expansion=False):
 
 
 def _lines(network, block_kind, head_kind, expansion):
-    units = list(_units(network))
+    units = _units(network)
     described = []
     for unit in units:
         kind = head_kind if unit is units[-1] else "Conv2d" if len(unit) == 1 else block_kind
@@ -111,14 +116,8 @@ def _unit(unit, kind, expansion):
 
 
 def _units(network):
-    """The convolutions by block; MobileNetV1, whose blocks have no names, by pairs of channel-wise and 1x1."""
-    unit, name = [], None
-    for c in convolutions(network):
-        match = BLOCK.search(c.name)
-        pair = match is None and len(unit) == 1 and unit[0].groups == unit[0].channels > 1
-        if unit and not pair and (match is None or match.group() != name):
-            yield unit
-            unit = []
-        unit.append(c)
-        name = match and match.group()
-    yield unit
+    """The convolutions of each block, and those outside of blocks one by one."""
+    def unit(c):
+        block = BLOCK.search(c.name)
+        return block.group() if block else c.name
+    return [list(rows) for _, rows in groupby(convolutions(network), key=unit)]

@@ -1,12 +1,10 @@
-"""The networks behind the tables' rows: those of this package, and MobileNets from GluonCV."""
-import re
+"""The networks behind the tables' rows."""
 from collections import namedtuple
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Optional
 
 import numpy as np
-from mxnet.gluon import nn
 
 from igc_gluon import complexity
 from igc_gluon.model_zoo import find_family, get_model
@@ -26,17 +24,11 @@ class Network:
     classes: Optional[int] = None
 
     def build(self):
-        zoo = re.fullmatch(r"(mobilenet|mobilenetv2_)(\d+\.\d+)", self.name)
-        if zoo is None:
-            return get_model(self.name, classes=self.classes)
-        if zoo.group(1) == "mobilenetv2_":
-            return _mobilenet_v2(float(zoo.group(2)))
-        from gluoncv.model_zoo.mobilenet import MobileNet
-        return MobileNet(float(zoo.group(2)))
+        return get_model(self.name, classes=self.classes)
 
     @property
     def size(self):
-        return 224 if self.name.startswith("mobilenet") else find_family(self.name)[0].input_size
+        return find_family(self.name)[0].input_size
 
     @property
     def image_shape(self):
@@ -74,32 +66,3 @@ def learned_parameters(network):
     """All learned parameters of `network`, with biases, gamma and beta."""
     return complexity.totals(network.build(), network.image_shape).params
 
-
-def _mobilenet_v2(multiplier):
-    """MobileNetV2 of GluonCV's blocks with the width rule of IGCV3: made even, that of the last convolution too.
-
-    At 1.0 it is GluonCV's. At 0.7 GluonCV cuts widths off and keeps the last one at 1280, which gives 155 M multiply-
-    adds in place of the printed 160.
-    """
-    from gluoncv.model_zoo.mobilenet import LinearBottleneck
-
-    def width(channels):
-        channels = round(channels * multiplier)
-        return channels + channels % 2
-
-    def convolution(channels, kernel, strides):
-        net.add(nn.Conv2D(channels, kernel, strides, kernel // 2, use_bias=False), nn.BatchNorm(),
-                nn.HybridLambda(lambda F, x: F.clip(x, 0, 6)))
-
-    net = nn.HybridSequential(prefix="mobilenetv2_")
-    with net.name_scope():
-        in_channels = width(32)
-        convolution(in_channels, 3, 2)
-        for t, channels, blocks, strides in ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
-                                             (6, 160, 3, 2), (6, 320, 1, 1)):
-            for i in range(blocks):
-                net.add(LinearBottleneck(in_channels, width(channels), t, 1 if i else strides))
-                in_channels = width(channels)
-        convolution(width(1280), 1, 1)
-        net.add(nn.GlobalAvgPool2D(), nn.Conv2D(1000, 1, use_bias=False, prefix="pred_"), nn.Flatten())
-    return net

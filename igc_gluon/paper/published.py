@@ -1,9 +1,9 @@
-"""Reads published.json: the tables and figures of the four documents, as printed, and a comparison that the text of one
+"""Reads published.json: the tables and figures of the documents, as printed, and a comparison that the text of one
 speaks of without numbers.
 
-    {"id": "IGCV1 3", "title": ..., "metric": "accuracy", "rows": [
+    {"id": "IGCV1 3", "title": ..., "metric": "accuracy", "runs": 5, "rows": [
       {"label": {"model": "IGC-L4M8", "depth": 8},           what tells the rows apart
-       "numbers": {"params, M": "0.078"},                    quantity and unit -> as printed; '~' is the papers' 'about'
+       "numbers": {"params, M": "0.078"},                    quantity and unit -> as printed, "" if only drawn; '~' is 'about'
        "results": {"cifar10": ["89.89", "0.24"]},            data set -> mean and deviation in %, [] if only drawn
        "quoted": {"test top-5 error": "8.92"}}]}             other results
 """
@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 from igc_gluon.errors import UserError
+
+# By what the command line calls them.
+PAPERS = {"igcv1": "IGCV1", "supplementary": "Supplementary", "igcv2": "IGCV2", "igcv3": "IGCV3", "readme": "README"}
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """`metric` says what the results are: 'accuracy' or 'error', None in a table without any."""
+    """`metric` says what the results are: 'accuracy' or 'error', None in a table without any; `runs` over how many
+    they are a mean: 5 ('over five runs', IGCV1's Figure 3), or 1 where no deviation is printed."""
     id: str
     title: str
     rows: Tuple[Row, ...]
     metric: Optional[str] = None
+    runs: int = 5
 
     def __str__(self):
         """`IGCV1, Table 3`."""
@@ -43,14 +48,19 @@ def load_tables():
     return [Table(**{**table, "rows": tuple(Row(**row) for row in table["rows"])}) for table in tables]
 
 
-def find_tables(wanted):
-    """The tables called `wanted`: an id such as 'IGCV1 3' or 'IGCV2 Figure 2', or a document such as 'IGCV1'.
+def find_tables(wanted, paper=None):
+    """The tables called `wanted`: '3', 'Figure 2' or 'CIFAR' of `paper` (a key of PAPERS, default 'igcv1'); or an id such
+    as 'IGCV1 3' or 'IGCV2 Figure 2', or a document such as 'IGCV1', of `paper` if that is given.
 
     Case does not matter. Raises UserError with the ids that exist.
     """
     tables = load_tables()
     words = wanted.lower().replace(",", " ").replace("table", " ").split()
+    if words and words[0] not in PAPERS:
+        words.insert(0, paper or "igcv1")
+        wanted = f"{PAPERS[words[0]]} {wanted}"
     found = [table for table in tables if table.id.lower().split()[:len(words)] == words]
-    if not words or not found:
-        raise UserError(f"there is no table {wanted!r}; there are {', '.join(table.id for table in tables)}")
+    if not words or not found or paper not in (None, words[0]):
+        where = f" in {PAPERS[paper]}" if paper not in (None, *words[:1]) else ""
+        raise UserError(f"there is no table {wanted!r}{where}; there are {', '.join(table.id for table in tables)}")
     return found

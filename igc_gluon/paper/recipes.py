@@ -1,6 +1,6 @@
 """From a row of a table to the networks behind it and how the table counts them.
 
-A table's function takes a row and returns its `Recipe`, or None where the row is another paper's network.
+A table's function takes a row and returns its `Recipe`, or None where the row's network is not here.
 """
 from dataclasses import dataclass
 from typing import Callable, Tuple
@@ -66,6 +66,12 @@ _DEPTHS = {"Xception": "cifar_xception{depth}_c{C}", "IGCV1": "cifar_igcv1_{dept
 _MOBILE = {"MobileNetV1": "mobilenet{multiplier}", "IGCV2": "igcv2_{multiplier}",
            "MobileNetV2 (Our impl.)": "mobilenetv2_{multiplier}", "MobileNetV2 [35]": "mobilenetv2_{multiplier}",
            "IGCV3 (ours)": "igcv3_{multiplier}"}
+_IGCV3 = {"MobileNetV2 (our impl.)": "cifar_mobilenetv2_1.0", "IGCV3-D": "cifar_igcv3_d{s}"}
+_IGCV3_IMAGENET = {"MobileNetV2": "mobilenetv2_1.0", "IGCV3-D": "igcv3_1.0"}
+# C of Figure 3's designs, by L and K: about 4700 weights a block, 9C + (L - 1)CK, and K the smallest number with which
+# the composed kernel is dense, K^(L - 1) >= C.
+_FIGURE_3_C = {(2, 64): 64, (3, 12): 144, (4, 6): 174, (5, 4): 184, (6, 3): 195, (7, 3): 174, (8, 3): 156, (9, 2): 188,
+               (10, 2): 174}
 # K of Table 2's networks, by C.
 _TABLE_2_K = {144: 12, 256: 16, 361: 19}
 
@@ -92,14 +98,18 @@ def _igcv2_figure_2(row):
 
 
 def _igcv2_figure_3(row):
-    C, K, L = (row.label[key] for key in "CKL")
+    L, K = row.label["L"], row.label["K"]
+    C = _FIGURE_3_C[L, K]
     return _one("cifar_flat_" + (f"xception8_c{C}" if K == C else f"igcv2_8_c{C}k{K}l{L}"), measure.block)
 
 
-def _mobile(row):
-    # 3.5 M of IGCV3-1.0 counts gamma and beta too; without them it is 3.4.
-    how = measure.learned if row.label["model"].startswith("IGCV3") else measure.weights
-    return _by_model(_MOBILE, how)(row)
+def _mobile(names, classes=None):
+    """Rows of MobileNets and IGCV3."""
+    def recipe(row):
+        # 3.5 M of IGCV3-1.0 counts gamma and beta too; without them it is 3.4.
+        how = measure.learned if row.label["model"].startswith("IGCV3") else measure.weights
+        return _by_model(names, how, classes)(row)
+    return recipe
 
 
 def _halves(*halves):
@@ -132,11 +142,13 @@ RECIPES = {
     "IGCV2 7": _by_model({"IGCV2*-C416": "cifar_igcv2star_{depth}_c416"}, measure.convolution_weights),
     "IGCV2 8": _halves(("igcv2_1.0", "IGCV2-1.0", "IGCV2", "IGCV2*"),
                        ("mobilenet1.0", "MobileNetV1-1.0", "Xception", "FC")),
-    "IGCV2 9": _mobile,
+    "IGCV2 9": _mobile(_MOBILE),
     "IGCV2 10": _halves(("igcv3_1.0", "IGCV3-1.0", "IGCV3", "Conv2d", True),
                         ("mobilenetv2_1.0", "MobileNetV2-1.0", "Bottleneck", "Conv2d", True)),
-    "IGCV2 11": _mobile,
+    "IGCV2 11": _mobile(_MOBILE),
     "IGCV2 Figure 2": _igcv2_figure_2,
     "IGCV2 Figure 3": _igcv2_figure_3,
     "IGCV2 Figure 4": lambda row: _one("cifar_igcv2star_{depth}_c{C}".format(**row.label)),
+    "IGCV3 CIFAR": _mobile(_IGCV3, classes=100),
+    "IGCV3 ImageNet": _mobile(_IGCV3_IMAGENET),
 }

@@ -6,7 +6,7 @@ import importlib.util
 import shlex
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import igc_gluon
@@ -17,10 +17,9 @@ from igc_gluon.errors import UserError
 from igc_gluon.paper import measure
 from igc_gluon.paper.compare import recipe_of
 from igc_gluon.paper.networks import Network
-from igc_gluon.paper.published import Table, load_tables
+from igc_gluon.paper.published import load_tables
 from igc_gluon.paper.runs import read_run
 
-RUNS = 5  # of each network, where the papers print or draw deviations: 'over five runs' (IGCV1, Figure 3)
 SCRIPTS = {"imagenet": "train_imagenet.py"}  # of all other data sets train_cifar.py
 
 
@@ -61,7 +60,7 @@ def select(table, only=""):
     if not left:
         names = dict.fromkeys(recipe_of(table, row).network.name for row in rows)
         raise UserError(f"no network of {table} contains {only!r}; there are {', '.join(names)}")
-    return Table(table.id, table.title, left, table.metric)
+    return replace(table, rows=left)
 
 
 def experiments(table, dataset=None, num_runs=None):
@@ -74,11 +73,9 @@ def experiments(table, dataset=None, num_runs=None):
     found = {}
     for row in table.rows:
         recipe = recipe_of(table, row)
-        if recipe.network.name.startswith("mobilenet"):
-            continue  # GluonCV's, and trained by its scripts
         for on in row.results:
-            runs = num_runs or (1 if on == "imagenet" or table.metric == "error" else RUNS)
-            experiment = Experiment(recipe.network.name, dataset or on, runs, _obstacle(dataset or on))
+            experiment = Experiment(recipe.network.name, dataset or on, num_runs or table.runs,
+                                    _obstacle(dataset or on))
             found.setdefault((experiment.network, experiment.dataset), experiment)
     return list(found.values())
 

@@ -2,6 +2,7 @@
 import re
 
 import mxnet as mx
+import numpy as np
 import pytest
 
 import igc_gluon
@@ -9,7 +10,7 @@ from igc_gluon import complexity, theory
 from igc_gluon.cli import main
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.cifar_igcv2 import branch_channels_for
-from igc_gluon.nn import block_stacks
+from igc_gluon.nn import block_stacks, permutation_indices
 
 # name: (parameters in M, multiply-adds in 10^8) of convolutions alone, as IGCV2's Tables 3, 4 and 6 print them. None:
 # what no structure reproduces; those are up to 1.3 % off.
@@ -72,6 +73,35 @@ def test_table_9(name, params, multiply_adds):
     totals = complexity.totals(igc_gluon.get_model(name), (3, 224, 224))
     assert f"{totals.weights / 1e6:.1f}" == params
     assert f"{totals.multiply_adds / 1e6:.{len(multiply_adds.partition('.')[2])}f}" == multiply_adds
+
+
+def test_table_8_as_printed():
+    """Ten blocks of 1024 channels at 14x14, a head of two 1x1 convolutions with 8 and 4 branches."""
+    net = igc_gluon.get_model("igcv2_1.0", repeats=10, head_partition=(8, 4))
+    block = 9 * 1024 + 2 * 1024 * 1024 // 8
+    head = 2048 * 2048 // 8 + 2048 * 1000 // 4
+    totals = complexity.totals(net, (3, 224, 224))
+    assert totals.weights == 4080000 + 5 * block - 2048 * 1000 // 2 + head == 5449088
+    assert totals.multiply_adds == 564851712 + 5 * block * 14 * 14 - 2048 * 1000 // 2 + head == 830796800
+    small = igc_gluon.get_model("igcv2_0.25", classes=8, repeats=1, head_partition=(8, 4))
+    mixing, norm, reorder, scores, _ = small.output
+    stack = [theory.GroupConv(mixing.weight.shape, 8), theory.Permutation(permutation_indices(512, 8)),
+             theory.GroupConv(scores.weight.shape, 4)]
+    assert theory.is_loosely_complementary(stack)
+    small.initialize()
+    x = mx.nd.random.normal(shape=(2, 3, 32, 32))
+    features = small.features(x).asnumpy()[:, :, 0, 0]
+    mixed = np.einsum("ngi,goi->ngo", features.reshape(2, 8, 64), mixing.weight.data().asnumpy().reshape(8, 64, 64))
+    mixed = mixed.reshape(2, 8, 64).transpose(0, 2, 1).reshape(2, 512) / np.sqrt(1 + 2e-5)
+    expected = np.einsum("ngi,goi->ngo", mixed.reshape(2, 4, 128), scores.weight.data().asnumpy().reshape(4, 2, 128))
+    np.testing.assert_allclose(small(x).asnumpy(), expected.reshape(2, 8), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"repeats": -1}, {"head_partition": ()}, {"head_partition": (8, 3)},
+                                     {"head_partition": (7, 4)}, {"head_partition": 0}])
+def test_table_8_with_numbers_that_make_no_network(options):
+    with pytest.raises(UserError):
+        igc_gluon.get_model("igcv2_0.25", **options)
 
 
 # Parameters and multiply-adds of one block, as IGCV2's Tables 2 and 5 say 'about'.

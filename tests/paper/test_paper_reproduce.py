@@ -26,7 +26,7 @@ def igc(*arguments):
 
 
 def words(table):
-    paper, number = str(table.id).split(maxsplit=1)
+    paper, number = table.id.split(maxsplit=1)
     which = ["--figure", number.split()[1]] if number.startswith("Figure") else ["--table", number]
     return ["--paper", paper.lower(), *which]
 
@@ -38,7 +38,8 @@ def test_the_training_script_takes_every_command(table, capsys):
     assert commands and all(command[0] == "python" for command in commands)
     for _, script, *arguments in commands:
         if script == "train_imagenet.py":
-            assert arguments[0] == "--network" and table.id in ("IGCV1 6", "README results", "IGCV2 9", "IGCV2 11")
+            assert arguments[0] == "--network" and table.id in ("IGCV1 6", "README results", "IGCV2 9", "IGCV2 11",
+                                                                       "IGCV3 ImageNet")
             continue
         if "tiny-imagenet" in arguments and "tiny-imagenet" not in DATASETS:
             continue
@@ -62,6 +63,17 @@ def test_every_result_of_this_papers_networks_has_its_command():
         "cifar_sumfusion8_l4m8", "cifar_plain8_w16", "cifar_plain8_w18"]
     digits = reproduce.experiments(reproduce.select(published.find_tables("IGCV1 4")[0]), "digits", 2)
     assert len(digits) == 5 * 4 and {(experiment.dataset, experiment.runs) for experiment in digits} == {("digits", 2)}
+
+
+def test_tables_of_igcv3_and_the_mobilenets():
+    """One run where no deviation is printed, MobileNets among them."""
+    todo = reproduce.experiments(reproduce.select(published.find_tables("IGCV3 CIFAR")[0]))
+    assert [(experiment.network, experiment.dataset, experiment.runs) for experiment in todo] == [
+        (name, on, 1) for name in ("cifar_mobilenetv2_1.0", "cifar_igcv3_d0.5", "cifar_igcv3_d0.7", "cifar_igcv3_d1.0")
+        for on in ("cifar10", "cifar100")]
+    names = [experiment.network for experiment in
+             reproduce.experiments(reproduce.select(published.find_tables("IGCV2 9")[0]))]
+    assert names == ["mobilenet1.0", "igcv2_1.0", "mobilenet0.5", "igcv2_0.5", "mobilenet0.25", "igcv2_0.25"]
 
 
 def test_flags_go_on_to_the_script(capsys):
