@@ -84,8 +84,8 @@ class CIFARNet(NativeNetwork):
     """Stem, stages, pooling, scores: (N, 3, H, W) -> (N, classes).
 
     Stage s (from 0) has `blocks[s]` blocks of `width` * 2^s channels. The stem has `stem` channels (default `width`);
-    its strides are 1 for 32x32 images and 2 for 64x64 ones (Tiny ImageNet; IGCV2, section 4.1). A shortcut into a
-    stage is a 1x1 convolution with `shortcut_groups(in_channels)` groups.
+    its strides are 1 for 32x32 images and 2 for 64x64 ones (Tiny ImageNet; IGCV2, section 4.1). A shortcut
+    into a stage is a 1x1 convolution with `shortcut_groups(in_channels)` groups.
     """
 
     def __init__(self, layer, width, blocks, residual, shortcut_groups, classes, norm, stem=None, stem_strides=1,

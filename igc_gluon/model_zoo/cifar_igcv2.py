@@ -8,9 +8,9 @@ it prints (Tables 3, 4 and 6; without the fully connected layer) come out:
   shortcut leads. In the others it has C.
 - In the first block of the second and third stage the spatial convolution keeps the input's width; the last 1x1
   convolution widens. IGCV1 widens in its primary group convolution.
-- Shortcuts into the second and third stage are 1x1 convolutions: dense in Xception, with C/2 groups in IGCV1, with two
-  input channels a group in IGCV2 and IGCV2*: of the numbers of groups that divide the widths the only one with which
-  all nine printed numbers of weights come out.
+- Shortcuts into the second and third stage are 1x1 convolutions: dense in Xception, with C/2 groups in IGCV1, with
+  two input channels a group in IGCV2 and IGCV2*: of the numbers of groups that divide the widths the only one with
+  which all nine printed numbers of weights come out.
 - IGCV1 has L = C/2 in all stages and M = 2, 4, 8 (Table 1 prints L doubling, which fits no count).
 - IGCV2* takes ceil(log_8 of the stage's width) 1x1 convolutions, which may differ from stage to stage.
 """

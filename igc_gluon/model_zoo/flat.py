@@ -16,7 +16,7 @@ Tables 2 and 5. Names end in the block's numbers:
                                        IGCV2 II are of this kind.
     cifar_flat_igcv2i_8_c98k7          Table 5's IGCV2 I: C/2 spatial branches of two channels, two 1x1 convolutions
 
-Figure 3 of IGCV2 prints no widths; its kind is C64, C144K12L3, C174K6L4, ... C174K2L10 of about 4700 weights a block.
+Figure 3 of IGCV2 prints no widths; its kind is C64, C144K12L3, C174K6L4, ..., of about 4700 weights a block.
 """
 from dataclasses import dataclass
 from functools import partial

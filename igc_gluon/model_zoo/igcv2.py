@@ -2,8 +2,8 @@
 
 MobileNetV1's pattern with non-linear IGCV2 blocks of 8 branches, at twice its width. Two things that Table 8 says
 differ here, because only so the printed 4.1, 1.3 and 0.5 M weights come out: 5 blocks at 14x14, as MobileNetV1 has
-them, not 10; and the head is one 1x1 convolution with 2 branches, not two with 8 and 4. The network that Table 8
-prints, of 5.4 M weights, is `get_model("igcv2_1.0", repeats=10, head_partition=(8, 4))`.
+them, not 10; and the head is one 1x1 convolution with 2 branches, not two with 8 and 4. The network that Table
+8 prints, of 5.4 M weights, is `get_model("igcv2_1.0", repeats=10, head_partition=(8, 4))`.
 """
 from mxnet.gluon import nn
 
@@ -25,9 +25,9 @@ STAGES = ((128, 1, 1), (256, 1, 2), (256, 1, 1), (512, 1, 2), (512, 1, 1), (1024
 class IGCV2Net(NativeNetwork):
     """(N, 3, H, W) -> (N, classes); the map shrinks 32 times before it is averaged.
 
-    `multiplier` scales every width, to the nearest multiple of 8. `repeats` is the number of equal blocks at 14x14.
-    `head_partition` is the number of branches of the classifier, a 1x1 convolution, which must divide `classes`; or
-    of each of several 1x1 convolutions, with BN and a permutation between them.
+    `multiplier` scales every width, to the nearest multiple of 8. `repeats` is the number of equal blocks at
+    14x14. `head_partition` is the number of branches of the classifier, a 1x1 convolution, which must divide
+    `classes`; or of each of several 1x1 convolutions, with BN and a permutation between them.
     """
 
     def __init__(self, multiplier, classes, head_partition=2, repeats=REPEATS, norm_layer=nn.BatchNorm,

@@ -1,13 +1,13 @@
-"""MobileNetV1 and MobileNetV2, which IGCV2 and IGCV3 are compared with (IGCV2's Tables 8 to 11, the README of IGCV3).
+"""MobileNetV1 and V2, which IGCV2 and IGCV3 are compared with (IGCV2's Tables 8 to 11, the README of IGCV3).
 
     mobilenet1.0, mobilenet0.5, mobilenet0.25     MobileNetV1 by width multiplier
     mobilenetv2_1.0, mobilenetv2_0.7              MobileNetV2 by width multiplier
     cifar_mobilenetv2_1.0                         the same for 32x32 images
 
-They are named as in GluonCV and have the same layers. Of MobileNetV2 widths are made even and the multiplier holds for
-the last convolution too, as in IGCV3: at 0.7 the printed 160 M multiply-adds come out so (GluonCV cuts widths off and
-keeps the last one at 1280: 155 M). Where strides become 1 for 32x32 images is not published: here the map shrinks at
-the sequences of 32 and 64 channels alone.
+They are named as in GluonCV and have the same layers. Of MobileNetV2 widths are made even and the multiplier holds
+for the last convolution too, as in IGCV3: at 0.7 the printed 160 M multiply-adds come out so (GluonCV cuts widths
+off and keeps the last one at 1280: 155 M). Where strides become 1 for 32x32 images is not published: here the map
+shrinks at the sequences of 32 and 64 channels alone.
 """
 from mxnet.gluon import nn
 
@@ -20,9 +20,9 @@ from igc_gluon.nn import SCORE_INIT, ConvBNReLU, GroupConv2D, IGCV3Block, ReLU6,
 
 STEM, LAST = 32, 1280
 # MobileNetV1: output channels, number of blocks, strides of the first one.
-STAGES = ((64, 1, 1), (128, 1, 2), (128, 1, 1), (256, 1, 2), (256, 1, 1), (512, 1, 2), (512, 5, 1), (1024, 1, 2),
-          (1024, 1, 1))
-# MobileNetV2: expansion t, output channels, number of blocks, strides of the first one, the same for 32x32 images.
+STAGES = ((64, 1, 1), (128, 1, 2), (128, 1, 1), (256, 1, 2), (256, 1, 1), (512, 1, 2), (512, 5, 1),
+          (1024, 1, 2), (1024, 1, 1))
+# MobileNetV2: expansion t, output channels, number of blocks, strides of the first one, those for 32x32 images.
 SEQUENCES = ((1, 16, 1, 1, 1), (6, 24, 2, 2, 1), (6, 32, 3, 2, 2), (6, 64, 4, 2, 2), (6, 96, 3, 1, 1),
              (6, 160, 3, 2, 1), (6, 320, 1, 1, 1))
 
@@ -45,7 +45,7 @@ class MobileNetV1(NativeNetwork):
                     self.features.add(
                         ConvBNReLU(in_channels, in_channels, strides=1 if i else strides, groups=in_channels,
                                    prefix=f"{prefix}depthwise_", **norm),
-                        ConvBNReLU(channels, in_channels, kernel_size=1, prefix=f"{prefix}pointwise_", **norm))
+                        ConvBNReLU(channels, in_channels, 1, prefix=f"{prefix}pointwise_", **norm))
                     in_channels = channels
             self.features.add(nn.GlobalAvgPool2D(), nn.Flatten())
             self.output = nn.Dense(classes, in_units=in_channels, weight_initializer=SCORE_INIT, prefix="fc_")
@@ -57,8 +57,8 @@ class MobileNetV1(NativeNetwork):
 class MobileNetV2(NativeNetwork):
     """(N, 3, H, W) -> (N, classes). The first block of a sequence has no shortcut, all others have.
 
-    Its block is IGCV3's (Fig. 6b) with one branch; that of the first sequence, t = 1, has no expansion. `small` is
-    for 32x32 images: the map shrinks 4 times `stem_strides` instead of 32.
+    Its block is IGCV3's (Fig. 6b) with one branch; that of the first sequence, t = 1, has no expansion. `small`
+    is for 32x32 images: the map shrinks 4 times `stem_strides` instead of 32.
     """
 
     def __init__(self, multiplier, classes, small=False, stem_strides=None, norm_layer=nn.BatchNorm,

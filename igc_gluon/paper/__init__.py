@@ -1,6 +1,6 @@
 """The papers' tables: what they print, what reproduces it, and the commands that fill them.
 
-    published.json  every table and figure of the papers and READMEs that holds structures or numbers, as printed
+    published.json  every table and figure that holds structures or numbers, as printed
     published       reads it
     networks        networks as the tables count them, built once
     measure         their counts and structures, in the tables' units and notation

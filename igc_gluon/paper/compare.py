@@ -17,7 +17,7 @@ UNITS = {"": 1, "M": 1e6, "10^7": 1e7, "10^8": 1e8, "10^9": 1e9}
 
 @dataclass(frozen=True)
 class Number:
-    """A printed number or structure (empty if it is only drawn) beside the computed one, a text with two digits more."""
+    """A printed number or structure (empty if only drawn) beside the computed one, a text with two digits more."""
     quantity: str
     published: str
     computed: Optional[str]

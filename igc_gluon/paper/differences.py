@@ -19,22 +19,24 @@ _T6_PARAMS = ("no count of the published graphs gives this: their convolutions a
 _ROTATED = "misprint: the counts of L = 6, 11, 15, 18, 29 are printed in each other's place"
 _C126 = ("no structure found: what fits the other eleven counts of IGCV1 in Tables 3 and 6 has 1.286, and of "
          "22,000 combinations of L, branches, shortcuts, biases and classes none fits all twelve")
-_STAR_LOW = ("0.6 to 1 % above what fits the numbers of weights; 2 weights a channel more at 32x32, on the way "
-             "from the stem's 64 channels to C, would fit, but no grouped convolution has so many")
+_STAR_LOW = ("0.6 to 1 % above what fits the numbers of weights; 2 weights a channel more at 32x32, on the "
+             "way from the stem's 64 channels to C, would fit, but no grouped convolution has so many")
 _C64_LOW = "0.01 % above what fits the other five counts of C64"
-_C80 = ("0.3 to 1.3 % above what fits the numbers of weights; a bias of the first convolution, counted too, would "
-        "fit two of the three. Nothing that costs in proportion to the width fits both C80 and C64 of Table 4, nor "
-        "does any of 19 million combinations of first blocks, shortcuts, biases and classes")
+_C80 = ("0.3 to 1.3 % above what fits the numbers of weights; a bias of the first convolution, counted too, "
+        "would fit two of the three. Nothing that costs in proportion to the width fits both C80 and C64 of "
+        "Table 4, nor does any of 19 million combinations of first blocks, shortcuts, biases and classes")
 _M_DOUBLES = "misprint: L doubling does not give the counts of Tables 3 and 6; L = x/2 with M doubling does"
-_TEN_BLOCKS = ("misprint: the counts of Table 9 are those of 5 blocks at 14x14, as MobileNetV1 has them; as printed "
-               "IGCV2-1.0 has 5.4 M weights and 831 M multiply-adds")
-_IGCV2_564 = ("no structure found: what fits the other five counts has 564.85, and of 93,000 combinations of blocks, "
-              "branches, widths, heads and what is counted none fits all six")
+_TEN_BLOCKS = ("misprint: the counts of Table 9 are those of 5 blocks at 14x14, as MobileNetV1 has them; as "
+               "printed IGCV2-1.0 has 5.4 M weights and 831 M multiply-adds")
+_IGCV2_564 = ("no structure found: what fits the other five counts has 564.85, and of 93,000 combinations of "
+              "blocks, branches, widths, heads and what is counted none fits all six")
 _V2_QUOTED = "MobileNetV2's own paper has the same network and prints 3.4 M and 300 M"
-_V2_07 = ("no structure found: of 1,500 combinations of the rounding of widths, first block, last convolution and "
-          "what is counted none has both 1.9 M and 160 M")
-_V3_CIFAR = ("no structure found: the ImageNet network has 2.34 M with 100 classes in place of 1000, 2.40 M only if the "
-             "moving statistics are counted, with which MobileNetV2 would have 2.4 M too")
+_V2_07 = ("no structure found: of 1,500 combinations of the rounding of widths, first block, last convolution "
+          "and what is counted none has both 1.9 M and 160 M")
+_V3_320 = ("the authors' released graph has 312.97 M; with the two group convolutions that Table 10 prints at its "
+           "end it would have 305 or 343")
+_V3_CIFAR = ("no structure found: the ImageNet network has 2.34 M with 100 classes in place of 1000, 2.40 M only "
+             "if the moving statistics are counted, with which MobileNetV2 would have 2.4 M too")
 
 DIFFERENCES = (
     Difference("IGCV1 1", "misprint: the width is L M = 62", "width", {"L": 2, "M": 31}),
@@ -63,9 +65,9 @@ DIFFERENCES = (
     Difference("IGCV2 10", "the authors' released graph has one dense 1x1 convolution here", "IGCV3-1.0", {"line": 14}),
     Difference("IGCV2 11", _V2_07, "params, M", {"model": "MobileNetV2 (Our impl.)", "multiplier": 0.7}),
     *(Difference("IGCV2 11", _V2_QUOTED, quantity, {"model": model, "multiplier": 1.0})
-      for model in ("MobileNetV2 (Our impl.)", "MobileNetV2 [35]") for quantity in ("params, M", "multiply-adds, M")),
-    Difference("IGCV2 11", "the authors' released graph has 312.97 M; with the two group convolutions that Table 10 "
-               "prints at its end it would have 305 or 343", "multiply-adds, M", {"model": "IGCV3 (ours)", "multiplier": 1.0}),
+      for model in ("MobileNetV2 (Our impl.)", "MobileNetV2 [35]")
+      for quantity in ("params, M", "multiply-adds, M")),
+    Difference("IGCV2 11", _V3_320, "multiply-adds, M", {"model": "IGCV3 (ours)", "multiplier": 1.0}),
     Difference("IGCV3 CIFAR", _V3_CIFAR, "params, M", {"model": "IGCV3-D", "s": 1.0}),
     Difference("IGCV3 CIFAR", "its IGCV2 of 2.4 M is described nowhere", NETWORK, {"model": "IGCV2"}),
     Difference("IGCV3 ImageNet", _V2_QUOTED, "params, M", {"model": "MobileNetV2"}),

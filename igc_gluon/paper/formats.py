@@ -23,7 +23,7 @@ def counts(tables):
 
 
 def terminal(tables, width=None):
-    """`width`: that of the terminal, in characters. Wider tables are continued below, beside their first columns."""
+    """`width`: that of the terminal, in characters. Wider tables go on below, beside their first columns."""
     parts = []
     for table in tables:
         header, rows, notes, labels = _grid(table)
@@ -37,15 +37,15 @@ def terminal(tables, width=None):
 
 
 def _heading(name, cells):
-    """`name` in as many lines as keep it from being wider than the cells below, a short unit with what it is of."""
+    """`name` in as many lines as keep it from being wider than the cells below; a short unit stays with its word."""
     text = re.sub(r", (?=.{1,2}$)", ",\xa0", name)
     lines = textwrap.wrap(text, max(map(len, [*text.split(" "), *cells, " "])), break_on_hyphens=False)
     return [line.replace("\xa0", " ") for line in lines]
 
 
 def _bands(header, columns, labels, width):
-    """The columns in as many pieces as `width` makes of them; each begins with the first `labels`, and what is computed
-    stays with what is printed."""
+    """The columns in as many pieces as `width` makes of them; each begins with the first `labels`, and what is
+    computed stays with what is printed."""
     units = []
     for name, column in list(zip(header, columns))[labels:]:
         if name in BESIDE and units:
@@ -203,8 +203,8 @@ def _legend(tables, width=None):
              f"{number.published}, computed {number.computed}"
              for table in tables for row in table.rows for number in row.numbers if number.verdict == WRONG]
     # One wrong number must not be lost in hundreds of lines.
-    summary = (f"Of the printed numbers and structures, {found[AGREES]} agree (=) to the printed digits ('~', about: "
-               f"within a tenth), {found[KNOWN]} cannot (≠) and {found[UNKNOWN]} have nothing here to be computed from, "
-               f"for the reasons in brackets; {found[WRONG]} should agree and do not.")
+    summary = (f"Of the printed numbers and structures, {found[AGREES]} agree (=) to the printed digits ('~', "
+               f"about: within a tenth), {found[KNOWN]} cannot (≠) and {found[UNKNOWN]} have nothing here to be "
+               f"computed from, for the reasons in brackets; {found[WRONG]} should agree and do not.")
     summary = "\n".join(_wrapped(summary, width, further=""))
     return [summary] * any(found.values()) + [f"WRONG  {text}" for text in wrong]

@@ -39,7 +39,7 @@ def learned(network):
 def block(network):
     """One of the equal blocks of an 8-layer network without down-sampling (its last).
 
-    Non-sparsity is the number of its weights divided by that of the dense kernel that they compose (IGCV2, Figure 3).
+    Non-sparsity is the number of its weights divided by that of the dense kernel that they compose (IGCV2, Fig. 3).
     """
     found = [c for c in convolutions(network) if LAST_FLAT_BLOCK.match(c.name)]
     total = _sum(found)

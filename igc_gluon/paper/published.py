@@ -3,7 +3,7 @@ speaks of without numbers.
 
     {"id": "IGCV1 3", "title": ..., "metric": "accuracy", "runs": 5, "rows": [
       {"label": {"model": "IGC-L4M8", "depth": 8},           what tells the rows apart
-       "numbers": {"params, M": "0.078"},                    quantity and unit -> as printed, "" if only drawn; '~' is 'about'
+       "numbers": {"params, M": "0.078"},                    quantity, unit -> as printed, "" if drawn; '~' is 'about'
        "results": {"cifar10": ["89.89", "0.24"]},            data set -> mean and deviation in %, [] if only drawn
        "quoted": {"test top-5 error": "8.92"}}]}             other results
 """
@@ -15,7 +15,8 @@ from typing import Dict, List, Optional, Tuple
 from igc_gluon.errors import UserError
 
 # By what the command line calls them.
-PAPERS = {"igcv1": "IGCV1", "supplementary": "Supplementary", "igcv2": "IGCV2", "igcv3": "IGCV3", "readme": "README"}
+PAPERS = {"igcv1": "IGCV1", "supplementary": "Supplementary", "igcv2": "IGCV2", "igcv3": "IGCV3",
+          "readme": "README"}
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """`metric` says what the results are: 'accuracy' or 'error', None in a table without any; `runs` over how many
-    they are a mean: 5 ('over five runs', IGCV1's Figure 3), or 1 where no deviation is printed."""
+    """`metric` says what the results are: 'accuracy' or 'error', None in a table without any; `runs` over how
+    many they are a mean: 5 ('over five runs', IGCV1's Figure 3), or 1 where no deviation is printed."""
     id: str
     title: str
     rows: Tuple[Row, ...]
@@ -49,8 +50,8 @@ def load_tables():
 
 
 def find_tables(wanted, paper=None):
-    """The tables called `wanted`: '3', 'Figure 2' or 'CIFAR' of `paper` (a key of PAPERS, default 'igcv1'); or an id such
-    as 'IGCV1 3' or 'IGCV2 Figure 2', or a document such as 'IGCV1', of `paper` if that is given.
+    """The tables called `wanted`: '3', 'Figure 2' or 'CIFAR' of `paper` (a key of PAPERS, default 'igcv1'); or an
+    id such as 'IGCV1 3' or 'IGCV2 Figure 2', or a document such as 'IGCV1', of `paper` if that is given.
 
     Case does not matter. Raises UserError with the ids that exist.
     """
@@ -62,5 +63,6 @@ def find_tables(wanted, paper=None):
     found = [table for table in tables if table.id.lower().split()[:len(words)] == words]
     if not words or not found or paper not in (None, words[0]):
         where = f" in {PAPERS[paper]}" if paper not in (None, *words[:1]) else ""
-        raise UserError(f"there is no table {wanted!r}{where}; there are {', '.join(table.id for table in tables)}")
+        known = ", ".join(table.id for table in tables)
+        raise UserError(f"there is no table {wanted!r}{where}; there are {known}")
     return found

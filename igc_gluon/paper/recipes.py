@@ -68,10 +68,10 @@ _MOBILE = {"MobileNetV1": "mobilenet{multiplier}", "IGCV2": "igcv2_{multiplier}"
            "IGCV3 (ours)": "igcv3_{multiplier}"}
 _IGCV3 = {"MobileNetV2 (our impl.)": "cifar_mobilenetv2_1.0", "IGCV3-D": "cifar_igcv3_d{s}"}
 _IGCV3_IMAGENET = {"MobileNetV2": "mobilenetv2_1.0", "IGCV3-D": "igcv3_1.0"}
-# C of Figure 3's designs, by L and K: about 4700 weights a block, 9C + (L - 1)CK, and K the smallest number with which
-# the composed kernel is dense, K^(L - 1) >= C.
-_FIGURE_3_C = {(2, 64): 64, (3, 12): 144, (4, 6): 174, (5, 4): 184, (6, 3): 195, (7, 3): 174, (8, 3): 156, (9, 2): 188,
-               (10, 2): 174}
+# C of Figure 3's designs, by L and K: about 4700 weights a block, 9C + (L - 1)CK, and K the smallest number with
+# which the composed kernel is dense, K^(L - 1) >= C.
+_FIGURE_3_C = {(2, 64): 64, (3, 12): 144, (4, 6): 174, (5, 4): 184, (6, 3): 195, (7, 3): 174, (8, 3): 156,
+               (9, 2): 188, (10, 2): 174}
 # K of Table 2's networks, by C.
 _TABLE_2_K = {144: 12, 256: 16, 361: 19}
 

@@ -26,8 +26,8 @@ SMALL = [(name, 16) for name in (
     "cifar_flat_igc_both4_l3m2", "cifar_flat_igc_separable4_l3m2", "cifar_flat_igc_bottleneck4_l3m2",
     "cifar_flat_gpc4_l3m2", "cifar_flat_xception4_c5",
     "cifar_flat_igcv2_4_c12k3l4", "cifar_flat_igcv2i_4_c18k3", "cifar_igcv3_d0.5", "cifar_mobilenetv2_0.2")] + [
-        ("resnet18_w4", 64), ("resnet18_igc_l3m2", 64), ("resnet18_igc_l2m3", 64), ("igcv2_0.25", 32), ("igcv3_0.7", 64),
-        ("igcv3_d0.5", 64), ("mobilenet0.25", 64), ("mobilenetv2_0.2", 64)]
+        ("resnet18_w4", 64), ("resnet18_igc_l3m2", 64), ("resnet18_igc_l2m3", 64), ("igcv2_0.25", 32),
+        ("igcv3_0.7", 64), ("igcv3_d0.5", 64), ("mobilenet0.25", 64), ("mobilenetv2_0.2", 64)]
 
 
 def counts(name):

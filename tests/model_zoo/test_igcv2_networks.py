@@ -91,9 +91,10 @@ def test_table_8_as_printed():
     small.initialize()
     x = mx.nd.random.normal(shape=(2, 3, 32, 32))
     features = small.features(x).asnumpy()[:, :, 0, 0]
-    mixed = np.einsum("ngi,goi->ngo", features.reshape(2, 8, 64), mixing.weight.data().asnumpy().reshape(8, 64, 64))
-    mixed = mixed.reshape(2, 8, 64).transpose(0, 2, 1).reshape(2, 512) / np.sqrt(1 + 2e-5)
-    expected = np.einsum("ngi,goi->ngo", mixed.reshape(2, 4, 128), scores.weight.data().asnumpy().reshape(4, 2, 128))
+    first, last = mixing.weight.data().asnumpy(), scores.weight.data().asnumpy()
+    mixed = np.einsum("ngi,goi->ngo", features.reshape(2, 8, 64), first.reshape(8, 64, 64))
+    mixed = mixed.transpose(0, 2, 1).reshape(2, 512) / np.sqrt(1 + 2e-5)
+    expected = np.einsum("ngi,goi->ngo", mixed.reshape(2, 4, 128), last.reshape(4, 2, 128))
     np.testing.assert_allclose(small(x).asnumpy(), expected.reshape(2, 8), rtol=1e-4, atol=1e-5)
 
 
