@@ -6,8 +6,8 @@
 
 They are named as in GluonCV and have the same layers. Of MobileNetV2 widths are made even and the multiplier holds
 for the last convolution too, as in IGCV3: at 0.7 the printed 160 M multiply-adds come out so (GluonCV cuts widths
-off and keeps the last one at 1280: 155 M). Where strides become 1 for 32x32 images is not published: here the map
-shrinks at the sequences of 32 and 64 channels alone.
+off and keeps the last one at 1280: 155 M). On 32x32 images the map shrinks at the sequences of 32 and 64 channels,
+as in IGCV3's networks; the authors did not publish where.
 """
 from mxnet.gluon import nn
 

@@ -95,11 +95,12 @@ def get_model(name, pretrained=False, root="~/.mxnet/models", ctx=mx.cpu(), clas
     kwargs
         `norm_layer`, `norm_kwargs` as in GluonCV; `prefix` for the parameters' names (default '': the names that the
         authors' symbols have). Of some families only: `stem_strides` (2 for 64x64 Tiny ImageNet, 1 by default) of all
-        networks for 32x32 images; `spatial` ('primary', 'secondary', 'both', 'separable') and `bottleneck` (1, 2, ...), the
-        variants of IGCV1's section 4, `between` (None, 'relu'), the activation of its footnote 4, and `downsample` ('paper', 'code') of IGC networks; `branch_channels` (K of each stage) of `cifar_igcv2_*`;
+        networks for 32x32 images; `spatial` ('primary', 'secondary', 'both', 'separable') and `bottleneck` (1, 2,
+        ...), the variants of IGCV1's section 4, `between` (None, 'relu'), the activation of its footnote 4, and
+        `downsample` ('paper', 'code') of IGC networks; `branch_channels` (K of each stage) of `cifar_igcv2_*`;
         `doubled` ('primary', 'secondary'), which partition doubles with the width of `resnet18_igc_*`;
-        `head_partition` and `repeats` of `igcv2_*`; `block` ('released', 'paper') and `partitions` (g1, g2) of IGCV3; `strides`
-        ((32, 64), (64, 160)) of `cifar_igcv3_*`.
+        `head_partition` and `repeats` of `igcv2_*`; `block` ('released', 'paper') and `partitions` (g1, g2) of
+        IGCV3; `strides` ((32, 64), (64, 160)) of `cifar_igcv3_*`.
 
     Returns a HybridBlock, (N, 3, H, W) float32, normalised -> (N, classes) scores.
     Raises UserError (a ValueError) on an unknown name, with close matches, and on numbers that make no network, with
