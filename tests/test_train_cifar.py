@@ -326,6 +326,7 @@ BAD = [
     (["--gpus", "x"], "--gpus wants numbers"),
     (["--kv-store", "fast"], "--kv-store must be one of"),
     (["--batch-size", "0"], "--batch-size"),
+    (["--dataset", "digits", "--batch-size", "1438"], "digits has 1437 training images, fewer than a batch of 1438"),
     (["--batch-size", "3", "--batch-shards", "4"], "cannot be cut into 4 shards"),
     (["--num-epochs", "0"], "--num-epochs"),
     (["--lr", "nan"], "--lr"),

@@ -27,14 +27,14 @@ def run(args):
 
 def _pack(args):
     import signal
-    from pathlib import Path
 
     from igc_gluon.data import pack
     from igc_gluon.errors import UserError
+    from igc_gluon.paths import expand
     from igc_gluon.threads import cores
 
-    root = Path(args.root).expanduser()
-    out = Path(args.out).expanduser() if args.out else root
+    root = expand(args.root)
+    out = expand(args.out) if args.out else root
     if not root.is_dir():
         raise UserError(f"there is no folder {root}")
     if not (args.short_side == 0 or 32 <= args.short_side <= 4096):

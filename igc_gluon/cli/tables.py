@@ -16,8 +16,10 @@ def run(args):
     """Exit code 1 if a number that should agree does not."""
     import sys
 
+    from igc_gluon.errors import printable
     from igc_gluon.files import write_atomically
     from igc_gluon.paper import compare, formats, published, runs
+    from igc_gluon.paths import expand
 
     tables = {}
     for wanted in args.table or [None]:
@@ -25,11 +27,11 @@ def run(args):
         tables.update((table.id, table) for table in found)
     own = runs.Runs(args.runs)
     for folder in own.damaged:
-        print(f"left out {folder}: its config.json or history.jsonl is damaged", file=sys.stderr)
+        print(f"left out {printable(folder)}: its config.json or history.jsonl is damaged", file=sys.stderr)
     compared = [compare.compare(table, own) for table in tables.values()]
     text = formats.FORMATS[args.format](compared)
     if args.output:
-        with write_atomically(args.output, "w") as file:
+        with write_atomically(expand(args.output), "w") as file:
             file.write(text)
     else:
         print(text, end="")

@@ -10,6 +10,7 @@ from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import find_family, get_model
 from igc_gluon.model_zoo.authors import set_parameters
 from igc_gluon.model_zoo.expects import expect
+from igc_gluon.paths import expand
 
 _MOST = 1 << 16  # classes, pixels
 
@@ -33,7 +34,7 @@ def open_network(source, model=None, classes=None, model_options=None, dataset=N
     """
     if not isinstance(source, (str, Path)):
         raise TypeError(f"a network is opened by name or path, not from a {type(source).__name__}")
-    path = Path(source).expanduser()
+    path = expand(source)
     if path.is_dir():
         if not (model is None and classes is None and dataset is None) or model_options:
             raise UserError(f"{path} is a run, which knows its model and data set; leave out model, classes, options "

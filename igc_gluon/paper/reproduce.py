@@ -19,6 +19,7 @@ from igc_gluon.paper.compare import recipe_of
 from igc_gluon.paper.networks import Network
 from igc_gluon.paper.published import Table, load_tables
 from igc_gluon.paper.runs import read_run
+from igc_gluon.paths import expand
 
 RUNS = 5  # of each network, where the papers print or draw deviations: 'over five runs' (IGCV1, Figure 3)
 SCRIPTS = {"imagenet": "train_imagenet.py"}  # of all other data sets train_cifar.py
@@ -109,7 +110,7 @@ class Reproduction:
 
     def __init__(self, todo, flags, log_dir, exp_name, num_epochs, data_dir, gpus, cpus, report=print):
         self.flags, self.report = flags, report
-        self.log_dir, self.exp_name = Path(log_dir).expanduser(), exp_name
+        self.log_dir, self.exp_name = expand(log_dir), exp_name
         self.left_out = [experiment for experiment in todo if experiment.obstacle]
         self.jobs = [(experiment, seed) for experiment in todo if not experiment.obstacle
                      for seed in range(experiment.runs)]
