@@ -12,6 +12,7 @@ import sys
 from importlib import metadata
 
 from igc_gluon.errors import UserError, printable
+from igc_gluon.launch import variables
 from igc_gluon.threads import use_all_cores
 
 
@@ -24,7 +25,7 @@ def prepare():
     code = exit_code(_prepare)
     if code:
         sys.exit(code)
-    role = os.environ.get("DMLC_ROLE")
+    role = variables.role()
     if role in ("server", "scheduler"):  # of a launcher that starts every role with the training command
         from igc_gluon.engine.server import serve
         sys.exit(exit_code(serve, role))
@@ -45,6 +46,7 @@ def interrupt(number, frame):
 
 def _prepare():
     use_all_cores()
+    variables.role()
     problem = mxnet_problem()
     if problem:
         raise UserError(problem)

@@ -30,5 +30,5 @@ def _main(argv):
         return 2
     if args.uses_mxnet:
         use_all_cores()
-        os.environ.pop("DMLC_ROLE", None)  # a server's or scheduler's would begin, and never end, inside `import mxnet`
+        os.environ.pop("DMLC_ROLE", None)  # that of a server would begin, and never end, inside `import mxnet`
     return args.run(args)

@@ -37,12 +37,14 @@ class _Left(Exception):
 
 
 class StopSignals:
-    """Inside the block, SIGINT and SIGTERM only set `number`; a second one, later on, ends the process at once."""
+    """Inside the block, SIGINT, SIGTERM and SIGHUP, of a terminal that is closed, only set `number`; a second one, later
+    on, ends the process at once. What is ignored, SIGHUP by nohup for example, stays so."""
 
     def __enter__(self):
         self.number, self._process, self._before = None, os.getpid(), {}
         if threading.current_thread() is threading.main_thread():  # elsewhere Python refuses handlers
-            self._before = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
+            self._before = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+                            if signal.getsignal(n) is not signal.SIG_IGN}
         return self
 
     def _note(self, number, frame):

@@ -201,3 +201,63 @@ def test_ctrl_c_at_any_moment(place):
         codes.append(process.returncode)
         seconds *= 1.6
     assert len(codes) > 3
+
+
+def obey(message, **words):
+    """Runs the command that a message advises, as a shell reads it, with `words` in place of its capital ones."""
+    command = message[message.index("igc "):]
+    for name, value in words.items():
+        command = command.replace(name, shlex.quote(str(value)))
+    for end in (" writes ", " finds ", " drops ", "\n"):
+        command = command.partition(end)[0]
+    return cli.main(shlex.split(command)[1:])
+
+
+def test_advice_works_when_obeyed(place, tmp_path, monkeypatch, capsys):
+    """With paths that a shell would take apart."""
+    folder = tmp_path / "it's; here $HOME"
+    folder.mkdir()
+    for name in ("val.rec", "val.idx"):
+        (folder / name).write_bytes((place / name).read_bytes())
+    file, index = folder / "val.rec", folder / "val.idx"
+    good = index.read_bytes()
+    for change in (index.unlink, lambda: index.write_bytes(b""), lambda: index.write_text("0 1")):
+        change()
+        assert cli.main(["data", "verify", str(file)]) == 2
+        assert obey(capsys.readouterr().err) == 0 and index.read_bytes() == good
+    data = bytearray(file.read_bytes())
+    data[:4] = b"xxxx"
+    file.write_bytes(data)
+    capsys.readouterr()
+    assert cli.main(["data", "verify", str(file), "--index"]) == 2
+    assert obey(capsys.readouterr().err, **{"OUT.rec": folder / "out.rec"}) == 0
+    assert cli.main(["data", "verify", str(folder / "out.rec")]) == 0
+    only_val = folder / "val" / "ant"
+    only_val.mkdir(parents=True)
+    (only_val / "a.png").write_bytes((place / "photo \u2603.png").read_bytes())
+    capsys.readouterr()
+    assert cli.main(["data", "imagenet", "--root", str(folder)]) == 2
+    root = shlex.split(capsys.readouterr().err.partition("or give ")[2])
+    assert cli.main(["data", "imagenet", *root, "--short-side", "32", "--workers", "1"]) == 0
+
+
+def test_advice_after_a_conversion_works(place, tmp_path, capsys):
+    folder = tmp_path / "a b's"
+    folder.mkdir()
+    photo = str(place / "photo \u2603.png")
+    assert cli.main(["convert", str(place / "run"), str(folder / "pre fix")]) == 0
+    assert cli.main(["convert", str(folder / "pre fix"), "0", str(folder / "n e t.params"), "--model", MODEL]) == 0
+    out = capsys.readouterr().out
+    assert obey(out[out.index("  here"):], **{"photo.jpg": photo, "DATASET": "cifar10"}) == 0
+    for line in (line for line in out.splitlines() if line.startswith("  in Python")):
+        exec(line.partition("in Python")[2].strip(), {"igc_gluon": igc_gluon, "mx": mx})
+
+
+def test_advice_to_launch_is_the_command_again(monkeypatch):
+    from igc_gluon.engine import workers
+    monkeypatch.setattr(sys, "argv", ["my scripts/train.py", "--exp-name", "it's; $HOME", "--kv-store", "dist_sync"])
+    for name in workers.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError) as error:
+        workers.connect("dist_sync")
+    assert shlex.split(str(error.value).partition("-- python ")[2]) == sys.argv
