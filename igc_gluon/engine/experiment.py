@@ -200,6 +200,9 @@ def _check_folder(record, checkpoints, config, resume):
 
 
 def check_same(before, config, folder):
+    """Raises UserError unless what a run was begun with, as far as it says, is `config`."""
+    if not isinstance(before, dict):
+        raise UserError(f"{folder} does not say what it was begun with; choose another --exp-name")
     now = json.loads(json.dumps(config))  # tuples become lists, as in the file
     for key, value in now.items():
         old = before.get(key)

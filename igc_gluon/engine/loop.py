@@ -84,7 +84,7 @@ class TrainingLoop:
 
     def restore(self, arrays, state):
         """Continues from a checkpoint of `CheckpointStore`. Raises UserError if it is of something else."""
-        position = Position.of(state, len(self.train))
+        position = Position.of(state, len(self.train), self.schedule.num_epochs, self.config.get("load_epoch") or 0)
         self.parallel.set_parameters(arrays["net.params"])
         self.parallel.set_optimizer_states(_with_prefix(arrays["training.params"], "momentum:"), arrays["net.params"])
         self.parallel.set_shard_statistics(_with_prefix(arrays["training.params"], "shard:"))
