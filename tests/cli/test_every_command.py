@@ -124,6 +124,7 @@ def test_output_in_an_encoding_that_cannot_hold_it(name, place, encoding, monkey
     assert "99.99" not in text or "\\n  99.99" in text
 
 
+@pytest.mark.skipif(not native.available(), reason=str(native.why_not()))  # else a warning
 def test_standard_files_that_are_closed(place):
     """Also for what MXNet prints itself, and for the first file that the command opens."""
     igc_command = [sys.executable, "-c", "import sys, igc_command; sys.exit(igc_command.main())"]
