@@ -9,7 +9,7 @@ Unset flags take the paper's schedule for the data set (IGCV1, section 5.2; IGCV
 import sys
 
 try:
-    from igc_gluon.start import prepare
+    from igc_gluon.start import exit_code, prepare
 except ImportError as error:  # igc_gluon is not installed, or NumPy is one that MXNet cannot run on
     sys.exit(print(f"error: {error}", file=sys.stderr) or 2)
 
@@ -82,4 +82,4 @@ def data(args):
 
 
 if __name__ == "__main__":
-    sys.exit(train.main(parse(), experiment, data, PAPER_GPUS))
+    sys.exit(exit_code(lambda: train.main(parse(), experiment, data, PAPER_GPUS)))

@@ -10,14 +10,13 @@ Without flags it is the paper's experiment with IGC-L100M2 on 8 GPUs (IGCV1, sec
 import sys
 
 try:
-    from igc_gluon.start import prepare
+    from igc_gluon.start import exit_code, prepare
 except ImportError as error:  # igc_gluon is not installed, or NumPy is one that MXNet cannot run on
     sys.exit(print(f"error: {error}", file=sys.stderr) or 2)
 
 prepare()
 
 import argparse  # noqa: E402
-from pathlib import Path  # noqa: E402
 
 from igc_gluon.cli import train  # noqa: E402
 from igc_gluon.cli.parser import Parser  # noqa: E402
@@ -28,6 +27,7 @@ from igc_gluon.engine.inputs import RecordInput  # noqa: E402
 from igc_gluon.engine.schedule import IMAGENET, imagenet_schedule  # noqa: E402
 from igc_gluon.errors import UserError  # noqa: E402
 from igc_gluon.model_zoo import find_family, imagenet_model_name  # noqa: E402
+from igc_gluon.paths import expand  # noqa: E402
 
 DEFAULT_NETWORK = "resnet18_igc_l100m2"
 # What --help says of them, see igc_gluon.cli.train.
@@ -129,7 +129,7 @@ def data(args):
         if value is not None and value < 1:
             raise UserError(f"{flag} must be at least 1, not {value}")
     family, _ = find_family(model_of(args)[0])
-    folder = Path(args.data_dir).expanduser() if args.data_dir else default_folder(RecordInput.name)
+    folder = expand(args.data_dir) if args.data_dir else default_folder(RecordInput.name)
     return RecordInput(args.data_train or folder / "train.rec", args.data_val or folder / "val.rec", args.image_shape,
                        family.mean or IMAGENET_MEAN, family.std or IMAGENET_STD, args.num_classes, args.augment,
                        parts=args.data_parts)
@@ -139,6 +139,10 @@ def paper_gpus(args):
     return IMAGENET[schedule_name(args)].gpus
 
 
-if __name__ == "__main__":
+def main():
     arguments = parse()
-    sys.exit(train.main(arguments, experiment, data, paper_gpus(arguments)))
+    return train.main(arguments, experiment, data, paper_gpus(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

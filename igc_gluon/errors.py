@@ -2,7 +2,22 @@
 
 
 class UserError(ValueError):
-    """A mistake the user can mend; its message is one line that says what is wrong and what to do."""
+    """A mistake the user can mend; its message is one line that says what is wrong and what to do.
+
+    Names in it come from files and command lines: as text it is `printable`, whatever they hold.
+    """
+
+    def __str__(self):
+        return printable(super().__str__())
+
+
+def printable(text):
+    """`text` in one line that a terminal only shows: control characters, line ends too, become escapes such as \\x1b.
+
+    For every name that comes from a file.
+    """
+    return "".join(character if character.isprintable() else character.encode("unicode_escape").decode()
+                   for character in str(text))
 
 
 def nearest_valid(number, valid, largest=None):

@@ -1,4 +1,5 @@
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from igc_gluon import start
+from igc_gluon import native, start, threads
+from igc_gluon.cli import main
+from igc_gluon.errors import UserError
+from igc_gluon.paths import expand
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,3 +51,61 @@ def test_igc_without_mxnet_is_one_line():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("error: MXNet is not installed")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name, value, expected", [
+    ("OMP_NUM_THREADS", "4,2", "4"), ("OMP_NUM_THREADS", " 3 , 1", "3"), ("OMP_NUM_THREADS", "", str(threads.cores())),
+    ("OMP_NUM_THREADS", "0007", "7"), ("MXNET_OMP_MAX_THREADS", "", None), ("MXNET_OMP_MAX_THREADS", " 2 ", "2")])
+def test_numbers_of_threads_that_openmp_allows(name, value, expected, monkeypatch):
+    """MXNet ends the process on the first of them."""
+    monkeypatch.setenv(name, value)
+    threads.use_all_cores()
+    assert os.environ.get(name) == expected
+
+
+@pytest.mark.parametrize("name", threads.VARIABLES)
+@pytest.mark.parametrize("value", ["abc", "0", "-1", "1025", "100000", "9" * 30, "1e3", "1.5", "2,x", ",", "2;3", "\u0663"])
+def test_numbers_of_threads_that_make_no_sense(name, value, monkeypatch):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=f"{name} must be a number of threads from 1 to"):
+        threads.use_all_cores()
+
+
+@pytest.mark.parametrize("program", ["train_cifar.py", "train_imagenet.py", "igc_command.py"])
+def test_threads_that_make_no_sense_are_one_line(program):
+    words = {"igc_command.py": ["-c", "import sys, igc_command; sys.argv = ['igc', 'models']; "
+                                      "sys.exit(igc_command.main())"]}.get(program, [program, "--help"])
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "OMP_NUM_THREADS": "all"})
+    assert done.returncode == 2 and done.stderr.startswith("error: OMP_NUM_THREADS must be") and not done.stdout
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("word, off", [("0", True), ("no", True), ("False", True), ("OFF", True), (" 0 ", True),
+                                       ("1", False), ("yes", False), ("true", False), ("on", False), ("", False)])
+def test_igc_native(word, off, monkeypatch):
+    monkeypatch.setenv("IGC_NATIVE", word)
+    assert (native.why_not() == "switched off by IGC_NATIVE=0") == off
+
+
+def test_another_word_in_igc_native_is_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("IGC_NATIVE", "maybe")
+    assert main(["info", "cifar_plain5_w4"]) == 2
+    assert capsys.readouterr().err == ("error: IGC_NATIVE is 'maybe'; 0, no, false, off switch the CPU kernels off, "
+                                       "1, yes, true, on on\n")
+
+
+@pytest.mark.parametrize("command, code, lines", [
+    ("train_cifar.py --help >/dev/full", 2, ["error: cannot write to standard output: No space left on device"]),
+    ("train_imagenet.py --help >&- 2>&-", 0, []), ("train_imagenet.py --help | true", 0, [])])
+def test_the_scripts_help_where_it_cannot_be_written(command, code, lines):
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", f"{sys.executable} {command}"], cwd=ROOT, capture_output=True,
+                          text=True)
+    assert (done.returncode, done.stderr.splitlines()) == (code, lines)
+
+
+def test_expand(monkeypatch):
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert (expand("~/x"), expand("x/~")) == (Path("/somewhere/x"), Path("x/~"))
+    with pytest.raises(UserError, match="nothing says which folder ~no-user-of-this-name of ~no-user-of-this-name/x"):
+        expand("~no-user-of-this-name/x")

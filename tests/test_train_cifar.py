@@ -176,7 +176,7 @@ def test_sigkill_at_ten_random_moments(tmp_path, network):
                            "--secondary-partition", 2, "--num-epochs", 20], f"cifar_{network}8_l4m2", [signal.SIGKILL] * 10)
 
 
-@pytest.mark.parametrize("number,code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("number,code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_exits_with_the_usual_code(tmp_path, number, code):
     process = start(*TINY, "--num-epochs", 500, "--log-dir", tmp_path)
     checkpoints = folder(tmp_path) / "checkpoints"
@@ -326,6 +326,7 @@ BAD = [
     (["--gpus", "x"], "--gpus wants numbers"),
     (["--kv-store", "fast"], "--kv-store must be one of"),
     (["--batch-size", "0"], "--batch-size"),
+    (["--dataset", "digits", "--batch-size", "1438"], "digits has 1437 training images, fewer than a batch of 1438"),
     (["--batch-size", "3", "--batch-shards", "4"], "cannot be cut into 4 shards"),
     (["--num-epochs", "0"], "--num-epochs"),
     (["--lr", "nan"], "--lr"),

@@ -4,8 +4,7 @@ import os
 import sys
 
 from igc_gluon.cli.parser import Parser
-from igc_gluon.errors import UserError
-from igc_gluon.start import mxnet_problem
+from igc_gluon.start import exit_code
 from igc_gluon.threads import use_all_cores
 
 COMMANDS = ("models", "info", "widest", "check", "tables", "reproduce", "data", "eval", "predict", "compile", "convert",
@@ -14,11 +13,12 @@ COMMANDS = ("models", "info", "widest", "check", "tables", "reproduce", "data", 
 
 def main(argv=None):
     """Returns the exit code: 0, or 2 after a mistake of the user."""
-    if getattr(sys.stdout, "errors", None) == "strict":  # names of files need not be text
-        sys.stdout.reconfigure(errors="backslashreplace")
+    return exit_code(_main, sys.argv[1:] if argv is None else argv)
+
+
+def _main(argv):
     parser = Parser(prog="igc", description="Interleaved Group Convolutions on MXNet / Gluon")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
-    argv = sys.argv[1:] if argv is None else argv
     for name in COMMANDS:
         module = importlib.import_module(f"igc_gluon.cli.{name}")
         subparser = subparsers.add_parser(name, help=module.HELP, description=module.HELP)
@@ -30,23 +30,5 @@ def main(argv=None):
         return 2
     if args.uses_mxnet:
         use_all_cores()
-    return exit_code(args.run, args)
-
-
-def exit_code(run, *arguments):
-    """What run(*arguments) returns, or 0; 2 after a mistake of the user, in one line on stderr."""
-    try:
-        return run(*arguments) or 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except ModuleNotFoundError as error:
-        if error.name != "mxnet":
-            raise
-        print(f"error: {mxnet_problem()}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader, `head` for example, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        os.environ.pop("DMLC_ROLE", None)  # that of a server would begin, and never end, inside `import mxnet`
+    return args.run(args)

@@ -8,6 +8,7 @@ import numpy as np
 from igc_gluon import theory
 from igc_gluon.cli.networks import add_option_argument, options
 from igc_gluon.errors import UserError
+from igc_gluon.paths import expand
 
 HELP = "check and draw a model's blocks: dense, how many paths, how balanced, how wide"
 LEGEND = """\
@@ -50,7 +51,7 @@ def run(args):
     from igc_gluon.nn import block_stack, interleaved_blocks
 
     name = args.name.lower()
-    picture = args.picture or Path(f"{name}.png")
+    picture = expand(args.picture or f"{name}.png")
     if picture.suffix.lower() != ".png":
         raise UserError(f"--picture {picture}: the picture is a PNG; give a file that ends in .png")
     net = get_model(name, **options(args))

@@ -1,7 +1,11 @@
-"""`igc checkpoint ls|verify|diff DIR`"""
-from pathlib import Path
+"""`igc checkpoint ls|verify|diff DIR`
+
+A run may be at work in the folder: checkpoints go, and pointers move, while they are looked at.
+"""
+import time
 
 HELP = "list, verify or compare the checkpoints of a run"
+GOING_SECONDS = 0.5  # for a run to remove a whole checkpoint, of which some files are gone already
 
 
 def add_arguments(parser):
@@ -23,8 +27,9 @@ def _store_and_names(path):
     """(store, names of the checkpoints that `path` stands for, oldest first). Raises UserError if there is none."""
     from igc_gluon.engine.checkpoint import CheckpointStore
     from igc_gluon.errors import UserError
+    from igc_gluon.paths import expand
 
-    path = Path(path).expanduser()
+    path = expand(path)
     for folder, name in ((path / "checkpoints", None), (path, None), (path.absolute().parent, path.absolute().name)):
         store = CheckpointStore(folder)
         names = store.names() if folder.is_dir() else []
@@ -35,30 +40,48 @@ def _store_and_names(path):
 
 
 def _list(args):
-    from igc_gluon.engine.checkpoint import POINTERS, position_of, read_state
-    from igc_gluon.errors import UserError
+    from igc_gluon.engine.checkpoint import POINTERS, position_of
 
     store, names = _store_and_names(args.dir)
-    pointers = {which: store.pointer(which) for which in POINTERS}
     print(f"{'checkpoint':{len(names[0])}}  {'epochs':>6}  {'batches':>7}  {'test accuracy':>13}  {'MB':>8}")
     for name in names:
         epoch, batch = position_of(name)
-        size = sum(file.stat().st_size for file in (store.folder / name).iterdir())
         try:
-            history = read_state(store.folder / name)["position"]["history"]
-            accuracy = f"{100 * history[-1]['test_accuracy']:.2f} %" if history else "-"
-        except (UserError, KeyError, TypeError, ValueError, IndexError):
-            accuracy = "damaged"
+            accuracy, size = _accuracy_and_size(store.folder / name)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
+            if _is_gone(store, name):
+                continue
+            accuracy, size = "damaged", float("nan")
         print(f"{name}  {epoch:>6}  {batch:>7}  {accuracy:>13}  {size / 1e6:>8.2f}",
-              *(which for which in POINTERS if pointers[which] == name))
+              *(which for which in POINTERS if store.pointer(which) == name))
     return 0
+
+
+def _accuracy_and_size(folder):
+    """(test accuracy as text, bytes of all files) of the checkpoint in `folder`, not verified. Raises one of several
+    exceptions where it is damaged."""
+    from igc_gluon.engine.checkpoint import read_state
+
+    history = read_state(folder)["position"]["history"]
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    return f"{100 * float(history[-1]['test_accuracy']):.2f} %" if history else "-", size
+
+
+def _is_gone(store, name):
+    """Whether the checkpoint that could not be read is one that a run removes at this moment."""
+    limit = time.monotonic() + GOING_SECONDS
+    while name in store.names():
+        if time.monotonic() > limit:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def _verify(args):
     import numpy as np
 
     from igc_gluon.engine.checkpoint import POINTERS
-    from igc_gluon.errors import UserError
+    from igc_gluon.errors import UserError, printable
 
     store, names = _store_and_names(args.dir)
     problems = 0
@@ -66,20 +89,31 @@ def _verify(args):
         try:
             arrays, _ = store.load(name)
         except UserError as error:
-            problems += 1
-            print(error)
+            if not _is_gone(store, name):
+                problems += 1
+                print(error)
             continue
         tensors = {f"{file}: {key}": array for file, found in arrays.items() for key, array in found.items()}
         broken = [key for key, array in tensors.items()
                   if array.dtype.kind == "f" and not np.isfinite(array).all()]
         problems += bool(broken)
         print(f"{name} is whole: {len(tensors)} arrays, {sum(a.nbytes for a in tensors.values()) / 1e6:.2f} MB" +
-              (f"; not finite: {', '.join(broken[:3])}" if broken else ""))
+              (f"; not finite: {printable(', '.join(broken[:3]))}" if broken else ""))
     for which in POINTERS:
-        if store.pointer(which) is None:
+        if not _leads_somewhere(store, which):
             problems += 1
             print(f"the pointer {store.folder / which} leads to no checkpoint")
     return 1 if problems else 0
+
+
+def _leads_somewhere(store, which):
+    """Whether the pointer `which` does. A run may move it, and remove what it led to, between two looks."""
+    limit = time.monotonic() + GOING_SECONDS
+    while store.pointer(which) is None:
+        if time.monotonic() > limit:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def _diff(args):
@@ -109,6 +143,8 @@ def _last(store, names):
 
 def _print_state(where, first, second):
     """Prints what differs between two states, by key; of lists, times and speeds nothing. Returns whether any does."""
+    from igc_gluon.errors import printable
+
     differ = False
     for key in sorted({*first, *second}):
         a, b = first.get(key), second.get(key)
@@ -116,7 +152,7 @@ def _print_state(where, first, second):
             differ |= _print_state(f"{where}{key}.", a, b)
         elif a != b and key not in ("seconds", "history"):
             differ = True
-            print(f"  {where}{key}: {a} -> {b}")
+            print(printable(f"  {where}{key}: {a} -> {b}"))
     return differ
 
 
@@ -124,15 +160,17 @@ def _print_arrays(file, first, second):
     """Prints how the arrays of one file differ. Returns whether they do."""
     import numpy as np
 
+    from igc_gluon.errors import printable
+
     for sign, names in (("-", [n for n in first if n not in second]), ("+", [n for n in second if n not in first])):
         for name in names:
-            print(f"  {file}: {sign} {name}")
+            print(f"  {file}: {sign} {printable(name)}")
     differ, worst, where = 0, 0.0, ""
     both = [name for name in first if name in second]
     for name in both:
         a, b = first[name], second[name]
         if a.shape != b.shape or a.dtype != b.dtype:
-            print(f"  {file}: {name}: {a.dtype} {a.shape} -> {b.dtype} {b.shape}")
+            print(f"  {file}: {printable(name)}: {a.dtype} {a.shape} -> {b.dtype} {b.shape}")
             differ += 1
         elif a.tobytes() != b.tobytes():
             with np.errstate(all="ignore"):
@@ -142,5 +180,5 @@ def _print_arrays(file, first, second):
                 worst, where = np.nan_to_num(gap, nan=np.inf), name
     if differ:
         print(f"  {file}: {differ} of {len(both)} arrays differ" +
-              (f", {where} the most: by {worst:.1e} of its largest value" if where else ""))
+              (f", {printable(where)} the most: by {worst:.1e} of its largest value" if where else ""))
     return bool(differ) or set(first) != set(second)

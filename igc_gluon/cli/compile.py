@@ -21,24 +21,24 @@ def add_arguments(parser):
 
 
 def run(args):
-    from pathlib import Path
-
     from igc_gluon import deploy
     from igc_gluon.cli.networks import open_source
     from igc_gluon.errors import UserError
+    from igc_gluon.paths import expand
 
     if args.calibration is not None and not args.int8:
         raise UserError("--calibration goes with --int8")
     if args.size is not None and args.size < 1:
         raise UserError(f"--size must be at least 1, not {args.size}")
+    out = expand(args.out)
     shape = None if args.size is None else (3, args.size, args.size)
     compiled = deploy.compile(open_source(args), shape, mean=args.mean, std=args.std,
                               class_names=_lines(args.class_names),
                               calibration=(args.calibration or True) if args.int8 else None)
-    compiled.save(args.out)
+    compiled.save(out)
     print(f"""{compiled.name}: images {'x'.join(map(str, compiled.input_shape))} -> \
 {'x'.join(map(str, compiled.output_shape))}
-  file    {args.out}, {Path(args.out).expanduser().stat().st_size / 1e6:.2f} MB
+  file    {args.out}, {out.stat().st_size / 1e6:.2f} MB
   images  (pixel - mean) / std, mean {_listed(compiled.mean)}, std {_listed(compiled.std)}""")
     if compiled.native:
         print(f"  runs    natively, {compiled.multiply_adds / 1e8:.3f} x 10^8 multiply-adds" +

@@ -32,33 +32,38 @@ def run(args):
 
 
 def _from_module(args, epoch, out):
+    import shlex
+
     from igc_gluon.cli.networks import options
     from igc_gluon.errors import UserError
     from igc_gluon.model_zoo import find_family
     from igc_gluon.model_zoo.authors import save_parameters
     from igc_gluon.model_zoo.convert import read_checkpoint
+    from igc_gluon.paths import expand
 
     if args.dataset or args.classes is not None:
         raise UserError("the checkpoint itself says its classes; leave out --classes and --dataset")
     if args.option and not args.model:
         raise UserError("--option goes with --model")
     net, model, found = read_checkpoint(args.network, epoch, args.model, options(args))
-    save_parameters(net, out)
+    save_parameters(net, expand(out))
     classes = next(p.shape[0] for p in net.output.collect_params().values())
-    flags = "".join(f" --option {name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
-                    for name, value in found.items())
+    flags = "".join(" --option " + shlex.quote(
+        f"{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}") for name, value in found.items())
     if find_family(model)[0].mean is None:
         flags += " --dataset DATASET"
     keywords = "".join(f", {name}={value!r}" for name, value in found.items())
     print(f"""{out}: {len(net._collect_params_with_prefix())} arrays of {model}, {classes} classes
   in Python   net = igc_gluon.get_model({model!r}, classes={classes}{keywords}); net.load_parameters({out!r})
-  here        igc predict {out} --model {model}{flags} --classes {classes} photo.jpg""")
+  here        igc predict {shlex.quote(out)} --model {model}{flags} --classes {classes} photo.jpg""")
 
 
 def _to_module(args, prefix):
     from igc_gluon.cli.networks import open_source
     from igc_gluon.model_zoo.authors import save_module_checkpoint
+    from igc_gluon.paths import expand
 
+    prefix = str(expand(prefix))
     net = open_source(args)
     save_module_checkpoint(net, prefix, 0)
     print(f"""{net.model} is in {prefix}-symbol.json and {prefix}-0000.params

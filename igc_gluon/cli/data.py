@@ -27,14 +27,14 @@ def run(args):
 
 def _pack(args):
     import signal
-    from pathlib import Path
 
     from igc_gluon.data import pack
     from igc_gluon.errors import UserError
+    from igc_gluon.paths import expand
     from igc_gluon.threads import cores
 
-    root = Path(args.root).expanduser()
-    out = Path(args.out).expanduser() if args.out else root
+    root = expand(args.root)
+    out = expand(args.out) if args.out else root
     if not root.is_dir():
         raise UserError(f"there is no folder {root}")
     if not (args.short_side == 0 or 32 <= args.short_side <= 4096):
@@ -48,8 +48,9 @@ def _pack(args):
     if args.val_share is not None and not 0 < args.val_share < 1:
         raise UserError(f"--val-share must be between 0 and 1, not {args.val_share}")
     splits = _splits(root, args, pack)
-    # Workers are ended by what ends this process; SIGTERM is to do so as Ctrl-C does.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Workers are ended by what ends this process; SIGTERM and SIGHUP are to do so as Ctrl-C does.
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)
+              if signal.getsignal(number) is not signal.SIG_IGN}
     try:
         form = pack.Form(args.short_side, args.quality)
         for name, listing in splits.items():
@@ -59,7 +60,8 @@ def _pack(args):
                   f"{path.stat().st_size / 1e6:,.1f} MB"
                   + (f"; {len(left_out)} could not be read and were left out" if left_out else ""))
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     classes = splits["train"].classes
     pack.write_classes(out / pack.CLASS_FILE, classes)
     print(f"{out / pack.CLASS_FILE}: {len(classes):,} classes")
@@ -69,10 +71,13 @@ def _pack(args):
 
 def _splits(root, args, pack):
     """{name of the file: Listing}"""
+    import shlex
+
     from igc_gluon.errors import UserError
 
     if (root / "val").is_dir() and not (root / "train").is_dir():
-        raise UserError(f"{root} has a folder val/ but no train/; name the latter so, or give --root {root / 'val'}")
+        raise UserError(f"{root} has a folder val/ but no train/; name the latter so, or give --root "
+                        f"{shlex.quote(str(root / 'val'))}")
     train = pack.list_images(root / "train" if (root / "train").is_dir() else root, shuffle_seed=args.seed)
     if (root / "train").is_dir() and (root / "val").is_dir():
         if args.val_share is not None:

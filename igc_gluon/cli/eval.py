@@ -25,7 +25,7 @@ def run(args):
     from igc_gluon.cli.networks import open_classifier
     from igc_gluon.engine.devices import contexts
     from igc_gluon.engine.evaluation import evaluate
-    from igc_gluon.errors import UserError
+    from igc_gluon.errors import UserError, printable
     from igc_gluon.model_zoo.expects import image_shape
 
     if args.batch_size < 1:
@@ -47,7 +47,7 @@ def run(args):
     with tqdm(total=images, unit=" images", dynamic_ncols=True, desc=net.model, leave=False) as bar:
         found = evaluate(predict, batches, lambda seen: bar.update(seen - bar.n))
     seconds = time.monotonic() - begin
-    print(f"""{args.network} ({net.model}) on {name}: {found.images:,} images
+    print(f"""{printable(args.network)} ({net.model}) on {printable(name)}: {found.images:,} images
   top-1          {100 * found.accuracy:.2f} %
   top-5          {100 * found.top5:.2f} %
   cross-entropy  {found.loss:.4f}
@@ -92,7 +92,7 @@ def _compare_classes(net, classes, file, there):
     `classes`, those of `net`; says so if they are others."""
     import sys
 
-    from igc_gluon.errors import UserError
+    from igc_gluon.errors import UserError, printable
 
     here = net.synset or net.classes
     if there is None:
@@ -101,5 +101,5 @@ def _compare_classes(net, classes, file, there):
         raise UserError(f"{file} has {len(there)} classes, {net.model} {classes}; its labels mean others")
     other = next((number for number, pair in enumerate(zip(there, here or there)) if pair[0] != pair[1]), None)
     if other is not None:
-        print(f"warning: class {other} is {there[other]} in {file} and {here[other]} to {net.model}; where labels mean "
-              "other classes, accuracy says nothing", file=sys.stderr)
+        print(printable(f"warning: class {other} is {there[other]} in {file} and {here[other]} to {net.model}; where "
+                        "labels mean other classes, accuracy says nothing"), file=sys.stderr)

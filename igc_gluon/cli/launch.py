@@ -34,12 +34,15 @@ def run(args):
     from igc_gluon.errors import UserError
     from igc_gluon.launch import launchers
     from igc_gluon.launch.job import Failed
+    from igc_gluon.launch.variables import MOST
 
     servers = args.num_workers if args.num_servers is None else args.num_servers
-    for flag, value, least in (("--num-workers", args.num_workers, 1), ("--num-servers", servers, 0),
-                               ("--max-restarts", args.max_restarts, 0), ("--hang-timeout", args.hang_timeout, 0)):
-        if value < least:
-            raise UserError(f"{flag} must be at least {least}, not {value}")
+    for flag, value, least, most in (("--num-workers", args.num_workers, 1, MOST), ("--num-servers", servers, 0, MOST),
+                                     ("--max-restarts", args.max_restarts, 0, 1 << 30),
+                                     ("--hang-timeout", args.hang_timeout, 0, 1 << 30)):
+        if not least <= value <= most:
+            raise UserError(f"{flag} must be at least {least}" +
+                            (f", not {value}" if value < least else f" and at most {most:,}, not {value}"))
     kind = args.launcher or ("ssh" if args.hostfile else "local")
     if kind == "local" and args.hostfile:
         raise UserError("--launcher local starts everything here; leave -H out")

@@ -60,6 +60,10 @@ def _option(text):
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier() or not value:
         raise argparse.ArgumentTypeError(f"wants NAME=VALUE, downsample=code for example; not {text!r}")
+    from igc_gluon.model_zoo.registry import NO_TEXT  # needs MXNet
+
+    if name in NO_TEXT:
+        raise argparse.ArgumentTypeError(f"{name} is not a choice within a model, or has a flag of its own")
     parts = [_value(part) for part in value.split(",")]
     return name, tuple(parts) if len(parts) > 1 else parts[0]
 

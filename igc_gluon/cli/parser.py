@@ -1,6 +1,8 @@
 """The argument parser of every entry point."""
 import argparse
 
+from igc_gluon.errors import printable
+
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong with a flag in one line, without the usage; takes no abbreviated flags."""
@@ -9,4 +11,4 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message):
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"error: {printable(message)} (see {self.prog} --help)\n")

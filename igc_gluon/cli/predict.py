@@ -17,7 +17,7 @@ def run(args):
     import sys
 
     from igc_gluon.data.photos import central_crop, read_photo
-    from igc_gluon.errors import UserError
+    from igc_gluon.errors import UserError, printable
 
     if args.top < 1:
         raise UserError(f"--top must be at least 1, not {args.top}")
@@ -27,13 +27,14 @@ def run(args):
         try:
             image = central_crop(read_photo(path), short_side, height, width)
         except UserError as error:
-            print(f"error: {error}" if path in str(error) else f"error: {path}: {error}", file=sys.stderr)
+            print(f"error: {error}" if printable(path) in str(error) else f"error: {printable(path)}: {error}",
+                  file=sys.stderr)
             failed += 1
             continue
         found = probabilities(image)
-        print(path)
+        print(printable(path))
         for number in found.argsort()[::-1][:args.top]:
-            print(f"  {100 * found[number]:6.2f} %  {names[number] if names else f'class {number}'}")
+            print(f"  {100 * found[number]:6.2f} %  {printable(names[number]) if names else f'class {number}'}")
     return 2 if failed else 0
 
 

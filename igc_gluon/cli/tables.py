@@ -27,8 +27,10 @@ def run(args):
     import shutil
     import sys
 
+    from igc_gluon.errors import printable
     from igc_gluon.files import write_atomically
     from igc_gluon.paper import compare, formats, published, runs
+    from igc_gluon.paths import expand
 
     tables = {}
     for wanted in args.table or [args.paper]:
@@ -36,13 +38,13 @@ def run(args):
         tables.update((table.id, table) for table in found)
     own = runs.Runs(args.runs)
     for folder in own.damaged:
-        print(f"left out {folder}: its config.json or history.jsonl is damaged", file=sys.stderr)
+        print(f"left out {printable(folder)}: its config.json or history.jsonl is damaged", file=sys.stderr)
     compared = [compare.compare(table, own) for table in tables.values()]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() and not args.output else None
     options = {"width": width} if args.format == "terminal" else {}
     text = formats.FORMATS[args.format](compared, **options)
     if args.output:
-        with write_atomically(args.output, "w") as file:
+        with write_atomically(expand(args.output), "w") as file:
             file.write(text)
     else:
         print(text, end="")

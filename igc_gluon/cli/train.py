@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from igc_gluon.cli.networks import add_option_argument
 from igc_gluon.errors import UserError
+from igc_gluon.paths import expand
+from igc_gluon.start import OneLine, interrupt
 
 
 def flag_int_list(text):
@@ -109,7 +111,7 @@ def main(args, experiment_of, input_of, default_shards):
 
     experiment_of(args, shards of a batch) -> Experiment; input_of(args) -> an input of `igc_gluon.engine.inputs`.
     """
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # see igc_gluon.start
+    signal.signal(signal.SIGINT, interrupt)
     from igc_gluon.engine import devices as engine_devices
     from igc_gluon.engine import experiment as engine
     from igc_gluon.engine import precision
@@ -119,6 +121,7 @@ def main(args, experiment_of, input_of, default_shards):
     logging.getLogger("igc_gluon").setLevel(logging.INFO)
     handler = logging.StreamHandler()  # the log file has everything; the screen has the bar, and warnings
     handler.setLevel(logging.WARNING)
+    handler.setFormatter(OneLine())
     logging.getLogger("igc_gluon").addHandler(handler)
     workers, code = None, 1
     try:
@@ -136,8 +139,9 @@ def main(args, experiment_of, input_of, default_shards):
         experiment = experiment_of(args, engine_devices.shards_for(devices, shards, args.batch_size, workers.count))
         if args.gc_type != "none":
             experiment = replace(experiment, compression=args.gc_threshold)
+        prefix = args.model_prefix and str(expand(args.model_prefix))
         settings = engine.Settings(devices, args.kv_store, workers, args.log_dir, args.exp_name, args.resume,
-                                   args.checkpoint_epochs, args.disp_batches, args.model_prefix, args.load_epoch,
+                                   args.checkpoint_epochs, args.disp_batches, prefix, args.load_epoch,
                                    args.checkpoint_batches, args.keep_checkpoints, args.detect_anomaly)
         data = input_of(args)
         if args.benchmark:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
+from igc_gluon.paths import expand
 from igc_gluon.theory import best_blocks, regular_width, widest_of, width_bound
 
 HELP = "the widest blocks for a budget of parameters"
@@ -74,5 +75,5 @@ def _table(blocks, widest):
 def _write_csv(path, blocks, widest):
     rows = [[heading for heading, _, _ in COLUMNS] + ["widest"]]
     rows += [[value(block) for _, _, value in COLUMNS] + [int(block == widest)] for block in blocks]
-    with write_atomically(path, "w") as file:
+    with write_atomically(expand(path), "w") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)

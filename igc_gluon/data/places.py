@@ -7,6 +7,7 @@ from pathlib import Path
 from igc_gluon import files
 from igc_gluon.data.registry import DATASETS
 from igc_gluon.errors import UserError
+from igc_gluon.paths import expand
 
 logger = logging.getLogger(__name__)
 
@@ -15,8 +16,7 @@ DEBIAN = Path("/usr/share/datasets")  # where Debian's packages of data sets put
 
 def default_folder(name):
     """Where data set `name` is kept unless the user says otherwise; Gluon keeps its own copies there too."""
-    home = os.environ.get("MXNET_HOME") or Path("~", ".mxnet")
-    return Path(home, "datasets", name).expanduser()
+    return expand(Path(os.environ.get("MXNET_HOME") or "~/.mxnet", "datasets", name))
 
 
 class Places:
@@ -28,7 +28,7 @@ class Places:
 
     def __init__(self, dataset, data_dir=None):
         self.dataset = dataset
-        self.folder = Path(data_dir).expanduser() if data_dir else default_folder(dataset.name)
+        self.folder = expand(data_dir) if data_dir else default_folder(dataset.name)
         if data_dir and not self.folder.exists() and not self.folder.parent.exists():
             raise UserError(f"there is no folder {self.folder}; make it, or name the one that holds the files of "
                             f"{dataset.name}")

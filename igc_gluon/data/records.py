@@ -9,6 +9,7 @@ package writes have the CRC-32 of label, first id and image in the second id of 
 """
 import json
 import os
+import shlex
 import struct
 import zlib
 from dataclasses import asdict, dataclass
@@ -90,14 +91,14 @@ def _stamp(path):
     if not path.is_file():
         raise UserError(f"there is no file {path}")
     if not index_path(path).is_file():
-        raise UserError(f"{path} has no index {index_path(path).name} beside it; igc data verify {path} --index writes "
-                        "one")
+        raise UserError(f"{path} has no index {index_path(path).name} beside it; igc data verify "
+                        f"{shlex.quote(str(path))} --index writes one")
     return [[status.st_size, status.st_mtime_ns] for status in (os.stat(path), os.stat(index_path(path)))]
 
 
 def read_index(path):
     """Positions of all records, in bytes, ascending."""
-    advice = f"igc data verify {path} --index writes a new one"
+    advice = f"igc data verify {shlex.quote(str(path))} --index writes a new one"
     try:
         numbers = np.array(index_path(path).read_bytes().split(), np.int64)
     except (ValueError, OverflowError):
@@ -114,7 +115,7 @@ def _walk(path, positions):
     size = path.stat().st_size
     if not size:
         raise UserError(f"{path} is empty")
-    damaged = f"igc data verify {path} finds what is damaged"
+    damaged = f"igc data verify {shlex.quote(str(path))} finds what is damaged"
     if size % 4 or positions[-1] + 8 + HEADER.size > size:
         raise UserError(f"{path} and its index do not fit together, or it is truncated; {damaged}")
     words = np.memmap(path, "<u4", "r")

@@ -1,5 +1,6 @@
 """Finds the broken records of a file, and writes a file without them."""
 import os
+import shlex
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -64,8 +65,8 @@ def write_index(path):
         positions = []
         for position, payload in records.scan(path):
             if payload is None:
-                raise UserError(f"{path} is damaged at byte {position:,}; igc data verify {path} --repair OUT.rec "
-                                "drops what is")
+                raise UserError(f"{path} is damaged at byte {position:,}; igc data verify {shlex.quote(str(path))} "
+                                "--repair OUT.rec drops what is")
             positions.append(position)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None

@@ -5,7 +5,6 @@ import logging
 import os
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import List, Optional, Tuple
 
 import mxnet as mx
@@ -26,6 +25,7 @@ from igc_gluon.files import write_atomically
 from igc_gluon.model_zoo import get_model
 from igc_gluon.model_zoo.authors import from_module_params, save_module_checkpoint
 from igc_gluon.nn import INITIALIZERS
+from igc_gluon.paths import expand
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def _check_settings(experiment, settings, seeds):
     if seeds[-1] >= MAX_SEED:
         raise UserError(f"seeds must be below {MAX_SEED}, not {seeds[-1]}; lower --rand-seed")
     if settings.model_prefix:
-        folder = Path(settings.model_prefix).expanduser().parent
+        folder = expand(settings.model_prefix).parent
         if not os.access(folder, os.W_OK | os.X_OK):
             raise UserError(f"--model-prefix: cannot write to the folder {folder}; make it first")
     if settings.load_epoch is not None:
@@ -137,7 +137,7 @@ def _check_settings(experiment, settings, seeds):
 def run_folder(experiment, settings, seed):
     """`<log-dir>/<data set>/<model>[_<exp-name>]/seed<seed>`."""
     name = experiment.model + (f"_{settings.exp_name}" if settings.exp_name else "")
-    return Path(settings.log_dir).expanduser() / experiment.dataset / name / f"seed{seed}"
+    return expand(settings.log_dir) / experiment.dataset / name / f"seed{seed}"
 
 
 def _run_once(experiment, data, settings, seed, folder, report):
@@ -201,6 +201,9 @@ def _check_folder(record, checkpoints, config, resume):
 
 
 def check_same(before, config, folder):
+    """Raises UserError unless what a run was begun with, as far as it says, is `config`."""
+    if not isinstance(before, dict):
+        raise UserError(f"{folder} does not say what it was begun with; choose another --exp-name")
     now = json.loads(json.dumps(config))  # tuples become lists, as in the file
     for key, value in now.items():
         old = before.get(key)

@@ -40,6 +40,9 @@ class ArrayInput:
 
     def batches(self, batch_size, seed, part_index=0, num_parts=1):
         info, (train, test) = self._info, self._images
+        if batch_size > len(train.images):
+            raise UserError(f"{self.name} has {len(train.images)} training images, fewer than a batch of {batch_size}; "
+                            "lower --batch-size")
         share = {"part_index": part_index, "num_parts": num_parts}
         return (Batches(train.images, train.labels, batch_size, info.mean, info.std, augment=info.augment,
                         mirror=info.mirror, pad_value=self._pad, seed=seed, short_side=info.short_side, **share),

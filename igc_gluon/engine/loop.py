@@ -37,12 +37,14 @@ class _Left(Exception):
 
 
 class StopSignals:
-    """Inside the block, SIGINT and SIGTERM only set `number`; a second one, later on, ends the process at once."""
+    """Inside the block, SIGINT, SIGTERM and SIGHUP, of a terminal that is closed, only set `number`; a second one, later
+    on, ends the process at once. What is ignored, SIGHUP by nohup for example, stays so."""
 
     def __enter__(self):
         self.number, self._process, self._before = None, os.getpid(), {}
         if threading.current_thread() is threading.main_thread():  # elsewhere Python refuses handlers
-            self._before = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
+            self._before = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+                            if signal.getsignal(n) is not signal.SIG_IGN}
         return self
 
     def _note(self, number, frame):
@@ -84,7 +86,7 @@ class TrainingLoop:
 
     def restore(self, arrays, state):
         """Continues from a checkpoint of `CheckpointStore`. Raises UserError if it is of something else."""
-        position = Position.of(state, len(self.train))
+        position = Position.of(state, len(self.train), self.schedule.num_epochs, self.config.get("load_epoch") or 0)
         self.parallel.set_parameters(arrays["net.params"])
         self.parallel.set_optimizer_states(_with_prefix(arrays["training.params"], "momentum:"), arrays["net.params"])
         self.parallel.set_shard_statistics(_with_prefix(arrays["training.params"], "shard:"))

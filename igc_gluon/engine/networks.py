@@ -10,6 +10,8 @@ from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import find_family, get_model
 from igc_gluon.model_zoo.authors import set_parameters
 from igc_gluon.model_zoo.expects import expect
+from igc_gluon.model_zoo.registry import NO_TEXT
+from igc_gluon.paths import expand
 
 _MOST = 1 << 16  # classes, pixels
 
@@ -33,7 +35,7 @@ def open_network(source, model=None, classes=None, model_options=None, dataset=N
     """
     if not isinstance(source, (str, Path)):
         raise TypeError(f"a network is opened by name or path, not from a {type(source).__name__}")
-    path = Path(source).expanduser()
+    path = expand(source)
     if path.is_dir():
         if not (model is None and classes is None and dataset is None) or model_options:
             raise UserError(f"{path} is a run, which knows its model and data set; leave out model, classes, options "
@@ -105,8 +107,9 @@ def read_config(path):
                  len(shape) == len(mean) == len(std) == 3 and all(type(n) is int and 0 < n <= _MOST for n in shape) and
                  shape[-1] <= config.get("short_side", shape[-1]) <= _MOST and
                  len(names) in (0, config.get("classes")) and all(isinstance(name, str) for name in names) and
-                 all(abs(m) < float("inf") for m in mean) and all(0 < d < float("inf") for d in std))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                 all(abs(float(m)) < float("inf") for m in mean) and all(0 < float(d) < float("inf") for d in std) and
+                 not NO_TEXT & set(config.get("model_options") or {}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         sound = False
     if not sound:
         raise UserError(f"{path} is damaged")

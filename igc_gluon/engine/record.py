@@ -27,6 +27,7 @@ from igc_gluon import native, processor
 from igc_gluon.engine.position import best_entry
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
+from igc_gluon.start import OneLine
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class RunRecord:
             for leftover in self.folder.glob(".*.tmp"):
                 leftover.unlink()
             self._handler = _LogFile(self.folder / "log.txt", encoding="utf-8")
-            self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+            self._handler.setFormatter(OneLine("%(asctime)s %(message)s"))
             logging.getLogger("igc_gluon").addHandler(self._handler)
             self._write_history(history)
             self._events = EventFile(self.folder / "tensorboard", history)
@@ -216,12 +217,9 @@ class EventFile:
 
 
 def say(line):
-    """Prints a line for people, above a progress bar; goes on without where nobody reads (`| head`)."""
-    try:
-        tqdm.write(line, file=sys.stdout)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Prints a line for people, above a progress bar."""
+    tqdm.write(line, file=sys.stdout)
+    sys.stdout.flush()
 
 
 def draw_curves(history, title, path):

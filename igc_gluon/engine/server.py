@@ -13,13 +13,18 @@ import os
 import socket
 import sys
 
-from igc_gluon.launch import heartbeat
+from igc_gluon.launch import heartbeat, variables
+from igc_gluon.start import exit_code
 
 WEIGHTS, STATE = 0, 1  # keys: flat arrays, of which each server has its slice
 
 
 def serve(role):
-    """Runs as `role`, "server" or "scheduler", until the workers are done; returns the exit code."""
+    """Runs as `role`, "server" or "scheduler", until the workers are done; returns the exit code.
+
+    Raises UserError where the environment does not say all that it needs.
+    """
+    variables.check()
     # Hidden from the import, or MXNet's own server would begin there and never return.
     os.environ.pop("DMLC_ROLE", None)
     import mxnet as mx
@@ -92,4 +97,4 @@ class AsynchronousRule:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(os.environ.get("DMLC_ROLE", "")))
+    sys.exit(exit_code(lambda: serve(variables.role())))

@@ -11,6 +11,7 @@ All workers make the same calls in the same order: one that is left out is a han
 """
 import json
 import os
+import shlex
 import sys
 import threading
 import traceback
@@ -20,11 +21,10 @@ import numpy as np
 
 from igc_gluon.engine.server import STATE, WEIGHTS
 from igc_gluon.errors import UserError
-from igc_gluon.launch import heartbeat
+from igc_gluon.launch import heartbeat, variables
 
 PARAMETER_SERVER = ("dist_sync", "dist_device_sync", "dist_async")
 HOROVOD = "horovod"
-VARIABLES = ("DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER")
 # An array of at least so many elements is spread evenly over the servers; MXNet leaves all below a million on one.
 SPREAD_FROM = "1000"
 CONNECT_SECONDS = 300  # for all processes to find each other; machines of a cluster start minutes apart
@@ -37,10 +37,13 @@ def connect(kv_store):
         return HorovodWorkers()
     if kv_store not in PARAMETER_SERVER:
         return Alone()
-    missing = [name for name in VARIABLES if not os.environ.get(name)]
-    if missing or os.environ.get("DMLC_NUM_SERVER") == "0":
+    # igc launch without servers sets the others.
+    if len(variables.missing()) == len(variables.VARIABLES) or os.environ.get("DMLC_NUM_SERVER") == "0":
         raise UserError(f"--kv-store {kv_store} trains on several processes and servers; start it with "
-                        f"igc launch -n WORKERS -s SERVERS -- python {' '.join(sys.argv)}")
+                        f"igc launch -n WORKERS -s SERVERS -- python {shlex.join(sys.argv)}")
+    variables.check()
+    if variables.role() != "worker":
+        raise UserError(f"DMLC_ROLE is {variables.role()}, but this is a worker; start it with igc launch")
     return AsynchronousWorkers(kv_store) if kv_store == "dist_async" else ServerWorkers(kv_store)
 
 
@@ -116,7 +119,10 @@ class ServerWorkers(_Several):
         limit.cancel()
         self.count = self._store.num_workers
         # ps-lite numbers workers by port; the launcher's numbers are those that its messages name.
-        self.rank = int(os.environ.get("IGC_WORKER", self._store.rank))
+        rank = os.environ.get("IGC_WORKER", str(self._store.rank))
+        if not (rank.isascii() and rank.isdigit() and len(rank) < 9 and int(rank) < self.count):
+            raise UserError(f"IGC_WORKER is {rank!r}, but must be a number below {self.count}; igc launch sets it")
+        self.rank = int(rank)
         self._keys = {}
 
     def all_reduce(self, arrays):

@@ -8,7 +8,7 @@ With --control, standard input is the launcher: a line "signal 15" sends that si
 comes however the launcher or the connection to it has died, kills the process. Without it (mpirun, srun) the index is
 the one that the MPI or Slurm environment tells.
 
-SIGTERM and SIGINT are passed on, and the process has STOP_SECONDS to save. Servers and the scheduler do not hear them:
+SIGTERM, SIGINT and SIGHUP are passed on, and the process has STOP_SECONDS to save. Servers and the scheduler do not hear them:
 they are needed until the workers have saved, and Slurm, for example, sends such a signal to every process.
 
 While neither the guard nor its process hangs, a line says so every second, see `igc_gluon.launch.heartbeat`.
@@ -36,7 +36,7 @@ STOP_SECONDS = 120  # for the workers to save after a signal
 # A signal that comes so soon after the first is the same: to a process and, by way of its guard, to it again.
 SAME_SECONDS = 1
 INDEX_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
-STOPPING = (signal.SIGTERM, signal.SIGINT)
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1
 _LOCK = threading.Lock()
 

@@ -3,6 +3,7 @@
 Each function takes a Plan and returns a list of Start, one per process to start from here.
 """
 import os
+import re
 import shlex
 import socket
 import sys
@@ -11,11 +12,14 @@ from pathlib import Path
 from typing import Dict, List
 
 from igc_gluon.errors import UserError
+from igc_gluon.launch.variables import MOST
 
 GUARD = str(Path(__file__).with_name("guard.py"))
 SERVER = [sys.executable, "-m", "igc_gluon.engine.server"]
 # What a process on another machine gets of this one's environment.
 PASSED_ON = ("DMLC_", "PS_", "MXNET_", "IGC_", "OMP_", "PYTHONPATH", "LD_LIBRARY_PATH", "PATH", "NCCL_")
+_HOST = re.compile(r"(?P<host>[^\s-]\S*)(\s+slots=(?P<slots>[0-9]{1,9}))?")
+_LARGEST_HOSTFILE = 1 << 20  # characters
 SSH = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"]
 
 
@@ -86,16 +90,18 @@ def read_hosts(path):
     """The hosts of a hostfile: a host a line, `user@host` or `host slots=4` (then four times in a row), # comments."""
     hosts = []
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read(_LARGEST_HOSTFILE + 1)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the hostfile {path}: {getattr(error, 'strerror', None) or error}") from None
-    for number, line in enumerate(lines, 1):
-        host, *rest = line.split("#")[0].split() or [None]
-        slots = rest[0][len("slots="):] if rest and rest[0].startswith("slots=") else "1"
-        if len(rest) > 1 or (rest and not rest[0].startswith("slots=")) or not slots.isdigit() or \
-                (host or "").startswith("-"):
-            raise UserError(f"{path}, line {number}: wants 'host' or 'host slots=4', not {line.strip()!r}")
-        hosts += [host] * int(slots) if host else []
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.split("#")[0].strip()
+        found = _HOST.fullmatch(line)
+        if line and not (found and found["host"].isprintable()):
+            raise UserError(f"{path}, line {number}: wants 'host' or 'host slots=4', not {line[:80]!r}")
+        hosts += [found["host"]] * int(found["slots"] or 1) if line else []
+        if len(hosts) > MOST or len(text) > _LARGEST_HOSTFILE:
+            raise UserError(f"the hostfile {path} has places for more than {MOST} processes")
     if not hosts:
         raise UserError(f"the hostfile {path} names no host")
     return hosts

@@ -15,6 +15,7 @@ from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.authors import set_parameters
 from igc_gluon.model_zoo.expects import expect
 from igc_gluon.model_zoo.shipped import OPTIONS, shipped
+from igc_gluon.paths import expand
 
 CLASSES = 1000
 
@@ -87,16 +88,16 @@ def find_or_download(name, place=True, root="~/.mxnet/models"):
     row = PUBLISHED[name]
     cached = f"{name}-{row.git_blob[:8]}.params"
     if place is not True:
-        return _from(Path(place).expanduser(), row, cached)
+        return _from(expand(place), row, cached)
     if "MXNET_HOME" in os.environ:  # as in GluonCV it has the last word
         root = Path(os.environ["MXNET_HOME"], "models")
-    root = Path(root).expanduser()
+    root = expand(root)
     by_hand = root / row.file
     if by_hand.is_file() and files.digest(by_hand, "git-blob") == row.git_blob:
         return by_hand
     mirror = os.environ.get("MXNET_GLUON_REPO", "")
-    if mirror and Path(mirror).expanduser().is_dir():
-        return _from(Path(mirror).expanduser(), row, cached)
+    if mirror and expand(mirror).is_dir():
+        return _from(expand(mirror), row, cached)
     if mirror and "://" not in mirror:
         raise UserError(f"MXNET_GLUON_REPO is {mirror}, which is neither an address nor a folder that is there")
     urls = [f"{mirror.rstrip('/')}/gluon/models/{cached}"] if mirror else []

@@ -45,6 +45,10 @@ class Family:
         return [self.template.format(**numbers) for numbers in self.published]
 
 
+# Arguments of `get_model` and of networks that say nothing of their structure: no text, of a file or a flag, gives them.
+NO_TEXT = {"name", "pretrained", "root", "ctx", "classes", "norm_layer", "norm_kwargs", "prefix", "params"}
+
+
 def _families():
     from igc_gluon.model_zoo import cifar, cifar_igcv2, flat, igcv2, igcv3, mobilenet, resnet18
     modules = cifar, cifar_igcv2, flat, resnet18, igcv2, igcv3, mobilenet
@@ -122,6 +126,8 @@ def get_model(name, pretrained=False, root="~/.mxnet/models", ctx=mx.cpu(), clas
         option = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if option and option.group(1) in kwargs:
             raise UserError(f"{name} has no option {option.group(1)!r}") from None
+        if set(kwargs) - NO_TEXT:
+            raise UserError(f"an option of {name} has a value of the wrong kind ({error})") from error
         raise
     if row is not None:
         return load_shipped(net, row, ctx)

@@ -9,7 +9,6 @@ import ctypes
 import functools
 import itertools
 import logging
-import os
 import weakref
 
 import mxnet as mx
@@ -94,7 +93,7 @@ def _blocks_below(block):
 
 def why_not():
     """None if MXNet has the native operators, else one line with the reason. Loads them at the first call."""
-    if os.environ.get("IGC_NATIVE", "1") == "0":
+    if native.switched_off():
         return native.why_not()
     return _load()
 

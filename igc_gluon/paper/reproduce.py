@@ -19,6 +19,7 @@ from igc_gluon.paper.compare import recipe_of
 from igc_gluon.paper.networks import Network
 from igc_gluon.paper.published import load_tables
 from igc_gluon.paper.runs import read_run
+from igc_gluon.paths import expand
 
 SCRIPTS = {"imagenet": "train_imagenet.py"}  # of all other data sets train_cifar.py
 
@@ -106,7 +107,7 @@ class Reproduction:
 
     def __init__(self, todo, flags, log_dir, exp_name, num_epochs, data_dir, gpus, cpus, report=print):
         self.flags, self.report = flags, report
-        self.log_dir, self.exp_name = Path(log_dir).expanduser(), exp_name
+        self.log_dir, self.exp_name = expand(log_dir), exp_name
         self.left_out = [experiment for experiment in todo if experiment.obstacle]
         self.jobs = [(experiment, seed) for experiment in todo if not experiment.obstacle
                      for seed in range(experiment.runs)]

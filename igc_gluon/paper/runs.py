@@ -8,6 +8,8 @@ from typing import Optional, Tuple
 import numpy as np
 
 from igc_gluon.engine.schedule import PAPER
+from igc_gluon.errors import printable
+from igc_gluon.paths import expand
 
 
 DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
@@ -67,7 +69,7 @@ class Runs:
     def __init__(self, log_dir, wanted=lambda run: True):
         self.damaged = []
         self._experiments = defaultdict(list)
-        for folder in sorted(Path(log_dir).expanduser().glob("*/*/seed*")):
+        for folder in sorted(expand(log_dir).glob("*/*/seed*")):
             try:
                 run = read_run(folder)
             except DAMAGE:
@@ -98,7 +100,7 @@ def _summarise(runs, dataset):
     finished = [run for run in runs if run.finished]
     used = finished or runs
     if used[0].dataset != dataset:
-        notes.append(f"on {used[0].dataset}, not {dataset}")
+        notes.append(f"on {printable(used[0].dataset)}, not {dataset}")
     if not finished:
         notes.append(f"not finished: {max(run.epochs for run in runs)} of {runs[0].num_epochs} epochs")
     elif len(finished) < len(runs):

@@ -1,4 +1,6 @@
 """`igc checkpoint` on checkpoints made here; that a run's are such is tested with the training scripts."""
+import threading
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,32 @@ def test_verify(run, capsys):
 def test_verify_names_what_is_not_finite(run, capsys):
     save(run, 3, value=np.nan)
     assert igc(capsys, "verify", run, code=1)[-1].endswith("; not finite: net.params: w")
+
+
+def test_beside_a_run_that_saves(tmp_path, capsys):
+    """Checkpoints go, and pointers move, between the look at the folder and the reading."""
+    ended = threading.Event()
+
+    def save_all_the_time():
+        store, epoch = CheckpointStore(tmp_path / "checkpoints", keep=1), 0
+        arrays = {file: {str(n): np.zeros(2000, "float32") for n in range(20)} for file in ("net.params", "training.params")}
+        while not ended.is_set():
+            epoch += 1
+            store.save(epoch, 0, arrays, {"position": {"epoch": epoch, "batch": 0, "history": []}}, best=True)
+
+    thread = threading.Thread(target=save_all_the_time)
+    thread.start()
+    try:
+        while not (tmp_path / "checkpoints" / "last").exists():
+            assert thread.is_alive()
+        for _ in range(60):
+            for action in ("ls", "verify"):
+                assert main(["checkpoint", action, str(tmp_path)]) == 0
+                out, err = capsys.readouterr()
+                assert "damaged" not in out and "leads to no" not in out and err == "", out
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_diff(run, tmp_path_factory, capsys):

@@ -96,7 +96,7 @@ def test_waiting_for_the_others_has_an_end():
     (lambda: devices.check_kv_store("device", [mx.cpu(0), mx.cpu(1)], "1bit"), "none, 2bit"),
 ])
 def test_what_cannot_be(call, text, monkeypatch):
-    for name in workers.VARIABLES:
+    for name in workers.variables.VARIABLES:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError, match=text):
         call()

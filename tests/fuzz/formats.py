@@ -21,7 +21,7 @@ from igc_gluon.data import cifar, find_dataset, idx, matfile, recordio, records,
 from igc_gluon.engine import experiment  # noqa: E402
 from igc_gluon.engine.checkpoint import CheckpointStore  # noqa: E402
 from igc_gluon.engine.inputs import RecordInput  # noqa: E402
-from igc_gluon.engine.position import Position  # noqa: E402
+from igc_gluon.engine.position import MEASURED, Position  # noqa: E402
 from igc_gluon.engine.record import RunRecord  # noqa: E402
 from igc_gluon.errors import UserError  # noqa: E402
 from igc_gluon.model_zoo import convert, get_model  # noqa: E402
@@ -60,7 +60,7 @@ class Checkpoint:
     def samples(folder):
         store = CheckpointStore(folder / "checkpoints")
         arrays = {"net.params": {"w": np.ones((3, 2), "float32")}, "training.params": {"momentum:w": np.ones((3, 2), "float32")}}
-        position = Position(epoch=1, batch=2, images=128, loss=3.5, history=[{"epoch": 0, "test_accuracy": 0.5}])
+        position = Position(epoch=1, batch=2, images=128, loss=3.5, history=[{"epoch": 0, **dict.fromkeys(MEASURED, 0.5)}])
         made = store.save(1, 2, arrays, {"position": vars(position), "config": {"seed": 0}, "versions": {"mxnet": "1.9.1"}}, True)
         return [*sorted(made.iterdir()), store.folder / "last"]
 
@@ -84,7 +84,7 @@ class Checkpoint:
     @staticmethod
     def restore(path, state):
         try:
-            Position.of(state, batches=23)
+            Position.of(state, batches=23, epochs=2)
         except UserError as error:  # as igc_gluon.engine.experiment does
             raise UserError(f"{path.parent}: {error}") from None
 

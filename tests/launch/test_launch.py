@@ -221,6 +221,9 @@ def test_mpi_and_slurm(tmp_path, fakes, launcher, asked):
     (["-n", "0"], "--num-workers must be at least 1"),
     (["-n", "1", "-s", "-1"], "--num-servers must be at least 0"),
     (["-n", "1", "-H", "no/such/file"], "cannot read the hostfile"),
+    (["-n", "1", "-H", "/dev/zero"], "line 1"), (["-n", "1", "-H", "/dev"], "Is a directory"),
+    (["-n", "1000000000"], "--num-workers must be at least 1 and at most 10,000"),
+    (["-n", "1", "--hang-timeout", "nan"], "--hang-timeout must be"),
     (["-n", "1", "--launcher", "ssh", "--root-uri", "x"], "needs -H FILE"),
     (["-n", "1", "-s", "0", "--launcher", "mpi", "--root-uri", "x"], "cannot start mpirun"),
 ])
@@ -231,8 +234,11 @@ def test_mistakes(flags, text, capsys, monkeypatch):
     assert line.startswith("error: ") and text in line
 
 
-@pytest.mark.parametrize("text,wrong", [("", "names no host"), ("a b", "line 1"), ("a slots=x", "line 1"),
-                                        ("-oProxy=x", "line 1")])
+@pytest.mark.parametrize("text,wrong", [
+    ("", "names no host"), ("a b", "line 1"), ("a slots=x", "line 1"), ("-oProxy=x", "line 1"), ("a slots=\u00b2", "line 1"),
+    ("a slots=\u0663", "line 1"), ("a slots=-1", "line 1"), ("a slots=", "line 1"), ("a slots=999999999", "more than 10000"),
+    ("a slots=" + "9" * 5000, "line 1"), ("a\nb\0c", "line 2"), ("a\x1b[2J", "line 1"), ("a slots=0", "names no host"),
+    ("a\n" * 600000, "more than 10000")])
 def test_bad_hostfiles(tmp_path, text, wrong):
     (tmp_path / "hosts").write_text(text)
     with pytest.raises(launchers.UserError, match=wrong):
