@@ -86,7 +86,7 @@ def read_hosts(path):
     """The hosts of a hostfile: a host a line, `user@host` or `host slots=4` (then four times in a row), # comments."""
     hosts = []
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(os.path.expanduser(path)).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the hostfile {path}: {getattr(error, 'strerror', None) or error}") from None
     for number, line in enumerate(lines, 1):
