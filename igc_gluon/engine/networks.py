@@ -51,6 +51,8 @@ def open_network(source, model=None, classes=None, model_options=None, dataset=N
             raise UserError(f"there is no file or folder {path}, nor such a model: {error}") from None
         pretrained = True if dataset is None else find_dataset(dataset).name
         return get_model(source, pretrained=pretrained, classes=classes, ctx=ctx, **(model_options or {}))
+    if not path.is_file():  # to open a pipe would wait for ever
+        raise UserError(f"{path} is neither a folder nor a regular file")
     if model is None:
         raise UserError(f"{path} does not say which network it belongs to; give model, "
                         "cifar_plain_igc20_l24m2 for example")

@@ -260,6 +260,8 @@ def test_odd_files(photos, network, tmp_path, capsys):
     done = predict(capsys, tmp_path / "net.params", *bad, photos[0], "--model", MODEL, "--dataset", "cifar10", code=2)
     assert len(done.err.splitlines()) == len(bad) and list(rows(done.out)) == [photos[0]]
     assert "no regular file" in done.err and "float32" in done.err
+    error = predict(capsys, tmp_path / "pipe.jpg", photos[0], "--model", MODEL, "--dataset", "cifar10", code=2).err
+    assert "neither a folder nor a regular file" in error
 
 
 def test_pixels_of_odd_images(tmp_path):
