@@ -51,6 +51,13 @@ def test_igc_convert(tmp_path, capsys):
     assert again.preprocessing == EXPECTED and again.classes == list(EXPECTED.class_names)
     x = mx.nd.random.normal(shape=(1, 3, 48, 40))
     np.testing.assert_array_equal(again(x).asnumpy(), net(x).asnumpy())
+    # And back, to Gluon.
+    assert main(["convert", str(tmp_path / "module"), "0", str(tmp_path / "net.params"), "--model", MODEL]) == 0
+    assert "--dataset" not in capsys.readouterr().out
+    assert open_network(tmp_path / "net.params", MODEL).preprocessing == EXPECTED
+    (tmp_path / "net.params.json").write_text("{")
+    with pytest.raises(UserError, match="no description of a network's images"):
+        open_network(tmp_path / "net.params", MODEL)
 
 
 def test_gluons_export(tmp_path, monkeypatch):
