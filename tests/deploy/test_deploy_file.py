@@ -160,7 +160,7 @@ OPS = 80 + 8 * 3
 @pytest.mark.parametrize("at,form,value,message", [
     (8, "I", 4, "another version"), (8, "I", 0, "another version"),
     (16, "Q", 1 << 60, "cut off"), (24, "i", 0, "channels"), (24, "i", 5000, "channels"),
-    (28, "i", -1, "rows"), (28, "i", 1 << 30, "rows|prepared"), (36, "i", 2, "header"), (40, "I", 1 << 31, "ops"),
+    (28, "i", -1, "rows"), (28, "i", 1 << 30, "rows"), (36, "i", 2, "header"), (40, "I", 1 << 31, "ops"),
     (44, "I", 7, "texts"), (48, "Q", 1 << 62, "weights"), (56, "I", 9, "names"), (60, "I", 1, "header|add up"),
     (64, "i", 7, "prepared"), (64, "i", -1, "prepared"), (64, "i", 1 << 21, "prepared"), (68, "i", 4, "prepared"),
     (68, "i", -1, "prepared"), (72, "i", 2, "prepared"), (76, "i", 2, "prepared"),

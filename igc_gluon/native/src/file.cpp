@@ -156,12 +156,6 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
   const uint8_t* at = data + before;
   Preprocessing expected = {0, IGC_AREA, IGC_RGB, 1};
   if (header.version > 2) std::memcpy(&expected, data + sizeof(Header), sizeof(Preprocessing));
-  require((expected.short_side == 0 || (expected.short_side >= std::max(header.shape[1], header.shape[2]) &&
-                                        expected.short_side <= kLongestSide)) &&
-              expected.interpolation >= IGC_AREA && expected.interpolation <= IGC_NEAREST &&
-              expected.color_order >= IGC_RGB && expected.color_order <= IGC_BGR &&
-              (expected.normalised == 0 || expected.normalised == 1),
-          "how its images are prepared is damaged");
   model->mean = take<float>(at, channels);
   model->deviation = take<float>(at, channels);
   const auto ops = take<igc_op>(at, header.n_ops);
@@ -183,6 +177,12 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
       check_ops(ops.data(), (int64_t)ops.size(), weights.data(), (int64_t)weights.size(),
                 {header.shape[0], header.shape[1], header.shape[2]});
   check_sizes(shapes);
+  require((expected.short_side == 0 || (expected.short_side >= std::max(header.shape[1], header.shape[2]) &&
+                                        expected.short_side <= kLongestSide)) &&
+              expected.interpolation >= IGC_AREA && expected.interpolation <= IGC_NEAREST &&
+              expected.color_order >= IGC_RGB && expected.color_order <= IGC_BGR &&
+              (expected.normalised == 0 || expected.normalised == 1),
+          "how its images are prepared is damaged");
   check_parameters(ops, shapes, (int64_t)weights.size());
   const Shape out = shapes.back();
   info.output_shape[0] = out.channels;
