@@ -23,7 +23,7 @@ from igc_gluon.cli.parser import Parser  # noqa: E402
 from igc_gluon.data import default_folder, record_batches  # noqa: E402
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
 from igc_gluon.engine.experiment import Experiment  # noqa: E402
-from igc_gluon.engine.inputs import RecordInput  # noqa: E402
+from igc_gluon.engine.inputs import RecordInput, record_preprocessing  # noqa: E402
 from igc_gluon.engine.schedule import IMAGENET, imagenet_schedule  # noqa: E402
 from igc_gluon.errors import UserError  # noqa: E402
 from igc_gluon.model_zoo import find_family, imagenet_model_name  # noqa: E402
@@ -130,9 +130,9 @@ def data(args):
             raise UserError(f"{flag} must be at least 1, not {value}")
     family, _ = find_family(model_of(args)[0])
     folder = expand(args.data_dir) if args.data_dir else default_folder(RecordInput.name)
-    return RecordInput(args.data_train or folder / "train.rec", args.data_val or folder / "val.rec", args.image_shape,
-                       family.mean or IMAGENET_MEAN, family.std or IMAGENET_STD, args.num_classes, args.augment,
-                       parts=args.data_parts)
+    expected = record_preprocessing(args.image_shape, family.mean or IMAGENET_MEAN, family.std or IMAGENET_STD)
+    return RecordInput(args.data_train or folder / "train.rec", args.data_val or folder / "val.rec", expected,
+                       args.num_classes, args.augment, args.data_parts)
 
 
 def paper_gpus(args):

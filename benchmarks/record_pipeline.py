@@ -26,6 +26,7 @@ from pipelines import epochs_of, measure  # noqa: E402
 import igc_gluon  # noqa: E402
 from igc_gluon.bench import machine  # noqa: E402
 from igc_gluon.data import pack, record_batches, records  # noqa: E402
+from igc_gluon.data.preprocessing import Preprocessing  # noqa: E402
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
 from igc_gluon.threads import cores  # noqa: E402
 
@@ -72,7 +73,8 @@ def plain(path, augment, threads):
 
 
 def evaluation(path):
-    batches = record_batches.RecordEvaluation(path, BATCH, SHAPE, 256, IMAGENET_MEAN, IMAGENET_STD)
+    expected = Preprocessing(SHAPE[1:], 256, IMAGENET_MEAN, IMAGENET_STD)
+    batches = record_batches.RecordEvaluation(path, BATCH, expected)
     return lambda _: sum(len(label) for _, label in batches.epoch(0))
 
 

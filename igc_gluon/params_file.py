@@ -8,6 +8,7 @@ Layout, little-endian: uint64 0x112, uint64 0, uint64 number of arrays, the arra
 int32 device type, int32 device id, int32 data type, the values. Before version 1 there is no magic: uint32 number of
 axes, uint32 per axis, and then as above.
 """
+import os
 import struct
 
 import numpy as np
@@ -42,7 +43,7 @@ def dumps(arrays):
 def load(path):
     """{name: numpy array} of the file at `path`. Raises UserError, which names the file, if it is not a whole one."""
     try:
-        with open(path, "rb") as file:
+        with open(os.path.expanduser(path), "rb") as file:
             data = file.read()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None

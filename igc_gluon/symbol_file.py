@@ -7,6 +7,7 @@ Three generations of the format are read: attributes under "param" (before NNVM,
 BatchNorm, and with the authors' operator `Reorder`), "attr", and "attrs".
 """
 import json
+import os
 import re
 from typing import Dict, List, NamedTuple, Tuple
 
@@ -19,8 +20,12 @@ MAX_CHANNELS = 1 << 20
 MAX_SIDE = 1 << 12  # of a kernel, in pixels
 
 
+# The attribute of a network's input that holds what it expects of an image, `Preprocessing.to_json`.
+PREPROCESSING = "__preprocessing__"
+
+
 class Node(NamedTuple):
-    """An operator or, where `op` is "null", an array. `inputs`: numbers of nodes, all of them smaller than its own."""
+    """An operator or, where `op` is "null", an array, whose only attribute may be PREPROCESSING. `inputs`: numbers of nodes, all of them smaller than its own."""
     op: str
     name: str
     attributes: Dict[str, object]
@@ -152,7 +157,7 @@ OPERATORS = {
 def load(path):
     """The Graph of the file at `path`. Raises UserError, which names the file and what is wrong in it."""
     try:
-        with open(path, "rb") as file:
+        with open(os.path.expanduser(path), "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
@@ -204,7 +209,9 @@ def _node(entry, before):
     if op == "null":
         if inputs:
             raise UserError(f"{name} is an array and has inputs")
-        return Node(op, name, {}, ())
+        texts = next((entry[key] for key in ("attrs", "attr") if isinstance(entry.get(key), dict)), {})
+        text = texts.get(PREPROCESSING)
+        return Node(op, name, {PREPROCESSING: text} if isinstance(text, str) else {}, ())
     if op not in OPERATORS:
         raise UserError(f"{name} is a {op}, an operator that is not known here")
     operator = OPERATORS[op]

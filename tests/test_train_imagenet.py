@@ -127,7 +127,7 @@ def test_without_flags_it_is_the_papers_experiment():
     assert (schedule.num_epochs, schedule.lr, schedule.lr_factor, schedule.lr_steps) == (95, 0.1, 0.1, (30, 60, 90))
     assert [round(schedule.lr_at(epoch), 5) for epoch in (0, 29, 30, 60, 90, 94)] == [0.1, 0.1, 0.01, 0.001, 1e-4, 1e-4]
     assert args.gpus == "0,1,2,3,4,5,6,7" and args.kv_store == "device" and data.classes == 1000
-    assert data.image_shape == (3, 224, 224) and data.top5
+    assert data.preprocessing.image_shape == (3, 224, 224) and data.preprocessing.short_side == 256 and data.top5
     assert (experiment.label_smoothing, experiment.dtype, schedule.warmup_epochs) == (0.0, "float32", 0)
 
 
@@ -153,7 +153,7 @@ def test_schedules_of_the_mobile_networks():
     _, paper, data = parsed("--network", "igcv3_1.0")
     assert (paper.batch_size, paper.wd, paper.optimizer, paper.batch_shards) == (96, 4e-5, "sgd", 4)
     assert (paper.schedule.num_epochs, paper.schedule.lr, paper.schedule.lr_steps) == (120, 0.045, (30, 60, 90))
-    assert data.std == (1.0, 1.0, 1.0)
+    assert data.preprocessing.std == (1.0, 1.0, 1.0)
     _, code, _ = parsed("--network", "igcv2_0.5", "--schedule", "igcv3-code")
     assert code.schedule.num_epochs == 480 and code.schedule.lr_steps == ()
     rates = [code.schedule.lr_at(epoch) for epoch in (0, 1, 479)]
@@ -248,10 +248,20 @@ def test_an_image_that_mxnet_cannot_decode_is_one_line_from_the_process(packed, 
 
 
 def test_classes_that_do_not_fit(packed, capfd, tmp_path):
-    assert "labels up to 2, too many for 2 classes; give --num-classes 3" in refused(
+    assert "classes.txt has 3 classes, not 2; leave out --num-classes" in refused(
         capfd, [*SMALL, "--data-dir", str(packed), "--num-classes", "2", "--log-dir", str(tmp_path)])
     assert "fewer than a batch of 128" in refused(
         capfd, [*SMALL, "--data-dir", str(packed), "--batch-size", "128", "--log-dir", str(tmp_path)])
+
+
+def test_files_of_other_classes(packed, capfd, tmp_path):
+    for file in packed.iterdir():
+        shutil.copy(file, tmp_path)
+    (tmp_path / "classes.txt").write_text("china\ngrey\nflower\n")
+    line = refused(capfd, [*SMALL, "--data-train", str(packed / "train.rec"), "--data-val", str(tmp_path / "val.rec"),
+                           "--log-dir", str(tmp_path / "runs")])
+    assert "class 1 is 'flower' in" in line and "--num-classes" not in line
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_resumed_run_keeps_its_data(packed, tmp_path, capfd):

@@ -22,7 +22,8 @@ def add_arguments(parser):
 
 def run(args):
     from igc_gluon import deploy
-    from igc_gluon.cli.networks import open_source
+    from igc_gluon.cli.networks import open_classifier
+    from igc_gluon.data.classes import read_classes
     from igc_gluon.errors import UserError
     from igc_gluon.paths import expand
 
@@ -32,31 +33,14 @@ def run(args):
         raise UserError(f"--size must be at least 1, not {args.size}")
     out = expand(args.out)
     shape = None if args.size is None else (3, args.size, args.size)
-    compiled = deploy.compile(open_source(args), shape, mean=args.mean, std=args.std,
-                              class_names=_lines(args.class_names),
+    names = None if args.class_names is None else read_classes(args.class_names)
+    compiled = deploy.compile(open_classifier(args), shape, class_names=names,
                               calibration=(args.calibration or True) if args.int8 else None)
     compiled.save(out)
     print(f"""{compiled.name}: images {'x'.join(map(str, compiled.input_shape))} -> \
 {'x'.join(map(str, compiled.output_shape))}
   file    {args.out}, {out.stat().st_size / 1e6:.2f} MB
-  images  (pixel - mean) / std, mean {_listed(compiled.mean)}, std {_listed(compiled.std)}""")
+  images  {compiled.preprocessing}""")
     if compiled.native:
         print(f"  runs    natively, {compiled.multiply_adds / 1e8:.3f} x 10^8 multiply-adds" +
               (f", {compiled.int8_layers} layers on 8-bit integers" if args.int8 else ""))
-
-
-def _lines(path):
-    from igc_gluon.errors import UserError
-
-    if path is None:
-        return None
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise UserError(f"cannot read {path}: {reason}") from None
-
-
-def _listed(values):
-    return ", ".join(f"{value:.6g}" for value in values)

@@ -37,6 +37,7 @@ def _from_module(args, epoch, out):
     from igc_gluon.cli.networks import options
     from igc_gluon.errors import UserError
     from igc_gluon.model_zoo import find_family
+    from igc_gluon.model_zoo.attributes import read_preprocessing, set_attributes
     from igc_gluon.model_zoo.authors import save_parameters
     from igc_gluon.model_zoo.convert import read_checkpoint
     from igc_gluon.paths import expand
@@ -46,11 +47,14 @@ def _from_module(args, epoch, out):
     if args.option and not args.model:
         raise UserError("--option goes with --model")
     net, model, found = read_checkpoint(args.network, epoch, args.model, options(args))
+    expected = read_preprocessing(expand(f"{args.network}-{epoch:04d}.params"))
+    if expected:
+        set_attributes(net, model, expected)
     save_parameters(net, expand(out))
     classes = next(p.shape[0] for p in net.output.collect_params().values())
     flags = "".join(" --option " + shlex.quote(
         f"{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}") for name, value in found.items())
-    if find_family(model)[0].mean is None:
+    if expected is None and find_family(model)[0].mean is None:
         flags += " --dataset DATASET"
     keywords = "".join(f", {name}={value!r}" for name, value in found.items())
     print(f"""{out}: {len(net._collect_params_with_prefix())} arrays of {model}, {classes} classes

@@ -26,7 +26,6 @@ def run(args):
     from igc_gluon.engine.devices import contexts
     from igc_gluon.engine.evaluation import evaluate
     from igc_gluon.errors import UserError, printable
-    from igc_gluon.model_zoo.expects import image_shape
 
     if args.batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, not {args.batch_size}")
@@ -34,9 +33,9 @@ def run(args):
     net = open_classifier(args)
     net.collect_params().reset_ctx(devices)
     net.hybridize(static_alloc=True)
-    shape = image_shape(net)
-    classes = net(mx.nd.zeros((1, *shape), ctx=devices[0])).shape[1]
-    name, images, batches = _batches(args, net, shape, classes)
+    expected = net.preprocessing
+    classes = net(mx.nd.zeros((1, *expected.image_shape), ctx=devices[0])).shape[1]
+    name, images, batches = _batches(args, net, classes)
 
     def predict(images):
         pieces = [piece for piece in np.array_split(images, len(devices)) if len(piece)]
@@ -51,55 +50,36 @@ def run(args):
   top-1          {100 * found.accuracy:.2f} %
   top-5          {100 * found.top5:.2f} %
   cross-entropy  {found.loss:.4f}
-  {seconds:.1f} s, {found.images / max(seconds, 1e-9):,.0f} images/s; short side {net.short_side}, central \
-{shape[1]}x{shape[2]}""")
+  {seconds:.1f} s, {found.images / max(seconds, 1e-9):,.0f} images/s; {expected}""")
 
 
-def _batches(args, net, shape, classes):
+def _batches(args, net, classes):
     """(what is evaluated on, number of its images, batches of them). Raises UserError."""
-    from pathlib import Path
-
-    from igc_gluon.data import DATASETS, Batches, load, pack
+    from igc_gluon.data import DATASETS, Batches, load
+    from igc_gluon.data.classes import check_same_classes
     from igc_gluon.engine.inputs import RecordInput
     from igc_gluon.errors import UserError
+    from igc_gluon.model_zoo.attributes import class_names
 
-    name = args.data or getattr(net, "dataset", None)
+    name, expected, names = args.data or getattr(net, "dataset", None), net.preprocessing, class_names(net)
     if name is None:
         raise UserError(f"nothing says what {net.model} was trained on; give --data, a record file or the name of a data "
                         "set")
     if name.lower() not in DATASETS:
         if args.data_dir:
             raise UserError("--data-dir is the folder of a data set; --data gives the whole path of a record file")
-        data = RecordInput(None, name, shape, net.mean, net.std, classes, short_side=net.short_side)
+        data = RecordInput(None, name, expected, classes)
+        data.compare_classes(names, classes, net.model)
         data.prepare()
-        file = Path(name).with_name(pack.CLASS_FILE)
-        _compare_classes(net, classes, file, pack.read_classes(file))
         return name, data.test_images, data.evaluation(args.batch_size)
     info = DATASETS[name.lower()]
-    if info.size != shape[1]:
-        raise UserError(f"{net.model} takes images of {shape[1]}x{shape[2]} pixels, {info.name} has {info.size}x"
-                        f"{info.size}")
+    if (info.size, info.size) != expected.crop:
+        raise UserError(f"{net.model} takes images of {'x'.join(map(str, expected.crop))} pixels, {info.name} has "
+                        f"{info.size}x{info.size}")
     if info.classes != classes:
         raise UserError(f"{info.name} has {info.classes} classes, {net.model} {classes}")
-    _compare_classes(net, classes, info.name, info.class_names)
+    if names and info.class_names:
+        check_same_classes(info.class_names, names, info.name, net.model)
     test = load(info.name, "test", args.data_dir)
     return (f"the test images of {info.name}", len(test.labels),
-            Batches(*test, args.batch_size, net.mean, net.std, train=False))
-
-
-def _compare_classes(net, classes, file, there):
-    """`there`: the names of the classes according to `file`, or None. Raises UserError if they are not as many as
-    `classes`, those of `net`; says so if they are others."""
-    import sys
-
-    from igc_gluon.errors import UserError, printable
-
-    here = net.synset or net.classes
-    if there is None:
-        return
-    if len(there) != classes:
-        raise UserError(f"{file} has {len(there)} classes, {net.model} {classes}; its labels mean others")
-    other = next((number for number, pair in enumerate(zip(there, here or there)) if pair[0] != pair[1]), None)
-    if other is not None:
-        print(printable(f"warning: class {other} is {there[other]} in {file} and {here[other]} to {net.model}; where "
-                        "labels mean other classes, accuracy says nothing"), file=sys.stderr)
+            Batches(*test, args.batch_size, expected.mean, expected.std, train=False))

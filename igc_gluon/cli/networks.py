@@ -37,17 +37,20 @@ def open_source(args):
 
 def open_classifier(args):
     """As `open_source`, with mean and std: those of `add_normalisation_arguments`, or what is known of the weights."""
+    from dataclasses import replace
     from math import isfinite
 
     from igc_gluon.errors import UserError
-    from igc_gluon.model_zoo.expects import preprocessing
+    from igc_gluon.model_zoo.attributes import check_normalised
 
     given = (args.mean, args.std)
     if any(given) and (any(values is None or len(values) != 3 or not all(map(isfinite, values)) for values in given)
                        or min(args.std) <= 0):
         raise UserError("--mean and --std go together, three numbers each, for R, G and B; --std above 0")
     net = open_source(args)
-    net.mean, net.std = given if any(given) else preprocessing(net)
+    if any(given):
+        net.preprocessing = replace(net.preprocessing, mean=args.mean, std=args.std)
+    check_normalised(net)
     return net
 
 

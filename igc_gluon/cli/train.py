@@ -145,7 +145,7 @@ def main(args, experiment_of, input_of, default_shards):
                                    args.checkpoint_batches, args.keep_checkpoints, args.detect_anomaly)
         data = input_of(args)
         if args.benchmark:
-            engine.benchmark(experiment, settings, data.classes, data.image_shape)
+            engine.benchmark(experiment, settings, data.classes, data.preprocessing.image_shape)
         else:
             engine.run(experiment, data, settings, range(args.rand_seed, args.rand_seed + args.num_runs))
         code = 0

@@ -25,12 +25,12 @@ import portalocker
 from tqdm import tqdm
 
 from igc_gluon.data import photos, records
+from igc_gluon.data.classes import CLASS_FILE, write_classes  # noqa: F401 (for those who pack)
 from igc_gluon.data.recordio import HEADER
 from igc_gluon.errors import UserError
 from igc_gluon.files import sync_folder, write_atomically
 
 ENDINGS = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
-CLASS_FILE = "classes.txt"
 _LONGEST = 65500  # pixels of a side of a JPEG that OpenCV writes
 _PORTION = 16  # images that a process gets at once
 
@@ -272,19 +272,3 @@ def _finish(part, path, listing, positions, numbers):
 
 def _printable(path):
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def write_classes(path, classes):
-    """A line for each class, in the order of the labels."""
-    with write_atomically(path, "w") as file:
-        file.writelines(f"{_printable(name)}\n" for name in classes)
-
-
-def read_classes(path):
-    """The lines of a file of class names, or None if there is none. Raises UserError if it is not text."""
-    try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from None

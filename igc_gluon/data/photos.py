@@ -1,10 +1,20 @@
-"""Photographs: from a file to the image that a network takes."""
+"""Photographs: files to pixels, and pixels resized and cropped. What a network wants of them: `preprocessing`."""
+import os
+import stat
+import struct
+
 import cv2
 import numpy as np
 
 from igc_gluon.errors import UserError
 
 MAX_PIXELS = 1 << 28  # of a resized image; 40 times as many as a photograph has
+_ORIENTATION = 0x0112  # the tag in Exif
+_MOST_CHUNKS = 1000  # of a WebP file that are looked at
+_EIGHT_OR_SIXTEEN_BITS = (b"\xff\xd8", b"\x89P", b"RI", b"BM")  # how a JPEG, a PNG, a WebP, a BMP begins
+# How the pixels of a smaller and of a larger image are found. "area" is MXNet's inter_method 9, the authors' choice.
+INTERPOLATIONS = {"area": (cv2.INTER_AREA, cv2.INTER_CUBIC), "bilinear": (cv2.INTER_LINEAR, cv2.INTER_LINEAR),
+                  "bicubic": (cv2.INTER_CUBIC, cv2.INTER_CUBIC), "nearest": (cv2.INTER_NEAREST, cv2.INTER_NEAREST)}
 
 
 def natural_short_side(crop):
@@ -13,38 +23,101 @@ def natural_short_side(crop):
 
 
 def read_photo(path):
-    """The image in the file at `path`: uint8 (height, width, 3), RGB, turned upright. Raises UserError."""
+    """The image in the file at `path`: uint8 (height, width, 3), RGB, turned upright. Raises UserError.
+
+    Grey becomes three equal channels, CMYK becomes RGB, of 16 bits the upper 8 are taken, transparency is left out.
+    """
+    path = os.path.expanduser(path)
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait for ever
+            raise UserError(f"cannot read {path}: it is {'a directory' if os.path.isdir(path) else 'no regular file'}")
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-    except cv2.error:  # more pixels than OpenCV takes
-        image = None
+    if not len(data):
+        raise UserError(f"{path} is empty")
+    image = decode(data)
     if image is None:
         raise UserError(f"{path} is not an image that OpenCV can read")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    if data[:2].tobytes() not in _EIGHT_OR_SIXTEEN_BITS:
+        kind = cv2.imdecode(data, cv2.IMREAD_UNCHANGED).dtype
+        if kind not in (np.uint8, np.uint16):  # which OpenCV cuts off at 0 and 255
+            raise UserError(f"{path} has pixels of type {kind}, which can mean any brightness; convert it to 8 bits")
+    return image
 
 
-def resize(image, short_side):
-    """`image` with its shorter side `short_side` long.
+def decode(data):
+    """The image that `data` (uint8, one-dimensional) encodes: uint8 (height, width, 3), RGB, turned upright; None if OpenCV
+    cannot read it."""
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    except cv2.error as error:  # more pixels than OpenCV takes
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError from None
+        image = None
+    if image is None:
+        return None
+    # OpenCV turns JPEG, PNG and TIFF.
+    return _turned(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), _webp_orientation(data))
 
-    As MXNet's inter_method 9, which the authors chose, it averages areas to shrink, and enlarges by cubic splines.
+
+def _webp_orientation(data):
+    """The number from 1 to 8 in the Exif data of a WebP file; 1, upright, where there is none and for other files."""
+    if data[:4].tobytes() != b"RIFF" or data[8:12].tobytes() != b"WEBP":
+        return 1
+    at = 12
+    for _ in range(_MOST_CHUNKS):
+        head = data[at:at + 8].tobytes()
+        if len(head) < 8:
+            break
+        name, length = struct.unpack("<4sI", head)
+        if name == b"EXIF":
+            return _exif_orientation(data[at + 8:at + 8 + length].tobytes())
+        at += 8 + length + length % 2
+    return 1
+
+
+def _exif_orientation(exif):
+    exif = exif[6:] if exif.startswith(b"Exif\0\0") else exif
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    try:
+        begin, = struct.unpack_from(order + "I", exif, 4)
+        entries, = struct.unpack_from(order + "H", exif, begin)
+        for number in range(entries):
+            tag, kind, count, value = struct.unpack_from(order + "HHIH", exif, begin + 2 + 12 * number)
+            if (tag, kind, count) == (_ORIENTATION, 3, 1) and 1 <= value <= 8:
+                return value
+    except (TypeError, struct.error):  # no Exif data, or cut off
+        pass
+    return 1
+
+
+def _turned(image, orientation):
+    """`image` upright. orientation: what Exif says of it, from 1, upright."""
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    image = image[::-1 if orientation in (3, 4, 7, 8) else 1, ::-1 if orientation in (2, 3, 6, 7) else 1]
+    return np.ascontiguousarray(image)
+
+
+def resize(image, short_side, interpolation="area"):
+    """`image` with its shorter side `short_side` long, see INTERPOLATIONS.
+
     Raises UserError on a strip that would become a huge image.
     """
     factor = short_side / min(image.shape[:2])
     size = tuple(max(short_side, round(side * factor)) for side in image.shape[1::-1])
     if size[0] * size[1] > MAX_PIXELS:
         raise UserError(f"an image of {image.shape[1]}x{image.shape[0]} pixels is too long to be resized")
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+    smaller, larger = INTERPOLATIONS[interpolation]
+    return cv2.resize(image, size, interpolation=smaller if factor < 1 else larger)
 
 
-def central_crop(image, short_side, height, width):
+def central_crop(image, short_side, height, width, interpolation="area"):
     """The middle of `image` (uint8, RGB) after its shorter side has been resized to `short_side`: (height, width, 3).
 
     `short_side` is at least as long as `height` and `width`. Raises UserError as `resize`.
     """
-    resized = resize(image, short_side)
+    resized = resize(image, short_side, interpolation)
     top, left = (resized.shape[0] - height) // 2, (resized.shape[1] - width) // 2
     return np.ascontiguousarray(resized[top:top + height, left:left + width])

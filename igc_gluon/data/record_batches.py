@@ -22,7 +22,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.base import _LIB, check_call
 
-from igc_gluon.data.photos import central_crop, natural_short_side
+from igc_gluon.data.photos import natural_short_side
 from igc_gluon.data.records import decode, index_path, read_index, read_record, what_is_wrong
 from igc_gluon.errors import UserError
 from igc_gluon.threads import cores
@@ -147,15 +147,14 @@ class RecordEvaluation:
     Decoded here, by OpenCV in threads: MXNet fills the last batch up with images of the one before and does not say so,
     and where it is to resize an image that it cannot decode it ends the process.
 
-    Arguments as of RecordTraining; batch_size: of this worker. short_side: of the image that is cropped.
+    Arguments as of RecordTraining; batch_size: of this worker. preprocessing: of an image, see `data.preprocessing`.
     """
 
-    def __init__(self, path, batch_size, image_shape, short_side, mean, std, part_index=0, num_parts=1):
+    def __init__(self, path, batch_size, preprocessing, part_index=0, num_parts=1):
         positions = read_index(Path(path))
         share = slice(len(positions) * part_index // num_parts, len(positions) * (part_index + 1) // num_parts)
         self._path, self._batch, self._positions = path, batch_size, positions[share].tolist()
-        self._short_side, self._image_shape = short_side, tuple(image_shape)
-        self._mean, self._std = (np.array(values, np.float32)[:, None, None] for values in (mean, std))
+        self._preprocessing = preprocessing
 
     def __len__(self):
         return -(-len(self._positions) // self._batch)
@@ -172,8 +171,7 @@ class RecordEvaluation:
                 if start + self._batch < len(self._positions):
                     waiting.append(submit(start + self._batch))
                 images, labels = zip(*(job.result() for job in waiting.pop(0)))
-                data = np.stack(images).astype(np.float32).transpose(0, 3, 1, 2)
-                yield (data - self._mean) / self._std, np.array(labels, np.float32)
+                yield self._preprocessing.normalise(np.stack(images)), np.array(labels, np.float32)
 
     def _example(self, position, payload):
         problem, label = what_is_wrong(payload, look=False)  # flipped bytes mostly are an image still
@@ -182,7 +180,7 @@ class RecordEvaluation:
             raise UserError(f"{self._path}, record at byte {position}: {problem or 'it holds no readable image'}; igc "
                             f"data verify {self._path} lists what is broken, with --repair OUT.rec it writes a file "
                             "without it")
-        return central_crop(image, self._short_side, *self._image_shape[1:]), label
+        return self._preprocessing.pixels(image), label
 
 
 def _common(path, image_shape, mean, std):

@@ -6,6 +6,7 @@ IGCV1 and section 4.1 of IGCV2.
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
+from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
 
 
@@ -47,6 +48,11 @@ class Dataset:
     class_names: Optional[Tuple[str, ...]] = None
     archives: Tuple[Archive, ...] = ()
     debian: Optional[str] = None  # a package of Debian that holds the archives
+
+    @property
+    def preprocessing(self):
+        """What a network that was trained on it expects."""
+        return Preprocessing((self.size, self.size), mean=self.mean, std=self.std, class_names=self.class_names)
 
     @property
     def pads(self):

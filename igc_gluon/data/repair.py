@@ -35,7 +35,7 @@ def verify(path, out=None, threads=1):
     out: None, or where to write the whole ones, with index. Raises UserError if the file cannot be read, or has no
     whole record to write.
     """
-    path = Path(path)
+    path, out = (name and Path(os.path.expanduser(name)) for name in (path, out))
     try:
         if out is None:
             return _scan(path, lambda payload: None, threads)

@@ -1,4 +1,6 @@
 """Post-training calibration: which values the tensors of a compiled network take, for 8-bit integers."""
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,9 @@ FEWEST, ENOUGH = 8, 256  # images
 _AT_ONCE = 16  # images: as many as bound the memory at 224x224
 
 
-def images_of(source, shape, dataset=None, mean=None, std=None):
-    """Images float32 (N,) + shape of what `compiler.compile` takes as calibration. dataset: the run's."""
+def images_of(source, preprocessing, shape, dataset=None):
+    """Images float32 (N,) + shape of what `compiler.compile` takes as calibration. preprocessing: the network's.
+    dataset: the run's."""
     if source is True:
         if dataset is None:
             raise UserError("only a run knows its data set; give calibration images, the name of a data set or a "
@@ -20,14 +23,14 @@ def images_of(source, shape, dataset=None, mean=None, std=None):
         source = dataset
     if isinstance(source, Path) or isinstance(source, str) and source.endswith(".npy"):
         try:
-            source = np.load(source, allow_pickle=False)
+            source = np.load(os.path.expanduser(source), allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise UserError(f"cannot read images from {source}: {error}") from None
     elif isinstance(source, str):
         found = data.find_dataset(source)
         source = data.load(found.name, "train").images
-        if mean is None:
-            mean, std = found.mean, found.std
+        if preprocessing.mean is None:
+            preprocessing = replace(preprocessing, mean=found.mean, std=found.std)
     if hasattr(source, "asnumpy"):
         source = source.asnumpy()
     images = np.asarray(source)
@@ -37,10 +40,9 @@ def images_of(source, shape, dataset=None, mean=None, std=None):
         return images
     if images.shape[1:] != (shape[1], shape[2], shape[0]):
         raise UserError(f"pixels for calibration are {('N', shape[1], shape[2], shape[0])}, not {images.shape}")
-    if mean is None or std is None:
+    if preprocessing.mean is None:
         raise UserError("pixels for calibration need the mean and std that they are normalised with")
-    mean, std = (np.broadcast_to(np.asarray(values, np.float32), shape[0])[:, None, None] for values in (mean, std))
-    return np.ascontiguousarray((images.transpose(0, 3, 1, 2) - mean) / std, np.float32)
+    return np.ascontiguousarray(preprocessing.normalise(images))
 
 
 def ranges(ops, shape, images):

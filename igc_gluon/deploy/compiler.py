@@ -1,6 +1,7 @@
 """`compile`: from a Gluon network or a checkpoint to a `Compiled` one."""
 import logging
 import threading
+from dataclasses import replace
 
 import mxnet as mx
 import numpy as np
@@ -8,19 +9,19 @@ from mxnet.gluon import HybridBlock, SymbolBlock
 
 from igc_gluon import native
 from igc_gluon.deploy import calibration as calibrating
+from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.deploy import file
 from igc_gluon.deploy.graph import DATA, trace
 from igc_gluon.deploy.lower import lower
 from igc_gluon.deploy.runtime import Compiled
 from igc_gluon.engine.networks import open_network
 from igc_gluon.errors import UserError
-from igc_gluon.model_zoo.expects import image_shape
 
 logger = logging.getLogger(__name__)
 
 
 def compile(network, input_shape=None, threads=0, model=None, classes=None, name=None, class_names=None,
-            mean=None, std=None, calibration=None, **model_options):
+            mean=None, std=None, calibration=None, preprocessing=None, **model_options):
     """Compiles a network for inference on the CPU.
 
     Parameters
@@ -29,14 +30,17 @@ def compile(network, input_shape=None, threads=0, model=None, classes=None, name
         A network with parameters; the folder of a run of train_cifar.py (its best checkpoint) or of one
         checkpoint; or a `.params` file, of Gluon or of Module, with `model`.
     input_shape : (channels, height, width), default the model's natural size, (3, 32, 32) for a HybridBlock without
-        weights of its own, see `igc_gluon.model_zoo.expects`
+        weights of its own, see `igc_gluon.model_zoo.attributes`
     threads : int
         Of every call; 0: OpenMP's maximum. Can be given to a call, too.
     model, classes, **model_options
         What `get_model` builds for a `.params` file; a run knows them.
-    name, class_names, mean, std
-        Go into the `.igc` file: a title, a name for each score, and what images are normalised with, for each
-        channel and of pixels 0..255. A run and published weights know their own.
+    name
+        Goes into the `.igc` file, a title.
+    class_names, mean, std, preprocessing
+        Go into the `.igc` file too: a name for each score, what images are normalised with, for each channel or for
+        all and of pixels 0..255; or all that the network expects, a `Preprocessing` (see
+        `igc_gluon.data.preprocessing`). A run and published weights know their own.
     calibration : array, str, Path or True
         Runs layers on 8-bit integers where that is faster (on processors with AVX-512 and VNNI; elsewhere, and
         all other layers, in float32). A few hundred images, from which the ranges of all tensors are found:
@@ -53,30 +57,36 @@ def compile(network, input_shape=None, threads=0, model=None, classes=None, name
     if isinstance(network, HybridBlock):
         if model is not None or classes is not None or model_options:
             raise UserError("model, classes and options of a model go with a .params file only")
-        net, facts = network, {"name": network.name, "input_shape": (3, 32, 32)}
+        net = network
     else:
         net = open_network(network, model, classes, model_options)
-    if hasattr(net, "model"):  # of a network that was opened with its weights
-        facts = {"name": net.model, "input_shape": image_shape(net), "mean": net.mean, "std": net.std,
-                 "class_names": net.classes or ()}
-    given = {"name": name, "input_shape": input_shape, "mean": mean, "std": std, "class_names": class_names}
-    facts.update({key: value for key, value in given.items() if value is not None})
-    shape = _check_shape(facts.pop("input_shape"))
-    class_names = tuple(facts.pop("class_names", ()))
+    own = getattr(net, "preprocessing", None)  # of a network that was opened with its weights
+    own = own if isinstance(own, Preprocessing) else None
+    expected = preprocessing or own
+    natural = expected.image_shape if expected else (3, 32, 32)
+    shape = _check_shape(natural if input_shape is None else input_shape)
+    expected = (expected or Preprocessing(shape[1:])).with_crop(shape[1:])
+    given = {"mean": _per_channel(mean, shape), "std": _per_channel(std, shape), "class_names": class_names}
+    expected = replace(expected, **{key: value for key, value in given.items() if value is not None})
+    name = name if name is not None else net.model if own else net.name
     ops, output_shape = lower(trace(net, shape), shape)
-    if class_names and output_shape != (len(class_names),):
-        raise UserError(f"there are {len(class_names)} names of classes for a result of {output_shape}")
+    if expected.class_names and output_shape != (len(expected.class_names),):
+        raise UserError(f"there are {len(expected.class_names)} names of classes for a result of {output_shape}")
     reason = native.why_not()
     ranges = ()
     if calibration is not None and reason is None:
-        images = calibrating.images_of(calibration, shape, getattr(net, "dataset", None), facts.get("mean"),
-                                       facts.get("std"))
+        images = calibrating.images_of(calibration, expected, shape, getattr(net, "dataset", None))
         ranges = calibrating.ranges(ops, shape, images)
-    data = file.dumps(ops, shape, len(output_shape) == 1, class_names=class_names, ranges=ranges, **facts)
+    data = file.dumps(ops, shape, len(output_shape) == 1, name, expected, ranges)
     if reason is None:
         return Compiled(data, threads)
-    logger.warning("%s runs on MXNet's operators, not compiled: %s", facts["name"], reason)
-    return Compiled(data, threads, StockModel(net, shape, output_shape, class_names, **facts))
+    logger.warning("%s runs on MXNet's operators, not compiled: %s", name, reason)
+    return Compiled(data, threads, StockModel.of(net, shape, output_shape, name, expected))
+
+
+def _per_channel(values, shape):
+    """`values` for each channel, where one is given for all."""
+    return values if values is None or np.ndim(values) else (values,) * shape[0]
 
 
 def _check_shape(shape):
@@ -92,22 +102,29 @@ def _check_shape(shape):
 class StockModel:
     """What NativeModel is, on MXNet's operators: with a copy of the network's parameters, one call at a
     time."""
+    multiply_adds, int8_layers = None, 0
 
-    def __init__(self, net, shape, output_shape, class_names, name, mean=None, std=None):
-        self.name, self.shape, self.output_shape = name, shape, output_shape
-        self.class_names, self.multiply_adds, self.int8_layers = class_names or None, None, 0
-        self.mean = tuple(np.broadcast_to(0.0 if mean is None else mean, shape[0]).tolist())
-        self.std = tuple(np.broadcast_to(1.0 if std is None else std, shape[0]).tolist())
-        data = mx.sym.var(DATA)
-        self._block = SymbolBlock(net(data), data)
-        values = {key: parameter.data(parameter.list_ctx()[0])
-                  for key, parameter in net.collect_params().items()}
+    def __init__(self, graph, values, shape, output_shape, name, preprocessing):
+        """graph: the network's symbol in JSON. values: {name: numpy array} of its parameters."""
+        self.name, self.shape, self.output_shape, self.preprocessing = name, shape, output_shape, preprocessing
+        self._graph = graph
+        self._block = SymbolBlock(mx.sym.load_json(graph), mx.sym.var(DATA))
         for key, parameter in self._block.collect_params().items():
             parameter.shape = values[key].shape
             parameter.initialize(ctx=mx.cpu(), init=mx.init.Zero())
-            parameter.set_data(values[key])
+            parameter.set_data(mx.nd.array(values[key], dtype=values[key].dtype))
         self._block.hybridize(static_alloc=True)
         self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, net, *facts):
+        values = {key: parameter.data(parameter.list_ctx()[0]).asnumpy()
+                  for key, parameter in net.collect_params().items()}
+        return cls(net(mx.sym.var(DATA)).tojson(), values, *facts)
+
+    def __reduce__(self):
+        values = {key: parameter.data().asnumpy() for key, parameter in self._block.collect_params().items()}
+        return StockModel, (self._graph, values, self.shape, self.output_shape, self.name, self.preprocessing)
 
     def run(self, x, threads):
         """`threads` has no effect: MXNet's number of threads is set before it is imported."""
@@ -115,7 +132,3 @@ class StockModel:
             return np.empty((0,) + self.output_shape, np.float32)
         with self._lock, mx.autograd.pause():
             return self._block(mx.nd.array(x, ctx=mx.cpu())).asnumpy()
-
-    def normalise(self, images):
-        mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (self.mean, self.std))
-        return (images.transpose(0, 3, 1, 2) - mean) / std

@@ -4,28 +4,36 @@ import zlib
 
 import numpy as np
 
+from igc_gluon.data.photos import INTERPOLATIONS
+from igc_gluon.data.preprocessing import COLOR_ORDERS, Preprocessing
 from igc_gluon.errors import UserError
 from igc_gluon.native import library
 
 MAGIC = b"\x89IGC\r\n\x1a\n"
-VERSION = 2  # with ranges; files without are of version 1, as before there were any
-_HEADER = struct.Struct("<Q3iiIIQII")  # after magic, version and checksum
+VERSION = 3
+_HEADER = struct.Struct("<Q3iiIIQII4i")  # after magic, version and checksum
 _OP = struct.Struct("<12i4q")
 _BEFORE_HEADER = 16
+_RANGES = struct.Struct("<I")
+_RANGES_AT = 60
+_INTERPOLATIONS = tuple(INTERPOLATIONS)  # in the order of igc_interpolation
 
 
-def dumps(ops, shape, is_row, name="", class_names=(), mean=None, std=None, ranges=()):
+def dumps(ops, shape, is_row, name="", preprocessing=None, ranges=()):
     """The bytes of an .igc file.
 
     ops: [library.Op]. shape: (channels, height, width) of an image. is_row: whether its result is a row of
-    scores. class_names: one for each score, or none. mean, std: of each channel, of pixels 0..255; without
-    them pixels are taken as they are. ranges: what calibration found, for 8-bit integers.
+    scores. preprocessing: what it expects of an image and the names of its classes; without mean and std pixels are
+    taken as they are. ranges: what calibration found, for 8-bit integers.
     Raises UserError on numbers and names that do not fit.
     """
-    channels = shape[0]
-    mean = _per_channel("mean", mean, channels, 0.0)
-    std = _per_channel("std", std, channels, 1.0)
-    if not (std > 0).all():
+    expected = preprocessing or Preprocessing(shape[1:])
+    if expected.crop != tuple(shape[1:]):
+        raise UserError(f"the network takes images of {shape[1:]}, not of {expected.crop}")
+    known = expected.mean is not None
+    mean, std = (_per_channel(what, values, shape[0]) for what, values in (
+        ("mean", expected.mean if known else [0.0] * shape[0]), ("std", expected.std if known else [1.0] * shape[0])))
+    if not (std > 0).all():  # too small for a float32
         raise UserError(f"std must be above 0 for every channel, not {std.tolist()}")
     records, weights, size = [], [], 0
     for op in ops:
@@ -37,26 +45,35 @@ def dumps(ops, shape, is_row, name="", class_names=(), mean=None, std=None, rang
                 size += array.size
         records.append(_OP.pack(op.kind, op.input, op.residual, op.channels, op.groups, *op.kernel, op.stride,
                                 *op.pad, library.ACTIVATIONS[op.activation], 0, *offsets))
+    class_names = expected.class_names or ()
     texts = b"".join(_text(text) for text in (name, *class_names))
     texts += bytes(-len(texts) % 8)
     ranges = np.asarray(ranges, "<f4")
     parts = [mean.tobytes(), std.tobytes(), *records, texts, *(array.tobytes() for array in weights),
              ranges.tobytes()]
     total = _BEFORE_HEADER + _HEADER.size + sum(map(len, parts))
-    header = _HEADER.pack(total, *shape, int(is_row), len(ops), len(texts), size, len(class_names),
-                          ranges.size)
+    header = _HEADER.pack(total, *shape, int(is_row), len(ops), len(texts), size, len(class_names), ranges.size,
+                          expected.short_side, _INTERPOLATIONS.index(expected.interpolation),
+                          COLOR_ORDERS.index(expected.color_order), int(known))
     body = b"".join([header, *parts])
-    return MAGIC + struct.pack("<II", VERSION if ranges.size else 1, zlib.crc32(body)) + body
+    return MAGIC + struct.pack("<II", VERSION, zlib.crc32(body)) + body
+
+
+def preprocessing_of(info, shape, class_names):
+    """The Preprocessing in an igc_model_info of the native library; of an older file with the usual short side."""
+    mean, std = (tuple(array[:shape[0]]) if info.normalised else None for array in (info.mean, info.deviation))
+    return Preprocessing(shape[1:], info.short_side or None, mean, std, _INTERPOLATIONS[info.interpolation],
+                         COLOR_ORDERS[info.color_order], class_names)
 
 
 def has_ranges(data):
     """Whether a whole .igc file, given as bytes, is for 8-bit integers."""
-    return struct.unpack_from("<I", data, len(MAGIC))[0] >= VERSION
+    return _RANGES.unpack_from(data, _RANGES_AT)[0] > 0
 
 
-def _per_channel(what, values, channels, default):
-    values = np.broadcast_to(np.asarray(default if values is None else values, "<f4"), (channels,)) \
-        if np.ndim(values) == 0 else np.asarray(values, "<f4")
+def _per_channel(what, values, channels):
+    with np.errstate(over="ignore"):
+        values = np.asarray(values, "<f4")
     if values.shape != (channels,) or not np.isfinite(values).all():
         raise UserError(f"{what} must be {channels} finite numbers, one a channel, not {values.tolist()}")
     return values

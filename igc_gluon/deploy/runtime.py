@@ -1,11 +1,13 @@
 """Runs compiled networks. Does not import MXNet; takes and gives its arrays where the caller has it."""
 import ctypes
 import logging
+import os
 import sys
 
 import numpy as np
 
 from igc_gluon import native
+from igc_gluon.data.preprocessing import not_images
 from igc_gluon.deploy import file
 from igc_gluon.errors import UserError
 from igc_gluon.native import library
@@ -18,7 +20,9 @@ class _Info(ctypes.Structure):
     _fields_ = [("name", ctypes.c_char_p), ("shape", ctypes.c_int32 * 3),
                 ("output_shape", ctypes.c_int32 * 3), ("scores", ctypes.c_int32), ("named", ctypes.c_int32),
                 ("multiply_adds", ctypes.c_int64), ("mean", ctypes.POINTER(ctypes.c_float)),
-                ("deviation", ctypes.POINTER(ctypes.c_float))]
+                ("deviation", ctypes.POINTER(ctypes.c_float)), ("normalised", ctypes.c_int32),
+                ("short_side", ctypes.c_int32), ("interpolation", ctypes.c_int32),
+                ("color_order", ctypes.c_int32)]
 
 
 class NativeModel:
@@ -35,9 +39,9 @@ class NativeModel:
         self.name = info.name.decode("utf-8", "replace")
         self.shape = tuple(info.shape)
         self.output_shape = (info.scores,) if info.scores else tuple(info.output_shape)
-        self.mean, self.std = (tuple(array[:self.shape[0]]) for array in (info.mean, info.deviation))
-        self.class_names = tuple(self._library.igc_class_name(handle, i).decode("utf-8", "replace")
-                                 for i in range(info.scores)) if info.named else None
+        class_names = tuple(self._library.igc_class_name(handle, i).decode("utf-8", "replace")
+                            for i in range(info.scores)) if info.named else None
+        self.preprocessing = file.preprocessing_of(info, self.shape, class_names)
         self.multiply_adds = info.multiply_adds
         self.int8_layers = self._library.igc_int8_ops(handle)
         if file.has_ranges(data) and not self.int8_layers:
@@ -49,12 +53,6 @@ class NativeModel:
         y = np.empty((len(x),) + self.output_shape, np.float32)
         library.check(self._library.igc_run(self._handle, x.ctypes.data, len(x), y.ctypes.data, threads))
         return y
-
-    def normalise(self, images):
-        x = np.empty((len(images),) + self.shape, np.float32)
-        library.check(self._library.igc_normalise(self._handle, images.ctypes.data, len(images),
-                                                  x.ctypes.data))
-        return x
 
     def __del__(self):
         if getattr(self, "_handle", None):
@@ -75,7 +73,6 @@ def _library():
                 ("igc_get_info", ctypes.c_int, [pointer, pointer]),
                 ("igc_class_name", ctypes.c_char_p, [pointer, i32]),
                 ("igc_int8_ops", i64, [pointer]),
-                ("igc_normalise", ctypes.c_int, [pointer, pointer, i64, pointer]),
                 ("igc_run", ctypes.c_int, [pointer, pointer, i64, pointer, i32])):
             function = getattr(loaded, name)
             function.restype, function.argtypes = result, arguments
@@ -93,9 +90,8 @@ class Compiled:
     name : str
     input_shape, output_shape : tuple
         Of one image and its result: (channels, height, width), and (scores,) or (channels, height, width).
-    mean, std : tuple of float
-        Of each channel, of pixels 0..255: what images are normalised with.
-    class_names : tuple of str, or None
+    preprocessing : igc_gluon.data.preprocessing.Preprocessing
+        What it expects of an image, mean and std among it, and the names of its classes.
     multiply_adds : int, or None where MXNet runs it
     int8_layers : int
         How many layers run on 8-bit integers here, the others in float32. 0 without calibration.
@@ -111,10 +107,13 @@ class Compiled:
         self._model = model or NativeModel(data)
         self.threads = _check_threads(threads)
         self.native = model is None
-        self.name, self.class_names = self._model.name, self._model.class_names
+        self.name, self.preprocessing = self._model.name, self._model.preprocessing
         self.input_shape, self.output_shape = self._model.shape, self._model.output_shape
-        self.mean, self.std, self.multiply_adds = self._model.mean, self._model.std, self._model.multiply_adds
-        self.int8_layers = self._model.int8_layers
+        self.multiply_adds, self.int8_layers = self._model.multiply_adds, self._model.int8_layers
+
+    def __reduce__(self):
+        """Copies and pickles: the bytes of the file say it all."""
+        return type(self), (self._data, self.threads, None if self.native else self._model)
 
     def __call__(self, x, threads=None):
         """Scores of a batch of normalised images.
@@ -125,11 +124,8 @@ class Compiled:
         """
         threads = self.threads if threads is None else _check_threads(threads)
         array = _to_numpy(x)
-        if array.dtype != np.float32:
-            raise UserError(f"images must be float32, not {array.dtype}; convert them: x.astype('float32')")
-        if array.shape[1:] != self.input_shape or array.ndim != 4:
-            raise UserError(f"{self.name or 'the network'} takes images {('N',) + self.input_shape}, not "
-                            f"{array.shape}")
+        if array.dtype != np.float32 or array.shape[1:] != self.input_shape or array.ndim != 4:
+            raise UserError(not_images(self.name or "the network", self.input_shape, array, self.preprocessing))
         array = np.require(array, np.float32, ["C", "A"])
         # A sum is one pass; only where it is not finite is it worth looking closer, as large numbers may
         # overflow it.
@@ -141,13 +137,11 @@ class Compiled:
         return _like(x, self._model.run(array, threads))
 
     def normalise(self, images):
-        """uint8 (N, height, width, channels), RGB -> float32 (N,) + input_shape, (pixel - mean) / std."""
-        channels, height, width = self.input_shape
-        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or \
-                images.shape[1:] != (height, width, channels):
-            found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images)
-            raise UserError(f"images to normalise are uint8 (N, {height}, {width}, {channels}), not {found}")
-        return self._model.normalise(np.ascontiguousarray(images))
+        """uint8 (N, height, width, channels) -> float32 (N,) + input_shape, see `Preprocessing.normalise`."""
+        if self.preprocessing.mean is None:
+            raise UserError(f"{self.name or 'the network'} was compiled without the mean and std that its images are "
+                            "normalised with; compile it again with mean and std")
+        return self.preprocessing.normalise(images)
 
     def save(self, path):
         """Writes an .igc file, which `load` and C programs read. Raises UserError if it cannot be written."""
@@ -165,7 +159,10 @@ class Compiled:
 def load(path, threads=0):
     """The Compiled network of an .igc file. Raises UserError if it is not a whole one, or there is no native
     library."""
+    path = os.path.expanduser(path)
     try:
+        if os.path.exists(path) and not os.path.isfile(path):  # to open a pipe would wait for ever
+            raise UserError(f"cannot read {path}: it is no regular file")
         with open(path, "rb") as whole:
             data = whole.read()
     except OSError as error:

@@ -34,7 +34,7 @@ class CheckpointStore:
     """The checkpoints of one run, in `folder`, of which the newest `keep` are kept, and the best."""
 
     def __init__(self, folder, keep=KEPT):
-        self.folder, self.keep = Path(folder), keep
+        self.folder, self.keep = Path(os.path.expanduser(folder)), keep
 
     def save(self, epoch, batch, arrays, state, best):
         """Writes the checkpoint of the moment before batch `batch` of epoch `epoch` and returns its folder.
@@ -142,7 +142,7 @@ def position_of(name):
 
 def load(folder):
     """(arrays by file, state) of the checkpoint in `folder`. Raises UserError, which names the damage."""
-    folder = Path(folder)
+    folder = Path(os.path.expanduser(folder))
     contents, file = {}, "manifest.json"
     try:
         manifest = _json(_read(folder / file, _LARGEST_TEXT))
@@ -172,7 +172,7 @@ def load(folder):
 
 def read_state(folder):
     """The state of the checkpoint in `folder`, not verified. Raises UserError if it is not there or not readable."""
-    path = Path(folder) / "state.json"
+    path = Path(os.path.expanduser(folder), "state.json")
     try:
         return _json(_read(path, _LARGEST_TEXT))
     except (OSError, ValueError, TypeError, RecursionError) as error:

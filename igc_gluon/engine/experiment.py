@@ -11,6 +11,7 @@ import mxnet as mx
 import numpy as np
 
 from igc_gluon import complexity, params_file
+from igc_gluon.data.classes import check_same_classes
 from igc_gluon.engine.checkpoint import KEPT, CheckpointStore, ReadOnlyStore
 from igc_gluon.engine.devices import DataParallel
 from igc_gluon.engine.loop import TrainingLoop
@@ -23,6 +24,7 @@ from igc_gluon.engine.workers import Alone, share
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
 from igc_gluon.model_zoo import get_model
+from igc_gluon.model_zoo.attributes import class_names, read_preprocessing, set_attributes
 from igc_gluon.model_zoo.authors import from_module_params, save_module_checkpoint
 from igc_gluon.nn import INITIALIZERS
 from igc_gluon.paths import expand
@@ -147,13 +149,14 @@ def _run_once(experiment, data, settings, seed, folder, report):
         batches = data.batches(experiment.batch_size, seed, workers.rank, workers.count)
         store = ReadOnlyStore if workers.rank else CheckpointStore
         checkpoints = store(folder / "checkpoints", settings.keep_checkpoints)
-        config = {**asdict(experiment), "classes": data.classes, "image_shape": data.image_shape, "mean": data.mean,
-                  "std": data.std, **data.config(), "seed": seed, "load_epoch": settings.load_epoch,
+        config = {**asdict(experiment), "classes": data.classes, **data.preprocessing.as_config(), **data.config(),
+                  "seed": seed, "load_epoch": settings.load_epoch,
                   "train_batches": len(batches[0])}
         if workers.rank == 0:
             _check_folder(record, checkpoints, config, settings.resume)
         workers.barrier()
-        net = build_network(experiment, settings.devices, data.classes, seed)
+        net = set_attributes(build_network(experiment, settings.devices, data.classes, seed), experiment.model,
+                             data.preprocessing)
         parallel = build_parallel(experiment, settings, net)
         if settings.detect_anomaly:
             parallel.detect_anomaly()
@@ -184,7 +187,7 @@ def _run_once(experiment, data, settings, seed, folder, report):
         record.write_config(config)
         logger.info("start with arguments %s, %s", experiment, settings)
         history = loop.run()
-        return _summary(experiment, net, data.image_shape, history, folder, report)
+        return _summary(experiment, net, data.preprocessing.image_shape, history, folder, report)
     finally:
         record.close()
 
@@ -209,6 +212,8 @@ def check_same(before, config, folder):
         old = before.get(key)
         if isinstance(old, dict) and isinstance(value, dict):
             old = {**value, **old}  # an older version may not have had all of them
+        if key == "class_names" and old and value:
+            check_same_classes(old, value, folder, "the data")
         if key in before and old != value:
             raise UserError(f"{folder} was begun with {key} {before[key]}, not {value}; resume with the same "
                             "flags, or choose another --exp-name")
@@ -223,7 +228,14 @@ def _module_checkpoints(net, prefix):
 
 
 def _load_module_checkpoint(parallel, net, prefix, epoch):
-    path = f"{prefix}-{epoch:04d}.params"
+    path = expand(f"{prefix}-{epoch:04d}.params")
+    trained = read_preprocessing(path)
+    names, own = (found or () for found in (trained and trained.class_names, class_names(net)))
+    if sorted(names) == sorted(own):
+        check_same_classes(names, own, path, "the data")
+    elif names and own:
+        logger.warning("%s was trained on other classes than the data has: %s and so on, not %s; the scores begin with "
+                       "theirs", path, names[0], own[0])
     arrays = {name.split(":", 1)[-1]: mx.nd.array(array, dtype=array.dtype)
               for name, array in params_file.load(path).items()}
     try:

@@ -1,7 +1,7 @@
 """What a run trains on. Every kind of input has
 
-    name, classes, image_shape (channels, height, width), mean and std (per channel, of pixels 0..255),
-    class_names (or None), top5 (whether top-5 accuracy is reported)
+    name, classes, top5 (whether top-5 accuracy is reported)
+    preprocessing (what evaluation does to its images, and so what a network that was trained on it expects)
     config()  what the result of a run depends on, for config.json
     prepare() reads or checks the files. Raises UserError
     batches(batch_size, seed, part_index=0, num_parts=1) -> (train, test)
@@ -9,10 +9,18 @@
               worker part_index of num_parts, whose shares of a training batch together make the batch of one worker
     validation(part_index=0, num_parts=1) -> as test, of images that are held out to choose the best epoch by, or None
 """
+import logging
+import os
+from dataclasses import replace
 from pathlib import Path
 
-from igc_gluon.data import DATASETS, Batches, has_validation, load, pack, photos, record_batches, records
+from igc_gluon.data import DATASETS, Batches, has_validation, load, record_batches, records
+from igc_gluon.data.classes import check_same_classes, class_file, classes_beside
+from igc_gluon.data.photos import natural_short_side
+from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 IMAGENET_CLASSES = 1000
 TEST_BATCH = 400  # as the authors'; the result does not depend on it
@@ -21,12 +29,10 @@ TEST_BATCH = 400  # as the authors'; the result does not depend on it
 class ArrayInput:
     """A data set of `igc_gluon.data.DATASETS`, which fits into memory. `pad`: see `Batches`."""
     top5 = False
-    class_names = None
 
     def __init__(self, dataset, pad="mean", data_dir=None):
         self._info, self._pad, self._data_dir = DATASETS[dataset], pad, data_dir
-        self.name, self.classes, self.mean, self.std = dataset, self._info.classes, self._info.mean, self._info.std
-        self.image_shape = (3, self._info.size, self._info.size)
+        self.name, self.classes, self.preprocessing = dataset, self._info.classes, self._info.preprocessing
         self._images = self._validation = None
 
     def config(self):
@@ -58,41 +64,64 @@ class ArrayInput:
 class RecordInput:
     """RecordIO files, which are read as they are needed, by MXNet's ImageRecordIter.
 
-    train, val: paths of FILE.rec with FILE.idx beside it; train may be None where only val is evaluated. classes: None
-    to take the number of lines in classes.txt beside the file, or 1000. short_side: of the image that the center crop
-    comes from. parts: at most so many of the training file, see `igc_gluon.data.record_batches`.
+    train, val: paths of FILE.rec with FILE.idx beside it; train may be None where only val is evaluated. preprocessing:
+    what evaluation does to an image; its size, mean and std are those of training too, and without class_names those of
+    classes.txt beside the files are taken. classes: None to take the number of its lines, or 1000. parts: at most so
+    many of the training file, see `igc_gluon.data.record_batches`.
     """
     name, top5 = "imagenet", True
 
-    def __init__(self, train, val, image_shape, mean, std, classes=None, augment="authors", short_side=None,
-                 parts=None):
-        self._train, self._val = train and Path(train), Path(val)
-        self.image_shape, self.mean, self.std = tuple(image_shape), tuple(mean), tuple(std)
+    def __init__(self, train, val, preprocessing, classes=None, augment="authors", parts=None):
+        self._train, self._val = (path and Path(os.path.expanduser(path)) for path in (train, val))
+        self._paths = [path for path in (self._train, self._val) if path]
         self._augment, self._most_parts = augment, parts or record_batches.PARTS
-        self._short_side = short_side or photos.natural_short_side(min(image_shape[1:]))
-        names = pack.read_classes(self._val.with_name(pack.CLASS_FILE))
-        self.classes = classes or (len(names) if names else IMAGENET_CLASSES)
-        self.class_names = tuple(names) if names and len(names) == self.classes else None
-        self._structures = None
+        self._given, self._structures = classes, None
+        self._names, self._place = next(((names, class_file(path)) for path in self._paths[::-1]
+                                         for names in [classes_beside(path)] if names), (None, None))
+        self.classes = classes or (len(self._names) if self._names else IMAGENET_CLASSES)
+        if preprocessing.class_names is None and self._names and len(self._names) == self.classes:
+            preprocessing = replace(preprocessing, class_names=self._names)
+        self.preprocessing = preprocessing
 
     def config(self):
         train, val = self._structures
-        return {"augment": self._augment, "short_side": self._short_side, "data_parts": self._most_parts,
-                "train_images": train.records, "test_images": val.records, "class_names": self.class_names}
+        return {"augment": self._augment, "data_parts": self._most_parts, "train_images": train.records,
+                "test_images": val.records}
 
     def prepare(self):
-        """Raises UserError on files that are not there, that MXNet could not read, whose labels are no classes."""
-        for path in filter(None, (self._train, self._val)):
+        """Raises UserError on files that are not there, that MXNet could not read, whose labels are no classes or are
+        other classes than those of the other file."""
+        for path in self._paths:
             if not path.is_file():
                 raise UserError(f"there is no file {path}; igc data imagenet --root FOLDER makes it from folders of "
                                 "images")
+        if self._names:
+            self.compare_classes(self._names, len(self._names), self._place)
+            if self._train and self.classes != len(self._names):
+                raise UserError(f"{self._place} has {len(self._names)} classes, not {self.classes}; leave out "
+                                "--num-classes")
         self._structures = [path and records.structure(path) for path in (self._train, self._val)]
         for path, found in zip((self._train, self._val), self._structures):
             if found and found.largest_label >= self.classes:
-                advice = f"give --num-classes {found.largest_label + 1:.0f}, or another file" if self._train else \
-                    "it is not of the data that the network was trained on"
+                advice = ("it is not of the data that the network was trained on" if not self._train else
+                          f"{self._place} is of another file" if self._names else
+                          f"give --num-classes {found.largest_label + 1:.0f}, or another file")
                 raise UserError(f"{path} has labels up to {found.largest_label:.0f}, too many for {self.classes} "
                                 f"classes; {advice}")
+
+    def compare_classes(self, names, number, place):
+        """Raises UserError unless the classes beside each file are called so, or, without names, are so many. place:
+        where these stand."""
+        for path in self._paths:
+            there = classes_beside(path)
+            if there and names:
+                check_same_classes(there, names, class_file(path), place)
+            elif there and len(there) != number:
+                raise UserError(f"{class_file(path)} has {len(there)} classes, {place} {number}; the labels of {path} "
+                                "mean others")
+            elif not there and len(self._paths) > 1:
+                logger.warning("there is no %s, by which to see that the labels of %s mean the classes of %s",
+                               class_file(path), path, place)
 
     @property
     def test_images(self):
@@ -101,8 +130,9 @@ class RecordInput:
     def batches(self, batch_size, seed, part_index=0, num_parts=1):
         train, _ = self._structures
         parts = record_batches.parts_for(train.records, batch_size, self._most_parts)
-        return (record_batches.RecordTraining(self._train, train.records, batch_size, parts, self.image_shape,
-                                              self._augment, self.mean, self.std, seed, part_index, num_parts),
+        expected = self.preprocessing
+        return (record_batches.RecordTraining(self._train, train.records, batch_size, parts, expected.image_shape,
+                                              self._augment, expected.mean, expected.std, seed, part_index, num_parts),
                 self.evaluation(batch_size, part_index, num_parts))
 
     def validation(self, part_index=0, num_parts=1):
@@ -110,5 +140,9 @@ class RecordInput:
 
     def evaluation(self, batch_size, part_index=0, num_parts=1):
         """The second of `batches` alone."""
-        return record_batches.RecordEvaluation(self._val, batch_size, self.image_shape, self._short_side, self.mean,
-                                               self.std, part_index, num_parts)
+        return record_batches.RecordEvaluation(self._val, batch_size, self.preprocessing, part_index, num_parts)
+
+
+def record_preprocessing(image_shape, mean, std):
+    """What evaluation does to an image of record files: its central crop, see `natural_short_side`."""
+    return Preprocessing(image_shape[1:], natural_short_side(max(image_shape[1:])), mean, std)

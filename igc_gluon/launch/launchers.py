@@ -13,6 +13,7 @@ from typing import Dict, List
 
 from igc_gluon.errors import UserError
 from igc_gluon.launch.variables import MOST
+from igc_gluon.paths import expand
 
 GUARD = str(Path(__file__).with_name("guard.py"))
 SERVER = [sys.executable, "-m", "igc_gluon.engine.server"]
@@ -90,7 +91,7 @@ def read_hosts(path):
     """The hosts of a hostfile: a host a line, `user@host` or `host slots=4` (then four times in a row), # comments."""
     hosts = []
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with open(expand(path), encoding="utf-8-sig") as file:
             text = file.read(_LARGEST_HOSTFILE + 1)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the hostfile {path}: {getattr(error, 'strerror', None) or error}") from None

@@ -8,6 +8,7 @@ import mxnet as mx
 from igc_gluon import params_file
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
+from igc_gluon.model_zoo.attributes import preprocessing_attribute
 
 _GLUON_TO_AUTHORS = {"_running_mean": "_moving_mean", "_running_var": "_moving_var"}
 
@@ -75,8 +76,9 @@ def set_parameters(net, arrays, path, ctx=None):
 
 
 def to_module_symbol(net):
-    """The symbol of `net` for the Module API: the authors' parameter names, a SoftmaxOutput called `softmax` on top."""
-    json_text = net(mx.sym.var("data")).tojson()
+    """The symbol of `net` for the Module API: the authors' parameter names, a SoftmaxOutput called `softmax` on top.
+    What `net` expects of an image, where it is known, is an attribute of `data`."""
+    json_text = net(mx.sym.var("data", attr=preprocessing_attribute(net))).tojson()
     for ours, theirs in _GLUON_TO_AUTHORS.items():
         json_text = json_text.replace(ours + '"', theirs + '"')
     return mx.sym.SoftmaxOutput(mx.sym.load_json(json_text), name="softmax")
@@ -94,8 +96,12 @@ def save_module_checkpoint(net, prefix, epoch):
 
 
 def save_parameters(net, path):
-    """Writes what `net.load_parameters(path)` reads, whole or not at all."""
+    """Writes what `net.load_parameters(path)` reads, whole or not at all; and, where it is known, what `net` expects of an
+    image to PATH.json, since a .params file has no place for it."""
     arrays = {name: parameter.data(parameter.list_ctx()[0]).asnumpy()
               for name, parameter in net._collect_params_with_prefix().items()}
     with write_atomically(path) as file:
         file.write(params_file.dumps(arrays))
+    for text in preprocessing_attribute(net).values():
+        with write_atomically(f"{path}.json", "w") as file:
+            file.write(text + "\n")

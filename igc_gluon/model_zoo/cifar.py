@@ -15,8 +15,8 @@ from typing import Callable
 from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.errors import UserError, nearest_valid
+from igc_gluon.model_zoo.images import ImageNetwork
 from igc_gluon.model_zoo.registry import Family
-from igc_gluon.native.gluon import NativeNetwork
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, GPCBlock, IGCBlock, SumFusion
 from igc_gluon.nn.basic import BN_MOMENTUM_PLAIN, BN_MOMENTUM_RESIDUAL
 
@@ -80,7 +80,7 @@ class ResidualBlock(HybridBlock):
         return F.Activation(y, act_type="relu")
 
 
-class CIFARNet(NativeNetwork):
+class CIFARNet(ImageNetwork):
     """Stem, stages, pooling, scores: (N, 3, H, W) -> (N, classes).
 
     Stage s (from 0) has `blocks[s]` blocks of `width` * 2^s channels. The stem has `stem` channels (default `width`);

@@ -9,10 +9,9 @@ from mxnet.gluon import nn
 
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.errors import UserError
+from igc_gluon.model_zoo.images import ImageNetwork
 from igc_gluon.model_zoo.registry import Family
-from igc_gluon.native.gluon import NativeNetwork
-from igc_gluon.nn import (SCORE_INIT, ChannelPermutation, ConvBNReLU, GroupConv2D, NonlinearIGCV2Block,
-                          batch_norm)
+from igc_gluon.nn import SCORE_INIT, ChannelPermutation, ConvBNReLU, GroupConv2D, NonlinearIGCV2Block, batch_norm
 
 PARTITION = 8  # g1 = g2
 STEM = 64
@@ -22,7 +21,7 @@ STAGES = ((128, 1, 1), (256, 1, 2), (256, 1, 1), (512, 1, 2), (512, 1, 1), (1024
           (2048, 1, 2), (2048, 1, 1))
 
 
-class IGCV2Net(NativeNetwork):
+class IGCV2Net(ImageNetwork):
     """(N, 3, H, W) -> (N, classes); the map shrinks 32 times before it is averaged.
 
     `multiplier` scales every width, to the nearest multiple of 8. `repeats` is the number of equal blocks at

@@ -24,8 +24,8 @@ from math import gcd
 from mxnet.gluon import nn
 
 from igc_gluon.errors import UserError
+from igc_gluon.model_zoo.images import ImageNetwork
 from igc_gluon.model_zoo.registry import Family
-from igc_gluon.native.gluon import NativeNetwork
 from igc_gluon.nn import CONVOLUTION_INIT, SCORE_INIT, IGCV3Block, ReLU6, batch_norm
 
 BN_EPSILON = 1e-5
@@ -49,7 +49,7 @@ def _least_common_multiple(partitions):
     return first * second // gcd(first, second)
 
 
-class IGCV3Net(NativeNetwork):
+class IGCV3Net(ImageNetwork):
     """(N, 3, H, W) -> (N, classes). The first block of a sequence has no shortcut, all others have.
 
     Parameters

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from igc_gluon import files, params_file
+from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
+from igc_gluon.model_zoo.attributes import set_attributes, wordnet_numbers
 from igc_gluon.model_zoo.authors import set_parameters
-from igc_gluon.model_zoo.expects import expect
 from igc_gluon.model_zoo.shipped import OPTIONS, shipped
 from igc_gluon.paths import expand
 
@@ -74,13 +75,15 @@ def check_published(name, classes, options):
 
 
 def load_published(net, name, family, place=True, root="~/.mxnet/models", ctx=None):
-    """Gives `net` its published weights and what it expects as attributes (see `expects`), and returns it.
+    """Gives `net` its published weights and what it expects as attributes (see `attributes`), and returns it.
 
     `place` and `root`: see `get_model`. Raises UserError.
     """
     path = find_or_download(name, place, root)
     set_parameters(net, params_file.load(path), path, ctx)
-    return expect(net, name, family.input_size, mean=family.mean, std=family.std, classes="imagenet")
+    size = family.input_size
+    return set_attributes(net, name, Preprocessing((size, size), mean=family.mean, std=family.std,
+                                                   class_names=wordnet_numbers()))
 
 
 def find_or_download(name, place=True, root="~/.mxnet/models"):

@@ -89,7 +89,7 @@ def get_model(name, pretrained=False, root="~/.mxnet/models", ctx=mx.cpu(), clas
         True: with the weights that the authors published, see `igc_gluon.model_zoo.published`; they are downloaded once
         and verified. Or the path of their file, or of a folder that holds it. "fashion-mnist", for example: with weights
         trained on it that come with the package, see `igc_gluon.model_zoo.shipped`. The network then has what it expects
-        as attributes: `mean`, `std`, `crop`, `short_side`, `classes`, ...; see `igc_gluon.model_zoo.expects`.
+        as attributes: `preprocessing`, `classes`, ...; see `igc_gluon.model_zoo.attributes`.
     root : str, ctx : Context or list of Context
         With `pretrained`, the folder of downloaded weights, and the devices to load them onto. As in GluonCV the
         environment has the last word: $MXNET_HOME/models is the folder, $MXNET_GLUON_REPO is tried before the authors'

@@ -16,9 +16,9 @@ from mxnet.gluon import nn
 
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.errors import UserError
+from igc_gluon.model_zoo.images import ImageNetwork
 from igc_gluon.model_zoo.cifar import ResidualBlock, norm_arguments
 from igc_gluon.model_zoo.registry import Family
-from igc_gluon.native.gluon import NativeNetwork
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, IGCBlock
 from igc_gluon.nn.basic import BN_MOMENTUM_RESIDUAL
 
@@ -26,7 +26,7 @@ BLOCKS = (2, 2, 2, 2)
 DOUBLED = ("primary", "secondary")
 
 
-class ResNet18(NativeNetwork):
+class ResNet18(ImageNetwork):
     """(N, 3, H, W) -> (N, classes); the map shrinks 32 times before it is averaged.
 
     Stage s (from 0) has blocks of `width` * 2^s channels; `layer(s)` makes their layers, `shortcut(s)` the projection

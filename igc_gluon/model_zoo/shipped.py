@@ -14,8 +14,8 @@ from typing import Tuple
 from igc_gluon import files, params_file
 from igc_gluon.data import find_dataset
 from igc_gluon.errors import UserError
+from igc_gluon.model_zoo.attributes import set_attributes
 from igc_gluon.model_zoo.authors import set_parameters
-from igc_gluon.model_zoo.expects import expect
 
 FOLDER = Path(__file__).parent / "weights"
 TABLE = FOLDER / "weights.json"
@@ -69,7 +69,7 @@ def find_shipped(name, dataset, classes, options):
 
 
 def load_shipped(net, row, ctx=None):
-    """Gives `net` the weights of `row` and what it expects as attributes (see `expects`), and returns it.
+    """Gives `net` the weights of `row` and what it expects as attributes (see `attributes`), and returns it.
 
     Raises UserError where the file is missing or damaged.
     """
@@ -82,4 +82,4 @@ def load_shipped(net, row, ctx=None):
         raise UserError(f"{row.path} is missing or damaged; install the package again")
     set_parameters(net, params_file.load(row.path), row.path, ctx)
     net.dataset = info.name  # its images calibrate deploy.compile
-    return expect(net, row.model, info.size, mean=info.mean, std=info.std, classes=info.class_names)
+    return set_attributes(net, row.model, info.preprocessing)

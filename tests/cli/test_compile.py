@@ -13,6 +13,7 @@ from igc_gluon.data import DATASETS, load
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.engine.experiment import Experiment, _module_checkpoints
 from igc_gluon.engine.schedule import Schedule
+from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
@@ -54,15 +55,15 @@ def test_a_run_and_its_checkpoints(run_folder, tmp_path, capsys):
     assert MODEL in shown and "3x32x32 -> 10" in shown and "mean 77.866, 77.866, 77.866" in shown
     loaded = deploy.load(out)
     np.testing.assert_array_equal(loaded(X), scores(best))
-    assert loaded.name == MODEL and loaded.class_names[7] == "digit 7"
-    np.testing.assert_allclose(loaded.std, DATASETS["digits"].std, rtol=1e-6)
+    assert loaded.name == MODEL and loaded.preprocessing.class_names[7] == "digit 7"
+    np.testing.assert_allclose(loaded.preprocessing.std, DATASETS["digits"].std, rtol=1e-6)
     checkpoints = folder / "checkpoints"
     np.testing.assert_array_equal(deploy.compile(checkpoints)(X), scores(best))
     np.testing.assert_array_equal(deploy.compile(checkpoints / "epoch-0002-batch-000000")(X), scores(last))
     config = json.loads((folder / "config.json").read_text())
     assert deploy.compile(folder).input_shape == (3, 32, 32)
     (folder / "config.json").write_text(json.dumps({**config, "dataset": "unknown"}))
-    assert deploy.compile(folder).mean == (0, 0, 0)
+    assert deploy.compile(folder).preprocessing.mean is None
     assert deploy.compile(folder, input_shape=(3, 16, 16)).input_shape == (3, 16, 16)
 
 
@@ -99,16 +100,20 @@ def test_params_files_of_all_kinds(tmp_path):
     assert main(["compile", str(tmp_path / "gluon.params"), str(out), "--model", MODEL.upper(), "--classes", "7", "--size",
                  "16", "--mean", "1,2,3", "--std", "4,5,6"]) == 0
     loaded = deploy.load(out)
-    assert (loaded.input_shape, loaded.output_shape, loaded.mean, loaded.std) == ((3, 16, 16), (7,), (1, 2, 3), (4, 5, 6))
+    assert (loaded.input_shape, loaded.output_shape) == ((3, 16, 16), (7,))
+    assert loaded.preprocessing == Preprocessing((16, 16), 16, (1, 2, 3), (4, 5, 6))
+
+
+SEVEN = ["--model", MODEL, "--classes", "7", "--mean", "1,2,3", "--std", "4,5,6"]
 
 
 @pytest.mark.parametrize("flags,message", [
     (["--model", MODEL], "fc_score_weight"),  # 10 classes, not 7
     ([], "give model"), (["--model", "nothing"], "unknown model"), (["--model", MODEL, "--size", "0"], "--size"),
-    (["--model", MODEL, "--classes", "7", "--mean", "1,2"], "mean must be 3"),
-    (["--model", MODEL, "--classes", "7", "--class-names", "none.txt"], "cannot read none.txt"),
-    (["--model", MODEL, "--classes", "7", "--class-names", os.devnull], None),  # no line, no names
-    (["--model", MODEL, "--classes", "7", "--class-names", __file__], "names of classes"),
+    (["--model", MODEL, "--classes", "7"], "give --dataset or --mean and --std"),
+    ([*SEVEN[:-1], "1,2"], "three numbers each"), ([*SEVEN, "--class-names", "none.txt"], "cannot read none.txt"),
+    ([*SEVEN, "--class-names", os.devnull], "no regular file"), ([*SEVEN, "--class-names", __file__], "is blank"),
+    (SEVEN, None),
 ])
 def test_mistakes_are_one_line(tmp_path, capsys, flags, message):
     network(classes=7).save_parameters(str(tmp_path / "net.params"))
@@ -127,7 +132,8 @@ def test_names_that_are_nothing(tmp_path, capsys):
     assert main(["compile", str(tmp_path / "torn.params"), out, "--model", MODEL]) == 2
     assert "not a whole .params file" in capsys.readouterr().err
     network().save_parameters(str(tmp_path / "net.params"))
-    assert main(["compile", str(tmp_path / "net.params"), str(tmp_path / "none" / "net.igc"), "--model", MODEL]) == 2
+    assert main(["compile", str(tmp_path / "net.params"), str(tmp_path / "none" / "net.igc"), "--model", MODEL,
+                 "--dataset", "cifar10"]) == 2
     assert "cannot write" in capsys.readouterr().err
 
 

@@ -82,7 +82,7 @@ def test_classes_that_are_others(network, file, tmp_path, capsys):
     assert "labels up to 2, too many for 2 classes; it is not of the data" in error and "--num-classes" not in error
 
 
-def test_classes_of_other_names_are_said(file, tmp_path, capsys):
+def test_classes_of_other_names(file, tmp_path, capsys):
     net = igc_gluon.get_model(MODEL)
     net.initialize()
     net.save_parameters(str(tmp_path / "net.params"))
@@ -90,10 +90,13 @@ def test_classes_of_other_names_are_said(file, tmp_path, capsys):
              "cifar10"]
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
     pack.write_classes(tmp_path / "classes.txt", names)
-    assert main(flags) == 0 and "warning" not in capsys.readouterr().err
-    pack.write_classes(tmp_path / "classes.txt", names[:8] + ["truck", "ship"])
     assert main(flags) == 0
-    assert f"warning: class 8 is truck in {tmp_path / 'classes.txt'} and ship to {MODEL}" in capsys.readouterr().err
+    capsys.readouterr()
+    pack.write_classes(tmp_path / "classes.txt", names[:8] + ["truck", "ship"])
+    assert main(flags) == 2
+    error = capsys.readouterr().err
+    assert f"class 8 is 'truck' in {tmp_path / 'classes.txt'} and 'ship' in {MODEL}" in error
+    assert [line.startswith("error: ") for line in error.splitlines()] == [True]
 
 
 def test_the_test_images_of_a_data_set(tmp_path, capsys):

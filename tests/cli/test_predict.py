@@ -1,27 +1,35 @@
 """igc predict: photographs through pretrained names, runs, .params files and .igc files."""
 import dataclasses
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import authors_graphs
 import cv2
 import mxnet as mx
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_images
 
 import igc_gluon
 from igc_gluon import deploy, files, native, params_file
 from igc_gluon.cli import main
+from igc_gluon.data import DATASETS
 from igc_gluon.data.photos import central_crop, read_photo
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.engine.experiment import Experiment
+from igc_gluon.engine.networks import open_network
 from igc_gluon.engine.schedule import Schedule
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import published
 
 MODEL = "cifar_plain_igc5_l2m3"
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +67,9 @@ def expected_rows(net, path, mean, std, short_side, crop, names, top=5):
     height, width = image.shape[:2]
     factor = short_side / min(height, width)
     image = cv2.resize(image, (round(width * factor), round(height * factor)), interpolation=cv2.INTER_AREA)
-    top_, left = (image.shape[0] - crop) // 2, (image.shape[1] - crop) // 2
-    image = (image[top_:top_ + crop, left:left + crop].astype(np.float32) - mean) / std
+    high, wide = crop if isinstance(crop, tuple) else (crop, crop)
+    top_, left = (image.shape[0] - high) // 2, (image.shape[1] - wide) // 2
+    image = (image[top_:top_ + high, left:left + wide].astype(np.float32) - mean) / std
     scores = mx.nd.softmax(net(mx.nd.array(image.transpose(2, 0, 1)[None]))).asnumpy()[0]
     return [(names[i], round(100 * float(scores[i]), 2)) for i in np.argsort(-scores)[:top]]
 
@@ -83,6 +92,11 @@ def test_a_pretrained_name(photos, tmp_path, capsys, monkeypatch):
     assert list(found) == photos
     for photo in photos:
         same(found[photo], expected_rows(net, photo, (123.68, 116.779, 103.939), 1.0, 256, 224, net.classes))
+    if native.available():
+        deploy.compile(net).save(tmp_path / "net.igc")
+        compiled = rows(predict(capsys, tmp_path / "net.igc", *photos).out)
+        for photo in photos:
+            same(compiled[photo], found[photo])
 
 
 @pytest.fixture
@@ -114,6 +128,77 @@ def test_a_run(photos, network, tmp_path, capsys):
         (folder / "config.json").write_text(json.dumps({**config, key: value}))
         assert "config.json is damaged" in predict(capsys, folder, photos[0], code=2).err
     assert "no weights of igcv3_1.0 trained on cifar10" in predict(capsys, "igcv3_1.0", photos[0], "--dataset", "cifar10", code=2).err
+
+
+def write_run(folder, net, dataset, **config):
+    arrays = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
+    CheckpointStore(folder / "checkpoints").save(1, 0, {"net.params": arrays, "training.params": {}}, {}, best=True)
+    experiment = dataclasses.asdict(Experiment(MODEL, dataset, Schedule(0.1, 2, 0.1, (1,))))
+    (folder / "config.json").write_text(json.dumps({**experiment, **config}))
+
+
+RECORDS = {"classes": 10, "mean": [120, 110, 100], "std": [50, 60, 70], "class_names": [f"kind {i}" for i in range(10)]}
+# Data set, what the configuration says beside it; short side and crop that follow from it.
+RUNS = {
+    "digits": ("digits", {}, 32, 32), "cifar10": ("cifar10", {}, 32, 32), "Tiny ImageNet": (
+        "tiny-imagenet", {"classes": 10}, 64, 64),
+    "records as they are trained on": ("imagenet", {**RECORDS, "image_shape": [3, 64, 64], "short_side": 73}, 73, 64),
+    "a long short side": ("imagenet", {**RECORDS, "image_shape": [3, 32, 32], "short_side": 80}, 80, 32),
+    "not square": ("imagenet", {**RECORDS, "image_shape": [3, 48, 40], "short_side": 60}, 60, (48, 40)),
+}
+
+
+@pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_and_its_igc_file_see_the_same(name, photos, network, tmp_path, capsys):
+    """`igc predict RUN`, `igc predict RUN.igc` and Python: pixels, scores and what is printed, for any short side."""
+    dataset, config, short_side, crop = RUNS[name]
+    write_run(tmp_path / "run", network, dataset, **config)
+    assert main(["compile", str(tmp_path / "run"), str(tmp_path / "run.igc")]) == 0
+    capsys.readouterr()
+    run, compiled = open_network(tmp_path / "run"), deploy.load(tmp_path / "run.igc")
+    by_run, by_file = (rows(predict(capsys, tmp_path / file, *photos).out) for file in ("run", "run.igc"))
+    info = DATASETS.get(dataset)
+    mean, std = (np.array(config.get(key, info and getattr(info, key))) for key in ("mean", "std"))
+    for photo in photos:
+        names = config.get("class_names") or info.class_names or [f"class {i}" for i in range(10)]
+        expected = expected_rows(network, photo, mean, std, short_side, crop, names)
+        same(by_run[photo], expected)
+        same(by_file[photo], expected)
+        image = read_photo(photo)
+        pixels = run.preprocessing.pixels(image)
+        np.testing.assert_array_equal(compiled.preprocessing.pixels(image), pixels)
+        x = run.preprocessing.prepare(image)
+        np.testing.assert_allclose(compiled.preprocessing.prepare(image), x, atol=1e-5)
+        np.testing.assert_allclose(compiled(x), run(mx.nd.array(x)).asnumpy(), atol=1e-4)
+
+
+def test_an_igc_file_needs_no_mxnet(photos, network, tmp_path, capsys):
+    if not native.available():
+        pytest.skip(str(native.why_not()))
+    deploy.compile(network, mean=(100, 110, 120), std=50).save(tmp_path / "net.igc")
+    program = f"""
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("mxnet", "gluoncv"):
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing())
+sys.argv = ["igc", "predict", {str(tmp_path / 'net.igc')!r}, {photos[0]!r}]
+import igc_command
+sys.exit(igc_command.main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert rows(done.stdout) == rows(predict(capsys, tmp_path / "net.igc", photos[0]).out)
+
+
+@pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+def test_an_igc_file_without_mean_and_std_is_not_asked(photos, network, tmp_path, capsys):
+    deploy.compile(network).save(tmp_path / "net.igc")
+    assert "compile it again with --mean and --std" in predict(capsys, tmp_path / "net.igc", photos[0], code=2).err
 
 
 def test_a_params_file(photos, network, tmp_path, capsys):
@@ -164,6 +249,47 @@ def test_a_network_that_diverged(photos, network, tmp_path, capsys):
     network.save_parameters(str(tmp_path / "net.params"))
     error = predict(capsys, tmp_path / "net.params", photos[0], "--model", MODEL, "--dataset", "cifar10", code=2).err
     assert "not finite" in error
+
+
+def test_odd_files(photos, network, tmp_path, capsys):
+    """A line each; the pipe must not be waited for."""
+    network.save_parameters(str(tmp_path / "net.params"))
+    os.mkfifo(tmp_path / "pipe.jpg")
+    cv2.imwrite(str(tmp_path / "float.tif"), np.random.default_rng(0).random((8, 8, 3)).astype(np.float32))
+    bad = [tmp_path / "pipe.jpg", tmp_path / "float.tif", "/dev/zero"]
+    done = predict(capsys, tmp_path / "net.params", *bad, photos[0], "--model", MODEL, "--dataset", "cifar10", code=2)
+    assert len(done.err.splitlines()) == len(bad) and list(rows(done.out)) == [photos[0]]
+    assert "no regular file" in done.err and "float32" in done.err
+    error = predict(capsys, tmp_path / "pipe.jpg", photos[0], "--model", MODEL, "--dataset", "cifar10", code=2).err
+    assert "neither a folder nor a regular file" in error
+
+
+def test_pixels_of_odd_images(tmp_path):
+    """Against Pillow, or by the definition where it has no such mode."""
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(cv2.resize(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8), (48, 32)))
+    transparent = image.convert("RGBA")
+    transparent.putalpha(Image.fromarray(rng.integers(0, 256, (32, 48), dtype=np.uint8)))
+    saved = {"grey.png": image.convert("L"), "grey.jpg": image.convert("L"), "two.png": image.convert("1"),
+             "palette.png": image.convert("P"), "grey_alpha.png": image.convert("LA"), "rgba.png": transparent,
+             "cmyk.jpg": image.convert("CMYK"), "cmyk.tif": image.convert("CMYK")}
+    for name, kind in saved.items():
+        kind.save(tmp_path / name)
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x112] = orientation
+        for ending, more in (("jpg", {}), ("png", {}), ("tif", {}), ("webp", {"lossless": True})):
+            saved[f"{orientation}.{ending}"] = image
+            image.save(tmp_path / f"{orientation}.{ending}", exif=exif, **more)
+    for name in saved:
+        expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / name)).convert("RGB"))
+        found = read_photo(tmp_path / name)
+        assert found.shape == expected.shape and np.abs(found.astype(int) - expected).max() <= 1, name
+    deep = rng.integers(0, 1 << 16, (32, 48, 4), dtype=np.uint16)
+    for channels in (1, 3, 4):
+        cv2.imwrite(str(tmp_path / "deep.png"), deep[..., :channels])
+        expected = np.repeat(deep[..., :1], 3, 2) if channels == 1 else deep[..., 2::-1]
+        np.testing.assert_array_equal(read_photo(tmp_path / "deep.png"), expected >> 8)
 
 
 @pytest.mark.parametrize("height, width", [(427, 640), (640, 427), (256, 256), (100, 37), (1, 500)])

@@ -10,12 +10,14 @@ import pytest
 from test_records import write
 
 from igc_gluon.data import record_batches
+from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.data.record_batches import (AUGMENTS, RecordEvaluation, RecordTraining, augmentation, parts_for,
                                            record_iter)
 from igc_gluon.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 MEAN, STD, SHAPE = (120.0, 110.0, 100.0), (70.0, 60.0, 50.0), (3, 32, 32)
+EXPECTED = Preprocessing(SHAPE[1:], 36, MEAN, STD)
 
 
 def smooth(seed, height=48, width=64):
@@ -90,13 +92,13 @@ def test_a_last_part_that_is_much_shorter(tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 3, 50])
 def test_evaluation_has_each_image_once_in_order(path, workers):
-    shares = [RecordEvaluation(path, 8, SHAPE, 36, MEAN, STD, i, workers) for i in range(workers)]
+    shares = [RecordEvaluation(path, 8, EXPECTED, i, workers) for i in range(workers)]
     pieces = [batch for share in shares for batch in share.epoch(0)]
     np.testing.assert_array_equal(np.concatenate([label for _, label in pieces]), np.arange(43))
 
 
 def test_evaluation_is_the_center_crop(path):
-    data = np.concatenate([data for data, _ in RecordEvaluation(path, 8, SHAPE, 36, MEAN, STD).epoch(0)])
+    data = np.concatenate([data for data, _ in RecordEvaluation(path, 8, EXPECTED).epoch(0)])
     for number in (0, 7, 42):
         image = cv2.imdecode(np.frombuffer(smooth(number), np.uint8), cv2.IMREAD_COLOR)
         image = cv2.resize(image, (48, 36), interpolation=cv2.INTER_AREA)[2:34, 8:40, ::-1]
@@ -154,7 +156,7 @@ def test_a_broken_image_is_one_line(tmp_path, broken):
             list(RecordTraining(path, 16, 4, 4, SHAPE, augment, MEAN, STD, 0).epoch(0))
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="record at byte .*: it holds no readable image; igc data verify"):
-        list(RecordEvaluation(path, 4, SHAPE, 36, MEAN, STD).epoch(0))
+        list(RecordEvaluation(path, 4, EXPECTED).epoch(0))
 
 
 def test_too_little_memory_is_no_broken_image(path, monkeypatch):
@@ -173,7 +175,7 @@ def test_evaluation_refuses_an_image_with_flipped_bytes(tmp_path):
     content[len(content) * 3 // 8] ^= 16
     path.write_bytes(content)
     with pytest.raises(UserError, match="its checksum is another; igc data verify"):
-        list(RecordEvaluation(path, 4, SHAPE, 36, MEAN, STD).epoch(0))
+        list(RecordEvaluation(path, 4, EXPECTED).epoch(0))
 
 
 AGAIN = """
@@ -200,6 +202,7 @@ def test_broken_images_in_two_parts_never_end_the_process(tmp_path):
 STOPPED = """
 import sys, time
 from igc_gluon.data import record_batches
+from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.data.record_batches import RecordTraining
 from igc_gluon.errors import UserError
 record_batches.REST_SECONDS = 2

@@ -1,6 +1,11 @@
 """What a compiled network takes, gives and refuses."""
+import copy
 import logging
+import multiprocessing
+import pickle
+import re
 import threading
+from concurrent.futures import ProcessPoolExecutor
 
 import mxnet as mx
 import numpy as np
@@ -9,6 +14,7 @@ from deploy_networks import assert_close, images, small, stock
 
 from igc_gluon import deploy, native
 from igc_gluon.data import DATASETS, Batches
+from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
@@ -39,22 +45,26 @@ def test_it_gives_the_kind_that_it_takes(compiled):
 
 
 def test_what_it_knows(compiled, net):
-    assert (compiled.input_shape, compiled.output_shape, compiled.class_names) == (SHAPE, (10,), None)
-    assert compiled.native and compiled.multiply_adds > 0 and compiled.mean == (0, 0, 0) and compiled.std == (1, 1, 1)
+    assert (compiled.input_shape, compiled.output_shape) == (SHAPE, (10,))
+    assert compiled.native and compiled.multiply_adds > 0 and compiled.preprocessing == Preprocessing((16, 16))
     assert "(3, 16, 16) -> (10,)" in repr(compiled)
 
 
+TAKES = "takes float32 \\(N, 3, 16, 16\\), normalised"
+
+
 @pytest.mark.parametrize("x,error,message", [
-    (np.zeros((1, 3, 16, 15), np.float32), UserError, "takes images"),
-    (np.zeros((3, 16, 16), np.float32), UserError, "takes images"),
-    (np.zeros((1, 1, 3, 16, 16), np.float32), UserError, "takes images"),
-    (np.zeros((), np.float32), UserError, "takes images"),
-    (np.zeros((1, 3, 16, 16)), UserError, "float32, not float64"),
-    (np.zeros((1, 3, 16, 16), np.uint8), UserError, "float32, not uint8"),
-    (np.zeros((1, 3, 16, 16), object), UserError, "float32, not object"),
+    (np.zeros((1, 3, 16, 15), np.float32), UserError, TAKES), (np.zeros((1, 1, 16, 16), np.float32), UserError, TAKES),
+    (np.zeros((1, 4, 16, 16), np.float32), UserError, TAKES), (np.zeros((3, 16, 16), np.float32), UserError, TAKES),
+    (np.zeros((1, 1, 3, 16, 16), np.float32), UserError, TAKES), (np.zeros((), np.float32), UserError, TAKES),
+    (np.zeros((1, 16, 16, 3), np.float32), UserError, "channels come first: x.transpose"),
+    (np.zeros((1, 3, 16, 16)), UserError, "not float64 .* if they are normalised, x.astype"),
+    (np.zeros((1, 3, 16, 16), np.uint8), UserError, "not uint8"),
+    (np.zeros((1, 3, 16, 16), int), UserError, "not int64"),
+    (np.zeros((1, 3, 16, 16), object), UserError, "not object"),
     ([[1.0]], TypeError, "not a list"), (None, TypeError, "not a NoneType"), ("x", TypeError, "not a str"),
-    (mx.nd.zeros((1, 3, 16, 15)), UserError, "takes images"),
-    (mx.nd.zeros((1, 3, 16, 16), dtype="float64"), UserError, "float32, not float64"),
+    (mx.nd.zeros((1, 3, 16, 15)), UserError, TAKES),
+    (mx.nd.zeros((1, 3, 16, 16), dtype="float64"), UserError, "not float64"),
     (mx.nd.zeros((4, 3)).tostype("row_sparse"), UserError, "dense"),
 ])
 def test_bad_images(compiled, x, error, message):
@@ -115,15 +125,49 @@ def test_normalised_as_in_training(net):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
     expected, _ = next(Batches(pixels, np.zeros(5), 5, cifar.mean, cifar.std, train=False).epoch(0))
     np.testing.assert_allclose(compiled.normalise(pixels), expected, atol=1e-6)
-    assert compiled.class_names[3] == "class 3"
-    np.testing.assert_allclose(compiled.std, cifar.std, rtol=1e-6)
+    np.testing.assert_array_equal(compiled.normalise(mx.nd.array(pixels, dtype="uint8")), compiled.normalise(pixels))
+    assert compiled.preprocessing.class_names[3] == "class 3"
+    np.testing.assert_allclose(compiled.preprocessing.std, cifar.std, rtol=1e-6)
     for bad in (pixels[0], pixels.astype(np.float32), pixels[:, 1:], "pixels"):
         with pytest.raises(UserError, match="uint8"):
             compiled.normalise(bad)
+    with pytest.raises(UserError, match="compiled without the mean and std"):
+        deploy.compile(net, SHAPE).normalise(pixels)
+
+
+@pytest.mark.parametrize("layout", [(0, 1, 2, 3), (0, 3, 1, 2)])
+@pytest.mark.parametrize("kind", [np.asarray, lambda x: mx.nd.array(x, dtype="uint8")], ids=["numpy", "NDArray"])
+def test_who_does_what_the_message_about_pixels_says_gets_the_right_scores(net, layout, kind):
+    """Of astype('float32') alone, which was advised once, come other classes."""
+    mean, std = (125.307, 122.95, 113.865), (62.993, 62.089, 66.705)
+    compiled = deploy.compile(net, SHAPE, mean=mean, std=std)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
+    x = kind(pixels.transpose(layout))
+    with pytest.raises(UserError, match="mean 125.307, 122.95, 113.865, std 62.993, 62.089, 66.705") as error:
+        compiled(x)
+    advised = re.search(r"net\.preprocessing\.normalise\(.*\)(?= makes)", str(error.value)).group()
+    expected = stock(net, ((pixels - np.array(mean)) / np.array(std)).transpose(0, 3, 1, 2).astype(np.float32))
+    assert_close(compiled(eval(advised, {"net": compiled, "x": x})), expected)
+
+
+def test_copies_and_pickles(net, compiled, monkeypatch):
+    x = images(SHAPE, 2)
+    named = deploy.compile(net, SHAPE, threads=1, mean=1, std=2, class_names=list("abcdefghij"))
+    for given in (copy.copy(named), copy.deepcopy(named), pickle.loads(pickle.dumps(named))):
+        np.testing.assert_array_equal(given(x), named(x))
+        assert (given.threads, given.preprocessing, given.native) == (1, named.preprocessing, True)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        np.testing.assert_array_equal(pool.submit(named, x).result(), named(x))
+    monkeypatch.setenv("IGC_NATIVE", "0")
+    on_mxnet = deploy.compile(net, SHAPE)
+    for given in (copy.deepcopy(on_mxnet), pickle.loads(pickle.dumps(on_mxnet))):
+        np.testing.assert_array_equal(given(x), on_mxnet(x))
+        assert not given.native
 
 
 @pytest.mark.parametrize("options", [{"mean": (1, 2)}, {"std": (1, 0, 1)}, {"mean": (1, 2, float("nan"))},
                                      {"class_names": ["one"]}, {"class_names": ["a\0"] * 10}, {"classes": 10},
+                                     {"mean": (1, 2, 3)}, {"mean": (1, 2), "std": (1, 2)}, {"mean": 1, "std": 1e-60},
                                      {"class_names": [1] * 10}, {"threads": -1}])
 def test_bad_options(net, options):
     with pytest.raises(UserError):
@@ -139,7 +183,7 @@ def test_without_the_library_mxnet_runs_it(net, monkeypatch, caplog, tmp_path):
     assert_close(compiled(x), stock(net, x))
     assert type(compiled(mx.nd.array(x))) is mx.nd.NDArray
     assert compiled(x[:0]).shape == (0, 10) and "MXNet" in repr(compiled)
-    with pytest.raises(UserError, match="takes images"):
+    with pytest.raises(UserError, match="takes float32"):
         compiled(x[:, :2])
     pixels = np.full((1, 16, 16, 3), 12, np.uint8)
     np.testing.assert_allclose(compiled.normalise(pixels), np.ones((1, *SHAPE)))

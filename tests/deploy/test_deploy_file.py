@@ -1,4 +1,5 @@
 """`.igc` files: whole ones give the same results everywhere, all others are refused."""
+import base64
 import os
 import shutil
 import struct
@@ -12,6 +13,7 @@ import pytest
 from deploy_networks import images, small
 
 from igc_gluon import deploy, native
+from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.deploy import file
 from igc_gluon.errors import UserError
 from igc_gluon.native import library
@@ -48,10 +50,10 @@ def test_what_is_loaded_is_what_was_saved(compiled, saved, tmp_path):
     loaded = deploy.load(saved, threads=1)
     x = images(SHAPE, 3)
     np.testing.assert_array_equal(loaded(x), compiled(x))
-    for attribute in ("name", "input_shape", "output_shape", "mean", "std", "class_names", "multiply_adds",
-                      "int8_layers"):
+    for attribute in ("name", "input_shape", "output_shape", "preprocessing", "multiply_adds", "int8_layers"):
         assert getattr(loaded, attribute) == getattr(compiled, attribute)
-    assert loaded.class_names[2] == "Klasse \u00e42" and loaded.class_names[9] == "" and loaded.mean == (120, 121, 122.5)
+    names = loaded.preprocessing.class_names
+    assert names[2] == "Klasse \u00e42" and names[9] == "" and loaded.preprocessing.mean == (120, 121, 122.5)
     loaded.save(tmp_path / "again.igc")
     assert (tmp_path / "again.igc").read_bytes() == saved.read_bytes()
 
@@ -64,6 +66,47 @@ def test_loading_needs_no_mxnet(compiled, saved):
     done = python("-c", program)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == compiled(np.ones((1, *SHAPE), np.float32)).tobytes().hex()
+
+
+# Written by release 0.1: a convolution by the weights -2 to 3, the mean; the second with ranges.
+VERSION_1 = ("iAhI84GJ0x0RR918z=;c7y$qP000000{{R31ONa41ONa40RR910ssI22mk;81^@s6000000ssI200000004kL0000$002Nh004kM005vs006*1"
+             "0RR9100000|NsC00ssI20RR910RR910RR910RR91000000000000000000000000000000|NsC0|NsC0|NsC0|NsC0|NsC0|NsC01poj50RR91"
+             "|NsC0000000RR910RR910RR910RR9100000000000000000000|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0Z){`$VE|$P0002M004l$"
+             "00000004kL0000$002Nh")
+VERSION_2 = ("iAhI84GJ0x0ssI2?~8lQFaZDn000000{{R31ONa41ONa40RR910ssI22mk;81^@s6000000ssI21^@s6004kL0000$002Nh004kM005vs006*1"
+             "0RR9100000|NsC00ssI20RR910RR910RR910RR91000000000000000000000000000000|NsC0|NsC0|NsC0|NsC0|NsC0|NsC01poj50RR91"
+             "|NsC0000000RR910RR910RR910RR9100000000000000000000|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0Z){`$VE|$P0002M004l$"
+             "00000004kL0000$002Nh^=xs#@;O96S28KV)Y98PY}~KESM``b")
+
+
+@pytest.mark.parametrize("old", [VERSION_1, VERSION_2], ids=["1", "2"])
+def test_files_of_older_releases(old):
+    """They do not say the short side: it is the usual one."""
+    found = deploy.Compiled(base64.b85decode(old))
+    assert found.name == "old" and found.input_shape == (3, 4, 4)
+    assert found.preprocessing == Preprocessing((4, 4), 4, (1, 2, 3), (4, 5, 6), class_names=("a", "b"))
+    x = images((3, 4, 4), 2)
+    expected = x.mean(axis=(2, 3)) @ (np.arange(6).reshape(2, 3) - 2).T
+    np.testing.assert_allclose(found(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("expected", [
+    Preprocessing((8, 6), 11, (1, 2, 3), (4, 5, 6), "bilinear", "BGR", ("a", "b")),
+    Preprocessing((8, 6), interpolation="nearest"), Preprocessing((8, 6), 9, (1, 2, 3), (1, 1, 1), "bicubic")])
+def test_all_that_a_network_expects_is_in_its_file(expected):
+    ops = [Op(CONV, 0, 2, weight=np.ones((2, 3, 1, 1), np.float32)), Op(MEAN_POOL, 1)]
+    assert deploy.Compiled(file.dumps(ops, (3, 8, 6), True, "net", expected)).preprocessing == expected
+    with pytest.raises(UserError, match="takes images of"):
+        file.dumps(ops, (3, 6, 8), True, "net", expected)
+
+
+def test_home_and_what_is_no_file(compiled, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    compiled.save("~/net.igc")
+    assert (tmp_path / "net.igc").is_file() and deploy.load("~/net.igc").preprocessing == compiled.preprocessing
+    os.mkfifo(tmp_path / "pipe.igc")
+    with pytest.raises(UserError, match="no regular file"):
+        deploy.load(tmp_path / "pipe.igc")
 
 
 def test_maps_as_results(tmp_path):
@@ -111,14 +154,17 @@ def changed(data, at, form, value):
     return bytes(data)
 
 
-OPS = 64 + 8 * 3
+OPS = 80 + 8 * 3
 
 
 @pytest.mark.parametrize("at,form,value,message", [
-    (8, "I", 3, "another version"), (8, "I", 0, "another version"), (16, "Q", 1 << 60, "cut off"), (24, "i", 0, "channels"), (24, "i", 5000, "channels"),
+    (8, "I", 4, "another version"), (8, "I", 0, "another version"),
+    (16, "Q", 1 << 60, "cut off"), (24, "i", 0, "channels"), (24, "i", 5000, "channels"),
     (28, "i", -1, "rows"), (28, "i", 1 << 30, "rows"), (36, "i", 2, "header"), (40, "I", 1 << 31, "ops"),
     (44, "I", 7, "texts"), (48, "Q", 1 << 62, "weights"), (56, "I", 9, "names"), (60, "I", 1, "header|add up"),
-    (64, "f", float("nan"), "finite"), (76, "f", 0.0, "deviations"), (76, "f", -1.0, "deviations"),
+    (64, "i", 7, "prepared"), (64, "i", -1, "prepared"), (64, "i", 1 << 21, "prepared"), (68, "i", 4, "prepared"),
+    (68, "i", -1, "prepared"), (72, "i", 2, "prepared"), (76, "i", 2, "prepared"),
+    (80, "f", float("nan"), "finite"), (92, "f", 0.0, "deviations"), (92, "f", -1.0, "deviations"),
     (OPS, "i", 9, "unknown kind"), (OPS + 4, "i", 1, "input"), (OPS + 8, "i", 1, "residual"),
     (OPS + 12, "i", 1 << 30, "channels"), (OPS + 16, "i", 0, "groups"), (OPS + 20, "i", 0, "kernel"),
     (OPS + 28, "i", 0, "stride"), (OPS + 32, "i", -1, "pad"), (OPS + 40, "i", 7, "activation"),
@@ -189,7 +235,7 @@ def test_a_c_program_finds_the_same_class(compiled, saved, tmp_path):
         done = classify(saved, picture)
         assert done.returncode == 0, done.stderr
         best = int(scores.argmax())
-        assert done.stdout == f"class {best} {compiled.class_names[best]}, score {scores[best]:g}\n"
+        assert done.stdout == f"class {best} {compiled.preprocessing.class_names[best]}, score {scores[best]:g}\n"
     damaged = tmp_path / "damaged.igc"
     damaged.write_bytes(saved.read_bytes()[:-3])
     no_scores, grey = tmp_path / "maps.igc", tmp_path / "grey.igc"

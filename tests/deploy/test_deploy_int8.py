@@ -1,12 +1,12 @@
 """Compiled networks on 8-bit integers: calibration, files, machines without, what is refused."""
 import logging
-import struct
 
 import mxnet as mx
 import numpy as np
 import pytest
 from deploy_networks import images, small
 from igc_gluon import data, deploy, native
+from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.deploy import calibration, file
 from igc_gluon.errors import UserError
 from igc_gluon.native import library
@@ -41,12 +41,12 @@ def test_families_stay_near_float32(name, size):
         np.testing.assert_array_equal(compiled(x, threads=threads), got)
 
 
-def test_the_file_is_version_2_and_runs_in_float32_where_there_is_no_vnni(net, tmp_path, caplog):
+def test_the_file_runs_in_float32_where_there_is_no_vnni(net, tmp_path, caplog):
     x = images(SHAPE, 3)
     compiled, exact = deploy.compile(net, SHAPE, calibration=images(SHAPE, 16, 5)), deploy.compile(net, SHAPE)
-    for written, version in ((compiled, 2), (exact, 1)):
+    for written, has_ranges in ((compiled, True), (exact, False)):
         written.save(tmp_path / "net.igc")
-        assert struct.unpack_from("<I", (tmp_path / "net.igc").read_bytes(), 8) == (version,)
+        assert file.has_ranges((tmp_path / "net.igc").read_bytes()) == has_ranges
         np.testing.assert_array_equal(deploy.load(tmp_path / "net.igc")(x), written(x))
     compiled.save(tmp_path / "net.igc")
     for isa in ("avx2", "portable"):
@@ -90,7 +90,7 @@ def test_kinds_of_images(net, tmp_path):
 
 def test_a_data_set_by_name():
     digits = data.load("digits", "train").images
-    found = calibration.images_of("digits", (3, 32, 32))
+    found = calibration.images_of("digits", Preprocessing((32, 32)), (3, 32, 32))
     assert found.shape == (calibration.ENOUGH, 3, 32, 32) and found.dtype == np.float32
     mean, std = (np.array(v, np.float32) for v in (data.DATASETS["digits"].mean, data.DATASETS["digits"].std))
     np.testing.assert_allclose(found[-1].transpose(1, 2, 0), (digits[-1] - mean) / std, rtol=1e-5, atol=1e-5)

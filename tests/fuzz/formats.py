@@ -20,7 +20,7 @@ from igc_gluon import params_file  # noqa: E402
 from igc_gluon.data import cifar, find_dataset, idx, matfile, recordio, records, svhn, tiny_imagenet  # noqa: E402
 from igc_gluon.engine import experiment  # noqa: E402
 from igc_gluon.engine.checkpoint import CheckpointStore  # noqa: E402
-from igc_gluon.engine.inputs import RecordInput  # noqa: E402
+from igc_gluon.engine.inputs import RecordInput, record_preprocessing  # noqa: E402
 from igc_gluon.engine.position import MEASURED, Position  # noqa: E402
 from igc_gluon.engine.record import RunRecord  # noqa: E402
 from igc_gluon.errors import UserError  # noqa: E402
@@ -123,7 +123,8 @@ class Large:
 
     @staticmethod
     def read(path):
-        source = RecordInput(path.parent / "train.rec", path.parent / "train.rec", (3, 28, 28), (0, 0, 0), (1, 1, 1), 3)
+        expected = record_preprocessing((3, 28, 28), (0, 0, 0), (1, 1, 1))
+        source = RecordInput(path.parent / "train.rec", path.parent / "train.rec", expected, 3)
         source.prepare()
         for batches in source.batches(2, seed=0):
             for data, _ in batches.epoch(0):

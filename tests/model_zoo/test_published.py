@@ -12,9 +12,10 @@ import pytest
 import igc_gluon
 from igc_gluon import deploy, files, params_file
 from igc_gluon.engine.networks import open_network
+from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import published
-from igc_gluon.model_zoo.expects import expect
+from igc_gluon.model_zoo.attributes import set_attributes, wordnet_numbers
 
 pytestmark = pytest.mark.usefixtures("quick_and_direct")
 NAME = "igcv3_1.0"  # the smallest
@@ -84,8 +85,8 @@ def test_download_with_cut_connections(row, mirror, arrays, tmp_path):
 
 def test_what_the_network_expects(row, mirror, tmp_path):
     net = igc_gluon.get_model(NAME, pretrained=True, root=str(tmp_path))
-    assert (net.model, net.crop, net.short_side) == (NAME, 224, 256)
-    assert (net.mean, net.std) == ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0))
+    assert (net.model, net.preprocessing) == (NAME, Preprocessing(
+        (224, 224), 256, (123.68, 116.779, 103.939), (1.0, 1.0, 1.0), class_names=net.classes))
     assert len(net.classes) == len(net.classes_long) == len(net.synset) == 1000
     assert net.synset == sorted(net.synset) and (net.synset[0], net.classes[0]) == ("n01440764", "tench")
     assert net.classes[207] == "golden retriever" and net.classes_long[999].startswith("toilet tissue")
@@ -93,10 +94,14 @@ def test_what_the_network_expects(row, mirror, tmp_path):
 
 def test_wordnets_numbers_are_imagenets_classes():
     """So the folders are called, and by them the classes of a network that was trained here."""
-    by_name = expect(SimpleNamespace(), "any", 224, classes="imagenet")
-    assert expect(SimpleNamespace(), "any", 224, classes=by_name.synset).classes == by_name.classes
-    other = expect(SimpleNamespace(), "any", 224, classes=by_name.synset[::-1])
-    assert (other.classes, other.synset) == (by_name.synset[::-1], None)
+    def named(names):
+        return set_attributes(SimpleNamespace(), "any", Preprocessing((224, 224), class_names=names))
+
+    by_number = named(wordnet_numbers())
+    assert by_number.synset == wordnet_numbers() and by_number.classes[0] == "tench"
+    assert by_number.preprocessing.class_names == tuple(by_number.classes)
+    other = named(wordnet_numbers()[::-1])
+    assert (other.classes, other.synset) == (wordnet_numbers()[::-1], None)
 
 
 def test_the_authors_address_after_the_mirrors(row, mirror, arrays, tmp_path):
@@ -187,7 +192,8 @@ def test_opened_by_name_and_as_a_file(row, content, arrays, tmp_path, monkeypatc
     by_name, as_file = open_network(NAME), open_network(tmp_path / row.file, NAME)
     check(by_name, arrays)
     compiled = deploy.compile(as_file)
-    assert (compiled.name, compiled.input_shape, compiled.class_names[207]) == (NAME, (3, 224, 224), "golden retriever")
-    np.testing.assert_allclose(compiled.mean, by_name.mean, rtol=1e-6)
-    for attribute in ("model", "mean", "std", "crop", "short_side", "classes", "synset"):
+    assert (compiled.name, compiled.input_shape, compiled.preprocessing.class_names[207]) == (
+        NAME, (3, 224, 224), "golden retriever")
+    np.testing.assert_allclose(compiled.preprocessing.mean, by_name.preprocessing.mean, rtol=1e-6)
+    for attribute in ("model", "preprocessing", "classes", "synset"):
         assert getattr(by_name, attribute) == getattr(as_file, attribute), attribute

@@ -36,7 +36,7 @@ def test_outputs_are_those_that_mxnets_operators_gave(row):
     images = ((pixels - np.array(info.mean)) / np.array(info.std)).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(net(mx.nd.array(images)).asnumpy(), OUTPUTS[f"{row.model}, {row.dataset}"], rtol=1e-4,
                                atol=1e-4)
-    assert (net.mean, net.std, net.crop, net.dataset) == (info.mean, info.std, info.size, row.dataset)
+    assert (net.preprocessing, net.dataset) == (info.preprocessing, row.dataset)
     assert net.classes == list(info.class_names)
 
 
@@ -44,9 +44,9 @@ def test_outputs_are_those_that_mxnets_operators_gave(row):
 def test_accuracy_on_the_first_thousand_test_images(row):
     if not (places.DEBIAN / row.dataset).is_dir():
         pytest.skip(f"needs Debian's package dataset-{row.dataset}")
-    net = igc_gluon.get_model(row.model, pretrained=row.dataset)
+    net, info = igc_gluon.get_model(row.model, pretrained=row.dataset), find_dataset(row.dataset)
     test = load(row.dataset, "test")
-    images = ((test.images[:1000] - np.array(net.mean)) / np.array(net.std)).transpose(0, 3, 1, 2)
+    images = ((test.images[:1000] - np.array(info.mean)) / np.array(info.std)).transpose(0, 3, 1, 2)
     scores = np.concatenate([net(mx.nd.array(images[i:i + 100])).asnumpy() for i in range(0, 1000, 100)])
     correct = int((scores.argmax(axis=1) == test.labels[:1000]).sum())
     assert abs(correct - row.correct_of_1000) <= 1  # an image whose two best scores are equal to float accuracy
@@ -88,13 +88,15 @@ def test_commands_take_them_without_a_network(monkeypatch, tmp_path, capsys):
     net = open_network(NAME, dataset=DATASET)
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "x.png"), image[..., ::-1])
-    scores = net(mx.nd.array(((image - np.array(net.mean)) / np.array(net.std)).transpose(2, 0, 1)[None])).asnumpy()[0]
+    info = find_dataset(DATASET)
+    normalised = (image - np.array(info.mean)) / np.array(info.std)
+    scores = net(mx.nd.array(normalised.transpose(2, 0, 1)[None])).asnumpy()[0]
     assert main(["predict", NAME, str(tmp_path / "x.png"), "--dataset", DATASET, "--top", "1"]) == 0
     assert capsys.readouterr().out.split()[-1] == net.classes[scores.argmax()].split()[-1]
     assert main(["compile", NAME, str(tmp_path / "x.igc"), "--dataset", DATASET]) == 0
     compiled = deploy.load(str(tmp_path / "x.igc"))
     np.testing.assert_allclose(compiled(compiled.normalise(image[None]))[0], scores, rtol=1e-3, atol=1e-3)
-    assert compiled.class_names == tuple(net.classes) or list(compiled.class_names) == net.classes
+    assert compiled.preprocessing.class_names == tuple(net.classes)
     capsys.readouterr()
     assert main(["models", "--pretrained", "plain8"]) == 0
     row = shipped.shipped()[NAME, DATASET]

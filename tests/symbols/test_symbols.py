@@ -1,7 +1,6 @@
 """Structure of the symbols: the authors' names, shapes, published counts, and what is refused."""
 import json
 
-import mxnet as mx
 import numpy as np
 import pytest
 

@@ -4,7 +4,7 @@
  * image. It is little-endian; sizes in bytes, offsets from its beginning:
  *
  *    0  8       89 'I' 'G' 'C' 0d 0a 1a 0a: a transfer as text damages it
- *    8  uint32  version of the format: 2 with ranges, 1 without
+ *    8  uint32  version of the format: 3; older files are of 2 with ranges, 1 without
  *   12  uint32  CRC-32 (that of zlib) of everything from offset 16 on
  *   16  uint64  size of the file
  *   24  int32   channels, height, width of an image
@@ -13,8 +13,10 @@
  *   44  uint32  size of the texts, a multiple of 8
  *   48  uint64  number of weights
  *   56  uint32  number of names of classes: that of the scores, or 0
- *   60  uint32  number of ranges; 0 in version 1
- *   64  float   mean of each channel, then standard deviation of each channel, of pixels 0..255
+ *   60  uint32  number of ranges, or 0
+ *   64  int32   from version 3 on: short side, igc_interpolation, igc_color_order, whether mean and standard
+ *               deviation are known (1), see igc_model_info
+ *       float   mean of each channel, then standard deviation of each channel, of pixels 0..255
  *       igc_op  all ops, 80 bytes each. Their parameters lie one after another: weight, weight2, scale, bias
  *       char    texts, UTF-8, each with a 0 at its end: the network's name, the names of classes; then zeros
  *       float   weights
@@ -32,7 +34,17 @@
 extern "C" {
 #endif
 
-#define IGC_FILE_VERSION 2 /* older ones can be read, too */
+#define IGC_FILE_VERSION 3 /* older ones can be read, too */
+
+/* How an image is resized: to a smaller one, to a larger one. */
+typedef enum igc_interpolation {
+  IGC_AREA = 0, /* by averages of areas, by cubic splines */
+  IGC_BILINEAR = 1,
+  IGC_BICUBIC = 2,
+  IGC_NEAREST = 3
+} igc_interpolation;
+
+typedef enum igc_color_order { IGC_RGB = 0, IGC_BGR = 1 } igc_color_order;
 
 typedef struct igc_model igc_model;
 
@@ -45,6 +57,10 @@ typedef struct igc_model_info {
   int64_t multiply_adds;   /* of one image, convolutions only */
   const float* mean;       /* of each channel, of pixels 0..255; see igc_normalise */
   const float* deviation;
+  int32_t normalised;      /* 0: nobody said what mean and deviation are; then they are 0 and 1 */
+  int32_t short_side;      /* of an image before its middle is cut out; 0: nobody said */
+  int32_t interpolation;   /* igc_interpolation: how it is resized so */
+  int32_t color_order;     /* igc_color_order: of the channels, and so of mean and deviation */
 } igc_model_info;
 
 /* The model must be given to igc_free(). `data` is not needed afterwards. */
@@ -59,7 +75,7 @@ IGC_API const char* igc_class_name(const igc_model* model, int32_t class_index);
  * the instruction set in use no VNNI, for then all of it runs in float32. */
 IGC_API int64_t igc_int8_ops(const igc_model* model);
 
-/* pixels: batch x height x width x channels, 0..255, RGB -> x: batch x channels x height x width,
+/* pixels: batch x height x width x channels, 0..255, in the model's order of colours -> x: batch x channels x height x width,
  * (pixel - mean) / deviation. */
 IGC_API int igc_normalise(const igc_model* model, const uint8_t* pixels, int64_t batch, float* x);
 

@@ -32,7 +32,10 @@ struct Header {
   uint64_t n_weights;
   uint32_t n_names, n_ranges;
 };
-static_assert(sizeof(Header) == 64 && sizeof(igc_op) == 80, "the layout of the file");
+struct Preprocessing {  // follows the header from version 3 on
+  int32_t short_side, interpolation, color_order, normalised;
+};
+static_assert(sizeof(Header) == 64 && sizeof(Preprocessing) == 16 && sizeof(igc_op) == 80, "the layout of the file");
 
 constexpr uint8_t kMagic[8] = {0x89, 'I', 'G', 'C', '\r', '\n', 0x1a, '\n'};
 constexpr size_t kChecked = 16;  // where what the CRC covers begins
@@ -42,6 +45,7 @@ constexpr int32_t kMostImageChannels = 4096;
 constexpr int64_t kMostTensorChannels = 1 << 16, kMostChannelsInAll = 1 << 23;
 constexpr int64_t kMostTensorFloats = 1 << 28;
 constexpr size_t kMostBufferFloats = 1 << 29;
+constexpr int32_t kLongestSide = 1 << 20;  // of an image before its middle is cut out
 constexpr uint32_t kMostOps = 1 << 12;
 constexpr uint32_t kMostText = 1 << 24;
 
@@ -130,10 +134,11 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
   require(size >= sizeof(Header), "it is too short");
   std::memcpy(&header, data, sizeof(Header));
   require(std::memcmp(header.magic, kMagic, sizeof(kMagic)) == 0, "it does not begin as one");
-  require(header.version == 1 || header.version == IGC_FILE_VERSION, "it is of another version of the format");
+  require(header.version >= 1 && header.version <= IGC_FILE_VERSION, "it is of another version of the format");
   require(header.size == size, header.size > size ? "it is cut off" : "something follows its end");
   require(header.crc == crc32(data + kChecked, size - kChecked), "its checksum is wrong");
-  require((header.version == 1) == (header.n_ranges == 0) && (header.is_row == 0 || header.is_row == 1),
+  require((header.version > 2 || (header.version == 2) == (header.n_ranges > 0)) &&
+              (header.is_row == 0 || header.is_row == 1),
           "its header is damaged");
   require(header.shape[0] >= 1 && header.shape[0] <= kMostImageChannels,
           "its images have no or too many channels");
@@ -141,13 +146,16 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
   require(header.n_ops <= kMostOps, "it has too many ops");
   require(header.n_weights <= size / sizeof(float), "it has fewer weights than it says");
   const uint64_t channels = (uint64_t)header.shape[0];
-  require(sizeof(Header) + 2 * channels * sizeof(float) + (uint64_t)header.n_ops * sizeof(igc_op) +
+  const size_t before = sizeof(Header) + (header.version > 2 ? sizeof(Preprocessing) : 0);
+  require(before + 2 * channels * sizeof(float) + (uint64_t)header.n_ops * sizeof(igc_op) +
                   header.text_bytes + (header.n_weights + header.n_ranges) * sizeof(float) ==
               size,
           "its parts do not add up to its size");
 
   auto model = std::make_unique<igc_model>();
-  const uint8_t* at = data + sizeof(Header);
+  const uint8_t* at = data + before;
+  Preprocessing expected = {0, IGC_AREA, IGC_RGB, 1};
+  if (header.version > 2) std::memcpy(&expected, data + sizeof(Header), sizeof(Preprocessing));
   model->mean = take<float>(at, channels);
   model->deviation = take<float>(at, channels);
   const auto ops = take<igc_op>(at, header.n_ops);
@@ -169,6 +177,12 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
       check_ops(ops.data(), (int64_t)ops.size(), weights.data(), (int64_t)weights.size(),
                 {header.shape[0], header.shape[1], header.shape[2]});
   check_sizes(shapes);
+  require((expected.short_side == 0 || (expected.short_side >= std::max(header.shape[1], header.shape[2]) &&
+                                        expected.short_side <= kLongestSide)) &&
+              expected.interpolation >= IGC_AREA && expected.interpolation <= IGC_NEAREST &&
+              expected.color_order >= IGC_RGB && expected.color_order <= IGC_BGR &&
+              (expected.normalised == 0 || expected.normalised == 1),
+          "how its images are prepared is damaged");
   check_parameters(ops, shapes, (int64_t)weights.size());
   const Shape out = shapes.back();
   info.output_shape[0] = out.channels;
@@ -181,6 +195,10 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
   info.named = header.n_names > 0;
   info.mean = model->mean.data();
   info.deviation = model->deviation.data();
+  info.normalised = expected.normalised;
+  info.short_side = expected.short_side;
+  info.interpolation = expected.interpolation;
+  info.color_order = expected.color_order;
 
   model->net = plan_net(current_kernels(), ops.data(), (int64_t)ops.size(), weights.data(),
                         (int64_t)weights.size(), info.shape[0], info.shape[1], info.shape[2], ranges.data(),

@@ -1,0 +1,74 @@
+"""Names of classes: files of them, a name in each line in the order of the labels; whether two lists are the same."""
+import os
+from pathlib import Path
+
+from igc_gluon.errors import UserError
+from igc_gluon.files import write_atomically
+
+CLASS_FILE = "classes.txt"  # beside a record file
+
+
+def write_classes(path, classes):
+    """A line for each class, in the order of the labels."""
+    with write_atomically(path, "w") as file:
+        file.writelines(f"{name.encode('utf-8', 'surrogateescape').decode('utf-8', 'replace')}\n" for name in classes)
+
+
+def read_classes(path):
+    """The names in the file at `path`, a list.
+
+    Lines may end as on Windows, a mark of the byte order may stand before them and blank lines after them: editors
+    leave these. Raises UserError where it cannot be read, is not UTF-8 text, or has a blank line between names or no
+    name.
+    """
+    path = Path(os.path.expanduser(path))
+    if path.exists() and not path.is_file():  # to open a pipe would wait for ever
+        raise UserError(f"cannot read {path}: it is no regular file")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from None
+    # Not splitlines, which ends a line at characters that the name of a folder may have.
+    names = text.replace("\r\n", "\n").split("\n")
+    while names and not names[-1].strip():
+        names.pop()
+    if not names:
+        raise UserError(f"{path} names no class; a line for each is needed")
+    blank = next((number for number, name in enumerate(names, 1) if not name.strip()), None)
+    if blank is not None:
+        raise UserError(f"line {blank} of {path} is blank, so that class {blank - 1} has no name; take the line out or "
+                        "name the class")
+    return names
+
+
+def classes_beside(path):
+    """The names in classes.txt beside the record file at `path`, or None if there is no such file."""
+    file = class_file(path)
+    return read_classes(file) if file.exists() else None
+
+
+def class_file(path):
+    """classes.txt beside the record file at `path`."""
+    return Path(os.path.expanduser(path)).with_name(CLASS_FILE)
+
+
+def check_same_classes(first, second, first_place, second_place):
+    """Raises UserError unless both lists of names are the same in the same order: otherwise a label means one class in
+    the one place and another in the other. The places are for the message."""
+    first, second = list(first), list(second)
+    if first == second:
+        return
+    if len(first) == len(second):
+        number = next(i for i, pair in enumerate(zip(first, second)) if pair[0] != pair[1])
+        what = f"class {number} is {first[number]!r} in {first_place} and {second[number]!r} in {second_place}"
+    else:
+        what = f"{first_place} has {len(first)} classes, {second_place} {len(second)}"
+        for names, others, place in ((first, second, first_place), (second, first, second_place)):
+            only = next((name for name in names if name not in others), None)
+            if only is not None:
+                what += f"; only {place} has {only!r}"
+                break
+    advice = "pack the files from folders of the same names"
+    if len(first) == len(second) and not any(name in second and second[i] != name for i, name in enumerate(first)):
+        advice += ", or, where they mean the same, make the names alike in classes.txt"
+    raise UserError(f"{what}, so that labels mean other classes; {advice}")

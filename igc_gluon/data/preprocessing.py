@@ -1,0 +1,203 @@
+"""What a network expects of an image, all of it in one object, and how an image is prepared so.
+
+    net.preprocessing                                  # of a network with weights, compiled or not
+    net.preprocessing.prepare(read_photo("cat.jpg"))   # float32 (1, 3, 224, 224)
+
+The object goes with the weights: into a run's config.json and so its checkpoints, into .igc files, into the symbol of a
+Module checkpoint.
+"""
+import json
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Optional, Tuple
+
+import numpy as np
+
+from igc_gluon.data.photos import INTERPOLATIONS, central_crop, natural_short_side
+from igc_gluon.errors import UserError
+
+COLOR_ORDERS = ("RGB", "BGR")
+_LARGEST = 1 << 20  # of a side, and how many classes: it may come from a stranger's file
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What happens to an image on its way into a network, and what the scores that come out mean.
+
+    crop           (height, width) of what it takes: the middle of an image
+    short_side     whose shorter side was first resized to this length. Where nobody said it is the crop's longer side
+                   times 8/7 from 128 on, 256 for 224, and below it that side itself: small images are whole
+    mean, std      of each channel, of pixels 0..255: it takes (pixel - mean) / std. None where nobody said
+    interpolation  of the resizing, one of `photos.INTERPOLATIONS`
+    color_order    of the channels, "RGB" or "BGR", and so of mean and std
+    class_names    a name for each score, or None
+
+    Raises UserError (a ValueError) where these make no sense.
+    """
+    crop: Tuple[int, int]
+    short_side: Optional[int] = None
+    mean: Optional[Tuple[float, ...]] = None
+    std: Optional[Tuple[float, ...]] = None
+    interpolation: str = "area"
+    color_order: str = "RGB"
+    class_names: Optional[Tuple[str, ...]] = None
+
+    def __post_init__(self):
+        def put(name, value):
+            object.__setattr__(self, name, value)
+
+        put("crop", tuple(self.crop))
+        if len(self.crop) != 2 or not all(_is_length(side) for side in self.crop):
+            raise UserError(f"crop is a height and a width from 1 to {_LARGEST}, not {self.crop}")
+        if self.short_side is None:
+            longer = max(self.crop)
+            put("short_side", natural_short_side(longer) if longer >= 128 else longer)
+        if not _is_length(self.short_side) or self.short_side < max(self.crop):
+            raise UserError(f"the short side must be a number from {max(self.crop)} on, the crop's longer side, to "
+                            f"{_LARGEST}, not {self.short_side}")
+        if (self.mean is None) != (self.std is None):
+            raise UserError("mean and std go together, a number each for every channel")
+        if self.mean is not None:
+            for name in ("mean", "std"):
+                put(name, _numbers(name, getattr(self, name)))
+            if len(self.mean) != len(self.std) or min(self.std) <= 0:
+                raise UserError(f"mean and std are a number each for every channel, std above 0, not {self.mean} and "
+                                f"{self.std}")
+        if self.interpolation not in list(INTERPOLATIONS):
+            raise UserError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, not {self.interpolation!r}")
+        if self.color_order not in COLOR_ORDERS:
+            raise UserError(f"the order of colours must be {' or '.join(COLOR_ORDERS)}, not {self.color_order!r}")
+        if self.class_names is not None:
+            put("class_names", tuple(self.class_names))
+            if not 0 < len(self.class_names) <= _LARGEST or not all(isinstance(n, str) for n in self.class_names):
+                raise UserError(f"names of classes are 1 to {_LARGEST} texts")
+
+    @property
+    def image_shape(self):
+        """(channels, height, width) of the image that the network takes."""
+        return (3 if self.mean is None else len(self.mean), *self.crop)
+
+    def pixels(self, image):
+        """uint8 (H, W, 3), RGB, of any size -> uint8 (height, width, 3) in the network's order of colours: resized and
+        cropped. Raises UserError where that cannot be."""
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise UserError(f"an image is uint8 (height, width, 3), RGB, not {image.dtype} {image.shape}")
+        image = central_crop(image, self.short_side, *self.crop, self.interpolation)
+        return image if self.color_order == "RGB" else np.ascontiguousarray(image[..., ::-1])
+
+    def normalise(self, pixels):
+        """uint8 (N, height, width, channels), as `pixels` returns them -> float32 (N, channels, height, width),
+        (pixel - mean) / std. Takes an NDArray too. Raises UserError on others, and where mean and std are not known."""
+        if self.mean is None:
+            raise UserError("nothing says how the network wants its images normalised; give it mean and std")
+        if hasattr(pixels, "asnumpy"):
+            pixels = pixels.asnumpy()
+        wanted = (*self.crop, len(self.mean))
+        if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != wanted:
+            found = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+            raise UserError(f"images to normalise are uint8 (N, {', '.join(map(str, wanted))}), not {found}")
+        mean, std = (np.asarray(values, np.float64) for values in (self.mean, self.std))
+        # pixel * scale + shift, as `Batches` and igc_normalise compute it, to the same bits.
+        scale, shift = ((array.astype(np.float32)[:, None, None]) for array in (1 / std, -mean / std))
+        images = pixels.transpose(0, 3, 1, 2)
+        data = np.empty(images.shape, np.float32)
+        np.multiply(images, scale, out=data)
+        data += shift
+        return data
+
+    def prepare(self, image):
+        """uint8 (H, W, 3), RGB, of any size -> what the network takes: float32 (1, 3, height, width)."""
+        return self.normalise(self.pixels(image)[None])
+
+    def with_crop(self, crop):
+        """The same at another size: of an image the same share is seen."""
+        return replace(self, crop=tuple(crop), short_side=round(self.short_side * max(crop) / max(self.crop)))
+
+    def __str__(self):
+        size = "x".join(map(str, self.crop))
+        if self.mean is None:
+            return f"short side {self.short_side}, central {size}"
+        return f"short side {self.short_side}, central {size}, {self.normalisation}"
+
+    @property
+    def normalisation(self):
+        """In words, for messages."""
+        return f"(pixel - mean) / std, mean {_listed(self.mean)}, std {_listed(self.std)}"
+
+    def as_config(self):
+        """As entries of a run's config.json."""
+        entries = asdict(self)
+        del entries["crop"]
+        return {"image_shape": self.image_shape, **entries}
+
+    @classmethod
+    def from_config(cls, config, default):
+        """Of a config.json; what it does not say, as those of older releases, is that of `default`."""
+        given = {field.name: config[field.name] for field in fields(cls) if field.name in config}
+        shape = config.get("image_shape")
+        try:
+            if shape is not None:
+                given = {"crop": shape[1:], "short_side": None, **given}
+            found = replace(default, **given)
+        except TypeError as error:
+            raise UserError(f"it says nothing of a network's images: {error}") from None
+        if shape is not None and list(found.image_shape) != list(shape):
+            raise UserError(f"image_shape {shape} and mean {found.mean} have other channels")
+        return found
+
+    def to_json(self):
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text):
+        """Raises UserError where `text` is nothing that `to_json` wrote."""
+        try:
+            return cls(**json.loads(text))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UserError(f"this is no description of a network's images: {error}") from None
+
+
+def not_images(name, shape, found, preprocessing=None):
+    """One line that says what the network called `name` takes in place of the array `found` (numpy's or MXNet's).
+
+    shape: (channels, height, width) of its images, height and width None where any will do. preprocessing: the
+    network's, where it is known."""
+    channels, height, width = shape
+    sides = f"{height or 'H'}, {width or 'W'}"
+    dtype, layout = np.dtype(found.dtype), tuple(found.shape)
+    how = "as its images were in training" if preprocessing is None or preprocessing.mean is None else \
+        f"as in training: {preprocessing.normalisation}"
+    text = f"{name} takes float32 (N, {channels}, {sides}), normalised {how}; not {dtype} {layout}"
+
+    def fits(axes):  # whether the layout is (N, channels, height, width), in this order of the axes
+        return len(layout) == 4 and all(want in (None, layout[axis]) for want, axis in zip(shape, axes))
+
+    ours, last = fits((1, 2, 3)), fits((3, 1, 2))
+    if dtype.kind in "iub":
+        if (ours or last) and preprocessing is not None and preprocessing.mean is not None:
+            pixels = "x" if last else "x.transpose((0, 2, 3, 1))"
+            return f"{text}; of pixels 0..255 net.preprocessing.normalise({pixels}) makes them"
+        return text
+    if last and not ours:
+        return f"{text}; channels come first: x.transpose((0, 3, 1, 2))"
+    if ours and dtype.kind == "f":
+        return f"{text}; if they are normalised, x.astype('float32') is enough"
+    return text
+
+
+def _is_length(value):
+    return type(value) is int and 0 < value <= _LARGEST
+
+
+def _numbers(name, values):
+    try:
+        numbers = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        numbers = ()
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise UserError(f"{name} is a finite number for every channel, not {values}")
+    return numbers
+
+
+def _listed(values):
+    return ", ".join(f"{value:.6g}" for value in values)
