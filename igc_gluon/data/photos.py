@@ -1,10 +1,14 @@
 """Photographs: from a file to the image that a network takes."""
+import struct
+
 import cv2
 import numpy as np
 
 from igc_gluon.errors import UserError
 
 MAX_PIXELS = 1 << 28  # of a resized image; 40 times as many as a photograph has
+_ORIENTATION = 0x0112  # the tag in Exif
+_MOST_CHUNKS = 1000  # of a WebP file that are looked at
 
 
 def natural_short_side(crop):
@@ -18,13 +22,64 @@ def read_photo(path):
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-    except cv2.error:  # more pixels than OpenCV takes
-        image = None
+    image = decode(data)
     if image is None:
         raise UserError(f"{path} is not an image that OpenCV can read")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image
+
+
+def decode(data):
+    """The image that `data` (uint8, one-dimensional) encodes: uint8 (height, width, 3), RGB, turned upright; None if OpenCV
+    cannot read it."""
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    except cv2.error as error:  # more pixels than OpenCV takes
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError from None
+        image = None
+    if image is None:
+        return None
+    # OpenCV turns JPEG, PNG and TIFF.
+    return _turned(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), _webp_orientation(data))
+
+
+def _webp_orientation(data):
+    """The number from 1 to 8 in the Exif data of a WebP file; 1, upright, where there is none and for other files."""
+    if data[:4].tobytes() != b"RIFF" or data[8:12].tobytes() != b"WEBP":
+        return 1
+    at = 12
+    for _ in range(_MOST_CHUNKS):
+        head = data[at:at + 8].tobytes()
+        if len(head) < 8:
+            break
+        name, length = struct.unpack("<4sI", head)
+        if name == b"EXIF":
+            return _exif_orientation(data[at + 8:at + 8 + length].tobytes())
+        at += 8 + length + length % 2
+    return 1
+
+
+def _exif_orientation(exif):
+    exif = exif[6:] if exif.startswith(b"Exif\0\0") else exif
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    try:
+        begin, = struct.unpack_from(order + "I", exif, 4)
+        entries, = struct.unpack_from(order + "H", exif, begin)
+        for number in range(entries):
+            tag, kind, count, value = struct.unpack_from(order + "HHIH", exif, begin + 2 + 12 * number)
+            if (tag, kind, count) == (_ORIENTATION, 3, 1) and 1 <= value <= 8:
+                return value
+    except (TypeError, struct.error):  # no Exif data, or cut off
+        pass
+    return 1
+
+
+def _turned(image, orientation):
+    """`image` upright. orientation: what Exif says of it, from 1, upright."""
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    image = image[::-1 if orientation in (3, 4, 7, 8) else 1, ::-1 if orientation in (2, 3, 6, 7) else 1]
+    return np.ascontiguousarray(image)
 
 
 def resize(image, short_side):

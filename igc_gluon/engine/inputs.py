@@ -53,19 +53,18 @@ class ArrayInput:
 
 
 class RecordInput:
-    """RecordIO files, which are read as they are needed, by MXNet's ImageRecordIter.
+    """RecordIO files, which are read as they are needed.
 
     train, val: paths of FILE.rec with FILE.idx beside it; train may be None where only val is evaluated. classes: None
-    to take the number of lines in classes.txt beside the file, or 1000. short_side: of the image that the center crop
-    comes from. parts: at most so many of the training file, see `igc_gluon.data.record_batches`.
+    to take the number of lines in classes.txt beside the file, or 1000. augment: one of `record_batches.AUGMENTS`.
+    short_side: of the image that the center crop comes from.
     """
     name, top5 = "imagenet", True
 
-    def __init__(self, train, val, image_shape, mean, std, classes=None, augment="authors", short_side=None,
-                 parts=None):
+    def __init__(self, train, val, image_shape, mean, std, classes=None, augment="authors", short_side=None):
         self._train, self._val = train and Path(train), Path(val)
         self.image_shape, self.mean, self.std = tuple(image_shape), tuple(mean), tuple(std)
-        self._augment, self._most_parts = augment, parts or record_batches.PARTS
+        self._augment = augment
         self._short_side = short_side or photos.natural_short_side(min(image_shape[1:]))
         names = pack.read_classes(self._val.with_name(pack.CLASS_FILE))
         self.classes = classes or (len(names) if names else IMAGENET_CLASSES)
@@ -74,11 +73,12 @@ class RecordInput:
 
     def config(self):
         train, val = self._structures
-        return {"augment": self._augment, "short_side": self._short_side, "data_parts": self._most_parts,
-                "train_images": train.records, "test_images": val.records, "class_names": self.class_names}
+        return {"augment": self._augment, "short_side": self._short_side, "train_images": train.records,
+                "test_images": val.records, "class_names": self.class_names}
 
     def prepare(self):
-        """Raises UserError on files that are not there, that MXNet could not read, whose labels are no classes."""
+        """Raises UserError on files that are not there or damaged, whose labels are no classes, whose images are too small.
+        """
         for path in filter(None, (self._train, self._val)):
             if not path.is_file():
                 raise UserError(f"there is no file {path}; igc data imagenet --root FOLDER makes it from folders of "
@@ -90,17 +90,17 @@ class RecordInput:
                     "it is not of the data that the network was trained on"
                 raise UserError(f"{path} has labels up to {found.largest_label:.0f}, too many for {self.classes} "
                                 f"classes; {advice}")
+            if found:
+                record_batches.check_size(path, self.image_shape)
 
     @property
     def test_images(self):
         return self._structures[1].records
 
     def batches(self, batch_size, seed, part_index=0, num_parts=1):
-        train, _ = self._structures
-        parts = record_batches.parts_for(train.records, batch_size, self._most_parts)
-        return (record_batches.RecordTraining(self._train, train.records, batch_size, parts, self.image_shape,
-                                              self._augment, self.mean, self.std, seed, part_index, num_parts),
-                self.evaluation(batch_size, part_index, num_parts))
+        train = record_batches.RecordTraining(self._train, batch_size, self.image_shape, self._augment, self.mean,
+                                              self.std, seed, part_index, num_parts, self._short_side)
+        return train, self.evaluation(batch_size, part_index, num_parts)
 
     def validation(self, part_index=0, num_parts=1):
         return None
