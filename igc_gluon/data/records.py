@@ -41,7 +41,7 @@ def index_path(path):
 def structure(path):
     """The `Structure` of the file at `path`, whose every record has a frame and a place in the index as it should.
 
-    Does not decode the images, see `scan`. Raises UserError on anything that MXNet could not read, and on bytes that are not
+    Does not decode the images, see `scan`. Raises UserError on anything that is no whole record, and on bytes that are not
     what was written.
     """
     path = Path(path)

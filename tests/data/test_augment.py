@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from test_records import write
 
-from igc_gluon.data.augment import (AUGMENTATIONS, PRINCIPAL_COLOURS, Draw, draw, random_crop, recolour,
-                                    resample)
+from igc_gluon.data.augment import AUGMENTATIONS, PRINCIPAL_COLOURS, Draw, draw, random_crop, recolour, resample
 from igc_gluon.data.records import index_path
 from igc_gluon.engine.inputs import RecordInput
 
@@ -110,8 +109,8 @@ def slopes(crops):
 def test_the_shares_that_the_authors_see_are_distributed_as_mxnets(tmp_path):
     """Read off the pixels of ramps: the largest distance between the two distributions (Kolmogorov and Smirnov)."""
     ramp = np.repeat(np.repeat(np.linspace(0, 255, 640).round().astype(np.uint8)[None, :, None], 480, 0), 3, 2)
-    options = dict(min_random_scale=0.533, max_random_scale=1.0, min_img_size=256, max_aspect_ratio=0.25, inter_method=9,
-                   rand_crop=True, fill_value=112)
+    options = {"min_random_scale": 0.533, "max_random_scale": 1.0, "min_img_size": 256, "max_aspect_ratio": 0.25,
+               "inter_method": 9, "rand_crop": True, "fill_value": 112}
     for turned in (False, True):
         image = np.ascontiguousarray(np.rot90(ramp)) if turned else ramp
         axes = (0, 2, 1, 3) if turned else (0, 1, 2, 3)
