@@ -1,12 +1,13 @@
-"""Random crops of photographs: the augmentations that the authors and others train ImageNet with, for records of any size.
+"""Random crops of photographs: how the authors and others augment ImageNet, for records of any size.
 
-The authors' records have a short side of 480 pixels and their crops 224. MXNet's iterator (ImageRecordIter, its default
-augmenter) draws a scale and an aspect ratio, resizes the photograph by them about its centre, on a canvas as large as the
-photograph at that scale, cuts the crop out anywhere on the canvas, and changes the colours. That is done here step by step,
-in one resampling from the record to the crop. Records and crops of other sizes see the same shares of the photograph: the
-scale is multiplied by what brings the record's own short side to 480 / 224 of the crop. Only at the authors' own sizes may a
-crop reach beyond the photograph, as theirs do by up to 14 pixels where the aspect ratio leaves a part of the canvas empty;
-at all others it stays within.
+The authors' records have a short side of 480 pixels and their crops 224. MXNet's iterator (ImageRecordIter,
+its default augmenter) draws a scale and an aspect ratio, resizes the photograph by them about its centre, on
+a canvas as large as the photograph at that scale, cuts the crop out anywhere on the canvas, and changes the
+colours. That is done here step by step, in one resampling from the record to the crop. Records and crops of
+other sizes see the same shares of the photograph: the scale is multiplied by what brings the record's own
+short side to 480 / 224 of the crop. Only at the authors' own sizes may a crop reach beyond the photograph, as
+theirs do by up to 14 pixels where the aspect ratio leaves a part of the canvas empty; at all others it stays
+within.
 """
 from dataclasses import dataclass
 from typing import Optional, Tuple
@@ -26,9 +27,10 @@ HLS_LIMITS = (180, 255, 255)  # of OpenCV's hue (in steps of 2 degrees), lightne
 class Augmentation:
     """What is drawn for each image. Sizes in pixels are for records of 480 and crops of 224.
 
-    scale: range that a photograph is scaled by. aspect: its height over its width is multiplied by 1 - aspect to
-    1 + aspect. canvas: smallest side of the canvas. hls: largest change of hue, lightness and saturation. noise: deviation
-    of the colours along their principal components. fill: RGB of what the canvas has beyond the photograph.
+    scale: range that a photograph is scaled by. aspect: its height over its width is multiplied by 1 - aspect
+    to 1 + aspect. canvas: smallest side of the canvas. hls: largest change of hue, lightness and saturation.
+    noise: deviation of the colours along their principal components. fill: RGB of what the canvas has beyond
+    the photograph.
     """
     scale: Tuple[float, float]
     aspect: float = 0.0
@@ -50,8 +52,9 @@ AUGMENTATIONS = {
 
 @dataclass(frozen=True)
 class Draw:
-    """The random numbers of one crop. scale, ratio (height over width): see Augmentation. x, y: place of the crop on the
-    canvas, from 0 (left, top) to 1. hls: what is added to hue, lightness, saturation; rgb: to the colours; or None."""
+    """The random numbers of one crop. scale, ratio (height over width): see Augmentation. x, y: place of the
+    crop on the canvas, from 0 (left, top) to 1. hls: what is added to hue, lightness, saturation; rgb: to the
+    colours; or None."""
     scale: float
     ratio: float = 1.0
     x: float = 0.5
@@ -71,7 +74,8 @@ def draw(augmentation, random):
                     for one, other, most in zip(colour[::2], colour[1::2], augmentation.hls))
     if augmentation.noise:
         rgb = tuple((PRINCIPAL_COLOURS @ random.normal(0, augmentation.noise, 3)).tolist())
-    return Draw(lowest + (highest - lowest) * scale, 1 + augmentation.aspect * (2 * ratio - 1), x, y, coin < 0.5, hls, rgb)
+    return Draw(lowest + (highest - lowest) * scale, 1 + augmentation.aspect * (2 * ratio - 1), x, y, coin < 0.5,
+                hls, rgb)
 
 
 def random_crop(image, height, width, augmentation, drawn):
@@ -111,7 +115,7 @@ def _warp(image, height, width, places, fill):
 
 
 def _resize(image, height, width, places):
-    """From whole pixels: averages areas to shrink, and enlarges by cubic splines, as MXNet's inter_method 9 means to."""
+    """Of whole pixels: averages areas to shrink, enlarges by cubic splines, as MXNet's inter_method 9 means to."""
     windows = []
     for side, length, (begin, factor) in zip(image.shape[1::-1], (width, height), places):
         count = min(side, max(1, round(length / factor)))

@@ -58,8 +58,8 @@ class Listing:
         empty = [name for label, name in enumerate(self.classes) if label not in there]
         if empty:
             named = ", ".join(map(_printable, empty[:_NAMED])) + (", ..." if len(empty) > _NAMED else "")
-            lines.append(f"{self.folder}: no images of {len(empty):,} of the {len(self.classes):,} classes: {named}; if "
-                         "these are none, remove their folders and pack again")
+            lines.append(f"{self.folder}: no images of {len(empty):,} of the {len(self.classes):,} classes: {named}; "
+                         "if these are none, remove their folders and pack again")
         return lines
 
 
@@ -71,8 +71,8 @@ class Form:
 
 
 def class_folders(folder):
-    """Names of the folders in `folder`, sorted: the classes. Raises UserError if there are none, or one that is no line of
-    text."""
+    """Names of the folders in `folder`, sorted: the classes. Raises UserError if there are none, or one that
+    is no line of text."""
     try:
         names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
@@ -294,7 +294,8 @@ def _encode(path, form) -> Tuple[bytes, str]:
             image = photos.resize(image, form.short_side)
         if max(image.shape[:2]) > _LONGEST:
             return b"", "it is too long for a JPEG"
-        return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, form.quality))[1].tobytes(), None
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        return cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, form.quality))[1].tobytes(), None
     except UserError as error:
         return b"", str(error)
     except (OSError, cv2.error) as error:

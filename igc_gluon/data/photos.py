@@ -29,8 +29,8 @@ def read_photo(path):
 
 
 def decode(data):
-    """The image that `data` (uint8, one-dimensional) encodes: uint8 (height, width, 3), RGB, turned upright; None if OpenCV
-    cannot read it."""
+    """The image that `data` (uint8, one-dimensional) encodes: uint8 (height, width, 3), RGB, turned upright;
+    None if OpenCV cannot read it."""
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
     except cv2.error as error:  # more pixels than OpenCV takes

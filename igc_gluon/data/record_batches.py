@@ -1,11 +1,12 @@
 """RecordIO -> normalised batches. Images are decoded and cropped by OpenCV, in threads.
 
-What comes out depends on seed and epoch alone: not on how many workers share a batch, not on the number of cores, not on
-where a run was resumed. The order of an epoch is drawn at once; the crop of each place in it has random numbers of its own.
+What comes out depends on seed and epoch alone: not on how many workers share a batch, not on the number of
+cores, not on where a run was resumed. The order of an epoch is drawn at once; the crop of each place in it
+has random numbers of its own.
 
-MXNet's ImageRecordIter is not used: its random crops are of one size of records (see `igc_gluon.data.augment`), depend on
-its threads and how far it has read ahead, and cannot be gone on with; it takes signs in names for addresses, reads fewer
-formats, and ends the process on some damaged images.
+MXNet's ImageRecordIter is not used: its random crops are of one size of records (see
+`igc_gluon.data.augment`), depend on its threads and how far it has read ahead, and cannot be gone on with; it
+takes signs in names for addresses, reads fewer formats, and ends the process on some damaged images.
 """
 import struct
 from collections import deque
@@ -27,8 +28,8 @@ _ORDER, _CROP = range(2)  # purposes of random numbers, each with its own stream
 
 
 class _Records:
-    """The file at `path`, FILE.rec with its index, checked by `records.structure`, as images of `image_shape` (3, height,
-    width). mean, std: per channel, of pixels 0..255; what comes out is (pixel - mean) / std."""
+    """The file at `path`, FILE.rec with its index, checked by `records.structure`, as images of `image_shape`
+    (3, height, width). mean, std: per channel, of pixels 0..255; what comes out is (pixel - mean) / std."""
 
     def __init__(self, path, image_shape, mean, std):
         self._path, self._image_shape = path, tuple(image_shape)
@@ -36,7 +37,7 @@ class _Records:
         self._mean, self._std = (np.array(values, np.float32)[:, None, None] for values in (mean, std))
 
     def _read(self, batches):
-        """Yields (float32 (n, 3, H, W), labels float32 (n,)) for each of `batches`, lists of arguments of `_example`."""
+        """Yields (float32 (n, 3, H, W), labels float32 (n,)) for each of `batches`: arguments of `_example`."""
         try:
             with open(self._path, "rb") as file, ThreadPoolExecutor(cores()) as pool:
                 yield from self._decoded(file, pool, batches)
@@ -88,9 +89,10 @@ def _finished(batch):
 class RecordTraining(_Records):
     """Batches of a file for training, in a new random order every epoch.
 
-    path, image_shape, mean, std: see `_Records`. batch_size: over all workers, of which this is number part_index of
-    num_parts. augment: one of AUGMENTS. seed: integer, not negative. short_side: of the image that the center crop comes
-    from, with "none". Every batch is full, the last one is filled up from the start of the order, as in `Batches`.
+    path, image_shape, mean, std: see `_Records`. batch_size: over all workers, of which this is number
+    part_index of num_parts. augment: one of AUGMENTS. seed: integer, not negative. short_side: of the image
+    that the center crop comes from, with "none". Every batch is full, the last one is filled up from the
+    start of the order, as in `Batches`.
 
     Raises UserError if the file has fewer images than a batch, or a batch than there are workers.
     """
@@ -162,8 +164,8 @@ class RecordEvaluation(_Records):
 
 
 def check_size(path, image_shape):
-    """Raises UserError if most images of the file at `path` are smaller than a crop, of which training sees a part only:
-    they would be enlarged to more than twice their size."""
+    """Raises UserError if most images of the file at `path` are smaller than a crop, of which training sees a
+    part only: they would be enlarged to more than twice their size."""
     positions = read_index(Path(path))
     chosen = np.unique(np.linspace(0, len(positions) - 1, _LOOKED_AT).astype(int))
     with open(path, "rb") as file:
@@ -171,5 +173,6 @@ def check_size(path, image_shape):
     sides = [min(image.shape[:2]) for image in images if image is not None]
     crop = min(image_shape[1:])
     if sides and np.median(sides) < crop:
-        raise UserError(f"{path} is too small for images of {image_shape[2]}x{image_shape[1]} pixels: the short side of "
-                        f"its images is {np.median(sides):.0f}; pack the photographs with --short-side {crop} or more")
+        raise UserError(f"{path} is too small for images of {image_shape[2]}x{image_shape[1]} pixels: the short "
+                        f"side of its images is {np.median(sides):.0f}; pack the photographs with --short-side "
+                        f"{crop} or more")

@@ -1,7 +1,8 @@
 """Large RecordIO files, as MXNet's ImageRecordIter reads them: checked before they are trained on, scanned for damage.
 
-Of a truncated file, or an index that does not fit, training would hear late, of changed bytes never. So `structure` looks at the frame of every record and, where a record has one, at its checksum, which
-means to read the whole file. What it found stands in `<file>.json` beside the file, so that it is looked at once.
+Of a truncated file, or an index that does not fit, training would hear late, of changed bytes never. So
+`structure` looks at the frame of every record and, where a record has one, at its checksum, which means to
+read the whole file. What it found stands in `<file>.json` beside the file, so that it is looked at once.
 
 A file FILE.rec has an index FILE.idx: a line for each record, its number and its position in bytes. Records that this
 package writes have the CRC-32 of label, first id and image in the second id of their header, where MXNet writes 0.
@@ -41,8 +42,8 @@ def index_path(path):
 def structure(path):
     """The `Structure` of the file at `path`, whose every record has a frame and a place in the index as it should.
 
-    Does not decode the images, see `scan`. Raises UserError on anything that is no whole record, and on bytes that are not
-    what was written.
+    Does not decode the images, see `scan`. Raises UserError on anything that is no whole record, and on bytes
+    that are not what was written.
     """
     path = Path(path)
     try:

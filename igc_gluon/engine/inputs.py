@@ -77,8 +77,8 @@ class RecordInput:
                 "test_images": val.records, "class_names": self.class_names}
 
     def prepare(self):
-        """Raises UserError on files that are not there or damaged, whose labels are no classes, whose images are too small.
-        """
+        """Raises UserError on files that are not there or damaged, whose labels are no classes or whose images are
+        too small."""
         for path in filter(None, (self._train, self._val)):
             if not path.is_file():
                 raise UserError(f"there is no file {path}; igc data imagenet --root FOLDER makes it from folders of "

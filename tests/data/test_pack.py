@@ -124,18 +124,19 @@ def test_what_is_not_packed_is_counted_and_classes_without_images_are_named(tree
     (train / "bee" / "linked").symlink_to(train / "ant")
     for name in ("ant/a.gif", "ant/b.GIF", "ant/list.txt", "bee/noending", "bee/._1.png", "zoo/deep/read.me", "README"):
         (train / name).write_text("")
-    assert igc("data", "imagenet", "--root", tmp_path / "tree", "--out", tmp_path, "--short-side", 32, "--workers", 1) == 0
+    flags = ("--short-side", 32, "--workers", 1)
+    assert igc("data", "imagenet", "--root", tmp_path / "tree", "--out", tmp_path, *flags) == 0
     out = capsys.readouterr().out
     assert (f"{train}: passed over 10 files and folders: 1 beside the class folders, 3 hidden, 1 links to folders, "
-            "2 whose names end in .gif, 1 whose names end in .me, 1 whose names end in .txt, 1 whose names have no ending") in out
-    assert (f"{train}: no images of 2 of the 5 classes: axe, zoo; if these are none, remove their folders and pack again"
-            in out)
+            "2 whose names end in .gif, 1 whose names end in .me, 1 whose names end in .txt, "
+            "1 whose names have no ending") in out
+    assert (f"{train}: no images of 2 of the 5 classes: axe, zoo; if these are none, remove their folders and pack "
+            "again") in out
     assert f"{tmp_path / 'tree' / 'val'}: no images of 2 of the 5 classes: axe, zoo" in out
     assert "train.rec: 30 images of 3 classes" in out and "classes.txt: 5 classes" in out
     assert (tmp_path / "classes.txt").read_text() == "ant\naxe\nbee\ncow\nzoo\n"
-    labels = {record[1] for record in map(records.HEADER.unpack_from, (p for _, p in records.scan(tmp_path / "train.rec")))}
-    assert labels == {0, 2, 3}
-    assert igc("data", "imagenet", "--root", train, "--out", tmp_path / "b", "--short-side", 32, "--val-share", 0.2) == 0
+    assert {records.HEADER.unpack_from(payload)[1] for _, payload in records.scan(tmp_path / "train.rec")} == {0, 2, 3}
+    assert igc("data", "imagenet", "--root", train, "--out", tmp_path / "b", *flags, "--val-share", 0.2) == 0
 
 
 @pytest.mark.parametrize("name", [" ", "a\nb", "a\rb", "a\u2028b", "a\x1cb", "a\x85b"])

@@ -110,7 +110,7 @@ def test_flipped_bytes_are_refused(tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) * 3 // 8] ^= 16
     path.write_bytes(content)
-    for source in (RecordTraining(path, 4, SHAPE, "authors", MEAN, STD, 0), RecordEvaluation(path, 4, SHAPE, 36, MEAN, STD)):
+    for source in (training(path, batch=4), RecordEvaluation(path, 4, SHAPE, 36, MEAN, STD)):
         with pytest.raises(UserError, match="its checksum is another; igc data verify"):
             list(source.epoch(0))
 
@@ -170,7 +170,8 @@ def colours(height=40, width=60):
 
 def test_what_training_reads_is_what_verify_calls_whole(tmp_path):
     """In every format, in records without a checksum, as other programs write them."""
-    images = {form: encoded(form, colours()) for form in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")}
+    forms = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
+    images = {form: encoded(form, colours()) for form in forms}
     header = records.HEADER.pack(0, 0.0, 0, 0)
     for form, image in images.items():
         path = tmp_path / f"{form}.rec"
@@ -213,7 +214,8 @@ def test_images_are_turned_upright(tmp_path, form):
 
 
 @pytest.mark.parametrize("damage", [lambda exif: exif[:10], lambda exif: b"", lambda exif: b"xx" + exif[2:],
-                                    lambda exif: exif[:4] + b"\xff" * 4 + exif[8:], lambda exif: exif[:8] + b"\xff\xff"])
+                                    lambda exif: exif[:4] + b"\xff" * 4 + exif[8:],
+                                    lambda exif: exif[:8] + b"\xff\xff"])
 def test_broken_exif_is_none(damage):
     from PIL import Image
     exif = Image.Exif()
@@ -241,8 +243,8 @@ def test_files_that_are_too_small_are_refused(tmp_path, side):
         if short_side:
             data.prepare()
             continue
-        with pytest.raises(UserError, match=f"too small for images of 224x224 pixels: the short side of its images is {side}; "
-                                            "pack the photographs with --short-side 224 or more"):
+        with pytest.raises(UserError, match=f"too small for images of 224x224 pixels: the short side of its images is "
+                                            f"{side}; pack the photographs with --short-side 224 or more"):
             data.prepare()
 
 
