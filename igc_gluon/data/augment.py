@@ -6,8 +6,7 @@ a canvas as large as the photograph at that scale, cuts the crop out anywhere on
 colours. That is done here step by step, in one resampling from the record to the crop. Records and crops of
 other sizes see the same shares of the photograph: the scale is multiplied by what brings the record's own
 short side to 480 / 224 of the crop. Only at the authors' own sizes may a crop reach beyond the photograph, as
-theirs do by up to 14 pixels where the aspect ratio leaves a part of the canvas empty; at all others it stays
-within.
+theirs do where the aspect ratio leaves a part of the canvas empty; at all others it stays within.
 """
 from dataclasses import dataclass
 from typing import Optional, Tuple
