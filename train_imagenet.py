@@ -57,9 +57,6 @@ def parse(argv=None):
     parser.add_argument("--augment", choices=record_batches.AUGMENTS,
                         help="as the authors' code, as their code of IGCV3, as the ResNet paper, or the center crop "
                              "alone (default: igcv3 with igcv3-code, else authors)")
-    parser.add_argument("--data-parts", type=int, default=record_batches.PARTS, metavar="N",
-                        help="readers that share the training file, each with a thread; the order of the images "
-                             f"depends on it (default: {record_batches.PARTS})")
     train.add_arguments(parser, DEFAULTS)
     parser.set_defaults(cpus=None, batch_size=None, wd=None)
     args = parser.parse_args(argv)
@@ -125,14 +122,13 @@ def experiment(args, batch_shards):
 
 
 def data(args):
-    for flag, value in (("--num-classes", args.num_classes), ("--data-parts", args.data_parts)):
-        if value is not None and value < 1:
-            raise UserError(f"{flag} must be at least 1, not {value}")
+    if args.num_classes is not None and args.num_classes < 1:
+        raise UserError(f"--num-classes must be at least 1, not {args.num_classes}")
     family, _ = find_family(model_of(args)[0])
     folder = expand(args.data_dir) if args.data_dir else default_folder(RecordInput.name)
     expected = record_preprocessing(args.image_shape, family.mean or IMAGENET_MEAN, family.std or IMAGENET_STD)
     return RecordInput(args.data_train or folder / "train.rec", args.data_val or folder / "val.rec", expected,
-                       args.num_classes, args.augment, args.data_parts)
+                       args.num_classes, args.augment)
 
 
 def paper_gpus(args):

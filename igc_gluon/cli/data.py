@@ -48,6 +48,9 @@ def _pack(args):
     if args.val_share is not None and not 0 < args.val_share < 1:
         raise UserError(f"--val-share must be between 0 and 1, not {args.val_share}")
     splits = _splits(root, args, pack)
+    for listing in splits.values():
+        for line in listing.remarks():
+            print(line)
     # Workers are ended by what ends this process; SIGTERM and SIGHUP are to do so as Ctrl-C does.
     before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)
               if signal.getsignal(number) is not signal.SIG_IGN}

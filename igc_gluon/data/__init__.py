@@ -1,5 +1,5 @@
 """Data sets of small images: official archive -> uint8 arrays (`load`) -> normalised batches (`Batches`). Photographs:
-folders -> record files (`pack`), checked (`records`, `repair`) -> batches (`record_batches`).
+folders -> record files (`pack`), checked (`records`, `repair`) -> batches (`record_batches`) of random crops (`augment`).
 
     train = load("cifar10", "train", data_dir="data")
     cifar10 = DATASETS["cifar10"]
@@ -7,7 +7,7 @@ folders -> record files (`pack`), checked (`records`, `repair`) -> batches (`rec
                       short_side=cifar10.short_side)
     for data, label in batches.epoch(0): ...
 
-Knows nothing of networks or the training loop, and but for `record_batches` nothing of MXNet.
+Knows nothing of networks, the training loop or MXNet.
 """
 from igc_gluon.data import cifar, digits, idx, recordio, svhn, tiny_imagenet
 from igc_gluon.data.batches import Batches

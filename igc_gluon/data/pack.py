@@ -12,12 +12,12 @@ import os
 import signal
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import List, Tuple
+from typing import Dict, List, Tuple
 
 import cv2
 import numpy as np
@@ -31,17 +31,36 @@ from igc_gluon.errors import UserError
 from igc_gluon.files import sync_folder, write_atomically
 
 ENDINGS = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+_HIDDEN = "hidden"
 _LONGEST = 65500  # pixels of a side of a JPEG that OpenCV writes
 _PORTION = 16  # images that a process gets at once
+_NAMED = 10  # classes in a remark
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of a split: `paths` relative to `folder`, `labels` (numbers into `classes`), in packing order."""
+    """The images of a split: `paths` relative to `folder`, `labels` (numbers into `classes`), in packing order.
+
+    passed_over: what lies in `folder` and is none of them, by the reason."""
     folder: Path
     classes: List[str]
     paths: List[str]
     labels: List[int]
+    passed_over: Dict[str, int] = field(default_factory=dict)
+
+    def remarks(self):
+        """Lines on what is not packed, and on classes that nothing is packed of."""
+        lines = []
+        if self.passed_over:
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.passed_over.items()))
+            lines.append(f"{self.folder}: passed over {sum(self.passed_over.values()):,} files and folders: {reasons}")
+        there = set(self.labels)
+        empty = [name for label, name in enumerate(self.classes) if label not in there]
+        if empty:
+            named = ", ".join(map(_printable, empty[:_NAMED])) + (", ..." if len(empty) > _NAMED else "")
+            lines.append(f"{self.folder}: no images of {len(empty):,} of the {len(self.classes):,} classes: {named}; "
+                         "if these are none, remove their folders and pack again")
+        return lines
 
 
 @dataclass(frozen=True)
@@ -52,13 +71,17 @@ class Form:
 
 
 def class_folders(folder):
-    """Names of the folders in `folder`, sorted: the classes. Raises UserError if there are none."""
+    """Names of the folders in `folder`, sorted: the classes. Raises UserError if there are none, or one that
+    is no line of text."""
     try:
         names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
         raise UserError(f"cannot read {folder}: {error.strerror}") from None
     if not names:
         raise UserError(f"{folder} has no folders; it needs one for each class, with the images of the class in it")
+    odd = next((name for name in names if not name.strip() or len(name.splitlines()) > 1), None)
+    if odd is not None:
+        raise UserError(f"{folder} has a folder {odd!r}: rename it, a class needs a name that is one line of text")
     return names
 
 
@@ -68,17 +91,17 @@ def list_images(folder, classes=None, shuffle_seed=None):
     classes: those of the training images, where `folder` holds others. Raises UserError on a class that is not one of
     them, and where there is no image.
     """
-    folder, found = Path(folder), []
+    folder, found, passed_over = Path(folder), [], Counter()
     names = class_folders(folder)
     unknown = [name for name in names if classes is not None and name not in classes]
     if unknown:
         raise UserError(f"{folder} has a class {unknown[0]} that the training images have not")
     classes = names if classes is None else classes
+    with os.scandir(folder) as entries:
+        passed_over.update(_HIDDEN if entry.name.startswith(".") else "beside the class folders" for entry in entries
+                           if entry.name not in names)
     for name in names:
-        for where, folders, files in os.walk(folder / name):
-            folders.sort()
-            found += [(os.path.relpath(os.path.join(where, file), folder), classes.index(name))
-                      for file in sorted(files) if file.lower().endswith(ENDINGS) and not file.startswith(".")]
+        found += [(path, classes.index(name)) for path in _images_below(folder, name, passed_over)]
     if not found:
         raise UserError(f"there are no images in the folders of {folder}; their names should end in "
                         f"{', '.join(ENDINGS)}")
@@ -87,14 +110,34 @@ def list_images(folder, classes=None, shuffle_seed=None):
         raise UserError(f"{folder / bad!r}: rename it, a list of files cannot hold a tabulator or a new line")
     if shuffle_seed is not None:
         found = [found[i] for i in np.random.Generator(np.random.PCG64(shuffle_seed)).permutation(len(found))]
-    return Listing(folder, classes, [path for path, _ in found], [label for _, label in found])
+    return Listing(folder, classes, [path for path, _ in found], [label for _, label in found], dict(passed_over))
+
+
+def _images_below(folder, name, passed_over):
+    """Paths, relative to `folder`, of the images in its folder `name` and below; counts all else in `passed_over`."""
+    def fail(error):
+        raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
+
+    for where, folders, files in os.walk(folder / name, onerror=fail):
+        hidden = [entry for entry in folders if entry.startswith(".")]
+        links = [entry for entry in folders if entry not in hidden and os.path.islink(os.path.join(where, entry))]
+        passed_over.update([_HIDDEN] * len(hidden) + ["links to folders"] * len(links))
+        folders[:] = sorted(set(folders) - {*hidden, *links})
+        for file in sorted(files):
+            ending = os.path.splitext(file)[1].lower()
+            if file.startswith("."):
+                passed_over[_HIDDEN] += 1
+            elif ending not in ENDINGS:
+                passed_over[f"whose names end in {_printable(ending)}" if ending else "whose names have no ending"] += 1
+            else:
+                yield os.path.relpath(os.path.join(where, file), folder)
 
 
 def divide(listing, share):
     """(the rest, `share` of the images of each class, at least one), both in the order of `listing`."""
     labels = np.array(listing.labels)
     second = np.zeros(len(labels), bool)
-    for label in range(len(listing.classes)):
+    for label in sorted(set(listing.labels)):
         members = np.flatnonzero(labels == label)
         if len(members) < 2:
             raise UserError(f"class {listing.classes[label]} has too few images to divide: {len(members)}")
@@ -244,14 +287,14 @@ def _encode_portion(job, form):
 def _encode(path, form) -> Tuple[bytes, str]:
     try:
         with open(path, "rb") as file:
-            content = np.frombuffer(file.read(), np.uint8)
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
+            image = photos.decode(np.frombuffer(file.read(), np.uint8))
         if image is None:
             return b"", "it is no image that OpenCV reads"
         if form.short_side and min(image.shape[:2]) != form.short_side:
             image = photos.resize(image, form.short_side)
         if max(image.shape[:2]) > _LONGEST:
             return b"", "it is too long for a JPEG"
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         return cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, form.quality))[1].tobytes(), None
     except UserError as error:
         return b"", str(error)

@@ -82,12 +82,15 @@ class Preprocessing:
         cropped. Raises UserError where that cannot be."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise UserError(f"an image is uint8 (height, width, 3), RGB, not {image.dtype} {image.shape}")
-        image = central_crop(image, self.short_side, *self.crop, self.interpolation)
+        return self.ordered(central_crop(image, self.short_side, *self.crop, self.interpolation))
+
+    def ordered(self, image):
+        """The RGB image in the network's order of colours."""
         return image if self.color_order == "RGB" else np.ascontiguousarray(image[..., ::-1])
 
-    def normalise(self, pixels):
+    def normalise(self, pixels, out=None):
         """uint8 (N, height, width, channels), as `pixels` returns them -> float32 (N, channels, height, width),
-        (pixel - mean) / std. Takes an NDArray too. Raises UserError on others, and where mean and std are not known."""
+        (pixel - mean) / std, into `out` where that is given. Takes an NDArray too. Raises UserError on others, and where mean and std are not known."""
         if self.mean is None:
             raise UserError("nothing says how the network wants its images normalised; give it mean and std")
         if hasattr(pixels, "asnumpy"):
@@ -100,7 +103,7 @@ class Preprocessing:
         # pixel * scale + shift, as `Batches` and igc_normalise compute it, to the same bits.
         scale, shift = ((array.astype(np.float32)[:, None, None]) for array in (1 / std, -mean / std))
         images = pixels.transpose(0, 3, 1, 2)
-        data = np.empty(images.shape, np.float32)
+        data = np.empty(images.shape, np.float32) if out is None else out
         np.multiply(images, scale, out=data)
         data += shift
         return data

@@ -1,8 +1,8 @@
-"""Large RecordIO files, as MXNet's ImageRecordIter reads them: checked before MXNet sees them, scanned for damage.
+"""Large RecordIO files, as MXNet's ImageRecordIter reads them: checked before they are trained on, scanned for damage.
 
-MXNet ends the process on a truncated file or an index that does not fit, and takes labels, and images of which bytes have
-changed, as they come. So `structure` looks at the frame of every record and, where a record has one, at its checksum, which
-means to read the whole file. What it found stands in `<file>.json` beside the file, so that it is looked at once.
+Of a truncated file, or an index that does not fit, training would hear late, of changed bytes never. So
+`structure` looks at the frame of every record and, where a record has one, at its checksum, which means to
+read the whole file. What it found stands in `<file>.json` beside the file, so that it is looked at once.
 
 A file FILE.rec has an index FILE.idx: a line for each record, its number and its position in bytes. Records that this
 package writes have the CRC-32 of label, first id and image in the second id of their header, where MXNet writes 0.
@@ -15,10 +15,10 @@ import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
+from igc_gluon.data import photos
 from igc_gluon.data.recordio import FIRST, HEADER, LAST, MAGIC, MIDDLE, WHOLE
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
@@ -43,8 +43,8 @@ def index_path(path):
 def structure(path):
     """The `Structure` of the file at `path`, whose every record has a frame and a place in the index as it should.
 
-    Does not decode the images, see `scan`. Raises UserError on anything that MXNet could not read, and on bytes that are not
-    what was written.
+    Does not decode the images, see `scan`. Raises UserError on anything that is no whole record, and on bytes
+    that are not what was written.
     """
     path = Path(path)
     try:
@@ -253,24 +253,20 @@ def what_is_wrong(payload, look=True):
 
 
 def decode(payload):
-    """(image uint8 (H, W, 3), RGB, or None where it cannot be read; label) of a record that is one."""
+    """(image or None, see `photos.decode`; label) of a record that is one."""
     count, label, _, _ = HEADER.unpack_from(payload)
     if count:
         label, = struct.unpack_from("<f", payload, HEADER.size)
-    try:
-        image = cv2.imdecode(np.frombuffer(payload, np.uint8, offset=HEADER.size + 4 * count), cv2.IMREAD_COLOR)
-    except cv2.error:  # of more pixels than OpenCV takes
-        image = None
-    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB), label
+    return photos.decode(np.frombuffer(payload, np.uint8, offset=HEADER.size + 4 * count)), label
 
 
 def read_record(file, position):
-    """The payload of the record at `position` of an open file."""
-    file.seek(position)
+    """The payload of the record at `position` of an open file, which threads may share."""
     parts = []
     while True:
-        _, word = struct.unpack("<II", file.read(8))
-        parts.append(file.read(word & _LENGTH))
-        file.seek(-(word & _LENGTH) % 4, os.SEEK_CUR)
+        _, word = struct.unpack("<II", os.pread(file.fileno(), 8, position))
+        length = word & _LENGTH
+        parts.append(os.pread(file.fileno(), length, position + 8))
+        position += 8 + (length + 3) // 4 * 4
         if word >> 29 in (WHOLE, LAST):
             return struct.pack("<I", MAGIC).join(parts)

@@ -62,20 +62,19 @@ class ArrayInput:
 
 
 class RecordInput:
-    """RecordIO files, which are read as they are needed, by MXNet's ImageRecordIter.
+    """RecordIO files, which are read as they are needed.
 
     train, val: paths of FILE.rec with FILE.idx beside it; train may be None where only val is evaluated. preprocessing:
     what evaluation does to an image; its size, mean and std are those of training too, and without class_names those of
-    classes.txt beside the files are taken. classes: None to take the number of its lines, or 1000. parts: at most so
-    many of the training file, see `igc_gluon.data.record_batches`.
+    classes.txt beside the files are taken. classes: None to take the number of its lines, or 1000. augment: one of
+    `record_batches.AUGMENTS`.
     """
     name, top5 = "imagenet", True
 
-    def __init__(self, train, val, preprocessing, classes=None, augment="authors", parts=None):
+    def __init__(self, train, val, preprocessing, classes=None, augment="authors"):
         self._train, self._val = (path and Path(os.path.expanduser(path)) for path in (train, val))
         self._paths = [path for path in (self._train, self._val) if path]
-        self._augment, self._most_parts = augment, parts or record_batches.PARTS
-        self._given, self._structures = classes, None
+        self._augment, self._structures = augment, None
         self._names, self._place = next(((names, class_file(path)) for path in self._paths[::-1]
                                          for names in [classes_beside(path)] if names), (None, None))
         self.classes = classes or (len(self._names) if self._names else IMAGENET_CLASSES)
@@ -85,12 +84,11 @@ class RecordInput:
 
     def config(self):
         train, val = self._structures
-        return {"augment": self._augment, "data_parts": self._most_parts, "train_images": train.records,
-                "test_images": val.records}
+        return {"augment": self._augment, "train_images": train.records, "test_images": val.records}
 
     def prepare(self):
-        """Raises UserError on files that are not there, that MXNet could not read, whose labels are no classes or are
-        other classes than those of the other file."""
+        """Raises UserError on files that are not there or damaged, whose labels are no classes or are other classes than
+        those of the other file, or whose images are too small."""
         for path in self._paths:
             if not path.is_file():
                 raise UserError(f"there is no file {path}; igc data imagenet --root FOLDER makes it from folders of "
@@ -108,6 +106,8 @@ class RecordInput:
                           f"give --num-classes {found.largest_label + 1:.0f}, or another file")
                 raise UserError(f"{path} has labels up to {found.largest_label:.0f}, too many for {self.classes} "
                                 f"classes; {advice}")
+            if found:
+                record_batches.check_size(path, self.preprocessing.image_shape)
 
     def compare_classes(self, names, number, place):
         """Raises UserError unless the classes beside each file are called so, or, without names, are so many. place:
@@ -128,12 +128,9 @@ class RecordInput:
         return self._structures[1].records
 
     def batches(self, batch_size, seed, part_index=0, num_parts=1):
-        train, _ = self._structures
-        parts = record_batches.parts_for(train.records, batch_size, self._most_parts)
-        expected = self.preprocessing
-        return (record_batches.RecordTraining(self._train, train.records, batch_size, parts, expected.image_shape,
-                                              self._augment, expected.mean, expected.std, seed, part_index, num_parts),
-                self.evaluation(batch_size, part_index, num_parts))
+        train = record_batches.RecordTraining(self._train, batch_size, self.preprocessing, self._augment, seed, part_index,
+                                              num_parts)
+        return train, self.evaluation(batch_size, part_index, num_parts)
 
     def validation(self, part_index=0, num_parts=1):
         return None

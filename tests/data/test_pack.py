@@ -114,6 +114,54 @@ def test_share_for_validation(tree):
     assert not set(train.paths) & set(val.paths)
 
 
+def test_what_is_not_packed_is_counted_and_classes_without_images_are_named(tree, tmp_path, capsys):
+    import shutil
+    shutil.copytree(tree, tmp_path / "tree")
+    train = tmp_path / "tree" / "train"
+    for folder in (train / "axe", train / "zoo" / "deep", train / ".git", train / "bee" / ".thumbs"):
+        folder.mkdir(parents=True)
+    shutil.copy(train / "bee" / "1.png", train / "bee" / ".thumbs" / "1.png")
+    (train / "bee" / "linked").symlink_to(train / "ant")
+    for name in ("ant/a.gif", "ant/b.GIF", "ant/list.txt", "bee/noending", "bee/._1.png", "zoo/deep/read.me", "README"):
+        (train / name).write_text("")
+    flags = ("--short-side", 32, "--workers", 1)
+    assert igc("data", "imagenet", "--root", tmp_path / "tree", "--out", tmp_path, *flags) == 0
+    out = capsys.readouterr().out
+    assert (f"{train}: passed over 10 files and folders: 1 beside the class folders, 3 hidden, 1 links to folders, "
+            "2 whose names end in .gif, 1 whose names end in .me, 1 whose names end in .txt, "
+            "1 whose names have no ending") in out
+    assert (f"{train}: no images of 2 of the 5 classes: axe, zoo; if these are none, remove their folders and pack "
+            "again") in out
+    assert f"{tmp_path / 'tree' / 'val'}: no images of 2 of the 5 classes: axe, zoo" in out
+    assert "train.rec: 30 images of 3 classes" in out and "classes.txt: 5 classes" in out
+    assert (tmp_path / "classes.txt").read_text() == "ant\naxe\nbee\ncow\nzoo\n"
+    assert {records.HEADER.unpack_from(payload)[1] for _, payload in records.scan(tmp_path / "train.rec")} == {0, 2, 3}
+    assert igc("data", "imagenet", "--root", train, "--out", tmp_path / "b", *flags, "--val-share", 0.2) == 0
+
+
+@pytest.mark.parametrize("name", [" ", "a\nb", "a\rb", "a\u2028b", "a\x1cb", "a\x85b"])
+def test_names_that_would_be_no_line_of_the_class_file(tree, tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match="rename it, a class needs a name that is one line of text") as caught:
+        pack.list_images(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "ant" / "deep").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "ant" / "1.png"), np.zeros((9, 9, 3), np.uint8))
+    real = os.scandir
+
+    def denied(path):
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(UserError, match="cannot read .*deep: Permission denied"):
+        pack.list_images(tmp_path)
+
+
 def igc(*arguments):
     return main([str(argument) for argument in arguments])
 

@@ -1,21 +1,17 @@
-"""The order and the augmentation of record batches, against MXNet's and OpenCV's own."""
-import subprocess
-import sys
-from pathlib import Path
+"""The order of record batches, evaluation's crops, and files that are broken, small or strange."""
+import io
 
 import cv2
-import mxnet as mx
 import numpy as np
 import pytest
 from test_records import write
 
-from igc_gluon.data import record_batches
+from igc_gluon.data import pack, photos, record_batches, records, repair
 from igc_gluon.data.preprocessing import Preprocessing
-from igc_gluon.data.record_batches import (AUGMENTS, RecordEvaluation, RecordTraining, augmentation, parts_for,
-                                           record_iter)
+from igc_gluon.data.record_batches import AUGMENTS, RecordEvaluation, RecordTraining, check_size
+from igc_gluon.engine.inputs import RecordInput, record_preprocessing
 from igc_gluon.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
 MEAN, STD, SHAPE = (120.0, 110.0, 100.0), (70.0, 60.0, 50.0), (3, 32, 32)
 EXPECTED = Preprocessing(SHAPE[1:], 36, MEAN, STD)
 
@@ -31,8 +27,8 @@ def path(tmp_path_factory):
     return write(tmp_path_factory.mktemp("records") / "a.rec", range(43), [smooth(i) for i in range(43)])
 
 
-def training(path, augment="authors", parts=4, batch=8, seed=3, **share):
-    return RecordTraining(path, 43, batch, parts, SHAPE, augment, MEAN, STD, seed, **share)
+def training(path, augment="authors", batch=8, seed=3, **share):
+    return RecordTraining(path, batch, EXPECTED, augment, seed, **share)
 
 
 def same(one, two):
@@ -41,53 +37,45 @@ def same(one, two):
 
 def test_an_epoch_has_every_image_and_each_batch_is_full(path):
     batches = list(training(path).epoch(0))
-    assert len(batches) == len(training(path)) == 6  # 43 images in parts of 11, 2 of each part in a batch
-    shapes = {(data.shape, data.dtype, label.shape) for data, label in batches}
-    assert shapes == {((8, 3, 32, 32), np.dtype("float32"), (8,))}
+    assert len(batches) == len(training(path)) == 6  # of 43 images, 5 of which come twice
+    shapes = {(data.shape, data.dtype, label.shape, label.dtype) for data, label in batches}
+    assert shapes == {((8, 3, 32, 32), np.dtype("float32"), (8,), np.dtype("float32"))}
     labels = np.concatenate([label for _, label in batches])
-    assert set(labels) == set(range(43)) and np.bincount(labels.astype(int)).max() <= 2
+    assert set(labels[:43]) == set(range(43)) and list(labels[43:]) == list(labels[:5])
+    assert not (batches[-1][0][-5:] == batches[0][0][:5]).all()  # in other crops
 
 
-def test_the_order_depends_on_seed_and_epoch_alone(path):
+def test_the_order_depends_on_seed_and_epoch_alone(path, monkeypatch):
     epoch = list(training(path).epoch(5))
-    assert same(epoch, list(training(path).epoch(5)))
     assert not same(epoch, list(training(path).epoch(6))) and not same(epoch, list(training(path, seed=4).epoch(5)))
-    for first in (1, 5, 6):
-        assert same(epoch[first:], list(training(path).epoch(5, first_batch=first)))
+    for threads in (1, 7):
+        monkeypatch.setattr(record_batches, "cores", lambda: threads)
+        assert same(epoch, list(training(path).epoch(5)))
 
 
-@pytest.mark.parametrize("workers", [2, 4])
+@pytest.mark.parametrize("first", [1, 5, 6])
+def test_going_on_at_any_batch_reads_the_rest_alone(path, monkeypatch, first):
+    epoch = list(training(path).epoch(5))
+    real, read = record_batches.decode, []
+    monkeypatch.setattr(record_batches, "decode", lambda payload: read.append(1) or real(payload))
+    assert same(epoch[first:], list(training(path).epoch(5, first_batch=first)))
+    assert len(read) == 8 * (6 - first)
+
+
+@pytest.mark.parametrize("workers", [2, 3, 4, 8])
 def test_workers_share_what_one_would_have(path, workers):
     shares = [list(training(path, part_index=i, num_parts=workers).epoch(1)) for i in range(workers)]
     together = [tuple(np.concatenate(pieces) for pieces in zip(*batch)) for batch in zip(*shares)]
     assert {len(share) for share in shares} == {6} and same(together, list(training(path).epoch(1)))
 
 
-def test_workers_that_cannot_share(path):
-    with pytest.raises(UserError, match="3 workers cannot share the 4 parts"):
-        training(path, part_index=0, num_parts=3)
-
-
-@pytest.mark.parametrize("records, batch, most, parts", [(1281167, 256, 16, 16), (1281167, 96, 16, 16), (43, 8, 16, 8),
-                                                         (9, 8, 16, 2), (8, 8, 16, 8), (50, 7, 16, 7),
-                                                         (100, 64, 3, 2), (64, 13, 16, 13)])
-def test_number_of_parts(records, batch, most, parts):
-    found = parts_for(records, batch, most)
-    assert found == parts
-    assert batch % found == 0 and records - (found - 1) * -(-records // found) >= batch // found
-
-
-def test_fewer_images_than_a_batch():
-    with pytest.raises(UserError, match="has 7 images, fewer than a batch of 8"):
-        parts_for(7, 8)
-
-
-def test_a_last_part_that_is_much_shorter(tmp_path):
-    """10 images in 4 parts: 3, 3, 3 and 1, which comes again and again."""
-    short = write(tmp_path / "a.rec", range(10), [smooth(i) for i in range(10)])
-    batches = list(RecordTraining(short, 10, 4, 4, SHAPE, "none", MEAN, STD, 0).epoch(0))
-    assert [label[3] for _, label in batches] == [9, 9, 9]
-    assert set(np.concatenate([label for _, label in batches])) == set(range(10))
+def test_batches_that_cannot_be_made(path):
+    with pytest.raises(UserError, match="a batch of 8 images is too small for 9 workers"):
+        training(path, part_index=0, num_parts=9)
+    with pytest.raises(UserError, match="has 43 images, fewer than a batch of 44; lower --batch-size"):
+        training(path, batch=44)
+    with pytest.raises(UserError, match="--augment must be one of authors, igcv3, resnet, none, not 'imagenet'"):
+        training(path, augment="imagenet")
 
 
 @pytest.mark.parametrize("workers", [1, 3, 50])
@@ -106,145 +94,180 @@ def test_evaluation_is_the_center_crop(path):
         assert np.abs(data[number] - expected).max() < 1e-5 and np.abs(data[number] - expected).mean() < 0.02
 
 
-def test_the_authors_augmentation_by_its_names():
-    """scale 0.533 to 1, at least 256; aspect 0.25; HSL 36, 50, 50; crop; mirror; interpolation 9."""
-    assert augmentation("authors", (3, 224, 224)) == {
-        "min_random_scale": 0.533, "max_random_scale": 1.0, "min_img_size": 256, "max_aspect_ratio": 0.25,
-        "random_h": 36, "random_s": 50, "random_l": 50, "rand_crop": True, "rand_mirror": True, "inter_method": 9}
-    with pytest.raises(UserError, match="--augment must be one of authors, igcv3, resnet, none"):
-        augmentation("imagenet", SHAPE)
-
-
-def augmented(path, augment):
-    machine = RecordTraining(path, 43, 8, 1, SHAPE, augment, (0, 0, 0), (1, 1, 1), 0)
-    return np.concatenate([data for epoch in range(6) for data, _ in machine.epoch(epoch)])
-
-
-def test_what_each_augmentation_does(tmp_path):
-    """On an image that is dark at the left and bright at the right, with a colour that jitter moves."""
-    ramp = np.zeros((48, 64, 3), np.uint8)
-    ramp[:] = np.linspace(40, 160, 64).astype(np.uint8)[None, :, None]
-    ramp[..., 2] += 40
-    encoded = cv2.imencode(".png", ramp)[1].tobytes()
-    path = write(tmp_path / "a.rec", [0] * 43, [encoded] * 43)
-    for augment, moves_colour in (("authors", True), ("igcv3", True), ("resnet", True), ("none", False)):
-        images = augmented(path, augment)
-        slopes = images[:, :, :, -4:].mean(axis=(1, 2, 3)) - images[:, :, :, :4].mean(axis=(1, 2, 3))
-        mirrored = (slopes < 0).mean()
-        if augment == "none":
-            assert mirrored == 0 and np.ptp(images, axis=0).max() == 0
-            continue
-        assert 0.35 < mirrored < 0.65
-        # A full-sized crop shows half the width of the ramp, one of the image at 0.533 shows all but a bit of it.
-        assert np.abs(slopes).max() > 1.4 * np.abs(slopes).min()
-        red_over_blue = images[:, 0].mean(axis=(1, 2)) - images[:, 2].mean(axis=(1, 2))
-        assert (red_over_blue.std() > 1) == moves_colour
-
-
-def test_arguments_that_mxnet_would_ignore_are_refused(path):
-    with pytest.raises(TypeError, match="has no scale_r"):
-        record_iter(path_imgrec=str(path), data_shape=SHAPE, batch_size=1, scale_r=1)
-
-
 @pytest.mark.parametrize("broken", [b"no image at all", smooth(0)[:20], smooth(0)[:3] + b"x" * 50])
 def test_a_broken_image_is_one_line(tmp_path, broken):
     images = [smooth(i) for i in range(16)]
-    images[5] = broken
+    images[5] = images[7] = broken
     path = write(tmp_path / "a.rec", range(16), images)
-    for augment in AUGMENTS:
-        with pytest.raises(UserError, match="cannot read an image of .*igc data verify") as caught:
-            list(RecordTraining(path, 16, 4, 4, SHAPE, augment, MEAN, STD, 0).epoch(0))
+    sources = [RecordTraining(path, 4, EXPECTED, augment, 0) for augment in AUGMENTS]
+    for source in (*sources, RecordEvaluation(path, 4, EXPECTED)):
+        with pytest.raises(UserError, match="record at byte .*: it holds no readable image; igc data verify") as caught:
+            list(source.epoch(0))
         assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="record at byte .*: it holds no readable image; igc data verify"):
-        list(RecordEvaluation(path, 4, EXPECTED).epoch(0))
 
 
-def test_too_little_memory_is_no_broken_image(path, monkeypatch):
-    def no_memory(**arguments):
-        raise mx.MXNetError("MXNetError: ../src/storage/cpu_device_storage.h:74: Failed to allocate CPU Memory")
-
-    monkeypatch.setattr(record_batches, "record_iter", no_memory)
-    with pytest.raises(UserError, match="too little memory to read .*lower --batch-size"):
-        next(training(path).epoch(0))
-
-
-def test_evaluation_refuses_an_image_with_flipped_bytes(tmp_path):
-    """Which decodes all the same."""
+def test_flipped_bytes_are_refused(tmp_path):
+    """They decode all the same."""
     path = write(tmp_path / "a.rec", range(4), [smooth(i) for i in range(4)])
     content = bytearray(path.read_bytes())
     content[len(content) * 3 // 8] ^= 16
     path.write_bytes(content)
-    with pytest.raises(UserError, match="its checksum is another; igc data verify"):
-        list(RecordEvaluation(path, 4, EXPECTED).epoch(0))
+    for source in (training(path, batch=4), RecordEvaluation(path, 4, EXPECTED)):
+        with pytest.raises(UserError, match="its checksum is another; igc data verify"):
+            list(source.epoch(0))
 
 
-AGAIN = """
-import sys
-from igc_gluon.data.record_batches import RecordTraining
-from igc_gluon.errors import UserError
-for _ in range(30):
-    try:
-        list(RecordTraining(sys.argv[1], 6, 2, 2, (3, 28, 28), "authors", (0, 0, 0), (1, 1, 1), 0).epoch(0))
-    except UserError:
-        print("refused")
-"""
+def test_a_file_that_is_cut_during_a_run(tmp_path):
+    path = write(tmp_path / "a.rec", range(16), [smooth(i) for i in range(16)])
+    source = training(path)
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match="has been changed since the run began"):
+        list(source.epoch(0))
+    path.unlink()
+    with pytest.raises(UserError, match="cannot read .*a.rec: No such file"):
+        list(source.epoch(0))
 
 
-def test_broken_images_in_two_parts_never_end_the_process(tmp_path):
-    """MXNet does it every few times when an iterator is freed while it comes upon the second."""
-    images = [smooth(i) for i in range(6)]
-    images[0] = images[3] = b"no image at all"
-    path = write(tmp_path / "a.rec", range(6), images)
-    done = subprocess.run([sys.executable, "-c", AGAIN, path], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and done.stdout.split() == ["refused"] * 30, done.stderr[-500:]
+def test_too_little_memory_is_no_broken_image(path, monkeypatch):
+    def no_memory(*arguments):
+        error = cv2.error("Failed to allocate")
+        error.code = cv2.Error.StsNoMem
+        raise error
+
+    monkeypatch.setattr(cv2, "imdecode", no_memory)
+    with pytest.raises(UserError, match="too little memory to read .*lower --batch-size"):
+        next(training(path).epoch(0))
 
 
-STOPPED = """
-import sys, time
-from igc_gluon.data import record_batches
-from igc_gluon.data.preprocessing import Preprocessing
-from igc_gluon.data.record_batches import RecordTraining
-from igc_gluon.errors import UserError
-record_batches.REST_SECONDS = 2
-stopped = 0
-for number in range(40):
-    batches = RecordTraining(sys.argv[1], 12, 2, 2, (3, 28, 28), "authors", (0, 0, 0), (1, 1, 1), number).epoch(0)
-    try:
-        next(batches)
-    except UserError:
-        continue
+def test_an_epoch_that_is_left_early_ends_its_threads(path):
+    batches = training(path).epoch(0)
+    next(batches)
     batches.close()
-    stopped += 1
-time.sleep(3)  # until all are freed
-print(stopped)
-"""
 
 
-def test_stopping_before_a_broken_image_never_ends_the_process(tmp_path):
-    """As SIGTERM does. MXNet may just be reading it ahead."""
-    images = [smooth(i) for i in range(12)]
-    images[0] = images[3] = images[7] = b"no image at all"
-    path = write(tmp_path / "a.rec", range(12), images)
-    done = subprocess.run([sys.executable, "-c", STOPPED, path], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and int(done.stdout) > 10, done.stderr[-500:]
+@pytest.mark.parametrize("name", ["a#1", "b?c=d", "c;d", "e&f", "g%20h", "i j", "ü", "[k]", "s3:x"])
+def test_names_that_mxnet_takes_for_addresses(tmp_path, name):
+    """Of the folder, and of the file."""
+    folder = tmp_path / name
+    folder.mkdir()
+    path = write(folder / f"{name}.rec", [0, 1] * 4, [smooth(i) for i in range(8)])
+    data = RecordInput(path, path, EXPECTED, 2)
+    data.prepare()
+    for source in data.batches(4, seed=0):
+        assert len(list(source.epoch(0))) == 2
 
 
-def test_files_that_come_and_go_beside(path, monkeypatch):
-    """Another worker may write what it knows of the file, another process pack its own."""
-    real, failed = mx.io.ImageRecordIter, []
-
-    def unlucky(**arguments):
-        if len(failed) < 3:
-            failed.append("LocalFileSystem.GetPathInfo: a.rec.json.tmp error: No such file or directory")
-            raise mx.MXNetError(failed[-1])
-        return real(**arguments)
-
-    record_batches._known_arguments()
-    monkeypatch.setattr(mx.io, "ImageRecordIter", unlucky)
-    next(training(path).epoch(0))
+def encoded(form, image, **options):
+    from PIL import Image
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, form, **options)
+    return file.getvalue()
 
 
-def test_every_argument_is_one_of_mxnets():
-    known = record_batches._known_arguments()
-    assert {"seed_aug", "path_imgidx", "min_random_scale"} <= known and "scale_r" not in known
-    assert mx.__version__ == "1.9.1"
+def colours(height=40, width=60):
+    """Another colour in each quarter."""
+    quarters = np.array([[[200, 30, 30], [30, 200, 30]], [[30, 30, 200], [200, 200, 30]]], np.uint8)
+    return quarters.repeat(height // 2, 0).repeat(width // 2, 1)
+
+
+def test_what_training_reads_is_what_verify_calls_whole(tmp_path):
+    """In every format, in records without a checksum, as other programs write them."""
+    forms = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
+    images = {form: encoded(form, colours()) for form in forms}
+    header = records.HEADER.pack(0, 0.0, 0, 0)
+    for form, image in images.items():
+        path = tmp_path / f"{form}.rec"
+        path.write_bytes(records.frame(header + image))
+        records.index_path(path).write_text("0\t0\n")
+        data = RecordInput(path, path, record_preprocessing(SHAPE, (0, 0, 0), (1, 1, 1)), 1, augment="none")
+        data.prepare()
+        if repair.verify(path).broken:
+            assert form == "GIF"  # of which not every release of OpenCV knows
+            for source in data.batches(1, seed=0):
+                with pytest.raises(UserError, match="it holds no readable image; igc data verify"):
+                    list(source.epoch(0))
+            continue
+        for source in data.batches(1, seed=0):
+            (crop, _), = source.epoch(0)
+            for y, x in ((4, 4), (4, 27), (27, 4), (27, 27)):
+                assert np.abs(crop[0, :, y, x] - colours()[y * 40 // 32, 10 + x * 40 // 32]).max() < 12, form
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_images_are_turned_upright(tmp_path, form):
+    """As Pillow turns them; packed, in records of other programs, and for `igc predict`."""
+    from PIL import Image, ImageOps
+    folder = tmp_path / "train" / "one"
+    folder.mkdir(parents=True)
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        name = f"{orientation}.{ {'TIFF': 'tif'}.get(form, form.lower())}"
+        (folder / name).write_bytes(encoded(form, colours(), exif=exif))
+    pack.pack(pack.list_images(tmp_path / "train"), tmp_path / "a.rec", pack.Form(0), report=lambda line: None)
+    positions = records.read_index(tmp_path / "a.rec").tolist()
+    for path, position in zip(sorted(folder.iterdir()), positions):
+        content = path.read_bytes()
+        expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB")).astype(int)
+        with open(tmp_path / "a.rec", "rb") as file:
+            packed, _ = records.decode(records.read_record(file, position))
+        for found in (photos.read_photo(path), packed, records.decode(records.encode(0, 0, content))[0]):
+            assert found.shape == expected.shape and np.abs(found - expected)[::8, ::8].max() < 30, path
+
+
+@pytest.mark.parametrize("damage", [lambda exif: exif[:10], lambda exif: b"", lambda exif: b"xx" + exif[2:],
+                                    lambda exif: exif[:4] + b"\xff" * 4 + exif[8:],
+                                    lambda exif: exif[:8] + b"\xff\xff"])
+def test_broken_exif_is_none(damage):
+    from PIL import Image
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for content in (damage(exif.tobytes()[6:]), damage(exif.tobytes())):
+        assert photos._exif_orientation(content) == 1
+    assert photos._exif_orientation(exif.tobytes()) == 6
+    webp = np.frombuffer(encoded("WEBP", colours(), exif=exif), np.uint8)
+    for end in range(12, len(webp), 7):
+        assert photos._webp_orientation(webp[:end]) in (1, 6)
+
+
+@pytest.mark.parametrize("side", [200, 223])
+def test_files_that_are_too_small_are_refused(tmp_path, side):
+    """And the advice works."""
+    image = np.zeros((side, side + 9, 3), np.uint8)
+    (tmp_path / "train" / "one").mkdir(parents=True)
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / "train" / "one" / f"{number}.png"), image)
+    listing = pack.list_images(tmp_path / "train")
+    for short_side in (0, 224):
+        path = tmp_path / f"{short_side}.rec"
+        pack.pack(listing, path, pack.Form(short_side), report=lambda line: None)
+        data = RecordInput(path, path, record_preprocessing((3, 224, 224), MEAN, STD), 1)
+        if short_side:
+            data.prepare()
+            continue
+        with pytest.raises(UserError, match=f"too small for images of 224x224 pixels: the short side of its images is "
+                                            f"{side}; pack the photographs with --short-side 224 or more"):
+            data.prepare()
+
+
+def test_a_few_small_images_are_enlarged(tmp_path):
+    path = write(tmp_path / "a.rec", range(8), [smooth(i, *((20, 30) if i % 4 == 0 else (48, 64))) for i in range(8)])
+    check_size(path, SHAPE)
+    assert sorted(np.concatenate([label for _, label in training(path, batch=4).epoch(0)])) == list(range(8))
+
+
+def test_the_pixels_of_a_batch(path):
+    """The order and each crop's random numbers, drawn again here."""
+    from igc_gluon.data.augment import AUGMENTATIONS, draw, random_crop
+
+    def random(*purpose):
+        return np.random.Generator(np.random.PCG64(np.random.SeedSequence([3, 2, *purpose])))
+    order = random(0).permutation(43)
+    data, labels = next(training(path).epoch(2, first_batch=1))
+    row = AUGMENTATIONS["authors"]
+    for place, (image, label) in enumerate(zip(data, labels), 8):
+        assert label == order[place]
+        source = photos.decode(np.frombuffer(smooth(order[place]), np.uint8))
+        crop = random_crop(source, 32, 32, row, draw(row, random(1, place)))
+        expected = (crop - np.array(MEAN)) / np.array(STD)
+        np.testing.assert_allclose(image.transpose(1, 2, 0), expected, atol=1e-5)

@@ -1,13 +1,11 @@
 """`train_imagenet.py --schedule igcv3-code` against what the authors' script of IGCV3 runs on MXNet 0.11, field by field:
-SGD in NumPy, the rules of Module for weight decay, its initializer by moments, the images of its ImageRecordIter.
+SGD in NumPy, the rules of Module for weight decay, its initializer by moments. Its augmentation: tests/data/test_augment.py.
 """
-import cv2
 import mxnet as mx
 import numpy as np
 import pytest
 
 import train_imagenet
-from igc_gluon.data import records
 from igc_gluon.engine.experiment import Settings, build_network, build_parallel
 
 CPU = [mx.cpu()]
@@ -31,7 +29,8 @@ def test_its_numbers():
     assert (schedule.num_epochs, experiment.batch_size, experiment.batch_shards) == (480, 96, 4)
     assert (experiment.wd, experiment.momentum, experiment.label_smoothing) == (4e-5, 0.9, 0.0)
     assert args.augment == "igcv3" and schedule.warmup_epochs == 0
-    assert (data.mean, data.std, data.image_shape) == ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0), (3, 224, 224))
+    expected = data.preprocessing
+    assert (expected.mean, expected.std, expected.image_shape) == ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0), (3, 224, 224))
     theirs = [0.045 * 0.98 ** sum(step <= epoch for step in range(1, 480)) for epoch in range(480)]
     np.testing.assert_allclose([schedule.lr_at(epoch) for epoch in range(480)], theirs, rtol=1e-9)
 
@@ -105,30 +104,3 @@ def test_moving_statistics():
 def _norms(block):
     found = [block] if isinstance(block, mx.gluon.nn.BatchNorm) else []
     return found + [norm for child in block._children.values() for norm in _norms(child)]
-
-
-def test_training_images(tmp_path):
-    """ImageRecordIter with the arguments of their common/data.py, but for the order: the same images and labels, pixel
-    by pixel (one thread, equal seeds)."""
-    content, index = b"", ""
-    for number in range(8):
-        image = cv2.resize(RNG.integers(0, 256, (6, 7, 3), dtype=np.uint8), (560, 480))
-        index += f"{number}\t{len(content)}\n"
-        content += records.frame(records.encode(number, number, cv2.imencode(".jpg", image)[1].tobytes()))
-    (tmp_path / "train.rec").write_bytes(content)
-    (tmp_path / "train.idx").write_text(index)
-    args, _, data = parsed("--data-train", str(tmp_path / "train.rec"), "--data-val", str(tmp_path / "train.rec"),
-                           "--batch-size", "8", "--data-parts", "1")
-    data.prepare()
-    ours, labels = next(iter(data.batches(8, seed=0)[0].epoch(0)))
-    seed = int(np.random.SeedSequence([0, 0, 0, 0]).generate_state(1)[0] % (1 << 31))
-    theirs = mx.io.ImageRecordIter(
-        path_imgrec=str(tmp_path / "train.rec"), path_imgidx=str(tmp_path / "train.idx"), label_width=1, mean_r=123.68,
-        mean_g=116.779, mean_b=103.939, data_shape=(3, 224, 224), batch_size=8, rand_crop=1, max_random_scale=1.0,
-        pad=0, fill_value=127, min_random_scale=0.533, max_aspect_ratio=0, random_h=36, random_s=50, random_l=50,
-        max_rotate_angle=0, max_shear_ratio=0, rand_mirror=1, preprocess_threads=1, shuffle=True, num_parts=1,
-        part_index=0, seed=seed, seed_aug=seed, verbose=False)
-    batch = next(theirs)
-    np.testing.assert_array_equal(ours, batch.data[0].asnumpy())
-    np.testing.assert_array_equal(labels, batch.label[0].asnumpy())
-    assert sorted(labels) == list(range(8)) and ours.std() > 20

@@ -106,9 +106,8 @@ class Record:
 
 
 class Large:
-    """Record files for ImageNet with their index, read as `train_imagenet.py` does, MXNet's reader included."""
+    """Record files for ImageNet with their index, read as `train_imagenet.py` does."""
     is_text = None  # the index is
-    at_once = 300  # of one process: what MXNet has refused stays in memory for a while, see igc_gluon.data.record_batches
 
     @staticmethod
     def samples(folder):
