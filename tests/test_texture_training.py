@@ -6,7 +6,7 @@ from imagenet_tree import make_textures
 from test_train_imagenet import IGC, run
 
 
-def accuracy(root, photographs, short_side, crop, epochs=10, **count):
+def accuracy(root, photographs, short_side, crop, epochs=20, **count):
     """Of the best epoch, in percent. The network is one that a CPU trains in a minute."""
     make_textures(root, short_side=photographs, **count)
     run(*IGC, "data", "imagenet", "--root", root, "--short-side", short_side, "--workers", 2)
@@ -16,6 +16,7 @@ def accuracy(root, photographs, short_side, crop, epochs=10, **count):
     return 100 * max(json.loads(line)["test_accuracy"] for line in history.read_text().splitlines())
 
 
+@pytest.mark.long
 def test_textures_of_small_records(tmp_path):
     assert accuracy(tmp_path, 96, 64, 64, train=60, val=20) > 80
 
