@@ -40,7 +40,8 @@ def _list(args):
 
     store, names = _store_and_names(args.dir)
     pointers = {which: store.pointer(which) for which in POINTERS}
-    print(f"{'checkpoint':{len(names[0])}}  {'epochs':>6}  {'batches':>7}  {'test accuracy':>13}  {'MB':>8}")
+    width = max(map(len, names))
+    print(f"{'checkpoint':{width}}  {'epochs':>6}  {'batches':>7}  {'test accuracy':>13}  {'MB':>8}")
     for name in names:
         epoch, batch = position_of(name)
         size = sum(file.stat().st_size for file in (store.folder / name).iterdir())
@@ -49,7 +50,7 @@ def _list(args):
             accuracy = f"{100 * history[-1]['test_accuracy']:.2f} %" if history else "-"
         except (UserError, KeyError, TypeError, ValueError, IndexError):
             accuracy = "damaged"
-        print(f"{name}  {epoch:>6}  {batch:>7}  {accuracy:>13}  {size / 1e6:>8.2f}",
+        print(f"{name:{width}}  {epoch:>6}  {batch:>7}  {accuracy:>13}  {size / 1e6:>8.2f}",
               *(which for which in POINTERS if pointers[which] == name))
     return 0
 

@@ -162,7 +162,7 @@ def _run_once(experiment, data, settings, seed, folder, report):
                             settings.disp_batches,
                             _module_checkpoints(net, None if workers.rank else settings.model_prefix), data.top5,
                             settings.checkpoint_batches, data.validation(workers.rank, workers.count))
-        saved = checkpoints.load_last(report)
+        saved = checkpoints.load_last(report) if settings.resume else None
         if saved:
             check_same(saved[1].get("config") or {}, config, folder)
             try:
