@@ -23,6 +23,7 @@ from igc_gluon.engine.schedule import Schedule
 from igc_gluon.engine.workers import Alone, share
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
+from igc_gluon.launch import heartbeat
 from igc_gluon.model_zoo import get_model
 from igc_gluon.model_zoo.authors import from_module_params, save_module_checkpoint
 from igc_gluon.nn import INITIALIZERS
@@ -103,7 +104,8 @@ def run(experiment, data, settings, seeds, report=say):
     # Folders first: what cannot be run should say so before a data set is read or downloaded.
     folders = [run_folder(experiment, settings, seed) for seed in seeds]
     get_model(experiment.model, classes=data.classes, **(experiment.model_options or {}))
-    data.prepare()
+    with heartbeat.patiently():  # others may download or pack what this worker waits for
+        data.prepare()
     summaries = [_run_once(experiment, data, settings, seed, folder, report) for seed, folder in zip(seeds, folders)]
     if len(seeds) > 1 and settings.workers.rank == 0:
         _write_mean(summaries, folders[0].parent, report)
