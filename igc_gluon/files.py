@@ -9,9 +9,11 @@ Used for data sets, models and checkpoints alike; knows nothing of MXNet.
 import contextlib
 import errno
 import hashlib
+import io
 import logging
 import os
 import secrets
+import stat
 import sys
 import time
 from pathlib import Path
@@ -28,6 +30,7 @@ logger = logging.getLogger(__name__)
 TIMEOUTS = (10, 30)  # seconds: to connect, and of silence on an open connection
 TRIES = 3  # rounds over the urls, in a row, that bring no new byte
 PAUSE = 1.0  # seconds before the second round; each further pause is one longer
+_MOST_LINKS = 40  # in a row, as many as Linux follows
 PIECE = 1 << 14  # bytes; at most this much is lost when a connection is cut
 
 
@@ -38,12 +41,21 @@ def write_atomically(path, mode="wb"):
     mode: "wb", or "w" for UTF-8 text. After the block the bytes and the rename are on the disk (fsync of file
     and folder); a kill at any moment leaves the old file or the new one. When the block raises, the old file
     is untouched and the temporary one, which lies in the same folder, is gone.
+    Symbolic links stay: what they lead to is replaced. A character device, a pipe or whatever /dev/stdout is gets the
+    bytes when the block ends, and stays what it is.
 
-    Raises UserError when the disk is full, the folder missing or read-only.
+    Raises UserError when the disk is full, the folder missing or read-only; for a folder, a disk (a block device), and
+    a pipe from which nobody reads.
     """
     if mode not in ("wb", "w"):
         raise ValueError(f"mode is 'wb' or 'w', not {mode!r}")
-    path = Path(path).expanduser()
+    path, replaceable = _destination(path)
+    if not replaceable:
+        content = io.BytesIO()
+        file = content if "b" in mode else io.TextIOWrapper(content, "utf-8", write_through=True)
+        yield file
+        _write_through(path, content.getbuffer())
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         # "x" applies the umask, which tempfile would not: the file must be as readable as any other.
@@ -60,6 +72,43 @@ def write_atomically(path, mode="wb"):
         if isinstance(error, OSError) and str(error.filename) in ("None", str(temporary), str(path.parent)):
             raise UserError(f"cannot write {path}: {error.strerror or error}") from error
         raise
+
+
+def _destination(path):
+    """(where the symbolic links of `path` lead to, whether a file there may be replaced by a rename). Raises UserError."""
+    path = given = Path(path).expanduser()
+    try:
+        for _ in range(_MOST_LINKS):
+            if not path.is_symlink():
+                break
+            if path.parent.resolve().match("/proc/*/fd"):  # leads to an open file, whatever name that has
+                return path, False
+            path = path.parent / os.readlink(path)
+        kind = path.stat().st_mode
+    except FileNotFoundError:  # the folder may be missing too, which is said where the file is opened
+        return path, True
+    except OSError as error:
+        raise UserError(f"cannot write {given}: {error.strerror}") from None
+    if stat.S_ISBLK(kind):
+        raise UserError(f"cannot write {given}: it is a disk; name a file on it")
+    return path, stat.S_ISREG(kind) or stat.S_ISDIR(kind)  # a rename onto a folder fails by itself
+
+
+def _write_through(path, data):
+    """Writes to a device, a pipe or an open file."""
+    try:
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                raise UserError(f"nobody reads from the pipe {path}; start what reads from it first") from None
+            raise
+        with open(handle, "wb", buffering=0) as file:
+            os.set_blocking(handle, True)
+            while data:
+                data = data[file.write(data):]
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def digest(path, algorithm):
@@ -89,10 +138,12 @@ def download(urls, path, algorithm, expected):
 
     Raises UserError, naming what to fetch by hand and where to put it, when no url delivers the file.
     """
-    path = Path(path).expanduser()
+    given, (path, replaceable) = Path(path).expanduser(), _destination(path)
     try:
         if _is_whole(path, algorithm, expected):
-            return path
+            return given
+        if not replaceable or path.is_dir():
+            raise UserError(f"cannot write {given}: it is no file; take it away, or choose another place")
         path.parent.mkdir(parents=True, exist_ok=True)
         with _one_process(path):
             if not _is_whole(path, algorithm, expected):
@@ -103,7 +154,7 @@ def download(urls, path, algorithm, expected):
                 sync_folder(path.parent)
     except (OSError, portalocker.LockException) as error:
         raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
-    return path
+    return given
 
 
 def sync_folder(folder):
