@@ -19,11 +19,11 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import portalocker
 import requests
 from tqdm import tqdm
 
 from igc_gluon.errors import UserError
+from igc_gluon.locks import Lock
 
 logger = logging.getLogger(__name__)
 
@@ -145,15 +145,17 @@ def download(urls, path, algorithm, expected):
         if not replaceable or path.is_dir():
             raise UserError(f"cannot write {given}: it is no file; take it away, or choose another place")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _one_process(path):
+        # Of several processes one downloads, the others wait.
+        with Lock(path.with_name(f".{path.name}.lock"), temporary=True,
+                  wait=lambda: logger.info("waiting for another process that downloads %s", path)):
             if not _is_whole(path, algorithm, expected):
                 # The digest in the name keeps a part of one release from being continued with another.
                 part = path.with_name(f"{path.name}.{expected[:8]}.part")
                 _fetch(urls, part, path, algorithm, expected)
                 os.replace(part, path)
                 sync_folder(path.parent)
-    except (OSError, portalocker.LockException) as error:
-        raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     return given
 
 
@@ -173,35 +175,6 @@ def sync_folder(folder):
 
 def _is_whole(path, algorithm, expected):
     return path.is_file() and digest(path, algorithm) == expected
-
-
-@contextlib.contextmanager
-def _one_process(path):
-    """Holds the lock of `path` between processes; the system drops it when its holder dies."""
-    lock = path.with_name(f".{path.name}.lock")
-    while True:
-        with open(lock, "a") as file:
-            try:
-                portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
-            except portalocker.AlreadyLocked:
-                logger.info("waiting for another process that downloads %s", path)
-                portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE)
-            if not _is_at(file, lock):  # who held it before has deleted it: others lock a new one
-                continue
-            try:
-                yield
-            finally:
-                with contextlib.suppress(OSError):
-                    lock.unlink()
-            return
-
-
-def _is_at(file, path):
-    """Whether the open `file` is still what lies at `path`."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-    except FileNotFoundError:
-        return False
 
 
 class _Cut(Exception):

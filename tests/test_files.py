@@ -15,6 +15,7 @@ from loopback import CONTENT
 
 from igc_gluon import files
 from igc_gluon.errors import UserError
+from igc_gluon.locks import Lock
 
 pytestmark = pytest.mark.usefixtures("quick_and_direct")
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -429,7 +430,7 @@ def test_a_lock_that_its_holder_deleted_meanwhile_is_no_lock(tmp_path, monkeypat
         original(file, flags)
 
     monkeypatch.setattr(portalocker, "lock", after_the_holder)
-    with files._one_process(tmp_path / "file.bin"):
+    with Lock(lock, temporary=True):
         with open(lock, "a") as other, pytest.raises(portalocker.LockException):
             portalocker.lock(other, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
     assert names(tmp_path) == []

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import mxnet as mx
 import numpy as np
-import portalocker
 from tqdm import tqdm
 
 import igc_gluon
@@ -27,6 +26,7 @@ from igc_gluon import native, processor
 from igc_gluon.engine.position import best_entry
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
+from igc_gluon.locks import Held, Lock
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +61,10 @@ class RunRecord:
         self.folder = Path(folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.folder / "run.lock", "a")  # noqa: SIM115 (held until close)
-            portalocker.lock(self._lock, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
-        except portalocker.LockException:
-            raise UserError(f"another run is at work in {self.folder}; wait for it or choose another --exp-name") \
-                from None
+            self._lock = Lock(self.folder / "run.lock")
+        except Held as held:
+            raise UserError(f"another run is at work in {self.folder} ({held}); wait for it or choose another "
+                            "--exp-name") from None
         except OSError as error:
             raise UserError(f"cannot write to {self.folder}: {error.strerror}") from None
         self._handler = self._events = None
