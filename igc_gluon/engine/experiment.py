@@ -183,7 +183,9 @@ def _run_once(experiment, data, settings, seed, folder, report):
                f"{', '.join(map(str, settings.devices))}"
                f"{f' of each of {workers.count} workers' if workers.count > 1 else ''}; all of it goes to {folder}")
         record.open(loop.position.history)
-        record.write_config(config)
+        record.write_config(config, {
+            "devices": f"{len(settings.devices)} x {settings.devices[0].device_type}", "kv_store": settings.kv_store,
+            "workers": workers.count})
         logger.info("start with arguments %s, %s", experiment, settings)
         history = loop.run()
         return _summary(experiment, net, data.image_shape, history, folder, report)
