@@ -31,6 +31,7 @@ TIMEOUTS = (10, 30)  # seconds: to connect, and of silence on an open connection
 TRIES = 3  # rounds over the urls, in a row, that bring no new byte
 PAUSE = 1.0  # seconds before the second round; each further pause is one longer
 _MOST_LINKS = 40  # in a row, as many as Linux follows
+MOST_BYTES = 1 << 31  # of any download; SVHN's largest file has 1.3 GB
 PIECE = 1 << 14  # bytes; at most this much is lost when a connection is cut
 
 
@@ -111,12 +112,22 @@ def _write_through(path, data):
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
+def open_file(path):
+    """`path`, open to read bytes. Raises OSError as `open` does, also on pipes and devices, which have no end or make one
+    wait for it."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return open(handle, "rb")
+
+
 def digest(path, algorithm):
     """Hexadecimal digest of the file at `path`.
 
     algorithm: a name that hashlib knows, or "git-blob", git's object id: sha1 of "blob <size>", NUL, content.
     """
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         if algorithm == "git-blob":
             state = hashlib.sha1(b"blob %d\0" % os.fstat(file.fileno()).st_size)
         else:
@@ -126,11 +137,11 @@ def digest(path, algorithm):
     return state.hexdigest()
 
 
-def download(urls, path, algorithm, expected):
+def download(urls, path, algorithm, expected, most=MOST_BYTES):
     """Brings a file to `path` and returns it as a Path; at once if the file is there with the right digest.
 
     urls: of the same bytes, tried in turn; mirrors first, since the last is what an error tells to get by hand.
-    expected: hexadecimal digest by `algorithm`, see `digest`.
+    expected: hexadecimal digest by `algorithm`, see `digest`. most: bytes; a server that sends more is left.
     A bar on stderr shows the progress. A cut connection is taken up where it broke, in this call or a later
     one; what has arrived waits in `<path>.<digest>.part`. Of several processes that ask for the same file,
     one downloads and the others wait for it. The file appears at `path` only after its digest has been
@@ -151,7 +162,7 @@ def download(urls, path, algorithm, expected):
             if not _is_whole(path, algorithm, expected):
                 # The digest in the name keeps a part of one release from being continued with another.
                 part = path.with_name(f"{path.name}.{expected[:8]}.part")
-                _fetch(urls, part, path, algorithm, expected)
+                _fetch(urls, part, path, algorithm, expected, most)
                 os.replace(part, path)
                 sync_folder(path.parent)
     except OSError as error:
@@ -181,7 +192,11 @@ class _Cut(Exception):
     """The connection ended before the file did; to be taken up again."""
 
 
-def _fetch(urls, part, path, algorithm, expected):
+class _TooLong(Exception):
+    """A server sends more than the file may have."""
+
+
+def _fetch(urls, part, path, algorithm, expected, most_bytes):
     """Leaves the verified file at `part`. Raises UserError when every url has failed for good."""
     urls = list(urls)
     by_hand = urls[-1]
@@ -191,7 +206,12 @@ def _fetch(urls, part, path, algorithm, expected):
     while True:
         for url in list(urls):
             try:
-                resumed = _receive(url, part, path.name)
+                resumed = _receive(url, part, path.name, most_bytes)
+            except _TooLong:
+                part.unlink(missing_ok=True)
+                reason = f"{url} sends more than {most_bytes:,} bytes, which is another file"
+                urls.remove(url)
+                continue
             except (requests.RequestException, _Cut) as error:
                 reason = _in_words(error, url)
                 if _is_final(error):
@@ -213,10 +233,10 @@ def _fetch(urls, part, path, algorithm, expected):
         time.sleep(PAUSE * idle)
 
 
-def _receive(url, part, title):
+def _receive(url, part, title, most):
     """Appends to `part` what it lacks. Returns whether there was a part to continue.
 
-    Raises requests.RequestException or _Cut, with all that has arrived in `part`.
+    Raises requests.RequestException or _Cut, with all that has arrived in `part`, and _TooLong.
     """
     offset = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"}  # a compressed answer could not be continued
@@ -236,12 +256,16 @@ def _receive(url, part, title):
             raise requests.HTTPError(response=answer)
         length = answer.headers.get("Content-Length", "")
         total = offset + int(length) if length.isdigit() else None
+        if total is not None and total > most:
+            raise _TooLong
         # A log file is not a screen: there the bar may repeat itself twice a minute, not ten times a second.
         interval = 0.1 if sys.stderr.isatty() else 30
         with open(part, "ab" if offset else "wb") as file, \
                 tqdm(desc=title, total=total, initial=offset, unit="B", unit_scale=True, unit_divisor=1024,
                      mininterval=interval, file=sys.stderr) as bar:
             for piece in answer.iter_content(PIECE):
+                if file.tell() + len(piece) > most:  # nobody may fill the disk
+                    raise _TooLong
                 file.write(piece)
                 bar.update(len(piece))
             file.flush()

@@ -325,6 +325,23 @@ def test_wrong_digest_names_both_and_keeps_nothing(tmp_path, server):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("says", [True, False])
+def test_a_server_that_sends_too_much_is_left(tmp_path, server, says, monkeypatch):
+    """Whether or not it says so before; the disk is not filled."""
+    if not says:
+        real = files.requests.get
+
+        def get(*args, **kwargs):
+            answer = real(*args, **kwargs)
+            del answer.headers["Content-Length"]
+            return answer
+        monkeypatch.setattr(files.requests, "get", get)
+    with pytest.raises(UserError, match="sends more than 100,000 bytes, which is another file; get .* by other means"):
+        files.download([server.url], tmp_path / "file.bin", "sha256", SHA256, most=100000)
+    assert names(tmp_path) == [] and len(server.requests) == 1
+    files.download([server.url], tmp_path / "file.bin", "sha256", SHA256, most=len(CONTENT))
+
+
 def test_git_blob_digest_is_verified(tmp_path, server):
     server.content = b"hello\n"
     blob = "ce013625030ba8dba906f756967f9e9ca394464a"

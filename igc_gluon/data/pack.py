@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from igc_gluon.data import photos, records
 from igc_gluon.data.recordio import HEADER
+from igc_gluon.data.bounds import decode
 from igc_gluon.errors import UserError
 from igc_gluon.files import sync_folder, write_atomically
 
@@ -243,11 +244,7 @@ def _encode_portion(job, form):
 
 def _encode(path, form) -> Tuple[bytes, str]:
     try:
-        with open(path, "rb") as file:
-            content = np.frombuffer(file.read(), np.uint8)
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
-        if image is None:
-            return b"", "it is no image that OpenCV reads"
+        image = decode(photos.read_image_file(path))
         if form.short_side and min(image.shape[:2]) != form.short_side:
             image = photos.resize(image, form.short_side)
         if max(image.shape[:2]) > _LONGEST:

@@ -1,10 +1,13 @@
 """Photographs: from a file to the image that a network takes."""
+import os
+
 import cv2
 import numpy as np
 
+from igc_gluon.data.bounds import PHOTO_BYTES, PHOTO_PIXELS, decode
 from igc_gluon.errors import UserError
+from igc_gluon.files import open_file
 
-MAX_PIXELS = 1 << 28  # of a resized image; 40 times as many as a photograph has
 
 
 def natural_short_side(crop):
@@ -15,16 +18,19 @@ def natural_short_side(crop):
 def read_photo(path):
     """The image in the file at `path`: uint8 (height, width, 3), RGB, turned upright. Raises UserError."""
     try:
-        data = np.fromfile(path, np.uint8)
+        return cv2.cvtColor(decode(read_image_file(path)), cv2.COLOR_BGR2RGB)
+    except UserError as error:
+        raise UserError(f"{path} is not an image that can be read: {error}") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-    except cv2.error:  # more pixels than OpenCV takes
-        image = None
-    if image is None:
-        raise UserError(f"{path} is not an image that OpenCV can read")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_image_file(path):
+    """The bytes of the file at `path`. Raises OSError, and UserError where they are more than an image has."""
+    with open_file(path) as file:
+        if os.fstat(file.fileno()).st_size > PHOTO_BYTES:
+            raise UserError(f"it has more than {PHOTO_BYTES:,} bytes")
+        return file.read()
 
 
 def resize(image, short_side):
@@ -35,7 +41,7 @@ def resize(image, short_side):
     """
     factor = short_side / min(image.shape[:2])
     size = tuple(max(short_side, round(side * factor)) for side in image.shape[1::-1])
-    if size[0] * size[1] > MAX_PIXELS:
+    if size[0] * size[1] > PHOTO_PIXELS:
         raise UserError(f"an image of {image.shape[1]}x{image.shape[0]} pixels is too long to be resized")
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
 

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from igc_gluon.data import bounds
 from igc_gluon.data.recordio import FIRST, HEADER, LAST, MAGIC, MIDDLE, WHOLE
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
@@ -257,8 +258,8 @@ def decode(payload):
     if count:
         label, = struct.unpack_from("<f", payload, HEADER.size)
     try:
-        image = cv2.imdecode(np.frombuffer(payload, np.uint8, offset=HEADER.size + 4 * count), cv2.IMREAD_COLOR)
-    except cv2.error:  # of more pixels than OpenCV takes
+        image = bounds.decode(payload[HEADER.size + 4 * count:])
+    except UserError:
         image = None
     return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB), label
 

@@ -34,6 +34,7 @@ HEARTBEAT = "IGC_HEARTBEAT"  # environment variable: where the process writes
 LAST_BEAT, LIVES, WAITS, WORKS = b"0", b"1", b"2", b"3"  # what it writes
 STATES = {WORKS: "works", WAITS: "waits", LIVES: "lives"}  # in words, the best first
 BEAT_SECONDS = 1
+LONGEST_LINE = 1 << 16  # bytes; what is longer is passed on in pieces, not gathered
 STOP_SECONDS = 120  # for the workers to save after a signal
 # A signal that comes so soon after the first is the same: to a process and, by way of its guard, to it again.
 SAME_SECONDS = 1
@@ -154,7 +155,7 @@ def _pass_on(source, target, prefix):
     rest = b""
     for piece in iter(lambda: os.read(source.fileno(), 1 << 16), b""):
         *lines, rest = re.split(b"[\r\n]", rest + piece)
-        if b"\r" in piece:  # a progress bar, whose line ends only when it is overwritten
+        if b"\r" in piece or len(rest) > LONGEST_LINE:  # a progress bar, whose line ends only when it is overwritten
             lines.append(rest)
             rest = b""
         for line in lines:

@@ -182,6 +182,14 @@ def test_steps_and_said_waiting_are_progress():
     assert out.count("step") == 8 and "has not made a step" in err
 
 
+def test_a_line_without_end_is_passed_on_in_pieces():
+    """A guard that gathered it would fill the memory, and take the square of its length."""
+    script = "import sys\nfor _ in range(64):\n    sys.stdout.write('x' * (1 << 20))\nprint('end')"
+    with Launch(["-n", 1, "-s", 0], [sys.executable, "-S", "-c", script]) as launch:
+        code, out, _ = launch.finish(timeout=60)
+    assert code == 0 and out.count("x") == 64 << 20 and max(map(len, out.splitlines())) < 1 << 18
+
+
 def test_a_guard_passes_a_signal_on_and_waits():
     script = "import signal, sys, time\ndef save(*_):\n    time.sleep(1)\n    print('saved', flush=True)\n    sys.exit(143)\n" \
              "signal.signal(15, save); print('there', flush=True); time.sleep(100)"
