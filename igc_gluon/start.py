@@ -5,6 +5,7 @@ import signal
 import sys
 from importlib import metadata
 
+from igc_gluon.threads import problem as threads_problem
 from igc_gluon.threads import use_all_cores
 
 
@@ -16,7 +17,7 @@ def prepare():
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     use_all_cores()
-    problem = mxnet_problem()
+    problem = mxnet_problem() or threads_problem()
     if problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)

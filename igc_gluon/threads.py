@@ -5,6 +5,8 @@ from pathlib import Path
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")  # of a container: its own
 
+MOST = 1024  # as of the kernels; a process may have few more
+
 
 def cores() -> int:
     """How many cores this process may use: its affinity, and its container's quota, rounded up."""
@@ -23,6 +25,15 @@ def _quotas():
                 yield int(quota) / int(period)
         except (OSError, ValueError, IndexError):  # none, or "max"
             continue
+
+
+def problem():
+    """One line on a number of threads that would crash MXNet, or None."""
+    for name in ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS"):
+        number = os.environ.get(name, "").split(",")[0].strip()
+        if number.isdecimal() and (len(number) > 9 or int(number) > MOST):
+            return f"{name} is {number[:20]}; at most {MOST} threads can be used, and this machine has {cores()} cores"
+    return None
 
 
 def use_all_cores():

@@ -6,6 +6,7 @@ import sys
 from igc_gluon.cli.parser import Parser
 from igc_gluon.errors import UserError
 from igc_gluon.start import mxnet_problem
+from igc_gluon.threads import problem as threads_problem
 from igc_gluon.threads import use_all_cores
 
 COMMANDS = ("models", "info", "widest", "check", "tables", "reproduce", "data", "eval", "predict", "compile", "convert",
@@ -29,6 +30,9 @@ def main(argv=None):
         parser.print_help()
         return 2
     if args.uses_mxnet:
+        if problem := threads_problem():
+            print(f"error: {problem}", file=sys.stderr)
+            return 2
         use_all_cores()
     return exit_code(args.run, args)
 
