@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from igc_gluon import files
-from igc_gluon.data import bounds, load, photos, records, repair
+from igc_gluon.data import DATASETS, bounds, idx, load, photos, records, repair
 from igc_gluon.data.matfile import read_arrays
 from igc_gluon.errors import UserError
 
@@ -267,6 +267,13 @@ def test_a_mat_file_that_unpacks_to_a_multiple(tmp_path):
     path = tmp_path / "x.mat"
     path.write_bytes(b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\1IM" + struct.pack("<II", 15, len(packed)) + packed)
     assert f"X claims {size:,} bytes out of" in refusal(lambda: read_arrays(path, ("X",)))
+
+
+def test_an_idx_file_that_unpacks_to_a_multiple(tmp_path):
+    count = 100000
+    path = tmp_path / "images.gz"
+    write_gz(path, struct.pack(">4I", 0x803, count, 28, 28), bytes(count * 784))
+    assert f"claims {count * 784:,} bytes out of" in refusal(lambda: idx.read(DATASETS["mnist"], (path, path)))
 
 
 # pipes in place of files

@@ -1,6 +1,6 @@
 """Training and inference with each allocation failing in turn: `LD_PRELOAD=failing_new.so python without_memory.py`.
 
-Prints how many allocations failed; each has to be a MemoryError, after which the same call gives the right numbers.
+Prints how many allocations failed; each is a MemoryError or does not matter, and the next call gives the right numbers.
 """
 import ctypes
 import sys
@@ -19,18 +19,18 @@ THREADS, BATCH = 4, 8
 
 
 def failures(call, expected):
-    """How many allocations `call` makes."""
+    """How many allocations `call` makes; it may do without some, of a thread for example."""
     count = 0
     while True:
         count += 1
         preloaded.fail_new(count)
         try:
-            found = call()
-            assert preloaded.new_is_armed()  # it came through: there was no allocation of that number
+            found, armed = call(), preloaded.new_is_armed()
             preloaded.fail_new(0)
             for a, b in zip(found, expected):
                 np.testing.assert_array_equal(a, b)
-            return count - 1
+            if armed:  # there was no allocation of that number
+                return count - 1
         except MemoryError:
             preloaded.fail_new(0)
 
