@@ -206,12 +206,12 @@ def test_a_c_program_finds_the_same_class(compiled, saved, tmp_path):
         assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
 
-def test_a_small_file_makes_no_large_plan():
+def test_a_small_file_makes_no_large_plan(tmp_path):
     """Ops without weights cost 80 bytes each, and as much memory as their channels: 200 kB claimed 718 MB."""
     script = """
 import struct
 from pathlib import Path
-from igc_gluon.deploy import file, runtime
+from igc_gluon.deploy import file
 from igc_gluon.errors import UserError
 from igc_gluon.native.library import PERMUTE, Op
 import sys
@@ -230,8 +230,6 @@ except UserError as error:
     print(error)
 print((kilobytes("VmHWM") - before) // 1024)
 """
-    import tempfile
-    with tempfile.TemporaryDirectory() as folder:
-        done = python("-c", script, folder)
+    done = python("-c", script, tmp_path)
     message, megabytes = done.stdout.splitlines()
     assert "it has too many channels" in message and int(megabytes) < 64, done.stdout + done.stderr
