@@ -76,7 +76,7 @@ def write_atomically(path, mode="wb"):
 
 
 def _destination(path):
-    """(where the symbolic links of `path` lead to, whether a file there may be replaced by a rename). Raises UserError."""
+    """(where the symbolic links of `path` lead to, whether a rename may replace what is there). Raises UserError."""
     path = given = Path(path).expanduser()
     try:
         for _ in range(_MOST_LINKS):
@@ -113,8 +113,8 @@ def _write_through(path, data):
 
 
 def open_file(path):
-    """`path`, open to read bytes. Raises OSError as `open` does, also on pipes and devices, which have no end or make one
-    wait for it."""
+    """`path`, open to read bytes. Raises OSError as `open` does, also on pipes and devices, which have no end or make
+    one wait for it."""
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)

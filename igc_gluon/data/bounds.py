@@ -29,8 +29,8 @@ _PIECE = 1 << 16
 
 
 def decode(data, pixels=PHOTO_PIXELS, flags=cv2.IMREAD_COLOR):
-    """The image of the encoded bytes, as OpenCV gives it (BGR). Raises UserError where it is none, has more than `pixels`
-    pixels, or is made to take long; that is told from its header, before anything is decoded."""
+    """The image of the encoded bytes, as OpenCV gives it (BGR). Raises UserError where it is none, has more than
+    `pixels` pixels, or is made to take long; that is told from its header, before anything is decoded."""
     size = image_size(data)
     if size is None:
         raise UserError("it is no image of a known format (JPEG, PNG, BMP, GIF, WebP, TIFF, PNM)")
@@ -116,7 +116,8 @@ def _tiff(data):
     for number in range(count):
         tag, kind, _ = struct.unpack_from(order + "HHI", data, at + 2 + 12 * number)
         if kind in (3, 4):
-            tags.setdefault(tag, struct.unpack_from(order + ("H" if kind == 3 else "I"), data, at + 10 + 12 * number)[0])
+            value, = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, at + 10 + 12 * number)
+            tags.setdefault(tag, value)
     return tags[257], tags[256], tags.get(322, 0) * tags.get(323, 0)  # a tile is taken memory for as a whole
 
 
@@ -130,7 +131,8 @@ _FORMATS = ((b"\xff\xd8\xff", _jpeg), (b"\x89PNG\r\n\x1a\n", _png), (b"BM", _bmp
 
 
 def check_zip(file):
-    """Raises UserError where the open zip archive has more files than Tiny ImageNet's; zipfile makes an object of each."""
+    """Raises UserError where the open zip archive has more files than Tiny ImageNet's: zipfile makes an object of
+    each."""
     end = zipfile._EndRecData(file)
     if end is None:  # zipfile says so
         return
@@ -152,8 +154,8 @@ def check_zip(file):
 class Unpacked:
     """The bytes of a packed file: gzip, bzip2, xz or none of them, told by how it begins.
 
-    read(n) gives n bytes, or fewer at the end, which is checked as far as the format can. Raises UserError on more bytes
-    than `most` or than pixels can be packed into, and what the decompressors raise on damaged ones.
+    read(n) gives n bytes, or fewer at the end, which is checked as far as the format can. Raises UserError on more
+    bytes than `most` or than pixels can be packed into, and what the decompressors raise on damaged ones.
     """
 
     def __init__(self, file, most=ARCHIVE_BYTES):
@@ -216,8 +218,8 @@ def _bz2():
 
 
 def tar_members(stream):
-    """Yields (name without folders, size, stream) of the regular files of a tar archive; `size` bytes may be read off the
-    stream, what is left is passed over. Raises UserError, EOFError and ValueError on what is no tar archive.
+    """Yields (name without folders, size, stream) of the regular files of a tar archive; `size` bytes may be read off
+    the stream, what is left is passed over. Raises UserError, EOFError and ValueError on what is no tar archive.
 
     Python's tarfile takes time that grows with the square of a header, and calls itself for each long name.
     """
@@ -230,9 +232,10 @@ def tar_members(stream):
             while stream.read(1 << 20):
                 pass
             return
-        if len(header) < 512 or int(header[148:156].strip(b" \0") or b"0", 8) != sum(header) - sum(header[148:156]) + 256:
+        found = sum(header) - sum(header[148:156]) + 8 * ord(" ")
+        if len(header) < 512 or _octal(header[148:156]) != found:
             raise ValueError("there is no header of a file where one should be")
-        size = int.from_bytes(header[125:136], "big") if header[124] & 0x80 else int(header[124:136].strip(b" \0") or b"0", 8)
+        size = int.from_bytes(header[125:136], "big") if header[124] & 0x80 else _octal(header[124:136])
         kind, name = header[156:157], header[:100].partition(b"\0")[0]
         padded = -(-size // 512) * 512
         if kind in (b"L", b"K", b"x", b"g", b"X"):
@@ -254,6 +257,10 @@ def tar_members(stream):
             yield name.rpartition(b"/")[2].decode("utf-8", "replace"), size, limited
             stream.skip(limited.left + padded - size)
     raise UserError(f"it holds more than {MEMBERS:,} files")
+
+
+def _octal(text):
+    return int(text.strip(b" \0") or b"0", 8)
 
 
 def _pax(text):

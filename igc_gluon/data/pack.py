@@ -24,8 +24,8 @@ import numpy as np
 from tqdm import tqdm
 
 from igc_gluon.data import photos, records
-from igc_gluon.data.recordio import HEADER
 from igc_gluon.data.bounds import decode
+from igc_gluon.data.recordio import HEADER
 from igc_gluon.errors import UserError
 from igc_gluon.files import sync_folder, write_atomically
 from igc_gluon.locks import Held, Lock

@@ -9,7 +9,6 @@ from igc_gluon.errors import UserError
 from igc_gluon.files import open_file
 
 
-
 def natural_short_side(crop):
     """Of the image that a single center crop comes from: 256 for 224 (IGCV2, section 5), or in proportion."""
     return round(crop * 8 / 7)

@@ -41,8 +41,9 @@ def changes(before, now):
     changed = []
     for key, value in now.items():
         if key in before and isinstance(value, dict) and isinstance(before[key], dict):
-            changed += [f"{name} {before[key].get(name)} -> {value.get(name)}" for name in sorted({*before[key], *value})
-                        if before[key].get(name) != value.get(name)]
+            old = before[key]
+            changed += [f"{name} {old.get(name)} -> {value.get(name)}" for name in sorted({*old, *value})
+                        if old.get(name) != value.get(name)]
         elif key in before and before[key] != value:
             changed.append(f"{key} {before[key]} -> {value}")
     return changed
@@ -56,13 +57,15 @@ def _of_the_machine():
     return {"processor": model, "vectors": " ".join(sorted(flag for flag in flags if _VECTORS.fullmatch(flag))),
             "kernels": " ".join(map(_digest, kernels)),
             "mxnet_features": " ".join(sorted(f.name for f in mx.runtime.feature_list() if f.enabled)),
-            "mxnet_blas": _blas(Path(mx.__file__).parent), "numpy_blas": _blas(Path(np.__file__).parents[1] / "numpy.libs")}
+            "mxnet_blas": _blas(Path(mx.__file__).parent),
+            "numpy_blas": _blas(Path(np.__file__).parents[1] / "numpy.libs")}
 
 
 def _processor():
     """(model, flags) of the first processor, of which both may be empty."""
     with contextlib.suppress(OSError):
-        facts = dict(line.partition(":")[::2] for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines())
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        facts = dict(line.partition(":")[::2] for line in lines)
         facts = {key.strip(): value.strip() for key, value in facts.items()}
         return facts.get("model name", ""), (facts.get("flags") or facts.get("Features") or "").split()
     return platform.processor(), []

@@ -5,8 +5,8 @@
     with waiting():     for the other workers: progress as long as one of them makes any
     with patiently():   what may take long without work of its own, and has an end of its own, such as a download
 
-A thread sends a byte every second: WORKS after progress, WAITS, or else LIVES. A long step or first batch says so by its
-work: while the process uses the processor it counts as working, up to LONGEST_STEP.
+A thread sends a byte every second: WORKS after progress, WAITS, or else LIVES. A long step or first batch says so by
+its work: while the process uses the processor it counts as working, up to LONGEST_STEP.
 """
 import atexit
 import contextlib

@@ -30,8 +30,8 @@ class Failed(Exception):
 class Job:
     """The processes of one attempt. `stop(number)` may be called from a signal handler.
 
-    hang_timeout: seconds without a sign of life of a process, or its guard, or without progress of a worker, after which
-    it counts as dead; 0: never.
+    hang_timeout: seconds without a sign of life of a process, or its guard, or without progress of a worker, after
+    which it counts as dead; 0: never.
     """
 
     def __init__(self, hang_timeout=0):
