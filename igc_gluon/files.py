@@ -9,25 +9,29 @@ Used for data sets, models and checkpoints alike; knows nothing of MXNet.
 import contextlib
 import errno
 import hashlib
+import io
 import logging
 import os
 import secrets
+import stat
 import sys
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import portalocker
 import requests
 from tqdm import tqdm
 
 from igc_gluon.errors import UserError
+from igc_gluon.locks import Lock
 
 logger = logging.getLogger(__name__)
 
 TIMEOUTS = (10, 30)  # seconds: to connect, and of silence on an open connection
 TRIES = 3  # rounds over the urls, in a row, that bring no new byte
 PAUSE = 1.0  # seconds before the second round; each further pause is one longer
+_MOST_LINKS = 40  # in a row, as many as Linux follows
+MOST_BYTES = 1 << 31  # of any download; SVHN's largest file has 1.3 GB
 PIECE = 1 << 14  # bytes; at most this much is lost when a connection is cut
 
 
@@ -38,12 +42,21 @@ def write_atomically(path, mode="wb"):
     mode: "wb", or "w" for UTF-8 text. After the block the bytes and the rename are on the disk (fsync of file
     and folder); a kill at any moment leaves the old file or the new one. When the block raises, the old file
     is untouched and the temporary one, which lies in the same folder, is gone.
+    Symbolic links stay: what they lead to is replaced. A character device, a pipe or whatever /dev/stdout is gets the
+    bytes when the block ends, and stays what it is.
 
-    Raises UserError when the disk is full, the folder missing or read-only.
+    Raises UserError when the disk is full, the folder missing or read-only; for a folder, a disk (a block device), and
+    a pipe from which nobody reads.
     """
     if mode not in ("wb", "w"):
         raise ValueError(f"mode is 'wb' or 'w', not {mode!r}")
-    path = Path(path).expanduser()
+    path, replaceable = _destination(path)
+    if not replaceable:
+        content = io.BytesIO()
+        file = content if "b" in mode else io.TextIOWrapper(content, "utf-8", write_through=True)
+        yield file
+        _write_through(path, content.getbuffer())
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         # "x" applies the umask, which tempfile would not: the file must be as readable as any other.
@@ -62,12 +75,59 @@ def write_atomically(path, mode="wb"):
         raise
 
 
+def _destination(path):
+    """(where the symbolic links of `path` lead to, whether a rename may replace what is there). Raises UserError."""
+    path = given = Path(path).expanduser()
+    try:
+        for _ in range(_MOST_LINKS):
+            if not path.is_symlink():
+                break
+            if path.parent.resolve().match("/proc/*/fd"):  # leads to an open file, whatever name that has
+                return path, False
+            path = path.parent / os.readlink(path)
+        kind = path.stat().st_mode
+    except FileNotFoundError:  # the folder may be missing too, which is said where the file is opened
+        return path, True
+    except OSError as error:
+        raise UserError(f"cannot write {given}: {error.strerror}") from None
+    if stat.S_ISBLK(kind):
+        raise UserError(f"cannot write {given}: it is a disk; name a file on it")
+    return path, stat.S_ISREG(kind) or stat.S_ISDIR(kind)  # a rename onto a folder fails by itself
+
+
+def _write_through(path, data):
+    """Writes to a device, a pipe or an open file."""
+    try:
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                raise UserError(f"nobody reads from the pipe {path}; start what reads from it first") from None
+            raise
+        with open(handle, "wb", buffering=0) as file:
+            os.set_blocking(handle, True)
+            while data:
+                data = data[file.write(data):]
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def open_file(path):
+    """`path`, open to read bytes. Raises OSError as `open` does, also on pipes and devices, which have no end or make
+    one wait for it."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return open(handle, "rb")
+
+
 def digest(path, algorithm):
     """Hexadecimal digest of the file at `path`.
 
     algorithm: a name that hashlib knows, or "git-blob", git's object id: sha1 of "blob <size>", NUL, content.
     """
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         if algorithm == "git-blob":
             state = hashlib.sha1(b"blob %d\0" % os.fstat(file.fileno()).st_size)
         else:
@@ -77,11 +137,11 @@ def digest(path, algorithm):
     return state.hexdigest()
 
 
-def download(urls, path, algorithm, expected):
+def download(urls, path, algorithm, expected, most=MOST_BYTES):
     """Brings a file to `path` and returns it as a Path; at once if the file is there with the right digest.
 
     urls: of the same bytes, tried in turn; mirrors first, since the last is what an error tells to get by hand.
-    expected: hexadecimal digest by `algorithm`, see `digest`.
+    expected: hexadecimal digest by `algorithm`, see `digest`. most: bytes; a server that sends more is left.
     A bar on stderr shows the progress. A cut connection is taken up where it broke, in this call or a later
     one; what has arrived waits in `<path>.<digest>.part`. Of several processes that ask for the same file,
     one downloads and the others wait for it. The file appears at `path` only after its digest has been
@@ -89,21 +149,25 @@ def download(urls, path, algorithm, expected):
 
     Raises UserError, naming what to fetch by hand and where to put it, when no url delivers the file.
     """
-    path = Path(path).expanduser()
+    given, (path, replaceable) = Path(path).expanduser(), _destination(path)
     try:
         if _is_whole(path, algorithm, expected):
-            return path
+            return given
+        if not replaceable or path.is_dir():
+            raise UserError(f"cannot write {given}: it is no file; take it away, or choose another place")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _one_process(path):
+        # Of several processes one downloads, the others wait.
+        with Lock(path.with_name(f".{path.name}.lock"), temporary=True,
+                  wait=lambda: logger.info("waiting for another process that downloads %s", path)):
             if not _is_whole(path, algorithm, expected):
                 # The digest in the name keeps a part of one release from being continued with another.
                 part = path.with_name(f"{path.name}.{expected[:8]}.part")
-                _fetch(urls, part, path, algorithm, expected)
+                _fetch(urls, part, path, algorithm, expected, most)
                 os.replace(part, path)
                 sync_folder(path.parent)
-    except (OSError, portalocker.LockException) as error:
-        raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
-    return path
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    return given
 
 
 def sync_folder(folder):
@@ -124,40 +188,15 @@ def _is_whole(path, algorithm, expected):
     return path.is_file() and digest(path, algorithm) == expected
 
 
-@contextlib.contextmanager
-def _one_process(path):
-    """Holds the lock of `path` between processes; the system drops it when its holder dies."""
-    lock = path.with_name(f".{path.name}.lock")
-    while True:
-        with open(lock, "a") as file:
-            try:
-                portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
-            except portalocker.AlreadyLocked:
-                logger.info("waiting for another process that downloads %s", path)
-                portalocker.lock(file, portalocker.LockFlags.EXCLUSIVE)
-            if not _is_at(file, lock):  # who held it before has deleted it: others lock a new one
-                continue
-            try:
-                yield
-            finally:
-                with contextlib.suppress(OSError):
-                    lock.unlink()
-            return
-
-
-def _is_at(file, path):
-    """Whether the open `file` is still what lies at `path`."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
 class _Cut(Exception):
     """The connection ended before the file did; to be taken up again."""
 
 
-def _fetch(urls, part, path, algorithm, expected):
+class _TooLong(Exception):
+    """A server sends more than the file may have."""
+
+
+def _fetch(urls, part, path, algorithm, expected, most_bytes):
     """Leaves the verified file at `part`. Raises UserError when every url has failed for good."""
     urls = list(urls)
     by_hand = urls[-1]
@@ -167,7 +206,12 @@ def _fetch(urls, part, path, algorithm, expected):
     while True:
         for url in list(urls):
             try:
-                resumed = _receive(url, part, path.name)
+                resumed = _receive(url, part, path.name, most_bytes)
+            except _TooLong:
+                part.unlink(missing_ok=True)
+                reason = f"{url} sends more than {most_bytes:,} bytes, which is another file"
+                urls.remove(url)
+                continue
             except (requests.RequestException, _Cut) as error:
                 reason = _in_words(error, url)
                 if _is_final(error):
@@ -189,10 +233,10 @@ def _fetch(urls, part, path, algorithm, expected):
         time.sleep(PAUSE * idle)
 
 
-def _receive(url, part, title):
+def _receive(url, part, title, most):
     """Appends to `part` what it lacks. Returns whether there was a part to continue.
 
-    Raises requests.RequestException or _Cut, with all that has arrived in `part`.
+    Raises requests.RequestException or _Cut, with all that has arrived in `part`, and _TooLong.
     """
     offset = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"}  # a compressed answer could not be continued
@@ -212,12 +256,16 @@ def _receive(url, part, title):
             raise requests.HTTPError(response=answer)
         length = answer.headers.get("Content-Length", "")
         total = offset + int(length) if length.isdigit() else None
+        if total is not None and total > most:
+            raise _TooLong
         # A log file is not a screen: there the bar may repeat itself twice a minute, not ten times a second.
         interval = 0.1 if sys.stderr.isatty() else 30
         with open(part, "ab" if offset else "wb") as file, \
                 tqdm(desc=title, total=total, initial=offset, unit="B", unit_scale=True, unit_divisor=1024,
                      mininterval=interval, file=sys.stderr) as bar:
             for piece in answer.iter_content(PIECE):
+                if file.tell() + len(piece) > most:  # nobody may fill the disk
+                    raise _TooLong
                 file.write(piece)
                 bar.update(len(piece))
             file.flush()

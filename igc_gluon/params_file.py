@@ -14,6 +14,7 @@ import struct
 import numpy as np
 
 from igc_gluon.errors import UserError
+from igc_gluon.files import open_file
 
 _LIST_MAGIC = 0x112
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -43,7 +44,7 @@ def dumps(arrays):
 def load(path):
     """{name: numpy array} of the file at `path`. Raises UserError, which names the file, if it is not a whole one."""
     try:
-        with open(os.path.expanduser(path), "rb") as file:
+        with open_file(os.path.expanduser(path)) as file:
             data = file.read()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None

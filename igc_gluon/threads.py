@@ -9,7 +9,7 @@ from igc_gluon.errors import UserError
 CONTROL_GROUPS = Path("/sys/fs/cgroup")  # of a container: its own
 # MXNet ends the process where one of these is no number; a huge one is more threads than a machine can start.
 VARIABLES = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS", "MXNET_CPU_WORKER_NTHREADS", "MXNET_CPU_PRIORITY_NTHREADS")
-MOST = 1024
+MOST = 1024  # as of the kernels
 
 
 def cores() -> int:

@@ -2,6 +2,7 @@
 
     clock               time.time jumps back and forth by years, time.monotonic stands still now and then
     signal-in-evaluate  SIGTERM to itself at the start of the second evaluation
+    signal-in-first-evaluate  the same at the first
     signal-in-save      SIGTERM to itself in the middle of the second checkpoint's files
     two-signals         SIGTERM in the middle of the second checkpoint's files, and again two seconds after
     one-signal-twice    SIGTERM there, and again right after, as coreutils' `timeout` sends it
@@ -59,19 +60,20 @@ def send(number, *pauses):
     return action
 
 
-def in_evaluate():
+def in_evaluate(number):
     from igc_gluon.engine import evaluation, loop
     count, real = itertools.count(1), evaluation.evaluate
 
     def evaluate(*args):
-        if next(count) == 2:
+        if next(count) == number:
             os.kill(os.getpid(), signal.SIGTERM)
         return real(*args)
 
     loop.evaluate = evaluate
 
 
-FAULTS = {"clock": jumping_clock, "signal-in-evaluate": in_evaluate,
+FAULTS = {"clock": jumping_clock, "signal-in-evaluate": lambda: in_evaluate(2),
+          "signal-in-first-evaluate": lambda: in_evaluate(1),
           # a checkpoint syncs each of its 4 files and its folder after it: the third file of the second one
           "signal-in-save": lambda: at_fsync([13], send(signal.SIGTERM)),
           "two-signals": lambda: at_fsync([13], send(signal.SIGTERM, 2)),

@@ -74,6 +74,24 @@ def test_sigterm_during_validation(tmp_path, undisturbed):
     ends_as(undisturbed, tmp_path)
 
 
+def test_sigterm_during_the_same_validation_again(tmp_path, undisturbed):
+    """The same position is saved twice: of the first the folder is not touched before the second is there."""
+    faulty("signal-in-evaluate", *FLAGS, log_dir=tmp_path)
+    code, err = faulty("signal-in-first-evaluate", *FLAGS, "--resume", log_dir=tmp_path)
+    assert code == 143 and last(tmp_path) == "epoch-0001-batch-000023-2" and f"saved in {folder(tmp_path)}" in err
+    ends_as(undisturbed, tmp_path)
+
+
+def test_checkpoints_that_are_gone_are_no_reason_to_begin_again(tmp_path, undisturbed):
+    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
+    for path in (folder(tmp_path) / "checkpoints").glob("epoch-*"):
+        shutil.rmtree(path)
+    line = refused(*FLAGS, "--resume", "--log-dir", tmp_path)
+    assert "leads to no checkpoint that is there" in line and "start again without --resume" in line
+    run(*FLAGS, "--log-dir", tmp_path)
+    assert final_files(tmp_path) == final_files(undisturbed)
+
+
 @pytest.mark.parametrize("fault", ["signal-in-save", "one-signal-twice"])
 def test_sigterm_during_a_checkpoint_write(tmp_path, undisturbed, fault):
     code, err = faulty(fault, *FLAGS, log_dir=tmp_path)

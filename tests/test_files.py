@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 import subprocess
+import sys
 import threading
 
 import portalocker
@@ -14,6 +15,7 @@ from loopback import CONTENT
 
 from igc_gluon import files
 from igc_gluon.errors import UserError
+from igc_gluon.locks import Lock
 
 pytestmark = pytest.mark.usefixtures("quick_and_direct")
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -110,6 +112,114 @@ def test_unknown_mode_is_refused(tmp_path):
     with pytest.raises(ValueError, match="mode"):
         with files.write_atomically(tmp_path / "a", "a"):
             pass
+
+
+def device(path, minor):
+    """A null device (minor 3) or one that is always full (7): a copy, which may be harmed."""
+    try:
+        os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, minor))
+        path.open("wb").close()
+    except OSError:
+        pytest.skip("devices can be made by root alone")
+
+
+def save(path, data=b"new"):
+    with files.write_atomically(path) as file:
+        file.write(data)
+
+
+def test_devices_are_written_through_and_not_replaced(tmp_path):
+    device(tmp_path / "null", 3)
+    device(tmp_path / "full", 7)
+    os.symlink("null", tmp_path / "link")
+    for name in ("null", "link"):
+        save(tmp_path / name)
+    with pytest.raises(UserError, match="cannot write .*full: No space left on device"):
+        save(tmp_path / "full")
+    assert all(stat.S_ISCHR((tmp_path / name).stat().st_mode) for name in ("null", "full"))
+    assert (tmp_path / "link").is_symlink() and names(tmp_path) == ["full", "link", "null"]
+
+
+def test_pipes_are_written_through_at_the_end_and_whole(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(UserError, match="nobody reads from the pipe .*pipe"):
+        save(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(KeyError), files.write_atomically(pipe) as file:
+        file.write(b"half")
+        raise KeyError
+    with files.write_atomically(pipe, "w") as file:
+        file.write("zweite Größe")
+    assert os.read(reader, 100).decode() == "zweite Größe"
+    os.set_blocking(reader, True)
+    read = []
+    thread = threading.Thread(target=lambda: read.extend(iter(lambda: os.read(reader, 1 << 16), b"")))
+    thread.start()
+    save(pipe, CONTENT * 3)  # more than a pipe holds
+    thread.join()
+    os.close(reader)
+    assert b"".join(read) == CONTENT * 3 and names(tmp_path) == ["pipe"] and stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_symbolic_links_stay_and_what_they_lead_to_is_replaced_whole(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "old").write_bytes(b"old")
+    for name, target in (("to-old", "elsewhere/old"), ("to-none", elsewhere / "none"), ("twice", "to-old")):
+        os.symlink(target, tmp_path / name)
+        save(tmp_path / name, name.encode())
+        assert (tmp_path / name).is_symlink() and (tmp_path / name).read_bytes() == name.encode()
+    assert names(elsewhere) == ["none", "old"] and names(tmp_path) == ["elsewhere", "to-none", "to-old", "twice"]
+    with pytest.raises(KeyError), files.write_atomically(tmp_path / "to-old") as file:
+        file.write(b"half")
+        raise KeyError
+    assert (elsewhere / "old").read_bytes() == b"twice"
+    os.symlink("loop", tmp_path / "loop")
+    with pytest.raises(UserError, match="cannot write .*loop: Too many levels of symbolic links"):
+        save(tmp_path / "loop")
+
+
+def test_folders_and_disks_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="cannot write .*: Is a directory"):
+        save(tmp_path)
+    try:
+        os.mknod(tmp_path / "disk", 0o666 | stat.S_IFBLK, os.makedev(7, 250))  # a loop device that is not there
+    except OSError:
+        pytest.skip("devices can be made by root alone")
+    with pytest.raises(UserError, match="cannot write .*disk: it is a disk"):
+        save(tmp_path / "disk")
+    assert stat.S_ISBLK((tmp_path / "disk").stat().st_mode)
+
+
+@pytest.mark.parametrize("name", ["stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_standard_output_is_written_to_wherever_it_goes(tmp_path, name):
+    os.symlink("/proc/self/fd/1", tmp_path / "stdout")  # what /dev/stdout is, which a failure would replace
+    name = tmp_path / name
+    script = "import sys\nfrom igc_gluon.files import write_atomically\nprint('before', flush=True)\n" \
+        "with write_atomically(sys.argv[1]) as file:\n    file.write(b'new\\n')\nprint('after')"
+    command = [sys.executable, "-c", script, name]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    assert done.returncode == 0 and done.stdout == b"before\nnew\nafter\n"
+    with open(tmp_path / "out", "ab") as out:
+        subprocess.run(command, stdout=out, check=True)
+        out.write(b"and the shell's own\n")
+    assert (tmp_path / "out").read_bytes() == b"before\nnew\nafter\nand the shell's own\n"
+    assert os.readlink(tmp_path / "stdout") == "/proc/self/fd/1"
+
+
+def test_downloads_go_where_a_link_leads(tmp_path, server):
+    (tmp_path / "store").mkdir()
+    os.symlink("store/data", tmp_path / "a")
+    files.download([server.url], tmp_path / "a", "sha256", SHA256)
+    assert (tmp_path / "a").is_symlink() and (tmp_path / "store" / "data").read_bytes() == CONTENT
+    assert names(tmp_path) == ["a", "store"] and names(tmp_path / "store") == ["data"]
+    device(tmp_path / "null", 3)
+    with pytest.raises(UserError, match="cannot write .*null: it is no file"):
+        files.download([server.url], tmp_path / "null", "sha256", SHA256)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="cannot write .*pipe: it is no file"):
+        files.download([server.url], tmp_path / "pipe", "sha256", SHA256)
 
 
 # digest
@@ -213,6 +323,23 @@ def test_wrong_digest_names_both_and_keeps_nothing(tmp_path, server):
         files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
     assert "\n" not in str(caught.value) and len(server.requests) == 1
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_a_server_that_sends_too_much_is_left(tmp_path, server, says, monkeypatch):
+    """Whether or not it says so before; the disk is not filled."""
+    if not says:
+        real = files.requests.get
+
+        def get(*args, **kwargs):
+            answer = real(*args, **kwargs)
+            del answer.headers["Content-Length"]
+            return answer
+        monkeypatch.setattr(files.requests, "get", get)
+    with pytest.raises(UserError, match="sends more than 100,000 bytes, which is another file; get .* by other means"):
+        files.download([server.url], tmp_path / "file.bin", "sha256", SHA256, most=100000)
+    assert names(tmp_path) == [] and len(server.requests) == 1
+    files.download([server.url], tmp_path / "file.bin", "sha256", SHA256, most=len(CONTENT))
 
 
 def test_git_blob_digest_is_verified(tmp_path, server):
@@ -320,7 +447,7 @@ def test_a_lock_that_its_holder_deleted_meanwhile_is_no_lock(tmp_path, monkeypat
         original(file, flags)
 
     monkeypatch.setattr(portalocker, "lock", after_the_holder)
-    with files._one_process(tmp_path / "file.bin"):
+    with Lock(lock, temporary=True):
         with open(lock, "a") as other, pytest.raises(portalocker.LockException):
             portalocker.lock(other, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
     assert names(tmp_path) == []

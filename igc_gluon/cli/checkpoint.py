@@ -43,7 +43,8 @@ def _list(args):
     from igc_gluon.engine.checkpoint import POINTERS, position_of
 
     store, names = _store_and_names(args.dir)
-    print(f"{'checkpoint':{len(names[0])}}  {'epochs':>6}  {'batches':>7}  {'test accuracy':>13}  {'MB':>8}")
+    width = max(map(len, names))
+    print(f"{'checkpoint':{width}}  {'epochs':>6}  {'batches':>7}  {'test accuracy':>13}  {'MB':>8}")
     for name in names:
         epoch, batch = position_of(name)
         try:
@@ -52,7 +53,7 @@ def _list(args):
             if _is_gone(store, name):
                 continue
             accuracy, size = "damaged", float("nan")
-        print(f"{name}  {epoch:>6}  {batch:>7}  {accuracy:>13}  {size / 1e6:>8.2f}",
+        print(f"{name:{width}}  {epoch:>6}  {batch:>7}  {accuracy:>13}  {size / 1e6:>8.2f}",
               *(which for which in POINTERS if store.pointer(which) == name))
     return 0
 

@@ -21,8 +21,9 @@ def add_arguments(parser):
                         help="when a process dies, start all again from the last checkpoint, with --resume, up to K "
                              "times")
     parser.add_argument("--hang-timeout", type=float, default=300, metavar="SECONDS",
-                        help="a process that gives no sign of life for so long, or whose machine does not, counts as "
-                             "dead; 0: never (default: 300)")
+                        help="a worker that makes no step, no connection and no checkpoint for so long, without "
+                             "computing, and any process that gives no sign of life, or whose machine does not, counts "
+                             "as dead; 0: never (default: 300)")
     parser.add_argument("--root-uri", metavar="ADDRESS", help="this machine's address as the others see it")
     parser.add_argument("--interface", metavar="NAME",
                         help="the network interface to use on every machine, such as eth0")

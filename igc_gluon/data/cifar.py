@@ -5,20 +5,21 @@ A .bin file is a row of records: label bytes (CIFAR-10: the class; CIFAR-100: co
 Source: https://www.cs.toronto.edu/~kriz/cifar.html
 """
 import lzma
-import tarfile
+import os
 import zlib
 from dataclasses import dataclass
 from typing import Dict, Tuple
 
 import numpy as np
 
+from igc_gluon.data.bounds import Unpacked, tar_members
 from igc_gluon.data.images import Images
 from igc_gluon.errors import UserError
+from igc_gluon.files import open_file
 
 _PIXELS = 32 * 32 * 3
-# What tarfile and the decompressors below it raise on damaged bytes.
-_DAMAGE = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, OverflowError)
-_LARGEST_MEMBER = 1 << 30  # bytes; seven times the largest official one, and far below what fills a memory
+_DAMAGE = (zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, OverflowError)  # of the decompressors and of tar
+_PIECE = 300  # records looked at together
 
 
 @dataclass(frozen=True)
@@ -41,31 +42,27 @@ def read_archive(dataset, split, path):
     dataset: row of DATASETS. Raises UserError when the archive is damaged, incomplete or of another format.
     """
     members = LAYOUTS[dataset.name].members[split]
-    found = {}
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         try:
-            with tarfile.open(fileobj=file, mode="r:*") as archive:
-                for member in archive:
-                    name = member.name.rpartition("/")[2]
-                    if name not in members or not member.isreg():
-                        continue
-                    if member.size > _LARGEST_MEMBER:
-                        raise UserError(f"{path}: {name} claims {member.size:,} bytes; it is no CIFAR file")
-                    found[name] = archive.extractfile(member).read()
-                # gzip's checksum stands at its end, behind the last member that anyone asks for.
-                while archive.fileobj.read(1 << 20):
-                    pass
-        except UserError:
-            raise
+            # Once to look, for what is refused must not fill the memory, and once to keep.
+            found = {}
+            for keep in (False, True):
+                file.seek(0)
+                for name, size, stream in tar_members(Unpacked(file)):
+                    if name in members:
+                        title = f"{path}, {name}"
+                        found[name] = stream.read(size) if keep else _check(dataset, title, size, stream.read)
+                missing = [name for name in members if name not in found]
+                if missing:
+                    raise UserError(f"{path} does not hold {', '.join(missing)}; is it the binary version of "
+                                    f"{dataset.name}?")
         except _DAMAGE as error:
-            reason = str(error).partition("\n")[0].rstrip(":")  # below it tarfile lists every compression
+            if isinstance(error, UserError):
+                raise error if str(path) in str(error) else UserError(f"{path}: {error}") from None
+            reason = str(error).partition("\n")[0].rstrip(":")
             raise UserError(f"{path} is not a whole tar archive ({reason}); delete it or fetch it "
                             "again") from error
-    missing = [name for name in members if name not in found]
-    if missing:
-        raise UserError(f"{path} does not hold {', '.join(missing)}; is it the binary version of "
-                        f"{dataset.name}?")
-    return _decode(dataset, {f"{path}, {name}": found[name] for name in members})
+    return _decode(dataset, [found[name] for name in members])
 
 
 def find_unpacked(places, split):
@@ -87,25 +84,39 @@ def find_unpacked(places, split):
 
 def read_unpacked(dataset, paths):
     """Images from the .bin files at `paths`, in that order. Raises UserError as `read_archive` does."""
-    return _decode(dataset, {str(path): path.read_bytes() for path in paths})
+    for path in paths:
+        with open_file(path) as file:
+            _check(dataset, str(path), os.fstat(file.fileno()).st_size, file.read)
+    return _decode(dataset, [path.read_bytes() for path in paths])
 
 
-def _decode(dataset, files):
-    """files: what to call it in a message -> bytes of a .bin file."""
-    label_bytes = LAYOUTS[dataset.name].label_bytes
-    length = label_bytes + _PIXELS
-    for title, content in files.items():
-        if not content:
-            raise UserError(f"{title} is empty")
-        if len(content) % length:
-            raise UserError(f"{title} has {len(content):,} bytes, which is no whole number of "
-                            f"{length}-byte records; it is truncated or not {dataset.name}")
-        labels = np.frombuffer(content, np.uint8)[label_bytes - 1::length]
+def _check(dataset, title, size, read):
+    """Raises UserError unless read(n) gives `size` bytes of a .bin file."""
+    length, label_byte = _record(dataset)
+    if not size:
+        raise UserError(f"{title} is empty")
+    if size % length:
+        raise UserError(f"{title} has {size:,} bytes, which is no whole number of "
+                        f"{length}-byte records; it is truncated or not {dataset.name}")
+    for first in range(0, size, length * _PIECE):
+        labels = np.frombuffer(read(min(length * _PIECE, size - first)), np.uint8)[label_byte::length]
         if labels.max() >= dataset.classes:
             record = int(np.argmax(labels >= dataset.classes))
-            raise UserError(f"{title}: record {record} has label {labels[record]}, but {dataset.name} has "
-                            f"labels 0 to {dataset.classes - 1}; the file is damaged or another data set")
-    records = np.frombuffer(b"".join(files.values()), np.uint8).reshape(-1, length)
-    labels = records[:, label_bytes - 1].astype(np.int32)
-    planes = records[:, label_bytes:].reshape(-1, 3, 32, 32)
+            raise UserError(f"{title}: record {first // length + record} has label {labels[record]}, but "
+                            f"{dataset.name} has labels 0 to {dataset.classes - 1}; the file is damaged or another data "
+                            "set")
+
+
+def _record(dataset):
+    """(bytes of a record, which of them is its class)"""
+    label_bytes = LAYOUTS[dataset.name].label_bytes
+    return label_bytes + _PIXELS, label_bytes - 1
+
+
+def _decode(dataset, contents):
+    """contents: bytes of .bin files, which `_check` has passed."""
+    length, label_byte = _record(dataset)
+    records = np.frombuffer(b"".join(contents), np.uint8).reshape(-1, length)
+    labels = records[:, label_byte].astype(np.int32)
+    planes = records[:, label_byte + 1:].reshape(-1, 3, 32, 32)
     return Images(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels)

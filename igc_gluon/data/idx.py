@@ -6,13 +6,16 @@ each dimension as big-endian uint32, then the numbers, the last dimension the fa
 Source: http://yann.lecun.com/exdb/mnist/
 """
 import gzip
+import os
 import struct
 import zlib
 
 import numpy as np
 
+from igc_gluon.data.bounds import ALWAYS, MOST_PACKED
 from igc_gluon.data.images import SHAPE, Images
 from igc_gluon.errors import UserError
+from igc_gluon.files import open_file
 
 SIDE = 28
 BORDER = (SHAPE[0] - SIDE) // 2  # black pixels on each side, for networks of 32x32 images
@@ -48,7 +51,7 @@ def _read(path, item):
     header = struct.Struct(f">{2 + len(item)}I")
     magic = _UNSIGNED_BYTES << 8 | 1 + len(item)
     size = int(np.prod(item, dtype=int))
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         try:
             # Not more is decompressed than the header announces, and that is bounded.
             content = gzip.GzipFile(fileobj=file)
@@ -64,6 +67,9 @@ def _read(path, item):
                                 f"{'x'.join(map(str, item[::-1]))}")
             if not 0 < count <= _MOST_IMAGES:
                 raise UserError(f"{path} claims to hold {count:,} {'images' if item else 'labels'}; it is damaged")
+            packed = os.fstat(file.fileno()).st_size
+            if count * size > max(ALWAYS, MOST_PACKED * packed):
+                raise UserError(f"{path} claims {count * size:,} bytes out of {packed:,}; it is damaged")
             data = content.read(count * size)
             # Behind the last number gzip's checksum is compared.
             more = len(content.read(1))

@@ -16,7 +16,9 @@ import zlib
 
 import numpy as np
 
+from igc_gluon.data.bounds import ALWAYS, MOST_PACKED
 from igc_gluon.errors import UserError
+from igc_gluon.files import open_file
 
 _NUMBERS = {1: "<i1", 2: "<u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8",
             12: "<i8", 13: "<u8"}
@@ -33,7 +35,7 @@ def read_arrays(path, names):
     Raises UserError when the file is damaged, of another format, or lacks one of the names.
     """
     found = {}
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         size = file.seek(0, 2)
         file.seek(0)
         header = file.read(128)
@@ -54,7 +56,7 @@ def read_arrays(path, names):
                     kind, _ = struct.unpack("<II", stream.read(8))
                 if kind != _MATRIX:
                     raise _Damaged("it holds something else than variables")
-                name = _read_variable(stream, names, found)
+                name = _read_variable(stream, names, found, length)
                 if name in names:
                     stream.finish()
         except (_Damaged, zlib.error) as error:
@@ -117,8 +119,8 @@ class _Inflated(_Stream):
             raise _Damaged("a variable does not end where it should")
 
 
-def _read_variable(stream, names, found):
-    """Reads one matrix, into `found` if its name is among `names`; returns the name."""
+def _read_variable(stream, names, found, packed):
+    """Reads one matrix, of `packed` bytes in the file, into `found` if its name is among `names`; returns the name."""
     flags = _read_small(stream, _UINT32)
     shape = _read_small(stream, _INT32).tolist()
     name = _read_small(stream, _INT8).tobytes().decode("latin-1")
@@ -132,6 +134,8 @@ def _read_variable(stream, names, found):
     values = np.dtype(_NUMBERS[kind])
     if math.prod(shape) * values.itemsize != length:
         raise _Damaged(f"{name} is of shape {tuple(shape)}, but has {length:,} bytes")
+    if length > max(ALWAYS, MOST_PACKED * packed):
+        raise _Damaged(f"{name} claims {length:,} bytes out of {packed:,}")
     array = np.empty(math.prod(shape), values)
     if length:
         source.fill(memoryview(array).cast("B"))

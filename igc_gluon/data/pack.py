@@ -21,7 +21,6 @@ from typing import Dict, List, Tuple
 
 import cv2
 import numpy as np
-import portalocker
 from tqdm import tqdm
 
 from igc_gluon.data import photos, records
@@ -29,6 +28,7 @@ from igc_gluon.data.classes import CLASS_FILE, write_classes  # noqa: F401 (for 
 from igc_gluon.data.recordio import HEADER
 from igc_gluon.errors import UserError
 from igc_gluon.files import sync_folder, write_atomically
+from igc_gluon.locks import Held, Lock
 
 ENDINGS = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 _HIDDEN = "hidden"
@@ -162,8 +162,7 @@ def pack(listing, path, form=Form(), workers=1, report=print):
         return records.structure(path).records, before.get("left_out", [])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path.with_name(f".{path.name}.lock"), "a") as lock:
-            portalocker.lock(lock, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+        with Lock(path.with_name(f".{path.name}.lock"), temporary=True):
             positions, numbers = _begin(part, state, origin, report)
             left_out = _fill(part, listing, form, workers, positions, numbers)
             if not positions:
@@ -174,9 +173,8 @@ def pack(listing, path, form=Form(), workers=1, report=print):
                                 {"origin": origin, "left_out": left_out, "short_side": form.short_side,
                                  "quality": form.quality, "classes": len(listing.classes)})
             state.unlink()
-        os.unlink(lock.name)
-    except portalocker.LockException:
-        raise UserError(f"another process is packing {path}; wait for it") from None
+    except Held as held:
+        raise UserError(f"another process is packing {path} ({held}); wait for it") from None
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}; free the disk, the same command goes on from "
                         "here") from None
@@ -286,8 +284,7 @@ def _encode_portion(job, form):
 
 def _encode(path, form) -> Tuple[bytes, str]:
     try:
-        with open(path, "rb") as file:
-            image = photos.decode(np.frombuffer(file.read(), np.uint8))
+        image = photos.decode(np.frombuffer(photos.read_image_file(path), np.uint8))
         if image is None:
             return b"", "it is no image that OpenCV reads"
         if form.short_side and min(image.shape[:2]) != form.short_side:

@@ -6,9 +6,11 @@ import struct
 import cv2
 import numpy as np
 
+from igc_gluon.data import bounds
+from igc_gluon.data.bounds import PHOTO_BYTES, PHOTO_PIXELS
 from igc_gluon.errors import UserError
+from igc_gluon.files import open_file
 
-MAX_PIXELS = 1 << 28  # of a resized image; 40 times as many as a photograph has
 _ORIENTATION = 0x0112  # the tag in Exif
 _MOST_CHUNKS = 1000  # of a WebP file that are looked at
 _EIGHT_OR_SIXTEEN_BITS = (b"\xff\xd8", b"\x89P", b"RI", b"BM")  # how a JPEG, a PNG, a WebP, a BMP begins
@@ -31,34 +33,42 @@ def read_photo(path):
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait for ever
             raise UserError(f"cannot read {path}: it is {'a directory' if os.path.isdir(path) else 'no regular file'}")
-        data = np.fromfile(path, np.uint8)
+        data = read_image_file(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    if not len(data):
+    if not data:
         raise UserError(f"{path} is empty")
-    image = decode(data)
-    if image is None:
-        raise UserError(f"{path} is not an image that OpenCV can read")
-    if data[:2].tobytes() not in _EIGHT_OR_SIXTEEN_BITS:
-        kind = cv2.imdecode(data, cv2.IMREAD_UNCHANGED).dtype
+    try:
+        image = _decode(data)
+    except UserError as error:
+        raise UserError(f"{path} is not an image that OpenCV can read: {error}") from None
+    if data[:2] not in _EIGHT_OR_SIXTEEN_BITS:
+        kind = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED).dtype
         if kind not in (np.uint8, np.uint16):  # which OpenCV cuts off at 0 and 255
             raise UserError(f"{path} has pixels of type {kind}, which can mean any brightness; convert it to 8 bits")
     return image
 
 
+def read_image_file(path):
+    """The bytes of the file at `path`. Raises OSError, and UserError where they are more than an image has."""
+    with open_file(path) as file:
+        if os.fstat(file.fileno()).st_size > PHOTO_BYTES:
+            raise UserError(f"{path} has more than {PHOTO_BYTES:,} bytes")
+        return file.read()
+
+
 def decode(data):
     """The image that `data` (uint8, one-dimensional) encodes: uint8 (height, width, 3), RGB, turned upright; None if OpenCV
-    cannot read it."""
+    cannot read it, or see `bounds`."""
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-    except cv2.error as error:  # more pixels than OpenCV takes
-        if error.code == cv2.Error.StsNoMem:
-            raise MemoryError from None
-        image = None
-    if image is None:
+        return _decode(data.tobytes())
+    except UserError:
         return None
-    # OpenCV turns JPEG, PNG and TIFF.
-    return _turned(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), _webp_orientation(data))
+
+
+def _decode(data):
+    image = bounds.decode(data)  # OpenCV turns JPEG, PNG and TIFF
+    return _turned(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), _webp_orientation(np.frombuffer(data, np.uint8)))
 
 
 def _webp_orientation(data):
@@ -107,7 +117,7 @@ def resize(image, short_side, interpolation="area"):
     """
     factor = short_side / min(image.shape[:2])
     size = tuple(max(short_side, round(side * factor)) for side in image.shape[1::-1])
-    if size[0] * size[1] > MAX_PIXELS:
+    if size[0] * size[1] > PHOTO_PIXELS:
         raise UserError(f"an image of {image.shape[1]}x{image.shape[0]} pixels is too long to be resized")
     smaller, larger = INTERPOLATIONS[interpolation]
     return cv2.resize(image, size, interpolation=smaller if factor < 1 else larger)

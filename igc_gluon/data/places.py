@@ -73,7 +73,7 @@ class Places:
         first_error = None
         for source in archive.sources:
             try:
-                return files.download([source.url], path, source.algorithm, source.digest)
+                return files.download([source.url], path, source.algorithm, source.digest, archive.most)
             except UserError as error:
                 first_error = first_error or error
         raise UserError(f"{self.dataset.name}: {first_error}{self._alternatives()}") from first_error

@@ -8,19 +8,23 @@ split there: flag 1, 2 and 3 mark its first, middle and last part, flag 0 a payl
 Payload (MXNet): flag uint32, label float32, id uint64, id2 uint64; if flag > 0, `flag` float32 labels, which
 then stand for the one label; then the encoded image.
 """
+import contextlib
 import os
 import struct
 
 import cv2
 import numpy as np
 
+from igc_gluon.data.bounds import decode, image_size
 from igc_gluon.data.images import Images
 from igc_gluon.errors import UserError
+from igc_gluon.files import open_file
 
 MAGIC = 0xced7230a
 WHOLE, FIRST, MIDDLE, LAST = range(4)  # flags
 HEADER = struct.Struct("<IfQQ")
 _LARGEST_IMAGE = 1 << 16  # bytes; an encoded 32x32 image takes about 3,000
+_LARGEST_RECORD = 1 << 24  # bytes, of any payload
 
 
 def read_records(path):
@@ -57,13 +61,15 @@ def load(dataset, path):
         if not (0 <= labels[0] < dataset.classes and labels[0] == int(labels[0])):
             raise UserError(f"{path}: record {number} has label {labels[0]:g}, but {dataset.name} has labels "
                             f"0 to {dataset.classes - 1}; the file is damaged or another data set")
-        image = None
+        image, (height, width) = None, shape[:2]
         if 0 < len(encoded) <= _LARGEST_IMAGE:
-            image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-        if image is None:
+            height, width, _ = image_size(encoded) or shape
+            if (height, width) == shape[:2]:
+                with contextlib.suppress(UserError):
+                    image = decode(encoded, height * width, flags)
+        if image is None and (height, width) == shape[:2]:
             raise UserError(f"{path}: record {number} holds no readable image; the file is damaged")
-        if image.shape != shape:
-            height, width, _ = image.shape
+        if image is None or image.shape != shape:
             raise UserError(f"{path}: record {number} holds an image of {width}x{height} pixels, not "
                             f"{shape[1]}x{shape[0]}")
         pixels += image[:, :, ::-1].tobytes()  # OpenCV decodes to BGR
@@ -78,7 +84,7 @@ def _read_payloads(path):
     size = os.path.getsize(path)
     position = number = 0
     parts, start = [], 0
-    with open(path, "rb", buffering=1 << 20) as file:
+    with open_file(path) as file:
         while position < size:
             head = file.read(8)
             if len(head) < 8:
@@ -94,6 +100,9 @@ def _read_payloads(path):
             padded = (length + 3) // 4 * 4
             if position + 8 + padded > size:
                 raise UserError(f"{path} ends in the middle of record {number}; it is truncated")
+            if sum(map(len, parts)) + length > _LARGEST_RECORD:
+                raise UserError(f"{path}: record {number} at byte {position} claims more than {_LARGEST_RECORD:,} bytes; "
+                                "the file is damaged or of larger images")
             start = start if parts else position
             parts.append(file.read(padded)[:length])
             position += 8 + padded

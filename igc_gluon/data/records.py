@@ -7,6 +7,7 @@ read the whole file. What it found stands in `<file>.json` beside the file, so t
 A file FILE.rec has an index FILE.idx: a line for each record, its number and its position in bytes. Records that this
 package writes have the CRC-32 of label, first id and image in the second id of their header, where MXNet writes 0.
 """
+import hashlib
 import json
 import os
 import shlex
@@ -21,10 +22,12 @@ from tqdm import tqdm
 from igc_gluon.data import photos
 from igc_gluon.data.recordio import FIRST, HEADER, LAST, MAGIC, MIDDLE, WHOLE
 from igc_gluon.errors import UserError
-from igc_gluon.files import write_atomically
+from igc_gluon.files import open_file, write_atomically
 
 _LENGTH = (1 << 29) - 1
 _AT_ONCE = 1 << 16  # records whose frames are looked at together
+_LARGEST_NOTE = 1 << 28  # bytes; it names each image that was left out
+_SAMPLED = 1000  # records whose frames a note is compared with
 _LARGEST = 1 << 27  # bytes of a record, as libjpeg's own limit allows for any image that is one
 
 
@@ -49,24 +52,50 @@ def structure(path):
     path = Path(path)
     try:
         stamp = _stamp(path)
-        facts = _read_facts(path)
-        if facts.get("stamp") == stamp:
-            return Structure(**facts["structure"])
-        found = _walk(path, read_index(path))
+        facts, positions = _read_facts(path), read_index(path)
+        noted = _noted(facts, stamp, path, positions)
+        if noted:
+            return noted
+        found = _walk(path, positions)
         write_facts(path, found, facts.get("packed"))
     except OSError as error:
         raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}") from None
-    except (TypeError, KeyError):
-        raise UserError(f"{_facts_path(path)} is damaged; delete it") from None
     return found
+
+
+def _noted(facts, stamp, path, positions):
+    """The `Structure` in a note that is of this very file, or None: a copied, stale or damaged one is not believed."""
+    try:
+        found = Structure(**facts["structure"])
+        labels = [float(label) for label in (found.smallest_label, found.largest_label)]
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    fits = (facts.get("stamp") == stamp and isinstance(found.records, int) and found.records == len(positions) and
+            0 <= labels[0] <= labels[1] < 1 << 24 and all(label.is_integer() for label in labels))
+    return found if fits and facts.get("digest") == _digest(path, positions) else None
+
+
+def _digest(path, positions):
+    """Of the index and of the frames of some records, the first and the last among them; reading all would take as long
+    as the disk has seeks. None where one lies beyond the file."""
+    chosen = np.unique(np.linspace(0, len(positions) - 1, _SAMPLED).astype(np.int64))
+    state = hashlib.sha256(positions.tobytes())
+    with open(path, "rb") as file:
+        for position in positions[chosen].tolist():
+            frame = os.pread(file.fileno(), 8 + HEADER.size, position) if position >= 0 else b""
+            if len(frame) < 8 + HEADER.size:
+                return None
+            state.update(frame)
+    return state.hexdigest()
 
 
 def write_facts(path, found, packed=None):
     """Writes what is known of the file, see `structure`. packed: how it came about, of files that this package made."""
     try:
         with write_atomically(_facts_path(path), "w") as file:
-            json.dump({"stamp": _stamp(path), "structure": asdict(found), "packed": packed}, file, indent=1)
-    except UserError:
+            json.dump({"stamp": _stamp(path), "structure": asdict(found), "digest": _digest(path, read_index(path)),
+                       "packed": packed}, file, indent=1)
+    except (UserError, OSError):
         pass  # the folder may be read-only; then the file is looked at each time
 
 
@@ -81,8 +110,9 @@ def _facts_path(path):
 
 def _read_facts(path):
     try:
-        facts = json.loads(_facts_path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        with open_file(_facts_path(path)) as file:
+            facts = json.loads(file.read(_LARGEST_NOTE).decode("utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}
 
@@ -167,7 +197,7 @@ def _parts(words):
         if flag > LAST or (flag in (WHOLE, FIRST)) == bool(parts) or end > len(words) or length > _LARGEST:
             return None
         part = words[at + 2:end]
-        if (part[:length // 4] == MAGIC).any():  # a writer splits there: this length runs over another record
+        if _holds_magic(part[:length // 4]):  # a writer splits there: this length runs over another record
             return None
         parts.append(part.tobytes()[:length])
         at = end
@@ -177,6 +207,16 @@ def _parts(words):
             follows = at == len(words) or (words[at] == MAGIC and at + 1 < len(words) and words[at + 1] >> 29 <= FIRST)
             return (payload, at) if follows or _has_checksum(payload) else None
     return None
+
+
+def _holds_magic(words):
+    """Looks at more and more of them: lengths that were made up must not cost the square of a file's."""
+    begin, window = 0, 64
+    while begin < len(words):
+        if (words[begin:begin + window] == MAGIC).any():
+            return True
+        begin, window = begin + window, 2 * window
+    return False
 
 
 def scan(path):
@@ -199,8 +239,9 @@ def scan(path):
 
 
 def _next_head(words, at):
+    size = 64  # grows: after much damage the next record is near, and after little perhaps far
     while at < len(words):
-        window = words[at:at + (1 << 20)]
+        window, size = words[at:at + size], min(2 * size, 1 << 20)
         for place in np.flatnonzero(window == MAGIC):
             if at + place + 1 < len(words) and words[at + place + 1] >> 29 <= FIRST:
                 return at + int(place)

@@ -29,6 +29,7 @@ class Archive:
     splits: Tuple[str, ...]
     sources: Tuple[Source, ...]
     debian_sha256: Optional[str] = None  # of the file in Debian's package, which is packed differently too
+    most: int = 1 << 28  # bytes that a download may have
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def _cifar(file, toronto_sha256, mxnet_path, mxnet_sha1):
 def _svhn(file, splits, sha256):
     # The official address is plain HTTP, so the md5 sums that others check would not do.
     url = f"http://ufldl.stanford.edu/housenumbers/{file}"
-    return Archive(file, splits, (Source(url, "sha256", sha256),))
+    return Archive(file, splits, (Source(url, "sha256", sha256),), most=1 << 31)
 
 
 def _idx(official, sha256, mxnet=None, mxnet_sha1=(None,) * 4, debian_sha256=(None,) * 4):

@@ -18,13 +18,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from igc_gluon.data.bounds import TEXT_BYTES, check_zip, decode, image_size
 from igc_gluon.data.images import Images
 from igc_gluon.errors import UserError
+from igc_gluon.files import open_file
 
 FOLDER = "tiny-imagenet-200"
 _ID = re.compile(r"n\d{8}")
 _IMAGE = re.compile(r"[\w-]+\.JPEG")  # no way out of the folder
-_LARGEST_MEMBER = 1 << 20  # bytes; the images have about 2,000, the largest text 300,000
+_LARGEST_MEMBER = TEXT_BYTES  # the images have about 2,000, the largest text 300,000
+_MOST_IMAGES = 1 << 17
 # What zipfile and zlib raise on damaged bytes; RuntimeError of an encrypted member, NotImplementedError of an
 # unknown compression.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError,
@@ -36,9 +39,12 @@ def read_archive(dataset, split, path):
 
     Raises UserError when the zip is damaged, incomplete or of another format.
     """
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         try:
+            check_zip(file)
             archive = zipfile.ZipFile(file)
+        except UserError as error:
+            raise UserError(f"{path}: {error}; it is no {FOLDER}.zip") from None
         except _DAMAGE as error:
             raise UserError(f"{path} is not a whole zip archive ({_line(error)}); delete it or fetch it "
                             "again") from error
@@ -55,7 +61,8 @@ def read_archive(dataset, split, path):
                     if member.file_size > _LARGEST_MEMBER:
                         raise UserError(f"{path}: {name} claims {member.file_size:,} bytes; it is no file of "
                                         f"{dataset.name}")
-                    return archive.read(member)
+                    with archive.open(member) as packed:  # no more than it claims is unpacked
+                        return packed.read(_LARGEST_MEMBER + 1)
                 except KeyError:
                     raise UserError(f"{path} does not hold {name}; the archive is not complete, fetch it "
                                     "again") from None
@@ -80,10 +87,17 @@ def read_unpacked(dataset, split, folder):
     """Images of one split from the unpacked folder. Raises UserError as `read_archive` does."""
     def read(name):
         try:
-            return Path(folder, name).read_bytes()
+            with open_file(Path(folder, name)) as file:
+                data = file.read(_LARGEST_MEMBER + 1)
+            if len(data) > _LARGEST_MEMBER:
+                raise UserError(f"{folder}: {name} has more than {_LARGEST_MEMBER:,} bytes; it is no file of "
+                                f"{dataset.name}")
+            return data
         except FileNotFoundError:
             raise UserError(f"{folder} does not hold {name}; unpack the archive again, or put the archive "
                             "itself beside the folder") from None
+        except OSError as error:
+            raise UserError(f"{folder}: cannot read {name}: {error.strerror or error}") from None
     return _read(dataset, split, folder, read)
 
 
@@ -106,6 +120,8 @@ def _read(dataset, split, where, read):
                 raise UserError(f"{where}: val/val_annotations.txt gives {name} the class {identifier!r}, "
                                 "which is not in wnids.txt")
             listed.append(("val/images", name, label_of[identifier]))
+    if len(listed) > _MOST_IMAGES:
+        raise UserError(f"{where} lists {len(listed):,} images; {dataset.name} has {dataset.train_size:,}")
     images = np.empty((len(listed), dataset.size, dataset.size, 3), np.uint8)
     for image, (folder, name, _) in zip(images, listed):
         if not _IMAGE.fullmatch(name):
@@ -133,14 +149,14 @@ def _lines(where, name, read, columns):
 def _decode(encoded, title, shape):
     """RGB; a grey image becomes three equal channels."""
     # OpenCV fills up a JPEG that breaks off, which a missing end marker tells.
-    image = None
-    if b"\xff\xd9" in encoded:
-        try:
-            image = cv2.imdecode(np.frombuffer(encoded, np.uint8),
-                                 cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        except cv2.error:  # of sizes beyond its limits
-            pass
-    if image is None:
+    size = image_size(encoded)
+    if size and size[:2] != shape[:2]:
+        raise UserError(f"{title} has {size[1]}x{size[0]} pixels, not {shape[1]}x{shape[0]}")
+    try:
+        image = decode(encoded, shape[0] * shape[1], cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except UserError:
+        image = None
+    if image is None or b"\xff\xd9" not in encoded:
         raise UserError(f"{title} is no whole JPEG; it is damaged")
     if image.shape != shape:
         raise UserError(f"{title} has {image.shape[1]}x{image.shape[0]} pixels, not {shape[1]}x{shape[0]}")

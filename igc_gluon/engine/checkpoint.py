@@ -8,8 +8,10 @@
 statistics of every shard, `state.json` the position in schedule and data, the history, the configuration with its seed,
 and the versions. `manifest.json` holds size and SHA-256 of the other files.
 
-A folder is written under a temporary name, synced, renamed; then the pointers change, each by a rename. A kill at any
-moment leaves the checkpoint before. Nothing here asks the clock: a checkpoint is newer by its epoch and batch.
+A folder is written under a temporary name, synced, renamed; then the pointers change, each by a rename; then what is
+no longer needed goes. A kill or an error at any moment leaves the checkpoint before. A position that is saved again, as
+by two SIGTERMs in one validation, gets a folder of its own, `epoch-0012-batch-000000-2`: a name never changes what it
+holds. Nothing here asks the clock: a checkpoint is newer by its epoch, batch and this number.
 """
 import contextlib
 import hashlib
@@ -26,7 +28,7 @@ from igc_gluon.files import sync_folder, write_atomically
 KEPT = 2  # the newest so many are kept, and the best
 FILES = ("net.params", "training.params", "state.json")
 POINTERS = ("last", "best")
-_NAME = re.compile(r"epoch-(\d{4,9})-batch-(\d{6,12})")
+_NAME = re.compile(r"epoch-(\d{4,9})-batch-(\d{6,12})(?:-([2-9]|[1-9]\d{1,5}))?")
 _LARGEST_TEXT = 1 << 28  # bytes of a manifest, a state or a pointer
 
 
@@ -42,12 +44,12 @@ class CheckpointStore:
         arrays: {file name: {name: numpy array}}, state: what JSON can hold, best: whether the pointer `best` moves.
         Raises UserError if it cannot be written, with the checkpoints before untouched.
         """
-        name = folder_name(epoch, batch)
         contents = {file: params_file.dumps(tensors) for file, tensors in arrays.items()}
         contents["state.json"] = json.dumps(state, indent=1).encode()
         manifest = {file: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
                     for file, data in contents.items()}
         contents["manifest.json"] = json.dumps(manifest, indent=1).encode()
+        name = self._free_name(epoch, batch)
         temporary = self.folder / f".{name}.tmp"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -57,8 +59,6 @@ class CheckpointStore:
             for file, data in contents.items():
                 with write_atomically(temporary / file) as out:
                     out.write(data)
-            if (self.folder / name).exists():  # damaged, or left by a kill before the pointers changed
-                shutil.rmtree(self.folder / name)
             os.rename(temporary, self.folder / name)
             sync_folder(self.folder)
         except OSError as error:
@@ -70,7 +70,7 @@ class CheckpointStore:
         for pointer in ["best"] * best + ["last"]:
             with write_atomically(self.folder / pointer, "w") as out:
                 out.write(name + "\n")
-        self._drop_old()
+        self._drop_old(name)
         return self.folder / name
 
     def names(self):
@@ -81,11 +81,17 @@ class CheckpointStore:
             return []
         except OSError as error:
             raise UserError(f"cannot read {self.folder}: {error.strerror}") from None
-        return sorted(found, key=position_of)
+        return sorted(found, key=_order)
 
     def pointer(self, which):
         """The name that 'last' or 'best' points to, or None."""
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError):
+            return self._checked_pointer(which)
+        return None
+
+    def _checked_pointer(self, which):
+        """The same. Raises OSError where it is there and cannot be read."""
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
             name = _read(self.folder / which, _LARGEST_TEXT).decode("utf-8").strip()
             if name in self.names():
                 return name
@@ -95,9 +101,11 @@ class CheckpointStore:
         """(arrays by file, state) of the newest whole checkpoint, or None if there is none at all.
 
         A damaged one is reported through `warn(line)` and the one before it is taken. Raises UserError if all are
-        damaged.
+        damaged, or none is there though a pointer says that there was one.
         """
         names, last = self.names(), self.pointer("last")
+        if not last:
+            self._report_lost(names, warn)
         if last:  # what is newer was cut off before the pointer changed; it is whole, but nobody was told of it
             names = names[:names.index(last) + 1]
         for name in reversed(names):
@@ -109,16 +117,36 @@ class CheckpointStore:
             raise UserError(f"no checkpoint in {self.folder} is whole; start again without --resume in another folder")
         return None
 
+    def _report_lost(self, names, warn):
+        """A pointer is there only after what it leads to."""
+        for which in POINTERS:
+            path = self.folder / which
+            if os.path.lexists(path):
+                lost = f"{path} leads to no checkpoint that is there"
+                if not names:
+                    raise UserError(f"{lost}, and there is no other; bring the checkpoints back, or start again without "
+                                    "--resume")
+                if which == "last":
+                    warn(f"{lost}; taking the newest")
+
     def load(self, name):
         """(arrays by file, state) of the checkpoint `name`. Raises UserError, which names the damage."""
         return load(self.folder / name)
 
-    def _drop_old(self):
+    def _drop_old(self, last):
         """Only after the pointers have moved: whatever is then newer than `last` belongs to an abandoned course."""
-        names, last, best = self.names(), self.pointer("last"), self.pointer("best")
-        upto = names.index(last) + 1
-        for name in set(names) - set(names[:upto][-self.keep:]) - {best}:
+        try:
+            names, best = self.names(), self._checked_pointer("best")
+        except (OSError, UserError):  # what cannot be told to be superfluous stays; the next save asks again
+            return
+        newest = {position_of(name): name for name in names[:names.index(last) + 1]}  # of those of one position
+        for name in set(names) - set(list(newest.values())[-self.keep:]) - {best}:
             shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def _free_name(self, epoch, batch):
+        """The name of the next checkpoint of this position."""
+        taken = [_order(name)[2] for name in self.names() if position_of(name) == (epoch, batch)]
+        return folder_name(epoch, batch) + (f"-{taken[-1] + 1}" if taken else "")
 
 
 class ReadOnlyStore(CheckpointStore):
@@ -134,10 +162,15 @@ def folder_name(epoch, batch):
 
 def position_of(name):
     """(epoch, batch) of the checkpoint called `name`; raises UserError if nothing is called so."""
+    return _order(name)[:2]
+
+
+def _order(name):
+    """(epoch, batch, which of this position)"""
     found = _NAME.fullmatch(name)
     if not found:
         raise UserError(f"{name!r} is no name of a checkpoint, such as epoch-0012-batch-000000")
-    return tuple(map(int, found.groups()))
+    return tuple(int(number or 1) for number in found.groups())
 
 
 def load(folder):

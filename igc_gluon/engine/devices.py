@@ -18,6 +18,7 @@ from igc_gluon.engine.numbers import FiniteCheck, LayerProbes
 from igc_gluon.engine.optimizer import momentum_and_master, state_of
 from igc_gluon.engine.workers import HOROVOD, PARAMETER_SERVER, Alone, share
 from igc_gluon.errors import UserError
+from igc_gluon.launch import heartbeat
 from igc_gluon.model_zoo.authors import check_parameters
 
 logger = logging.getLogger(__name__)
@@ -112,7 +113,9 @@ class DataParallel:
         self.net, self.devices, self.workers = net, devices, workers or Alone()
         self._dtype = "float16" if any(p.dtype in ("float16", np.float16) for p in net.collect_params().values()) \
             else "float32"
-        alone = self.workers.count == 1
+        # One worker of a distributed store is not alone: the trainer would make a second store, for which the servers,
+        # which know of one worker, have no answer.
+        alone = isinstance(self.workers, Alone)
         self.trainer = gluon.Trainer(net.collect_params(), optimizer, kvstore=kv_store if alone else None,
                                      compression_params=compression and {"type": "2bit", "threshold": compression},
                                      update_on_kvstore=False)
@@ -160,6 +163,7 @@ class DataParallel:
             self.trainer.step(len(data))
         if sound:
             self._check.begin()
+        heartbeat.progress()
         return loss, np.concatenate([output.asnumpy() for output in outputs])
 
     def _forward(self, data, label):
@@ -204,6 +208,7 @@ class DataParallel:
         """Scores of a batch in inference mode: numpy (n, 3, H, W) -> numpy (n, classes)."""
         pieces = [piece for piece in np.array_split(data, len(self.devices)) if len(piece)]
         outputs = [self._scores(piece, device) for device, piece in zip(self.devices, pieces)]
+        heartbeat.progress()
         return np.concatenate([output.asnumpy() for output in outputs])
 
     def _scores(self, data, device):

@@ -23,6 +23,7 @@ from igc_gluon.engine.schedule import Schedule
 from igc_gluon.engine.workers import Alone, share
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
+from igc_gluon.launch import heartbeat
 from igc_gluon.model_zoo import get_model
 from igc_gluon.model_zoo.attributes import class_names, read_preprocessing, set_attributes
 from igc_gluon.model_zoo.authors import from_module_params, save_module_checkpoint
@@ -105,7 +106,8 @@ def run(experiment, data, settings, seeds, report=say):
     # Folders first: what cannot be run should say so before a data set is read or downloaded.
     folders = [run_folder(experiment, settings, seed) for seed in seeds]
     get_model(experiment.model, classes=data.classes, **(experiment.model_options or {}))
-    data.prepare()
+    with heartbeat.patiently():  # others may download or pack what this worker waits for
+        data.prepare()
     summaries = [_run_once(experiment, data, settings, seed, folder, report) for seed, folder in zip(seeds, folders)]
     if len(seeds) > 1 and settings.workers.rank == 0:
         _write_mean(summaries, folders[0].parent, report)
@@ -165,7 +167,7 @@ def _run_once(experiment, data, settings, seed, folder, report):
                             settings.disp_batches,
                             _module_checkpoints(net, None if workers.rank else settings.model_prefix), data.top5,
                             settings.checkpoint_batches, data.validation(workers.rank, workers.count))
-        saved = checkpoints.load_last(report)
+        saved = checkpoints.load_last(report) if settings.resume else None
         if saved:
             check_same(saved[1].get("config") or {}, config, folder)
             try:
@@ -184,7 +186,9 @@ def _run_once(experiment, data, settings, seed, folder, report):
                f"{', '.join(map(str, settings.devices))}"
                f"{f' of each of {workers.count} workers' if workers.count > 1 else ''}; all of it goes to {folder}")
         record.open(loop.position.history)
-        record.write_config(config)
+        record.write_config(config, {
+            "devices": f"{len(settings.devices)} x {settings.devices[0].device_type}", "kv_store": settings.kv_store,
+            "workers": workers.count})
         logger.info("start with arguments %s, %s", experiment, settings)
         history = loop.run()
         return _summary(experiment, net, data.preprocessing.image_shape, history, folder, report)

@@ -12,8 +12,10 @@ from tqdm import tqdm
 
 from igc_gluon.engine.evaluation import count_correct, evaluate
 from igc_gluon.engine.position import Position, choosing_accuracy
-from igc_gluon.engine.record import say, versions
+from igc_gluon.engine.record import say
+from igc_gluon.engine.versions import versions
 from igc_gluon.errors import UserError
+from igc_gluon.launch import heartbeat
 from igc_gluon.launch.guard import SAME_SECONDS
 
 logger = logging.getLogger(__name__)
@@ -250,6 +252,7 @@ class TrainingLoop:
         folder = self.checkpoints.save(at.epoch, at.batch, {"net.params": parameters,
                                                             "training.params": training},
                                        {"position": asdict(at), "config": self.config, "versions": versions()}, best)
+        heartbeat.progress()
         self.workers.barrier()
         return folder
 

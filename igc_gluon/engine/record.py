@@ -10,34 +10,25 @@
 import contextlib
 import json
 import logging
-import os
 import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import mxnet as mx
 import numpy as np
-import portalocker
 from tqdm import tqdm
 
 import igc_gluon
-from igc_gluon import native, processor
+from igc_gluon import processor
 from igc_gluon.engine.position import best_entry
+from igc_gluon.engine.versions import changes, versions
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
+from igc_gluon.locks import Held, Lock
 from igc_gluon.start import OneLine
 
 logger = logging.getLogger(__name__)
-
-
-def versions():
-    """What the result of a run may depend on beside its configuration."""
-    return {"igc_gluon": igc_gluon.__version__, "mxnet": mx.__version__, "numpy": np.__version__,
-            "python": platform.python_version(), "machine": platform.machine(), "system": platform.platform(),
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
-            "native": native.why_not() or native.library.isa()}
 
 
 def commit():
@@ -62,11 +53,10 @@ class RunRecord:
         self.folder = Path(folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.folder / "run.lock", "a")  # noqa: SIM115 (held until close)
-            portalocker.lock(self._lock, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
-        except portalocker.LockException:
-            raise UserError(f"another run is at work in {self.folder}; wait for it or choose another --exp-name") \
-                from None
+            self._lock = Lock(self.folder / "run.lock")
+        except Held as held:
+            raise UserError(f"another run is at work in {self.folder} ({held}); wait for it or choose another "
+                            "--exp-name") from None
         except OSError as error:
             raise UserError(f"cannot write to {self.folder}: {error.strerror}") from None
         self._handler = self._events = None
@@ -87,18 +77,19 @@ class RunRecord:
         except OSError as error:
             raise UserError(f"cannot write to {self.folder}: {error.strerror} ({error.filename})") from None
 
-    def write_config(self, config):
-        """Writes config.json; a resumed run keeps the one it was begun with and adds what it goes on with."""
-        now = {"versions": versions(), "processor": processor.name(), "commit": commit(), "command": " ".join(sys.argv)}
+    def write_config(self, config, how):
+        """Writes config.json; a resumed run keeps the one it was begun with and adds what it goes on with.
+
+        how: {name: value} of what a resumed run may change, and the last bits with it.
+        """
+        now = {"versions": {**versions(), **how}, "processor": processor.name(), "commit": commit(),
+               "command": " ".join(sys.argv)}
         before = self.read_config()
         if before is None:
             before = {**config, **now}
-        elif before.get("versions") != now["versions"]:
-            old = before.get("versions") or {}
-            changed = ", ".join(f"{key} {old.get(key)} -> {value}" for key, value in now["versions"].items()
-                                if old.get(key) != value)
+        elif changed := changes(before.get("versions") or {}, now["versions"]):
             logger.warning("%s was begun with other versions (%s): it goes on, but not with the same last bits",
-                           self.folder, changed)
+                           self.folder, ", ".join(changed))
             before.setdefault("resumed_with", []).append(now)
         with write_atomically(self.folder / "config.json", "w") as file:
             json.dump(before, file, indent=1)
@@ -160,7 +151,7 @@ class NoRecord:
     def open(self, history):
         pass
 
-    def write_config(self, config):
+    def write_config(self, config, how):
         pass
 
     def add_epoch(self, history):

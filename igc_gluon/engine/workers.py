@@ -115,7 +115,8 @@ class ServerWorkers(_Several):
         limit = threading.Timer(CONNECT_SECONDS, _give_up)
         limit.daemon = True
         limit.start()
-        self._store = mx.kv.create(kv_store)
+        with heartbeat.patiently():  # that limit is its end
+            self._store = mx.kv.create(kv_store)
         limit.cancel()
         self.count = self._store.num_workers
         # ps-lite numbers workers by port; the launcher's numbers are those that its messages name.
@@ -137,7 +138,8 @@ class ServerWorkers(_Several):
 
     def barrier(self):
         mx.nd.waitall()
-        self._store._barrier()
+        with heartbeat.waiting():
+            self._store._barrier()
 
 
 class AsynchronousWorkers(ServerWorkers):
@@ -202,4 +204,5 @@ class HorovodWorkers(_Several):
 
     def barrier(self):
         mx.nd.waitall()
-        self.sum(np.zeros(1))
+        with heartbeat.waiting():
+            self.sum(np.zeros(1))

@@ -11,7 +11,8 @@ the one that the MPI or Slurm environment tells.
 SIGTERM, SIGINT and SIGHUP are passed on, and the process has STOP_SECONDS to save. Servers and the scheduler do not hear them:
 they are needed until the workers have saved, and Slurm, for example, sends such a signal to every process.
 
-While neither the guard nor its process hangs, a line says so every second, see `igc_gluon.launch.heartbeat`.
+Every second a line says whether the process works, waits for others or just lives, see `igc_gluon.launch.heartbeat`;
+there is none while the guard or its process stands still.
 
 Runs by its path, without igc_gluon or any other package.
 """
@@ -29,9 +30,11 @@ import sys
 import threading
 
 MARK = "@igc-launch "
-ALIVE = "alive: "
-HEARTBEAT, BEAT, LAST_BEAT = "IGC_HEARTBEAT", b"1", b"0"  # environment variable: where the process writes; what
+HEARTBEAT = "IGC_HEARTBEAT"  # environment variable: where the process writes
+LAST_BEAT, LIVES, WAITS, WORKS = b"0", b"1", b"2", b"3"  # what it writes
+STATES = {WORKS: "works", WAITS: "waits", LIVES: "lives"}  # in words, the best first
 BEAT_SECONDS = 1
+LONGEST_LINE = 1 << 16  # bytes; what is longer is passed on in pieces, not gathered
 STOP_SECONDS = 120  # for the workers to save after a signal
 # A signal that comes so soon after the first is the same: to a process and, by way of its guard, to it again.
 SAME_SECONDS = 1
@@ -117,14 +120,15 @@ def _pipe():
 
 
 def _tell(beats, name):
-    """Says, as long as this guard lives, that its process does; before that first tells, and after its last word, without
-    asking it."""
+    """Says, as long as this guard lives, what its process does; before that first tells, and after its last word, that
+    it works, without asking it."""
     own = True
     while True:
         heard = os.read(beats, 1 << 16) if select.select([beats], [], [], BEAT_SECONDS)[0] else b""
         own = heard.endswith(LAST_BEAT) if heard else own
         if heard or own:
-            _write(sys.stderr, f"{MARK}{ALIVE}{name}")
+            best = WORKS if own else next(state for state in STATES if state in heard)
+            _write(sys.stderr, f"{MARK}{STATES[best]}: {name}")
 
 
 def _pass_signal_on(process, number, frame):
@@ -151,7 +155,7 @@ def _pass_on(source, target, prefix):
     rest = b""
     for piece in iter(lambda: os.read(source.fileno(), 1 << 16), b""):
         *lines, rest = re.split(b"[\r\n]", rest + piece)
-        if b"\r" in piece:  # a progress bar, whose line ends only when it is overwritten
+        if b"\r" in piece or len(rest) > LONGEST_LINE:  # a progress bar, whose line ends only when it is overwritten
             lines.append(rest)
             rest = b""
         for line in lines:

@@ -10,11 +10,12 @@ import threading
 import time
 
 from igc_gluon.errors import UserError
-from igc_gluon.launch.guard import ALIVE, MARK, SAME_SECONDS, STOP_SECONDS, in_words
+from igc_gluon.launch.guard import LIVES, MARK, SAME_SECONDS, STATES, STOP_SECONDS, WAITS, in_words
 
 START_SECONDS = 60  # for the scheduler to take its port
 END_SECONDS = 20  # for servers and scheduler once the workers are done
 POLL_SECONDS = 0.05
+QUIET_SECONDS = 5  # without a sign of life: enough to suspect this process rather than those that wait for it
 PORT = "port "  # the scheduler's first words
 
 
@@ -29,12 +30,15 @@ class Failed(Exception):
 class Job:
     """The processes of one attempt. `stop(number)` may be called from a signal handler.
 
-    hang_timeout: seconds of silence after which a process, or its guard, counts as dead; 0: never.
+    hang_timeout: seconds without a sign of life of a process, or its guard, or without progress of a worker, after
+    which it counts as dead; 0: never.
     """
 
     def __init__(self, hang_timeout=0):
         self._hang_timeout = hang_timeout
         self._heard = {}  # name of a process: when, by the clock below, its guard last said that it lives
+        self._worked = {}  # of a worker: when it last made progress, or waited for one that did
+        self._last_work = 0.0  # of any worker
         self._clock, self._looked = 0.0, time.monotonic()
         self._processes = []  # (Start, Popen)
         self._ended = []  # reports of guards, in the order they came
@@ -161,22 +165,38 @@ class Job:
         now = time.monotonic()
         self._clock += min(now - self._looked, 1)
         self._looked = now
-        for name, heard in list(self._heard.items()):
-            if self._hang_timeout and self._clock - heard > self._hang_timeout:
-                raise Failed(f"{name} hangs: it has not been heard of for {self._hang_timeout:g} s",
-                             128 + (self._stop_number or signal.SIGKILL))
+        quiet = max((self._clock - heard for heard in list(self._heard.values())), default=0)
+        checks = [(self._heard, "been heard of")]
+        if quiet < QUIET_SECONDS:
+            checks.append((self._worked, "made a step, a connection or a checkpoint"))
+        for last, what in checks:
+            for name, when in list(last.items()):
+                if self._hang_timeout and self._clock - when > self._hang_timeout:
+                    raise Failed(f"{name} hangs: it has not {what} for {self._hang_timeout:g} s",
+                                 128 + (self._stop_number or signal.SIGKILL))
 
     def _note(self, report):
         """What a guard says of its process."""
-        if report.startswith(ALIVE):
-            name = report[len(ALIVE):]
+        state, _, name = report.partition(": ")
+        if state in STATES.values():
             self._heard[name] = max(self._heard.get(name, 0), self._clock)
+            if name.startswith("worker "):
+                self._note_work(name, state)
             return
         for name in list(self._heard):
             if report.startswith(name + " "):  # it has ended: its guard will say no more
-                self._heard[name] = float("inf")
+                self._heard[name] = self._worked[name] = float("inf")
         if "exit code 0" not in report:
             self._ended.append(report)
+
+    def _note_work(self, name, state):
+        if state == STATES[WAITS]:
+            now = self._last_work
+        elif state == STATES[LIVES]:
+            now = 0
+        else:
+            now = self._last_work = self._clock
+        self._worked[name] = max(self._worked.get(name, 0), now)
 
     def _pass_on(self, source, target):
         for line in source:

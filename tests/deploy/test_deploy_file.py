@@ -250,3 +250,32 @@ def test_a_c_program_finds_the_same_class(compiled, saved, tmp_path):
                                ((saved,), "give a network and an image"), (("/dev/zero", picture), "does not begin")):
         done = classify(*arguments)
         assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_a_small_file_makes_no_large_plan(tmp_path):
+    """Ops without weights cost 80 bytes each, and as much memory as their channels: 200 kB claimed 718 MB."""
+    script = """
+import struct
+from pathlib import Path
+from igc_gluon.deploy import file
+from igc_gluon.errors import UserError
+from igc_gluon.native.library import PERMUTE, Op
+import sys
+def kilobytes(name):
+    return int(next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith(name)).split()[1])
+data = file.dumps([Op(PERMUTE, i, groups=2) for i in range(2000)], (4096, 1, 1), False)
+path = Path(sys.argv[1]) / "a.igc"
+path.write_bytes(data)
+from igc_gluon import deploy
+Path("/proc/self/clear_refs").write_text("5")
+before = kilobytes("VmRSS")
+try:
+    deploy.load(path)
+    print("accepted")
+except UserError as error:
+    print(error)
+print((kilobytes("VmHWM") - before) // 1024)
+"""
+    done = python("-c", script, tmp_path)
+    message, megabytes = done.stdout.splitlines()
+    assert "it has too many channels" in message and int(megabytes) < 64, done.stdout + done.stderr

@@ -1,7 +1,6 @@
 """Kills a process that writes checkpoints before each of its file operations in turn: `python killed_saves.py FOLDER`.
 
-A fork of this process is killed before operation 1 of the first or second save, the next before operation 2, until one
-comes through. After each, what is left must load as the checkpoint before (or none) or the new one, whole, and the next
+A fork of this process is killed before operation 1 of a save, the next before operation 2, until one comes through. After each, what is left must load as the checkpoint before (or none) or the new one, whole, and the next
 save must get over it. Prints how many kills there were, and how many left the checkpoint before.
 """
 import os
@@ -17,9 +16,10 @@ from igc_gluon.engine.checkpoint import CheckpointStore
 KEEP = 1
 
 
-def save(store, epoch):
-    arrays = {file: {"w": np.full(50000, epoch, "float32")} for file in ("net.params", "training.params")}
-    store.save(epoch, 0, arrays, {"epoch": epoch}, best=epoch < 3)
+def save(store, epoch, value=None):
+    value = epoch if value is None else value
+    arrays = {file: {"w": np.full(50000, value, "float32")} for file in ("net.params", "training.params")}
+    store.save(epoch, 0, arrays, {"epoch": epoch, "value": value}, best=epoch < 3)
 
 
 def killed_before(store, number):
@@ -43,33 +43,36 @@ def killed_before(store, number):
 
 
 def main(folder):
-    print(*np.sum([kill_each(folder, first) for first in (True, False)], axis=0))
+    print(*np.sum([kill_each(folder, before) for before in ([], [(1, 1)], [(1, 1), (2, 7)], [(2, 7)])], axis=0))
 
 
-def kill_each(folder, first):
-    """(kills, those that left the checkpoint before) of the second save, or of the first."""
+def kill_each(folder, earlier):
+    """(kills, those that left the checkpoint before) of a save of epoch 2 after those of `earlier`, as (epoch, value):
+    the first of a run, the second, and one of a position that has been saved before."""
+    expected = earlier[-1] if earlier else None
     before = number = 0
     while True:
         shutil.rmtree(folder, ignore_errors=True)
         store = CheckpointStore(folder, KEEP)
-        if not first:
-            save(store, 1)
+        for epoch, value in earlier:
+            save(store, epoch, value)
         number += 1
         killed = killed_before(store, number)
         lines = []
         arrays, state = store.load_last(lines.append) or (None, None)
         assert not lines, (number, lines)
+        found = state and (state["epoch"], state["value"])
         if state:
-            assert (arrays["net.params"]["w"] == state["epoch"]).all() and state["epoch"] in (1, 2), number
-            assert first or store.pointer("best") in store.names(), number
+            assert (arrays["net.params"]["w"] == state["value"]).all() and found in (expected, (2, 2)), number
+            assert not earlier or store.pointer("best") in store.names(), number
         else:
-            assert first and killed, number
+            assert not earlier and killed, number
         if not killed:
-            assert state["epoch"] == 2
+            assert found == (2, 2)
             return number - 1, before
-        before += not state or state["epoch"] == 1
+        before += found == expected
         save(store, 3)
-        assert store.load_last(lines.append)[1] == {"epoch": 3} and not lines, number
+        assert store.load_last(lines.append)[1] == {"epoch": 3, "value": 3} and not lines, number
         left = {path.name for path in Path(folder).iterdir()}
         best = {"best", store.pointer("best")} if store.pointer("best") else set()
         assert left == {"last", "epoch-0003-batch-000000"} | best, (number, left)

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import os
@@ -178,7 +179,8 @@ def test_a_damaged_pointer_is_passed_over(tmp_path, pointer):
     write(store, 1)
     write(store, 2)
     (tmp_path / "last").write_bytes(pointer)
-    assert load(store) == (2, [])
+    epoch, (line,) = load(store)
+    assert epoch == 2 and line == f"{tmp_path / 'last'} leads to no checkpoint that is there; taking the newest"
 
 
 def test_every_damaged_byte_is_noticed(tmp_path):
@@ -227,3 +229,61 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path):
         os.mkfifo(folder / file)
         with pytest.raises(UserError, match="is damaged"):
             store.load(folder.name)
+
+
+def test_a_save_at_the_same_position_takes_nothing_away_before_it_is_there(tmp_path, monkeypatch):
+    """As after SIGTERM in validation, --resume, SIGTERM in validation; the folder cannot be renamed the second time."""
+    store = CheckpointStore(tmp_path)
+    write(store, 1, 23)
+
+    def broken(*args):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint.os, "rename", broken)
+        with pytest.raises(UserError, match="cannot write a checkpoint .*Input/output error"):
+            write(store, 1, 23)
+    assert load(store) == (1, [])
+    second = write(store, 1, 23, best=True)
+    assert store.names() == [second.name] and load(store) == (1, [])  # the newer one alone is left
+    assert checkpoint.position_of(second.name) == (1, 23) and store.pointer("best") == second.name
+    for _ in range(10):
+        third = write(store, 1, 23)
+    assert store.names() == [second.name, third.name] and store.pointer("last") == third.name
+
+
+def test_a_damaged_checkpoint_at_the_same_position_gives_way(tmp_path):
+    store = CheckpointStore(tmp_path)
+    write(store, 1)
+    (write(store, 2) / "net.params").write_bytes(b"")
+    second = write(store, 2)
+    assert load(store) == (2, []) and store.names() == ["epoch-0001-batch-000000", second.name]
+
+
+@pytest.mark.parametrize("pointer", ["last", "best"])
+def test_a_pointer_without_a_checkpoint_is_not_the_start_of_a_run(tmp_path, pointer):
+    """Somebody, or a file system, has taken the folders away."""
+    store = CheckpointStore(tmp_path)
+    assert store.load_last(pytest.fail) is None
+    (tmp_path / pointer).write_text("epoch-0007-batch-000000\n")
+    with pytest.raises(UserError, match=f"{pointer} leads to no checkpoint that is there, and there is no other"):
+        store.load_last(pytest.fail)
+
+
+def test_a_pointer_that_cannot_be_read_lets_nothing_be_removed(tmp_path, monkeypatch):
+    """The best checkpoint would go when `best` cannot be read once."""
+    store = CheckpointStore(tmp_path, keep=1)
+    write(store, 1, best=True)
+    real = checkpoint._read
+
+    def read(path, most):
+        if path.name == "best":
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path, most)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "_read", read)
+        write(store, 2)
+    assert store.pointer("best") == "epoch-0001-batch-000000"
+    write(store, 3)
+    assert store.names() == ["epoch-0001-batch-000000", "epoch-0003-batch-000000"]

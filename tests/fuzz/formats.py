@@ -252,7 +252,7 @@ class RunFiles:
             before = path.read_bytes()
             experiment.check_same(record.read_config() or {}, {"model": "cifar_plain5_w4", "batch_size": 64},
                                   path.parent)
-            record.write_config({})
+            record.write_config({}, {})
             read_config(path.parent / "config.json")
         finally:
             path.write_bytes(before)

@@ -88,6 +88,29 @@ def test_three_workers_one_of_which_is_killed_equal_one_process(tmp_path, alone)
     check_equal(tmp_path, alone)
 
 
+@pytest.mark.parametrize("kv_store,devices", [("dist_sync", 2), ("dist_device_sync", 1), ("dist_async", 1)])
+def test_one_worker_and_one_server(tmp_path, alone, kv_store, devices):
+    """A second store in the one process would wait for ever for servers of its own."""
+    flags = [*TRAIN, "--log-dir", tmp_path, "--kv-store", kv_store, "--cpus", devices]
+    with Launch(["-n", 1, "-s", 1, "--hang-timeout", 30], [sys.executable, *flags]) as launch:
+        code, _, err = launch.finish()
+    assert code == 0, err
+    if kv_store != "dist_async":
+        check_equal(tmp_path, alone)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("servers", [1, 2, 3, 4])
+def test_every_number_of_workers_and_servers(tmp_path, alone, workers, servers):
+    for kv_store in ("dist_sync", "dist_async"):
+        flags = [*TRAIN, "--log-dir", tmp_path / kv_store, "--kv-store", kv_store]
+        with Launch(["-n", workers, "-s", servers, "--hang-timeout", 30], [sys.executable, *flags]) as launch:
+            code, _, err = launch.finish()
+        assert code == 0, err
+    check_equal(tmp_path / "dist_sync", alone)
+
+
 def test_stopped_within_an_epoch_and_resumed_with_other_workers(tmp_path, alone):
     """One of two workers of three devices gets SIGTERM after the first batches; three workers go on."""
     flags = [*TRAIN, "--log-dir", tmp_path, "--kv-store"]

@@ -125,7 +125,9 @@ class Late:
         sleep(6)
 late = Late()
 heartbeat.begin()
-time.sleep(%d)
+for _ in range(%d):
+    heartbeat.progress()
+    time.sleep(1)
 """
 
 
@@ -141,9 +143,16 @@ def test_what_hangs_is_named_and_ends_the_others(whom):
     assert f"worker 1 on {os.uname().nodename} hangs: it has not been heard of for 4 s; all others have been" in err
 
 
+LONG_STEP = """
+while time.process_time() < 8:
+    pass
+"""
+
+
 def test_what_only_takes_long_does_not_hang():
     """A step, the end of Python, and a launcher that is stopped and goes on; nor does what is done before the others."""
-    script = "import os, sys, time\nif os.environ['IGC_WORKER'] == '1':\n    time.sleep(2)\n    sys.exit()\n" + WATCHED % 8
+    script = "import os, sys, time\nif os.environ['IGC_WORKER'] == '1':\n    time.sleep(2)\n    sys.exit()\n" + \
+        WATCHED % 0 + LONG_STEP
     with Launch(["-n", 2, "-s", 0, "--hang-timeout", 4], [sys.executable, "-c", script]) as launch:
         launch.wait_for(lambda: launch.pids("worker", "0") and is_watched(launch.pids("worker", "0")[0]))
         launch.process.send_signal(signal.SIGSTOP)
@@ -151,6 +160,34 @@ def test_what_only_takes_long_does_not_hang():
         launch.process.send_signal(signal.SIGCONT)
         code, _, err = launch.finish(timeout=60)
     assert code == 0 and not err
+
+
+def test_life_without_progress_is_a_hang():
+    """Its threads go on, but it makes no step: here it waits for a lock that nobody gives back."""
+    script = WATCHED % 0 + "import threading\nlock = threading.Lock()\nlock.acquire()\nlock.acquire()\n"
+    with Launch(["-n", 1, "-s", 0, "--hang-timeout", 4], [sys.executable, "-c", script]) as launch:
+        code, _, err = launch.finish(timeout=60)
+        assert code == 137 and gone(launch)
+    assert f"worker 0 on {os.uname().nodename} hangs: it has not made a step, a connection or a checkpoint for 4 s" in err
+
+
+def test_steps_and_said_waiting_are_progress():
+    """Worker 0 makes a step a second and worker 1 waits for it at a barrier; then worker 0 waits too, for nobody."""
+    script = WATCHED % 0 + "import os\nif os.environ['IGC_WORKER'] == '0':\n" \
+        "    for step in range(8):\n        time.sleep(1)\n        heartbeat.progress()\n        print('step', flush=True)\n" \
+        "with heartbeat.waiting():\n    time.sleep(100)"
+    with Launch(["-n", 2, "-s", 0, "--hang-timeout", 4], [sys.executable, "-c", script]) as launch:
+        code, out, err = launch.finish(timeout=60)
+        assert code == 137 and gone(launch)
+    assert out.count("step") == 8 and "has not made a step" in err
+
+
+def test_a_line_without_end_is_passed_on_in_pieces():
+    """A guard that gathered it would fill the memory, and take the square of its length."""
+    script = "import sys\nfor _ in range(64):\n    sys.stdout.write('x' * (1 << 20))\nprint('end')"
+    with Launch(["-n", 1, "-s", 0], [sys.executable, "-S", "-c", script]) as launch:
+        code, out, _ = launch.finish(timeout=60)
+    assert code == 0 and out.count("x") == 64 << 20 and max(map(len, out.splitlines())) < 1 << 18
 
 
 def test_a_guard_passes_a_signal_on_and_waits():

@@ -43,6 +43,7 @@ constexpr size_t kChecked = 16;  // where what the CRC covers begins
 // Far above any network. They keep a file that was made up from costing more memory and time than it is long.
 constexpr int32_t kMostImageChannels = 4096;
 constexpr int64_t kMostTensorChannels = 1 << 16, kMostChannelsInAll = 1 << 23;
+constexpr int64_t kAlwaysChannelsInAll = 1 << 18;
 constexpr int64_t kMostTensorFloats = 1 << 28;
 constexpr size_t kMostBufferFloats = 1 << 29;
 constexpr int32_t kLongestSide = 1 << 20;  // of an image before its middle is cut out
@@ -106,11 +107,13 @@ void check_parameters(const std::vector<igc_op>& ops, const std::vector<Shape>& 
   require(next == n_weights, "it has weights that nothing uses");
 }
 
-void check_sizes(const std::vector<Shape>& shapes) {
+// A plan takes some 90 bytes for each channel. Ops without weights cost 80 bytes in the file, whatever they carry.
+void check_sizes(const std::vector<Shape>& shapes, size_t size) {
+  const int64_t most = std::min(kMostChannelsInAll, kAlwaysChannelsInAll + (int64_t)size / 2);
   int64_t in_all = 0;
   for (const Shape& s : shapes) {
     in_all += s.channels;
-    require(s.channels <= kMostTensorChannels && in_all <= kMostChannelsInAll, "it has too many channels");
+    require(s.channels <= kMostTensorChannels && in_all <= most, "it has too many channels");
     require((int64_t)s.channels * s.height * s.width <= kMostTensorFloats, "its images are too large");
   }
 }
@@ -176,7 +179,7 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
   const std::vector<Shape> shapes =
       check_ops(ops.data(), (int64_t)ops.size(), weights.data(), (int64_t)weights.size(),
                 {header.shape[0], header.shape[1], header.shape[2]});
-  check_sizes(shapes);
+  check_sizes(shapes, size);
   require((expected.short_side == 0 || (expected.short_side >= std::max(header.shape[1], header.shape[2]) &&
                                         expected.short_side <= kLongestSide)) &&
               expected.interpolation >= IGC_AREA && expected.interpolation <= IGC_NEAREST &&

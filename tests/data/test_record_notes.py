@@ -1,0 +1,104 @@
+"""FILE.rec.json, the note that a file was checked, and files made to take long."""
+import json
+import os
+import struct
+import time
+
+import make_archives
+import numpy as np
+import pytest
+
+from igc_gluon.data import records, repair
+from igc_gluon.errors import UserError
+
+
+def write(path, count=5, label=1.0):
+    image = make_archives.jpeg(np.zeros((8, 8, 3), np.uint8))
+    frames = [records.frame(records.encode(label, number, image)) for number in range(count)]
+    path.write_bytes(b"".join(frames))
+    repair.write_index(path)
+    return frames
+
+
+def note_of(path):
+    return path.with_name(path.name + ".json")
+
+
+def same_times(path, before):
+    for file, status in zip((path, records.index_path(path)), before):
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def statuses(path):
+    return [os.stat(path), os.stat(records.index_path(path))]
+
+
+def test_a_note_saves_reading_the_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.rec"
+    write(path)
+    found = records.structure(path)
+    assert found == records.Structure(5, 1.0, 1.0)
+    monkeypatch.setattr(records, "_walk", lambda *args: pytest.fail("the file is read again"))
+    assert records.structure(path) == found
+
+
+@pytest.mark.parametrize("what", ["frame of the first", "frame of the last", "index"])
+def test_a_stale_note_is_not_believed(tmp_path, what):
+    """Size and time fit."""
+    path = tmp_path / "a.rec"
+    frames = write(path)
+    records.structure(path)
+    before, data = statuses(path), bytearray(path.read_bytes())
+    if what == "index":
+        index = records.index_path(path)
+        positions = index.read_text().split()
+        positions[3] = str(int(positions[3]) + 4).zfill(len(positions[3]))
+        index.write_text("".join(f"{a}\t{b}\n" for a, b in zip(positions[::2], positions[1::2])))
+    else:
+        data[4 if "first" in what else len(data) - len(frames[-1]) + 4] ^= 8
+        path.write_bytes(data)
+    same_times(path, before)
+    assert [(s.st_size, s.st_mtime_ns) for s in statuses(path)] == [(s.st_size, s.st_mtime_ns) for s in before]
+    with pytest.raises(UserError, match="igc data verify"):
+        records.structure(path)
+
+
+@pytest.mark.parametrize("structure", [
+    {"records": 10 ** 9, "smallest_label": 0.0, "largest_label": 1.0},
+    {"records": "5", "smallest_label": 0.0, "largest_label": 1.0},
+    {"records": 5, "smallest_label": float("nan"), "largest_label": 1.0},
+    {"records": 5, "smallest_label": [0], "largest_label": 1.0}, {"records": 5, "smallest_label": 0.5, "largest_label": 1},
+    {"records": 5, "smallest_label": -1.0, "largest_label": 1.0}, {"records": 5}, [], None, 7, {"x": 1}])
+def test_a_forged_note_is_not_believed(tmp_path, structure):
+    path = tmp_path / "a.rec"
+    write(path)
+    records.structure(path)
+    note = json.loads(note_of(path).read_text())
+    note_of(path).write_text(json.dumps({**note, "structure": structure}))
+    assert records.structure(path) == records.Structure(5, 1.0, 1.0)
+    assert json.loads(note_of(path).read_text()) == note
+
+
+@pytest.mark.parametrize("text", ["", "[" * 100000, "5", '{"stamp": 5}'])
+def test_a_damaged_note_is_made_anew(tmp_path, text):
+    path = tmp_path / "a.rec"
+    write(path)
+    note_of(path).write_text(text)
+    assert records.structure(path) == records.Structure(5, 1.0, 1.0)
+
+
+def test_a_pipe_in_place_of_a_note_is_not_waited_for(tmp_path):
+    path = tmp_path / "a.rec"
+    write(path)
+    os.mkfifo(note_of(path))
+    assert records.structure(path) == records.Structure(5, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("length", [100, (1 << 27) - 8])
+def test_a_file_of_heads_alone_is_scanned_at_once(tmp_path, length):
+    """Each claims to be long; the time was the square of the file's length."""
+    path = tmp_path / "a.rec"
+    path.write_bytes((struct.pack("<II", records.MAGIC, length) + bytes(24)) * (1 << 16))
+    begin = time.process_time()
+    found = sum(1 for _ in records.scan(path))
+    assert found == 1 << 16 and time.process_time() - begin < 20

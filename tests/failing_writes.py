@@ -1,0 +1,154 @@
+"""Errors at system calls that write, through a training run, a resume and an export.
+
+    LD_PRELOAD=failing_calls.so python failing_writes.py FOLDER [EVERY [PART]]
+
+For each of EIO, ENOSPC and ESTALE, once and from then on, at every call (with EVERY the first, PART-th and each EVERY-th
+after it): the command ends with exit code 0 or 2, with 2 in one line of an error and without a traceback; no checkpoint
+that `last` or `best` led to is lost; without the error the run goes on to the bits of an undisturbed one, and what is
+exported is the whole file of before or after. Prints a line of counts for each command.
+"""
+import contextlib
+import ctypes
+import errno
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+os.chdir(ROOT)
+
+from igc_gluon.start import prepare  # noqa: E402
+
+prepare()
+
+import train_cifar  # noqa: E402
+from igc_gluon.cli import main as igc  # noqa: E402
+from igc_gluon.cli import train as trainer  # noqa: E402
+from igc_gluon.engine.checkpoint import CheckpointStore  # noqa: E402
+
+ERRORS = (errno.EIO, errno.ENOSPC, errno.ESTALE)
+FLAGS = ["--dataset", "digits", "--network", "plain", "--depth", "5", "--primary-partition", "4", "--secondary-partition", "1",
+         "--num-epochs", "2"]
+preloaded = ctypes.CDLL(None)
+preloaded.fail_calls.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int, ctypes.c_int]
+preloaded.fail_calls.restype = ctypes.c_long
+
+
+def quietly(call, *args):
+    """(what it returns, all that it wrote to stderr)"""
+    with tempfile.TemporaryFile() as err, open(os.devnull, "w") as null, contextlib.redirect_stdout(null):
+        sys.stderr.flush()
+        before = os.dup(2)
+        os.dup2(err.fileno(), 2)
+        try:
+            try:
+                code = call(*args)
+            except SystemExit as ended:
+                code = ended.code
+        finally:
+            sys.stderr.flush()
+            os.dup2(before, 2)
+            os.close(before)
+        err.seek(0)
+        return code or 0, err.read().decode()
+
+
+def train(log_dir, *more):
+    flags = [*FLAGS, "--log-dir", str(log_dir), "--model-prefix", str(log_dir / "export"), *more]
+    return quietly(lambda: trainer.main(train_cifar.parse(flags), train_cifar.experiment, train_cifar.data,
+                                        train_cifar.PAPER_GPUS))
+
+
+def checkpoints(log_dir):
+    return CheckpointStore(next(Path(log_dir).glob("digits/*/seed0"), Path(log_dir)) / "checkpoints")
+
+
+def final(log_dir):
+    store = checkpoints(log_dir)
+    folder = store.folder / store.pointer("last")
+    return [(folder / name).read_bytes() for name in ("net.params", "training.params")] + \
+        [(log_dir / "export-0002.params").read_bytes()]
+
+
+def sweep(title, command, prepare_folder, check, every, part):
+    """command(folder) -> (code, stderr)"""
+    tried = ended = 0
+    folder = Path(sys.argv[1]) / "work"
+    number, calls = part, None
+    while calls is None or number <= calls:
+        for error in ERRORS:
+            for lasting in (False, True):
+                shutil.rmtree(folder, ignore_errors=True)
+                prepare_folder(folder)
+                preloaded.fail_calls(str(folder).encode(), number, error, lasting)
+                code, err = command(folder)
+                made = preloaded.fail_calls(b"", 0, 0, 0)
+                where = (title, number, errno.errorcode[error], lasting, code, err)
+                assert code in (0, 2) and "Traceback" not in err and "Logging error" not in err, where
+                assert (code == 2) == (sum(line.startswith("error: ") for line in err.splitlines()) == 1), where
+                tried, ended = tried + 1, ended + (code == 2)
+                if code == 0:
+                    calls = max(calls or 0, made)
+                check(folder, where)
+        number += every
+        if calls is None and number > 5000:
+            raise AssertionError("no command comes through")
+    print(f"{title}: {tried} errors at {calls} calls, {ended} ended the command", flush=True)
+
+
+def main():
+    every, part = int((sys.argv[2:] or [1])[0]), int((sys.argv[3:] or [1])[0])
+    base = Path(sys.argv[1])
+    whole, half = base / "whole", base / "half"
+    whole.mkdir(parents=True)
+    assert train(whole)[0] == 0
+    undisturbed = final(whole)
+
+    def lost_nothing(folder, where):
+        store, lines = checkpoints(folder), []
+        pointed = [which for which in ("last", "best") if (store.folder / which).exists()]
+        for which in pointed:
+            assert store.pointer(which), where
+            store.load(store.pointer(which))
+        saved = store.load_last(lines.append)
+        assert not lines and (saved or not pointed), (where, lines)
+        code, err = train(folder, "--resume")
+        assert code == 0 and final(folder) == undisturbed, (where, code, err)
+
+    sweep("training", train, lambda folder: folder.mkdir(), lost_nothing, every, part)
+    # After its first epoch: as if the second checkpoint had met a full disk.
+    half.mkdir()
+    import igc_gluon.engine.loop as loop
+    real, saves = loop.TrainingLoop._save, []
+
+    def save(self, best):
+        saves.append(best)
+        if len(saves) == 2:
+            raise loop.UserError("stopped")
+        return real(self, best)
+    loop.TrainingLoop._save = save
+    assert train(half)[0] == 2
+    loop.TrainingLoop._save = real
+    sweep("resume", lambda folder: train(folder, "--resume"), lambda folder: shutil.copytree(half, folder), lost_nothing,
+          every, part)
+    run = str(checkpoints(whole).folder.parent)
+    assert quietly(igc, ["compile", run, str(base / "net.igc")])[0] == 0
+    new = (base / "net.igc").read_bytes()
+
+    def old(folder):
+        folder.mkdir()
+        (folder / "net.igc").write_bytes(b"old")
+
+    def whole_file(folder, where):
+        found = (folder / "net.igc").read_bytes()
+        assert found in (b"old", new) and (where[4] or found == new) and len(list(folder.iterdir())) <= 2, where
+
+    sweep("export", lambda folder: quietly(igc, ["compile", run, str(folder / "net.igc")]), old, whole_file,
+          every, part)
+
+
+if __name__ == "__main__":
+    main()

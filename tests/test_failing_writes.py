@@ -1,0 +1,24 @@
+"""Errors at every system call that writes, through training, resume and export; see failing_writes.py."""
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+COMPILER = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not sys.platform.startswith("linux") or not COMPILER, reason="the calls of Linux, and a C++ compiler")
+def test_no_error_at_a_write_loses_what_was_saved(tmp_path):
+    shim = tmp_path / "failing_calls.so"
+    subprocess.run([COMPILER, "-O1", "-std=c++17", "-shared", "-fPIC", HERE / "failing_calls.cpp", "-o", shim, "-ldl"],
+                   check=True)
+    done = subprocess.run([sys.executable, HERE / "failing_writes.py", tmp_path, *os.environ.get("EVERY", "1").split()],
+                          capture_output=True, text=True, env={**os.environ, "LD_PRELOAD": str(shim), "OMP_NUM_THREADS": "1"})
+    print(done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["training", "resume", "export"]
