@@ -48,7 +48,7 @@ def pack(folder):
     arguments = ["--dataset", first.dataset, "--network", first.model, "--num-epochs", str(first.num_epochs)]
     meant = json.loads(json.dumps(vars(train_cifar.experiment(train_cifar.parse(arguments), train_cifar.PAPER_GPUS)),
                                   default=vars))
-    different = [key for key, value in meant.items() if config[key] != value]
+    different = [key for key, value in meant.items() if config.get(key, value) != value]  # older ones had fewer
     if different:
         raise UserError(f"{first.folder} was not trained by train_cifar.py {' '.join(arguments)}: it has another "
                         f"{', '.join(different)}")

@@ -189,3 +189,17 @@ def test_a_folder_with_another_schedule_is_refused_by_name(tmp_path, capsys):
     assert igc(*COMMAND, "--only", "plain8_w16", "--log-dir", tmp_path, "--run") == 1
     out, err = capsys.readouterr()
     assert "was begun with schedule" in err and "FAILED  cifar_plain8_w16 on digits, seed 0" in out
+
+
+def test_a_history_without_checkpoints_counts_as_done(tmp_path, capsys):
+    """As those that are kept in docs/results."""
+    run = folder(tmp_path, "cifar_plain8_w16")
+    run.mkdir(parents=True)
+    (run / "config.json").write_text(json.dumps({
+        "model": "cifar_plain8_w16", "dataset": "digits", "schedule": {"num_epochs": 2}}))
+    (run / "history.jsonl").write_text('{"test_accuracy": 0.5, "seconds": 1}\n{"test_accuracy": 0.875, "seconds": 1}\n')
+    assert igc("--table", "4", "--dataset", "digits", "--num-epochs", "2", "--num-runs", "1", "--only", "plain8_w16",
+               "--run", "--log-dir", tmp_path) == 0
+    out = capsys.readouterr().out
+    assert "1 runs, of which 1 are done already" in out and "87.50 (1)" in out
+    assert sorted(path.name for path in run.iterdir()) == ["config.json", "history.jsonl"]
