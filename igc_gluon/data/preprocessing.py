@@ -156,7 +156,7 @@ class Preprocessing:
         """Raises UserError where `text` is nothing that `to_json` wrote."""
         try:
             return cls(**json.loads(text))
-        except (TypeError, ValueError, RecursionError) as error:
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise UserError(f"this is no description of a network's images: {error}") from None
 
 
@@ -195,7 +195,7 @@ def _is_length(value):
 def _numbers(name, values):
     try:
         numbers = tuple(float(value) for value in values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = ()
     if not numbers or not all(map(math.isfinite, numbers)):
         raise UserError(f"{name} is a finite number for every channel, not {values}")

@@ -22,7 +22,8 @@ SMALL = [(name, 16, {}) for name in (
     "cifar_flat_igc_both4_l3m2", "cifar_flat_igc_separable4_l3m2", "cifar_flat_igc_bottleneck4_l3m2", "cifar_flat_gpc4_l3m2",
     "cifar_flat_xception4_c5", "cifar_flat_igcv2_4_c12k3l4", "cifar_flat_igcv2i_4_c18k3", "cifar_igcv3_d0.5")] + [
         ("resnet18_w4", 64, {"classes": 6}), ("resnet18_igc_l3m2", 64, {"classes": 6}),
-        ("resnet18_igc_l2m3", 64, {"classes": 6}), ("igcv2_0.25", 32, {}), ("igcv3_0.7", 32, {"classes": 6}), ("igcv3_d0.5", 32, {"classes": 6}),
+        ("resnet18_igc_l2m3", 64, {"classes": 6}), ("igcv2_0.25", 32, {}), ("mobilenet0.25", 32, {"classes": 6}),
+        ("mobilenetv2_0.2", 32, {"classes": 6}), ("cifar_mobilenetv2_0.2", 16, {}), ("igcv3_0.7", 32, {"classes": 6}), ("igcv3_d0.5", 32, {"classes": 6}),
         ("igcv3_0.7", 32, {"classes": 6, "block": "paper"}), ("cifar_plain8_w4", 32, {"stem_strides": 2}),
         ("cifar_plain_igc8_l3m2", 17, {"between": "relu"}), ("cifar_resnet_igc8_l3m4", 17, {"bottleneck": 2}),
         ("cifar_plain_igc8_l3m2", 17, {"spatial": "both"}), ("cifar_igcv3_d0.5", 16, {"partitions": (2, 4)}),

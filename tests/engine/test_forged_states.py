@@ -13,6 +13,7 @@ import pytest
 from igc_gluon import cli
 from igc_gluon.cli import checkpoint
 from igc_gluon.data import Batches
+from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.engine import experiment as engine
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.engine.experiment import Experiment, Settings
@@ -33,7 +34,7 @@ EPOCHS = 3
 
 class Digits:
     """Eight images, as an input of `igc_gluon.engine.inputs`."""
-    name, classes, image_shape, mean, std, class_names, top5 = "digits", 10, (3, 32, 32), (0,) * 3, (255,) * 3, None, False
+    name, classes, preprocessing, top5 = "digits", 10, Preprocessing((32, 32), 32, (0,) * 3, (255,) * 3), False
 
     def config(self):
         return {"pad": "mean"}
@@ -44,8 +45,12 @@ class Digits:
     def batches(self, batch_size, seed, part_index=0, num_parts=1):
         from igc_gluon.data import load
         images, labels = (array[:8] for array in load("digits", "test"))
-        return (Batches(images, labels, batch_size, self.mean, self.std, seed=seed),
-                Batches(images, labels, batch_size, self.mean, self.std, train=False))
+        mean, std = self.preprocessing.mean, self.preprocessing.std
+        return (Batches(images, labels, batch_size, mean, std, seed=seed),
+                Batches(images, labels, batch_size, mean, std, train=False))
+
+    def validation(self, part_index=0, num_parts=1):
+        return None
 
 
 EXPERIMENT = Experiment("cifar_plain5_w4", "digits", Schedule(EPOCHS, 0.01, 0.1, (2,)), batch_size=4, batch_shards=1)
@@ -176,7 +181,7 @@ def test_going_on_with_a_forged_state(run, tmp_path, field, wrong):
 
 def open_if_sound(folder):
     """Opens the network, which takes long, only where a field says what is built."""
-    config = read_config(folder / "config.json")
+    config, _ = read_config(folder / "config.json")
     if any(config.get(key) != value for key, value in (("model", EXPERIMENT.model), ("model_options", None), ("classes", 10),
                                                        ("image_shape", [3, 32, 32]), ("mean", [0] * 3))):
         open_network(folder)

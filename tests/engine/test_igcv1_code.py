@@ -77,4 +77,4 @@ def test_imagenet():
     assert (experiment.batch_size, experiment.batch_shards, experiment.wd, experiment.momentum) == (256, 8, 1e-4, 0.9)
     assert (experiment.optimizer, experiment.undecayed, experiment.initializer, args.augment) == (
         "nesterov", (), "igcv1", "authors")
-    assert (data.mean, data.std) == ((123.370, 112.757, 99.406), (68.998, 66.093, 68.292))
+    assert (data.preprocessing.mean, data.preprocessing.std) == ((123.370, 112.757, 99.406), (68.998, 66.093, 68.292))
