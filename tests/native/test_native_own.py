@@ -64,7 +64,7 @@ class Scaled(HybridBlock):
         super().__init__(**kwargs)
         with self.name_scope():
             self.body = nn.HybridSequential()
-            self.body.add(ConvBNReLU(8, 8, activation=None))
+            self.body.add(ConvBNReLU(8, 8), ConvBNReLU(8, 8, activation=None))
             self.shortcut = None
 
     def hybrid_forward(self, F, x):
