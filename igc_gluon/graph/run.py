@@ -25,7 +25,7 @@ from igc_gluon.graph import segments
 from igc_gluon.graph.changes import State, blocks_below, why_python_runs
 from igc_gluon.graph.program import Program
 from igc_gluon.graph.segments import NotNative, require
-from igc_gluon.graph.tracing import first_line, parameters_of, read, trace
+from igc_gluon.graph.tracing import Ref, first_line, parameters_of, read, trace
 from igc_gluon.native.operators import why_not
 
 logger = logging.getLogger(__name__)
@@ -102,8 +102,8 @@ def compute(block, forward, inputs):
 
 
 @functools.lru_cache(None)
-def _say(reason):
-    logger.warning("native CPU kernels are not used: %s", reason)
+def _say(reason, where=""):
+    logger.warning("native CPU kernels are not used%s: %s", where, reason)
 
 
 class _Left(Exception):
@@ -116,8 +116,10 @@ class _Plan:
 
     @classmethod
     def of(cls, block, forward, inputs):
-        plan = vars(block)["_native"] = cls()
+        vars(block).setdefault("_native", None)  # an attribute more or less is a change
+        plan = cls()
         plan._read(block, forward, inputs)
+        vars(block)["_native"] = plan
         return plan
 
     def __reduce__(self):
@@ -191,24 +193,29 @@ class _Plan:
     def _program(self, key, shapes, training, wanted, added):
         if key[0] not in self._found:
             try:
-                self._found[key[0]] = segments.find(self._graph, self._graph.shapes(shapes))
+                of_values = self._graph.shapes(shapes)
             except (ValueError, mx.MXNetError):
                 raise _Left from None
-        found, reasons = self._found[key[0]]
-        require(found, self._main(reasons, shapes))
+            found, reasons = segments.find(self._graph, of_values)
+            # A classifier may be a convolution of a single pixel: MXNet's operator is meant to run there.
+            left = [reason for number, reason in reasons.items() if self._graph.nodes[number].op == "Convolution" and
+                    set(of_values[Ref(number)][2:]) != {1}]
+            if found and left:
+                _say(left[0], " in parts of a network")
+            self._found[key[0]] = found, [*left, *reasons.values(), "there is no operator"][0]
+        found, reason = self._found[key[0]]
+        require(found, reason)
         apart = [self._parameters[n].name for n in added]
         apart += [name for name, how in zip(self._graph.data, wanted) if how == 2]
         while len(self._programs) >= _MOST_PROGRAMS:
             del self._programs[next(iter(self._programs))]
-        program = self._programs[key] = Program(self._graph, found, training, wanted, apart, self._flags)
+        try:
+            program = Program(self._graph, found, training, wanted, apart, self._flags)
+        except mx.MXNetError as error:  # an operator without a gradient, perhaps, which MXNet asks for here already
+            self._found[key[0]] = (), first_line(error)
+            raise NotNative(first_line(error)) from None
+        self._programs[key] = program
         return program
-
-    def _main(self, reasons, shapes):
-        """The reason that says most: of the first convolution, if there is one."""
-        for number, reason in reasons.items():
-            if self._graph.nodes[number].op == "Convolution":
-                return reason
-        return "there is no convolution"
 
     def _values(self, context):
         """The arrays of the parameters on `context`. Raises NotNative, _Left."""

@@ -4,7 +4,7 @@ A segment reads one value and makes one; what lies in it is read nowhere else. W
 segments.
 """
 from collections import Counter
-from typing import Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Dict, List, NamedTuple, Optional, Set
 
 from igc_gluon.errors import UserError
 from igc_gluon.graph.tracing import Graph, Ref, Value

@@ -66,11 +66,13 @@ class Graph(NamedTuple):
     def shapes(self, data):
         """{value: its shape} of all that can be known. data: the shape of each input, with the batch.
 
-        Raises MXNetError where they do not fit.
+        Raises MXNetError where they do not fit, ValueError where some cannot be known.
         """
         internals = self.symbol.get_internals()
         names = internals.list_outputs()
         _, found, _ = internals.infer_shape(**dict(zip(self.data, data)))
+        if found is None:
+            raise ValueError("the sizes of some values cannot be known")
         shapes, at, numbers = {}, 0, {node.entry: number for number, node in enumerate(self.nodes)}
         for number, entry in enumerate(self.entries):
             if entry["op"] == "null":

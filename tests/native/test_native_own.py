@@ -1,5 +1,7 @@
 """Networks of one's own: what `hybrid_forward` computes is what runs, natively or on MXNet's operators."""
 import copy
+import gc
+import weakref
 
 import mxnet as mx
 import numpy as np
@@ -317,6 +319,54 @@ def test_attributes_of_ones_own_are_not_taken_for_ours(name):
     net = valued(Own())
     setattr(net, name, "mine")
     assert deploy.compile(net, (3, 12, 12)).name == net.name
+
+
+def test_networks_whose_parameters_have_the_same_names():
+    """As those of `igc models` have; by itself each of them runs natively."""
+    class Ensemble(NativeNetwork):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = (igc_gluon.get_model("cifar_plain_igc5_l2m2", classes=5) for _ in range(2))
+
+        def hybrid_forward(self, F, x):
+            return self.one(x) - self.two(x)
+    net = Ensemble()
+    for number, part in enumerate((net.one, net.two)):
+        valued(part, number)
+    np.testing.assert_allclose(net(X).asnumpy(), (net.one(X) - net.two(X)).asnumpy(), rtol=1e-4, atol=1e-5)
+    assert abs(net(X).asnumpy()).max() > 0.1
+
+
+def test_a_network_from_a_file(tmp_path, record_operators, monkeypatch):
+    net = valued(Own(IGCBlock(4, 8), Scaled()))
+    net.hybridize()
+    scores = net(X).asnumpy()
+    net.export(str(tmp_path / "net"))
+    block = mx.gluon.SymbolBlock.imports(str(tmp_path / "net-symbol.json"), ["data"], str(tmp_path / "net-0000.params"))
+    np.testing.assert_allclose(igc_gluon.accelerate(block)(X).asnumpy(), scores, rtol=1e-4, atol=1e-5)
+    agree(block, monkeypatch)
+    assert record_operators == ["igc_body_infer"] * 6 + ["igc_body_train"] * 2  # up to the scaled branch, and in it
+
+
+def test_nothing_is_left_of_a_network_that_is_gone():
+    net = valued(Own(IGCBlock(4, 8)))
+    net.hybridize()
+    net(X).wait_to_read()
+    with mx.autograd.record():
+        net(X).wait_to_read()
+    programs = [weakref.ref(program) for program in vars(net)["_native"]._programs.values()]
+    assert len(programs) == 2
+    del net
+    gc.collect()
+    assert [program() for program in programs] == [None, None]
+
+
+def test_sizes_of_images_are_forgotten_in_time():
+    net = valued(Own())
+    net.hybridize()
+    for size in range(4, 40):
+        net(mx.nd.ones((1, 3, size, size))).wait_to_read()
+    assert len(vars(net)["_native"]._programs) == 16
 
 
 def test_accelerate(monkeypatch, record_operators, caplog):
