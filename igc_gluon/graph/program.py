@@ -1,11 +1,9 @@
 """A graph with its segments as native operators, as one CachedOp of MXNet's: what a call runs."""
-import itertools
 import json
 
 import mxnet as mx
 from mxnet.ndarray import CachedOp
 
-_OWNERS = itertools.count()  # inference keeps folded weights by owner: those of equal layers elsewhere are others
 OPERATORS = {True: "igc_body_train", False: "igc_body_infer"}
 
 
@@ -14,12 +12,12 @@ class Program:
 
     segments: of segments.find. training: whether with batch statistics. wanted: of each input whether its gradient
     is. apart: names of variables that get an identity before native operators: MXNet does not tell an operator of this
-    kind to add to a gradient; to an identity it does. flags: of MXNet's CachedOp.
+    kind to add to a gradient; to an identity it does. owner: native.operators.Owner. flags: of MXNet's CachedOp.
     """
 
-    def __init__(self, graph, segments, training=False, wanted=(), apart=(), flags=()):
+    def __init__(self, graph, segments, owner, training=False, wanted=(), apart=(), flags=()):
         self.operators = [OPERATORS[training]] * len(segments)
-        symbol = mx.sym.load_json(json.dumps(_Writer(graph, segments, training, wanted, apart).written()))
+        symbol = mx.sym.load_json(json.dumps(_Writer(graph, segments, owner, training, wanted, apart).written()))
         self.names = symbol.list_inputs()
         places = {True: [], False: []}
         for place, name in enumerate(self.names):
@@ -34,8 +32,8 @@ class Program:
 class _Writer:
     """MXNet's JSON of `graph` with native operators in place of `segments`."""
 
-    def __init__(self, graph, segments, training, wanted, apart):
-        self._graph, self._training = graph, training
+    def __init__(self, graph, segments, owner, training, wanted, apart):
+        self._graph, self._owner, self._training = graph, owner, training
         self._unwanted = {name for name, flag in zip(graph.data, wanted) if not flag}
         readers = graph.readers()
         # Of a value that many read MXNet may also add up gradients in place.
@@ -90,9 +88,9 @@ class _Writer:
                 place = [self._operator("sum", [[cut, 0]], axis="0"), 0]
             inputs.append(place)
         inputs += [self._at(name) for name in segment.running]
-        options = {"data_gradient": str(int(segment.source not in self._unwanted))} if self._training else \
-            {"owner": str(next(_OWNERS))}
+        options = {"data_gradient": str(int(segment.source not in self._unwanted))} if self._training else {}
         made = self._operator(OPERATORS[self._training], inputs, maps=str(int(segment.form == "maps")),
+                              owner=self._owner.name(segment.end.node),
                               layers=";".join(",".join(map(repr, layer.numbers())) for layer in segment.layers), **options)
         if segment.form == "means":
             made = self._operator("Reshape", [[made, 0]], shape="(0, 0, 1, 1)")

@@ -26,7 +26,7 @@ from igc_gluon.graph.changes import State, blocks_below, why_python_runs
 from igc_gluon.graph.program import Program
 from igc_gluon.graph.segments import NotNative, require
 from igc_gluon.graph.tracing import Ref, first_line, parameters_of, read, trace
-from igc_gluon.native.operators import why_not
+from igc_gluon.native.operators import Owner, why_not
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class _Plan:
     def _read(self, block, forward, inputs):
         self._block, self._count, self._active = block, len(inputs), block._active
         self._reason = self._graph = self._cached_graph = None
-        self._found, self._programs, self._arrays = {}, {}, {}
+        self._found, self._programs, self._arrays, self._owner = {}, {}, {}, Owner()
         below = blocks_below(block)
         try:
             self._graph = self._hybridized(inputs) if self._active else self._by_itself(below, forward)
@@ -140,8 +140,11 @@ class _Plan:
         if self._graph is not None:
             self._parameters = list(self._graph.parameters.values())
             self._number = {p.name: number for number, p in enumerate(self._parameters)}
-            self._flags = [(name, value) for name, value in (block._flags if self._active else ())
-                           if name != "static_shape"]  # with it, of two passes before a backward one MXNet forgets one
+            # With static_shape MXNet forgets one of two passes before a backward one; with static_alloc each size of
+            # image would keep what training needs for it.
+            self._flags = {training: [(name, value) for name, value in (block._flags if self._active else ())
+                                      if name not in ("static_shape", training and "static_alloc")]
+                           for training in (True, False)}
 
     def _hybridized(self, inputs):
         require(not getattr(self._block, "_backend", None), "the network is for another backend")
@@ -210,7 +213,7 @@ class _Plan:
         while len(self._programs) >= _MOST_PROGRAMS:
             del self._programs[next(iter(self._programs))]
         try:
-            program = Program(self._graph, found, training, wanted, apart, self._flags)
+            program = Program(self._graph, found, self._owner, training, wanted, apart, self._flags[training])
         except mx.MXNetError as error:  # an operator without a gradient, perhaps, which MXNet asks for here already
             self._found[key[0]] = (), first_line(error)
             raise NotNative(first_line(error)) from None

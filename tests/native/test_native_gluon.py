@@ -277,14 +277,15 @@ def test_what_has_no_kernel_runs_on_stock_operators_and_says_so_once(make, text,
     assert len(lines) == 1 and text in lines[0] and "\n" not in lines[0]
 
 
-@pytest.mark.parametrize("spatial,parts", [("separable", 4), ("secondary", 4)])
+@pytest.mark.parametrize("options,parts", [({"spatial": "separable"}, 4), ({"spatial": "secondary"}, 4),
+                                           ({"spatial": "both"}, 4), ({"between": "relu"}, 4)])
 @pytest.mark.parametrize("hybridize", [False, True])
-def test_what_has_no_kernel_runs_on_stock_operators_between_native_parts(spatial, parts, hybridize, called, monkeypatch):
-    net = build("cifar_plain_igc5_l2m2", {"spatial": spatial}, hybridize)
+def test_what_has_no_kernel_runs_on_stock_operators_between_native_parts(options, parts, hybridize, called, monkeypatch):
+    net = build("cifar_plain_igc5_l2m2", options, hybridize)
     scores, native = net(DATA).asnumpy(), one_step(net)
     assert called == {"igc_body_train": parts, "igc_body_infer": parts}
     monkeypatch.setenv("IGC_NATIVE", "0")
-    net = build("cifar_plain_igc5_l2m2", {"spatial": spatial}, hybridize)
+    net = build("cifar_plain_igc5_l2m2", options, hybridize)
     close(scores, net(DATA).asnumpy(), "scores")
     stock = one_step(net)
     for key in stock:
