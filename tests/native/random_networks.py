@@ -79,6 +79,10 @@ class Drawn(NativeNetwork):
         self._add(name, layer, width)
         return self.steps.append(("call", name, None))
 
+    def reuses(self):
+        names = [name for _, name, _ in self.steps if isinstance(name, str)]
+        return len(set(names)) < len(names)
+
     def hybrid_forward(self, F, x):
         kept = []
         for number, (kind, name, options) in enumerate(self.steps):

