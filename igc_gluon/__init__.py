@@ -35,6 +35,7 @@ def _prepare_numpy_for_mxnet():
 _prepare_numpy_for_mxnet()
 
 _FROM_MODEL_ZOO = ("get_model", "get_model_list")
+_FROM_GRAPH = ("accelerate",)
 _MODULES = ("deploy",)
 
 
@@ -42,10 +43,13 @@ def __getattr__(name):
     if name in _FROM_MODEL_ZOO:
         from igc_gluon import model_zoo
         return getattr(model_zoo, name)
+    if name in _FROM_GRAPH:
+        from igc_gluon import graph
+        return getattr(graph, name)
     if name in _MODULES:
         return importlib.import_module(f"igc_gluon.{name}")
     raise AttributeError(f"module 'igc_gluon' has no attribute '{name}'")
 
 
 def __dir__():
-    return sorted([*globals(), *_FROM_MODEL_ZOO, *_MODULES])
+    return sorted([*globals(), *_FROM_MODEL_ZOO, *_FROM_GRAPH, *_MODULES])

@@ -2,11 +2,11 @@
 
 The papers count the weights of convolutions and of the fully connected layer, and call one multiply-add one FLOP.
 """
-import json
 from collections import namedtuple
 
-import mxnet as mx
 import numpy as np
+
+from igc_gluon.graph import Ref, trace
 
 Layer = namedtuple("Layer", "name operator output_shape params multiply_adds")
 Layer.__doc__ = """One operator of a network on one image: output shape without the batch axis, learned parameters (running
@@ -24,56 +24,37 @@ def layers(net, input_shape=(3, 32, 32)):
 
     `input_shape` is (channels, height, width) of the image.
     """
-    return _layers(*_trace(net, input_shape))
+    graph = trace(net)
+    return _layers(graph, graph.shapes([(1, *input_shape)]))
 
 
-def _layers(symbol, shapes, kinds):
-    rows = []
-    for node, inputs in _operators(symbol):
-        learned = [i for i in inputs if kinds.get(i) == "arg"]
-        params = sum(int(np.prod(shapes[i])) for i in learned)
-        output = shapes[node["name"] + ("_output" if node["name"] + "_output" in shapes else "_output0")]
+def _layers(graph, shapes):
+    learned, rows = _learned(graph), []
+    for number, node in enumerate(graph.nodes):
+        params = sum(_size(shapes[name]) for name in node.inputs if name in learned)
+        output = shapes[Ref(number)]
         multiply_adds = 0
-        if node["op"] in _WEIGHTED:
+        if node.op in _WEIGHTED:
             # every weight is used once per output position
-            multiply_adds = int(np.prod(shapes[inputs[1]])) * int(np.prod(output[2:]))
-        rows.append(Layer(node["name"], node["op"], tuple(output[1:]), params, multiply_adds))
+            multiply_adds = _size(shapes[node.inputs[1]]) * _size(output[2:])
+        rows.append(Layer(node.name, node.op, tuple(output[1:]), params, multiply_adds))
     return rows
 
 
 def totals(net, input_shape=(3, 32, 32)):
     """The `Totals` of `net` on an image of `input_shape` (channels, height, width)."""
-    symbol, shapes, kinds = _trace(net, input_shape)
-    size = {name: int(np.prod(shapes[name])) for name in kinds}
-    weights = {inputs[1] for node, inputs in _operators(symbol) if node["op"] in _WEIGHTED}
-    return Totals(weights=sum(size[name] for name in weights),
-                  multiply_adds=sum(row.multiply_adds for row in _layers(symbol, shapes, kinds)),
-                  params=sum(size[name] for name, kind in kinds.items() if kind == "arg"),
-                  aux=sum(size[name] for name, kind in kinds.items() if kind == "aux"))
+    graph = trace(net)
+    shapes, learned = graph.shapes([(1, *input_shape)]), _learned(graph)
+    weights = {node.inputs[1] for node in graph.nodes if node.op in _WEIGHTED}
+    return Totals(weights=sum(_size(shapes[name]) for name in weights),
+                  multiply_adds=sum(row.multiply_adds for row in _layers(graph, shapes)),
+                  params=sum(_size(shapes[name]) for name in learned),
+                  aux=sum(_size(shapes[name]) for name in graph.parameters.keys() - learned))
 
 
-def _trace(net, input_shape):
-    """Symbol of `net`, {array name: shape}, {parameter name: 'arg' or 'aux'}."""
-    symbol = net(mx.sym.var("data"))
-    if isinstance(symbol, (list, tuple)):
-        symbol = symbol[0]
-    shapes, kinds = {}, {}
-    internals = symbol.get_internals()
-    argument_shapes, output_shapes, aux_shapes = internals.infer_shape(data=(1, *input_shape))
-    for name, shape in zip(internals.list_outputs(), output_shapes):
-        shapes[name] = shape
-    for kind, names, found in (("arg", symbol.list_arguments(), argument_shapes),
-                               ("aux", symbol.list_auxiliary_states(), aux_shapes)):
-        for name, shape in zip(names, found):
-            shapes[name] = shape
-            if name != "data":
-                kinds[name] = kind
-    return symbol, shapes, kinds
+def _learned(graph):
+    return graph.parameters.keys() - set(graph.symbol.list_auxiliary_states())
 
 
-def _operators(symbol):
-    """(node, names of its inputs) for every operator of the graph."""
-    nodes = json.loads(symbol.tojson())["nodes"]
-    for node in nodes:
-        if node["op"] != "null":
-            yield node, [nodes[i[0]]["name"] for i in node["inputs"]]
+def _size(shape):
+    return int(np.prod(shape))

@@ -45,7 +45,7 @@ class Network:
 def _chain(primary_partition, channels):
     from mxnet.gluon import nn
 
-    from igc_gluon.native.gluon import NativeNetwork
+    from igc_gluon.graph import NativeNetwork
     from igc_gluon.nn import IGCBlock
 
     class Chain(NativeNetwork):

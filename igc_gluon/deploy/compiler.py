@@ -75,7 +75,7 @@ def compile(network, input_shape=None, threads=0, model=None, classes=None, name
     reason = native.why_not()
     ranges = ()
     if calibration is not None and reason is None:
-        images = calibrating.images_of(calibration, expected, shape, getattr(net, "dataset", None))
+        images = calibrating.images_of(calibration, expected, shape, getattr(net, "dataset", None) if own else None)
         ranges = calibrating.ranges(ops, shape, images)
     data = file.dumps(ops, shape, len(output_shape) == 1, name, expected, ranges)
     if reason is None:

@@ -1,6 +1,4 @@
 """The stock graph of a Gluon network: MXNet's operators in order, parameters as numpy arrays."""
-import ast
-import json
 from typing import Dict, List, NamedTuple
 
 import mxnet as mx
@@ -8,6 +6,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from igc_gluon.errors import UserError
+from igc_gluon.graph import tracing
 
 DATA = "data"
 
@@ -32,41 +31,26 @@ def trace(net, input_shape):
         raise TypeError(f"only a HybridBlock can be compiled, not a {type(net).__name__}")
     _initialize_deferred(net, input_shape)
     try:
-        symbol = net(mx.sym.var(DATA))
-    except (TypeError, ValueError, AttributeError, mx.MXNetError) as error:
-        raise UserError(f"{_title(net)} cannot be traced with one input: {_first_line(error)}") from None
-    if not isinstance(symbol, mx.sym.Symbol) or len(symbol.list_outputs()) != 1:
+        graph = tracing.trace(net)
+    except Exception as error:  # of the network's code
+        raise UserError(f"{_title(net)} cannot be traced with one input: {tracing.first_line(error)}") from None
+    if not isinstance(graph.format, int) or len(graph.outputs) != 1:
         raise UserError(f"{_title(net)} has more than one output; compile a block with one")
-    graph = json.loads(symbol.tojson())
-    arrays = {name: _array(parameter) for name, parameter in net.collect_params().items()}
-    return list(_nodes(graph["nodes"], graph["heads"], arrays))
+    return list(_nodes(graph, {name: _array(parameter) for name, parameter in graph.parameters.items()}))
 
 
-def _nodes(entries, heads, arrays):
-    readers = [0] * len(entries)
-    for source, output, *_ in [i for entry in entries for i in entry["inputs"]] + heads:
-        readers[source] += 1
-        if output != 0:
-            raise UserError(f"operator {entries[source]['op']} ({entries[source]['name']}) has more than one "
-                            "result, which native inference does not know")
-    number, values = 0, []  # of each entry what its readers see
-    for entry, count in zip(entries, readers):
-        if entry["op"] == "null":
-            if entry["name"] != DATA and entry["name"] not in arrays:
-                raise UserError(f"the network has a second input, {entry['name']}; compile a block with one")
-            values.append(DATA if entry["name"] == DATA else arrays[entry["name"]])
-            continue
-        attributes = {key: _literal(text) for key, text in entry.get("attrs", {}).items()}
-        yield Node(entry["op"], entry["name"], attributes, [values[i[0]] for i in entry["inputs"]], count)
-        values.append(number)
-        number += 1
-
-
-def _literal(text):
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):  # a word, relu for example
-        return text
+def _nodes(graph, arrays):
+    readers = graph.readers()
+    for node in graph.nodes:
+        for value in node.inputs + tuple(graph.outputs):
+            if not isinstance(value, str) and value.output != 0:
+                other = graph.nodes[value.node]
+                raise UserError(f"operator {other.op} ({other.name}) has more than one result, which native inference "
+                                "does not know")
+    for number, node in enumerate(graph.nodes):
+        inputs = [value.node if not isinstance(value, str) else DATA if value in graph.data else arrays[value]
+                  for value in node.inputs]
+        yield Node(node.op, node.name, node.attributes, inputs, readers[tracing.Ref(number)])
 
 
 def _initialize_deferred(net, input_shape):
@@ -77,7 +61,7 @@ def _initialize_deferred(net, input_shape):
         with mx.autograd.pause():
             net(mx.nd.zeros((1, *input_shape))).wait_to_read()
     except (ValueError, mx.MXNetError) as error:
-        raise UserError(f"{_title(net)} does not take images of {input_shape}: {_first_line(error)}") \
+        raise UserError(f"{_title(net)} does not take images of {input_shape}: {tracing.first_line(error)}") \
             from None
 
 
@@ -94,9 +78,3 @@ def _array(parameter):
 
 def _title(net):
     return net.name or type(net).__name__
-
-
-def _first_line(error):
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # MXNet's first line may be only where in its sources the error came from.
-    return next((line for line in lines if not line.startswith(("Traceback", "["))), type(error).__name__)

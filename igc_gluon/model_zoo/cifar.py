@@ -18,7 +18,7 @@ from igc_gluon.errors import UserError, nearest_valid
 from igc_gluon.model_zoo.images import ImageNetwork
 from igc_gluon.model_zoo.registry import Family
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, GPCBlock, IGCBlock, SumFusion
-from igc_gluon.nn.basic import BN_MOMENTUM_PLAIN, BN_MOMENTUM_RESIDUAL
+from igc_gluon.nn.basic import BN_MOMENTUM_PLAIN, BN_MOMENTUM_RESIDUAL, NativeLayers
 
 DOWNSAMPLE_FORMS = ("paper", "code")
 
@@ -94,7 +94,7 @@ class CIFARNet(ImageNetwork):
         if stem_strides not in (1, 2):
             raise UserError(f"stem_strides must be 1 or 2, not {stem_strides}")
         with self.name_scope():
-            self.features = nn.HybridSequential(prefix="")
+            self.features = NativeLayers(prefix="")
             in_channels = stem or width
             self.features.add(ConvBNReLU(in_channels, 3, strides=stem_strides, prefix="g0_", **norm))
             for stage, count in enumerate(blocks):

@@ -12,6 +12,7 @@ from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.images import ImageNetwork
 from igc_gluon.model_zoo.registry import Family
 from igc_gluon.nn import SCORE_INIT, ChannelPermutation, ConvBNReLU, GroupConv2D, NonlinearIGCV2Block, batch_norm
+from igc_gluon.nn.basic import NativeLayers
 
 PARTITION = 8  # g1 = g2
 STEM = 64
@@ -48,7 +49,7 @@ class IGCV2Net(ImageNetwork):
             raise UserError(f"{classes} classes cannot be split among the {last} branches of the classifier; "
                             "give head_partition=1 for a fully connected one")
         with self.name_scope():
-            self.features = nn.HybridSequential(prefix="")
+            self.features = NativeLayers(prefix="")
             self.features.add(ConvBNReLU(in_channels, 3, strides=2, prefix="g0_", **norm))
             for stage, (channels, blocks, strides) in enumerate(STAGES, 1):
                 channels = width(channels)

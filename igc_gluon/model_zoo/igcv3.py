@@ -27,6 +27,7 @@ from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.images import ImageNetwork
 from igc_gluon.model_zoo.registry import Family
 from igc_gluon.nn import CONVOLUTION_INIT, SCORE_INIT, IGCV3Block, ReLU6, batch_norm
+from igc_gluon.nn.basic import NativeLayers
 
 BN_EPSILON = 1e-5
 # Of ImageNet: the authors' code of IGCV3 has other means than that of IGCV1, and no deviations.
@@ -93,7 +94,7 @@ class IGCV3Net(ImageNetwork):
             return channels + -channels % multiple
 
         with self.name_scope():
-            self.features = nn.HybridSequential(prefix="")
+            self.features = NativeLayers(prefix="")
             in_channels = width(STEM)
             self._add_convolution(in_channels, 3, 3, stem_strides, norm, "first-3x3-conv-")
             for s, ((t, c, first), blocks) in enumerate(zip(SEQUENCES, DEPTHS[depth])):

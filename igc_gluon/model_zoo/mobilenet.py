@@ -15,7 +15,7 @@ from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import igcv3
 from igc_gluon.model_zoo.registry import Family
-from igc_gluon.native.gluon import NativeNetwork
+from igc_gluon.graph import NativeNetwork
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, GroupConv2D, IGCV3Block, ReLU6, batch_norm
 
 STEM, LAST = 32, 1280

@@ -20,7 +20,7 @@ from igc_gluon.model_zoo.images import ImageNetwork
 from igc_gluon.model_zoo.cifar import ResidualBlock, norm_arguments
 from igc_gluon.model_zoo.registry import Family
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, IGCBlock
-from igc_gluon.nn.basic import BN_MOMENTUM_RESIDUAL
+from igc_gluon.nn.basic import BN_MOMENTUM_RESIDUAL, NativeLayers
 
 BLOCKS = (2, 2, 2, 2)
 DOUBLED = ("primary", "secondary")
@@ -36,7 +36,7 @@ class ResNet18(ImageNetwork):
     def __init__(self, stem_layer, layer, shortcut, stem, width, classes, norm, **kwargs):
         super().__init__(**kwargs)
         with self.name_scope():
-            self.features = nn.HybridSequential(prefix="")
+            self.features = NativeLayers(prefix="")
             self.features.add(stem_layer(stem, 3, kernel_size=7, strides=2, prefix="g0_", **norm),
                               nn.MaxPool2D(3, 2, 1, prefix="g0_pool_"))
             in_channels = stem

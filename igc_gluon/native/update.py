@@ -5,7 +5,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.base import _LIB, check_call
 
-from igc_gluon.native.gluon import why_not
+from igc_gluon.native.operators import why_not
 
 
 def nesterov(weights, gradients, momenta, rates, decays, momentum, rescale):

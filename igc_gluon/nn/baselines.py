@@ -1,7 +1,8 @@
 """Blocks that the papers compare IGC with."""
 from mxnet.gluon import HybridBlock, nn
 
-from igc_gluon.nn.basic import CONVOLUTION_INIT, Native, NativeLayers, batch_norm
+from igc_gluon.graph import Native
+from igc_gluon.nn.basic import CONVOLUTION_INIT, NativeLayers, batch_norm
 from igc_gluon.nn.igc import GroupConv2D
 
 

@@ -2,6 +2,8 @@
 import mxnet as mx
 from mxnet.gluon import nn
 
+from igc_gluon.graph import Native
+
 BN_EPSILON = 2e-5
 BN_MOMENTUM_PLAIN = 0.99
 BN_MOMENTUM_RESIDUAL = 0.9
@@ -64,19 +66,8 @@ class Layers(nn.HybridSequential):
         return part
 
 
-class Native:
-    """To derive a block from, before HybridBlock or Layers: maps to maps on a CPU in float32, it is one operator of
-    igc_gluon.native where that can compute it, and else MXNet's operators, which also serve when it is traced."""
-
-    def forward(self, x, *args):
-        from igc_gluon.native.gluon import compute  # which knows the blocks of this package
-
-        maps = None if args else compute(self, self, x, maps=True)
-        return super().forward(x, *args) if maps is None else maps
-
-
 class NativeLayers(Native, Layers):
-    """Layers that are one operator where they can be."""
+    """Layers that run natively where they can."""
 
 
 class ConvBNReLU(Layers):

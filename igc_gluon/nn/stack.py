@@ -1,29 +1,39 @@
 """From blocks to `igc_gluon.theory`: the stack of group convolutions and permutations that a block consists of."""
-from mxnet.gluon import nn
-
 from igc_gluon import theory
+from igc_gluon.errors import UserError
+from igc_gluon.graph import Ref, trace
 from igc_gluon.nn.baselines import GPCBlock
 from igc_gluon.nn.igc import IGCBlock
 from igc_gluon.nn.lowrank import IGCV3Block
-from igc_gluon.nn.permutation import ChannelPermutation, permutation_indices
+from igc_gluon.nn.permutation import permutation_indices
 from igc_gluon.nn.sparse import IGCV2Block, NonlinearIGCV2Block
 
 _BLOCKS = (IGCBlock, GPCBlock, IGCV2Block, NonlinearIGCV2Block, IGCV3Block)
 
 
 def block_stack(block):
-    """[GroupConv, Permutation, ...] of `igc_gluon.theory`, in order of execution, read off the layers of `block`.
+    """[GroupConv, Permutation, ...] of `igc_gluon.theory`, in order of execution, as `block` computes them.
 
     Convolutions are given as shapes, which stand for weights of 1. Normalizations, activations, shortcuts and strides,
-    none of which changes what channels are connected, are left out.
+    none of which changes what channels are connected, are left out. Raises UserError where convolutions do not follow
+    each other.
     """
-    stack = []
-    for layer in _leaves(block):
-        if isinstance(layer, nn.Conv2D):
-            stack.append(theory.GroupConv(tuple(layer.weight.shape), layer._kwargs["num_group"]))
-        elif isinstance(layer, ChannelPermutation):
+    graph = trace(block)
+    permutations, stack, behind = graph.permutations(), [], set()  # nodes that the last of the stack comes before
+    for number, node in enumerate(graph.nodes):
+        follows = not stack or any(isinstance(value, Ref) and value.node in behind for value in node.inputs)
+        if node.op == "Convolution":
+            if not follows:
+                raise UserError(f"the convolutions of {block.name} do not follow each other")
+            stack.append(theory.GroupConv(tuple(graph.parameters[node.inputs[1]].shape),
+                                          node.attributes.get("num_group", 1)))
+            behind = {number}
+        elif number in permutations:
             channels = stack[-1].out_channels
-            stack.append(theory.Permutation(permutation_indices(channels, layer._branch_factor)))
+            stack.append(theory.Permutation(permutation_indices(channels, permutations[number])))
+            behind = {number}
+        elif follows:
+            behind.add(number)
     return stack
 
 
@@ -44,10 +54,3 @@ def interleaved_blocks(net):
 def block_stacks(net):
     """{prefix of the block's parameters: its stack} for every block of `net` that interleaves group convolutions."""
     return {prefix: block_stack(block) for prefix, block in interleaved_blocks(net).items()}
-
-
-def _leaves(block):
-    if not block._children:
-        yield block
-    for child in block._children.values():
-        yield from _leaves(child)

@@ -3,6 +3,7 @@ import pytest
 
 from igc_gluon import native
 from igc_gluon.errors import UserError
+from igc_gluon.graph.program import Program
 from igc_gluon.native import library
 
 
@@ -20,3 +21,28 @@ def isa(request):
     library.use_isa(request.param)
     yield request.param
     library.use_isa()
+
+
+@pytest.fixture
+def record_operators(monkeypatch):
+    """The names of the native operators that programs call."""
+    names, call = [], Program.__call__
+
+    def recorded(self, arrays):
+        names.extend(self.operators)
+        return call(self, arrays)
+    monkeypatch.setattr(Program, "__call__", recorded)
+    return names
+
+
+@pytest.fixture
+def count_operators(monkeypatch):
+    """{name of a native operator: how often programs call it}"""
+    counts, call = {"igc_body_train": 0, "igc_body_infer": 0}, Program.__call__
+
+    def counted(self, arrays):
+        for name in self.operators:
+            counts[name] += 1
+        return call(self, arrays)
+    monkeypatch.setattr(Program, "__call__", counted)
+    return counts

@@ -9,9 +9,9 @@ import pytest
 import igc_gluon
 from igc_gluon import deploy
 from igc_gluon.errors import UserError
-from igc_gluon.native import gluon as native_gluon
+from igc_gluon.native.operators import why_not
 
-pytestmark = pytest.mark.skipif(native_gluon.why_not() is not None, reason=str(native_gluon.why_not()))
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 # Trains two networks, each alone and then both at once, every step from two threads at the same moment.
 TRAINS = """
@@ -19,9 +19,9 @@ import sys, threading
 import mxnet as mx, numpy as np
 import igc_gluon
 from igc_gluon.engine.optimizer import AuthorsNesterov
-from igc_gluon.native import gluon
+from igc_gluon.native import operators
 
-assert gluon.why_not() is None
+assert operators.why_not() is None
 LOSS = mx.gluon.loss.SoftmaxCrossEntropyLoss()
 SHAPE = (8, 3, 16, 16)
 

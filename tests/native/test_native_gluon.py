@@ -16,10 +16,11 @@ import igc_gluon
 from igc_gluon import complexity
 from igc_gluon.engine.optimizer import AuthorsNesterov
 from igc_gluon.model_zoo.registry import find_family
-from igc_gluon.native import gluon as native_gluon
+from igc_gluon.graph import run, segments, trace
 from igc_gluon.native import library
+from igc_gluon.native.operators import why_not
 
-pytestmark = pytest.mark.skipif(native_gluon.why_not() is not None, reason=str(native_gluon.why_not()))
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 NETWORKS = [("cifar_plain8_w5", {}), ("cifar_plain_igc8_l24m2", {}), ("cifar_plain_igc8_l4m4", {}),
             ("cifar_plain_igc5_l3m1", {}), ("cifar_plain_igc5_l1m6", {}), ("cifar_resnet10_w6", {}),
@@ -42,17 +43,9 @@ LOSS = mx.gluon.loss.SoftmaxCrossEntropyLoss()
 
 
 @pytest.fixture
-def called(monkeypatch):
-    """Counts calls of the native operators."""
-    counts = {"igc_body_train": 0, "igc_body_infer": 0}
-    for name in counts:
-        operator = getattr(mx.nd, name)
-
-        def counted(*args, _name=name, _operator=operator, **kwargs):
-            counts[_name] += 1
-            return _operator(*args, **kwargs)
-        monkeypatch.setattr(mx.nd, name, counted)
-    return counts
+def called(count_operators):
+    """How often each native operator was called."""
+    return count_operators
 
 
 def build(name, options=None, hybridize=True, seed=0):
@@ -138,8 +131,13 @@ def test_every_network_has_kernels():
     """Of `igc models`, at the size of image that it is made for."""
     for name in igc_gluon.get_model_list():
         size = find_family(name)[0].input_size
-        features = igc_gluon.get_model(name).features
-        native_gluon.NativeBody(list(features._children.values()))._check_shape((3, size, size))
+        graph = trace(igc_gluon.get_model(name))
+        found, reasons = segments.find(graph, graph.shapes([(1, 3, size, size)]))
+        left = {graph.nodes[number].op for number in reasons}
+        if "_relu" in name:  # ReLU between the group convolutions: native between and around
+            assert found
+        else:
+            assert len(found) == 1 and left <= {"FullyConnected", "Convolution", "Flatten"}, (name, reasons)
 
 
 def losses(name, steps=12, data=DATA, label=LABEL, dtype="float32"):
@@ -268,14 +266,10 @@ def _float64(net):
      "SyncBatchNorm"),
     (lambda: build("cifar_plain_igc8_l2m2", {"norm_kwargs": {"use_global_stats": True}}),
      "BatchNorm with other options"),
-    (lambda: build("cifar_plain_igc8_l2m2", {"spatial": "separable"}), "no native kernel"),
-    (lambda: build("cifar_plain_igc8_l2m2", {"spatial": "secondary"}), "no native kernel"),
-    (lambda: build("cifar_plain_igc8_l2m2", {"spatial": "both"}), "no native kernel"),
-    (lambda: build("cifar_plain_igc8_l2m2", {"between": "relu"}), "no native kernel"),
     (lambda: _float64(build("cifar_plain_igc8_l2m2")), "not dense float32"),
 ])
 def test_what_has_no_kernel_runs_on_stock_operators_and_says_so_once(make, text, called, caplog):
-    native_gluon._say.cache_clear()
+    run._say.cache_clear()
     net = make()
     data = DATA.astype(net.output.weight.dtype)
     with caplog.at_level(logging.WARNING, "igc_gluon"):
@@ -286,8 +280,23 @@ def test_what_has_no_kernel_runs_on_stock_operators_and_says_so_once(make, text,
     assert len(lines) == 1 and text in lines[0] and "\n" not in lines[0]
 
 
+@pytest.mark.parametrize("options,parts", [({"spatial": "separable"}, 4), ({"spatial": "secondary"}, 4),
+                                           ({"spatial": "both"}, 4), ({"between": "relu"}, 4)])
+@pytest.mark.parametrize("hybridize", [False, True])
+def test_what_has_no_kernel_runs_on_stock_operators_between_native_parts(options, parts, hybridize, called, monkeypatch):
+    net = build("cifar_plain_igc5_l2m2", options, hybridize)
+    scores, native = net(DATA).asnumpy(), one_step(net)
+    assert called == {"igc_body_train": parts, "igc_body_infer": parts}
+    monkeypatch.setenv("IGC_NATIVE", "0")
+    net = build("cifar_plain_igc5_l2m2", options, hybridize)
+    close(scores, net(DATA).asnumpy(), "scores")
+    stock = one_step(net)
+    for key in stock:
+        close(native[key], stock[key], key)
+
+
 def test_hooks_are_called_and_blocks_without_them_run_natively(called, caplog):
-    native_gluon._say.cache_clear()
+    run._say.cache_clear()
     net, seen = build("cifar_plain_igc8_l2m2", hybridize=False), []
     expected = net(DATA).asnumpy()
     net.features[1][0].register_forward_hook(lambda *_: seen.append(1))
@@ -369,25 +378,29 @@ class Body(mx.gluon.HybridBlock):
 def test_the_operator_in_a_graph(static):
     """As nd, in a hybridized block, and bound as a Symbol."""
     net = build("cifar_plain_igc5_l3m2", hybridize=False)
-    body = native_gluon.NativeBody(list(net.features._children.values()))
     data = DATA[:, :, :8, :8]
+    graph = trace(net.features)
+    body = segments.find(graph, graph.shapes([data.shape]))[0][0]
+    text = ";".join(",".join(map(repr, layer.numbers())) for layer in body.layers)
+    parameters = [graph.parameters[name] for name, _ in body.parameters]
+    running = [graph.parameters[name] for name in body.running]
+    inputs = [data] + [p.data() for p in parameters] + [p.data().copy() for p in running]
     with mx.autograd.record():
-        expected = body(data)
+        expected = mx.nd.igc_body_train(*[a.copy() if a is data else a for a in inputs], layers=text)
     expected.backward()
-    gradients = [p.grad().asnumpy() for p, _ in body._parameters]
-    inputs = [data] + [p.data() for p, _ in body._parameters] + [p.data().copy() for p in body._running]
-    block = Body(body.text)
+    gradients = [p.grad().asnumpy() for p in parameters]
+    block = Body(text)
     block.hybridize(static_alloc=static, static_shape=static)
     for _ in range(2):
         with mx.autograd.record():
             y = block(*inputs)
         y.backward()
         np.testing.assert_array_equal(y.asnumpy(), expected.asnumpy())
-        for (p, _), g in zip(body._parameters, gradients):
+        for p, g in zip(parameters, gradients):
             np.testing.assert_array_equal(p.grad().asnumpy(), g)
     variables = [mx.sym.var(f"a{i}") for i in range(len(inputs))]
-    symbol = mx.sym.igc_body_train(*variables, layers=body.text)
-    assert len(symbol.list_auxiliary_states()) == len(body._running)
+    symbol = mx.sym.igc_body_train(*variables, layers=text)
+    assert len(symbol.list_auxiliary_states()) == len(running)
     values = dict(zip([v.name for v in variables], inputs))
     executor = symbol.bind(mx.cpu(), {name: values[name] for name in symbol.list_arguments()},
                            aux_states={name: values[name] for name in symbol.list_auxiliary_states()})

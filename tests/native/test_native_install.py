@@ -26,7 +26,7 @@ import os
 import mxnet as mx, numpy as np
 import igc_gluon
 from igc_gluon import deploy
-from igc_gluon.native import gluon, library
+from igc_gluon.native import library, operators
 
 mx.random.seed(0)
 net = igc_gluon.get_model("cifar_plain_igc8_l4m2", classes=5)
@@ -41,7 +41,7 @@ def gradient():
 
 net(x)
 net.save_parameters("start.params")
-used = str(gluon.why_not() or library.isa())
+used = str(operators.why_not() or library.isa())
 found = deploy.compile(net, (3, 16, 12))(x).asnumpy(), net(x).asnumpy(), gradient()
 net.load_parameters("start.params")  # a step moves the statistics
 os.environ["IGC_NATIVE"] = "0"

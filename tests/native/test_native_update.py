@@ -5,9 +5,9 @@ import pytest
 from mxnet.gluon import nn
 
 from igc_gluon.engine.optimizer import AuthorsNesterov
-from igc_gluon.native import gluon as native_gluon
+from igc_gluon.native.operators import why_not
 
-pytestmark = pytest.mark.skipif(native_gluon.why_not() is not None, reason=str(native_gluon.why_not()))
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 SHAPES = [(3,), (48, 2, 3, 3), (40000,), (1,), (7, 5)]
 

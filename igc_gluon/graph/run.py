@@ -1,0 +1,247 @@
+"""Blocks that run natively where they can: the one place that decides it.
+
+What `hybrid_forward` computes is traced to a graph (tracing.py), in which parts become native operators (segments.py);
+what is left are MXNet's own operators, in the same graph (program.py). Where no part can be native, or a call is out of
+the ordinary, MXNet goes on as it would without this package.
+
+A hybridized block is, as everywhere in Gluon, the graph that its `hybrid_forward` makes. One that is not hybridized
+runs its Python code at every call; its graph stands for it only if all of that code is MXNet's or this package's. What
+is changed afterwards (layers, options, hooks, attributes) is noticed at the next call, hybridized or not.
+
+Parameters stay where they are; gradients and moving statistics arrive in them as ever, the statistics with the forward
+pass (MXNet's own BN writes them in backward).
+"""
+import functools
+import logging
+from operator import is_
+
+import mxnet as mx
+import numpy as np
+from mxnet import autograd
+from mxnet.gluon import HybridBlock
+from mxnet.gluon.block import _regroup
+
+from igc_gluon.graph import segments
+from igc_gluon.graph.changes import State, blocks_below, why_python_runs
+from igc_gluon.graph.program import Program
+from igc_gluon.graph.segments import NotNative, require
+from igc_gluon.graph.tracing import Ref, first_line, parameters_of, read, trace
+from igc_gluon.native.operators import Owner, why_not
+
+logger = logging.getLogger(__name__)
+
+_MOST_PROGRAMS = 16  # of a block, for sizes of images and ways of calling
+
+
+class Native:
+    """To derive a block from, before HybridBlock: on a CPU in float32 its call runs natively where it can. Traced with
+    a Symbol (export, complexity) it is made of MXNet's operators."""
+
+    def forward(self, x, *args):
+        made = compute(self, super().forward, (x, *args))
+        return super().forward(x, *args) if made is None else made[0]
+
+
+class NativeNetwork(Native, HybridBlock):
+    """A HybridBlock that runs natively where it can."""
+
+
+def accelerate(net):
+    """Makes the HybridBlock `net` run natively where it can, in training and inference, and returns it.
+
+    What has no kernel runs on MXNet's operators between the native parts, and so does a call that is out of the ordinary
+    (other devices and number types); `why_not_native` lists it. A block whose `hybrid_forward` is not one of MXNet's or
+    of this package has to be hybridized; until then only the blocks in it are native. Raises TypeError if `net` is no
+    HybridBlock.
+    """
+    if not isinstance(net, HybridBlock):
+        raise TypeError(f"only a HybridBlock can run natively, not a {type(net).__name__}")
+    for block in blocks_below(net):
+        if isinstance(block, HybridBlock) and not isinstance(block, Native) and (block is net or block._children):
+            block.__class__ = _native_class(type(block))
+    return net
+
+
+def why_not_native(net, *input_shapes):
+    """[(name of an operator, one line why it has no kernel)] of the HybridBlock `net` called with arrays of these shapes,
+    the batch included, in order of execution. What always runs on MXNet's operators, as the classifier does, is among
+    them."""
+    graph = trace(net, len(input_shapes))
+    _, reasons = segments.find(graph, graph.shapes(input_shapes))
+    return [(graph.nodes[number].name, reason) for number, reason in reasons.items()]
+
+
+@functools.lru_cache(None)
+def _native_class(cls):
+    return type(cls.__name__, (Native, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+
+
+def compute(block, forward, inputs):
+    """(what the native program of `block` makes of `inputs`,), or None where there is none: `forward`, which is MXNet's,
+    is to go on."""
+    for x in inputs:
+        if type(x) is not mx.nd.NDArray or x.context.device_type != "cpu":
+            return None
+    reason = why_not()
+    if reason is None:
+        plan = vars(block).get("_native")
+        if plan is None or not plan.holds(block, len(inputs)):
+            plan = _Plan.of(block, forward, inputs)
+        try:
+            made = plan(inputs)
+        except NotNative as error:
+            reason = str(error)
+        except _Left:
+            return None
+    if reason is not None:
+        _say(reason)
+        return None
+    if block._active and block._cached_op is None:
+        block._build_cache(*inputs)  # what export() saves
+    return (made,)
+
+
+@functools.lru_cache(None)
+def _say(reason, where=""):
+    logger.warning("native CPU kernels are not used%s: %s", where, reason)
+
+
+class _Left(Exception):
+    """To MXNet, which finds missing sizes out, or says that those of the data do not fit, or that a parameter has no
+    values."""
+
+
+class _Plan:
+    """A block as it was when it was traced: its graph and the programs made of it, or the reason why there is none."""
+
+    @classmethod
+    def of(cls, block, forward, inputs):
+        vars(block).setdefault("_native", None)  # an attribute more or less is a change
+        plan = cls()
+        plan._read(block, forward, inputs)
+        vars(block)["_native"] = plan
+        return plan
+
+    def __reduce__(self):
+        return type(None), ()  # a copy of the block makes its own
+
+    def _read(self, block, forward, inputs):
+        self._block, self._count, self._active = block, len(inputs), block._active
+        self._reason = self._graph = self._cached_graph = None
+        self._found, self._programs, self._arrays, self._owner = {}, {}, {}, Owner()
+        below = blocks_below(block)
+        try:
+            self._graph = self._hybridized(inputs) if self._active else self._by_itself(below, forward)
+        except NotNative as error:
+            self._reason = str(error)
+        except Exception as error:  # of the user's code; MXNet's own call of it will raise it, if it does there too
+            self._reason = f"{type(block).__name__} cannot be traced: {first_line(error)}"
+        self._state = State(below)
+        if self._graph is not None:
+            self._parameters = list(self._graph.parameters.values())
+            self._number = {p.name: number for number, p in enumerate(self._parameters)}
+            # With static_shape MXNet forgets one of two passes before a backward one; with static_alloc each size of
+            # image would keep what training needs for it.
+            self._flags = {training: [(name, value) for name, value in (block._flags if self._active else ())
+                                      if name not in ("static_shape", training and "static_alloc")]
+                           for training in (True, False)}
+
+    def _hybridized(self, inputs):
+        require(not getattr(self._block, "_backend", None), "the network is for another backend")
+        require(not self._block._callback, "a block has a hook for operators")
+        self._block._clear_cached_op()
+        symbols, made = self._block._get_graph(*inputs)
+        self._cached_graph = self._block._cached_graph
+        require(len(symbols) == len(inputs), "inputs within inputs have no native kernel")
+        return read(made, [symbol.name for symbol in symbols], self._block._out_format,
+                    parameters_of(self._block))
+
+    def _by_itself(self, below, forward):
+        reason = why_python_runs(self._block, below)
+        require(reason is None, reason)
+        return trace(self._block, self._count, forward)
+
+    def holds(self, block, count):
+        """Whether this is still `block`, called with so many arrays."""
+        return (block is self._block and count == self._count and block._active == self._active and
+                (not self._active or (block._cached_graph is self._cached_graph and not block._backend and
+                                      not block._callback)) and self._state.holds())
+
+    def __call__(self, inputs):
+        """NDArrays on a CPU, float32 -> what the block makes. Raises NotNative, _Left."""
+        require(self._reason is None, self._reason)
+        training = autograd.is_training()
+        require(autograd.is_recording() == training,
+                "gradients through moving statistics and batch statistics without gradients have no kernel")
+        context, shapes = inputs[0].context, tuple(x.shape for x in inputs)
+        for x, shape in zip(inputs, shapes):
+            require(x.dtype == np.float32 and x.stype == "default" and x.context == context,
+                    "the data is not dense float32")
+            require(shape and 0 not in shape, "the data is empty")
+        arrays = self._values(context)
+        wanted = added = ()
+        if training:
+            # Whether a gradient goes to each input, and whether into an array of the user's, which may add.
+            wanted = tuple(0 if not _wants_gradient(x) else 1 if x.grad is None else 2 for x in inputs)
+            added = tuple(n for n, p in enumerate(self._parameters) if p._grad_req == "add")
+        key = tuple(shape[1:] for shape in shapes), training, wanted, added
+        program = self._programs.get(key)
+        if program is None:
+            program = self._program(key, shapes, training, wanted, added)
+        places = dict(zip(self._graph.data, inputs))
+        made = program([arrays[self._number[name]] if name in self._number else places[name]
+                        for name in program.names])
+        return _regroup(made, self._graph.format)
+
+    def _program(self, key, shapes, training, wanted, added):
+        if key[0] not in self._found:
+            try:
+                of_values = self._graph.shapes(shapes)
+            except (ValueError, mx.MXNetError):
+                raise _Left from None
+            found, reasons = segments.find(self._graph, of_values)
+            # A classifier may be a convolution of a single pixel: MXNet's operator is meant to run there.
+            left = [reason for number, reason in reasons.items() if self._graph.nodes[number].op == "Convolution" and
+                    set(of_values[Ref(number)][2:]) != {1}]
+            if found and left:
+                _say(left[0], " in parts of a network")
+            self._found[key[0]] = found, [*left, *reasons.values(), "there is no operator"][0]
+        found, reason = self._found[key[0]]
+        require(found, reason)
+        apart = [self._parameters[n].name for n in added]
+        apart += [name for name, how in zip(self._graph.data, wanted) if how == 2]
+        while len(self._programs) >= _MOST_PROGRAMS:
+            del self._programs[next(iter(self._programs))]
+        try:
+            program = Program(self._graph, found, self._owner, training, wanted, apart, self._flags[training])
+        except mx.MXNetError as error:  # an operator without a gradient, perhaps, which MXNet asks for here already
+            self._found[key[0]] = (), first_line(error)
+            raise NotNative(first_line(error)) from None
+        self._programs[key] = program
+        return program
+
+    def _values(self, context):
+        """The arrays of the parameters on `context`. Raises NotNative, _Left."""
+        place, known = self._arrays.get(context, (None, None))
+        try:
+            if known is None:
+                place = [p.list_ctx().index(context) for p in self._parameters]
+            arrays = [p._data[i] for p, i in zip(self._parameters, place)]
+        except (TypeError, IndexError, ValueError, RuntimeError):
+            raise _Left from None
+        if known is None or not all(map(is_, arrays, known)):
+            if any(a.context != context for a in arrays):
+                raise _Left
+            require(all(a.dtype == np.float32 and a.stype == "default" for a in arrays) and
+                    all(p._grad_stype == "default" for p in self._parameters), "the parameters are not float32")
+            self._arrays[context] = place, arrays
+        return arrays
+
+
+def _wants_gradient(array):
+    """Whether `array` is a variable or was computed from one while MXNet recorded."""
+    try:
+        autograd.get_symbol(array)
+    except mx.MXNetError:  # "not part of a computation graph"; MXNet has no other way to ask
+        return False
+    return True

@@ -1,0 +1,292 @@
+"""Finds the parts of a graph that the training kernels compute: each is a list of layers (native.training.Layer).
+
+A segment reads one value and makes one; what lies in it is read nowhere else. What has no kernel stays between
+segments.
+"""
+from collections import Counter
+from typing import Dict, List, NamedTuple, Optional, Set
+
+from igc_gluon.errors import UserError
+from igc_gluon.graph.tracing import Graph, Ref, Value
+from igc_gluon.native import training
+
+
+class Parameter(NamedTuple):
+    """A variable that layers read. branches above 1: that many equal parts of it are added up."""
+    name: str
+    branches: int = 1
+
+
+class Segment(NamedTuple):
+    """Nodes that become one native operator.
+
+    source: the value read. end: the one made. parameters: of the layers, in the order of igc_train.h. running: names
+    of moving means and variances. form: "maps", "flat" ((batch, channels), of means) or "means" (with two axes of 1).
+    """
+    nodes: Set[int]
+    source: Value
+    end: Ref
+    layers: List[training.Layer]
+    parameters: List[Parameter]
+    running: List[str]
+    form: str
+
+
+class NotNative(Exception):
+    """One line why an operator, a network or a call is left to MXNet's operators."""
+
+
+def require(condition, reason):
+    if not condition:
+        raise NotNative(reason)
+
+
+def find(graph: Graph, shapes: Dict[Value, tuple]):
+    """([Segment], {number of a node outside them: one line why}) for values of these shapes (Graph.shapes)."""
+    facts = _Facts(graph, shapes)
+    segments, reasons, taken = [], {}, set()
+    for number, node in enumerate(graph.nodes):
+        if number in taken:
+            continue
+        try:
+            require(node.op == "Convolution", f"operator {node.op} has no native kernel here")
+            segment = _segment(facts, number, taken)
+        except NotNative as error:
+            reasons[number] = str(error)
+        else:
+            segments.append(segment)
+            taken |= segment.nodes
+    return segments, reasons
+
+
+def _segment(facts, first, taken):
+    """The longest Segment that begins with the convolution `first` and has no nodes of `taken`. Raises NotNative."""
+    reader = _Reader(facts, facts.nodes[first].inputs[0])
+    reason, ends = "a convolution without a normalization behind it has no native kernel", []
+    for number in range(first, len(facts.nodes)):
+        if number in taken or not (number == first or reader.reads(number)):
+            continue
+        if number != first and reader.ends():
+            ends.append(reader.segment())
+        try:
+            reader.add(number)
+        except NotNative as error:
+            reason = str(error)
+            break
+    else:
+        if reader.ends():
+            ends.append(reader.segment())
+    for segment in reversed(ends):
+        try:
+            training.check(segment.layers, facts.shapes[segment.source][1:])
+            return segment
+        except UserError as error:
+            reason = str(error)
+    raise NotNative(reason)
+
+
+class _Facts:
+    def __init__(self, graph, shapes):
+        self.nodes, self.shapes = graph.nodes, shapes
+        self.data = graph.data
+        self.readers = graph.readers()
+        self.running = Counter(name for node in graph.nodes if node.op == "BatchNorm" for name in node.inputs[3:])
+        self.running = {name for name, times in self.running.items() if times == self.readers[name] == 1}
+
+
+class _Reader:
+    """Adds nodes to a segment one after the other, in an order of execution."""
+
+    def __init__(self, facts, source):
+        shape = facts.shapes.get(source)
+        require(shape is not None and len(shape) == 4 and 0 not in shape, "the data is not a batch of images")
+        self._facts, self._source = facts, source
+        self._layers, self._parameters, self._running = [], [], []
+        self._open: Optional[training.Layer] = None  # that may still get something behind it
+        self._values = {source: 0}  # values of the graph that layers have made, by their number
+        self._nodes, self._left = set(), Counter()  # how many reads of each value inside are still to come
+        self.last: Optional[Ref] = None  # what the open or last layer makes
+        self._moved = None  # within a permutation or a sum of branches: (kind, branches)
+        self.form = "maps"
+
+    def reads(self, number):
+        """Whether a node belongs to the values of this segment: it reads one, or it convolves the source."""
+        node = self._facts.nodes[number]
+        inside = any(value in self._left for value in node.inputs)
+        return inside or (node.op == "Convolution" and node.inputs[0] == self._source and self._can_close())
+
+    def ends(self):
+        """Whether the last value is all that anyone outside reads."""
+        return self._can_close() and all(value == self.last or not left for value, left in self._left.items())
+
+    def segment(self):
+        layers = self._layers + ([self._open] if self._open is not None else [])
+        return Segment(set(self._nodes), self._source, self.last, layers, list(self._parameters), list(self._running),
+                       self.form)
+
+    def add(self, number):
+        node = self._facts.nodes[number]
+        method = _METHODS.get(node.op) if self.form == "maps" else None
+        if self.form == "means" and node.op == "Flatten" and self._alone(node.inputs[0]):
+            method = _Reader._flatten
+        require(method is not None, f"operator {node.op} has no native kernel here")
+        method(self, node, *node.inputs)
+        self._nodes.add(number)
+        for value in node.inputs:
+            if value in self._left:
+                self._left[value] -= 1
+        self.last = Ref(number)
+        self._left[self.last] = self._facts.readers[self.last]
+        if self._open is None and self._layers:
+            self._values[self.last] = len(self._layers)
+
+    # One method for each operator: (node, *what it reads)
+
+    def _convolution(self, node, value, weight, bias=None):
+        a = node.attributes
+        kernel, stride = a["kernel"], a.get("stride") or (1, 1)
+        require(bias is None and a.get("layout", "NCHW") in ("NCHW", "None", None) and len(kernel) == 2 and
+                len(set(kernel)) == 1 and kernel[0] % 2 == 1 and (a.get("pad") or (0, 0)) == (kernel[0] // 2,) * 2 and
+                (a.get("dilate") or (1, 1)) == (1, 1) and tuple(stride) in ((1, 1), (2, 2)),
+                "a convolution of this form has no native kernel")
+        require(self._moved is None, "a convolution here has no native kernel")
+        if self._open is not None and not self._open.normalised:
+            require(value == self.last and self._alone(value) and kernel[0] == stride[0] == 1,
+                    "a spatial convolution behind another one without a normalization between them has no native "
+                    "kernel")
+            self._layers.append(self._open)
+            read = len(self._layers)
+        else:
+            self._close()
+            require(value in self._values, "a convolution of this value has no native kernel")
+            read = self._values[value]
+        self._open = training.Layer(read, a["num_filter"], a.get("num_group", 1), kernel[0], stride[0],
+                                    activation=None, normalised=False)
+        self._parameter(weight)
+
+    def _normalization(self, node, value, gamma, beta, mean, variance):
+        a = node.attributes
+        require(a.get("axis", 1) == 1 and not a.get("fix_gamma", True) and not a.get("use_global_stats", False) and
+                not a.get("output_mean_var", False),
+                "BatchNorm with other options than epsilon and momentum has no native kernel")
+        require(self._is_open(value) and not self._open.normalised,
+                "a normalization that does not follow a convolution has no native kernel")
+        require({mean, variance} <= self._facts.running, "a normalization that is used twice has no native kernel")
+        self._open = self._open._replace(normalised=True, epsilon=a.get("eps", 1e-3), momentum=a.get("momentum", 0.9))
+        for name in (gamma, beta):
+            self._parameter(name)
+        self._running += [mean, variance]
+
+    def _activation(self, node, value):
+        kind = "relu6" if node.op == "clip" else node.attributes.get("act_type", "relu")
+        require(kind == "relu" or (node.op == "clip" and
+                                   (node.attributes["a_min"], node.attributes["a_max"]) == (0, 6)),
+                "another activation than ReLU has no native kernel")
+        require(self._is_open(value) and self._open.normalised and self._open.activation is None and
+                (self._open.residual < 0 or kind == "relu"),
+                "an activation that does not follow a normalization has no native kernel")
+        self._open = self._open._replace(activation=kind)
+
+    def _sum(self, node, a, b):
+        other = b if self._is_open(a) else a
+        require(self._is_open(a) != self._is_open(b) and self._open.normalised and self._open.activation is None and
+                self._open.residual < 0, "a sum that does not follow a normalization has no native kernel")
+        require(self._values.get(other, 0) > 0, "a sum with this value has no native kernel")
+        require(self._facts.shapes[a] == self._facts.shapes[b], "a sum of different shapes has no native kernel")
+        self._open = self._open._replace(residual=self._values[other])
+
+    def _pooling(self, node, value):
+        a = node.attributes
+        kind = a.get("pool_type", "max")
+        require(a.get("layout", "NCHW") in ("NCHW", "None", None) and self._moved is None,
+                "pooling of this form has no native kernel")
+        self._close()
+        if kind == "avg" and a.get("global_pool", False):
+            require(value == self.last, "a mean of this value has no native kernel")
+            self.form = "means"
+            return
+        kernel, stride = a["kernel"], a.get("stride") or (1, 1)
+        require(kind == "max" and not a.get("global_pool", False) and self._values.get(value, 0) > 0 and
+                len(set(kernel)) == 1 and kernel[0] % 2 == 1 and (a.get("pad") or (0, 0)) == (kernel[0] // 2,) * 2 and
+                tuple(stride) in ((1, 1), (2, 2)) and a.get("pooling_convention", "valid") == "valid",
+                "pooling of this form has no native kernel")
+        channels = self._layers[self._values[value] - 1].channels
+        self._layers.append(training.Layer.max_pool(self._values[value], channels, kernel[0], stride[0]))
+
+    # A permutation, Reshape (0, -4, branches, -1, -2), SwapAxis (1, 2), Reshape (0, -3, -2), and the sum over branches,
+    # which begins like it.
+
+    def _reshape(self, node, value):
+        shape, reverse = node.attributes["shape"], node.attributes.get("reverse", False)
+        if self._moved is None:
+            require(self._is_open(value) and self._open.residual < 0 and not reverse and len(shape) == 5 and
+                    shape[:2] == (0, -4) and shape[3:] == (-1, -2) and shape[2] > 0 and
+                    len(self._facts.shapes[value]) == 4, "a reshape here has no native kernel")
+            self._moved = "cut", shape[2]
+            return
+        kind, branches = self._moved
+        require(kind == "swapped" and self._alone(value) and not reverse and tuple(shape) == (0, -3, -2),
+                "a reshape here has no native kernel")
+        self._moved = None
+        if branches in (1, self._open.channels):
+            return
+        field = "reorder" if self._open.normalised else "permute"
+        require(getattr(self._open, field) == 1, "two permutations in a row have no native kernel")
+        self._open = self._open._replace(**{field: branches})
+
+    def _swap(self, node, value):
+        axes = {node.attributes.get("dim1", 0), node.attributes.get("dim2", 0)}
+        require(self._moved is not None and self._moved[0] == "cut" and self._alone(value) and axes == {1, 2},
+                "a transposition here has no native kernel")
+        self._moved = "swapped", self._moved[1]
+
+    def _sum_of_branches(self, node, value):
+        a = node.attributes
+        axis = a.get("axis")
+        axis = axis[0] if isinstance(axis, (tuple, list)) and len(axis) == 1 else axis
+        require(self._moved is not None and self._moved[0] == "cut" and self._alone(value) and axis == 1 and
+                not a.get("keepdims", False) and not a.get("exclude", False) and not self._open.normalised and
+                self._open.permute == self._open.groups == self._parameters[-1].branches == 1,
+                "a sum over axes has no native kernel here")
+        branches, self._moved = self._moved[1], None
+        self._open = self._open._replace(channels=self._open.channels // branches)
+        self._parameters[-1] = self._parameters[-1]._replace(branches=branches)
+
+    def _flatten(self, node, value):
+        self.form = "flat"
+
+    def _parameter(self, name):
+        require(isinstance(name, str) and name not in self._facts.data, "computed parameters have no native kernel")
+        self._parameters.append(Parameter(name))
+
+    def _alone(self, value):
+        """Whether `value` is the last one and has one reader, so that it need not exist."""
+        return value == self.last and self._facts.readers[value] == 1
+
+    def _is_open(self, value):
+        return self._open is not None and self._moved is None and self._alone(value)
+
+    def _can_close(self):
+        return self._moved is None and (self._open.normalised if self._open is not None else bool(self._layers))
+
+    def _close(self):
+        if self._open is not None:
+            require(self._open.normalised, "a convolution without a normalization behind it has no native kernel")
+            self._layers.append(self._open)
+            self._open = None
+            self._values[self.last] = len(self._layers)
+
+
+_METHODS = {
+    "Convolution": _Reader._convolution,
+    "BatchNorm": _Reader._normalization,
+    "Activation": _Reader._activation,
+    "relu": _Reader._activation,
+    "clip": _Reader._activation,
+    "elemwise_add": _Reader._sum,
+    "broadcast_add": _Reader._sum,
+    "Pooling": _Reader._pooling,
+    "Reshape": _Reader._reshape,
+    "SwapAxis": _Reader._swap,
+    "sum": _Reader._sum_of_branches,
+}
