@@ -314,7 +314,7 @@ def test_a_child_of_ones_own_called_model_can_be_compiled():
     np.testing.assert_allclose(compiled(X.asnumpy()), net(X).asnumpy(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["model", "mean", "std", "crop", "classes", "dataset", "short_side"])
+@pytest.mark.parametrize("name", ["model", "mean", "std", "crop", "classes", "dataset", "preprocessing"])
 def test_attributes_of_ones_own_are_not_taken_for_ours(name):
     net = valued(Own())
     setattr(net, name, "mine")
