@@ -32,15 +32,16 @@ def make_textures(root, train, val, short_side):
     1.3, 3.5, 9.5 or 25 waves fit into the short side. Random crops show 41 to 98 % of it, evaluation 87.5 %, so
     that the classes stay apart. Who sees other shares of a photograph in training takes one class for another."""
     rng = np.random.default_rng(0)
-    y, x = np.mgrid[:short_side, :short_side * 4 // 3] / short_side
+    sides = [np.arange(length, dtype=np.float32) / short_side for length in (short_side, short_side * 4 // 3)]
     for split, count in (("train", train), ("val", val)):
         for waves in (1.3, 3.5, 9.5, 25):
             folder = root / split / f"{waves:04.1f}"
             folder.mkdir(parents=True)
             for number in range(count):
-                across, down = 2 * np.pi * (waves * np.stack([x, y]) + rng.random((2, 1, 1)))
-                level = rng.choice([-70, 70]) * np.sin(across) * np.sin(down) + rng.normal(0, 6, y.shape)
-                image = rng.uniform(90, 165, 3) + level[:, :, None]
+                down, across = (np.sin(2 * np.pi * (waves * side + rng.random(dtype=np.float32))) for side in sides)
+                level = rng.choice([-70, 70]) * np.outer(down, across)
+                level += 6 * rng.standard_normal(level.shape, np.float32)
+                image = level[:, :, None] + rng.uniform(90, 165, 3).astype(np.float32)
                 cv2.imwrite(str(folder / f"{number}.jpg"), image.clip(0, 255).astype(np.uint8))
     return root
 
