@@ -272,6 +272,20 @@ def test_fewer_images_than_threads(isa, layers, height, width, batch, threads, m
     compare(layers, (3, height, width), batch, threads, maps=maps)
 
 
+def test_rows_of_an_image_wait_for_each_other(isa):
+    """The gradient of a layer's input may be written over that of its result, of which other threads read rows still."""
+    layers, rng = [Layer(0, 8), Layer(1, 8, kernel=5), Layer(2, 8)], np.random.default_rng(0)
+    body = Body(layers, (3, 64, 8))
+    parameters = random_parameters(rng, body.shapes)
+    x, dy = rng.standard_normal((1, 3, 64, 8)).astype("float32"), rng.standard_normal((1, 8)).astype("float32")
+    seen = set()
+    for _ in range(60):
+        body.forward(x, parameters, threads=4)
+        gradients, dx = body.backward(dy, threads=4, data=True)
+        seen.add(b"".join(array.tobytes() for array in [*gradients, dx]))
+    assert len(seen) == 1
+
+
 @pytest.mark.parametrize("layers", [
     [Layer(0, 8)], [Layer(0, 64, kernel=7, stride=2), Layer.max_pool(1, 64, 3, 2), Layer(2, 128, 1, 3)],
     [Layer(0, 48), *igc_block(1, 24, 2), *igc_block(3, 24, 4, stride=2)],

@@ -28,17 +28,20 @@ void Pass::output_back(const float* dy, float* const* gradients) {
 }
 
 void Pass::backward_layer(TrainLayer& layer, float* const* gradients, float* dx) {
-  // The gradient of the input may be written where that of the result is, which the slice below still reads.
-  const float* const gradient = net_.gradient_memory[net_.values[layer.value].gradient];
+  // Where the gradient of the input is written over that of the result, slices of one image would write over rows that
+  // others still read.
+  const TrainValue &value = net_.values[layer.value], &input = net_.values[layer.lead().input];
+  std::vector<std::vector<float>> copies(row_parts_ > 1 && value.gradient == input.gradient ? n_slices_ : 0);
   const ptrdiff_t row = row_floats(layer.out, layer.layout);
-  std::vector<std::vector<float>> above(row_parts_ > 1 ? n_slices_ : 0);
-  for (size_t s = 0; s < above.size(); s++) {
+  for (size_t s = 0; s < copies.size(); s++) {
     const Share of = share_of((int)s);
-    const float* const end = gradient + (of.begin * layer.out.height + of.first_row(layer.out.height)) * row;
-    above[s].assign(end - rows_above(layer, of) * row, end);
+    const float* const image = net_.gradient_memory[value.gradient] + of.begin * layer.out.height * row;
+    copies[s].assign(image + (of.first_row(layer.out.height) - rows_above(layer, of)) * row,
+                     image + of.end_row(layer.out.height) * row);
   }
   over_slices([&](TrainSlice& slice, TrainScratch& scratch, const Share& of) {
-    backward_slice(layer, slice, scratch, of, above.empty() ? nullptr : above[&slice - net_.slices.data()].data(), dx);
+    backward_slice(layer, slice, scratch, of,
+                   copies.empty() ? nullptr : copies[&slice - net_.slices.data()].data(), dx);
   });
   give_weights(layer, gradients);
   if (layer.last_of_input && layer.lead().input > 0) normalise_back(layer.lead().input, gradients);
@@ -80,7 +83,7 @@ void Pass::finish(int index, bool first, const float* result, TrainSlice& slice,
 }
 
 void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, const Share& of,
-                          const float* above, float* dx) {
+                          const float* copy, float* dx) {
   clear_sums(slice);
   std::fill(slice.weights.get(),
             slice.weights.get() + layer.stages.back().offset + layer.stages.back().weights.floats(), 0.0f);
@@ -106,7 +109,7 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
       filled = std::max(filled, need);
       const Plane from = from_row(x, (ptrdiff_t)r0 * stride), to = from_row(d, r0);
       const ptrdiff_t at = (n * layer.out.height + r0) * row;
-      const float* const d_out = own ? gradient + at : above + (r0 - start) * row;
+      const float* const d_out = copy ? copy + (r0 - start) * row : gradient + at;
       Coming coming;
       foresee(coming, input, false, n, filled, layer.tile_rows * stride);
       coming.add(gradient + at + rows * row, layer.tile_rows * row);

@@ -136,8 +136,8 @@ class Pass {
     const int first = of.first_row(layer.out.height);
     return first < of.end_row(layer.out.height) ? std::min(first, (layer.lead().kernel - 1) / layer.lead().stride) : 0;
   }
-  // above: those rows.
-  void backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, const Share& of, const float* above,
+  // copy: the gradient of the result, of the slice's rows and those above, where it cannot be read in its place.
+  void backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, const Share& of, const float* copy,
                       float* dx);
   // Rows of a stage: x and y lead to their first one.
   void run_stage(const TrainStage& stage, Plane x, Plane y, int width, int rows, Coming& coming);
