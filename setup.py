@@ -55,6 +55,21 @@ setup(
     description="Interleaved Group Convolutions (IGCV1, IGCV2, IGCV3) on Apache MXNet / Gluon",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="igc-gluon developers",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=["deep learning", "convolutional neural networks", "group convolution", "IGC", "MXNet", "Gluon"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: C++",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(8, 13)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
     # MXNet 1.9.1 is the last release. It needs a NumPy that still has the aliases removed in 1.24, or the
     # replacements that igc_gluon/__init__.py puts back; NumPy 1.26, the last one with wheels below 2.0, ends
     # at Python 3.12.
@@ -92,6 +107,7 @@ setup(
         # What `igc bench` times beside us: into an environment of its own, as GluonCV refuses to be imported where
         # PyTorch 2 is installed. These run on the NumPy that MXNet needs.
         "bench": ["torch==2.13.0; python_version>='3.10'", "onnx>=1.16", "onnxruntime>=1.20", "openvino>=2024.0"],
+        "docs": ["mkdocs>=1.5", "mkdocs-material>=9", "mkdocstrings[python]>=0.24"],
     },
     entry_points={"console_scripts": ["igc=igc_command:main"]},
 )
