@@ -56,8 +56,8 @@ def open_network(source, model=None, classes=None, model_options=None, dataset=N
     if not path.is_file():  # to open a pipe would wait for ever
         raise UserError(f"{path} is neither a folder nor a regular file")
     if path.suffix == ".igc":
-        raise UserError(f"{path} is compiled, which igc predict and igc_gluon.deploy.load take alone; give the run or the "
-                        ".params file that it was compiled from")
+        raise UserError(f"{path} is compiled, which igc predict and igc_gluon.deploy.load take alone; give the run or "
+                        "the .params file that it was compiled from")
     if model is None:
         raise UserError(f"{path} does not say which network it belongs to; give model, "
                         "cifar_plain_igc20_l24m2 for example")
