@@ -108,10 +108,11 @@ def _open_run(path, ctx):
 
 
 def complete(config):
-    """The dict of a run's config.json with the options that its network had without a word where an older release, which
-    did not say the interpolation either, wrote it: parameters of the same shapes would be taken for today's network."""
+    """The dict of a run's config.json with the options that its network had without a word where an older release,
+    which did not say the interpolation either, wrote it: parameters of the same shapes would be taken for today's network."""
     options = config.get("model_options") or {}
-    if "interpolation" in config or not str(config["model"]).startswith("cifar_igcv3_") or not isinstance(options, dict):
+    small = str(config["model"]).startswith("cifar_igcv3_")
+    if "interpolation" in config or not small or not isinstance(options, dict):
         return config
     return {**config, "model_options": {"strides": [64, 160], **options}}
 

@@ -93,7 +93,7 @@ def test_going_on_with_an_older_recipe():
 def test_one_more_option_or_number_is_another_experiment():
     begun = Experiment("cifar_resnet_igc5_l2m3", "digits", SCHEDULE, model_options={"downsample": "code"})
     more = replace(begun, model_options={"downsample": "code", "between": "relu"})
-    with pytest.raises(UserError, match="with model_options {'downsample': 'code'}, not {'downsample': 'code', 'between"):
+    with pytest.raises(UserError, match="with model_options {'downsample': 'code'}, not {'downsample': 'code', "):
         check_same(older(begun), asdict(more), "run")
     warm = replace(begun, schedule=replace(SCHEDULE, warmup_epochs=1))
     before = older(begun)
