@@ -24,7 +24,7 @@ def run(args):
     from igc_gluon import deploy
     from igc_gluon.cli.networks import open_classifier
     from igc_gluon.data.classes import read_classes
-    from igc_gluon.errors import UserError
+    from igc_gluon.errors import UserError, printable
     from igc_gluon.paths import expand
 
     if args.calibration is not None and not args.int8:
@@ -37,9 +37,9 @@ def run(args):
     compiled = deploy.compile(open_classifier(args), shape, class_names=names,
                               calibration=(args.calibration or True) if args.int8 else None)
     compiled.save(out)
-    print(f"""{compiled.name}: images {'x'.join(map(str, compiled.input_shape))} -> \
+    print(f"""{printable(compiled.name)}: images {'x'.join(map(str, compiled.input_shape))} -> \
 {'x'.join(map(str, compiled.output_shape))}
-  file    {args.out}, {out.stat().st_size / 1e6:.2f} MB
+  file    {printable(args.out)}, {out.stat().st_size / 1e6:.2f} MB
   images  {compiled.preprocessing}""")
     if compiled.native:
         print(f"  runs    natively, {compiled.multiply_adds / 1e8:.3f} x 10^8 multiply-adds" +

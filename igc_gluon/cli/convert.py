@@ -33,9 +33,10 @@ def run(args):
 
 def _from_module(args, epoch, out):
     import shlex
+    from pathlib import Path
 
     from igc_gluon.cli.networks import options
-    from igc_gluon.errors import UserError
+    from igc_gluon.errors import UserError, printable
     from igc_gluon.model_zoo import find_family
     from igc_gluon.model_zoo.attributes import read_preprocessing, set_attributes
     from igc_gluon.model_zoo.authors import save_parameters
@@ -50,25 +51,28 @@ def _from_module(args, epoch, out):
     expected = read_preprocessing(expand(f"{args.network}-{epoch:04d}.params"))
     if expected:
         set_attributes(net, model, expected)
-    save_parameters(net, expand(out))
+    out = str(expand(out))
+    save_parameters(net, Path(out))
     classes = next(p.shape[0] for p in net.output.collect_params().values())
     flags = "".join(" --option " + shlex.quote(
         f"{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}") for name, value in found.items())
     if expected is None and find_family(model)[0].mean is None:
         flags += " --dataset DATASET"
     keywords = "".join(f", {name}={value!r}" for name, value in found.items())
-    print(f"""{out}: {len(net._collect_params_with_prefix())} arrays of {model}, {classes} classes
+    print(f"""{printable(out)}: {len(net._collect_params_with_prefix())} arrays of {model}, {classes} classes
   in Python   net = igc_gluon.get_model({model!r}, classes={classes}{keywords}); net.load_parameters({out!r})
-  here        igc predict {shlex.quote(out)} --model {model}{flags} --classes {classes} photo.jpg""")
+  here        igc predict {printable(shlex.quote(out))} --model {model}{flags} --classes {classes} photo.jpg""")
 
 
 def _to_module(args, prefix):
     from igc_gluon.cli.networks import open_source
+    from igc_gluon.errors import printable
     from igc_gluon.model_zoo.authors import save_module_checkpoint
     from igc_gluon.paths import expand
 
     prefix = str(expand(prefix))
     net = open_source(args)
     save_module_checkpoint(net, prefix, 0)
-    print(f"""{net.model} is in {prefix}-symbol.json and {prefix}-0000.params
+    shown = printable(prefix)
+    print(f"""{net.model} is in {shown}-symbol.json and {shown}-0000.params
   in Python   module = mx.mod.Module.load({prefix!r}, 0)""")

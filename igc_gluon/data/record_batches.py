@@ -8,6 +8,7 @@ MXNet's ImageRecordIter is not used: its random crops are of one size of records
 `igc_gluon.data.augment`), depend on its threads and how far it has read ahead, and cannot be gone on with; it
 takes signs in names for addresses, reads fewer formats, and ends the process on some damaged images.
 """
+import shlex
 import struct
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -72,7 +73,7 @@ class _Records:
         image = None if problem else decode(payload)[0]
         if image is None:
             raise UserError(f"{self._path}, record at byte {position}: {problem or 'it holds no readable image'}; igc "
-                            f"data verify {self._path} lists what is broken, with --repair OUT.rec it writes a file "
+                            f"data verify {shlex.quote(str(self._path))} lists what is broken, with --repair OUT.rec it writes a file "
                             "without it")
         self._preprocessing.normalise(self._crop(image, place)[None], out=target[None])
         return label

@@ -18,8 +18,8 @@ def images_of(source, preprocessing, shape, dataset=None):
     dataset: the run's."""
     if source is True:
         if dataset is None:
-            raise UserError("only a run knows its data set; give calibration images, the name of a data set or a "
-                            ".npy file")
+            raise UserError("only a run on a data set of this package knows its images; give calibration images, the "
+                            "name of a data set or a .npy file")
         source = dataset
     if isinstance(source, Path) or isinstance(source, str) and source.endswith(".npy"):
         try:

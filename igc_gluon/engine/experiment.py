@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import List, Optional, Tuple
 
 import mxnet as mx
@@ -15,6 +15,7 @@ from igc_gluon.data.classes import check_same_classes
 from igc_gluon.engine.checkpoint import KEPT, CheckpointStore, ReadOnlyStore
 from igc_gluon.engine.devices import DataParallel
 from igc_gluon.engine.loop import TrainingLoop
+from igc_gluon.engine.networks import complete
 from igc_gluon.engine.optimizer import OPTIMIZERS
 from igc_gluon.engine.position import best_entry
 from igc_gluon.engine.precision import use_dtype
@@ -208,19 +209,29 @@ def _check_folder(record, checkpoints, config, resume):
 
 
 def check_same(before, config, folder):
-    """Raises UserError unless what a run was begun with, as far as it says, is `config`."""
+    """Raises UserError unless what a run was begun with, as far as it says, is `config`.
+
+    What an older release did not write into its config.json was as the defaults are."""
     if not isinstance(before, dict):
         raise UserError(f"{folder} does not say what it was begun with; choose another --exp-name")
+    if "model" in before:
+        before = {**_defaults(Experiment), "validation_images": 0, **complete(before)}
     now = json.loads(json.dumps(config))  # tuples become lists, as in the file
     for key, value in now.items():
         old = before.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            old = {**value, **old}  # an older version may not have had all of them
+        if key == "schedule" and isinstance(old, dict):
+            old = {**_defaults(Schedule), **old}
         if key == "class_names" and old and value:
             check_same_classes(old, value, folder, "the data")
         if key in before and old != value:
             raise UserError(f"{folder} was begun with {key} {before[key]}, not {value}; resume with the same "
                             "flags, or choose another --exp-name")
+
+
+def _defaults(dataclass):
+    """{name: default} of its fields that have one, as JSON holds it."""
+    return json.loads(json.dumps({field.name: field.default for field in fields(dataclass)
+                                  if field.default is not MISSING}))
 
 
 def _module_checkpoints(net, prefix):

@@ -36,8 +36,7 @@ class ArrayInput:
         self._images = self._validation = None
 
     def config(self):
-        held_out = {"validation_images": len(self._validation.labels)} if self._validation else {}
-        return {"pad": self._pad, **held_out}
+        return {"pad": self._pad, "validation_images": len(self._validation.labels) if self._validation else 0}
 
     def prepare(self):
         if has_validation(self.name, self._data_dir):

@@ -55,6 +55,9 @@ def open_network(source, model=None, classes=None, model_options=None, dataset=N
         return get_model(source, pretrained=pretrained, classes=classes, ctx=ctx, **(model_options or {}))
     if not path.is_file():  # to open a pipe would wait for ever
         raise UserError(f"{path} is neither a folder nor a regular file")
+    if path.suffix == ".igc":
+        raise UserError(f"{path} is compiled, which igc predict and igc_gluon.deploy.load take alone; give the run or "
+                        "the .params file that it was compiled from")
     if model is None:
         raise UserError(f"{path} does not say which network it belongs to; give model, "
                         "cifar_plain_igc20_l24m2 for example")
@@ -104,6 +107,16 @@ def _open_run(path, ctx):
     return set_attributes(net, model, expected)
 
 
+def complete(config):
+    """The dict of a run's config.json with the options that its network had without a word where an older release,
+    which did not say the interpolation either, wrote it: parameters of the same shapes would be taken for today's network."""
+    options = config.get("model_options") or {}
+    small = str(config["model"]).startswith("cifar_igcv3_")
+    if "interpolation" in config or not small or not isinstance(options, dict):
+        return config
+    return {**config, "model_options": {"strides": [64, 160], **options}}
+
+
 def read_config(path):
     """(the dict in a run's config.json, the Preprocessing in it), with a model and only such numbers as a network may
     have: a run may come from a stranger. Raises UserError."""
@@ -125,4 +138,4 @@ def read_config(path):
         raise UserError(f"{path} is damaged: {error}") from None
     if expected.class_names and len(expected.class_names) != number:
         raise UserError(f"{path} is damaged: it names {len(expected.class_names)} of {number} classes")
-    return config, expected
+    return complete(config), expected

@@ -63,7 +63,7 @@ def read_preprocessing(params):
     beside = params.with_name(f"{params.name}.json")
     if beside.is_file():
         return Preprocessing.from_json(beside.read_text(encoding="utf-8", errors="replace"))
-    found = re.fullmatch(r"(.+)-\d{4,}\.params", params.name)
+    found = re.fullmatch(r"(.+)-\d{4,}\.params", params.name, re.DOTALL)
     symbol = found and params.with_name(f"{found[1]}-symbol.json")
     if not symbol or not symbol.is_file():
         return None

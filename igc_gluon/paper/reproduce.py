@@ -175,7 +175,7 @@ class Reproduction:
         except (ValueError, KeyError, TypeError):
             return False  # the training script says what is wrong with it
         experiment = job[0]
-        if found is None or not found.finished or found.num_epochs != self.epochs[experiment.dataset]:
+        if found is None or not found.finished or not found.as_named or found.num_epochs != self.epochs[experiment.dataset]:
             return False
         self.speeds[job] = self._cost(experiment), found.seconds
         return True

@@ -7,6 +7,7 @@ from typing import Optional, Tuple
 
 import numpy as np
 
+from igc_gluon.engine.networks import complete
 from igc_gluon.engine.schedule import PAPER
 from igc_gluon.errors import printable
 from igc_gluon.paths import expand
@@ -31,6 +32,12 @@ class Run:
     def finished(self):
         return self.epochs >= self.num_epochs
 
+    @property
+    def as_named(self):
+        """Whether the network is the one that its name means: other options than those that its data set calls for make
+        another."""
+        return not set(self.options) - {"stem_strides"}
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -46,7 +53,7 @@ class Summary:
 def read_run(folder):
     """The `Run` in `folder`, or None if it has no epoch yet. Raises one of DAMAGE on damage."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = complete(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         lines = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
@@ -75,8 +82,7 @@ class Runs:
             except DAMAGE:
                 self.damaged.append(folder)
                 continue
-            # Other options of the network than its data set calls for make another network.
-            if run and not set(run.options) - {"stem_strides"} and wanted(run):
+            if run and run.as_named and wanted(run):
                 self._experiments[run.model, run.dataset, run.num_epochs, folder.parent].append(run)
 
     def summary(self, model, dataset, instead=None, columns=()):

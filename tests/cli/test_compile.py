@@ -122,6 +122,18 @@ def test_mistakes_are_one_line(tmp_path, capsys, flags, message):
     assert code == (2 if message else 0) and (message or "") in error and error.count("\n") == (1 if message else 0), error
 
 
+def test_a_compiled_file_is_no_source(tmp_path, capsys):
+    """No message may advise --model, with which it would be read as a .params file."""
+    path = tmp_path / "net.igc"
+    deploy.compile(network(), mean=0, std=1).save(path)
+    for arguments in (["eval", str(path), "--data", "digits"], ["convert", str(path), str(tmp_path / "prefix")],
+                      ["compile", str(path), str(tmp_path / "again.igc")],
+                      ["compile", str(path), str(tmp_path / "again.igc"), "--model", MODEL, "--dataset", "digits"]):
+        assert main(arguments) == 2
+        error = capsys.readouterr().err
+        assert f"{path} is compiled" in error and "give the run" in error and error.count("\n") == 1, error
+
+
 def test_names_that_are_nothing(tmp_path, capsys):
     out = str(tmp_path / "net.igc")
     for source, message in (("cifar_plain_igc20_l24m2", "no published weights"), ("cifar_plain_igc", "did you mean"),

@@ -16,7 +16,7 @@ import pytest
 
 import igc_gluon
 from igc_gluon import cli, native
-from igc_gluon.data import pack, records
+from igc_gluon.data import records
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.errors import UserError, printable
 
@@ -50,7 +50,6 @@ def place(tmp_path_factory):
     (root / "val.rec").write_bytes(b"".join(framed))
     starts = np.cumsum([0] + [len(record) for record in framed[:-1]])
     (root / "val.idx").write_text("".join(f"{n}\t{at}\n" for n, at in enumerate(starts)))
-    pack.write_classes(root / "classes.txt", ["ant", "bee", "cow"])
     (root / "photo \u2603.png").write_bytes(cv2.imencode(".png", images[0])[1].tobytes())
     return root
 
@@ -157,6 +156,29 @@ def test_names_in_messages_are_one_line(tmp_path, capfd):
         assert out == "" and len(err.splitlines()) == 1 and err.startswith("error: ") and "\x1b" not in err, err
 
 
+def test_names_of_files_that_are_written_are_one_line(place, tmp_path, capsys):
+    """And what such a file expects of images is found again."""
+    prefix, params = (str(tmp_path / name) for name in ("x\x1b[2J\n  here", "y\n.params"))
+    assert cli.main(["compile", str(place / "run"), prefix + ".igc"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 + native.available() and "\\x1b[2J\\n  here.igc, " in lines[1], lines
+    assert cli.main(["convert", str(place / "run"), prefix]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert cli.main(["convert", prefix, "0", params, "--model", MODEL]) == 0
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) == 3 and "\x1b" not in shown and "--dataset" not in shown, shown
+    assert cli.main(["predict", params, "--model", MODEL, str(place / "photo \u2603.png")]) == 0
+    assert "ant" in capsys.readouterr().out
+
+
+def test_paths_in_python_that_is_advised_are_whole(place, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli.main(["convert", str(place / "run"), "~/prefix"]) == 0
+    assert cli.main(["convert", "~/prefix", "0", "~/net.params", "--model", MODEL]) == 0
+    for line in (line for line in capsys.readouterr().out.splitlines() if line.startswith("  in Python")):
+        exec(line.partition("in Python")[2].strip(), {"igc_gluon": igc_gluon, "mx": mx})
+
+
 NO_HOME = [["eval", "resnet18_w64", "--data", "x.rec"], ["eval", "~/run", "--data", "x.rec"],
            ["predict", "~nobody-of-this-name/run", "x.png"], ["checkpoint", "ls", "~/run"],
            ["tables", "--table", "IGCV1 1", "--runs", "~/runs"], ["tables", "--table", "IGCV1 1", "--output", "~/x"],
@@ -234,6 +256,11 @@ def test_advice_works_when_obeyed(place, tmp_path, monkeypatch, capsys):
     assert cli.main(["data", "verify", str(file), "--index"]) == 2
     assert obey(capsys.readouterr().err, **{"OUT.rec": folder / "out.rec"}) == 0
     assert cli.main(["data", "verify", str(folder / "out.rec")]) == 0
+    good = (place / "val.rec").read_bytes()
+    file.write_bytes(good[:60] + b"\0" * 20 + good[80:])
+    index.write_bytes((place / "val.idx").read_bytes())
+    assert cli.main(["eval", str(place / "run"), "--data", str(file)]) == 2
+    assert obey(capsys.readouterr().err.replace("lists what", " finds what")) == 1
     only_val = folder / "val" / "ant"
     only_val.mkdir(parents=True)
     (only_val / "a.png").write_bytes((place / "photo \u2603.png").read_bytes())

@@ -97,7 +97,7 @@ def test_a_data_set_by_name():
 
 
 @pytest.mark.parametrize("source,message", [
-    (True, "only a run knows"), ("digits", "pixels for calibration are"), ("nothing", "data set"),
+    (True, "only a run on a data set"), ("digits", "pixels for calibration are"), ("nothing", "data set"),
     ("none.npy", "cannot read images"), (__file__ + ".npy", "cannot read images"),
     (np.zeros((9, 16, 16, 3), np.uint8), "mean and std"), (np.zeros((9, 3, 16, 16)), "float32"),
     (np.zeros((9, 3, 16, 15), np.float32), "float32"), (np.zeros((7, 3, 16, 16), np.float32), "at least 8"),
