@@ -51,7 +51,7 @@ class PlatformWheel(bdist_wheel):
 
 setup(
     name="igc-gluon",
-    version="0.1.0",
+    version="0.2.0",
     description="Interleaved Group Convolutions (IGCV1, IGCV2, IGCV3) on Apache MXNet / Gluon",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

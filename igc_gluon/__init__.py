@@ -11,7 +11,7 @@ import warnings
 
 import numpy as np
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def _prepare_numpy_for_mxnet():
