@@ -162,7 +162,10 @@ def _walk(path, positions):
                 raise UserError(f"{path} has a label that is no class: "
                                 f"{labels[~((labels >= 0) & (labels == np.floor(labels)))][:1]}; {damaged}")
             for begin, end in zip(at // 4, until // 4):
-                if words[begin + 6:begin + 8].any() and what_is_wrong(_parts(words[begin:end])[0], look=False)[0]:
+                if not words[begin + 6:begin + 8].any():  # it has no checksum
+                    continue
+                found = _parts(words[begin:end])
+                if found is None or what_is_wrong(found[0], look=False)[0]:
                     raise UserError(f"{path}: the record at byte {4 * begin:,} is not what was written; {damaged}")
             bar.update(len(at))
     return Structure(len(positions), smallest, largest)

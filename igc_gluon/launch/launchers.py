@@ -100,7 +100,7 @@ def read_hosts(path):
         found = _HOST.fullmatch(line)
         if line and not (found and found["host"].isprintable()):
             raise UserError(f"{path}, line {number}: wants 'host' or 'host slots=4', not {line[:80]!r}")
-        hosts += [found["host"]] * int(found["slots"] or 1) if line else []
+        hosts += [found["host"]] * min(int(found["slots"] or 1), MOST + 1) if line else []
         if len(hosts) > MOST or len(text) > _LARGEST_HOSTFILE:
             raise UserError(f"the hostfile {path} has places for more than {MOST} processes")
     if not hosts:

@@ -102,3 +102,15 @@ def test_a_file_of_heads_alone_is_scanned_at_once(tmp_path, length):
     begin = time.process_time()
     found = sum(1 for _ in records.scan(path))
     assert found == 1 << 16 and time.process_time() - begin < 20
+
+
+def test_a_record_that_is_not_cut_where_it_holds_the_magic_word_is_one_line(tmp_path):
+    """A writer cuts it there; it has a checksum, which fits."""
+    path = tmp_path / "a.rec"
+    frames = write(path)
+    payload = records.encode(1.0, 5, struct.pack("<II", records.MAGIC, 0))
+    path.write_bytes(b"".join([*frames, struct.pack("<II", records.MAGIC, len(payload)), payload]))
+    index = records.index_path(path)
+    index.write_text(index.read_text() + f"5\t{sum(map(len, frames))}\n")
+    with pytest.raises(UserError, match="the record at byte .* is not what was written"):
+        records.structure(path)

@@ -5,6 +5,7 @@ import signal
 import stat
 import sys
 import time
+import tracemalloc
 
 import pytest
 from launched import Launch, gone, guard_of, is_watched
@@ -121,6 +122,7 @@ def test_a_death_after_a_signal_is_no_reason_to_start_again():
 WATCHED = """
 from igc_gluon.launch import heartbeat
 import time
+import tracemalloc
 class Late:
     def __del__(self, sleep=time.sleep):
         sleep(6)
@@ -281,8 +283,13 @@ def test_mistakes(flags, text, capsys, monkeypatch):
     ("a\n" * 600000, "more than 10000")])
 def test_bad_hostfiles(tmp_path, text, wrong):
     (tmp_path / "hosts").write_text(text)
-    with pytest.raises(launchers.UserError, match=wrong):
-        launchers.read_hosts(tmp_path / "hosts")
+    tracemalloc.start()
+    try:
+        with pytest.raises(launchers.UserError, match=wrong):
+            launchers.read_hosts(tmp_path / "hosts")
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_words():
