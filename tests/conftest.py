@@ -10,7 +10,7 @@ from igc_gluon.threads import use_all_cores
 use_all_cores()
 
 from loopback import quick_and_direct, server  # noqa: E402, F401
-from sanitizers import sanitized  # noqa: E402, F401
+from sanitizers import sanitized, thread_sanitized  # noqa: E402, F401
 
 
 def resident_pages():

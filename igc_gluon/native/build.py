@@ -33,8 +33,10 @@ X86_INT8 = {"vnni": (16, X86["avx512"][1] + ["-mavx512vnni"])}
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-pthread", "-fvisibility=hidden", "-Wall", "-Wextra",
          # GCC 12 takes the undefined operand inside its own AVX-512 intrinsics for a mistake of the caller.
          "-Wno-maybe-uninitialized", "-Wno-uninitialized", "-Wno-ignored-attributes"]
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer",
-            "-g", "-O1"]
+# By what is looked for: wrong addresses and undefined behaviour, or threads that meet on one place.
+SANITIZE = {"address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
+            "thread": ["-fsanitize=thread"]}
+READABLE = ["-fno-omit-frame-pointer", "-g", "-O1"]  # what a sanitizer says
 
 
 class BuildError(Exception):
@@ -58,16 +60,17 @@ def _run(command):
         raise BuildError(f"{Path(command[0]).name} failed: {first.strip()}")
 
 
-def build(output=HERE / "_lib", jobs=None, sanitize=False):
+def build(output=HERE / "_lib", jobs=None, sanitize=None):
     """Compiles into `output`/libigc.so, atomically, and returns that path. Raises BuildError.
 
-    Where MXNet is installed, libigc_mxnet.so beside it.
+    Where MXNet is installed, libigc_mxnet.so beside it. sanitize: a key of SANITIZE.
     """
     cxx = compiler()
     if cxx is None:
         raise BuildError("there is no C++ compiler (looked for $CXX, c++, g++, clang++)")
     x86 = platform.machine().lower() in ("x86_64", "amd64")
-    flags = FLAGS + (SANITIZE if sanitize else []) + (["-DIGC_X86"] if x86 else [])
+    sanitizer = SANITIZE[sanitize] + READABLE if sanitize else []
+    flags = FLAGS + sanitizer + (["-DIGC_X86"] if x86 else [])
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output) as work:
@@ -90,7 +93,7 @@ def build(output=HERE / "_lib", jobs=None, sanitize=False):
         _run([cxx, *flags, "-shared", *map(str, objects), "-o", str(linked)])
         os.replace(linked, output / LIBRARY)
         if _mxnet():
-            _run(_operators_command(cxx, output, work / OPERATORS, SANITIZE if sanitize else []))
+            _run(_operators_command(cxx, output, work / OPERATORS, sanitizer))
             os.replace(work / OPERATORS, output / OPERATORS)
     return output / LIBRARY
 
@@ -119,8 +122,8 @@ def main(arguments=None):
     parser.add_argument("--output", default=str(HERE / "_lib"),
                         help="folder of libigc.so (default: where it is looked for)")
     parser.add_argument("--jobs", type=int, help="compilers at a time (default: one per core)")
-    parser.add_argument("--sanitize", action="store_true",
-                        help="with address and undefined-behaviour sanitizers")
+    parser.add_argument("--sanitize", choices=SANITIZE,
+                        help="with the sanitizers of addresses and undefined behaviour, or that of threads")
     options = parser.parse_args(arguments)
     try:
         print(build(options.output, options.jobs, options.sanitize))

@@ -1,5 +1,6 @@
 """The build of the kernels: without a compiler, for old processors, with sanitizers."""
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,9 +43,22 @@ def test_kernels_use_no_library_function_that_the_linker_could_share():
                                    "native/test_native_blocks.py", "native/test_native_update.py", "deploy"])
 def test_sanitizers_find_nothing(tests, sanitized):
     """In the tests of the kernels, of the operators on them and of compiled networks: some minutes each."""
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
+    run_tests(tests, sanitized)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not shutil.which("setarch"), reason="the sanitizer of threads wants addresses that are not random")
+@pytest.mark.parametrize("tests", ["deploy/test_deploy_calls.py",
+                                   "native/test_native_gluon.py::test_a_step_and_inference_agree_with_stock"])
+def test_no_two_threads_meet(tests, thread_sanitized):
+    """In calls of a compiled network from many threads, and in training on the threads of MXNet's engine."""
+    run_tests(tests, thread_sanitized, "setarch", "-R")
+
+
+def run_tests(tests, environment, *before):
+    done = subprocess.run([*before, sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
                            "--capture=sys",  # the sanitizers write to file descriptor 2 and end the process
                            str(TESTS / tests)],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
-                          env=sanitized, cwd=str(TESTS.parent))
+                          env=environment, cwd=str(TESTS.parent))
     assert done.returncode == 0, done.stdout[-5000:]
