@@ -13,10 +13,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "data"))
+for folder in ("data", "deploy"):
+    sys.path.insert(0, str(Path(__file__).parent.parent / folder))
 
 import make_archives  # noqa: E402
-from igc_gluon import params_file  # noqa: E402
+from deploy_networks import images, small  # noqa: E402
+
+from igc_gluon import deploy, params_file  # noqa: E402
 from igc_gluon.data import cifar, find_dataset, idx, matfile, recordio, records, svhn, tiny_imagenet  # noqa: E402
 from igc_gluon.engine import experiment  # noqa: E402
 from igc_gluon.engine.checkpoint import CheckpointStore  # noqa: E402
@@ -24,6 +27,7 @@ from igc_gluon.engine.inputs import RecordInput, record_preprocessing  # noqa: E
 from igc_gluon.engine.position import MEASURED, Position  # noqa: E402
 from igc_gluon.engine.record import RunRecord  # noqa: E402
 from igc_gluon.errors import UserError  # noqa: E402
+from igc_gluon.launch.launchers import read_hosts  # noqa: E402
 from igc_gluon.model_zoo import convert, get_model  # noqa: E402
 from igc_gluon.model_zoo.authors import save_module_checkpoint  # noqa: E402
 from igc_gluon.paper.runs import Runs  # noqa: E402
@@ -259,8 +263,48 @@ class RunFiles:
             record.close()
 
 
+class Note(Large):
+    """The note beside a record file that the file was checked."""
+
+    @staticmethod
+    def samples(folder):
+        made = Large.samples(folder)
+        records.structure(made[0])
+        return [*made, made[0].with_name("train.rec.json")]
+
+
+class Hostfile:
+    is_text = True
+
+    @staticmethod
+    def samples(folder):
+        return [_write(folder / "hosts", b"user@one slots=2\ntwo # and no more\n\nthree\n")]
+
+    @staticmethod
+    def read(path):
+        read_hosts(path)
+
+
+class Igc:
+    """Compiled networks: what is accepted runs, where it is small."""
+    is_text = False
+
+    @staticmethod
+    def samples(folder):
+        deploy.compile(small("cifar_plain_igc5_l4m2", 16, classes=5), (3, 16, 16), mean=1, std=2).save(folder / "net.igc")
+        deploy.compile(small("cifar_resnet_igc8_l3m2", 8), (3, 8, 8), class_names=list("abcdefghij"),
+                       calibration=images((3, 8, 8), 8)).save(folder / "int8.igc")
+        return [folder / "net.igc", folder / "int8.igc"]
+
+    @staticmethod
+    def read(path):
+        net = deploy.load(path, threads=2)
+        if np.prod(net.input_shape) <= 1 << 16 and net.multiply_adds <= 1 << 24 and np.prod(net.output_shape) <= 1 << 20:
+            net(np.ones((1, *net.input_shape), np.float32))
+
+
 FORMATS = {"params": Params, "checkpoint": Checkpoint, "record": Record, "large-record": Large, "symbol": Symbol, "tar": Tar,
-           "bin": Bin, "zip": Zip, "mat": Mat, "idx": Idx, "run": RunFiles}
+           "bin": Bin, "zip": Zip, "mat": Mat, "idx": Idx, "run": RunFiles, "note": Note, "hostfile": Hostfile, "igc": Igc}
 
 
 def prepare(name, folder):

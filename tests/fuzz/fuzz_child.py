@@ -1,4 +1,4 @@
-"""Reads damaged files of one format: `python fuzz_child.py FORMAT SEED FIRST LAST FOLDER`.
+"""Reads damaged or crafted files of one format: `python fuzz_child.py HOW FORMAT SEED FIRST LAST FOLDER`.
 
 A process of its own, which the test watches: what kills it must not take the tests along. Prints a line per file,
 before and after it is read: its number, then `refused`, `accepted`, or `wrong` with the reason.
@@ -10,12 +10,13 @@ import traceback
 from pathlib import Path
 
 import formats
+from crafted import craft
 from mutations import for_file, mutated
 
 from igc_gluon.errors import UserError
 
-LONGEST, ASLEEP = 20, 200  # seconds of CPU and on the wall for one file, on a machine that does other work too
-MEMORY = 2 << 30  # bytes that may come on top of what the process has at its start
+LONGEST, ASLEEP = 10, 200  # seconds of CPU and on the wall for one file, on a machine that does other work too
+MEMORY = 512 << 20  # bytes that may come on top of what the process has at its start
 
 
 def outcome(kind, path):
@@ -32,7 +33,14 @@ def outcome(kind, path):
     return "accepted"
 
 
-def main(name, seed, first, last, folder):
+def damage(kind, name, rng, samples):
+    """The file to read, and {path: bytes} of it."""
+    path, data = rng.choice(samples)
+    is_text = path.suffix in (".json", ".jsonl", ".idx") if kind.is_text is None else kind.is_text
+    return path, {path: mutated(data, rng, is_text and rng.random() < 0.9)}
+
+
+def main(how, name, seed, first, last, folder):
     kind, samples = formats.FORMATS[name], formats.prepare(name, Path(folder))
     for path, data in samples:
         assert outcome(kind, path) == "accepted", (path, outcome(kind, path))
@@ -40,20 +48,20 @@ def main(name, seed, first, last, folder):
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
     for number in range(first, last):
         rng = for_file(seed, name, number)
-        path, data = rng.choice(samples)
-        is_text = path.suffix in (".json", ".jsonl", ".idx") if kind.is_text is None else kind.is_text
-        damaged = mutated(data, rng, is_text and rng.random() < 0.9)
+        path, files = craft(name, rng, samples) if how == "crafted" else damage(kind, name, rng, samples)
         print(number, end=" ", flush=True)
-        path.write_bytes(damaged)
+        for file, data in files.items():
+            file.write_bytes(data)
         signal.setitimer(signal.ITIMER_PROF, LONGEST)  # the default action of both ends the process
         signal.alarm(ASLEEP)
         result = outcome(kind, path)
         signal.alarm(0)
         signal.setitimer(signal.ITIMER_PROF, 0)
-        path.write_bytes(data)
+        for file, data in samples:
+            file.write_bytes(data)
         print(result, flush=True)
 
 
 if __name__ == "__main__":
-    name, seed, first, last, folder = sys.argv[1:]
-    main(name, int(seed), int(first), int(last), folder)
+    how, name, seed, first, last, folder = sys.argv[1:]
+    main(how, name, int(seed), int(first), int(last), folder)
