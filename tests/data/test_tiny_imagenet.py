@@ -220,4 +220,5 @@ def test_the_row_of_the_paper():
     assert (row.classes, row.size, row.short_side, row.mirror, row.augment, row.pads) == (
         200, 64, (64, 80), True, True, False)
     assert (row.train_size, row.test_size) == (200 * 500, 200 * 50)
-    assert [name for name, row in DATASETS.items() if row.pads] == ["cifar10", "cifar100", "digits"]
+    assert [name for name, row in DATASETS.items() if row.pads] == ["cifar10", "cifar100", "digits", "fashion-mnist",
+                                                                         "mnist", "kmnist"]

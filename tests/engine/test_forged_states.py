@@ -65,13 +65,16 @@ def train(log_dir, resume=False):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """(folder of a run, arrays and state of its checkpoint after two of three epochs)."""
-    logging.getLogger("igc_gluon").setLevel(logging.ERROR)
+    logger = logging.getLogger("igc_gluon")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
     log_dir = tmp_path_factory.mktemp("runs")
     train(log_dir)
     folder = engine.run_folder(EXPERIMENT, Settings([mx.cpu()], log_dir=str(log_dir)), 0)
     store = CheckpointStore(folder / "checkpoints")
     name = f"epoch-{EPOCHS - 1:04d}-batch-000000"
-    return (folder, *store.load(name))
+    yield (folder, *store.load(name))
+    logger.setLevel(before)
 
 
 def paths(value, at=()):
