@@ -31,7 +31,7 @@ from igc_gluon import deploy, get_model, native  # noqa: E402
 from igc_gluon.engine.checkpoint import CheckpointStore  # noqa: E402
 from igc_gluon.engine.devices import DataParallel  # noqa: E402
 from igc_gluon.engine.optimizer import AuthorsNesterov  # noqa: E402
-from igc_gluon.native import gluon as native_gluon  # noqa: E402
+from igc_gluon.native import operators  # noqa: E402
 
 NETWORKS = (("cifar_plain_igc5_l4m2", 32), ("cifar_resnet_igc8_l3m2", 16), ("cifar_plain5_w4", 32),
             ("cifar_igcv2_8_c18", 16), ("cifar_sumfusion8_l2m3", 16))
@@ -182,7 +182,7 @@ def state():
 
 
 def main(minutes, seed=0):
-    assert native_gluon.why_not() is None, native.why_not()
+    assert operators.why_not() is None, native.why_not()
     begin, samples = time.monotonic(), []
     with tempfile.TemporaryDirectory() as folder:
         soak = Soak(seed, Path(folder))

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from igc_gluon.native import gluon as native_gluon
+from igc_gluon.native import operators
 
 HERE = Path(__file__).resolve().parent
 
 
 @pytest.mark.long
-@pytest.mark.skipif(native_gluon.why_not() is not None, reason=str(native_gluon.why_not()))
+@pytest.mark.skipif(operators.why_not() is not None, reason=str(operators.why_not()))
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
 def test_memory_levels_off_and_nothing_is_left_over():
     """For ten minutes, or as many as $MINUTES says."""
