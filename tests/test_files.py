@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 
 import portalocker
 import pytest
@@ -154,7 +155,14 @@ def test_pipes_are_written_through_at_the_end_and_whole(tmp_path):
     assert os.read(reader, 100).decode() == "zweite Größe"
     os.set_blocking(reader, True)
     read = []
-    thread = threading.Thread(target=lambda: read.extend(iter(lambda: os.read(reader, 1 << 16), b"")))
+
+    def read_all():  # before there is a writer, and after it, a read gives nothing
+        while sum(map(len, read)) < 3 * len(CONTENT):
+            read.append(os.read(reader, 1 << 16))
+            if not read[-1]:
+                time.sleep(0.01)
+
+    thread = threading.Thread(target=read_all)
     thread.start()
     save(pipe, CONTENT * 3)  # more than a pipe holds
     thread.join()
