@@ -456,7 +456,7 @@ def test_the_users_own_command_trains_on_cifar10(tmp_path):
     """As it stands, with the archive where the default folder is; stopped after its first epoch."""
     home = tmp_path / "home"
     (home / "datasets" / "cifar10").mkdir(parents=True)
-    cifar10_archive(home / "datasets" / "cifar10" / "cifar-10-binary.tar.gz")
+    cifar10_archive(home / "datasets" / "cifar10" / "cifar-10-binary.tar.gz", train_images=13)  # 65: one more than a batch
     process = start(*USERS_OWN, cwd=tmp_path, env={"MXNET_HOME": str(home)})
     here = folder(tmp_path / "runs", model="cifar_plain_igc38_l24m2", dataset="cifar10")
     while not (here / "curves.png").exists():  # drawn after the first epoch
@@ -469,7 +469,7 @@ def test_the_users_own_command_trains_on_cifar10(tmp_path):
     assert config["schedule"] == {"num_epochs": 400, "lr": 0.1, "lr_factor": 0.1, "lr_steps": [200, 300, 350],
                                   "lr_decay": 1.0, "warmup_epochs": 0}
     assert (config["batch_size"], config["wd"], config["momentum"]) == (64, 1e-4, 0.9)
-    assert "400 epochs of 1 batches of 64" in out
+    assert "400 epochs of 2 batches of 64" in out
 
 
 def test_the_users_own_command_without_files(tmp_path):
