@@ -1,16 +1,21 @@
-"""`igc eval NETWORK --data val.rec`, or `--data cifar10`"""
-HELP = "top-1 and top-5 accuracy of a network with weights over a record file or the test images of a data set"
+"""`igc eval NETWORK`, with `--data` a data set, a record file or a folder of photographs"""
+HELP = "accuracy of a network with weights, for each class too, what is confused, and the surest mistakes"
+CLASSES_SHOWN = 50  # at most, in the terminal
 
 
 def add_arguments(parser):
     from igc_gluon.cli.networks import SOURCE, add_normalisation_arguments, add_params_arguments
 
     parser.add_argument("network", help=SOURCE)
-    parser.add_argument("--data", metavar="FILE.rec", help="as igc data imagenet packs it; or the name of a data set, "
-                                                           "fashion-mnist for example (default: that of the weights)")
+    parser.add_argument("--data", metavar="DATA", help="a folder with a folder of photographs for each class; a record file, "
+                                                       "FILE.rec; or the name of a data set, fashion-mnist for example "
+                                                       "(default: that of the weights)")
     parser.add_argument("--data-dir", help="folder of the data set's files (default: downloaded to ~/.mxnet/datasets)")
     parser.add_argument("--gpus", help="GPUs to use, e.g. 0,1 (default: the CPU)")
     parser.add_argument("--batch-size", type=int, default=64, help="over all devices (default: 64)")
+    parser.add_argument("--json", metavar="FILE", help="write all numbers there")
+    parser.add_argument("--csv", metavar="FILE", help="write the table of classes there")
+    parser.add_argument("--confusion", metavar="FILE.png", help="draw there what each class is taken for")
     add_params_arguments(parser)
     add_normalisation_arguments(parser)
 
@@ -24,8 +29,9 @@ def run(args):
 
     from igc_gluon.cli.networks import open_classifier
     from igc_gluon.engine.devices import contexts
-    from igc_gluon.engine.evaluation import evaluate
-    from igc_gluon.errors import UserError, printable
+    from igc_gluon.engine.evaluation_data import evaluation_data
+    from igc_gluon.engine.metrics import Metrics
+    from igc_gluon.errors import UserError
 
     if args.batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, not {args.batch_size}")
@@ -33,53 +39,90 @@ def run(args):
     net = open_classifier(args)
     net.collect_params().reset_ctx(devices)
     net.hybridize(static_alloc=True)
-    expected = net.preprocessing
-    classes = net(mx.nd.zeros((1, *expected.image_shape), ctx=devices[0])).shape[1]
-    name, images, batches = _batches(args, net, classes)
+    classes = net(mx.nd.zeros((1, *net.preprocessing.image_shape), ctx=devices[0])).shape[1]
+    data = evaluation_data(net, classes, args.data, args.data_dir, args.batch_size)
 
     def predict(images):
         pieces = [piece for piece in np.array_split(images, len(devices)) if len(piece)]
         outputs = [net(mx.nd.array(piece, ctx=device)) for device, piece in zip(devices, pieces)]
         return np.concatenate([output.asnumpy() for output in outputs])
 
-    begin = time.monotonic()
-    with tqdm(total=images, unit=" images", dynamic_ncols=True, desc=net.model, leave=False) as bar:
-        found = evaluate(predict, batches, lambda seen: bar.update(seen - bar.n))
-    seconds = time.monotonic() - begin
-    print(f"""{printable(args.network)} ({net.model}) on {printable(name)}: {found.images:,} images
+    begin, metrics = time.monotonic(), Metrics(classes)
+    with tqdm(total=data.images, unit=" images", dynamic_ncols=True, desc=net.model, leave=False, disable=None) as bar:
+        for images, labels in data.batches.epoch(0):
+            metrics.add(predict(images), labels)
+            bar.update(len(labels))
+    _print(args.network, net, data, metrics, time.monotonic() - begin)
+    _write(args, net, data, metrics)
+
+
+def _print(network, net, data, metrics, seconds):
+    from igc_gluon.cli.table import table
+    from igc_gluon.engine.metrics import TOP5_FROM
+    from igc_gluon.errors import printable
+
+    found, names = metrics.evaluation, _names(data, len(metrics.confusion))
+    top5 = f"  top-5          {100 * found.top5:.2f} %\n" if len(names) >= TOP5_FROM else ""
+    print(f"""{printable(network)} ({net.model}) on {printable(data.name)}: {found.images:,} images
   top-1          {100 * found.accuracy:.2f} %
-  top-5          {100 * found.top5:.2f} %
-  cross-entropy  {found.loss:.4f}
-  {seconds:.1f} s, {found.images / max(seconds, 1e-9):,.0f} images/s; {expected}""")
+{top5}  cross-entropy  {found.loss:.4f}
+  calibration    confidence differs from accuracy by {100 * metrics.calibration_error:.2f} points on average
+  {seconds:.1f} s, {found.images / max(seconds, 1e-9):,.0f} images/s; {net.preprocessing}""")
+    if len(names) <= CLASSES_SHOWN:
+        rows = [(name, f"{images:,}", *map(_percent, shares)) for name, images, *shares in
+                zip(names, metrics.support.tolist(), metrics.recall, metrics.precision, metrics.f1)]
+        print("\n" + table(("class", "images", "recall, %", "precision, %", "F1, %"), rows))
+    else:
+        print(f"\nThe table of {len(names):,} classes: --csv FILE")
+    confused = metrics.confused()
+    if confused:
+        print("\n" + table(("class", "taken for", "images"), [(names[a], names[b], f"{n:,}") for a, b, n in confused], left=2))
+        rows = [(printable(data.image_name(m.number)), names[m.label], names[m.predicted], f"{100 * m.confidence:.1f}")
+                for m in metrics.mistakes()[:10]]
+        print("\n" + table(("surest mistake", "class", "taken for", "confidence, %"), rows, left=3))
 
 
-def _batches(args, net, classes):
-    """(what is evaluated on, number of its images, batches of them). Raises UserError."""
-    from igc_gluon.data import DATASETS, Batches, load
-    from igc_gluon.data.classes import check_same_classes
-    from igc_gluon.engine.inputs import RecordInput
-    from igc_gluon.errors import UserError
-    from igc_gluon.model_zoo.attributes import class_names
+def _write(args, net, data, metrics):
+    import csv
+    import json
 
-    name, expected, names = args.data or getattr(net, "dataset", None), net.preprocessing, class_names(net)
-    if name is None:
-        raise UserError(f"nothing says what {net.model} was trained on; give --data, a record file or the name of a data "
-                        "set")
-    if name.lower() not in DATASETS:
-        if args.data_dir:
-            raise UserError("--data-dir is the folder of a data set; --data gives the whole path of a record file")
-        data = RecordInput(None, name, expected, classes)
-        data.compare_classes(names, classes, net.model)
-        data.prepare()
-        return name, data.test_images, data.evaluation(args.batch_size)
-    info = DATASETS[name.lower()]
-    if (info.size, info.size) != expected.crop:
-        raise UserError(f"{net.model} takes images of {'x'.join(map(str, expected.crop))} pixels, {info.name} has "
-                        f"{info.size}x{info.size}")
-    if info.classes != classes:
-        raise UserError(f"{info.name} has {info.classes} classes, {net.model} {classes}")
-    if names and info.class_names:
-        check_same_classes(info.class_names, names, info.name, net.model)
-    test = load(info.name, "test", args.data_dir)
-    return (f"the test images of {info.name}", len(test.labels),
-            Batches(*test, args.batch_size, expected.mean, expected.std, train=False))
+    from igc_gluon.cli.confusion_picture import draw
+    from igc_gluon.files import write_atomically
+
+    if args.json:
+        summary = {"network": args.network, "model": net.model, "data": data.name, **metrics.summary(data.class_names)}
+        for mistake in summary["surest_mistakes"]:
+            mistake["image"] = data.image_name(mistake["image"])
+        with write_atomically(args.json, "w") as file:
+            json.dump(_finite(summary), file, indent=1)
+            file.write("\n")
+    if args.csv:
+        with write_atomically(args.csv, "w") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("class", "name", "images", "recall", "precision", "f1"))
+            for number, (name, images, *shares) in enumerate(zip(
+                    data.class_names or [""] * len(metrics.confusion), metrics.support.tolist(), metrics.recall,
+                    metrics.precision, metrics.f1)):
+                writer.writerow((number, name, images, *("" if share != share else f"{share:.6f}" for share in shares)))
+    if args.confusion:
+        draw(args.confusion, f"{net.model} on {data.name}: {100 * metrics.accuracy:.2f} % of {metrics.images:,} images right",
+             metrics.confusion, data.class_names)
+
+
+def _names(data, classes):
+    from igc_gluon.errors import printable
+
+    return [printable(name) for name in data.class_names or [f"class {number}" for number in range(classes)]]
+
+
+def _percent(share):
+    return "-" if share != share else f"{100 * share:.2f}"
+
+
+def _finite(value):
+    """JSON has no word for infinity and NaN, which the loss of a diverged network is."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))) else value

@@ -1,4 +1,4 @@
-"""`igc predict NETWORK PHOTO ...`"""
+"""`igc predict NETWORK PHOTO ...`: photographs, folders and lists of them, to text, CSV or JSON lines"""
 HELP = "print the likeliest classes of photographs"
 
 
@@ -6,9 +6,14 @@ def add_arguments(parser):
     from igc_gluon.cli.networks import SOURCE, add_normalisation_arguments, add_params_arguments
 
     parser.add_argument("network", help=f"{SOURCE}; or an .igc file")
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image files; the shorter side is resized and the "
-                                                                   "middle cropped as the network expects")
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image files, and folders of them; @FILE reads such names "
+                                                                   "from a file, a line each, - from standard input. The "
+                                                                   "shorter side is resized and the middle cropped as the "
+                                                                   "network expects")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="print so many classes (default: 5)")
+    parser.add_argument("--csv", metavar="FILE", help="write a table there, a row for each image; - for standard output")
+    parser.add_argument("--jsonl", metavar="FILE", help="write a line of JSON for each image there; - for standard output")
+    parser.add_argument("--batch-size", type=int, default=16, help="images at once (default: 16)")
     add_params_arguments(parser)
     add_normalisation_arguments(parser)
 
@@ -16,31 +21,89 @@ def add_arguments(parser):
 def run(args):
     import sys
 
-    from igc_gluon.data.photos import read_photo
+    from tqdm import tqdm
+
+    from igc_gluon.cli.predictions import Text, writers
+    from igc_gluon.data.photos import list_photos
     from igc_gluon.errors import UserError, printable
 
     if args.top < 1:
         raise UserError(f"--top must be at least 1, not {args.top}")
+    if args.batch_size < 1:
+        raise UserError(f"--batch-size must be at least 1, not {args.batch_size}")
+    paths = list_photos(_named(args.photos))
     scores, expected = _open(args)
     failed = 0
-    for path in args.photos:
-        try:
-            image = expected.prepare(read_photo(path))
-        except UserError as error:
-            print(f"error: {error}" if printable(path) in str(error) else f"error: {printable(path)}: {error}",
-                  file=sys.stderr)
-            failed += 1
-            continue
-        found = _probabilities(scores(image)[0], args.network)
-        print(printable(path))
-        for number in found.argsort()[::-1][:args.top]:
-            name = printable(expected.class_names[number]) if expected.class_names else f"class {number}"
-            print(f"  {100 * found[number]:6.2f} %  {name}")
+    with writers(args.csv, args.jsonl, args.top) as outputs:
+        quiet = outputs and len(paths) > 1
+        with tqdm(total=len(paths), unit=" images", dynamic_ncols=True, leave=False, disable=None if quiet else True) as bar:
+            for path, result in _results(scores, expected, paths, args):
+                bar.update()
+                if isinstance(result, UserError):
+                    line = str(result) if printable(path) in str(result) else f"{printable(path)}: {result}"
+                    tqdm.write(f"error: {line}", file=sys.stderr)
+                    failed += 1
+                for output in outputs or [Text()]:
+                    output.write(path, result)
     return 2 if failed else 0
 
 
+def _named(arguments):
+    """The names that the arguments mean, in their order."""
+    import sys
+
+    from igc_gluon.errors import UserError
+
+    names = []
+    for argument in arguments:
+        try:
+            if argument == "-":
+                names += sys.stdin.read().split("\n")
+            elif argument.startswith("@"):
+                with open(argument[1:], encoding="utf-8", errors="surrogateescape") as file:
+                    names += file.read().split("\n")
+            else:
+                names.append(argument)
+        except OSError as error:
+            raise UserError(f"cannot read {argument}: {error.strerror}") from None
+    return [name.rstrip("\r") for name in names if name.strip()]
+
+
+def _results(scores, expected, paths, args):
+    """(path, [(probability, class, its name)] or a UserError) of every path, in their order."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import numpy as np
+
+    from igc_gluon.data.photos import read_photo
+    from igc_gluon.errors import UserError
+    from igc_gluon.threads import cores
+
+    def pixels(path):
+        try:
+            return expected.pixels(read_photo(path))
+        except UserError as error:
+            return error
+
+    with ThreadPoolExecutor(cores()) as pool:
+        for first in range(0, len(paths), args.batch_size):
+            chosen = paths[first:first + args.batch_size]
+            images = list(pool.map(pixels, chosen))
+            good = [image for image in images if not isinstance(image, UserError)]
+            rows = iter(scores(expected.normalise(np.stack(good))) if good else ())
+            for path, image in zip(chosen, images):
+                yield path, image if isinstance(image, UserError) else _likeliest(next(rows), expected, args)
+
+
+def _likeliest(scores, expected, args):
+    probabilities = _probabilities(scores, args.network)
+    names = expected.class_names
+    return [(float(probabilities[number]), int(number), names[number] if names else None)
+            for number in probabilities.argsort()[::-1][:args.top]]
+
+
 def _open(args):
-    """(function from float32 (1, 3, H, W) to scores (1, classes), what it expects, a Preprocessing)."""
+    """(function from float32 (n, 3, H, W) to scores (n, classes), what it expects, a Preprocessing)."""
     from igc_gluon.errors import UserError
 
     if not args.network.endswith(".igc"):

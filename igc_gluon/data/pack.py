@@ -25,12 +25,12 @@ from tqdm import tqdm
 
 from igc_gluon.data import photos, records
 from igc_gluon.data.classes import CLASS_FILE, write_classes  # noqa: F401 (for those who pack)
+from igc_gluon.data.photos import ENDINGS
 from igc_gluon.data.recordio import HEADER
 from igc_gluon.errors import UserError
 from igc_gluon.files import sync_folder, write_atomically
 from igc_gluon.locks import Held, Lock
 
-ENDINGS = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 _HIDDEN = "hidden"
 _LONGEST = 65500  # pixels of a side of a JPEG that OpenCV writes
 _PORTION = 16  # images that a process gets at once

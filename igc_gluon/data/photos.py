@@ -11,6 +11,7 @@ from igc_gluon.data.bounds import PHOTO_BYTES, PHOTO_PIXELS
 from igc_gluon.errors import UserError
 from igc_gluon.files import open_file
 
+ENDINGS = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")  # of files that are images
 _ORIENTATION = 0x0112  # the tag in Exif
 _MOST_CHUNKS = 1000  # of a WebP file that are looked at
 _EIGHT_OR_SIXTEEN_BITS = (b"\xff\xd8", b"\x89P", b"RI", b"BM")  # how a JPEG, a PNG, a WebP, a BMP begins
@@ -24,6 +25,24 @@ def natural_short_side(crop):
     return round(crop * 8 / 7)
 
 
+def list_photos(names):
+    """Paths of the image files that `names` mean, in their order: a folder stands for all image files in it and below,
+    sorted, hidden ones left out; one without any for itself, as what `read_photo` reports. Raises UserError on a folder
+    that cannot be read."""
+    return [path for name in names for path in
+            ((os.path.isdir(os.path.expanduser(name)) and list(_photos_below(os.path.expanduser(name)))) or [name])]
+
+
+def _photos_below(folder):
+    def fail(error):
+        raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
+
+    for where, folders, files in os.walk(folder, onerror=fail):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (os.path.join(where, name) for name in sorted(files)
+                    if not name.startswith(".") and name.lower().endswith(ENDINGS))
+
+
 def read_photo(path):
     """The image in the file at `path`: uint8 (height, width, 3), RGB, turned upright. Raises UserError.
 
@@ -32,7 +51,7 @@ def read_photo(path):
     path = os.path.expanduser(path)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait for ever
-            raise UserError(f"cannot read {path}: it is {'a directory' if os.path.isdir(path) else 'no regular file'}")
+            raise UserError(f"cannot read {path}: it is {'a folder without images' if os.path.isdir(path) else 'no regular file'}")
         data = read_image_file(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None

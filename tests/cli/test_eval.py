@@ -1,6 +1,8 @@
 """igc eval: what it says of a network and a file that do not belong together, and of .params files.
 
 Accuracies themselves: tests/test_train_imagenet.py."""
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -115,6 +117,46 @@ def test_the_test_images_of_a_data_set(tmp_path, capsys):
         out = capsys.readouterr().out
         assert "on the test images of mnist: 20 images" in out and f"cross-entropy  {expected:.4f}" in out
         assert f"top-1          {100 * np.mean(scores.argmax(axis=1) == labels):.2f} %" in out
+
+
+def test_a_folder_of_photographs_is_as_its_record_file(network, file, tmp_path, capsys):
+    """The same images in folders by class, in the file's order, and what is written of them."""
+    for label, name in enumerate(["ant", "bee", "cow"]):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(label, 12, 3):
+            cv2.imwrite(str(tmp_path / "photos" / name / f"{number:02}.png"), file[1][number][..., ::-1])
+    (tmp_path / "photos" / "notes.txt").write_text("")
+    known = ["--classes", "3", "--mean", "100,110,120", "--std", "50,60,70", "--model", MODEL]
+    outs, summaries = [], []
+    for data in (tmp_path / "val.rec", tmp_path / "photos"):
+        written = [flag for kind in ("json", "csv") for flag in (f"--{kind}", tmp_path / f"out.{kind}")]
+        flags = ["eval", tmp_path / "net.params", "--data", data, *known, *written, "--confusion", tmp_path / "out.png"]
+        assert main([str(flag) for flag in flags]) == 0
+        outs.append(capsys.readouterr().out)
+        summaries.append(json.loads((tmp_path / "out.json").read_text()))
+    first, second = summaries
+    for key in ("top1", "cross_entropy", "confusion", "calibration_error"):
+        np.testing.assert_allclose(first[key], second[key], rtol=1e-6)
+    assert re.search(r"photos.(ant|bee|cow).\d\d.png$", second["surest_mistakes"][0]["image"])
+    pixels = (file[1] - np.array([100.0, 110.0, 120.0])) / np.array([50.0, 60.0, 70.0])
+    predicted = network(mx.nd.array(pixels.transpose(0, 3, 1, 2))).asnumpy().argmax(axis=1)
+    expected = np.zeros((3, 3), int)
+    np.add.at(expected, (np.arange(12) % 3, predicted), 1)
+    np.testing.assert_array_equal(second["confusion"], expected)
+    rows = (tmp_path / "out.csv").read_text().splitlines()
+    assert rows[0] == "class,name,images,recall,precision,f1"
+    assert rows[2].startswith(f"1,bee,4,{expected[1, 1] / 4:.6f},")
+    bee = re.search(r"^bee +4 +(\d+\.\d\d) ", outs[1], re.MULTILINE)
+    assert float(bee[1]) == 100 * expected[1, 1] / 4 and "top-5" not in outs[1]
+    picture = cv2.imread(str(tmp_path / "out.png"))
+    assert picture is not None and picture.std() > 20
+
+
+def test_a_folder_with_a_class_that_the_network_has_not(network, file, tmp_path, capsys):
+    for name in ("ant", "bee"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+    flags = ["--classes", 3, "--mean", "0,0,0", "--std", "1,1,1", "--data", tmp_path / "photos"]
+    assert "has 2 folders" in evaluated(capsys, tmp_path, *flags, code=2)
 
 
 @pytest.mark.parametrize("flags, text", [

@@ -1,5 +1,7 @@
 """igc predict: photographs through pretrained names, runs, .params files and .igc files."""
+import csv
 import dataclasses
+import io
 import json
 import os
 import re
@@ -238,7 +240,8 @@ def test_bad_photos_are_a_line_each_and_the_others_go_on(photos, network, tmp_pa
     cv2.imwrite(str(tmp_path / "strip.png"), np.zeros((1, 1000000, 3), np.uint8))
     whole = open(photos[0], "rb").read()
     (tmp_path / "half.jpg").write_bytes(whole[:len(whole) // 2])
-    bad = [tmp_path] + [tmp_path / name for name in ("none.jpg", "strip.png", "half.jpg", "empty.jpg", "text.jpg")]
+    (tmp_path / "folder").mkdir()
+    bad = [tmp_path / name for name in ("folder", "none.jpg", "strip.png", "half.jpg", "empty.jpg", "text.jpg")]
     done = predict(capsys, tmp_path / "net.params", *bad, photos[0], "--model", MODEL, "--dataset", "cifar10", code=2)
     assert len(done.err.splitlines()) == len(bad) and list(rows(done.out)) == [photos[0]]
     assert "No such file" in done.err and "directory" in done.err and "not an image" in done.err
@@ -309,3 +312,41 @@ def test_photos_are_rgb_and_upright(tmp_path):
     assert read_photo(tmp_path / "grey.png").shape == (8, 16, 3)
     with pytest.raises(UserError, match="cannot read"):
         read_photo(tmp_path / "none.png")
+
+
+def test_folders_lists_and_standard_input(photos, network, tmp_path, capsys, monkeypatch):
+    """The same images however they are named, whatever the batch, in the order named."""
+    network.save_parameters(str(tmp_path / "net.params"))
+    weights = [tmp_path / "net.params", "--model", MODEL, "--dataset", "cifar10"]
+    folder = Path(photos[0]).parent
+    expected = rows(predict(capsys, *weights, *photos).out)
+    assert rows(predict(capsys, *weights, folder, "--batch-size", 1).out) == expected
+    (tmp_path / "names.txt").write_text(f"{photos[1]}\r\n\n{photos[0]}\n")
+    listed = rows(predict(capsys, *weights, f"@{tmp_path / 'names.txt'}").out)
+    assert listed == expected and list(listed) == photos[::-1]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(photos)))
+    assert rows(predict(capsys, *weights, "-").out) == expected
+    (tmp_path / "empty").mkdir()
+    for arguments, text in (([tmp_path / "empty"], "it is a folder without images"), (["@none"], "cannot read @none"),
+                            ([folder, "--batch-size", 0], "--batch-size")):
+        error = predict(capsys, *weights, *arguments, code=2).err
+        assert text in error and error.count("\n") == 1
+
+
+def test_csv_and_json_lines(photos, network, tmp_path, capsys):
+    """They hold what the text says, and errors in their place; nothing else on standard output."""
+    network.save_parameters(str(tmp_path / "net.params"))
+    weights = [tmp_path / "net.params", "--model", MODEL, "--dataset", "cifar10"]
+    expected = rows(predict(capsys, *weights, *photos, "--top", 2).out)
+    named = [photos[0], tmp_path / "none.jpg", photos[1]]
+    done = predict(capsys, *weights, *named, "--top", 2, "--csv", tmp_path / "o.csv", "--jsonl", "-", code=2)
+    assert done.err.count("error: ") == 1 and "none.jpg" in done.err
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    with open(tmp_path / "o.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [line["image"] for line in lines] == [row["image"] for row in table] == [str(path) for path in named]
+    assert "none.jpg" in lines[1]["error"] and "none.jpg" in table[1]["error"] and table[1]["class_1"] == ""
+    for line, row in ((lines[0], table[0]), (lines[2], table[2])):
+        same([(entry["name"], 100 * entry["probability"]) for entry in line["classes"]], expected[line["image"]])
+        same([(row[f"class_{n}"], 100 * float(row[f"probability_{n}"])) for n in (1, 2)], expected[line["image"]])
+        assert row["error"] == ""

@@ -1,0 +1,39 @@
+"""A confusion matrix as a picture: what each class is taken for."""
+import numpy as np
+
+from igc_gluon.errors import printable
+from igc_gluon.files import write_atomically
+
+NAMED = 40  # classes at most whose names and shares are written
+
+
+def draw(path, title, confusion, names):
+    """Writes the PNG `path`. confusion: [class, taken for], numbers of images. names: of the classes, or None.
+
+    Shares of each class's images are shown, so that classes of other sizes compare; black to yellow in a map that the
+    colour-blind read (cividis). Raises UserError where the file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    count = len(confusion)
+    images = confusion.sum(axis=1, keepdims=True)
+    shares = np.divide(100 * confusion, images, out=np.zeros(confusion.shape), where=images > 0)
+    side = min(max(4.5, 0.55 * count + 2), 14)
+    figure = Figure(figsize=(side + 0.8, side), dpi=120, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    shown = axes.imshow(shares, cmap="cividis", vmin=0, vmax=100)
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("class")
+    figure.colorbar(shown, ax=axes, label="% of the class's images", shrink=0.8)
+    if count <= NAMED:
+        labels = [printable(name) for name in names] if names else list(range(count))
+        axes.set_xticks(range(count), labels, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+        axes.set_yticks(range(count), labels, fontsize=8)
+        for row, column in np.argwhere(np.rint(shares) > 0):
+            axes.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center", fontsize=7 if count > 20 else 8,
+                      color="black" if shares[row, column] > 50 else "white")
+    with write_atomically(path) as file:
+        figure.savefig(file, format="png")

@@ -1,0 +1,36 @@
+"""A folder of photographs -> normalised batches, for evaluation: read and prepared in threads as they are needed."""
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Iterator, Sequence, Tuple
+
+import numpy as np
+
+from igc_gluon.data.photos import read_photo
+from igc_gluon.data.preprocessing import Preprocessing
+from igc_gluon.threads import cores
+
+
+class PhotoEvaluation:
+    """Photographs in their own order, each prepared by `preprocessing`.
+
+    paths: of the files. labels: a number for each. batch_size: the last batch is short.
+    """
+
+    def __init__(self, paths: Sequence[Path], labels: Sequence[int], preprocessing: Preprocessing, batch_size: int):
+        self._paths, self._labels = list(paths), np.asarray(labels, np.float32)
+        self._preprocessing, self._batch_size = preprocessing, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._paths) // self._batch_size)
+
+    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+        """Yields (float32 (n, 3, H, W), labels float32 (n,)), the same whatever `epoch`. Raises UserError on a file that
+        is no image."""
+        with ThreadPoolExecutor(cores()) as pool:
+            for first in range(first_batch * self._batch_size, len(self._paths), self._batch_size):
+                chosen = slice(first, first + self._batch_size)
+                pixels = list(pool.map(self._pixels, self._paths[chosen]))
+                yield self._preprocessing.normalise(np.stack(pixels)), self._labels[chosen]
+
+    def _pixels(self, path):
+        return self._preprocessing.pixels(read_photo(path))

@@ -1,0 +1,88 @@
+"""Images with labels that a network with weights is evaluated on: a data set, a record file, a folder of photographs."""
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional, Tuple
+
+from igc_gluon.data import DATASETS, Batches, load
+from igc_gluon.data.classes import check_same_classes
+from igc_gluon.data.pack import class_folders, list_images
+from igc_gluon.data.photo_batches import PhotoEvaluation
+from igc_gluon.engine.inputs import RecordInput
+from igc_gluon.errors import UserError
+from igc_gluon.model_zoo.attributes import class_names
+from igc_gluon.paths import expand
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """name: in words. batches: with epoch(0), as igc_gluon.data's. paths: of the files, where each image is one."""
+    name: str
+    images: int
+    batches: Any
+    class_names: Optional[Tuple[str, ...]]
+    paths: Optional[Tuple[Path, ...]] = None
+
+    def image_name(self, number: int) -> str:
+        return str(self.paths[number]) if self.paths else f"image {number}"
+
+
+def evaluation_data(net, classes: int, source=None, data_dir=None, batch_size: int = 64) -> EvaluationData:
+    """What `source` means for `net`, a network with weights and `classes` scores.
+
+    source: the path of a folder with a folder of photographs for each class, or of a record file; the name of a data set,
+    whose test images are taken; None for the data set that the weights were trained on. data_dir: the folder of a data
+    set's files. Raises UserError where there is nothing, or it has other classes or sizes than the network.
+    """
+    source = source or getattr(net, "dataset", None)
+    if source is None:
+        raise UserError(f"nothing says what {net.model} was trained on; give --data: a folder of photographs, a record file "
+                        "or the name of a data set")
+    if str(source).lower() in DATASETS:
+        return _of_data_set(net, classes, DATASETS[str(source).lower()], data_dir, batch_size)
+    if data_dir:
+        raise UserError("--data-dir is the folder of a data set; --data gives the whole path of a record file or folder")
+    path = expand(source)
+    return _of_folder(net, classes, path, batch_size) if path.is_dir() else _of_records(net, classes, path, batch_size)
+
+
+def _of_data_set(net, classes, info, data_dir, batch_size):
+    expected, names = net.preprocessing, class_names(net)
+    if (info.size, info.size) != expected.crop:
+        raise UserError(f"{net.model} takes images of {'x'.join(map(str, expected.crop))} pixels, {info.name} has "
+                        f"{info.size}x{info.size}")
+    if info.classes != classes:
+        raise UserError(f"{info.name} has {info.classes} classes, {net.model} {classes}")
+    if names and info.class_names:
+        check_same_classes(info.class_names, names, info.name, net.model)
+    test = load(info.name, "test", data_dir)
+    return EvaluationData(f"the test images of {info.name}", len(test.labels),
+                          Batches(*test, batch_size, expected.mean, expected.std, train=False),
+                          names or info.class_names)
+
+
+def _of_records(net, classes, path, batch_size):
+    names = class_names(net)
+    data = RecordInput(None, path, net.preprocessing, classes)
+    data.compare_classes(names, classes, net.model)
+    data.prepare()
+    return EvaluationData(str(path), data.test_images, data.evaluation(batch_size),
+                          names or data.preprocessing.class_names)
+
+
+def _of_folder(net, classes, folder, batch_size):
+    names = class_names(net)
+    if names is None:
+        there = class_folders(folder)
+        if len(there) != classes:
+            raise UserError(f"{folder} has {len(there)} folders, {net.model} {classes} classes, and nothing names them; "
+                            f"{folder} needs a folder for each class")
+        names = there
+    listing = list_images(folder, list(names))
+    if listing.passed_over:
+        logger.warning("%s", listing.remarks()[0])
+    paths = tuple(folder / path for path in listing.paths)
+    return EvaluationData(str(folder), len(paths), PhotoEvaluation(paths, listing.labels, net.preprocessing, batch_size),
+                          tuple(names), paths)
