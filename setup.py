@@ -82,6 +82,7 @@ setup(
                                        "src/mxnet/*.h", "src/mxnet/*.cpp"],
                   "igc_gluon.model_zoo": ["weights/*"],
                   "igc_gluon.paper": ["published.json"],
+                  "igc_gluon.report": ["style.css"],
                   "igc_gluon.bench": ["peak.cpp"]},
     distclass=PlatformDistribution,
     cmdclass={"build_py": BuildWithKernels, "bdist_wheel": PlatformWheel},

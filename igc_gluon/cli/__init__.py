@@ -7,7 +7,7 @@ from igc_gluon.cli.parser import Parser
 from igc_gluon.start import exit_code
 from igc_gluon.threads import use_all_cores
 
-COMMANDS = ("models", "info", "widest", "check", "tables", "reproduce", "data", "eval", "predict", "compile", "convert",
+COMMANDS = ("models", "info", "widest", "check", "tables", "reproduce", "data", "eval", "predict", "report", "compare", "compile", "convert",
             "checkpoint", "bench", "launch")
 
 

@@ -34,6 +34,12 @@ def factors(block):
 
 def draw(path, title, named):
     """Writes the PNG `path`. named: what `factors` returns. Raises UserError where it cannot be written."""
+    with write_atomically(path) as file:
+        picture(title, named).savefig(file, format="png")
+
+
+def picture(title, named):
+    """The picture as a Figure of matplotlib's. named: what `factors` returns."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -53,8 +59,7 @@ def draw(path, title, named):
         _draw_factor(place, symbol, layer, pattern)
     for place in axes[panels:]:
         place.set_axis_off()
-    with write_atomically(path) as file:
-        figure.savefig(file, format="png")
+    return figure
 
 
 def _patterns(named):

@@ -1,0 +1,63 @@
+"""`igc report RUN ...`"""
+HELP = "a page to look at: curves, classes, mistakes and cost of a run, or several runs compared"
+
+
+def add_arguments(parser):
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="the folder of a run, or one with runs below it; several are "
+                                                               "compared")
+    parser.add_argument("--output", "-o", default="report.html", metavar="FILE.html", help="(default: report.html)")
+    parser.add_argument("--data", metavar="DATA", help="what a single run is evaluated on, as igc eval takes it (default: the "
+                                                       "test images of its data set)")
+    parser.add_argument("--data-dir", help="folder of the data set's files")
+    parser.add_argument("--no-eval", action="store_true", help="do not evaluate, which takes the longest")
+
+
+def run(args):
+    from igc_gluon.errors import printable
+    from igc_gluon.files import write_atomically
+    from igc_gluon.report.experiments import experiments, find_runs
+    from igc_gluon.report.page import comparison_page
+
+    runs = find_runs(args.runs)
+    page = _run_page(runs[0], args) if len(runs) == 1 else comparison_page(experiments(runs))
+    with write_atomically(args.output, "w") as file:
+        file.write(page)
+    print(f"{printable(args.output)}: {f'{len(runs)} runs compared' if len(runs) > 1 else printable(runs[0].folder)}; open "
+          "it in a browser")
+
+
+def _run_page(run, args):
+    import sys
+
+    from igc_gluon.errors import UserError
+    from igc_gluon.report.page import run_page
+
+    if args.no_eval:
+        return run_page(run, None, "--no-eval was given")
+    try:
+        return run_page(run, *_evaluated(run, args))
+    except UserError as error:
+        if args.data or args.data_dir:
+            raise
+        print(f"without classes and mistakes: {error}", file=sys.stderr)
+        return run_page(run, None, str(error))
+
+
+def _evaluated(run, args):
+    import mxnet as mx
+    from tqdm import tqdm
+
+    from igc_gluon.engine.evaluation_data import evaluation_data
+    from igc_gluon.engine.metrics import Metrics
+    from igc_gluon.engine.networks import open_network
+    from igc_gluon.model_zoo.attributes import check_normalised
+
+    net = open_network(run.folder)
+    check_normalised(net)
+    net.hybridize(static_alloc=True)
+    data, metrics = evaluation_data(net, run.config["classes"], args.data, args.data_dir), Metrics(run.config["classes"])
+    with tqdm(total=data.images, unit=" images", dynamic_ncols=True, desc=net.model, leave=False, disable=None) as bar:
+        for images, labels in data.batches.epoch(0):
+            metrics.add(net(mx.nd.array(images)).asnumpy(), labels, images)
+            bar.update(len(labels))
+    return metrics, "", data, net.preprocessing

@@ -1,0 +1,1 @@
+"""Pages and tables of training runs: `igc report` and `igc compare`."""

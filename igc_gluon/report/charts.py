@@ -1,0 +1,111 @@
+"""Charts as SVG for a page: lines and letters take the page's own color, so that they are read on light and dark."""
+import io
+import re
+from typing import Sequence
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+# Of Okabe and Ito (2008), which the color-blind tell apart, and which show on white and on black.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
+_INK = "#010203"  # stands for the page's color until the SVG is written
+
+
+def curves(history: Sequence[dict]) -> str:
+    """Loss and accuracy over the epochs of a run, on training and test images: an SVG."""
+    splits = [split for split in ("train", "test", "validation") if f"{split}_accuracy" in history[0]]
+    return _curves([(split, split, history, {"color": color}) for split, color in zip(splits, COLORS)])
+
+
+def test_curves(experiments: Sequence) -> str:
+    """Of report.experiments.Experiments, each in its color, a line for each run: an SVG."""
+    return _curves([(experiment.label if run is experiment.runs[0] else None, "test", run.history, _style(number))
+                    for number, experiment in enumerate(experiments) for run in experiment.runs])
+
+
+def _curves(lines):
+    figure = _figure(9.2, 3.4)
+    loss, accuracy = figure.subplots(1, 2)
+    for label, split, history, style in lines:
+        epochs = [entry["epoch"] + 1 for entry in history]
+        style = {"marker": "o" if len(epochs) < 30 else None, "markersize": 3, "label": label, **style}
+        loss.plot(epochs, [entry[f"{split}_loss"] or np.nan for entry in history], **style)
+        accuracy.plot(epochs, [100 * entry[f"{split}_accuracy"] for entry in history], **style)
+    loss.set_ylabel("cross-entropy")
+    values = [v for line in loss.lines for v in line.get_ydata() if np.isfinite(v) and v > 0]
+    if values:  # robust: the first epochs of a wild run do not squeeze all others
+        loss.set_yscale("log")
+        loss.set_ylim(min(values) / 1.2, np.quantile(values, 0.98) * 1.5)
+    accuracy.set_ylabel("accuracy, %")
+    for axes in (loss, accuracy):
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    # Below the axes, where it hides nothing.
+    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9,
+                  labelcolor=_INK)
+    return _svg(figure)
+
+
+def accuracy_against_cost(experiments: Sequence) -> str:
+    """Mean accuracy, with its deviation, of report.experiments.Experiments against weights and multiply-adds: an SVG."""
+    figure = _figure(9.2, 3.6)
+    by_weights, by_operations = figure.subplots(1, 2, sharey=True)
+    for number, experiment in enumerate(experiments):
+        cost, style = experiment.cost, {**_style(number), "linestyle": "", "marker": "os^DvPX"[number % 7], "capsize": 4,
+                                        "label": experiment.label}
+        for axes, value in ((by_weights, cost.weights / 1e6), (by_operations, cost.multiply_adds / 1e6)):
+            axes.errorbar(value, experiment.accuracies.mean(), yerr=experiment.deviation, **style)
+    by_weights.set_xlabel("weights, millions")
+    by_operations.set_xlabel("multiply-adds of an image, millions")
+    by_weights.set_ylabel("test accuracy, %")
+    figure.legend(*by_weights.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9,
+                  labelcolor=_INK)
+    return _svg(figure)
+
+
+def reliability(bins) -> str:
+    """Accuracy against confidence (engine.metrics.Metrics.bins), and where images lie: an SVG."""
+    figure = _figure(4.4, 3.4)
+    axes = figure.subplots()
+    axes.plot([0, 100], [0, 100], color=_INK, linestyle=(0, (2, 3)), linewidth=1)
+    largest = max(entry["images"] for entry in bins)
+    axes.scatter([100 * entry["confidence"] for entry in bins], [100 * entry["accuracy"] for entry in bins],
+                 [20 + 180 * entry["images"] / largest for entry in bins], color=COLORS[0], alpha=0.85, linewidths=0)
+    axes.set_xlim(0, 102)
+    axes.set_ylim(0, 102)
+    axes.set_xlabel("confidence, % (area: images; dotted: as it should be)")
+    axes.set_ylabel("right, %")
+    return _svg(figure)
+
+
+def _style(number):
+    return {"color": COLORS[number % len(COLORS)], "linestyle": ("-", "--", ":", "-.")[number // len(COLORS) % 4]}
+
+
+def _figure(width, height):
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+    FigureCanvasSVG(figure)
+    return figure
+
+
+def _svg(figure):
+    for axes in figure.axes:
+        axes.set_facecolor("none")
+        axes.grid(color=_INK, alpha=0.15, linewidth=0.7)
+        axes.tick_params(colors=_INK, labelsize=9)
+        for label in (axes.xaxis.label, axes.yaxis.label):
+            label.set_color(_INK)
+            label.set_fontsize(10)
+        for side, spine in axes.spines.items():
+            spine.set_color(_INK)
+            spine.set_alpha(0.4)
+            spine.set_visible(side in ("left", "bottom"))
+    file = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "igc-gluon"}):
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    text = file.getvalue()
+    text = text[text.index("<svg"):].replace(_INK, "currentColor")
+    # In the flow of the page: as wide as it is, no more.
+    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'role="img"', text, count=1)

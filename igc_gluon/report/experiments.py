@@ -1,0 +1,165 @@
+"""Runs as they are compared: those that differ in nothing but the seed are one experiment."""
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+import numpy as np
+
+from igc_gluon import complexity
+from igc_gluon.engine.networks import read_config
+from igc_gluon.errors import UserError
+from igc_gluon.model_zoo import get_model
+from igc_gluon.paths import expand
+
+# Entries of config.json that differ between runs of one experiment.
+_OF_A_RUN = {"seed", "versions", "processor", "commit", "command", "resumed_with"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """The run in `folder`: its configuration and an entry for each finished epoch."""
+    folder: Path
+    config: Dict
+    history: Tuple[Dict, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """In %, over the test images, after the last epoch."""
+        return 100 * self.history[-1]["test_accuracy"]
+
+    @property
+    def best(self) -> Dict:
+        """The entry of the epoch with the highest test accuracy (of runs with validation images: the highest on these)."""
+        return max(self.history, key=lambda entry: (entry.get("validation_accuracy", entry["test_accuracy"]),
+                                                    -entry["epoch"]))
+
+    @property
+    def num_epochs(self) -> int:
+        return self.config["schedule"]["num_epochs"]
+
+    @property
+    def finished(self) -> bool:
+        return len(self.history) >= self.num_epochs
+
+    @property
+    def minutes(self) -> float:
+        """Of training, without tests."""
+        return sum(entry["seconds"] for entry in self.history) / 60
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Runs of one configuration, a seed each."""
+    runs: Tuple[Run, ...]
+    label: str
+
+    @property
+    def config(self) -> Dict:
+        return self.runs[0].config
+
+    @property
+    def accuracies(self) -> np.ndarray:
+        return np.array([run.accuracy for run in self.runs])
+
+    @property
+    def deviation(self) -> Optional[float]:
+        """Sample standard deviation of the accuracies, None of one run."""
+        return float(self.accuracies.std(ddof=1)) if len(self.runs) > 1 else None
+
+    @property
+    def accuracy_text(self) -> str:
+        mean = f"{self.accuracies.mean():.2f}"
+        return mean if self.deviation is None else f"{mean} ± {self.deviation:.2f}"
+
+    @property
+    def epochs_text(self) -> str:
+        done = min(len(run.history) for run in self.runs)
+        total = self.runs[0].num_epochs
+        return str(total) if all(run.finished for run in self.runs) else f"{done} of {total}"
+
+    @property
+    def minutes(self) -> float:
+        return float(np.mean([run.minutes for run in self.runs]))
+
+    @cached_property
+    def cost(self) -> complexity.Totals:
+        """Weights and multiply-adds of the network on one image."""
+        return complexity.totals(network(self.config), tuple(self.config["image_shape"]))
+
+
+def network(config):
+    """The network of a run's configuration, without its weights."""
+    return get_model(config["model"], classes=config["classes"], **(config.get("model_options") or {}))
+
+
+def find_runs(paths) -> List[Run]:
+    """The runs that `paths` name, each once: folders of runs, or folders below which there are runs.
+
+    Raises UserError on a path with no run that has finished an epoch, and on damaged files.
+    """
+    found = {}
+    for path in map(expand, paths):
+        folders = [path] if (path / "config.json").is_file() else sorted(
+            config.parent for config in path.rglob("config.json") if (config.parent / "history.jsonl").is_file())
+        runs = [run for run in map(_read, folders) if run]
+        if not runs:
+            raise UserError(f"{path} has no run that has finished an epoch" if path.is_dir() else f"there is no {path}")
+        found.update({run.folder.resolve(): run for run in runs})
+    return list(found.values())
+
+
+def experiments(runs) -> List[Experiment]:
+    """The `Experiment`s of `runs`, in their order; labels tell them apart. Of two runs of one seed, which are a run and its
+    copy, the longer one counts."""
+    seeds = defaultdict(dict)
+    for run in sorted(runs, key=lambda run: len(run.history)):
+        seeds[json.dumps({key: value for key, value in run.config.items() if key not in _OF_A_RUN}, sort_keys=True,
+                         default=str)][run.config.get("seed", 0)] = run
+    groups = sorted((list(group.values()) for group in seeds.values()), key=lambda group: min(map(runs.index, group)))
+    labels = [group[0].config["model"] for group in groups]
+    for label in {label for label in labels if labels.count(label) > 1}:
+        same = [place for place, other in enumerate(labels) if other == label]
+        for place, difference in zip(same, _differences([groups[place][0].config for place in same])):
+            labels[place] = f"{label} ({difference})" if difference else label
+    return [Experiment(tuple(sorted(group, key=lambda run: run.config.get("seed", 0))), label)
+            for group, label in zip(groups, labels)]
+
+
+def _differences(configs):
+    """For each of `configs` the entries in which they differ, as text."""
+    flat = [dict(_flat(config)) for config in configs]
+    keys = [key for key in dict.fromkeys(key for entries in flat for key in entries)
+            if key.split(".")[0] not in _OF_A_RUN and len({str(entries.get(key)) for entries in flat}) > 1]
+    return [", ".join(f"{key.split('.')[-1]} {entries[key]}" for key in keys[:3] if key in entries) for entries in flat]
+
+
+def _flat(entries, prefix=""):
+    for key, value in entries.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _read(folder):
+    try:
+        lines = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    try:
+        config, expected = read_config(folder / "config.json")
+        history = tuple(json.loads(line) for line in lines)
+        for entry in history:
+            entry["epoch"] = int(entry["epoch"])
+            for key in ("test_accuracy", "train_accuracy", "seconds"):
+                entry[key] = float(entry[key])
+        int(config["schedule"]["num_epochs"])
+    except UserError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise UserError(f"{folder} is damaged: {error!r}") from None
+    config.setdefault("image_shape", list(expected.image_shape))
+    return Run(folder, config, history) if history else None
