@@ -34,7 +34,7 @@ def _prepare_numpy_for_mxnet():
 
 _prepare_numpy_for_mxnet()
 
-_FROM_MODEL_ZOO = ("get_model", "get_model_list")
+_FROM_MODEL_ZOO = ("get_model", "get_model_list", "register_with_gluoncv")
 _FROM_GRAPH = ("accelerate",)
 _MODULES = ("deploy",)
 
