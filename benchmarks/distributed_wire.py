@@ -29,7 +29,7 @@ def worker(network, way):
     prepare()
     import mxnet as mx
 
-    from igc_gluon.engine.exchange import EXTRA
+    from igc_gluon.engine.updates import EXTRA
     from igc_gluon.engine.workers import connect
     from igc_gluon.model_zoo import get_model
 

@@ -20,7 +20,7 @@ import numpy as np  # noqa: E402
 from igc_gluon.engine.devices import DataParallel  # noqa: E402
 from igc_gluon.engine.experiment import Experiment, build_network  # noqa: E402
 from igc_gluon.engine.optimizer import AuthorsNesterov  # noqa: E402
-from igc_gluon.engine.record import versions  # noqa: E402
+from igc_gluon.engine.run_log import versions  # noqa: E402
 
 STEPS = 4  # in a block
 

@@ -25,7 +25,7 @@ from pipelines import epochs_of, measure  # noqa: E402
 
 import igc_gluon  # noqa: E402
 from igc_gluon.bench import machine  # noqa: E402
-from igc_gluon.data import pack, record_batches, records  # noqa: E402
+from igc_gluon.data import pack, record_batches, record_file  # noqa: E402
 from igc_gluon.data.preprocessing import Preprocessing  # noqa: E402
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
 from igc_gluon.threads import cores  # noqa: E402
@@ -69,7 +69,7 @@ def plain(path, augment, threads):
     mean, std = (dict(zip((f"{kind}_r", f"{kind}_g", f"{kind}_b"), values))
                  for kind, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)))
     return epochs_of(mx.io.ImageRecordIter(
-        path_imgrec=str(path), path_imgidx=str(records.index_path(path)), data_shape=SHAPE, batch_size=BATCH,
+        path_imgrec=str(path), path_imgidx=str(record_file.index_path(path)), data_shape=SHAPE, batch_size=BATCH,
         shuffle=True, preprocess_threads=threads, verbose=False, **mean, **std,
         min_img_size=256, inter_method=9, min_random_scale=0.533, **OPTIONS[augment]))
 

@@ -30,7 +30,7 @@ import train_cifar  # noqa: E402
 from igc_gluon.cli import main as igc  # noqa: E402
 from igc_gluon.cli import train as trainer  # noqa: E402
 from igc_gluon.data.images import Images  # noqa: E402
-from igc_gluon.engine import inputs, record  # noqa: E402
+from igc_gluon.engine import inputs, run_log  # noqa: E402
 from igc_gluon.engine.checkpoint import CheckpointStore  # noqa: E402
 from igc_gluon.files import write_atomically  # noqa: E402
 
@@ -119,7 +119,7 @@ def sweep(title, command, prepare_folder, check, every, part):
 
 
 def main():
-    inputs.load, record.draw_curves = few_images, quick_picture
+    inputs.load, run_log.draw_curves = few_images, quick_picture
     every, part = int((sys.argv[2:] or [1])[0]), int((sys.argv[3:] or [1])[0])
     base = Path(sys.argv[1])
     whole, half = base / "whole", base / "half"

@@ -14,7 +14,7 @@ import portalocker
 import pytest
 
 from igc_gluon import files, locks
-from igc_gluon.engine.record import RunRecord
+from igc_gluon.engine.run_log import RunLog
 from igc_gluon.errors import UserError
 from igc_gluon.locks import Held, Lock
 
@@ -126,19 +126,19 @@ def test_waiting(tmp_path, monkeypatch, number):
 def test_a_pipe_in_place_of_a_lock_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "run.lock")
     with pytest.raises(UserError, match="cannot write to .*: it is no file"):
-        RunRecord(tmp_path)
+        RunLog(tmp_path)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EIO])
 def test_a_run_goes_on_without_the_systems_lock(tmp_path, monkeypatch, caplog, number):
     """'another run is at work' is said of other runs alone."""
     without(monkeypatch, number)
-    record = RunRecord(tmp_path)
+    record = RunLog(tmp_path)
     assert "cannot be locked" in caplog.text
     with pytest.raises(UserError, match=f"another run is at work in {tmp_path} \\(process {os.getpid()} on .*\\)"):
-        RunRecord(tmp_path)
+        RunLog(tmp_path)
     record.close()
-    RunRecord(tmp_path).close()
+    RunLog(tmp_path).close()
 
 
 def test_a_download_goes_on_without_the_systems_lock(tmp_path, monkeypatch, server, quick_and_direct):

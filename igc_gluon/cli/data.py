@@ -92,14 +92,14 @@ def _splits(root, args, pack):
 
 
 def _verify(args):
-    from igc_gluon.data import records, repair
+    from igc_gluon.data import record_file, repair
     from igc_gluon.errors import UserError
     from igc_gluon.threads import cores
 
     if args.index:
         if args.repair:
             raise UserError("--index is for a file that is whole, --repair writes an index itself; give one of them")
-        print(f"{records.index_path(args.file)}: {repair.write_index(args.file):,} records")
+        print(f"{record_file.index_path(args.file)}: {repair.write_index(args.file):,} records")
         return 0
     report = repair.verify(args.file, args.repair, cores())
     for number, position, problem in report.broken[:1000]:
@@ -114,5 +114,5 @@ def _verify(args):
     if not report.broken and not report.whole:
         raise UserError(f"{args.file} is empty")
     if not report.broken:
-        records.structure(args.file)  # the index
+        record_file.structure(args.file)  # the index
     return 1 if report.broken else 0

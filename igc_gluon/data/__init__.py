@@ -1,5 +1,5 @@
 """Data sets of small images: official archive -> uint8 arrays (`load`) -> normalised batches (`Batches`). Photographs:
-folders -> record files (`pack`), checked (`records`, `repair`) -> batches (`record_batches`) of random crops (`augment`).
+folders -> record files (`pack`), checked (`record_file`, `repair`) -> batches (`record_batches`) of random crops (`augment`).
 
     train = load("cifar10", "train", data_dir="data")
     cifar10 = DATASETS["cifar10"]
@@ -12,7 +12,7 @@ Knows nothing of networks, the training loop or MXNet.
 from igc_gluon.data import cifar, digits, idx, recordio, svhn, tiny_imagenet
 from igc_gluon.data.batches import Batches
 from igc_gluon.data.images import Images
-from igc_gluon.data.places import Places, default_folder
+from igc_gluon.data.dataset_files import DatasetFiles, default_folder
 from igc_gluon.data.registry import DATASETS, find_dataset
 from igc_gluon.errors import UserError
 
@@ -25,7 +25,7 @@ def has_validation(name, data_dir=None):
     dataset = find_dataset(name)
     if "validation" not in dataset.splits:
         return False
-    places = Places(dataset, data_dir)
+    places = DatasetFiles(dataset, data_dir)
     return any(places.find(archive.name) for archive in dataset.archives if "train" in archive.splits) or \
         not places.find("train.rec")
 
@@ -51,7 +51,7 @@ def load(name, split, data_dir=None, download=True):
     archives = [archive for archive in dataset.archives if split in archive.splits]
     places = None
     try:
-        places = Places(dataset, data_dir)
+        places = DatasetFiles(dataset, data_dir)
         if not any(places.find(archive.name) for archive in archives):
             if dataset.name in cifar.LAYOUTS:
                 unpacked = cifar.find_unpacked(places, split)

@@ -68,7 +68,7 @@ def read_archive(dataset, split, path):
 def find_unpacked(places, split):
     """Paths of the split's unpacked .bin files in order, or None when there is none of them.
 
-    Raises UserError when only some are there. places: Places of the data set.
+    Raises UserError when only some are there. places: DatasetFiles of the data set.
     """
     layout = LAYOUTS[places.dataset.name]
     paths = {name: places.find(name) or places.find(f"{layout.folder}/{name}")

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from igc_gluon.data import photos, records
+from igc_gluon.data import photos, record_file
 from igc_gluon.data.classes import CLASS_FILE, write_classes  # noqa: F401 (for those who pack)
 from igc_gluon.data.photos import ENDINGS
 from igc_gluon.data.recordio import HEADER
@@ -155,11 +155,11 @@ def pack(listing, path, form=Form(), workers=1, report=print):
     part, state = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.part.json")
     origin = _origin(listing, form)
     if path.exists():
-        before = records.packing(path) or {}
+        before = record_file.packing(path) or {}
         if origin not in (before.get("origin"), _read_state(state)):  # the second after a kill right at the end
             raise UserError(f"{path} exists and was not made from the same images with the same flags; delete it, or "
                             "choose another --out")
-        return records.structure(path).records, before.get("left_out", [])
+        return record_file.structure(path).records, before.get("left_out", [])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with Lock(path.with_name(f".{path.name}.lock"), temporary=True):
@@ -169,7 +169,7 @@ def pack(listing, path, form=Form(), workers=1, report=print):
                 raise UserError(f"none of the images of {listing.folder} can be read: {'; '.join(left_out[0])}")
             _finish(part, path, listing, positions, numbers)
             labels = [listing.labels[number] for number in numbers]
-            records.write_facts(path, records.Structure(len(labels), float(min(labels)), float(max(labels))),
+            record_file.write_facts(path, record_file.Structure(len(labels), float(min(labels)), float(max(labels))),
                                 {"origin": origin, "left_out": left_out, "short_side": form.short_side,
                                  "quality": form.quality, "classes": len(listing.classes)})
             state.unlink()
@@ -204,12 +204,12 @@ def _begin(part, state, origin, report):
             json.dump(origin, file)
     if part.exists():
         end = 0
-        for position, payload in records.scan(part):
-            if payload is None or records.what_is_wrong(payload, look=False)[0]:
+        for position, payload in record_file.scan(part):
+            if payload is None or record_file.what_is_wrong(payload, look=False)[0]:
                 break
             positions.append(position)
             numbers.append(HEADER.unpack_from(payload)[2])
-            end = position + len(records.frame(payload))
+            end = position + len(record_file.frame(payload))
         with open(part, "r+b") as file:
             file.truncate(end)
         if positions:
@@ -231,7 +231,7 @@ def _fill(part, listing, form, workers, positions, numbers):
                 left_out.append((listing.paths[number], problem))
                 bar.write(f"left out: {listing.folder / listing.paths[number]}: {problem}")
             else:
-                framed = records.frame(records.encode(listing.labels[number], number, image))
+                framed = record_file.frame(record_file.encode(listing.labels[number], number, image))
                 file.write(framed)
                 positions.append(end)
                 numbers.append(number)
@@ -301,7 +301,7 @@ def _encode(path, form) -> Tuple[bytes, str]:
 
 def _finish(part, path, listing, positions, numbers):
     """The index, the list in MXNet's format, and only then the file under its name."""
-    with write_atomically(records.index_path(path), "w") as file:
+    with write_atomically(record_file.index_path(path), "w") as file:
         file.writelines(f"{number}\t{position}\n" for number, position in zip(numbers, positions))
     with write_atomically(path.with_suffix(".lst"), "w") as file:
         file.writelines(f"{number}\t{listing.labels[number]:.6f}\t{_printable(listing.paths[number])}\n"

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from igc_gluon.data.augment import AUGMENTATIONS, draw, random_crop
-from igc_gluon.data.records import decode, read_index, read_record, what_is_wrong
+from igc_gluon.data.record_file import decode, read_index, read_record, what_is_wrong
 from igc_gluon.errors import UserError
 from igc_gluon.threads import cores
 
@@ -28,7 +28,7 @@ _ORDER, _CROP = range(2)  # purposes of random numbers, each with its own stream
 
 
 class _Records:
-    """The file at `path`, FILE.rec with its index, checked by `records.structure`, as images that a network takes.
+    """The file at `path`, FILE.rec with its index, checked by `record_file.structure`, as images that a network takes.
     preprocessing: what it expects of them, see `data.preprocessing`."""
 
     def __init__(self, path, preprocessing):

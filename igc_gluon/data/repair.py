@@ -9,7 +9,7 @@ from typing import List, Tuple
 
 from tqdm import tqdm
 
-from igc_gluon.data import records
+from igc_gluon.data import record_file
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
 
@@ -26,7 +26,7 @@ class Report:
     largest_label: float = float("-inf")
 
     def structure(self):
-        return records.Structure(self.whole, self.smallest_label, self.largest_label)
+        return record_file.Structure(self.whole, self.smallest_label, self.largest_label)
 
 
 def verify(path, out=None, threads=1):
@@ -48,12 +48,12 @@ def verify(path, out=None, threads=1):
 
             def keep(payload):
                 positions.append(file.tell())
-                file.write(records.frame(payload))
+                file.write(record_file.frame(payload))
             report = _scan(path, keep, threads)
             if not report.whole:
                 raise UserError(f"{path} has no whole record")
             _write_index(out, positions)
-        records.write_facts(Path(out), report.structure())
+        record_file.write_facts(Path(out), report.structure())
         return report
     except OSError as error:
         raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}") from None
@@ -63,7 +63,7 @@ def write_index(path):
     """Writes the index of a file whose records are whole, and returns their number. Raises UserError on others."""
     try:
         positions = []
-        for position, payload in records.scan(path):
+        for position, payload in record_file.scan(path):
             if payload is None:
                 raise UserError(f"{path} is damaged at byte {position:,}; igc data verify {shlex.quote(str(path))} "
                                 "--repair OUT.rec drops what is")
@@ -77,7 +77,7 @@ def write_index(path):
 
 
 def _write_index(path, positions):
-    with write_atomically(records.index_path(path), "w") as file:
+    with write_atomically(record_file.index_path(path), "w") as file:
         file.writelines(f"{number}\t{position}\n" for number, position in enumerate(positions))
 
 
@@ -99,8 +99,8 @@ def _scan(path, keep, threads):
     # OpenCV decodes outside Python's lock, so that threads do.
     with ThreadPoolExecutor(threads) as pool, tqdm(total=size, unit="B", unit_scale=True, delay=1, leave=False,
                                                    desc=f"reading {path.name}", dynamic_ncols=True) as bar:
-        for number, (position, payload) in enumerate(records.scan(path)):
-            job = None if payload is None else pool.submit(records.what_is_wrong, payload)
+        for number, (position, payload) in enumerate(record_file.scan(path)):
+            job = None if payload is None else pool.submit(record_file.what_is_wrong, payload)
             waiting.append((number, position, payload, job))
             if len(waiting) > 8 * threads:
                 settle()

@@ -75,7 +75,7 @@ def read_archive(dataset, split, path):
 
 
 def find_unpacked(places):
-    """The unpacked folder, or None. places: Places of the data set."""
+    """The unpacked folder, or None. places: DatasetFiles of the data set."""
     for folder in (places.folder, places.folder / places.dataset.name):
         if (folder / FOLDER).is_dir():
             return folder / FOLDER

@@ -12,11 +12,11 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon
 
-from igc_gluon.engine.exchange import AsynchronousExchange, SynchronousExchange
+from igc_gluon.engine.updates import AsynchronousExchange, SynchronousExchange
 from igc_gluon.engine.loss import SoftmaxLoss
-from igc_gluon.engine.numbers import FiniteCheck, LayerProbes
+from igc_gluon.engine.anomaly import FiniteCheck, AnomalyDetector
 from igc_gluon.engine.optimizer import momentum_and_master, state_of
-from igc_gluon.engine.workers import HOROVOD, PARAMETER_SERVER, Alone, share
+from igc_gluon.engine.workers import HOROVOD, PARAMETER_SERVER, SingleWorker, share
 from igc_gluon.errors import UserError
 from igc_gluon.launch import heartbeat
 from igc_gluon.model_zoo.authors import check_parameters
@@ -110,12 +110,12 @@ class DataParallel:
 
     def __init__(self, net, devices, shards, optimizer, kv_store="device", label_smoothing=0.0, workers=None,
                  batch_size=None, compression=None):
-        self.net, self.devices, self.workers = net, devices, workers or Alone()
+        self.net, self.devices, self.workers = net, devices, workers or SingleWorker()
         self._dtype = "float16" if any(p.dtype in ("float16", np.float16) for p in net.collect_params().values()) \
             else "float32"
         # One worker of a distributed store is not alone: the trainer would make a second store, for which the servers,
         # which know of one worker, have no answer.
-        alone = isinstance(self.workers, Alone)
+        alone = isinstance(self.workers, SingleWorker)
         self.trainer = gluon.Trainer(net.collect_params(), optimizer, kvstore=kv_store if alone else None,
                                      compression_params=compression and {"type": "2bit", "threshold": compression},
                                      update_on_kvstore=False)
@@ -183,7 +183,7 @@ class DataParallel:
 
     def detect_anomaly(self):
         """From now on every step goes layer by layer and `anomaly` names the first that makes something not finite."""
-        self.probes = LayerProbes(self.net)
+        self.probes = AnomalyDetector(self.net)
 
     def first_broken_layer(self, data, label):
         """A line on the layer in which a batch stops being finite; for the end of a run, which gets slow by it."""

@@ -17,11 +17,11 @@ from igc_gluon.engine.devices import DataParallel
 from igc_gluon.engine.loop import TrainingLoop
 from igc_gluon.engine.networks import complete
 from igc_gluon.engine.optimizer import OPTIMIZERS
-from igc_gluon.engine.position import best_entry
+from igc_gluon.engine.progress import best_entry
 from igc_gluon.engine.precision import use_dtype
-from igc_gluon.engine.record import NoRecord, RunRecord, say
+from igc_gluon.engine.run_log import NullRunLog, RunLog, say
 from igc_gluon.engine.schedule import Schedule
-from igc_gluon.engine.workers import Alone, share
+from igc_gluon.engine.workers import SingleWorker, share
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
 from igc_gluon.launch import heartbeat
@@ -60,7 +60,7 @@ class Settings:
     """What a run may change without another result (to float accuracy: the devices)."""
     devices: List[mx.Context]
     kv_store: str = "device"
-    workers: object = field(default_factory=Alone)
+    workers: object = field(default_factory=SingleWorker)
     log_dir: str = "runs"
     exp_name: Optional[str] = None
     resume: bool = False
@@ -147,7 +147,7 @@ def run_folder(experiment, settings, seed):
 
 def _run_once(experiment, data, settings, seed, folder, report):
     workers = settings.workers
-    record = NoRecord(folder) if workers.rank else RunRecord(folder)
+    record = NullRunLog(folder) if workers.rank else RunLog(folder)
     try:
         batches = data.batches(experiment.batch_size, seed, workers.rank, workers.count)
         store = ReadOnlyStore if workers.rank else CheckpointStore

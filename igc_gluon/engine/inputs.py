@@ -14,7 +14,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from igc_gluon.data import DATASETS, Batches, has_validation, load, record_batches, records
+from igc_gluon.data import DATASETS, Batches, has_validation, load, record_batches, record_file
 from igc_gluon.data.classes import check_same_classes, class_file, classes_beside
 from igc_gluon.data.photos import natural_short_side
 from igc_gluon.data.preprocessing import Preprocessing
@@ -97,7 +97,7 @@ class RecordInput:
             if self._train and self.classes != len(self._names):
                 raise UserError(f"{self._place} has {len(self._names)} classes, not {self.classes}; leave out "
                                 "--num-classes")
-        self._structures = [path and records.structure(path) for path in (self._train, self._val)]
+        self._structures = [path and record_file.structure(path) for path in (self._train, self._val)]
         for path, found in zip((self._train, self._val), self._structures):
             if found and found.largest_label >= self.classes:
                 advice = ("it is not of the data that the network was trained on" if not self._train else

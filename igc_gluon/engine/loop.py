@@ -11,8 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from igc_gluon.engine.evaluation import count_correct, evaluate
-from igc_gluon.engine.position import Position, choosing_accuracy
-from igc_gluon.engine.record import say
+from igc_gluon.engine.progress import Progress, choosing_accuracy
+from igc_gluon.engine.run_log import say
 from igc_gluon.engine.versions import versions
 from igc_gluon.errors import UserError
 from igc_gluon.launch import heartbeat
@@ -69,7 +69,7 @@ class TrainingLoop:
 
     parallel: DataParallel; train, test: batches as `igc_gluon.data.Batches` makes them; validation: those of images that
     are held out to choose the best epoch by, or None to choose it by the test batches; schedule: Schedule;
-    record: RunRecord, open; checkpoints: CheckpointStore; config: what checkpoints say they belong to, with the seed;
+    record: RunLog, open; checkpoints: CheckpointStore; config: what checkpoints say they belong to, with the seed;
     title: of the picture and the bar;
     after_checkpoint(epochs done): called after each epoch's checkpoint; top5: whether top-5 accuracy is reported too.
     checkpoint_batches: save after every so many batches of the run too, or None.
@@ -84,11 +84,11 @@ class TrainingLoop:
         self.checkpoint_epochs, self.disp_batches = checkpoint_epochs, disp_batches
         self.checkpoint_batches = checkpoint_batches
         self.after_checkpoint, self.top5 = after_checkpoint, top5
-        self.position = Position()
+        self.position = Progress()
 
     def restore(self, arrays, state):
         """Continues from a checkpoint of `CheckpointStore`. Raises UserError if it is of something else."""
-        position = Position.of(state, len(self.train), self.schedule.num_epochs, self.config.get("load_epoch") or 0)
+        position = Progress.of(state, len(self.train), self.schedule.num_epochs, self.config.get("load_epoch") or 0)
         self.parallel.set_parameters(arrays["net.params"])
         self.parallel.set_optimizer_states(_with_prefix(arrays["training.params"], "momentum:"), arrays["net.params"])
         self.parallel.set_shard_statistics(_with_prefix(arrays["training.params"], "shard:"))

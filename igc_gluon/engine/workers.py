@@ -36,7 +36,7 @@ def connect(kv_store):
     if kv_store == HOROVOD:
         return HorovodWorkers()
     if kv_store not in PARAMETER_SERVER:
-        return Alone()
+        return SingleWorker()
     # igc launch without servers sets the others.
     if len(variables.missing()) == len(variables.VARIABLES) or os.environ.get("DMLC_NUM_SERVER") == "0":
         raise UserError(f"--kv-store {kv_store} trains on several processes and servers; start it with "
@@ -59,7 +59,7 @@ def share(total, index, parts):
     return total * index // parts, total * (index + 1) // parts
 
 
-class Alone:
+class SingleWorker:
     """This process only."""
     rank, count, synchronous = 0, 1, True
 
@@ -76,7 +76,7 @@ class Alone:
         pass
 
 
-class _Several:
+class DistributedWorkers:
     """Checks and sums on top of `all_reduce`."""
     synchronous = True
 
@@ -106,7 +106,7 @@ class _Several:
                             "command, and a --log-dir that they share")
 
 
-class ServerWorkers(_Several):
+class ServerWorkers(DistributedWorkers):
     """MXNet's parameter servers: they add up, every worker updates its own copy of the weights."""
 
     def __init__(self, kv_store):
@@ -182,7 +182,7 @@ class AsynchronousWorkers(ServerWorkers):
             self._store._send_command_to_servers(0, json.dumps(orders))
 
 
-class HorovodWorkers(_Several):
+class HorovodWorkers(DistributedWorkers):
     """Horovod's ring: no servers."""
 
     def __init__(self):

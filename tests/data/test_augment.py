@@ -5,10 +5,10 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from test_records import write
+from test_record_file import write
 
 from igc_gluon.data.augment import AUGMENTATIONS, PRINCIPAL_COLOURS, Draw, draw, random_crop, recolour, resample
-from igc_gluon.data.records import index_path
+from igc_gluon.data.record_file import index_path
 from igc_gluon.engine.inputs import RecordInput, record_preprocessing
 
 AUTHORS = AUGMENTATIONS["authors"]

@@ -11,10 +11,10 @@ import pytest
 from mxnet.gluon.data.vision import datasets as gluon_datasets
 
 from igc_gluon import files
-from igc_gluon.data import DATASETS, idx, load, places
+from igc_gluon.data import DATASETS, idx, load, dataset_files
 from igc_gluon.errors import UserError
 
-FASHION = places.DEBIAN / "fashion-mnist"
+FASHION = dataset_files.DEBIAN / "fashion-mnist"
 NAMES = ("fashion-mnist", "mnist", "kmnist")
 IMAGES, LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
 
@@ -123,7 +123,7 @@ def test_no_more_is_decompressed_than_announced(tmp_path, monkeypatch):
 
 def test_folder_of_debian_is_found_without_being_named(tmp_path, monkeypatch):
     monkeypatch.setenv("MXNET_HOME", str(tmp_path / "mxnet"))
-    monkeypatch.setattr(places, "DEBIAN", tmp_path / "debian")
+    monkeypatch.setattr(dataset_files, "DEBIAN", tmp_path / "debian")
     (tmp_path / "debian" / "fashion-mnist").mkdir(parents=True)
     made = make_archives.idx_folder(tmp_path / "debian" / "fashion-mnist")
     np.testing.assert_array_equal(load("fashion-mnist", "test", download=False).labels, made["t10k"][1])

@@ -4,9 +4,9 @@ import io
 import cv2
 import numpy as np
 import pytest
-from test_records import write
+from test_record_file import write
 
-from igc_gluon.data import pack, photos, record_batches, records, repair
+from igc_gluon.data import pack, photos, record_batches, record_file, repair
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.data.record_batches import AUGMENTS, RecordEvaluation, RecordTraining, check_size
 from igc_gluon.engine.inputs import RecordInput, record_preprocessing
@@ -174,11 +174,11 @@ def test_what_training_reads_is_what_verify_calls_whole(tmp_path):
     """In every format, in records without a checksum, as other programs write them."""
     forms = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
     images = {form: encoded(form, colours()) for form in forms}
-    header = records.HEADER.pack(0, 0.0, 0, 0)
+    header = record_file.HEADER.pack(0, 0.0, 0, 0)
     for form, image in images.items():
         path = tmp_path / f"{form}.rec"
-        path.write_bytes(records.frame(header + image))
-        records.index_path(path).write_text("0\t0\n")
+        path.write_bytes(record_file.frame(header + image))
+        record_file.index_path(path).write_text("0\t0\n")
         data = RecordInput(path, path, record_preprocessing(SHAPE, (0, 0, 0), (1, 1, 1)), 1, augment="none")
         data.prepare()
         if repair.verify(path).broken:
@@ -205,13 +205,13 @@ def test_images_are_turned_upright(tmp_path, form):
         name = f"{orientation}.{ {'TIFF': 'tif'}.get(form, form.lower())}"
         (folder / name).write_bytes(encoded(form, colours(), exif=exif))
     pack.pack(pack.list_images(tmp_path / "train"), tmp_path / "a.rec", pack.Form(0), report=lambda line: None)
-    positions = records.read_index(tmp_path / "a.rec").tolist()
+    positions = record_file.read_index(tmp_path / "a.rec").tolist()
     for path, position in zip(sorted(folder.iterdir()), positions):
         content = path.read_bytes()
         expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB")).astype(int)
         with open(tmp_path / "a.rec", "rb") as file:
-            packed, _ = records.decode(records.read_record(file, position))
-        for found in (photos.read_photo(path), packed, records.decode(records.encode(0, 0, content))[0]):
+            packed, _ = record_file.decode(record_file.read_record(file, position))
+        for found in (photos.read_photo(path), packed, record_file.decode(record_file.encode(0, 0, content))[0]):
             assert found.shape == expected.shape and np.abs(found - expected)[::8, ::8].max() < 30, path
 
 

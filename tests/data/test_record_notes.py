@@ -8,13 +8,13 @@ import make_archives
 import numpy as np
 import pytest
 
-from igc_gluon.data import records, repair
+from igc_gluon.data import record_file, repair
 from igc_gluon.errors import UserError
 
 
 def write(path, count=5, label=1.0):
     image = make_archives.jpeg(np.zeros((8, 8, 3), np.uint8))
-    frames = [records.frame(records.encode(label, number, image)) for number in range(count)]
+    frames = [record_file.frame(record_file.encode(label, number, image)) for number in range(count)]
     path.write_bytes(b"".join(frames))
     repair.write_index(path)
     return frames
@@ -25,21 +25,21 @@ def note_of(path):
 
 
 def same_times(path, before):
-    for file, status in zip((path, records.index_path(path)), before):
+    for file, status in zip((path, record_file.index_path(path)), before):
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def statuses(path):
-    return [os.stat(path), os.stat(records.index_path(path))]
+    return [os.stat(path), os.stat(record_file.index_path(path))]
 
 
 def test_a_note_saves_reading_the_file(tmp_path, monkeypatch):
     path = tmp_path / "a.rec"
     write(path)
-    found = records.structure(path)
-    assert found == records.Structure(5, 1.0, 1.0)
-    monkeypatch.setattr(records, "_walk", lambda *args: pytest.fail("the file is read again"))
-    assert records.structure(path) == found
+    found = record_file.structure(path)
+    assert found == record_file.Structure(5, 1.0, 1.0)
+    monkeypatch.setattr(record_file, "_walk", lambda *args: pytest.fail("the file is read again"))
+    assert record_file.structure(path) == found
 
 
 @pytest.mark.parametrize("what", ["frame of the first", "frame of the last", "index"])
@@ -47,10 +47,10 @@ def test_a_stale_note_is_not_believed(tmp_path, what):
     """Size and time fit."""
     path = tmp_path / "a.rec"
     frames = write(path)
-    records.structure(path)
+    record_file.structure(path)
     before, data = statuses(path), bytearray(path.read_bytes())
     if what == "index":
-        index = records.index_path(path)
+        index = record_file.index_path(path)
         positions = index.read_text().split()
         positions[3] = str(int(positions[3]) + 4).zfill(len(positions[3]))
         index.write_text("".join(f"{a}\t{b}\n" for a, b in zip(positions[::2], positions[1::2])))
@@ -60,7 +60,7 @@ def test_a_stale_note_is_not_believed(tmp_path, what):
     same_times(path, before)
     assert [(s.st_size, s.st_mtime_ns) for s in statuses(path)] == [(s.st_size, s.st_mtime_ns) for s in before]
     with pytest.raises(UserError, match="igc data verify"):
-        records.structure(path)
+        record_file.structure(path)
 
 
 @pytest.mark.parametrize("structure", [
@@ -72,10 +72,10 @@ def test_a_stale_note_is_not_believed(tmp_path, what):
 def test_a_forged_note_is_not_believed(tmp_path, structure):
     path = tmp_path / "a.rec"
     write(path)
-    records.structure(path)
+    record_file.structure(path)
     note = json.loads(note_of(path).read_text())
     note_of(path).write_text(json.dumps({**note, "structure": structure}))
-    assert records.structure(path) == records.Structure(5, 1.0, 1.0)
+    assert record_file.structure(path) == record_file.Structure(5, 1.0, 1.0)
     assert json.loads(note_of(path).read_text()) == note
 
 
@@ -84,23 +84,23 @@ def test_a_damaged_note_is_made_anew(tmp_path, text):
     path = tmp_path / "a.rec"
     write(path)
     note_of(path).write_text(text)
-    assert records.structure(path) == records.Structure(5, 1.0, 1.0)
+    assert record_file.structure(path) == record_file.Structure(5, 1.0, 1.0)
 
 
 def test_a_pipe_in_place_of_a_note_is_not_waited_for(tmp_path):
     path = tmp_path / "a.rec"
     write(path)
     os.mkfifo(note_of(path))
-    assert records.structure(path) == records.Structure(5, 1.0, 1.0)
+    assert record_file.structure(path) == record_file.Structure(5, 1.0, 1.0)
 
 
 @pytest.mark.parametrize("length", [100, (1 << 27) - 8])
 def test_a_file_of_heads_alone_is_scanned_at_once(tmp_path, length):
     """Each claims to be long; the time was the square of the file's length."""
     path = tmp_path / "a.rec"
-    path.write_bytes((struct.pack("<II", records.MAGIC, length) + bytes(24)) * (1 << 16))
+    path.write_bytes((struct.pack("<II", record_file.MAGIC, length) + bytes(24)) * (1 << 16))
     begin = time.process_time()
-    found = sum(1 for _ in records.scan(path))
+    found = sum(1 for _ in record_file.scan(path))
     assert found == 1 << 16 and time.process_time() - begin < 20
 
 
@@ -108,9 +108,9 @@ def test_a_record_that_is_not_cut_where_it_holds_the_magic_word_is_one_line(tmp_
     """A writer cuts it there; it has a checksum, which fits."""
     path = tmp_path / "a.rec"
     frames = write(path)
-    payload = records.encode(1.0, 5, struct.pack("<II", records.MAGIC, 0))
-    path.write_bytes(b"".join([*frames, struct.pack("<II", records.MAGIC, len(payload)), payload]))
-    index = records.index_path(path)
+    payload = record_file.encode(1.0, 5, struct.pack("<II", record_file.MAGIC, 0))
+    path.write_bytes(b"".join([*frames, struct.pack("<II", record_file.MAGIC, len(payload)), payload]))
+    index = record_file.index_path(path)
     index.write_text(index.read_text() + f"5\t{sum(map(len, frames))}\n")
     with pytest.raises(UserError, match="the record at byte .* is not what was written"):
-        records.structure(path)
+        record_file.structure(path)

@@ -18,7 +18,7 @@ from igc_gluon.engine import experiment as engine
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.engine.experiment import Experiment, Settings
 from igc_gluon.engine.networks import open_network, read_config
-from igc_gluon.engine.position import Position
+from igc_gluon.engine.progress import Progress
 from igc_gluon.engine.schedule import Schedule
 from igc_gluon.errors import UserError
 from igc_gluon.paper.runs import Runs
@@ -119,7 +119,7 @@ def through_json(value):
 def test_every_field_of_a_position(run):
     """What is accepted can be gone on with: drawn, logged, compared, summed up."""
     _, _, state = run
-    true = Position.of(state, 2, EPOCHS)
+    true = Progress.of(state, 2, EPOCHS)
     assert true.epoch == EPOCHS - 1
     changes = [(at, wrong) for at in paths({"position": state["position"]}) for wrong in WRONG]
     accepted = []
@@ -128,7 +128,7 @@ def test_every_field_of_a_position(run):
         if other is None:
             continue
         try:
-            position = Position.of(other, 2, EPOCHS)
+            position = Progress.of(other, 2, EPOCHS)
         except UserError as error:
             assert "does not say where in the training it was made" in str(error)
             continue
@@ -205,7 +205,7 @@ def test_every_field_of_a_config(run, tmp_path, wrong):
             continue
         (here / "config.json").write_text(text)
         for read in (open_if_sound, lambda path: Runs(tmp_path).summary("cifar_plain5_w4", "digits"),
-                     lambda path: engine.check_same(engine.RunRecord(path).read_config(), config, path)):
+                     lambda path: engine.check_same(engine.RunLog(path).read_config(), config, path)):
             try:
                 read(here)
             except UserError as error:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from igc_gluon.engine.loop import Stopped, TrainingLoop
-from igc_gluon.engine.workers import Alone
+from igc_gluon.engine.workers import SingleWorker
 
 
 class Loop(TrainingLoop):
@@ -23,7 +23,7 @@ def test_a_signal_ends_validation_after_the_batch_at_hand():
         return np.ones((len(data), 3), "float32")
 
     test = SimpleNamespace(epoch=lambda number: iter([(np.zeros((4, 3, 2, 2), "float32"), np.zeros(4, "float32"))] * 5))
-    loop = Loop(SimpleNamespace(workers=Alone(), predict=predict), None, test, None, None, None, {}, "")
+    loop = Loop(SimpleNamespace(workers=SingleWorker(), predict=predict), None, test, None, None, None, {}, "")
     with pytest.raises(Stopped):
         loop.evaluate(stop, test)
     assert len(batches) == 2

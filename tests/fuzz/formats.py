@@ -20,12 +20,12 @@ import make_archives  # noqa: E402
 from deploy_networks import images, small  # noqa: E402
 
 from igc_gluon import deploy, params_file  # noqa: E402
-from igc_gluon.data import cifar, find_dataset, idx, matfile, recordio, records, svhn, tiny_imagenet  # noqa: E402
+from igc_gluon.data import cifar, find_dataset, idx, matfile, recordio, record_file, svhn, tiny_imagenet  # noqa: E402
 from igc_gluon.engine import experiment  # noqa: E402
 from igc_gluon.engine.checkpoint import CheckpointStore  # noqa: E402
 from igc_gluon.engine.inputs import RecordInput, record_preprocessing  # noqa: E402
-from igc_gluon.engine.position import MEASURED, Position  # noqa: E402
-from igc_gluon.engine.record import RunRecord  # noqa: E402
+from igc_gluon.engine.progress import MEASURED, Progress  # noqa: E402
+from igc_gluon.engine.run_log import RunLog  # noqa: E402
 from igc_gluon.errors import UserError  # noqa: E402
 from igc_gluon.launch.launchers import read_hosts  # noqa: E402
 from igc_gluon.model_zoo import convert, get_model  # noqa: E402
@@ -64,7 +64,7 @@ class Checkpoint:
     def samples(folder):
         store = CheckpointStore(folder / "checkpoints")
         arrays = {"net.params": {"w": np.ones((3, 2), "float32")}, "training.params": {"momentum:w": np.ones((3, 2), "float32")}}
-        position = Position(epoch=1, batch=2, images=128, loss=3.5, history=[{"epoch": 0, **dict.fromkeys(MEASURED, 0.5)}])
+        position = Progress(epoch=1, batch=2, images=128, loss=3.5, history=[{"epoch": 0, **dict.fromkeys(MEASURED, 0.5)}])
         made = store.save(1, 2, arrays, {"position": vars(position), "config": {"seed": 0}, "versions": {"mxnet": "1.9.1"}}, True)
         return [*sorted(made.iterdir()), store.folder / "last"]
 
@@ -88,7 +88,7 @@ class Checkpoint:
     @staticmethod
     def restore(path, state):
         try:
-            Position.of(state, batches=23, epochs=2)
+            Progress.of(state, batches=23, epochs=2)
         except UserError as error:  # as igc_gluon.engine.experiment does
             raise UserError(f"{path.parent}: {error}") from None
 
@@ -121,7 +121,7 @@ class Large:
             for number, (image, label) in enumerate(zip(images, labels)):
                 data = cv2.imencode(".jpg", image)[1].tobytes()
                 lines.append(f"{number}\t{at}\n")
-                at += file.write(records.frame(records.encode(int(label), number, data)))
+                at += file.write(record_file.frame(record_file.encode(int(label), number, data)))
         return [folder / "train.rec", _write(folder / "train.idx", "".join(lines).encode())]
 
     @staticmethod
@@ -251,7 +251,7 @@ class RunFiles:
         from igc_gluon.engine.networks import read_config
         runs = Runs(path.parent.parent.parent.parent)
         runs.summary("cifar_plain5_w4", "digits")
-        record = RunRecord(path.parent)
+        record = RunLog(path.parent)
         try:
             before = path.read_bytes()
             experiment.check_same(record.read_config() or {}, {"model": "cifar_plain5_w4", "batch_size": 64},
@@ -269,7 +269,7 @@ class Note(Large):
     @staticmethod
     def samples(folder):
         made = Large.samples(folder)
-        records.structure(made[0])
+        record_file.structure(made[0])
         return [*made, made[0].with_name("train.rec.json")]
 
 

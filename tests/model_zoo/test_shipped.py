@@ -10,7 +10,7 @@ import pytest
 import igc_gluon
 from igc_gluon import deploy, files
 from igc_gluon.cli import main
-from igc_gluon.data import find_dataset, load, places
+from igc_gluon.data import find_dataset, load, dataset_files
 from igc_gluon.engine.networks import open_network
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import shipped
@@ -42,7 +42,7 @@ def test_outputs_are_those_that_mxnets_operators_gave(row):
 
 @each
 def test_accuracy_on_the_first_thousand_test_images(row):
-    if not (places.DEBIAN / row.dataset).is_dir():
+    if not (dataset_files.DEBIAN / row.dataset).is_dir():
         pytest.skip(f"needs Debian's package dataset-{row.dataset}")
     net, info = igc_gluon.get_model(row.model, pretrained=row.dataset), find_dataset(row.dataset)
     test = load(row.dataset, "test")

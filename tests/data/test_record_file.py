@@ -5,7 +5,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from igc_gluon.data import records, repair
+from igc_gluon.data import record_file, repair
 from igc_gluon.data.recordio import MAGIC, read_records
 from igc_gluon.errors import UserError
 
@@ -21,15 +21,15 @@ def write(path, labels=(0, 1, 2, 0, 1), images=None):
     at, lines = 0, []
     with open(path, "wb") as file:
         for number, label in enumerate(labels):
-            framed = records.frame(records.encode(label, number, images[number] if images else jpeg(number)))
+            framed = record_file.frame(record_file.encode(label, number, images[number] if images else jpeg(number)))
             lines.append(f"{number}\t{at}\n")
             at += file.write(framed)
-    records.index_path(path).write_text("".join(lines))
+    record_file.index_path(path).write_text("".join(lines))
     return path
 
 
 def positions(path):
-    return [int(line.split()[1]) for line in records.index_path(path).read_text().splitlines()]
+    return [int(line.split()[1]) for line in record_file.index_path(path).read_text().splitlines()]
 
 
 def test_mxnet_reads_what_is_written_here(tmp_path):
@@ -42,7 +42,7 @@ def test_mxnet_reads_what_is_written_here(tmp_path):
         header, content = mx.recordio.unpack(reader.read_idx(number))
         assert (header.label, header.id, content) == ((7, 0, 3, 5)[number], number, image)
     assert [content for _, content in read_records(path)] == images
-    assert records.structure(path) == records.Structure(4, 0.0, 7.0)
+    assert record_file.structure(path) == record_file.Structure(4, 0.0, 7.0)
 
 
 def test_mxnets_own_files_pass(tmp_path):
@@ -51,20 +51,20 @@ def test_mxnets_own_files_pass(tmp_path):
         label = float(number) if number % 2 else [float(number)]
         writer.write_idx(number, mx.recordio.pack(mx.recordio.IRHeader(0, label, number, 0), jpeg(number)))
     writer.close()
-    assert records.structure(tmp_path / "a.rec") == records.Structure(9, 0.0, 8.0)
+    assert record_file.structure(tmp_path / "a.rec") == record_file.Structure(9, 0.0, 8.0)
     report = repair.verify(tmp_path / "a.rec")
     assert (report.whole, report.broken, report.largest_label) == (9, [], 8.0)
 
 
 def test_the_facts_are_taken_until_the_file_changes(tmp_path, monkeypatch):
     path = write(tmp_path / "a.rec")
-    expected = records.structure(path)
-    monkeypatch.setattr(records, "_walk", None)
-    assert records.structure(path) == expected
+    expected = record_file.structure(path)
+    monkeypatch.setattr(record_file, "_walk", None)
+    assert record_file.structure(path) == expected
     monkeypatch.undo()
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(UserError, match="damaged"):
-        records.structure(path)
+        record_file.structure(path)
 
 
 @pytest.mark.parametrize("damage, message", [
@@ -84,7 +84,7 @@ def test_damage_that_mxnet_must_not_meet(tmp_path, damage, message):
     path = write(tmp_path / "a.rec")
     path.write_bytes(damage(path.read_bytes(), positions(path)))
     with pytest.raises(UserError, match=message) as caught:
-        records.structure(path)
+        record_file.structure(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -94,21 +94,21 @@ def test_damage_that_mxnet_must_not_meet(tmp_path, damage, message):
                                            ("0\t99999999996\n", "do not fit"), ("0\t" + "9" * 30, "damaged")])
 def test_an_index_that_does_not_fit(tmp_path, text, message):
     path = write(tmp_path / "a.rec")
-    records.index_path(path).write_text(text)
+    record_file.index_path(path).write_text(text)
     with pytest.raises(UserError, match=message):
-        records.structure(path)
+        record_file.structure(path)
     assert repair.write_index(path) == 5
-    assert records.structure(path).records == 5
+    assert record_file.structure(path).records == 5
 
 
 def test_without_index(tmp_path):
     path = write(tmp_path / "a.rec")
-    expected = records.index_path(path).read_text()
-    records.index_path(path).unlink()
+    expected = record_file.index_path(path).read_text()
+    record_file.index_path(path).unlink()
     with pytest.raises(UserError, match="a.rec has no index a.idx beside it; igc data verify .* --index"):
-        records.structure(path)
+        record_file.structure(path)
     repair.write_index(path)
-    assert records.index_path(path).read_text() == expected
+    assert record_file.index_path(path).read_text() == expected
 
 
 def test_verify_finds_every_broken_record_and_drops_it(tmp_path):
@@ -125,7 +125,7 @@ def test_verify_finds_every_broken_record_and_drops_it(tmp_path):
     assert "checksum" in by_position[at[1]] and "checksum" in by_position[at[2]]
     assert by_position[at[3]] == repair.DAMAGE and by_position[at[6]] == "it holds no readable image"
     assert len(content) in by_position
-    assert records.structure(tmp_path / "good.rec") == records.Structure(2, 0.0, 5.0)
+    assert record_file.structure(tmp_path / "good.rec") == record_file.Structure(2, 0.0, 5.0)
     assert [int(labels[0]) for labels, _ in read_records(tmp_path / "good.rec")] == [0, 5]
     with pytest.raises(UserError, match="good.rec exists"):
         repair.verify(path, tmp_path / "good.rec")
@@ -140,8 +140,8 @@ def test_nothing_is_left_of_a_repair_that_finds_nothing(tmp_path):
 
 def test_any_mutation_is_refused_or_as_before_and_never_crashes(tmp_path):
     path = write(tmp_path / "a.rec")
-    whole, expected = path.read_bytes(), records.structure(path)
-    payloads = [payload for _, payload in records.scan(path)]
+    whole, expected = path.read_bytes(), record_file.structure(path)
+    payloads = [payload for _, payload in record_file.scan(path)]
     rng = np.random.default_rng(0)
     refused = 0
     for _ in range(200):
@@ -150,11 +150,11 @@ def test_any_mutation_is_refused_or_as_before_and_never_crashes(tmp_path):
             content[place] = rng.integers(256)
         path.write_bytes(bytes(content[:rng.integers(len(content))] if rng.random() < 0.2 else content))
         try:
-            found = records.structure(path)
+            found = record_file.structure(path)
             assert found.records == expected.records
         except UserError:
             refused += 1
         report = repair.verify(path)
         # What pads a record to a multiple of 4 bytes is nobody's.
-        assert report.broken or [payload for _, payload in records.scan(path)] == payloads
+        assert report.broken or [payload for _, payload in record_file.scan(path)] == payloads
     assert refused > 20

@@ -35,7 +35,7 @@ def best_entry(history):
 
 
 @dataclass
-class Position:
+class Progress:
     """Before batch `batch` of epoch `epoch`, with what the epoch has added up so far."""
     epoch: int = 0
     batch: int = 0

@@ -19,7 +19,7 @@ def default_folder(name):
     return expand(Path(os.environ.get("MXNET_HOME") or "~/.mxnet", "datasets", name))
 
 
-class Places:
+class DatasetFiles:
     """Finds the files of one data set in one folder and in its sub-folder of the data set's name.
 
     dataset: row of DATASETS. data_dir: the user's folder, or None for `default_folder` and, for what is not there, the

@@ -6,7 +6,7 @@ import pytest
 
 from igc_gluon import native
 from igc_gluon.engine import versions
-from igc_gluon.engine.record import RunRecord
+from igc_gluon.engine.run_log import RunLog
 
 HOW = {"devices": "1 x cpu", "kv_store": "device", "workers": 1}
 
@@ -17,7 +17,7 @@ def resume(tmp_path, caplog):
     def write(config=None, how=HOW):
         versions._of_the_machine.cache_clear()
         caplog.clear()
-        record = RunRecord(tmp_path)
+        record = RunLog(tmp_path)
         try:
             record.write_config(config or {"model": "a"}, how)
         finally:

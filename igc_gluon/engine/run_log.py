@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 import igc_gluon
 from igc_gluon import processor
-from igc_gluon.engine.position import best_entry
+from igc_gluon.engine.progress import best_entry
 from igc_gluon.engine.versions import changes, versions
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
@@ -43,7 +43,7 @@ def commit():
         return None
 
 
-class RunRecord:
+class RunLog:
     """Writes the record of one run into `folder`, which it locks against a second run.
 
     Raises UserError if the folder cannot be written or another run is in it.
@@ -142,8 +142,8 @@ class _LogFile(logging.FileHandler):
         raise UserError(f"cannot write {self.baseFilename}: {error.strerror}") from None
 
 
-class NoRecord:
-    """In place of a RunRecord for the workers beside worker 0: keeps none."""
+class NullRunLog:
+    """In place of a RunLog for the workers beside worker 0: keeps none."""
 
     def __init__(self, folder):
         self.folder = Path(folder)

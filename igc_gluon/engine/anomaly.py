@@ -35,7 +35,7 @@ class FiniteCheck:
         return f"in layer {name.rpartition('_')[0]} the {what} of {name} is not finite, or beyond 1e19,"
 
 
-class LayerProbes:
+class AnomalyDetector:
     """Watches what every layer of `net` makes, forward and backward, in a run of MXNet's own operators one by one.
 
     The graph is cut behind each layer, and `backward` goes back from cut to cut: MXNet gives gradients of parameters
