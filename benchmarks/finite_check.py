@@ -17,7 +17,7 @@ prepare()
 import mxnet as mx  # noqa: E402
 import numpy as np  # noqa: E402
 
-from igc_gluon.engine.devices import DataParallel  # noqa: E402
+from igc_gluon.engine.parallel import DataParallel  # noqa: E402
 from igc_gluon.engine.experiment import Experiment, build_network  # noqa: E402
 from igc_gluon.engine.optimizer import AuthorsNesterov  # noqa: E402
 from igc_gluon.engine.run_log import versions  # noqa: E402
@@ -57,12 +57,12 @@ def main():
     def step():
         parallel.step(data, label, 1e-3)
 
-    check, off = parallel._check, NoCheck()
+    check, off = parallel.finite_check, NoCheck()
     seconds(step, 3)
     found = {check: [], off: []}
     for number in range(args.rounds):
-        for parallel._check in (check, off) if number % 2 else (off, check):
-            found[parallel._check].append(seconds(step, STEPS))
+        for parallel.finite_check in (check, off) if number % 2 else (off, check):
+            found[parallel.finite_check].append(seconds(step, STEPS))
     alone = [seconds(lambda: (check.begin(), check.end()), 20) for _ in range(args.rounds)]
     on, without = (statistics.median(found[which]) for which in (check, off))
     print(f"{args.network}, batch {args.batch_size}, {args.rounds} x {STEPS} steps each, {versions()}")

@@ -58,7 +58,7 @@ def make_file(folder, count):
 
 
 def ours(path, augment):
-    batches = record_batches.RecordTraining(path, BATCH, EXPECTED, augment, seed=0)
+    batches = record_batches.RecordTraining(path, BATCH, EXPECTED, augment=augment, seed=0)
 
     def epoch(number):
         return sum(len(label) for _, label in batches.epoch(number))

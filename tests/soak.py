@@ -29,8 +29,8 @@ import numpy as np  # noqa: E402
 
 from igc_gluon import deploy, get_model, native  # noqa: E402
 from igc_gluon.engine.checkpoint import CheckpointStore  # noqa: E402
-from igc_gluon.engine.devices import DataParallel  # noqa: E402
 from igc_gluon.engine.optimizer import AuthorsNesterov  # noqa: E402
+from igc_gluon.engine.parallel import DataParallel  # noqa: E402
 from igc_gluon.native import operators  # noqa: E402
 
 NETWORKS = (("cifar_plain_igc5_l4m2", 32), ("cifar_resnet_igc8_l3m2", 16), ("cifar_plain5_w4", 32),
@@ -83,16 +83,14 @@ class Soak:
     def train(self):
         one = self.one()
         labels = np.arange(4, dtype="float32") % CLASSES
-        loss, _ = one.parallel.step(one.images(self.rng), labels, 0.01)
-        assert np.isfinite(loss) and not one.parallel.broken, (one.name, loss)
+        result = one.parallel.step(one.images(self.rng), labels, 0.01)
+        assert np.isfinite(result.loss) and not result.broken, (one.name, result)
         one.steps += 1
 
     def save(self):
         one = self.one()
-        one.parallel.average_statistics()
-        training = {f"momentum:{name}": array for name, array in one.parallel.optimizer_states().items()}
-        one.store.save(1, one.steps, {"net.params": one.parallel.parameters(), "training.params": training},
-                       {"steps": one.steps}, best=self.rng.random() < 0.5)
+        one.parallel.end_epoch()
+        one.store.save(1, one.steps, one.parallel.state_dict(), {"steps": one.steps}, best=self.rng.random() < 0.5)
 
     def resume(self):
         """Into a new network of another process, as it were, which then stands for the old one."""
@@ -104,9 +102,8 @@ class Soak:
         other = Trained(one.name, one.size, one.store.folder, 0)
         names = dict(zip(arrays["net.params"], other.net.collect_params()))
         given = {names[name]: array for name, array in arrays["net.params"].items()}
-        other.parallel.set_parameters(given)
-        other.parallel.set_optimizer_states({names[name.split(":", 1)[1]]: array
-                                             for name, array in arrays["training.params"].items()}, given)
+        momenta = {f"momentum:{names[name.split(':', 1)[1]]}": array for name, array in arrays["training.params"].items()}
+        other.parallel.load_state_dict({"net.params": given, "training.params": momenta})
         other.steps = state["steps"]
         for name, array in other.parallel.parameters().items():
             np.testing.assert_array_equal(array, given[name])

@@ -16,7 +16,7 @@ from imagenet_tree import make_tree
 import train_imagenet
 from igc_gluon import params_file
 from igc_gluon.cli import main, train
-from igc_gluon.data import record_file
+from igc_gluon.data import recordio
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import find_family
 
@@ -238,7 +238,7 @@ def test_an_image_that_cannot_be_decoded_is_one_line_from_the_process(packed, tm
     for file in packed.iterdir():
         shutil.copy(file, tmp_path)
     headers = [struct.pack("<IfQQ", 0, n % 3, n, 0) for n in range(16)]
-    content = b"".join(record_file.frame(header + b"not a JPEG but as long") for header in headers)
+    content = b"".join(recordio.frame(header + b"not a JPEG but as long") for header in headers)
     (tmp_path / "train.rec").write_bytes(content)
     (tmp_path / "train.idx").write_text("".join(f"{n}\t{n * len(content) // 16}\n" for n in range(16)))
     _, err = run("train_imagenet.py", *SMALL, "--data-dir", tmp_path, "--log-dir", tmp_path / "runs", code=2)

@@ -129,7 +129,7 @@ def main(args, experiment_of, input_of, default_shards):
         devices = engine_devices.contexts(args.gpus, args.cpus)
         engine_devices.check_kv_store(args.kv_store, devices, args.gc_type)
         precision.check_dtype(args.dtype, devices)
-        engine_devices.be_deterministic(args.deterministic, devices, args.kv_store)
+        engine_devices.choose_deterministic_operators(args.deterministic, devices, args.kv_store)
         workers = engine_workers.connect(args.kv_store)
         if workers.rank:  # one speaks for all, errors and warnings apart
             sys.stdout = open(os.devnull, "w")

@@ -9,28 +9,30 @@ folders -> record files (`pack`), checked (`record_file`, `repair`) -> batches (
 
 Knows nothing of networks, the training loop or MXNet.
 """
-from igc_gluon.data import cifar, digits, idx, recordio, svhn, tiny_imagenet
+from pathlib import Path
+from typing import Optional, Union
+
+from igc_gluon.data import record_dataset
 from igc_gluon.data.batches import Batches
-from igc_gluon.data.images import Images
 from igc_gluon.data.dataset_files import DatasetFiles, default_folder
+from igc_gluon.data.images import Images
 from igc_gluon.data.registry import DATASETS, find_dataset
 from igc_gluon.errors import UserError
 
 __all__ = ["Batches", "DATASETS", "Images", "default_folder", "find_dataset", "has_validation", "load"]
 
 
-def has_validation(name, data_dir=None):
+def has_validation(name: str, data_dir: Union[str, Path, None] = None) -> bool:
     """Whether images of the data set are held out of "train" as "validation": those of svhn, but not of the authors'
     train.rec, where that is what `load` reads. Raises UserError as `load`."""
     dataset = find_dataset(name)
     if "validation" not in dataset.splits:
         return False
-    places = DatasetFiles(dataset, data_dir)
-    return any(places.find(archive.name) for archive in dataset.archives if "train" in archive.splits) or \
-        not places.find("train.rec")
+    files = DatasetFiles(dataset, data_dir)
+    return files.has_archives("train") or not files.find("train.rec")
 
 
-def load(name, split, data_dir=None, download=True):
+def load(name: str, split: str, data_dir: Union[str, Path, None] = None, download: bool = True) -> Images:
     """Images (uint8 (N, 32, 32, 3), or (N, 64, 64, 3); int32 (N,)) of one split of one data set.
 
     name: of `DATASETS`: "cifar10", "cifar100", "svhn", "tiny-imagenet", "digits", "fashion-mnist", "mnist" or "kmnist".
@@ -46,35 +48,22 @@ def load(name, split, data_dir=None, download=True):
     dataset = find_dataset(name)
     if split not in dataset.splits:
         raise UserError(f"{dataset.name} has no split {split!r}; it has {', '.join(dataset.splits)}")
-    if dataset.name == "digits":
-        return digits.load(split)
-    archives = [archive for archive in dataset.archives if split in archive.splits]
-    places = None
+    if not dataset.archives:
+        return dataset.read(dataset, split, [])
+    files: Optional[DatasetFiles] = None
     try:
-        places = DatasetFiles(dataset, data_dir)
-        if not any(places.find(archive.name) for archive in archives):
-            if dataset.name in cifar.LAYOUTS:
-                unpacked = cifar.find_unpacked(places, split)
-                if unpacked:
-                    return cifar.read_unpacked(dataset, unpacked)
-            if dataset.name == "tiny-imagenet":
-                unpacked = tiny_imagenet.find_unpacked(places)
-                if unpacked:
-                    return tiny_imagenet.read_unpacked(dataset, split, unpacked)
-            record = places.find_record(split)
+        files = DatasetFiles(dataset, data_dir)
+        if not files.has_archives(split):
+            unpacked = dataset.read_unpacked(files, split) if dataset.read_unpacked else None
+            if unpacked:
+                return unpacked
+            record = files.find_record(split)
             if record:
-                return recordio.load(dataset, record)
-        paths = [places.obtain(archive, download) for archive in archives]
-        if dataset.name in cifar.LAYOUTS:
-            return cifar.read_archive(dataset, split, *paths)
-        if dataset.name == "tiny-imagenet":
-            return tiny_imagenet.read_archive(dataset, split, *paths)
-        if dataset.name == "svhn":
-            return svhn.read(split, paths)
-        return idx.read(dataset, paths)
+                return record_dataset.load(dataset, record)
+        return dataset.read(dataset, split, files.archive_paths(split, download))
     except OSError as error:
-        name = error.filename or (places.folder if places else data_dir)
+        name = error.filename or (files.folder if files else data_dir)
         raise UserError(f"cannot read {name}: {error.strerror or error}") from error
     except MemoryError as error:
-        raise UserError(f"{dataset.name} in {places.folder} does not fit into the memory of this machine, or "
-                        "its files are damaged") from error
+        raise UserError(f"{dataset.name} in {files.folder if files else data_dir} does not fit into the memory of this "
+                        "machine, or its files are damaged") from error

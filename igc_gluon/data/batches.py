@@ -4,15 +4,42 @@ Augmentation is the papers': pad by 4 pixels (IGCV1, section 5.1) or, for Tiny I
 size (IGCV2, section 4.1); crop 32x32 or 64x64 at random, mirror half of the images.
 What comes out depends on seed and epoch alone, not on where a run was resumed or how many workers share it.
 """
+from typing import Iterator, NamedTuple, Optional, Protocol, Sequence, Tuple
+
 import cv2
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from igc_gluon.data.normalization import normalize
+from igc_gluon.data.prefetch import prefetched
+from igc_gluon.data.sharding import evaluation_batches, training_batches
 from igc_gluon.errors import UserError
 
 PAD = 4
 PAD_VALUES = ("mean", "zero")
 _ORDER, _CROP, _MIRROR, _SIZE = range(4)  # purposes of random numbers, each with its own stream
+
+
+Batch = Tuple[np.ndarray, np.ndarray]
+
+
+class BatchSource(Protocol):
+    """Batches of one worker."""
+
+    def __len__(self) -> int:
+        """Number of batches in an epoch."""
+
+    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
+        """Yields (float32 (n, 3, H, W), labels float32 (n,)) of epoch number `epoch`, from `first_batch` on."""
+
+
+class _Draws(NamedTuple):
+    """The random numbers of an epoch, one of each for every position: indices of images (P,), heights and widths to
+    resize to (P, 2), corners of crops (P, 2), flags of mirroring (P,); None for what is not done."""
+    order: np.ndarray
+    sizes: Optional[np.ndarray]
+    corners: Optional[np.ndarray]
+    mirrored: Optional[np.ndarray]
 
 
 class Batches:
@@ -28,7 +55,7 @@ class Batches:
     short_side: None, or (smallest, largest): with `augment` an image is not padded but resized, bilinearly,
         so that its shorter side has a random number of pixels in this range, both ends included, before an
         area as large as the image was is cropped out. The range starts at the images' own side or above.
-    pad_value: "mean", the rounded mean colour, as the authors' code has it, or "zero", black pixels, as the
+    pad_value: "mean", the rounded mean color, as the authors' code has it, or "zero", black pixels, as the
         paper says. Both surround the image before normalisation, so "zero" comes out as -mean / std.
     seed: integer, not negative.
     part_index, num_parts: this is worker part_index of num_parts. In training it gets its contiguous share of
@@ -37,84 +64,63 @@ class Batches:
     Raises UserError on an empty data set and on numbers out of range.
     """
 
-    def __init__(self, images, labels, batch_size, mean, std, train=True, shuffle=True, augment=False,
-                 mirror=False, pad_value="mean", seed=0, part_index=0, num_parts=1, short_side=None):
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-            raise ValueError(f"images are uint8 (N, H, W, 3), not {images.dtype} {images.shape}")
-        if len(labels) != len(images):
-            raise ValueError(f"{len(images)} images have {len(labels)} labels")
-        if not len(images):
-            raise UserError("the data set is empty")
-        if batch_size < 1:
-            raise UserError(f"the batch size must be at least 1, it is {batch_size}")
-        if seed < 0:
-            raise UserError(f"the random seed must not be negative, it is {seed}")
+    def __init__(self, images: np.ndarray, labels: np.ndarray, batch_size: int, mean: Sequence[float],
+                 std: Sequence[float], *, train: bool = True, shuffle: bool = True, augment: bool = False,
+                 mirror: bool = False, pad_value: str = "mean", short_side: Optional[Tuple[int, int]] = None,
+                 seed: int = 0, part_index: int = 0, num_parts: int = 1):
+        _check_arrays(images, labels)
+        _check_numbers(train, batch_size, seed, part_index, num_parts)
         if pad_value not in PAD_VALUES:
             raise UserError(f"the padding is {' or '.join(PAD_VALUES)}, not {pad_value!r}")
         if short_side and not min(images.shape[1:3]) <= short_side[0] <= short_side[1]:
             raise ValueError(f"the short side of {images.shape[2]}x{images.shape[1]} images cannot become "
                              f"{short_side[0]} to {short_side[1]} pixels")
-        if not 0 <= part_index < num_parts:
-            raise ValueError(f"part_index is {part_index}, but there are {num_parts} parts")
-        if train and batch_size < num_parts:
-            raise UserError(f"a batch of {batch_size} images is too small for {num_parts} workers")
         self._images, self._labels = images, np.asarray(labels)
-        self._batch_size, self._train, self._seed = batch_size, train, seed
+        self._mean, self._std = tuple(mean), tuple(std)
         self._shuffle, self._augment, self._mirror = shuffle and train, augment and train, mirror and train
-        self._short_side = short_side
-        mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
-        colour = np.rint(mean) if pad_value == "mean" else np.zeros(3)
-        self._pad_colour = colour.astype(np.uint8)[:, None, None]
-        # (pixel - mean) / std = pixel * scale + shift
-        self._scale = (1 / std).astype(np.float32)[:, None, None]
-        self._shift = (-mean / std).astype(np.float32)[:, None, None]
-        count = len(images)
-        if train:
-            self._length = -(-count // batch_size)
-            self._shares = [(first + batch_size * part_index // num_parts,
-                             first + batch_size * (part_index + 1) // num_parts)
-                            for first in range(0, self._length * batch_size, batch_size)]
-        else:
-            end = count * (part_index + 1) // num_parts
-            self._shares = [(first, min(first + batch_size, end))
-                            for first in range(count * part_index // num_parts, end, batch_size)]
-            self._length = len(self._shares)
+        self._short_side, self._seed = short_side, seed
+        color = np.rint(np.asarray(mean, np.float64)) if pad_value == "mean" else np.zeros(3)
+        self._pad_color = color.astype(np.uint8)[:, None, None]
+        divide = training_batches if train else evaluation_batches
+        self._batches = divide(len(images), batch_size, part_index, num_parts)
+        self._positions = -(-len(images) // batch_size) * batch_size if train else len(images)
 
-    def __len__(self):
+    def __len__(self) -> int:
         """Number of batches in an epoch; of this worker."""
-        return self._length
+        return len(self._batches)
 
-    def epoch(self, epoch, first_batch=0):
-        """Yields (float32 (B, 3, H, W), labels float32 (B,)), new arrays each time.
+    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
+        """Yields (float32 (B, 3, H, W), labels float32 (B,)), new arrays each time, made by a thread that is a batch
+        ahead.
 
         epoch: number of the epoch, from 0.
         first_batch: how many batches to leave out at the start; the others are what they are in a full pass.
         """
         # All random numbers of the epoch are drawn at once, one set for each position in the epoch, so that
         # neither first_batch nor the number of workers moves them. It costs 2 ms for 50,000 images.
-        order, sizes, corners, mirrored = self._draw(epoch)
-        for first, last in self._shares[first_batch:]:
-            chosen = order[first:last]
-            images = self._images[chosen]
-            if self._augment and self._short_side:
-                images = _resize_and_crop(images, sizes[first:last], corners[first:last])
-            images = images.transpose(0, 3, 1, 2)
-            if self._augment and not self._short_side:
-                images = self._crop(images, corners[first:last])
-            if self._mirror:
-                flags = mirrored[first:last]
-                images = np.ascontiguousarray(images)
-                images[flags] = images[flags][..., ::-1]
-            data = np.empty(images.shape, np.float32)
-            np.multiply(images, self._scale, out=data)
-            data += self._shift
-            yield data, self._labels[chosen].astype(np.float32)
+        draws = self._draw(epoch)
+        yield from prefetched(lambda batch: self._make(draws, slice(batch.start, batch.stop)),
+                              self._batches[first_batch:])
 
-    def _draw(self, epoch):
-        """For all P positions: indices of images (P,), heights and widths to resize to (P, 2), corners of
-        crops (P, 2), flags of mirroring (P,)."""
-        count = len(self._images)
-        positions = self._length * self._batch_size if self._train else count
+    def _make(self, draws: _Draws, batch: slice) -> Batch:
+        chosen = draws.order[batch]
+        planes = self._images.transpose(0, 3, 1, 2)
+        if self._augment and draws.sizes is not None:
+            cropped = _resize_and_crop(self._images[chosen], draws.sizes[batch], draws.corners[batch])
+            images = cropped.transpose(0, 3, 1, 2)
+        elif self._augment:
+            images = self._crop(planes[chosen], draws.corners[batch])
+        else:
+            images = planes[chosen]
+        if draws.mirrored is not None:
+            flags = draws.mirrored[batch]
+            images = np.ascontiguousarray(images)
+            images[flags] = images[flags][..., ::-1]
+        data = normalize(images, self._mean, self._std, np.empty(images.shape, np.float32))
+        return data, self._labels[chosen].astype(np.float32)
+
+    def _draw(self, epoch: int) -> _Draws:
+        count, positions = len(self._images), self._positions
         order = self._random(epoch, _ORDER).permutation(count) if self._shuffle else np.arange(count)
         sizes = corners = mirrored = None
         if self._augment and self._short_side:
@@ -128,26 +134,46 @@ class Batches:
         if self._mirror:
             mirrored = self._random(epoch, _MIRROR).random(positions) < 0.5
         # np.resize repeats the order from its start.
-        return np.resize(order, positions), sizes, corners, mirrored
+        return _Draws(np.resize(order, positions), sizes, corners, mirrored)
 
-    def _random(self, epoch, purpose):
+    def _random(self, epoch: int, purpose: int) -> np.random.Generator:
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self._seed, epoch, purpose])))
 
-    def _crop(self, images, corners):
+    def _crop(self, images: np.ndarray, corners: np.ndarray) -> np.ndarray:
         """Pads (B, 3, H, W) and cuts an HxW window out of each at its corner (row, column)."""
         count, channels, height, width = images.shape
         # Planes before the gather: rows of a window are then contiguous, which makes it three times as fast
         # as on NHWC.
         padded = np.empty((count, channels, height + 2 * PAD, width + 2 * PAD), np.uint8)
-        padded[:] = self._pad_colour
+        padded[:] = self._pad_color
         padded[:, :, PAD:-PAD, PAD:-PAD] = images
         windows = sliding_window_view(padded, (height, width), axis=(2, 3))
         return windows[np.arange(count), :, corners[:, 0], corners[:, 1]]
 
 
-def _resize_and_crop(images, sizes, corners):
+def _check_arrays(images: np.ndarray, labels: np.ndarray) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise ValueError(f"images are uint8 (N, H, W, 3), not {images.dtype} {images.shape}")
+    if len(labels) != len(images):
+        raise ValueError(f"{len(images)} images have {len(labels)} labels")
+    if not len(images):
+        raise UserError("the data set is empty")
+
+
+def _check_numbers(train: bool, batch_size: int, seed: int, part_index: int, num_parts: int) -> None:
+    if batch_size < 1:
+        raise UserError(f"the batch size must be at least 1, it is {batch_size}")
+    if seed < 0:
+        raise UserError(f"the random seed must not be negative, it is {seed}")
+    if not 0 <= part_index < num_parts:
+        raise ValueError(f"part_index is {part_index}, but there are {num_parts} parts")
+    if train and batch_size < num_parts:
+        raise UserError(f"a batch of {batch_size} images is too small for {num_parts} workers")
+
+
+def _resize_and_crop(images: np.ndarray, sizes: np.ndarray, corners: np.ndarray) -> np.ndarray:
     """Resizes every image of (B, H, W, 3) to its size (height, width) and cuts HxW out at its corner."""
-    cropped = np.empty_like(images)
+    cropped = np.empty(images.shape, np.uint8)
     height, width = images.shape[1:3]
     for target, image, size, (row, column) in zip(cropped, images, sizes.tolist(), corners.tolist()):
         # The exact kind gives the same bits on every machine. It is half as fast as the other.

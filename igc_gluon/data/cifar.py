@@ -8,7 +8,8 @@ import lzma
 import os
 import zlib
 from dataclasses import dataclass
-from typing import Dict, Tuple
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -36,12 +37,12 @@ LAYOUTS = {
 }
 
 
-def read_archive(dataset, split, path):
-    """Images of one split from the .tar.gz (or .tar) at `path`; members are found by name in any folder.
+def read(dataset: Any, split: str, paths: List[Path]) -> Images:
+    """Images of one split from the .tar.gz (or .tar) at the one of `paths`; members are found by name in any folder.
 
     dataset: row of DATASETS. Raises UserError when the archive is damaged, incomplete or of another format.
     """
-    members = LAYOUTS[dataset.name].members[split]
+    (path,), members = paths, LAYOUTS[dataset.name].members[split]
     with open_file(path) as file:
         try:
             # Once to look, for what is refused must not fill the memory, and once to keep.
@@ -65,32 +66,26 @@ def read_archive(dataset, split, path):
     return _decode(dataset, [found[name] for name in members])
 
 
-def find_unpacked(places, split):
-    """Paths of the split's unpacked .bin files in order, or None when there is none of them.
+def read_unpacked(files: Any, split: str) -> Optional[Images]:
+    """Images from the split's unpacked .bin files, or None when there is none of them.
 
-    Raises UserError when only some are there. places: DatasetFiles of the data set.
+    files: DatasetFiles. Raises UserError when only some are there, and as `read` does.
     """
-    layout = LAYOUTS[places.dataset.name]
-    paths = {name: places.find(name) or places.find(f"{layout.folder}/{name}")
-             for name in layout.members[split]}
+    dataset, layout = files.dataset, LAYOUTS[files.dataset.name]
+    paths = {name: files.find(name) or files.find(f"{layout.folder}/{name}") for name in layout.members[split]}
     missing = [name for name, path in paths.items() if not path]
     if len(missing) == len(paths):
         return None
     if missing:
-        raise UserError(f"{places.folder} holds some of the unpacked files of {places.dataset.name}, but not "
+        raise UserError(f"{files.folder} holds some of the unpacked files of {dataset.name}, but not "
                         f"{', '.join(missing)}; unpack the archive again, or put the archive itself there")
-    return list(paths.values())
-
-
-def read_unpacked(dataset, paths):
-    """Images from the .bin files at `paths`, in that order. Raises UserError as `read_archive` does."""
-    for path in paths:
+    for path in paths.values():
         with open_file(path) as file:
             _check(dataset, str(path), os.fstat(file.fileno()).st_size, file.read)
-    return _decode(dataset, [path.read_bytes() for path in paths])
+    return _decode(dataset, [path.read_bytes() for path in paths.values()])
 
 
-def _check(dataset, title, size, read):
+def _check(dataset: Any, title: str, size: int, read: Callable[[int], bytes]) -> None:
     """Raises UserError unless read(n) gives `size` bytes of a .bin file."""
     length, label_byte = _record(dataset)
     if not size:
@@ -107,16 +102,16 @@ def _check(dataset, title, size, read):
                             "set")
 
 
-def _record(dataset):
+def _record(dataset: Any) -> Tuple[int, int]:
     """(bytes of a record, which of them is its class)"""
     label_bytes = LAYOUTS[dataset.name].label_bytes
     return label_bytes + _PIXELS, label_bytes - 1
 
 
-def _decode(dataset, contents):
+def _decode(dataset: Any, contents: List[bytes]) -> Images:
     """contents: bytes of .bin files, which `_check` has passed."""
     length, label_byte = _record(dataset)
     records = np.frombuffer(b"".join(contents), np.uint8).reshape(-1, length)
     labels = records[:, label_byte].astype(np.int32)
     planes = records[:, label_byte + 1:].reshape(-1, 3, 32, 32)
-    return Images(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels)
+    return Images.of_planes(np.ascontiguousarray(planes), labels)

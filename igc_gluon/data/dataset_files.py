@@ -3,9 +3,10 @@ import functools
 import logging
 import os
 from pathlib import Path
+from typing import List, Optional, Union
 
 from igc_gluon import files
-from igc_gluon.data.registry import DATASETS
+from igc_gluon.data.registry import DATASETS, Archive, Dataset
 from igc_gluon.errors import UserError
 from igc_gluon.paths import expand
 
@@ -14,7 +15,7 @@ logger = logging.getLogger(__name__)
 DEBIAN = Path("/usr/share/datasets")  # where Debian's packages of data sets put <name>/<archive>
 
 
-def default_folder(name):
+def default_folder(name: str) -> Path:
     """Where data set `name` is kept unless the user says otherwise; Gluon keeps its own copies there too."""
     return expand(Path(os.environ.get("MXNET_HOME") or "~/.mxnet", "datasets", name))
 
@@ -26,7 +27,7 @@ class DatasetFiles:
     folder of Debian's package.
     """
 
-    def __init__(self, dataset, data_dir=None):
+    def __init__(self, dataset: Dataset, data_dir: Union[str, Path, None] = None):
         self.dataset = dataset
         self.folder = expand(data_dir) if data_dir else default_folder(dataset.name)
         if data_dir and not self.folder.exists() and not self.folder.parent.exists():
@@ -39,22 +40,33 @@ class DatasetFiles:
         if dataset.debian and not data_dir:
             self._folders.append(DEBIAN / dataset.name)
 
-    def find(self, name):
+    def find(self, name: str) -> Optional[Path]:
         """Path of the file `name` ("folder/name" to look a level deeper), or None."""
         return next((folder / name for folder in self._folders if (folder / name).is_file()), None)
 
-    def find_record(self, split):
+    def has_archives(self, split: str) -> bool:
+        """Whether one of the archives of `split` is there."""
+        return any(self.find(archive.name) for archive in self._archives(split))
+
+    def archive_paths(self, split: str, download: bool) -> List[Path]:
+        """Paths of the archives of `split`, see `_fetch`."""
+        return [self._fetch(archive, download) for archive in self._archives(split)]
+
+    def _archives(self, split: str) -> List[Archive]:
+        return [archive for archive in self.dataset.archives if split in archive.splits]
+
+    def find_record(self, split: str) -> Optional[Path]:
         """Path of the authors' RecordIO file for `split`, or None when there is no such file for any split.
 
         Raises UserError when there is one, but not for `split`.
         """
         records = {name: self.find(f"{name}.rec") for name in ("train", "test")}
-        there = [str(path) for path in records.values() if path]
-        if there and not records.get(split):
-            raise UserError(f"{there[0]} is there, but there is no {split}.rec beside it")
+        present = [str(path) for path in records.values() if path]
+        if present and not records.get(split):
+            raise UserError(f"{present[0]} is there, but there is no {split}.rec beside it")
         return records.get(split)
 
-    def obtain(self, archive, download):
+    def _fetch(self, archive: Archive, download: bool) -> Path:
         """Path of the archive's file, downloaded if it is missing and `download` says so.
 
         A file that the user put there need not be the official one: it is used after a warning.
@@ -78,7 +90,7 @@ class DatasetFiles:
                 first_error = first_error or error
         raise UserError(f"{self.dataset.name}: {first_error}{self._alternatives()}") from first_error
 
-    def _alternatives(self):
+    def _alternatives(self) -> str:
         others = [archive.name for archive in self.dataset.archives if not self.find(archive.name)]
         return (f"; it needs {', '.join(others)} in {self.folder}" if len(others) > 1 else "") + (
             f"; Debian's package {self.dataset.debian} holds them" if self.dataset.debian else "") + (
@@ -86,7 +98,7 @@ class DatasetFiles:
 
 
 @functools.lru_cache(maxsize=None)  # once for each state of a file: hashing 1.3 GB takes seconds
-def _check_official(path, name, archive, size, modified):
+def _check_official(path: Path, name: str, archive: Archive, size: int, modified: int) -> None:
     """Warns of a file that is not the official one. Raises UserError if it is another data set's than `name`'s."""
     found = {source.algorithm: files.digest(path, source.algorithm) for source in archive.sources}
     if archive.debian_sha256 and found["sha256"] == archive.debian_sha256 or any(

@@ -1,7 +1,10 @@
 """The 1,797 handwritten digits that scikit-learn carries: a real data set that needs no file and no network.
 
-They are the test part of the UCI "Optical Recognition of Handwritten Digits": 8x8 pixels, grey 0..16.
+They are the test part of the UCI "Optical Recognition of Handwritten Digits": 8x8 pixels, gray 0..16.
 """
+from pathlib import Path
+from typing import Any, List
+
 import numpy as np
 
 from igc_gluon.data.images import Images
@@ -10,7 +13,7 @@ TEST_SIZE = 360
 _SEED = 20170710  # of the split, never to be changed: published numbers on `digits` hang on it
 
 
-def load(split):
+def read(dataset: Any, split: str, paths: List[Path]) -> Images:
     """Images (1437 of "train", 360 of "test"; uint8 RGB 32x32) and labels 0..9, the same on every machine."""
     from sklearn.datasets import load_digits  # takes a second, which other data sets need not pay
     digits = load_digits()
@@ -18,11 +21,11 @@ def load(split):
     chosen = _held_out(labels)
     if split == "train":
         chosen = np.setdiff1d(np.arange(len(labels)), chosen)
-    grey = _enlarge(digits.images[chosen].astype(np.int64))
-    return Images(np.repeat(grey[..., None], 3, axis=3), labels[chosen])
+    gray = _enlarge(digits.images[chosen].astype(np.int64))
+    return Images.of_planes(np.repeat(gray[:, None], 3, axis=1), labels[chosen])
 
 
-def _held_out(labels):
+def _held_out(labels: np.ndarray) -> np.ndarray:
     """Sorted indices of the test images: each class has the same share of them, to less than one image."""
     counts = np.bincount(labels)
     shares = counts * TEST_SIZE / len(labels)
@@ -34,8 +37,8 @@ def _held_out(labels):
                                    for label, count in enumerate(take)]))
 
 
-def _enlarge(images):
-    """Bilinear enlargement of (N, 8, 8) in 0..16 to (N, 32, 32) in 0..255, pixel centres aligned.
+def _enlarge(images: np.ndarray) -> np.ndarray:
+    """Bilinear enlargement of (N, 8, 8) in 0..16 to (N, 32, 32) in 0..255, pixel centers aligned.
 
     Done in integers, so that every machine and library version gives the same bytes: the weights of bilinear
     interpolation by 4 are eighths, 1/8, 3/8, 5/8, 7/8.

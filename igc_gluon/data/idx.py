@@ -25,7 +25,7 @@ _MOST_IMAGES = 1 << 20  # seventeen times the largest official file, and no more
 _DAMAGE = (gzip.BadGzipFile, zlib.error, EOFError)
 
 
-def read(dataset, paths):
+def read(dataset, split, paths):
     """Images of one split, from its file of images and its file of labels. dataset: row of DATASETS.
 
     Grey becomes three equal channels, 28x28 pixels 32x32 by a black border. Raises UserError when a file is damaged, of

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from igc_gluon.data import photos, record_file
+from igc_gluon.data import photos, record_file, recordio
 from igc_gluon.data.classes import CLASS_FILE, write_classes  # noqa: F401 (for those who pack)
 from igc_gluon.data.photos import ENDINGS
 from igc_gluon.data.recordio import HEADER
@@ -204,12 +204,12 @@ def _begin(part, state, origin, report):
             json.dump(origin, file)
     if part.exists():
         end = 0
-        for position, payload in record_file.scan(part):
-            if payload is None or record_file.what_is_wrong(payload, look=False)[0]:
+        for position, payload in recordio.scan(part):
+            if payload is None or recordio.problem_and_label(payload, look=False)[0]:
                 break
             positions.append(position)
             numbers.append(HEADER.unpack_from(payload)[2])
-            end = position + len(record_file.frame(payload))
+            end = position + len(recordio.frame(payload))
         with open(part, "r+b") as file:
             file.truncate(end)
         if positions:
@@ -231,7 +231,7 @@ def _fill(part, listing, form, workers, positions, numbers):
                 left_out.append((listing.paths[number], problem))
                 bar.write(f"left out: {listing.folder / listing.paths[number]}: {problem}")
             else:
-                framed = record_file.frame(record_file.encode(listing.labels[number], number, image))
+                framed = recordio.frame(recordio.encode(listing.labels[number], number, image))
                 file.write(framed)
                 positions.append(end)
                 numbers.append(number)

@@ -13,6 +13,7 @@ from typing import Optional, Tuple
 
 import numpy as np
 
+from igc_gluon.data.normalization import normalize
 from igc_gluon.data.photos import INTERPOLATIONS, central_crop, natural_short_side
 from igc_gluon.errors import UserError
 
@@ -99,14 +100,7 @@ class Preprocessing:
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != wanted:
             found = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
             raise UserError(f"images to normalise are uint8 (N, {', '.join(map(str, wanted))}), not {found}")
-        mean, std = (np.asarray(values, np.float64) for values in (self.mean, self.std))
-        # pixel * scale + shift, as `Batches` and igc_normalise compute it, to the same bits.
-        scale, shift = ((array.astype(np.float32)[:, None, None]) for array in (1 / std, -mean / std))
-        images = pixels.transpose(0, 3, 1, 2)
-        data = np.empty(images.shape, np.float32) if out is None else out
-        np.multiply(images, scale, out=data)
-        data += shift
-        return data
+        return normalize(pixels.transpose(0, 3, 1, 2), self.mean, self.std, out)
 
     def prepare(self, image):
         """uint8 (H, W, 3), RGB, of any size -> what the network takes: float32 (1, 3, height, width)."""

@@ -5,7 +5,7 @@ cores, not on where a run was resumed. The order of an epoch is drawn at once; t
 has random numbers of its own.
 
 MXNet's ImageRecordIter is not used: its random crops are of one size of records (see
-`igc_gluon.data.augment`), depend on its threads and how far it has read ahead, and cannot be gone on with; it
+`igc_gluon.data.augment`), depend on its threads and how far it has read ahead, and cannot be resumed; it
 takes signs in names for addresses, reads fewer formats, and ends the process on some damaged images.
 """
 import shlex
@@ -13,11 +13,16 @@ import struct
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, BinaryIO, Deque, Iterable, Iterator, List, Sequence, Tuple, Union
 
 import numpy as np
 
 from igc_gluon.data.augment import AUGMENTATIONS, draw, random_crop
-from igc_gluon.data.record_file import decode, read_index, read_record, what_is_wrong
+from igc_gluon.data.batches import Batch
+from igc_gluon.data.preprocessing import Preprocessing
+from igc_gluon.data.record_file import read_index
+from igc_gluon.data.recordio import decode, problem_and_label, read_record
+from igc_gluon.data.sharding import evaluation_batches, training_batches
 from igc_gluon.errors import UserError
 from igc_gluon.threads import cores
 
@@ -25,17 +30,18 @@ AUGMENTS = (*AUGMENTATIONS, "none")  # the last: the center crop, as for evaluat
 _AHEAD = 2  # batches that are decoded while the network has one
 _LOOKED_AT = 16  # images of a file whose size is looked at
 _ORDER, _CROP = range(2)  # purposes of random numbers, each with its own stream
+_Place = Tuple[int, Any]  # number of a record, and in training (epoch, place in its order), by which its crop is drawn
 
 
 class _Records:
     """The file at `path`, FILE.rec with its index, checked by `record_file.structure`, as images that a network takes.
     preprocessing: what it expects of them, see `data.preprocessing`."""
 
-    def __init__(self, path, preprocessing):
+    def __init__(self, path: Union[str, Path], preprocessing: Preprocessing):
         self._path, self._preprocessing = path, preprocessing
         self._positions = read_index(Path(path))
 
-    def _read(self, batches):
+    def _read(self, batches: Iterable[List[_Place]]) -> Iterator[Batch]:
         """Yields (float32 (n, 3, H, W), labels float32 (n,)) for each of `batches`: arguments of `_example`."""
         try:
             with open(self._path, "rb") as file, ThreadPoolExecutor(cores()) as pool:
@@ -46,8 +52,8 @@ class _Records:
         except OSError as error:
             raise UserError(f"cannot read {self._path}: {error.strerror or error}") from None
 
-    def _decoded(self, file, pool, batches):
-        waiting = deque()
+    def _decoded(self, file: BinaryIO, pool: ThreadPoolExecutor, batches: Iterable[List[_Place]]) -> Iterator[Batch]:
+        waiting: Deque[Tuple[np.ndarray, List[Any]]] = deque()
         try:
             for batch in batches:
                 data = np.empty((len(batch), *self._preprocessing.image_shape), np.float32)
@@ -62,27 +68,27 @@ class _Records:
                 for job in jobs:
                     job.cancel()
 
-    def _example(self, file, target, number, place):
+    def _example(self, file: BinaryIO, target: np.ndarray, number: int, place: Any) -> float:
         """Writes record `number`, cropped by `_crop`, to `target`. Returns its label."""
         position = int(self._positions[number])
         try:
             payload = read_record(file, position)
         except struct.error:
             raise UserError(f"{self._path} has been changed since the run began") from None
-        problem, label = what_is_wrong(payload, look=False)  # flipped bytes mostly are an image still
+        problem, label = problem_and_label(payload, look=False)  # flipped bytes mostly are an image still
         image = None if problem else decode(payload)[0]
         if image is None:
             raise UserError(f"{self._path}, record at byte {position}: {problem or 'it holds no readable image'}; igc "
-                            f"data verify {shlex.quote(str(self._path))} lists what is broken, with --repair OUT.rec it writes a file "
-                            "without it")
+                            f"data verify {shlex.quote(str(self._path))} lists what is broken, with --repair OUT.rec it "
+                            "writes a file without it")
         self._preprocessing.normalise(self._crop(image, place)[None], out=target[None])
         return label
 
-    def _crop(self, image, place):
+    def _crop(self, image: np.ndarray, place: Any) -> np.ndarray:
         return self._preprocessing.pixels(image)
 
 
-def _finished(batch):
+def _finished(batch: Tuple[np.ndarray, List[Any]]) -> Batch:
     data, jobs = batch
     return data, np.array([job.result() for job in jobs], np.float32)
 
@@ -97,7 +103,8 @@ class RecordTraining(_Records):
     Raises UserError if the file has fewer images than a batch, or a batch than there are workers.
     """
 
-    def __init__(self, path, batch_size, preprocessing, augment, seed, part_index=0, num_parts=1):
+    def __init__(self, path: Union[str, Path], batch_size: int, preprocessing: Preprocessing, *, augment: str, seed: int,
+                 part_index: int = 0, num_parts: int = 1):
         super().__init__(path, preprocessing)
         count = len(self._positions)
         if augment not in AUGMENTS:
@@ -108,31 +115,28 @@ class RecordTraining(_Records):
         if batch_size < num_parts:
             raise UserError(f"a batch of {batch_size} images is too small for {num_parts} workers")
         self._augmentation, self._seed = AUGMENTATIONS.get(augment), seed
-        self._length = -(-count // batch_size)
-        self._shares = [range(first + batch_size * part_index // num_parts,
-                              first + batch_size * (part_index + 1) // num_parts)
-                        for first in range(0, self._length * batch_size, batch_size)]
+        self._batches = training_batches(count, batch_size, part_index, num_parts)
 
-    def __len__(self):
+    def __len__(self) -> int:
         """Number of batches in an epoch, the same for every worker."""
-        return self._length
+        return len(self._batches)
 
-    def epoch(self, epoch, first_batch=0):
+    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
         """Yields (float32 (n, 3, H, W), labels float32 (n,)), as `Batches.epoch`.
 
         Raises UserError on an image that cannot be read.
         """
         order = self._random(epoch, _ORDER).permutation(len(self._positions))
-        return self._read([(order[place % len(order)], (epoch, place)) for place in share]
-                          for share in self._shares[first_batch:])
+        return self._read([(order[place % len(order)], (epoch, place)) for place in batch]
+                          for batch in self._batches[first_batch:])
 
-    def _crop(self, image, place):
+    def _crop(self, image: np.ndarray, place: Any) -> np.ndarray:
         if self._augmentation is None:
             return super()._crop(image, place)
         drawn = draw(self._augmentation, self._random(place[0], _CROP, place[1]))
         return self._preprocessing.ordered(random_crop(image, *self._preprocessing.crop, self._augmentation, drawn))
 
-    def _random(self, *purpose):
+    def _random(self, *purpose: int) -> np.random.Generator:
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self._seed, *purpose])))
 
 
@@ -142,21 +146,20 @@ class RecordEvaluation(_Records):
     Arguments as of RecordTraining; batch_size: of this worker.
     """
 
-    def __init__(self, path, batch_size, preprocessing, part_index=0, num_parts=1):
+    def __init__(self, path: Union[str, Path], batch_size: int, preprocessing: Preprocessing, *, part_index: int = 0,
+                 num_parts: int = 1):
         super().__init__(path, preprocessing)
-        self._batch, count = batch_size, len(self._positions)
-        self._share = range(count * part_index // num_parts, count * (part_index + 1) // num_parts)
+        self._batches = evaluation_batches(len(self._positions), batch_size, part_index, num_parts)
 
-    def __len__(self):
-        return -(-len(self._share) // self._batch)
+    def __len__(self) -> int:
+        return len(self._batches)
 
-    def epoch(self, epoch, first_batch=0):
+    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
         """As that of RecordTraining; the last batch is short."""
-        return self._read([(number, None) for number in self._share[start:start + self._batch]]
-                          for start in range(first_batch * self._batch, len(self._share), self._batch))
+        return self._read([(number, None) for number in batch] for batch in self._batches[first_batch:])
 
 
-def check_size(path, image_shape):
+def check_size(path: Union[str, Path], image_shape: Sequence[int]) -> None:
     """Raises UserError if most images of the file at `path` are smaller than a crop, of which training sees a
     part only: they would be enlarged to more than twice their size."""
     positions = read_index(Path(path))

@@ -4,11 +4,13 @@ Constants are those of the authors' code (IGCV1); sizes and splits are those of 
 IGCV1 and section 4.1 of IGCV2.
 """
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from pathlib import Path
+from typing import Any, Callable, List, Optional, Tuple
 
+from igc_gluon.data import cifar, digits, idx, svhn, tiny_imagenet
+from igc_gluon.data.images import Images
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
-
 
 # Per channel R, G, B, of pixels 0..255.
 IMAGENET_MEAN, IMAGENET_STD = (123.370, 112.757, 99.406), (68.998, 66.093, 68.292)
@@ -34,7 +36,11 @@ class Archive:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set of square RGB images."""
+    """One data set of square RGB images.
+
+    read(row, split, paths of its archives) gives the images of one split. read_unpacked(DatasetFiles, split) the same from
+    what lies in the archives, or None where none of it is there.
+    """
     name: str
     classes: int
     mean: Tuple[float, float, float]  # per channel R, G, B, of pixels 0..255, over the training images
@@ -43,6 +49,8 @@ class Dataset:
     test_size: int
     mirror: bool  # whether a mirrored image is still of its class
     augment: bool  # whether it is trained with random crops
+    read: Callable[["Dataset", str, List[Path]], Images]
+    read_unpacked: Optional[Callable[[Any, str], Optional[Images]]] = None
     size: int = 32  # height and width
     short_side: Optional[Tuple[int, int]] = None  # it gets a random length from..to before the crop, unpadded
     splits: Tuple[str, ...] = ("train", "test")
@@ -51,12 +59,12 @@ class Dataset:
     debian: Optional[str] = None  # a package of Debian that holds the archives
 
     @property
-    def preprocessing(self):
+    def preprocessing(self) -> Preprocessing:
         """What a network that was trained on it expects."""
         return Preprocessing((self.size, self.size), mean=self.mean, std=self.std, class_names=self.class_names)
 
     @property
-    def pads(self):
+    def pads(self) -> bool:
         """Whether its images are padded before the random crop."""
         return self.augment and not self.short_side
 
@@ -66,20 +74,22 @@ _IDX_FILES = (("train-images-idx3-ubyte.gz", "train"), ("train-labels-idx1-ubyte
               ("t10k-images-idx3-ubyte.gz", "test"), ("t10k-labels-idx1-ubyte.gz", "test"))
 
 
-def _cifar(file, toronto_sha256, mxnet_path, mxnet_sha1):
+def _cifar(file: str, toronto_sha256: str, mxnet_path: str, mxnet_sha1: str) -> Tuple[Archive, ...]:
     return (Archive(file, ("train", "test"), (
         Source(f"https://www.cs.toronto.edu/~kriz/{file}", "sha256", toronto_sha256),
         # MXNet's own copy: the same .bin files without the folder around them, so another digest.
         Source(f"{_MXNET}/{mxnet_path}/{file}", "sha1", mxnet_sha1))),)
 
 
-def _svhn(file, splits, sha256):
+def _svhn(file: str, splits: Tuple[str, ...], sha256: str) -> Archive:
     # The official address is plain HTTP, so the md5 sums that others check would not do.
     url = f"http://ufldl.stanford.edu/housenumbers/{file}"
     return Archive(file, splits, (Source(url, "sha256", sha256),), most=1 << 31)
 
 
-def _idx(official, sha256, mxnet=None, mxnet_sha1=(None,) * 4, debian_sha256=(None,) * 4):
+def _idx(official: str, sha256: Tuple[str, ...], mxnet: Optional[str] = None,
+         mxnet_sha1: Tuple[Optional[str], ...] = (None,) * 4,
+         debian_sha256: Tuple[Optional[str], ...] = (None,) * 4) -> Tuple[Archive, ...]:
     """The images and labels of each split, with a digest for each: of the file at `official`, of MXNet's copy in its
     folder `mxnet`, of the one in Debian's package."""
     archives = []
@@ -93,18 +103,20 @@ DIGITS = tuple("0123456789")
 
 DATASETS = {dataset.name: dataset for dataset in (
     Dataset("cifar10", classes=10, mean=(125.307, 122.950, 113.865), std=(62.993, 62.089, 66.705),
-            train_size=50000, test_size=10000, mirror=True, augment=True, class_names=(
+            train_size=50000, test_size=10000, mirror=True, augment=True, read=cifar.read,
+            read_unpacked=cifar.read_unpacked, class_names=(
                 "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
             archives=_cifar(
                 "cifar-10-binary.tar.gz", "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
                 "cifar10", "fab780a1e191a7eda0f345501ccd62d20f7ed891")),
     Dataset("cifar100", classes=100, mean=(129.304, 124.070, 112.434), std=(68.170, 65.392, 70.418),
-            train_size=50000, test_size=10000, mirror=True, augment=True, archives=_cifar(
+            train_size=50000, test_size=10000, mirror=True, augment=True, read=cifar.read,
+            read_unpacked=cifar.read_unpacked, archives=_cifar(
                 "cifar-100-binary.tar.gz", "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
                 "cifar100", "a0bb982c76b83111308126cc779a992fa506b90b")),
     # 73,257 + 531,131 images less the 6,000 held out; the authors' code counts all 604,388.
     Dataset("svhn", classes=10, mean=(111.609, 113.161, 120.565), std=(50.498, 51.259, 50.244),
-            train_size=598388, test_size=26032, mirror=False, augment=False,
+            train_size=598388, test_size=26032, mirror=False, augment=False, read=svhn.read,
             splits=("train", "validation", "test"), class_names=DIGITS, archives=(
                 _svhn("train_32x32.mat", ("train", "validation"),
                       "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8"),
@@ -115,17 +127,18 @@ DATASETS = {dataset.name: dataset for dataset in (
     # IGCV2, section 4.1, normalises by constants that it does not print. These are the authors' for ImageNet,
     # of which this is a part; they have not been measured on it.
     Dataset("tiny-imagenet", classes=200, mean=IMAGENET_MEAN, std=IMAGENET_STD,
-            train_size=100000, test_size=10000, mirror=True, augment=True, size=64, short_side=(64, 80),
+            train_size=100000, test_size=10000, mirror=True, augment=True, read=tiny_imagenet.read,
+            read_unpacked=tiny_imagenet.read_unpacked, size=64, short_side=(64, 80),
             archives=(Archive("tiny-imagenet-200.zip", ("train", "test"), (
                 Source("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "sha256",
                        "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"),)),)),
     Dataset("digits", classes=10, mean=(77.866, 77.866, 77.866), std=(82.586, 82.586, 82.586),
-            train_size=1437, test_size=360, mirror=False, augment=True, class_names=DIGITS),
+            train_size=1437, test_size=360, mirror=False, augment=True, read=digits.read, class_names=DIGITS),
     # Grey images of 28x28 pixels within a black border, see igc_gluon.data.idx; the constants are those of the whole
     # 32x32 pixels. Fashion-MNIST's were measured here; MNIST's and Kuzushiji-MNIST's follow from what is published
     # of their 28x28 pixels, 33.31842 and 78.56749, and 0.1918 * 255 and 0.3483 * 255.
     Dataset("fashion-mnist", classes=10, mean=(55.845,) * 3, std=(84.612,) * 3,
-            train_size=60000, test_size=10000, mirror=True, augment=True, debian="dataset-fashion-mnist",
+            train_size=60000, test_size=10000, mirror=True, augment=True, read=idx.read, debian="dataset-fashion-mnist",
             class_names=("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
                          "ankle boot"),
             archives=_idx(
@@ -142,7 +155,7 @@ DATASETS = {dataset.name: dataset for dataset in (
                  "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
                  "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05"))),
     Dataset("mnist", classes=10, mean=(25.509,) * 3, std=(70.180,) * 3,
-            train_size=60000, test_size=10000, mirror=False, augment=True, class_names=DIGITS,
+            train_size=60000, test_size=10000, mirror=False, augment=True, read=idx.read, class_names=DIGITS,
             archives=_idx(
                 "http://yann.lecun.com/exdb/mnist/",
                 ("440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
@@ -153,7 +166,7 @@ DATASETS = {dataset.name: dataset for dataset in (
                 ("6c95f4b05d2bf285e1bfb0e7960c31bd3b3f8a7d", "2a80914081dc54586dbdf242f9805a6b8d2a15fc",
                  "c3a25af1f52dad7f726cce8cacb138654b760d48", "763e7fa3757d93b0cdec073cef058b2004252c17"))),
     Dataset("kmnist", classes=10, mean=(37.45,) * 3, std=(80.43,) * 3,
-            train_size=60000, test_size=10000, mirror=False, augment=True,
+            train_size=60000, test_size=10000, mirror=False, augment=True, read=idx.read,
             class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
             archives=_idx(
                 "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
@@ -164,7 +177,7 @@ DATASETS = {dataset.name: dataset for dataset in (
 )}
 
 
-def find_dataset(name):
+def find_dataset(name: str) -> Dataset:
     """The row of DATASETS for `name`, case-insensitive. Raises UserError with the names that exist."""
     try:
         return DATASETS[name.lower()]

@@ -9,7 +9,7 @@ from typing import List, Tuple
 
 from tqdm import tqdm
 
-from igc_gluon.data import record_file
+from igc_gluon.data import record_file, recordio
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
 
@@ -48,7 +48,7 @@ def verify(path, out=None, threads=1):
 
             def keep(payload):
                 positions.append(file.tell())
-                file.write(record_file.frame(payload))
+                file.write(recordio.frame(payload))
             report = _scan(path, keep, threads)
             if not report.whole:
                 raise UserError(f"{path} has no whole record")
@@ -63,7 +63,7 @@ def write_index(path):
     """Writes the index of a file whose records are whole, and returns their number. Raises UserError on others."""
     try:
         positions = []
-        for position, payload in record_file.scan(path):
+        for position, payload in recordio.scan(path):
             if payload is None:
                 raise UserError(f"{path} is damaged at byte {position:,}; igc data verify {shlex.quote(str(path))} "
                                 "--repair OUT.rec drops what is")
@@ -99,8 +99,8 @@ def _scan(path, keep, threads):
     # OpenCV decodes outside Python's lock, so that threads do.
     with ThreadPoolExecutor(threads) as pool, tqdm(total=size, unit="B", unit_scale=True, delay=1, leave=False,
                                                    desc=f"reading {path.name}", dynamic_ncols=True) as bar:
-        for number, (position, payload) in enumerate(record_file.scan(path)):
-            job = None if payload is None else pool.submit(record_file.what_is_wrong, payload)
+        for number, (position, payload) in enumerate(recordio.scan(path)):
+            job = None if payload is None else pool.submit(recordio.problem_and_label, payload)
             waiting.append((number, position, payload, job))
             if len(waiting) > 8 * threads:
                 settle()

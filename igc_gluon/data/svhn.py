@@ -5,6 +5,9 @@ A file holds X, uint8 (32, 32, 3, N), and y, (N, 1), the digits 1..9 and 10, whi
 paper does not say which, here a fixed seed does. Of the papers that it follows in this some choose the best epoch by
 them, and so does training here. 73,257 + 531,131 - 6,000 = 598,388 images are left to train.
 """
+from pathlib import Path
+from typing import Any, List, Tuple
+
 import numpy as np
 
 from igc_gluon.data.images import SHAPE, Images
@@ -17,7 +20,7 @@ _CLASSES = 10
 _PIECE = 10000  # images copied at a time, so that no second copy of half a million is ever in memory
 
 
-def read(split, paths):
+def read(dataset: Any, split: str, paths: List[Path]) -> Images:
     """Images of one split. paths: test_32x32.mat for "test", else train_32x32.mat and extra_32x32.mat.
 
     Raises UserError when a file is damaged, of another format, or too small for the split.
@@ -30,19 +33,19 @@ def read(split, paths):
             held_out = _held_out(path, labels)
             chosen = held_out if split == "validation" else np.setdiff1d(chosen, held_out)
         parts.append((pixels, labels, chosen))
-    images = np.empty((sum(len(chosen) for _, _, chosen in parts),) + SHAPE, np.uint8)
+    planes = np.empty((sum(len(chosen) for _, _, chosen in parts), 3, *SHAPE[:2]), np.uint8)
     start = 0
     for pixels, _, chosen in parts:
         for first in range(0, len(chosen), _PIECE):
             piece = chosen[first:first + _PIECE]
-            images[start:start + len(piece)] = pixels[..., piece].transpose(3, 0, 1, 2)
+            planes[start:start + len(piece)] = pixels[..., piece].transpose(3, 2, 0, 1)
             start += len(piece)
     if not start:
         raise UserError(f"{paths[-1]}: no image is left for the split {split!r}")
-    return Images(images, np.concatenate([labels[chosen] for _, labels, chosen in parts]))
+    return Images.of_planes(planes, np.concatenate([labels[chosen] for _, labels, chosen in parts]))
 
 
-def _held_out(path, labels):
+def _held_out(path: Path, labels: np.ndarray) -> np.ndarray:
     """Sorted indices of the validation images of one file."""
     count = HELD_OUT_PER_CLASS[path.name]
     random = np.random.RandomState(_SEED)  # its stream is frozen by NumPy, that of Generator is not
@@ -56,7 +59,7 @@ def _held_out(path, labels):
     return np.sort(np.concatenate(chosen))
 
 
-def _read_mat(path):
+def _read_mat(path: Path) -> Tuple[np.ndarray, np.ndarray]:
     """X as stored, uint8 (32, 32, 3, N), and labels int32 (N,) with 0 for the digit 0."""
     variables = read_arrays(path, ("X", "y"))
     pixels, labels = variables["X"], variables["y"].ravel()

@@ -2,7 +2,7 @@
 
     tiny-imagenet-200/wnids.txt                          the 200 classes, one WordNet id a line
                       train/<id>/<id>_boxes.txt          a line per image: name, bounding box
-                      train/<id>/images/<id>_0.JPEG ...  500 of 64x64 pixels, some of them grey
+                      train/<id>/images/<id>_0.JPEG ...  500 of 64x64 pixels, some of them gray
                       val/val_annotations.txt            a line per image: name, WordNet id, bounding box
                       val/images/val_0.JPEG ...
 
@@ -14,6 +14,7 @@ import re
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any, Callable, List, Optional, Tuple
 
 import cv2
 import numpy as np
@@ -34,11 +35,12 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotI
            OverflowError)
 
 
-def read_archive(dataset, split, path):
-    """Images of one split, "train" or "test", from the zip at `path`. dataset: row of DATASETS.
+def read(dataset: Any, split: str, paths: List[Path]) -> Images:
+    """Images of one split, "train" or "test", from the zip at the one of `paths`. dataset: row of DATASETS.
 
     Raises UserError when the zip is damaged, incomplete or of another format.
     """
+    path, = paths
     with open_file(path) as file:
         try:
             check_zip(file)
@@ -55,7 +57,7 @@ def read_archive(dataset, split, path):
             if root is None:
                 raise UserError(f"{path} does not hold wnids.txt; is it {FOLDER}.zip?")
 
-            def read(name):
+            def read_member(name: str) -> bytes:
                 try:
                     member = archive.getinfo(root + name)
                     if member.file_size > _LARGEST_MEMBER:
@@ -71,21 +73,17 @@ def read_archive(dataset, split, path):
                 except _DAMAGE as error:
                     raise UserError(f"{path}: {name} is damaged ({_line(error)}); delete the archive or "
                                     "fetch it again") from error
-            return _read(dataset, split, path, read)
+            return _read(dataset, split, path, read_member)
 
 
-def find_unpacked(places):
-    """The unpacked folder, or None. places: DatasetFiles of the data set."""
-    for folder in (places.folder, places.folder / places.dataset.name):
-        if (folder / FOLDER).is_dir():
-            return folder / FOLDER
-    wnids = places.find("wnids.txt")
-    return wnids.parent if wnids else None
+def read_unpacked(files: Any, split: str) -> Optional[Images]:
+    """Images of one split from the unpacked folder, or None where there is none. files: DatasetFiles. Raises UserError as
+    `read` does."""
+    dataset, folder = files.dataset, _find_unpacked(files)
+    if folder is None:
+        return None
 
-
-def read_unpacked(dataset, split, folder):
-    """Images of one split from the unpacked folder. Raises UserError as `read_archive` does."""
-    def read(name):
+    def read_file(name: str) -> bytes:
         try:
             with open_file(Path(folder, name)) as file:
                 data = file.read(_LARGEST_MEMBER + 1)
@@ -98,10 +96,18 @@ def read_unpacked(dataset, split, folder):
                             "itself beside the folder") from None
         except OSError as error:
             raise UserError(f"{folder}: cannot read {name}: {error.strerror or error}") from None
-    return _read(dataset, split, folder, read)
+    return _read(dataset, split, folder, read_file)
 
 
-def _read(dataset, split, where, read):
+def _find_unpacked(files: Any) -> Optional[Path]:
+    for folder in (files.folder, files.folder / files.dataset.name):
+        if (folder / FOLDER).is_dir():
+            return folder / FOLDER
+    wnids = files.find("wnids.txt")
+    return wnids.parent if wnids else None
+
+
+def _read(dataset: Any, split: str, where: Path, read: Callable[[str], bytes]) -> Images:
     """read(name) -> bytes; where: the zip or folder, for messages."""
     ids = [identifier for identifier, in _lines(where, "wnids.txt", read, 1)]
     wrong = [identifier for identifier in ids if not _ID.fullmatch(identifier)]
@@ -130,7 +136,7 @@ def _read(dataset, split, where, read):
     return Images(images, np.array([label for _, _, label in listed], np.int32))
 
 
-def _lines(where, name, read, columns):
+def _lines(where: Path, name: str, read: Callable[[str], bytes], columns: int) -> List[List[str]]:
     """The first columns of each line of a text file, of which none may be missing and there must be one."""
     try:
         lines = read(name).decode("ascii").splitlines()
@@ -146,8 +152,8 @@ def _lines(where, name, read, columns):
     return rows
 
 
-def _decode(encoded, title, shape):
-    """RGB; a grey image becomes three equal channels."""
+def _decode(encoded: bytes, title: str, shape: Tuple[int, ...]) -> np.ndarray:
+    """RGB; a gray image becomes three equal channels."""
     # OpenCV fills up a JPEG that breaks off, which a missing end marker tells.
     size = image_size(encoded)
     if size and size[:2] != shape[:2]:
@@ -163,5 +169,5 @@ def _decode(encoded, title, shape):
     return image[:, :, ::-1]  # OpenCV decodes to BGR
 
 
-def _line(error):
+def _line(error: Exception) -> str:
     return str(error).partition("\n")[0]

@@ -20,6 +20,9 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
+
+import numpy as np
 
 from igc_gluon import params_file
 from igc_gluon.errors import UserError
@@ -30,15 +33,17 @@ FILES = ("net.params", "training.params", "state.json")
 POINTERS = ("last", "best")
 _NAME = re.compile(r"epoch-(\d{4,9})-batch-(\d{6,12})(?:-([2-9]|[1-9]\d{1,5}))?")
 _LARGEST_TEXT = 1 << 28  # bytes of a manifest, a state or a pointer
+Arrays = Dict[str, np.ndarray]
+Checkpoint = Tuple[Dict[str, Arrays], Dict[str, Any]]  # (arrays by file, state)
 
 
 class CheckpointStore:
     """The checkpoints of one run, in `folder`, of which the newest `keep` are kept, and the best."""
 
-    def __init__(self, folder, keep=KEPT):
+    def __init__(self, folder: Union[str, Path], keep: int = KEPT):
         self.folder, self.keep = Path(os.path.expanduser(folder)), keep
 
-    def save(self, epoch, batch, arrays, state, best):
+    def save(self, epoch: int, batch: int, arrays: Mapping[str, Arrays], state: Mapping[str, Any], best: bool) -> Path:
         """Writes the checkpoint of the moment before batch `batch` of epoch `epoch` and returns its folder.
 
         arrays: {file name: {name: numpy array}}, state: what JSON can hold, best: whether the pointer `best` moves.
@@ -73,23 +78,23 @@ class CheckpointStore:
         self._drop_old(name)
         return self.folder / name
 
-    def names(self):
+    def names(self) -> List[str]:
         """Names of all checkpoints, oldest first."""
         try:
-            found = [path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
+            names = [path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
         except FileNotFoundError:
             return []
         except OSError as error:
             raise UserError(f"cannot read {self.folder}: {error.strerror}") from None
-        return sorted(found, key=_order)
+        return sorted(names, key=_order)
 
-    def pointer(self, which):
+    def pointer(self, which: str) -> Optional[str]:
         """The name that 'last' or 'best' points to, or None."""
         with contextlib.suppress(OSError):
             return self._checked_pointer(which)
         return None
 
-    def _checked_pointer(self, which):
+    def _checked_pointer(self, which: str) -> Optional[str]:
         """The same. Raises OSError where it is there and cannot be read."""
         with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
             name = _read(self.folder / which, _LARGEST_TEXT).decode("utf-8").strip()
@@ -97,7 +102,7 @@ class CheckpointStore:
                 return name
         return None
 
-    def load_last(self, warn):
+    def load_last(self, warn: Callable[[str], object]) -> Optional[Checkpoint]:
         """(arrays by file, state) of the newest whole checkpoint, or None if there is none at all.
 
         A damaged one is reported through `warn(line)` and the one before it is taken. Raises UserError if all are
@@ -117,7 +122,7 @@ class CheckpointStore:
             raise UserError(f"no checkpoint in {self.folder} is whole; start again without --resume in another folder")
         return None
 
-    def _report_lost(self, names, warn):
+    def _report_lost(self, names: List[str], warn: Callable[[str], object]) -> None:
         """A pointer is there only after what it leads to."""
         for which in POINTERS:
             path = self.folder / which
@@ -129,11 +134,11 @@ class CheckpointStore:
                 if which == "last":
                     warn(f"{lost}; taking the newest")
 
-    def load(self, name):
+    def load(self, name: str) -> Checkpoint:
         """(arrays by file, state) of the checkpoint `name`. Raises UserError, which names the damage."""
         return load(self.folder / name)
 
-    def _drop_old(self, last):
+    def _drop_old(self, last: str) -> None:
         """Only after the pointers have moved: whatever is then newer than `last` belongs to an abandoned course."""
         try:
             names, best = self.names(), self._checked_pointer("best")
@@ -143,7 +148,7 @@ class CheckpointStore:
         for name in set(names) - set(list(newest.values())[-self.keep:]) - {best}:
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
-    def _free_name(self, epoch, batch):
+    def _free_name(self, epoch: int, batch: int) -> str:
         """The name of the next checkpoint of this position."""
         taken = [_order(name)[2] for name in self.names() if position_of(name) == (epoch, batch)]
         return folder_name(epoch, batch) + (f"-{taken[-1] + 1}" if taken else "")
@@ -152,31 +157,33 @@ class CheckpointStore:
 class ReadOnlyStore(CheckpointStore):
     """The same folder for the workers beside worker 0, which writes."""
 
-    def save(self, epoch, batch, arrays, state, best):
+    def save(self, epoch: int, batch: int, arrays: Mapping[str, Arrays], state: Mapping[str, Any], best: bool) -> Path:
         return self.folder / folder_name(epoch, batch)
 
 
-def folder_name(epoch, batch):
+def folder_name(epoch: int, batch: int) -> str:
     return f"epoch-{epoch:04d}-batch-{batch:06d}"
 
 
-def position_of(name):
+def position_of(name: str) -> Tuple[int, int]:
     """(epoch, batch) of the checkpoint called `name`; raises UserError if nothing is called so."""
     return _order(name)[:2]
 
 
-def _order(name):
+def _order(name: str) -> Tuple[int, int, int]:
     """(epoch, batch, which of this position)"""
-    found = _NAME.fullmatch(name)
-    if not found:
+    match = _NAME.fullmatch(name)
+    if not match:
         raise UserError(f"{name!r} is no name of a checkpoint, such as epoch-0012-batch-000000")
-    return tuple(int(number or 1) for number in found.groups())
+    epoch, batch, number = (int(digits or 1) for digits in match.groups())
+    return epoch, batch, number
 
 
-def load(folder):
+def load(folder: Union[str, Path]) -> Checkpoint:
     """(arrays by file, state) of the checkpoint in `folder`. Raises UserError, which names the damage."""
     folder = Path(os.path.expanduser(folder))
-    contents, file = {}, "manifest.json"
+    contents: Dict[str, bytes] = {}
+    file = "manifest.json"
     try:
         manifest = _json(_read(folder / file, _LARGEST_TEXT))
         for name in FILES:
@@ -193,7 +200,7 @@ def load(folder):
             arrays[file] = params_file.loads(data)
         return arrays, state
     except FileNotFoundError:
-        reason = "it is missing"
+        reason: object = "it is missing"
     except UserError as error:
         reason = error
     except OSError as error:
@@ -203,7 +210,7 @@ def load(folder):
     raise UserError(f"checkpoint {folder} is damaged: {file}: {reason}")
 
 
-def read_state(folder):
+def read_state(folder: Union[str, Path]) -> Dict[str, Any]:
     """The state of the checkpoint in `folder`, not verified. Raises UserError if it is not there or not readable."""
     path = Path(os.path.expanduser(folder), "state.json")
     try:
@@ -212,7 +219,7 @@ def read_state(folder):
         raise UserError(f"{path} is not readable ({type(error).__name__})") from None
 
 
-def _json(data):
+def _json(data: bytes) -> Dict[str, Any]:
     """The object that `data` holds; state and manifest are objects, whatever else JSON may be."""
     value = json.loads(data.decode("utf-8"))
     if not isinstance(value, dict):
@@ -220,7 +227,7 @@ def _json(data):
     return value
 
 
-def _read(path, most):
+def _read(path: Path, most: int) -> bytes:
     """The bytes of a file, at most one more than `most`: a foreign size in a manifest must not fill the memory."""
     if path.exists() and not path.is_file():  # to open a pipe would wait for ever
         raise TypeError
@@ -228,7 +235,7 @@ def _read(path, most):
         return file.read(min(os.fstat(file.fileno()).st_size, most + 1))
 
 
-def _remove(path):
+def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

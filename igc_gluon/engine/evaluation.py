@@ -1,7 +1,10 @@
 """Loss, top-1 and top-5 accuracy of a network over a data set."""
 from dataclasses import dataclass
+from typing import Callable
 
 import numpy as np
+
+from igc_gluon.data.batches import BatchSource
 
 
 @dataclass(frozen=True)
@@ -13,10 +16,12 @@ class Evaluation:
     images: int
 
 
-def evaluate(predict, batches, after_batch=lambda images: None, add_up=lambda sums: sums):
+def evaluate(predict: Callable[[np.ndarray], np.ndarray], batches: BatchSource,
+             after_batch: Callable[[int], object] = lambda images: None,
+             reduce: Callable[[np.ndarray], np.ndarray] = lambda sums: sums) -> Evaluation:
     """The `Evaluation` of predict(numpy (n, 3, H, W)) -> scores (n, classes) over `batches`, see igc_gluon.data.
 
-    after_batch(images seen so far) is called after each batch. add_up(sums) gives the sums over all workers, where
+    after_batch(images seen so far) is called after each batch. reduce(sums) gives the sums over all workers, where
     `batches` are one worker's.
     """
     loss, correct, correct_of_five, images = 0.0, 0, 0, 0
@@ -29,11 +34,11 @@ def evaluate(predict, batches, after_batch=lambda images: None, add_up=lambda su
         correct_of_five += count_correct(scores, label, 5)
         images += len(label)
         after_batch(images)
-    loss, correct, correct_of_five, images = add_up(np.array([loss, correct, correct_of_five, images])).tolist()
+    loss, correct, correct_of_five, images = reduce(np.array([loss, correct, correct_of_five, images])).tolist()
     return Evaluation(loss / images, correct / images, correct_of_five / images, int(images))
 
 
-def count_correct(scores, label, k=1):
+def count_correct(scores: np.ndarray, label: np.ndarray, k: int = 1) -> int:
     """How many of the labels (n,) are among the k best of the scores (n, classes). A row with NaN is wrong."""
     if k == 1:
         return int(((scores.argmax(axis=1) == label) & ~np.isnan(scores).any(axis=1)).sum())

@@ -5,23 +5,27 @@ import logging
 import os
 import time
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import List, Optional, Tuple
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
 
 from igc_gluon import complexity, params_file
 from igc_gluon.data.classes import check_same_classes
+from igc_gluon.data.sharding import shard
 from igc_gluon.engine.checkpoint import KEPT, CheckpointStore, ReadOnlyStore
-from igc_gluon.engine.devices import DataParallel
-from igc_gluon.engine.loop import TrainingLoop
+from igc_gluon.engine.inputs import Input
+from igc_gluon.engine.loop import LoopOptions, TrainingLoop
 from igc_gluon.engine.networks import complete
 from igc_gluon.engine.optimizer import OPTIMIZERS
-from igc_gluon.engine.progress import best_entry
+from igc_gluon.engine.parallel import DataParallel
 from igc_gluon.engine.precision import use_dtype
-from igc_gluon.engine.run_log import NullRunLog, RunLog, say
+from igc_gluon.engine.progress import Entry, best_entry
+from igc_gluon.engine.run_folder import path_of_run
+from igc_gluon.engine.run_log import NullRunLog, RunLog, print_line
 from igc_gluon.engine.schedule import Schedule
-from igc_gluon.engine.workers import SingleWorker, share
+from igc_gluon.engine.workers import DistributedWorkers, SingleWorker, Workers
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
 from igc_gluon.launch import heartbeat
@@ -34,6 +38,7 @@ from igc_gluon.paths import expand
 logger = logging.getLogger(__name__)
 
 MAX_SEED = 2 ** 32  # NumPy takes no larger one
+Report = Callable[[str], object]  # takes lines for people
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Settings:
     """What a run may change without another result (to float accuracy: the devices)."""
     devices: List[mx.Context]
     kv_store: str = "device"
-    workers: object = field(default_factory=SingleWorker)
+    workers: Workers = field(default_factory=SingleWorker)
     log_dir: str = "runs"
     exp_name: Optional[str] = None
     resume: bool = False
@@ -73,8 +78,9 @@ class Settings:
     detect_anomaly: bool = False
 
 
-def build_network(experiment, devices, classes, seed):
-    """The network of `experiment`, initialised with `seed` on `devices`, hybridized."""
+def build_network(experiment: Experiment, devices: List[mx.Context], classes: int,
+                  seed: int) -> mx.gluon.HybridBlock:
+    """The network of `experiment`, initialized with `seed` on `devices`, hybridized."""
     use_dtype(experiment.dtype)
     mx.random.seed(seed)
     np.random.seed(seed)  # some of MXNet's initializers draw from NumPy
@@ -86,7 +92,7 @@ def build_network(experiment, devices, classes, seed):
     return net
 
 
-def build_parallel(experiment, settings, net):
+def build_parallel(experiment: Experiment, settings: Settings, net: mx.gluon.HybridBlock) -> DataParallel:
     """`net` on the devices, with the experiment's optimizer."""
     for name, parameter in net.collect_params().items():
         if name.endswith(experiment.undecayed):
@@ -94,14 +100,16 @@ def build_parallel(experiment, settings, net):
     optimizer = OPTIMIZERS[experiment.optimizer](
         momentum=experiment.momentum, wd=experiment.wd, learning_rate=experiment.schedule.lr,
         multi_precision=experiment.dtype == "float16")
-    return DataParallel(net, settings.devices, experiment.batch_shards, optimizer, settings.kv_store,
-                        experiment.label_smoothing, settings.workers, experiment.batch_size, experiment.compression)
+    return DataParallel(net, settings.devices, experiment.batch_shards, optimizer, kv_store=settings.kv_store,
+                        label_smoothing=experiment.label_smoothing, workers=settings.workers,
+                        batch_size=experiment.batch_size, compression=experiment.compression)
 
 
-def run(experiment, data, settings, seeds, report=say):
+def run(experiment: Experiment, data: Input, settings: Settings, seeds: Sequence[int],
+        report: Report = print_line) -> List[Dict[str, Any]]:
     """Runs `experiment` on the input `data` once for every seed and returns a summary per run, see `_summary`.
 
-    `report` takes lines for people. Raises UserError, Stopped, NotFinite.
+    Raises UserError, Stopped, NotFinite.
     """
     _check_settings(experiment, settings, seeds)
     # Folders first: what cannot be run should say so before a data set is read or downloaded.
@@ -115,7 +123,7 @@ def run(experiment, data, settings, seeds, report=say):
     return summaries
 
 
-def _check_settings(experiment, settings, seeds):
+def _check_settings(experiment: Experiment, settings: Settings, seeds: Sequence[int]) -> None:
     """Raises UserError on what would otherwise show only after the first epoch or the first run."""
     if len(seeds) > 1 and settings.model_prefix:
         raise UserError("--model-prefix names the files of one run; leave it out with --num-runs")
@@ -127,6 +135,11 @@ def _check_settings(experiment, settings, seeds):
                             "every parameter; use --kv-store dist_sync")
     if seeds[-1] >= MAX_SEED:
         raise UserError(f"seeds must be below {MAX_SEED}, not {seeds[-1]}; lower --rand-seed")
+    _check_module_files(experiment, settings)
+
+
+def _check_module_files(experiment: Experiment, settings: Settings) -> None:
+    """The flags on MXNet's Module: --model-prefix and --load-epoch."""
     if settings.model_prefix:
         folder = expand(settings.model_prefix).parent
         if not os.access(folder, os.W_OK | os.X_OK):
@@ -139,76 +152,82 @@ def _check_settings(experiment, settings, seeds):
                             "epochs to train; raise --num-epochs")
 
 
-def run_folder(experiment, settings, seed):
-    """`<log-dir>/<data set>/<model>[_<exp-name>]/seed<seed>`."""
-    name = experiment.model + (f"_{settings.exp_name}" if settings.exp_name else "")
-    return expand(settings.log_dir) / experiment.dataset / name / f"seed{seed}"
+def run_folder(experiment: Experiment, settings: Settings, seed: int) -> Path:
+    """Where the run goes, see `path_of_run`."""
+    return path_of_run(settings.log_dir, experiment.dataset, experiment.model, settings.exp_name, seed)
 
 
-def _run_once(experiment, data, settings, seed, folder, report):
+def _run_once(experiment: Experiment, data: Input, settings: Settings, seed: int, folder: Path,
+              report: Report) -> Dict[str, Any]:
     workers = settings.workers
-    record = NullRunLog(folder) if workers.rank else RunLog(folder)
+    log = NullRunLog(folder) if workers.rank else RunLog(folder)
     try:
-        batches = data.batches(experiment.batch_size, seed, workers.rank, workers.count)
+        train, test = data.batches(experiment.batch_size, seed, workers.rank, workers.count)
         store = ReadOnlyStore if workers.rank else CheckpointStore
         checkpoints = store(folder / "checkpoints", settings.keep_checkpoints)
         config = {**asdict(experiment), "classes": data.classes, **data.preprocessing.as_config(), **data.config(),
-                  "seed": seed, "load_epoch": settings.load_epoch,
-                  "train_batches": len(batches[0])}
-        if workers.rank == 0:
-            _check_folder(record, checkpoints, config, settings.resume)
+                  "seed": seed, "load_epoch": settings.load_epoch, "train_batches": len(train)}
+        if isinstance(log, RunLog):
+            _check_folder(log, checkpoints, config, settings.resume)
         workers.barrier()
         net = set_attributes(build_network(experiment, settings.devices, data.classes, seed), experiment.model,
                              data.preprocessing)
         parallel = build_parallel(experiment, settings, net)
         if settings.detect_anomaly:
             parallel.detect_anomaly()
-        loop = TrainingLoop(parallel, *batches, experiment.schedule, record, checkpoints, config,
-                            f"{experiment.model} on {experiment.dataset}", settings.checkpoint_epochs,
-                            settings.disp_batches,
-                            _module_checkpoints(net, None if workers.rank else settings.model_prefix), data.top5,
-                            settings.checkpoint_batches, data.validation(workers.rank, workers.count))
-        saved = checkpoints.load_last(report) if settings.resume else None
-        if saved:
-            check_same(saved[1].get("config") or {}, config, folder)
-            try:
-                loop.restore(*saved)
-            except UserError as error:
-                raise UserError(f"{checkpoints.folder}: {error}") from None
-            report(f"going on after epoch {loop.position.epoch}, batch {loop.position.batch}, of {folder}")
-        elif settings.load_epoch is not None:
-            _load_module_checkpoint(parallel, net, settings.model_prefix, settings.load_epoch)
-            loop.position.epoch = settings.load_epoch
-        if workers.count > 1:
-            begun = json.dumps([config, loop.position.epoch, loop.position.batch], sort_keys=True)
+        loop = TrainingLoop(
+            parallel, train, test, validation=data.validation(workers.rank, workers.count),
+            schedule=experiment.schedule, log=log, checkpoints=checkpoints, config=config,
+            after_checkpoint=_module_checkpoints(net, None if workers.rank else settings.model_prefix),
+            options=LoopOptions(f"{experiment.model} on {experiment.dataset}", settings.checkpoint_epochs,
+                                settings.checkpoint_batches, settings.disp_batches, data.top5))
+        _load_weights(loop, net, settings, report)
+        if isinstance(workers, DistributedWorkers):
+            begun = json.dumps([config, loop.progress.epoch, loop.progress.batch], sort_keys=True)
             workers.check_same(hashlib.sha256(begun.encode()).digest(), "flags or a last checkpoint")
         report(f"{experiment.model} on {experiment.dataset}, seed {seed}: {experiment.schedule.num_epochs} epochs of "
-               f"{len(batches[0])} batches of {experiment.batch_size} images on "
-               f"{', '.join(map(str, settings.devices))}"
+               f"{len(train)} batches of {experiment.batch_size} images on {', '.join(map(str, settings.devices))}"
                f"{f' of each of {workers.count} workers' if workers.count > 1 else ''}; all of it goes to {folder}")
-        record.open(loop.position.history)
-        record.write_config(config, {
+        log.open(loop.progress.history)
+        log.write_config(config, {
             "devices": f"{len(settings.devices)} x {settings.devices[0].device_type}", "kv_store": settings.kv_store,
             "workers": workers.count})
         logger.info("start with arguments %s, %s", experiment, settings)
         history = loop.run()
         return _summary(experiment, net, data.preprocessing.image_shape, history, folder, report)
     finally:
-        record.close()
+        log.close()
 
 
-def _check_folder(record, checkpoints, config, resume):
+def _load_weights(loop: TrainingLoop, net: mx.gluon.HybridBlock, settings: Settings, report: Report) -> None:
+    """What the run goes on from: its last checkpoint, or one of MXNet's Module, or nothing."""
+    checkpoints = loop.checkpoints
+    saved = checkpoints.load_last(report) if settings.resume else None
+    if saved:
+        folder = checkpoints.folder.parent
+        check_same(saved[1].get("config") or {}, loop.config, folder)
+        try:
+            loop.restore(*saved)
+        except UserError as error:
+            raise UserError(f"{checkpoints.folder}: {error}") from None
+        report(f"going on after epoch {loop.progress.epoch}, batch {loop.progress.batch}, of {folder}")
+    elif settings.load_epoch is not None:
+        _load_module_checkpoint(loop.parallel, net, str(settings.model_prefix), settings.load_epoch)
+        loop.progress.epoch = settings.load_epoch
+
+
+def _check_folder(log: RunLog, checkpoints: CheckpointStore, config: Mapping[str, Any], resume: bool) -> None:
     """Raises UserError where starting would mix two runs in one folder."""
     if not resume and checkpoints.names():
-        raise UserError(f"{record.folder} holds a run already; add --resume to go on with it, or choose another "
+        raise UserError(f"{log.folder} holds a run already; add --resume to go on with it, or choose another "
                         "--exp-name or --rand-seed")
     if resume:
-        check_same(record.read_config() or {}, config, record.folder)
+        check_same(log.read_config() or {}, config, log.folder)
     else:
-        (record.folder / "config.json").unlink(missing_ok=True)  # of a run that came to nothing
+        (log.folder / "config.json").unlink(missing_ok=True)  # of a run that came to nothing
 
 
-def check_same(before, config, folder):
+def check_same(before: Any, config: Mapping[str, Any], folder: object) -> None:
     """Raises UserError unless what a run was begun with, as far as it says, is `config`.
 
     What an older release did not write into its config.json was as the defaults are."""
@@ -228,24 +247,24 @@ def check_same(before, config, folder):
                             "flags, or choose another --exp-name")
 
 
-def _defaults(dataclass):
+def _defaults(dataclass: type) -> Dict[str, Any]:
     """{name: default} of its fields that have one, as JSON holds it."""
     return json.loads(json.dumps({field.name: field.default for field in fields(dataclass)
                                   if field.default is not MISSING}))
 
 
-def _module_checkpoints(net, prefix):
+def _module_checkpoints(net: mx.gluon.HybridBlock, prefix: Optional[str]) -> Callable[[int], None]:
     """Writes `prefix-symbol.json` and `prefix-0010.params` as MXNet's Module does, under the authors' names."""
-    def write(epoch):
+    def write(epoch: int) -> None:
         if prefix:
             save_module_checkpoint(net, prefix, epoch)
     return write
 
 
-def _load_module_checkpoint(parallel, net, prefix, epoch):
+def _load_module_checkpoint(parallel: DataParallel, net: mx.gluon.HybridBlock, prefix: str, epoch: int) -> None:
     path = expand(f"{prefix}-{epoch:04d}.params")
     trained = read_preprocessing(path)
-    names, own = (found or () for found in (trained and trained.class_names, class_names(net)))
+    names, own = trained and trained.class_names or (), class_names(net) or ()
     if sorted(names) == sorted(own):
         check_same_classes(names, own, path, "the data")
     elif names and own:
@@ -257,10 +276,11 @@ def _load_module_checkpoint(parallel, net, prefix, epoch):
         from_module_params(net, arrays, {})
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    parallel.set_parameters(parallel.parameters())
+    parallel.replicas.set_parameters(parallel.parameters())
 
 
-def _summary(experiment, net, image_shape, history, folder, report):
+def _summary(experiment: Experiment, net: mx.gluon.HybridBlock, image_shape: Tuple[int, int, int],
+             history: List[Entry], folder: Path, report: Report) -> Dict[str, Any]:
     last, best = history[-1], best_entry(history)
     which = "in the epoch that is best on the validation images" if "validation_accuracy" in last else "at best"
     totals = complexity.totals(net, image_shape)
@@ -277,9 +297,9 @@ def _summary(experiment, net, image_shape, history, folder, report):
     return summary
 
 
-def _write_mean(summaries, folder, report):
+def _write_mean(summaries: List[Dict[str, Any]], folder: Path, report: Report) -> None:
     """Mean and sample standard deviation over the seeds, as the papers' tables give them."""
-    result = {"runs": summaries}
+    result: Dict[str, Any] = {"runs": summaries}
     report(f"\n{len(summaries)} runs: mean and standard deviation of the test accuracy, %")
     for key in ("last_test_accuracy", "best_test_accuracy"):
         values = 100 * np.array([summary[key] for summary in summaries])
@@ -290,7 +310,8 @@ def _write_mean(summaries, folder, report):
         json.dump(result, file, indent=1)
 
 
-def benchmark(experiment, settings, classes, image_shape, steps=20, warm_up=3, report=say):
+def benchmark(experiment: Experiment, settings: Settings, classes: int, image_shape: Tuple[int, int, int],
+              steps: int = 20, warm_up: int = 3, report: Report = print_line) -> float:
     """Times training steps on one synthetic batch of images (channels, height, width): nothing is read or written.
 
     Returns images per second, from the median step of `steps` after `warm_up`.
@@ -299,7 +320,8 @@ def benchmark(experiment, settings, classes, image_shape, steps=20, warm_up=3, r
     parallel = build_parallel(experiment, settings, net)
     workers = settings.workers
     rng = np.random.default_rng(0)
-    mine = slice(*share(experiment.batch_size, workers.rank, workers.count))
+    share = shard(experiment.batch_size, workers.rank, workers.count)
+    mine = slice(share.start, share.stop)
     data = rng.standard_normal((experiment.batch_size, *image_shape), dtype=np.float32)[mine]
     label = rng.integers(0, classes, experiment.batch_size).astype(np.float32)[mine]
     parallel.begin()

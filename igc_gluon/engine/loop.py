@@ -5,14 +5,21 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from types import FrameType
+from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional
 
 import numpy as np
 from tqdm import tqdm
 
-from igc_gluon.engine.evaluation import count_correct, evaluate
-from igc_gluon.engine.progress import Progress, choosing_accuracy
-from igc_gluon.engine.run_log import say
+from igc_gluon.data.batches import BatchSource
+from igc_gluon.engine.checkpoint import CheckpointStore
+from igc_gluon.engine.evaluation import Evaluation, count_correct, evaluate
+from igc_gluon.engine.parallel import NETWORK, DataParallel, StepResult
+from igc_gluon.engine.progress import Entry, Progress
+from igc_gluon.engine.replicas import Arrays
+from igc_gluon.engine.run_log import NullRunLog, report_epoch
+from igc_gluon.engine.schedule import Schedule
 from igc_gluon.engine.versions import versions
 from igc_gluon.errors import UserError
 from igc_gluon.launch import heartbeat
@@ -28,247 +35,252 @@ class NotFinite(UserError):
 class Stopped(Exception):
     """A signal asked the run to stop; everything is saved in `folder`, if there is one."""
 
-    def __init__(self, signal_number, folder):
+    def __init__(self, signal_number: int, folder: object):
         self.signal_number = signal_number
         saved = f"saved in {folder}" if folder else "not saved, as workers of dist_async are not at one batch"
         super().__init__(f"stopped by {signal.Signals(signal_number).name}; {saved}; go on with --resume")
 
 
-class _Left(Exception):
-    """A signal has ended this worker's part of a validation."""
+class _EvaluationStopped(Exception):
+    """A signal has ended this worker's part of an evaluation."""
 
 
 class StopSignals:
     """Inside the block, SIGINT, SIGTERM and SIGHUP, of a terminal that is closed, only set `number`; a second one, later
     on, ends the process at once. What is ignored, SIGHUP by nohup for example, stays so."""
 
-    def __enter__(self):
-        self.number, self._process, self._before = None, os.getpid(), {}
+    def __enter__(self) -> "StopSignals":
+        self.number: Optional[int] = None
+        self._received_at = 0.0
+        self._process, self._before = os.getpid(), {}
         if threading.current_thread() is threading.main_thread():  # elsewhere Python refuses handlers
-            self._before = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            self._before = {n: signal.signal(n, self._handle) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
                             if signal.getsignal(n) is not signal.SIG_IGN}
         return self
 
-    def _note(self, number, frame):
+    def _handle(self, number: int, frame: Optional[FrameType]) -> None:
         now = time.monotonic()
         # A forked worker inherits this handler; the run's end is not its to decide.
-        if os.getpid() != self._process or (self.number is not None and now - self._noted_at > SAME_SECONDS):
+        if os.getpid() != self._process or (self.number is not None and now - self._received_at > SAME_SECONDS):
             os._exit(128 + number)
         if self.number is not None:
             return
-        self.number, self._noted_at = number, now
+        self.number, self._received_at = number, now
         tqdm.write("\nstopping after this batch; again to stop at once, without saving", file=sys.stderr)
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """What does not change the result.
+
+    title: of the picture and the bar. checkpoint_epochs: save after every so many epochs. checkpoint_batches: save after
+    every so many batches of the run too, or None. disp_batches: log every so many batches. top5: whether top-5 accuracy is
+    reported too.
+    """
+    title: str = ""
+    checkpoint_epochs: int = 1
+    checkpoint_batches: Optional[int] = None
+    disp_batches: int = 50
+    top5: bool = False
 
 
 class TrainingLoop:
     """Trains until the schedule's end.
 
-    parallel: DataParallel; train, test: batches as `igc_gluon.data.Batches` makes them; validation: those of images that
-    are held out to choose the best epoch by, or None to choose it by the test batches; schedule: Schedule;
-    record: RunLog, open; checkpoints: CheckpointStore; config: what checkpoints say they belong to, with the seed;
-    title: of the picture and the bar;
-    after_checkpoint(epochs done): called after each epoch's checkpoint; top5: whether top-5 accuracy is reported too.
-    checkpoint_batches: save after every so many batches of the run too, or None.
+    train, test: batches of this worker; validation: those of images that are held out to choose the best epoch by, or None
+    to choose it by the test batches. log: open. config: what checkpoints say they belong to, with the seed.
+    after_checkpoint(epochs done): called after each epoch's checkpoint.
     """
 
-    def __init__(self, parallel, train, test, schedule, record, checkpoints, config, title, checkpoint_epochs=1,
-                 disp_batches=50, after_checkpoint=lambda epoch: None, top5=False, checkpoint_batches=None, validation=None):
-        self.validation = validation
-        self.parallel, self.train, self.test, self.schedule = parallel, train, test, schedule
-        self.workers = parallel.workers
-        self.record, self.checkpoints, self.config, self.title = record, checkpoints, config, title
-        self.checkpoint_epochs, self.disp_batches = checkpoint_epochs, disp_batches
-        self.checkpoint_batches = checkpoint_batches
-        self.after_checkpoint, self.top5 = after_checkpoint, top5
-        self.position = Progress()
+    def __init__(self, parallel: DataParallel, train: BatchSource, test: BatchSource, *, schedule: Schedule, log: NullRunLog,
+                 checkpoints: CheckpointStore, config: Dict[str, Any], validation: Optional[BatchSource] = None,
+                 after_checkpoint: Callable[[int], object] = lambda epoch: None, options: LoopOptions = LoopOptions()):
+        self.parallel, self.workers = parallel, parallel.workers
+        self.train, self.test, self.validation = train, test, validation
+        self.schedule, self.log, self.checkpoints, self.config = schedule, log, checkpoints, config
+        self.after_checkpoint, self.options = after_checkpoint, options
+        self.progress = Progress()
 
-    def restore(self, arrays, state):
+    def restore(self, arrays: Mapping[str, Arrays], state: Mapping[str, Any]) -> None:
         """Continues from a checkpoint of `CheckpointStore`. Raises UserError if it is of something else."""
-        position = Progress.of(state, len(self.train), self.schedule.num_epochs, self.config.get("load_epoch") or 0)
-        self.parallel.set_parameters(arrays["net.params"])
-        self.parallel.set_optimizer_states(_with_prefix(arrays["training.params"], "momentum:"), arrays["net.params"])
-        self.parallel.set_shard_statistics(_with_prefix(arrays["training.params"], "shard:"))
-        self.position = position
-        if self.workers.rank:  # worker 0 has what all of them had added up
-            self.position.forget()
+        progress = Progress.from_state(state, len(self.train), self.schedule.num_epochs,
+                                       self.config.get("load_epoch") or 0)
+        self.parallel.load_state_dict(arrays)
+        self.progress = progress
+        if self.workers.rank:  # worker 0 has the totals of all of them
+            self.progress.reset_totals()
 
-    def run(self):
+    def run(self) -> List[Entry]:
         """Returns the history, an entry per epoch. Raises Stopped after a signal, NotFinite on a broken loss."""
+        progress, batches, epochs = self.progress, len(self.train), self.schedule.num_epochs
         self.parallel.begin()
-        if self.position.epoch and not self.position.batch:
-            self.after_checkpoint(self.position.epoch)  # a kill may have come before it
-        batches = len(self.train)
-        done = self.position.epoch * batches + self.position.batch
-        with StopSignals() as stop, tqdm(total=self.schedule.num_epochs * batches, initial=done, unit="batch",
-                                         desc=self.title, dynamic_ncols=True, file=sys.stderr,
+        if progress.epoch and not progress.batch:
+            self.after_checkpoint(progress.epoch)  # a kill may have come before it
+        with StopSignals() as stop, tqdm(total=epochs * batches, initial=progress.epoch * batches + progress.batch,
+                                         unit="batch", desc=self.options.title, dynamic_ncols=True, file=sys.stderr,
                                          disable=self.workers.rank > 0,
                                          mininterval=0.1 if sys.stderr.isatty() else 30) as bar:
-            while self.position.epoch < self.schedule.num_epochs:
+            while progress.epoch < epochs:
                 self._train_epoch(stop, bar)
-                self.parallel.settle()
-                self.parallel.average_statistics()
-                self.position.add_up(self.workers)
+                self.parallel.end_epoch()
+                progress.sum_over(self.workers)
                 test = self.evaluate(stop, self.test)
-                self._finish_epoch(test, self.validation and self.evaluate(stop, self.validation), bar)
+                validation = self.evaluate(stop, self.validation) if self.validation else None
+                self._finish_epoch(test, validation)
         if stop.number is not None:  # it came while the last epoch was being finished
-            raise Stopped(stop.number, self.checkpoints.folder / self.checkpoints.pointer("last"))
-        return self.position.history
+            raise Stopped(stop.number, self.checkpoints.folder / str(self.checkpoints.pointer("last")))
+        return progress.history
 
-    def _train_epoch(self, stop, bar):
-        at = self.position
-        shown_at, shown = time.monotonic(), replace(at)
+    def _train_epoch(self, stop: StopSignals, bar: tqdm) -> None:
+        progress = self.progress
+        interval = _Interval(progress, self.workers.count)
         begin = None
-        for data, label in self.train.epoch(at.epoch, first_batch=at.batch):
+        for data, label in self.train.epoch(progress.epoch, first_batch=progress.batch):
             begin = begin or time.monotonic()  # waiting for data counts, opening the data does not
-            lr = self.schedule.lr_at(at.epoch, at.batch, len(self.train))
-            loss, scores = self.parallel.step(data, label, lr, stop.number)
-            self._check_numbers(loss, data, label)
-            at.batch += 1
-            at.loss += loss
-            at.correct += count_correct(scores, label)
-            at.correct_of_five += count_correct(scores, label, 5) if self.top5 else 0
-            at.images += len(label)
-            at.seconds += time.monotonic() - begin
-            bar.set_postfix(epoch=f"{at.epoch + 1}/{self.schedule.num_epochs}", loss=f"{at.loss / at.images:.3f}",
-                            acc=f"{100 * at.correct / at.images:.1f}%",
-                            speed=f"{_rate(self.workers.count * at.images, at.seconds):.0f} img/s", refresh=False)
-            bar.update()
-            if at.batch % self.disp_batches == 0:
-                elapsed = time.monotonic() - shown_at
-                images, correct = at.images - shown.images, at.correct - shown.correct
-                logger.info("Epoch[%d] Batch [%d-%d]\tSpeed: %.2f samples/sec\taccuracy=%f\tcross-entropy=%f",
-                            at.epoch, shown.batch, at.batch, _rate(self.workers.count * images, elapsed),
-                            correct / images, (at.loss - shown.loss) / images)
-                shown_at, shown = time.monotonic(), replace(at)
-            number = self.parallel.agreed_stop(stop.number)
-            if number is not None:
-                self._stop(number)
-            done = at.epoch * len(self.train) + at.batch
-            if self.checkpoint_batches and done % self.checkpoint_batches == 0:
+            lr = self.schedule.lr_at(progress.epoch, progress.batch, len(self.train))
+            result = self.parallel.step(data, label, lr, lambda: stop.number)
+            self._check_numbers(result, data, label)
+            progress.add_batch(result.loss, count_correct(result.scores, label),
+                               count_correct(result.scores, label, 5) if self.options.top5 else 0, len(label))
+            progress.seconds += time.monotonic() - begin
+            self._show(bar)
+            if progress.batch % self.options.disp_batches == 0:
+                interval.log()
+            if result.stop is not None:
+                self._stop(result.stop)
+            done = progress.epoch * len(self.train) + progress.batch
+            if self.options.checkpoint_batches and done % self.options.checkpoint_batches == 0:
                 self._save(best=False)
             begin = time.monotonic()
+        self._check_last_update()
 
-        self._check_update()
-
-    def _check_numbers(self, loss, data, label):
-        """Raises NotFinite if the update before this batch, or this batch, has left something not finite."""
-        at, parallel = self.position, self.parallel
-        if parallel.broken:
-            self._raise_broken()
-        if parallel.anomaly or not np.isfinite(loss):
-            what = f"the loss is {loss}" if not np.isfinite(loss) else "the numbers break"
-            layer = parallel.anomaly or parallel.first_broken_layer(data, label)
-            if self.workers.synchronous:
-                self.workers.barrier()  # the first that ends is the end of all, also of one that still looks
-            raise NotFinite(f"{what} in epoch {at.epoch + 1}, batch {at.batch + 1}: {layer}; {self._kept()}")
-
-    def _check_update(self):
-        if self.parallel.check_update():
-            self._raise_broken()
-
-    def _raise_broken(self):
-        hint = "" if self.parallel.probes else "--resume --detect-anomaly finds where it begins; "
-        raise NotFinite(f"{self.parallel.broken} after epoch {self.position.epoch + 1}, batch {self.position.batch}; "
-                        f"{hint}{self._kept()}")
-
-    def evaluate(self, stop, batches):
-        """The `Evaluation` of test or validation batches, of all workers' parts together. Raises Stopped on all workers after a
-        signal to one, which tells the others when they add up."""
-        def check(_):
+    def evaluate(self, stop: StopSignals, batches: BatchSource) -> Evaluation:
+        """The `Evaluation` of test or validation batches, of all workers' parts together. Raises Stopped on all workers
+        after a signal to one, which tells the others when the sums are reduced."""
+        def check(_: int) -> None:
             if stop.number is not None:
-                raise _Left
+                raise _EvaluationStopped
 
-        def add_up(sums):
+        def reduce(sums: np.ndarray) -> np.ndarray:
             *sums, stopping = self.workers.sum(np.append(sums, stop.number or 0)).tolist()
             if stopping:
-                if self.workers.rank:  # all have added up the epoch, which worker 0 is to save once
-                    self.position.forget()
+                if self.workers.rank:  # all have the totals of the epoch, which worker 0 is to save once
+                    self.progress.reset_totals()
                 self._stop(stop.number or signal.SIGTERM)
             return np.array(sums)
 
         try:
-            return evaluate(self.parallel.predict, batches, check, add_up)
-        except _Left:
-            return add_up(np.zeros(4))
+            return evaluate(self.parallel.predict, batches, check, reduce)
+        except _EvaluationStopped:
+            reduce(np.zeros(4))
+            raise AssertionError("a worker that stops ends all") from None
 
-    def _finish_epoch(self, test, validation, bar):
-        at = self.position
-        test_loss, test_accuracy = test.loss, test.accuracy
-        entry = {"epoch": at.epoch, "lr": self.schedule.lr_at(at.epoch), "train_loss": at.loss / at.images,
-                 "train_accuracy": at.correct / at.images, "test_loss": test_loss, "test_accuracy": test_accuracy,
-                 "seconds": at.seconds, "images_per_second": _rate(at.images, at.seconds)}
-        if self.top5:
-            entry.update(train_top5=at.correct_of_five / at.images, test_top5=test.top5)
+    def _finish_epoch(self, test: Evaluation, validation: Optional[Evaluation]) -> None:
+        progress = self.progress
+        entry = self._entry(test, validation)
+        best = progress.add_entry(entry)
+        report_epoch(entry, best)
+        progress.begin_epoch()
+        self.log.add_epoch(progress.history)
+        last = progress.epoch == self.schedule.num_epochs
+        due = last or progress.epoch % self.options.checkpoint_epochs == 0
+        # The best weights must be on the disk before the next epoch changes them.
+        if best or due:
+            self._save(best)
+            self.log.draw(progress.history, self.options.title)
+        if due:
+            self.after_checkpoint(progress.epoch)
+
+    def _entry(self, test: Evaluation, validation: Optional[Evaluation]) -> Entry:
+        """What the history says of the epoch that has just been trained."""
+        progress = self.progress
+        entry = {"epoch": progress.epoch, "lr": self.schedule.lr_at(progress.epoch),
+                 "train_loss": progress.loss / progress.images, "train_accuracy": progress.correct / progress.images,
+                 "test_loss": test.loss, "test_accuracy": test.accuracy,
+                 "seconds": progress.seconds, "images_per_second": _rate(progress.images, progress.seconds)}
+        if self.options.top5:
+            entry.update(train_top5=progress.correct_of_five / progress.images, test_top5=test.top5)
         if validation:
             entry.update(validation_loss=validation.loss, validation_accuracy=validation.accuracy)
-        at.history.append(entry)
-        best = choosing_accuracy(entry) > at.best_accuracy
-        at.best_accuracy = max(at.best_accuracy, choosing_accuracy(entry))
-        logger.info("Epoch[%d] Train-accuracy=%f", at.epoch, entry["train_accuracy"])
-        logger.info("Epoch[%d] Train-cross-entropy=%f", at.epoch, entry["train_loss"])
-        logger.info("Epoch[%d] Time cost=%.3f", at.epoch, at.seconds)
-        logger.info("Epoch[%d] Validation-accuracy=%f", at.epoch, test_accuracy)
-        logger.info("Epoch[%d] Validation-cross-entropy=%f", at.epoch, test_loss)
-        if validation:  # MXNet calls the test images so
-            logger.info("Epoch[%d] Held-out-accuracy=%f", at.epoch, validation.accuracy)
-        if self.top5:
-            logger.info("Epoch[%d] Train-top_k_accuracy_5=%f", at.epoch, entry["train_top5"])
-            logger.info("Epoch[%d] Validation-top_k_accuracy_5=%f", at.epoch, test.top5)
-        more = f", top-5 {100 * test.top5:6.2f} %" if self.top5 else ""
-        more += f", validation {100 * validation.accuracy:6.2f} %" if validation else ""
-        say(f"epoch {at.epoch + 1:3d}  lr {entry['lr']:<7.4g} train: loss {entry['train_loss']:.4f}, accuracy "
-            f"{100 * entry['train_accuracy']:6.2f} %  test: loss {test_loss:.4f}, accuracy "
-            f"{100 * test_accuracy:6.2f} %{more}{' (best)' if best else '       '}  {at.seconds:.1f} s")
-        at.begin_epoch()
-        self.record.add_epoch(at.history)
-        last = at.epoch == self.schedule.num_epochs
-        # The best weights must be on the disk before the next epoch changes them.
-        if best or last or at.epoch % self.checkpoint_epochs == 0:
-            self._save(best)
-            self.record.draw(at.history, self.title)
-        if last or at.epoch % self.checkpoint_epochs == 0:
-            self.after_checkpoint(at.epoch)
+        return entry
 
-    def _save(self, best):
-        """To be called by all workers; when it returns, worker 0 has written the checkpoint."""
-        self._check_update()
-        at = replace(self.position)
+    def _show(self, bar: tqdm) -> None:
+        at = self.progress
+        bar.set_postfix(epoch=f"{at.epoch + 1}/{self.schedule.num_epochs}", loss=f"{at.loss / at.images:.3f}",
+                        acc=f"{100 * at.correct / at.images:.1f}%",
+                        speed=f"{_rate(self.workers.count * at.images, at.seconds):.0f} img/s", refresh=False)
+        bar.update()
+
+    def _check_numbers(self, result: StepResult, data: np.ndarray, label: np.ndarray) -> None:
+        """Raises NotFinite if the update before this batch, or this batch, has left something not finite."""
+        if result.broken:
+            self._raise_broken(result.broken)
+        if result.anomaly or not np.isfinite(result.loss):
+            what = f"the loss is {result.loss}" if not np.isfinite(result.loss) else "the numbers break"
+            layer = result.anomaly or self.parallel.first_broken_layer(data, label)
+            if self.workers.synchronous:
+                self.workers.barrier()  # the first that ends is the end of all, also of one that still looks
+            raise NotFinite(f"{what} in epoch {self.progress.epoch + 1}, batch {self.progress.batch + 1}: {layer}; "
+                            f"{self._last_checkpoint()}")
+
+    def _check_last_update(self) -> None:
+        broken = self.parallel.finite_check.end()
+        if broken:
+            self._raise_broken(broken)
+
+    def _raise_broken(self, broken: str) -> NoReturn:
+        hint = "" if self.parallel.anomaly_detector else "--resume --detect-anomaly finds where it begins; "
+        raise NotFinite(f"{broken} after epoch {self.progress.epoch + 1}, batch {self.progress.batch}; "
+                        f"{hint}{self._last_checkpoint()}")
+
+    def _save(self, best: bool) -> object:
+        """To be called by all workers; when it returns, worker 0 has written the checkpoint. Returns its folder."""
+        self._check_last_update()
+        at = replace(self.progress)
         if at.batch:
-            self.parallel.settle()
-            at.add_up(self.workers)
-        parameters = self.parallel.parameters()
+            self.parallel.updates.synchronize()
+            at.sum_over(self.workers)
+        arrays = self.parallel.state_dict(within_epoch=at.batch > 0)
         # MXNet's ReLU turns NaN into 0, so that a network of broken weights may still have a finite loss.
-        broken = [name for name, array in parameters.items() if not np.isfinite(array).all()]
+        broken = [name for name, array in arrays[NETWORK].items() if not np.isfinite(array).all()]
         if broken:
             raise NotFinite(f"{', '.join(broken[:3])}{' and others' if broken[3:] else ''}: not finite before epoch "
-                            f"{at.epoch + 1}, batch {at.batch + 1}; {self._kept()}")
-        training = {f"momentum:{name}": array for name, array in self.parallel.optimizer_states().items()}
-        if at.batch:  # at an epoch's end the shards agree, and the network holds what they agree on
-            training.update({f"shard:{name}": array for name, array in self.parallel.shard_statistics().items()})
-        folder = self.checkpoints.save(at.epoch, at.batch, {"net.params": parameters,
-                                                            "training.params": training},
-                                       {"position": asdict(at), "config": self.config, "versions": versions()}, best)
+                            f"{at.epoch + 1}, batch {at.batch + 1}; {self._last_checkpoint()}")
+        state = {"position": asdict(at), "config": self.config, "versions": versions()}
+        folder = self.checkpoints.save(at.epoch, at.batch, arrays, state, best)
         heartbeat.progress()
         self.workers.barrier()
         return folder
 
-    def _kept(self):
+    def _last_checkpoint(self) -> str:
         last = self.checkpoints.pointer("last")
         return (f"the last checkpoint before is kept: {self.checkpoints.folder / last}" if last else
                 "there is no checkpoint yet") + "; a lower --lr may help"
 
-    def _stop(self, number):
+    def _stop(self, number: int) -> NoReturn:
         raise Stopped(number, self._save(best=False) if self.workers.synchronous else None)
 
 
-def _rate(images, seconds):
+class _Interval:
+    """The batches since the last line of the log."""
+
+    def __init__(self, progress: Progress, workers: int):
+        self._progress, self._workers = progress, workers
+        self._begin, self._before = time.monotonic(), replace(progress)
+
+    def log(self) -> None:
+        at, before = self._progress, self._before
+        images = at.images - before.images
+        logger.info("Epoch[%d] Batch [%d-%d]\tSpeed: %.2f samples/sec\taccuracy=%f\tcross-entropy=%f",
+                    at.epoch, before.batch, at.batch, _rate(self._workers * images, time.monotonic() - self._begin),
+                    (at.correct - before.correct) / images, (at.loss - before.loss) / images)
+        self._begin, self._before = time.monotonic(), replace(at)
+
+
+def _rate(images: int, seconds: float) -> float:
     """Images per second; a clock that stands still must not end a run."""
     return images / max(seconds, 1e-9)
-
-
-def _with_prefix(arrays, prefix):
-    return {name[len(prefix):]: array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,5 +1,4 @@
 """Networks with weights, by name or from a checkpoint: what is evaluated, asked and compiled."""
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from igc_gluon import params_file
 from igc_gluon.data import DATASETS, find_dataset
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.engine.checkpoint import CheckpointStore
+from igc_gluon.engine.run_folder import load_config
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import find_family, get_model
 from igc_gluon.model_zoo.attributes import read_preprocessing, set_attributes, wordnet_numbers
@@ -122,7 +122,7 @@ def read_config(path):
     have: a run may come from a stranger. Raises UserError."""
     kinds = {"model": str, "dataset": str, "classes": int, "model_options": (dict, type(None))}
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = load_config(path)
         sound = (all(isinstance(config[key], kind) for key, kind in kinds.items() if key in config) and
                  not re.search(r"\d{5}", config["model"]) and 0 < config.get("classes", 1) <= _MOST and
                  not NO_TEXT & set(config.get("model_options") or {}))

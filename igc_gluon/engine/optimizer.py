@@ -1,5 +1,6 @@
 """Update rules: the authors' own and MXNet's SGD, and the parts of their states."""
 import sys
+from typing import Any, Optional, Tuple
 
 import mxnet as mx
 
@@ -21,16 +22,16 @@ class AuthorsNesterov(mx.optimizer.Optimizer):
     On a CPU one native operator updates all parameters, to the same bits.
     """
 
-    def __init__(self, momentum=0.9, **kwargs):
+    def __init__(self, momentum: float = 0.9, **kwargs: Any):
         super().__init__(**kwargs)
         self.momentum = momentum
         if not self.multi_precision:
             self.aggregate_num = sys.maxsize  # update() gets lists
 
-    def create_state(self, index, weight):
+    def create_state(self, index: int, weight: mx.nd.NDArray) -> mx.nd.NDArray:
         return mx.nd.zeros(weight.shape, weight.context, dtype=weight.dtype)
 
-    def update(self, index, weight, grad, state):
+    def update(self, index: Any, weight: Any, grad: Any, state: Any) -> None:
         """Of one parameter, or of as many as the lists hold."""
         if not isinstance(index, (list, tuple)):
             index, weight, grad, state = [index], [weight], [grad], [state]
@@ -40,7 +41,7 @@ class AuthorsNesterov(mx.optimizer.Optimizer):
             for arrays in zip(weight, grad, state, lrs, wds):
                 self._update_one(*arrays)
 
-    def _update_one(self, weight, grad, state, lr, wd):
+    def _update_one(self, weight: mx.nd.NDArray, grad: mx.nd.NDArray, state: mx.nd.NDArray, lr: float, wd: float) -> None:
         gradient = grad * self.rescale_grad
         _scale_and_add(gradient, 1, weight, wd)
         _scale_and_add(state, self.momentum, gradient, 1)
@@ -48,7 +49,7 @@ class AuthorsNesterov(mx.optimizer.Optimizer):
         _scale_and_add(weight, 1, state, -lr * self.momentum)
 
 
-def _scale_and_add(y, a, x, b):
+def _scale_and_add(y: mx.nd.NDArray, a: float, x: mx.nd.NDArray, b: float) -> None:
     """y = a*y + b*x in place and in one pass: `sgd_update` is y - lr * (rescale_grad*x + wd*y)."""
     mx.nd.sgd_update(y, x, lr=-1, wd=a - 1, rescale_grad=b, out=y)
 
@@ -57,7 +58,8 @@ def _scale_and_add(y, a, x, b):
 OPTIMIZERS = {"nesterov": AuthorsNesterov, "sgd": mx.optimizer.SGD}
 
 
-def momentum_and_master(optimizer, state):
+def momentum_and_master(optimizer: mx.optimizer.Optimizer, state: Any) -> Tuple[Optional[mx.nd.NDArray],
+                                                                                Optional[mx.nd.NDArray]]:
     """The parts of one parameter's state, None for what it has not: momentum, and float32 weights of a float16 one."""
     if not isinstance(state, tuple):
         return state, None
@@ -65,7 +67,8 @@ def momentum_and_master(optimizer, state):
     return state if isinstance(optimizer, mx.optimizer.SGD) else state[::-1]
 
 
-def state_of(optimizer, weight, momentum, master):
+def state_of(optimizer: mx.optimizer.Optimizer, weight: mx.nd.NDArray, momentum: mx.nd.NDArray,
+             master: mx.nd.NDArray) -> Any:
     """The opposite of `momentum_and_master`, for a parameter whose value is `weight`."""
     if weight.dtype == "float32" or not optimizer.multi_precision:
         return momentum

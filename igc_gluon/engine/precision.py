@@ -6,7 +6,9 @@ kernels, which are float32, do not run.
 """
 import os
 from pathlib import Path
+from typing import Sequence
 
+import mxnet as mx
 from mxnet.contrib import amp
 
 from igc_gluon.errors import UserError
@@ -15,7 +17,7 @@ DTYPES = ("float32", "float16", "bfloat16")
 _CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
-def check_dtype(dtype, devices):
+def check_dtype(dtype: str, devices: Sequence[mx.Context]) -> None:
     """Raises UserError where `devices` cannot compute in `dtype`."""
     on_gpu = devices[0].device_type == "gpu"
     if dtype == "float16" and not on_gpu:
@@ -28,14 +30,14 @@ def check_dtype(dtype, devices):
                         "float32")
 
 
-def use_dtype(dtype):
+def use_dtype(dtype: str) -> None:
     """Has all of this process compute in bfloat16, if that is `dtype`; to be called before a network is built."""
     if dtype == "bfloat16":
         os.environ["IGC_NATIVE"] = "0"
         amp.init(target_dtype="bfloat16")
 
 
-def _cpu_has_bfloat16():
+def _cpu_has_bfloat16() -> bool:
     try:
         words = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split()
     except OSError:

@@ -1,42 +1,44 @@
-"""Where a run is."""
+"""How far a run has come; checkpoints hold it under the name "position"."""
 from dataclasses import dataclass, field, fields
-from typing import List
+from typing import Any, Dict, List, Mapping
 
 import numpy as np
 
+from igc_gluon.engine.workers import Workers
 from igc_gluon.errors import UserError
 
+Entry = Dict[str, Any]  # of an epoch in a history
 MEASURED = ("lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds", "images_per_second")
 
 
-def _is_count(value):
+def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 62
 
 
-def _is_number(value):
+def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) <= 1e30
 
 
-def _is_entry(entry, epoch):
+def _is_entry(entry: Any, epoch: int) -> bool:
     """Whether `entry` is that of epoch number `epoch` in a history. The loss of a test may overflow."""
     return (type(entry) is dict and {"epoch", *MEASURED} <= set(entry) and entry["epoch"] == epoch and
             all(_is_number(value) or (key == "test_loss" and type(value) is float) for key, value in entry.items()))
 
 
-def choosing_accuracy(entry):
+def choosing_accuracy(entry: Entry) -> float:
     """Of an epoch's entry, the accuracy by which the best epoch is chosen: that on images that are held out for it,
     and where there are none that on the test images."""
-    return entry.get("validation_accuracy", entry["test_accuracy"])
+    return entry["validation_accuracy" if "validation_accuracy" in entry else "test_accuracy"]
 
 
-def best_entry(history):
+def best_entry(history: List[Entry]) -> Entry:
     """The entry of the first best epoch."""
     return max(history, key=choosing_accuracy)
 
 
 @dataclass
 class Progress:
-    """Before batch `batch` of epoch `epoch`, with what the epoch has added up so far."""
+    """Before batch `batch` of epoch `epoch`, with the totals of the epoch so far and the history of those before."""
     epoch: int = 0
     batch: int = 0
     loss: float = 0.0
@@ -48,20 +50,20 @@ class Progress:
     history: List[dict] = field(default_factory=list)
 
     @classmethod
-    def of(cls, state, batches, epochs, first_epoch=0):
+    def from_state(cls, state: Mapping[str, Any], batches: int, epochs: int, first_epoch: int = 0) -> "Progress":
         """That of a checkpoint's state, of a run with so many batches an epoch, that began at epoch `first_epoch` and ends
         after `epochs`. Raises UserError if it has none."""
         try:
-            position = cls(**state["position"])
+            progress = cls(**state["position"])
             if {"epoch", "batch", "history"} <= set(state["position"]) and \
-                    position._is_possible(batches, epochs, first_epoch):
-                return position
+                    progress._is_possible(batches, epochs, first_epoch):
+                return progress
         except (KeyError, TypeError, AttributeError):
             pass
         raise UserError("the checkpoint does not say where in the training it was made; it is not of this program")
 
-    def _is_possible(self, batches, epochs, first_epoch):
-        kinds = {int: _is_count, float: _is_number, List[dict]: lambda value: type(value) is list}
+    def _is_possible(self, batches: int, epochs: int, first_epoch: int) -> bool:
+        kinds: Dict[Any, Any] = {int: _is_count, float: _is_number, List[dict]: lambda value: type(value) is list}
         done = self.epoch - first_epoch
         return (all(kinds[f.type](getattr(self, f.name)) for f in fields(self)) and
                 first_epoch <= self.epoch <= epochs and 0 <= self.batch <= batches and
@@ -70,18 +72,32 @@ class Progress:
                 all(_is_entry(entry, first_epoch + number) for number, entry in enumerate(self.history)) and
                 len({frozenset(entry) for entry in self.history}) < 2)
 
-    def begin_epoch(self):
+    def add_batch(self, loss: float, correct: int, correct_of_five: int, images: int) -> None:
+        self.batch += 1
+        self.loss += loss
+        self.correct += correct
+        self.correct_of_five += correct_of_five
+        self.images += images
+
+    def add_entry(self, entry: Entry) -> bool:
+        """Adds the epoch's entry to the history and returns whether the epoch is the best so far."""
+        accuracy = choosing_accuracy(entry)
+        best = accuracy > self.best_accuracy
+        self.best_accuracy = max(self.best_accuracy, accuracy)
+        self.history.append(entry)
+        return best
+
+    def begin_epoch(self) -> None:
         self.epoch += 1
         self.batch = 0
-        self.forget()
+        self.reset_totals()
 
-    def forget(self):
-        """Begins to add up anew."""
+    def reset_totals(self) -> None:
         self.correct = self.correct_of_five = self.images = 0
         self.loss = self.seconds = 0.0
 
-    def add_up(self, workers):
-        """Makes this worker's part of the epoch that of all `workers`."""
+    def sum_over(self, workers: Workers) -> None:
+        """Makes the totals of this worker those of all `workers`."""
         own = np.array([self.loss, self.correct, self.correct_of_five, self.images])
         self.loss, *counts = workers.sum(own).tolist()
         self.correct, self.correct_of_five, self.images = map(round, counts)

@@ -15,13 +15,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional
 
 import numpy as np
 from tqdm import tqdm
 
 import igc_gluon
 from igc_gluon import processor
-from igc_gluon.engine.progress import best_entry
+from igc_gluon.engine.progress import Entry, best_entry
+from igc_gluon.engine.run_folder import load_config
 from igc_gluon.engine.versions import changes, versions
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
@@ -31,9 +33,9 @@ from igc_gluon.start import OneLine
 logger = logging.getLogger(__name__)
 
 
-def commit():
+def commit() -> Optional[str]:
     """The commit that this package was run from, with a + where files differ from it; None outside a checkout."""
-    def git(*arguments):
+    def git(*arguments: str) -> str:
         return subprocess.run(["git", "-C", str(Path(igc_gluon.__file__).parent), *arguments], capture_output=True,
                               text=True, check=True).stdout.strip()
     try:
@@ -43,14 +45,36 @@ def commit():
         return None
 
 
-class RunLog:
-    """Writes the record of one run into `folder`, which it locks against a second run.
+class NullRunLog:
+    """In place of a RunLog for the workers beside worker 0: keeps nothing."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+
+    def open(self, history: List[Entry]) -> None:
+        """Begins (or, with a `history` of finished epochs, continues) the log."""
+
+    def write_config(self, config: Mapping[str, Any], how: Mapping[str, Any]) -> None:
+        """Writes config.json."""
+
+    def add_epoch(self, history: List[Entry]) -> None:
+        """Adds the last entry of `history`."""
+
+    def draw(self, history: List[Entry], title: str) -> None:
+        """Draws curves.png: loss and error over the epochs, the best epoch marked, the drops of the rate dotted."""
+
+    def close(self) -> None:
+        """Closes all files."""
+
+
+class RunLog(NullRunLog):
+    """Writes what one run leaves behind into `folder`, which it locks against a second run.
 
     Raises UserError if the folder cannot be written or another run is in it.
     """
 
-    def __init__(self, folder):
-        self.folder = Path(folder)
+    def __init__(self, folder: Path):
+        super().__init__(folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = Lock(self.folder / "run.lock")
@@ -59,10 +83,11 @@ class RunLog:
                             "--exp-name") from None
         except OSError as error:
             raise UserError(f"cannot write to {self.folder}: {error.strerror}") from None
-        self._handler = self._events = None
+        self._handler: Optional[_LogFile] = None
+        self._events: Optional[EventFile] = None
 
-    def open(self, history):
-        """Begins (or, with a `history` of finished epochs, continues) the record.
+    def open(self, history: List[Entry]) -> None:
+        """Begins (or, with a `history` of finished epochs, continues) the log.
 
         What a killed run wrote beyond its last checkpoint, or had half written, is gone afterwards.
         """
@@ -77,7 +102,7 @@ class RunLog:
         except OSError as error:
             raise UserError(f"cannot write to {self.folder}: {error.strerror} ({error.filename})") from None
 
-    def write_config(self, config, how):
+    def write_config(self, config: Mapping[str, Any], how: Mapping[str, Any]) -> None:
         """Writes config.json; a resumed run keeps the one it was begun with and adds what it goes on with.
 
         how: {name: value} of what a resumed run may change, and the last bits with it.
@@ -95,34 +120,32 @@ class RunLog:
             json.dump(before, file, indent=1)
             file.write("\n")
 
-    def read_config(self):
+    def read_config(self) -> Optional[Dict[str, Any]]:
         """The configuration that the folder was begun with, or None."""
         try:
-            config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+            config = load_config(self.folder / "config.json")
+            if isinstance(config.get("versions", {}), dict) and isinstance(config.get("resumed_with", []), list):
+                return config
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, RecursionError):
-            config = None
-        if isinstance(config, dict) and isinstance(config.get("versions", {}), dict) and \
-                isinstance(config.get("resumed_with", []), list):
-            return config
+        except (OSError, UserError):
+            pass
         raise UserError(f"{self.folder / 'config.json'} is damaged; choose another --exp-name")
 
-    def add_epoch(self, history):
-        """Adds the last entry of `history`."""
+    def add_epoch(self, history: List[Entry]) -> None:
         self._write_history(history)
-        self._events.add(history[-1])
+        if self._events:
+            self._events.add(history[-1])
 
-    def _write_history(self, history):
+    def _write_history(self, history: List[Entry]) -> None:
         with write_atomically(self.folder / "history.jsonl", "w") as file:
             file.writelines(json.dumps({key: _finite_or_none(value) for key, value in entry.items()}) + "\n"
                             for entry in history)
 
-    def draw(self, history, title):
-        """Draws curves.png: loss and error over the epochs, the best epoch marked, the drops of the rate dotted."""
+    def draw(self, history: List[Entry], title: str) -> None:
         draw_curves(history, title, self.folder / "curves.png")
 
-    def close(self):
+    def close(self) -> None:
         if self._events:
             self._events.close()
         if self._handler:
@@ -135,40 +158,18 @@ class RunLog:
 class _LogFile(logging.FileHandler):
     """Ends the run on a full disk, where logging would print a traceback for every line."""
 
-    def handleError(self, record):  # noqa: N802 (logging's name)
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
-            raise error
+            raise
         raise UserError(f"cannot write {self.baseFilename}: {error.strerror}") from None
-
-
-class NullRunLog:
-    """In place of a RunLog for the workers beside worker 0: keeps none."""
-
-    def __init__(self, folder):
-        self.folder = Path(folder)
-
-    def open(self, history):
-        pass
-
-    def write_config(self, config, how):
-        pass
-
-    def add_epoch(self, history):
-        pass
-
-    def draw(self, history, title):
-        pass
-
-    def close(self):
-        pass
 
 
 class EventFile:
     """The history as TensorBoard's events in `folder`, written at once (a SummaryWriter does it now and then, from a
     thread that a full disk kills). Begins with all of `history`, in place of what was there."""
 
-    def __init__(self, folder, history):
+    def __init__(self, folder: Path, history: List[Entry]):
         from tensorboardX.record_writer import RecordWriter  # tensorboardX takes a second to import
 
         folder.mkdir(exist_ok=True)
@@ -180,7 +181,7 @@ class EventFile:
             self._add(entry)
         self._writer.flush()
 
-    def add(self, entry):
+    def add(self, entry: Entry) -> None:
         """Adds an epoch's entry. Raises UserError if the disk is full."""
         try:
             self._add(entry)
@@ -188,7 +189,7 @@ class EventFile:
         except OSError as error:
             raise UserError(f"cannot write {self._writer.path}: {error.strerror}") from None
 
-    def _add(self, entry):
+    def _add(self, entry: Entry) -> None:
         from tensorboardX.summary import scalar
 
         for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "images_per_second",
@@ -197,23 +198,44 @@ class EventFile:
                 continue
             self._write(summary=scalar(key, entry[key]), step=entry["epoch"], wall_time=time.time())
 
-    def _write(self, **fields):
+    def _write(self, **fields: Any) -> None:
         from tensorboardX.proto.event_pb2 import Event
 
         self._writer.write(Event(**fields).SerializeToString())
 
-    def close(self):
+    def close(self) -> None:
         with contextlib.suppress(OSError):  # everything that matters has been flushed
             self._writer.close()
 
 
-def say(line):
+def report_epoch(entry: Entry, best: bool) -> None:
+    """Says of an epoch what its entry in the history holds: MXNet's usual lines to the log, a line for people."""
+    def log(name: str, key: str) -> None:
+        if key in entry:
+            logger.info("Epoch[%d] %s=%f", entry["epoch"], name, entry[key])
+
+    log("Train-accuracy", "train_accuracy")
+    log("Train-cross-entropy", "train_loss")
+    logger.info("Epoch[%d] Time cost=%.3f", entry["epoch"], entry["seconds"])
+    log("Validation-accuracy", "test_accuracy")  # MXNet calls the test images so
+    log("Validation-cross-entropy", "test_loss")
+    log("Held-out-accuracy", "validation_accuracy")
+    log("Train-top_k_accuracy_5", "train_top5")
+    log("Validation-top_k_accuracy_5", "test_top5")
+    more = "".join(f", {name} {100 * entry[key]:6.2f} %" for name, key in
+                   (("top-5", "test_top5"), ("validation", "validation_accuracy")) if key in entry)
+    print_line(f"epoch {entry['epoch'] + 1:3d}  lr {entry['lr']:<7.4g} train: loss {entry['train_loss']:.4f}, accuracy "
+               f"{100 * entry['train_accuracy']:6.2f} %  test: loss {entry['test_loss']:.4f}, accuracy "
+               f"{100 * entry['test_accuracy']:6.2f} %{more}{' (best)' if best else '       '}  {entry['seconds']:.1f} s")
+
+
+def print_line(line: str) -> None:
     """Prints a line for people, above a progress bar."""
     tqdm.write(line, file=sys.stdout)
     sys.stdout.flush()
 
 
-def draw_curves(history, title, path):
+def draw_curves(history: List[Entry], title: str, path: Path) -> None:
     """Draws the curves of `history` (a list of epochs' entries) to the PNG `path`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -250,6 +272,6 @@ def draw_curves(history, title, path):
         figure.savefig(file, format="png")
 
 
-def _finite_or_none(value):
+def _finite_or_none(value: float) -> Optional[float]:
     """JSON has no word for infinity, which the test loss of the first epochs may be."""
     return value if np.isfinite(value) else None

@@ -2,7 +2,7 @@
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Tuple
+from typing import Optional, Sequence, Tuple
 
 from igc_gluon.errors import UserError
 
@@ -26,7 +26,7 @@ class Schedule:
     lr_decay: float = 1.0
     warmup_epochs: int = 0
 
-    def lr_at(self, epoch, batch=0, batches=1):
+    def lr_at(self, epoch: int, batch: int = 0, batches: int = 1) -> float:
         """The rate of batch `batch` of the epoch's `batches`; without them, of the epoch (its end in the warm-up)."""
         lr = self.lr * self.lr_factor ** sum(step <= epoch for step in self.lr_steps) * self.lr_decay ** epoch
         done = epoch + (batch + 1) / batches
@@ -78,7 +78,8 @@ IMAGENET = {
 }
 
 
-def schedule_for(dataset, num_epochs=None, lr=None, lr_factor=0.1, lr_steps=None, warmup_epochs=0):
+def schedule_for(dataset: str, num_epochs: Optional[int] = None, lr: Optional[float] = None, lr_factor: float = 0.1,
+                 lr_steps: Optional[Sequence[int]] = None, warmup_epochs: int = 0) -> Schedule:
     """The paper's schedule for `dataset`, but for what is given; a shorter one drops at the same fractions.
 
     Raises UserError on numbers that make no schedule.
@@ -86,14 +87,16 @@ def schedule_for(dataset, num_epochs=None, lr=None, lr_factor=0.1, lr_steps=None
     return _schedule(*PAPER[dataset], DROP_FRACTIONS, 1.0, num_epochs, lr, lr_factor, lr_steps, warmup_epochs)
 
 
-def imagenet_schedule(recipe, num_epochs=None, lr=None, lr_factor=0.1, lr_steps=None, warmup_epochs=0):
+def imagenet_schedule(recipe: Recipe, num_epochs: Optional[int] = None, lr: Optional[float] = None, lr_factor: float = 0.1,
+                      lr_steps: Optional[Sequence[int]] = None, warmup_epochs: int = 0) -> Schedule:
     """The schedule of a `Recipe`, as `schedule_for`; a shorter one decays by as much in all."""
     drops = tuple(Fraction(drop, recipe.num_epochs) for drop in recipe.drops)
     return _schedule(recipe.num_epochs, recipe.lr, drops, recipe.lr_decay, num_epochs, lr, lr_factor, lr_steps,
                      warmup_epochs)
 
 
-def _schedule(paper_epochs, paper_lr, drops, lr_decay, num_epochs, lr, lr_factor, lr_steps, warmup_epochs):
+def _schedule(paper_epochs: int, paper_lr: float, drops: Sequence[Fraction], lr_decay: float, num_epochs: Optional[int],
+              lr: Optional[float], lr_factor: float, lr_steps: Optional[Sequence[int]], warmup_epochs: int) -> Schedule:
     num_epochs = paper_epochs if num_epochs is None else num_epochs
     lr = paper_lr if lr is None else lr
     if num_epochs < 1:

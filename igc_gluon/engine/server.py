@@ -1,10 +1,10 @@
 """The parameter servers and the scheduler of a distributed run: `python -m igc_gluon.engine.server`, with DMLC_ROLE.
 
 MXNet has a server of its own, which begins inside `import mxnet`. It unpickles the optimizer that a worker sends, so
-that whoever reaches the port can run anything, and nobody reaches the optimizer's rate and state any more. Here orders
+that whoever reaches the port can run anything, and nobody reaches the optimizer's rate and state any more. Here commands
 are JSON, and the momentum is the stored value of a key, to be pushed and pulled like any other.
 
-Only `dist_async` gives orders: `{}` at its start, `{"optimizer": {"momentum": 0.9, "wd": 0.0001, "lr": 0.1}}`,
+Only `dist_async` gives commands: `{}` at its start, `{"optimizer": {"momentum": 0.9, "wd": 0.0001, "lr": 0.1}}`,
 `{"lr": 0.01}`. In `dist_sync` a server adds up what the workers push.
 """
 import ctypes
@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import sys
+from typing import Any, Dict, NoReturn
 
 from igc_gluon.launch import heartbeat, variables
 from igc_gluon.start import exit_code
@@ -19,7 +20,7 @@ from igc_gluon.start import exit_code
 WEIGHTS, STATE = 0, 1  # keys: flat arrays, of which each server has its slice
 
 
-def serve(role):
+def serve(role: str) -> int:
     """Runs as `role`, "server" or "scheduler", until the workers are done; returns the exit code.
 
     Raises UserError where the environment does not say all that it needs.
@@ -35,15 +36,15 @@ def serve(role):
     store = mx.kv.create("dist")
     rule = AsynchronousRule(int(os.environ["DMLC_NUM_WORKER"]))
 
-    def order(head, body, _):
+    def handle_command(head: int, body: bytes, _: Any) -> None:
         # An exception would be lost in ctypes, and training would go on without its optimizer.
         try:
-            rule.obey(json.loads(body))
+            rule.handle_command(json.loads(body))
             store._set_updater(update)
         except Exception as error:
-            _end(f"an order that is not understood ({error!r}); this server takes no pickles")
+            _end(f"a command that is not understood ({error!r}); this server takes no pickles")
 
-    def update(key, pushed, stored):
+    def update(key: int, pushed: Any, stored: Any) -> None:
         try:
             rule(key, pushed, stored)
         except Exception as error:
@@ -56,14 +57,14 @@ def serve(role):
             os.environ["DMLC_PS_ROOT_PORT"] = str(free.getsockname()[1])
         print(f"port {os.environ['DMLC_PS_ROOT_PORT']}", flush=True)
     try:
-        check_call(_LIB.MXKVStoreRunServer(store.handle, kind(order), None))
+        check_call(_LIB.MXKVStoreRunServer(store.handle, kind(handle_command), None))
     except mx.MXNetError as error:
         _end(f"{str(error).splitlines()[-1]}; is {os.environ['DMLC_PS_ROOT_URI']} an address of the launcher's "
              "machine?")
     return 0
 
 
-def _end(message):
+def _end(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr, flush=True)
     os._exit(2)
 
@@ -72,19 +73,22 @@ class AsynchronousRule:
     """What a push does in `dist_async`: an update for WEIGHTS, a new value for STATE, and for any other key a sum:
     of `workers` pushes the first takes the place of what is stored, the others are added to it."""
 
-    def __init__(self, workers):
-        self.workers, self.optimizer, self.state, self._pushes = workers, None, None, {}
+    def __init__(self, workers: int):
+        self.workers = workers
+        self.optimizer: Any = None
+        self.state: Any = None
+        self._pushes: Dict[int, int] = {}
 
-    def obey(self, orders):
+    def handle_command(self, command: Dict[str, Any]) -> None:
         from igc_gluon.engine.optimizer import AuthorsNesterov
 
-        if "optimizer" in orders:
-            given = orders["optimizer"]
-            self.optimizer = AuthorsNesterov(momentum=given["momentum"], wd=given["wd"], learning_rate=given["lr"])
-        elif "lr" in orders:
-            self.optimizer.set_learning_rate(orders["lr"])
+        if "optimizer" in command:
+            numbers = command["optimizer"]
+            self.optimizer = AuthorsNesterov(momentum=numbers["momentum"], wd=numbers["wd"], learning_rate=numbers["lr"])
+        elif "lr" in command:
+            self.optimizer.set_learning_rate(command["lr"])
 
-    def __call__(self, key, pushed, stored):
+    def __call__(self, key: int, pushed: Any, stored: Any) -> None:
         if key == WEIGHTS:
             self.optimizer.update(WEIGHTS, stored, pushed, self.state)
         elif key == STATE:

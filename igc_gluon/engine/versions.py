@@ -7,6 +7,7 @@ import os
 import platform
 import re
 from pathlib import Path
+from typing import Any, Dict, List, Mapping, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -26,7 +27,7 @@ _VECTORS = re.compile("sse4.*|avx.*|fma.*|f16c|amx.*|asimd.*|sve.*|neon")
 _DIGITS = 16  # of a library's SHA-256
 
 
-def versions():
+def versions() -> Dict[str, Any]:
     """{what: value}, as JSON can hold it; "environment" is a dict of its own."""
     return {"igc_gluon": igc_gluon.__version__, "mxnet": mx.__version__, "numpy": np.__version__,
             "python": platform.python_version(), "machine": platform.machine(), "system": platform.platform(),
@@ -36,7 +37,7 @@ def versions():
             "native": native.why_not() or native.library.isa(), **_of_the_machine()}
 
 
-def changes(before, now):
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> List[str]:
     """What of `before` is not so `now`, in words; what an older release did not record is not compared."""
     changed = []
     for key, value in now.items():
@@ -50,7 +51,7 @@ def changes(before, now):
 
 
 @functools.lru_cache(maxsize=None)
-def _of_the_machine():
+def _of_the_machine() -> Dict[str, str]:
     """What does not change while a process runs."""
     model, flags = _processor()
     kernels = [native.library.path(), native.library.path().with_name("libigc_mxnet.so")]
@@ -61,7 +62,7 @@ def _of_the_machine():
             "numpy_blas": _blas(Path(np.__file__).parents[1] / "numpy.libs")}
 
 
-def _processor():
+def _processor() -> Tuple[str, List[str]]:
     """(model, flags) of the first processor, of which both may be empty."""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
@@ -71,13 +72,13 @@ def _processor():
     return platform.processor(), []
 
 
-def _digest(path):
+def _digest(path: Path) -> str:
     with contextlib.suppress(OSError):
         return hashlib.sha256(path.read_bytes()).hexdigest()[:_DIGITS]
     return "none"
 
 
-def _blas(folder):
+def _blas(folder: Path) -> str:
     """The BLAS libraries in `folder`, OpenBLAS with its version and the kernels that it chose for this processor."""
     found = []
     for path in sorted(folder.glob("*")):

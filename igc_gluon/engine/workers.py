@@ -1,12 +1,5 @@
 """The processes that train together, and what they tell each other.
 
-Every kind has `rank`, `count` and
-    all_reduce(arrays)  flat NDArrays of one length, one per device of this worker: each becomes the sum over all
-                        devices of all workers
-    sum(values)         the same for a NumPy array, in float32
-    barrier()           returns when all workers have called it
-    leave(code)         ends this worker, unless `code` is 0
-    synchronous         whether every step waits for all workers (dist_async does not)
 All workers make the same calls in the same order: one that is left out is a hang.
 """
 import json
@@ -15,6 +8,7 @@ import shlex
 import sys
 import threading
 import traceback
+from typing import Any, Dict, List
 
 import mxnet as mx
 import numpy as np
@@ -30,7 +24,174 @@ SPREAD_FROM = "1000"
 CONNECT_SECONDS = 300  # for all processes to find each other; machines of a cluster start minutes apart
 
 
-def connect(kv_store):
+class Workers:
+    """All that train together, of which this process has the number `rank` of `count`.
+
+    synchronous: whether every step waits for all workers; dist_async does not.
+    """
+    rank: int = 0
+    count: int = 1
+    synchronous: bool = True
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """The sum over all workers, in float32."""
+        raise NotImplementedError
+
+    def barrier(self) -> None:
+        """Returns when all workers have called it."""
+        raise NotImplementedError
+
+    def leave(self, code: int) -> None:
+        """Ends a distributed worker, unless `code` is 0."""
+
+
+class SingleWorker(Workers):
+    """This process only."""
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        return values
+
+    def barrier(self) -> None:
+        pass
+
+
+class DistributedWorkers(Workers):
+    """Checks and sums on top of `all_reduce`."""
+
+    def all_reduce(self, arrays: List[mx.nd.NDArray]) -> None:
+        """Makes each of the flat arrays of one length, one per device of this worker, the sum over all devices of all
+        workers."""
+        raise NotImplementedError
+
+    def leave(self, code: int) -> None:
+        """Ends a worker that failed. An orderly exit would wait for the others, who wait for this one's gradients."""
+        if code:
+            if sys.exc_info()[0]:
+                traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        values = np.asarray(values)
+        flat = mx.nd.array(values.ravel(), dtype=np.float32)
+        self.all_reduce([flat])
+        return flat.asnumpy().astype(values.dtype if values.dtype.kind == "f" else np.float64).reshape(values.shape)
+
+    def check_same(self, digest: bytes, what: str) -> None:
+        """Raises UserError if the workers' 32-byte digests of `what` differ, or two workers have one rank."""
+        present = np.zeros(self.count, np.float32)
+        present[self.rank] = 1
+        if (self.sum(present) != 1).any():
+            raise UserError("two workers have the same number; start them with one igc launch")
+        own = np.frombuffer(digest, np.uint8).astype(np.float32)
+        if (self.sum(own if self.rank == 0 else 0 * own) != own).any():
+            raise UserError(f"worker {self.rank} has {what} that are not worker 0's; give all workers the same "
+                            "command, and a --log-dir that they share")
+
+
+class ServerWorkers(DistributedWorkers):
+    """MXNet's parameter servers: they add up, every worker updates its own copy of the weights."""
+
+    def __init__(self, kv_store: str):
+        os.environ.setdefault("MXNET_KVSTORE_BIGARRAY_BOUND", SPREAD_FROM)
+        # MXNet waits for the others without end, and cannot be interrupted.
+        limit = threading.Timer(CONNECT_SECONDS, _give_up)
+        limit.daemon = True
+        limit.start()
+        with heartbeat.patiently():  # that limit is its end
+            self._store = mx.kv.create(kv_store)
+        limit.cancel()
+        self.count = self._store.num_workers
+        # ps-lite numbers workers by port; the launcher's numbers are those that its messages name.
+        rank = os.environ.get("IGC_WORKER", str(self._store.rank))
+        if not (rank.isascii() and rank.isdigit() and len(rank) < 9 and int(rank) < self.count):
+            raise UserError(f"IGC_WORKER is {rank!r}, but must be a number below {self.count}; igc launch sets it")
+        self.rank = int(rank)
+        self._keys: Dict[int, int] = {}  # of arrays, by their length
+
+    def all_reduce(self, arrays: List[mx.nd.NDArray]) -> None:
+        key = self._keys.get(arrays[0].size)
+        if key is None:
+            key = self._keys[arrays[0].size] = max(WEIGHTS, STATE) + 1 + len(self._keys)
+            self._store.init(key, mx.nd.zeros(arrays[0].shape))
+        self._reduce(key, arrays)
+
+    def _reduce(self, key: int, arrays: List[mx.nd.NDArray]) -> None:
+        self._store.pushpull(key, arrays, out=arrays)
+
+    def barrier(self) -> None:
+        mx.nd.waitall()
+        with heartbeat.waiting():
+            self._store._barrier()
+
+
+class AsynchronousWorkers(ServerWorkers):
+    """MXNet's parameter servers, which update the weights whenever a worker's gradient comes; see engine.server."""
+    synchronous = False
+
+    def __init__(self, kv_store: str):
+        super().__init__(kv_store)
+        self._command()
+        self.barrier()
+
+    def _reduce(self, key: int, arrays: List[mx.nd.NDArray]) -> None:
+        self._store.push(key, arrays)
+        self.barrier()  # all have pushed
+        self._store.pull(key, out=arrays)
+        self.barrier()  # all have pulled, before anyone pushes again
+
+    def begin(self, weights: mx.nd.NDArray, state: mx.nd.NDArray, **optimizer: float) -> None:
+        """Gives the servers worker 0's weights and optimizer state, flat arrays, and the optimizer's numbers."""
+        self._store.init(WEIGHTS, weights)
+        self._store.init(STATE, mx.nd.zeros(state.shape))
+        self._command(optimizer=optimizer)
+        if self.rank == 0:
+            self._store.push(STATE, state)
+        self.barrier()
+
+    def set_learning_rate(self, lr: float) -> None:
+        self._command(lr=lr)
+
+    def update(self, gradients: List[mx.nd.NDArray], weights: List[mx.nd.NDArray]) -> None:
+        """Pushes flat gradients and pulls flat weights, a list each, of one array per device."""
+        self._store.push(WEIGHTS, gradients)
+        self._store.pull(WEIGHTS, out=weights)
+
+    def pull(self, key: int, out: Any) -> None:
+        self._store.pull(key, out=out)
+
+    def _command(self, **command: Any) -> None:
+        if self.rank == 0:
+            self._store._send_command_to_servers(0, json.dumps(command))
+
+
+class HorovodWorkers(DistributedWorkers):
+    """Horovod's ring: no servers."""
+
+    def __init__(self) -> None:
+        try:
+            import horovod.mxnet as hvd
+        except ImportError as error:
+            raise UserError(f"--kv-store horovod needs Horovod with MXNet, which is not installed here ({error}); see "
+                            "docs/distributed.md, or use --kv-store dist_sync") from None
+        hvd.init()
+        self._hvd, self.rank, self.count = hvd, hvd.rank(), hvd.size()
+
+    def all_reduce(self, arrays: List[mx.nd.NDArray]) -> None:
+        first = arrays[0]
+        for other in arrays[1:]:
+            first += other.as_in_context(first.context)
+        self._hvd.allreduce_(first, average=False, name=f"flat{first.size}")
+        for other in arrays[1:]:
+            first.copyto(other)
+
+    def barrier(self) -> None:
+        mx.nd.waitall()
+        with heartbeat.waiting():
+            self.sum(np.zeros(1))
+
+
+def connect(kv_store: str) -> Workers:
     """The workers that `--kv-store` asks for; waits for the others. Raises UserError where there are none."""
     heartbeat.begin()
     if kv_store == HOROVOD:
@@ -47,162 +208,8 @@ def connect(kv_store):
     return AsynchronousWorkers(kv_store) if kv_store == "dist_async" else ServerWorkers(kv_store)
 
 
-def _give_up():
+def _give_up() -> None:
     print(f"error: the servers and workers of this run have not come together within {CONNECT_SECONDS} s; can all "
           f"machines reach each other, and {os.environ['DMLC_PS_ROOT_URI']}, port {os.environ['DMLC_PS_ROOT_PORT']}?",
           file=sys.stderr, flush=True)
     os._exit(1)
-
-
-def share(total, index, parts):
-    """The first and the end of part `index` of `parts` of a batch of `total`; a part of a part is cut the same way."""
-    return total * index // parts, total * (index + 1) // parts
-
-
-class SingleWorker:
-    """This process only."""
-    rank, count, synchronous = 0, 1, True
-
-    def all_reduce(self, arrays):
-        raise NotImplementedError("one process has nobody to ask; the devices' KVStore adds up")
-
-    def sum(self, values):
-        return values
-
-    def barrier(self):
-        pass
-
-    def leave(self, code):
-        pass
-
-
-class DistributedWorkers:
-    """Checks and sums on top of `all_reduce`."""
-    synchronous = True
-
-    def leave(self, code):
-        """Ends a worker that failed. An orderly exit would wait for the others, who wait for this one's gradients."""
-        if code:
-            if sys.exc_info()[0]:
-                traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(code)
-
-    def sum(self, values):
-        values = np.asarray(values)
-        flat = mx.nd.array(values.ravel(), dtype=np.float32)
-        self.all_reduce([flat])
-        return flat.asnumpy().astype(values.dtype if values.dtype.kind == "f" else np.float64).reshape(values.shape)
-
-    def check_same(self, digest, what):
-        """Raises UserError if the workers' 32-byte digests of `what` differ, or two workers have one rank."""
-        present = np.zeros(self.count, np.float32)
-        present[self.rank] = 1
-        if (self.sum(present) != 1).any():
-            raise UserError("two workers have the same number; start them with one igc launch")
-        own = np.frombuffer(digest, np.uint8).astype(np.float32)
-        if (self.sum(own if self.rank == 0 else 0 * own) != own).any():
-            raise UserError(f"worker {self.rank} has {what} that are not worker 0's; give all workers the same "
-                            "command, and a --log-dir that they share")
-
-
-class ServerWorkers(DistributedWorkers):
-    """MXNet's parameter servers: they add up, every worker updates its own copy of the weights."""
-
-    def __init__(self, kv_store):
-        os.environ.setdefault("MXNET_KVSTORE_BIGARRAY_BOUND", SPREAD_FROM)
-        # MXNet waits for the others without end, and cannot be interrupted.
-        limit = threading.Timer(CONNECT_SECONDS, _give_up)
-        limit.daemon = True
-        limit.start()
-        with heartbeat.patiently():  # that limit is its end
-            self._store = mx.kv.create(kv_store)
-        limit.cancel()
-        self.count = self._store.num_workers
-        # ps-lite numbers workers by port; the launcher's numbers are those that its messages name.
-        rank = os.environ.get("IGC_WORKER", str(self._store.rank))
-        if not (rank.isascii() and rank.isdigit() and len(rank) < 9 and int(rank) < self.count):
-            raise UserError(f"IGC_WORKER is {rank!r}, but must be a number below {self.count}; igc launch sets it")
-        self.rank = int(rank)
-        self._keys = {}
-
-    def all_reduce(self, arrays):
-        key = self._keys.get(arrays[0].size)
-        if key is None:
-            key = self._keys[arrays[0].size] = max(WEIGHTS, STATE) + 1 + len(self._keys)
-            self._store.init(key, mx.nd.zeros(arrays[0].shape))
-        self._reduce(key, arrays)
-
-    def _reduce(self, key, arrays):
-        self._store.pushpull(key, arrays, out=arrays)
-
-    def barrier(self):
-        mx.nd.waitall()
-        with heartbeat.waiting():
-            self._store._barrier()
-
-
-class AsynchronousWorkers(ServerWorkers):
-    """MXNet's parameter servers, which update the weights whenever a worker's gradient comes; see engine.server."""
-    synchronous = False
-
-    def __init__(self, kv_store):
-        super().__init__(kv_store)
-        self._order()
-        self.barrier()
-
-    def _reduce(self, key, arrays):
-        self._store.push(key, arrays)
-        self.barrier()  # all have pushed
-        self._store.pull(key, out=arrays)
-        self.barrier()  # all have pulled, before anyone pushes again
-
-    def begin(self, weights, state, **optimizer):
-        """Gives the servers worker 0's weights and optimizer state, flat arrays, and the optimizer's numbers."""
-        self._store.init(WEIGHTS, weights)
-        self._store.init(STATE, mx.nd.zeros(state.shape))
-        self._order(optimizer=optimizer)
-        if self.rank == 0:
-            self._store.push(STATE, state)
-        self.barrier()
-
-    def learning_rate(self, lr):
-        self._order(lr=lr)
-
-    def update(self, gradients, weights):
-        """Pushes flat gradients and pulls flat weights, a list each, of one array per device."""
-        self._store.push(WEIGHTS, gradients)
-        self._store.pull(WEIGHTS, out=weights)
-
-    def pull(self, key, out):
-        self._store.pull(key, out=out)
-
-    def _order(self, **orders):
-        if self.rank == 0:
-            self._store._send_command_to_servers(0, json.dumps(orders))
-
-
-class HorovodWorkers(DistributedWorkers):
-    """Horovod's ring: no servers."""
-
-    def __init__(self):
-        try:
-            import horovod.mxnet as hvd
-        except ImportError as error:
-            raise UserError(f"--kv-store horovod needs Horovod with MXNet, which is not installed here ({error}); see "
-                            "docs/distributed.md, or use --kv-store dist_sync") from None
-        hvd.init()
-        self._hvd, self.rank, self.count = hvd, hvd.rank(), hvd.size()
-
-    def all_reduce(self, arrays):
-        first = arrays[0]
-        for other in arrays[1:]:
-            first += other.as_in_context(first.context)
-        self._hvd.allreduce_(first, average=False, name=f"flat{first.size}")
-        for other in arrays[1:]:
-            first.copyto(other)
-
-    def barrier(self):
-        mx.nd.waitall()
-        with heartbeat.waiting():
-            self.sum(np.zeros(1))

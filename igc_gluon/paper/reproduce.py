@@ -12,6 +12,7 @@ from pathlib import Path
 import igc_gluon
 from igc_gluon.data import DATASETS, load
 from igc_gluon.engine import devices
+from igc_gluon.engine.run_folder import path_of_run
 from igc_gluon.engine.schedule import schedule_for
 from igc_gluon.errors import UserError
 from igc_gluon.paper import measure
@@ -161,9 +162,7 @@ class Reproduction:
         return 1 if failed or self.left_out else 0
 
     def folder(self, experiment, seed):
-        """As igc_gluon.engine.experiment.run_folder."""
-        name = experiment.network + (f"_{self.exp_name}" if self.exp_name else "")
-        return self.log_dir / experiment.dataset / name / f"seed{seed}"
+        return path_of_run(self.log_dir, experiment.dataset, experiment.network, self.exp_name, seed)
 
     def has(self, run):
         """Whether a `runs.Run` is one of these."""

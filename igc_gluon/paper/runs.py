@@ -8,6 +8,7 @@ from typing import Optional, Tuple
 import numpy as np
 
 from igc_gluon.engine.networks import complete
+from igc_gluon.engine.run_folder import load_config
 from igc_gluon.engine.schedule import PAPER
 from igc_gluon.errors import printable
 from igc_gluon.paths import expand
@@ -53,7 +54,7 @@ class Summary:
 def read_run(folder):
     """The `Run` in `folder`, or None if it has no epoch yet. Raises one of DAMAGE on damage."""
     try:
-        config = complete(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        config = complete(load_config(folder / "config.json"))
         lines = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None

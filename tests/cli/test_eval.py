@@ -13,7 +13,7 @@ import pytest
 
 import igc_gluon
 from igc_gluon.cli import main
-from igc_gluon.data import DATASETS, pack, record_file
+from igc_gluon.data import DATASETS, pack, recordio
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "data"))
 
@@ -36,7 +36,7 @@ def network(tmp_path):
 def file(tmp_path):
     """12 images of labels 0 to 2, and the names of the classes."""
     images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3)).astype(np.uint8)
-    framed = [record_file.frame(record_file.encode(number % 3, number, cv2.imencode(".png", image[..., ::-1])[1].tobytes()))
+    framed = [recordio.frame(recordio.encode(number % 3, number, cv2.imencode(".png", image[..., ::-1])[1].tobytes()))
               for number, image in enumerate(images)]
     (tmp_path / "val.rec").write_bytes(b"".join(framed))
     starts = np.cumsum([0] + [len(record) for record in framed[:-1]])

@@ -16,7 +16,7 @@ import pytest
 
 import igc_gluon
 from igc_gluon import cli, native
-from igc_gluon.data import record_file
+from igc_gluon.data import recordio
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.errors import UserError, printable
 
@@ -45,7 +45,7 @@ def place(tmp_path_factory):
         {"model": MODEL, "dataset": "cifar10", "classes": 3, "class_names": names, "mean": [1, 2, 3],
          "std": [4, 5, 6], "image_shape": [3, 32, 32], "short_side": 32}), encoding="utf-8")
     images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3)).astype(np.uint8)
-    framed = [record_file.frame(record_file.encode(n % 3, n, cv2.imencode(".png", image)[1].tobytes()))
+    framed = [recordio.frame(recordio.encode(n % 3, n, cv2.imencode(".png", image)[1].tobytes()))
               for n, image in enumerate(images)]
     (root / "val.rec").write_bytes(b"".join(framed))
     starts = np.cumsum([0] + [len(record) for record in framed[:-1]])

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from igc_gluon import files
-from igc_gluon.data import DATASETS, bounds, idx, load, photos, record_file, repair
+from igc_gluon.data import DATASETS, bounds, idx, load, photos, recordio, repair
 from igc_gluon.data.matfile import read_arrays
 from igc_gluon.errors import UserError
 
@@ -141,8 +141,8 @@ def test_a_photograph(tmp_path, bombs, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_records(tmp_path, bombs, kind):
     path = tmp_path / "train.rec"
-    whole = record_file.encode(1.0, 0, make_archives.jpeg(np.zeros((32, 32, 3), np.uint8)))
-    path.write_bytes(record_file.frame(whole) + record_file.frame(record_file.encode(1.0, 1, bombs[kind])))
+    whole = recordio.encode(1.0, 0, make_archives.jpeg(np.zeros((32, 32, 3), np.uint8)))
+    path.write_bytes(recordio.frame(whole) + recordio.frame(recordio.encode(1.0, 1, bombs[kind])))
 
     def verify():
         report = repair.verify(path)

@@ -14,7 +14,7 @@ import pytest
 from imagenet_tree import slow_packing
 
 from igc_gluon.cli import main
-from igc_gluon.data import pack, record_file, repair
+from igc_gluon.data import pack, record_file, recordio, repair
 from igc_gluon.errors import UserError
 
 
@@ -135,7 +135,7 @@ def test_what_is_not_packed_is_counted_and_classes_without_images_are_named(tree
     assert f"{tmp_path / 'tree' / 'val'}: no images of 2 of the 5 classes: axe, zoo" in out
     assert "train.rec: 30 images of 3 classes" in out and "classes.txt: 5 classes" in out
     assert (tmp_path / "classes.txt").read_text() == "ant\naxe\nbee\ncow\nzoo\n"
-    assert {record_file.HEADER.unpack_from(payload)[1] for _, payload in record_file.scan(tmp_path / "train.rec")} == {0, 2, 3}
+    assert {recordio.HEADER.unpack_from(payload)[1] for _, payload in recordio.scan(tmp_path / "train.rec")} == {0, 2, 3}
     assert igc("data", "imagenet", "--root", train, "--out", tmp_path / "b", *flags, "--val-share", 0.2) == 0
 
 

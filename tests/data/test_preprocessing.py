@@ -7,7 +7,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from igc_gluon.data import DATASETS, Batches, record_file
+from igc_gluon.data import DATASETS, Batches, recordio
 from igc_gluon.data.photos import read_photo
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.data.record_batches import RecordEvaluation
@@ -65,8 +65,8 @@ def test_a_data_sets_network_sees_what_it_was_tested_on(name):
 def test_evaluation_of_records_sees_the_same(tmp_path):
     image = photograph(120, 160)
     cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
-    payload = record_file.encode(1, 0, (tmp_path / "a.png").read_bytes())
-    (tmp_path / "a.rec").write_bytes(record_file.frame(payload))
+    payload = recordio.encode(1, 0, (tmp_path / "a.png").read_bytes())
+    (tmp_path / "a.rec").write_bytes(recordio.frame(payload))
     (tmp_path / "a.idx").write_text("0\t0\n")
     for expected in (ALL, Preprocessing((64, 64), 73, MEAN, STD)):
         (data, label), = RecordEvaluation(tmp_path / "a.rec", 1, expected).epoch(0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_record_file import write
 
-from igc_gluon.data import pack, photos, record_batches, record_file, repair
+from igc_gluon.data import pack, photos, record_batches, record_file, recordio, repair
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.data.record_batches import AUGMENTS, RecordEvaluation, RecordTraining, check_size
 from igc_gluon.engine.inputs import RecordInput, record_preprocessing
@@ -28,7 +28,7 @@ def path(tmp_path_factory):
 
 
 def training(path, augment="authors", batch=8, seed=3, **share):
-    return RecordTraining(path, batch, EXPECTED, augment, seed, **share)
+    return RecordTraining(path, batch, EXPECTED, augment=augment, seed=seed, **share)
 
 
 def same(one, two):
@@ -80,7 +80,7 @@ def test_batches_that_cannot_be_made(path):
 
 @pytest.mark.parametrize("workers", [1, 3, 50])
 def test_evaluation_has_each_image_once_in_order(path, workers):
-    shares = [RecordEvaluation(path, 8, EXPECTED, i, workers) for i in range(workers)]
+    shares = [RecordEvaluation(path, 8, EXPECTED, part_index=i, num_parts=workers) for i in range(workers)]
     pieces = [batch for share in shares for batch in share.epoch(0)]
     np.testing.assert_array_equal(np.concatenate([label for _, label in pieces]), np.arange(43))
 
@@ -99,7 +99,7 @@ def test_a_broken_image_is_one_line(tmp_path, broken):
     images = [smooth(i) for i in range(16)]
     images[5] = images[7] = broken
     path = write(tmp_path / "a.rec", range(16), images)
-    sources = [RecordTraining(path, 4, EXPECTED, augment, 0) for augment in AUGMENTS]
+    sources = [RecordTraining(path, 4, EXPECTED, augment=augment, seed=0) for augment in AUGMENTS]
     for source in (*sources, RecordEvaluation(path, 4, EXPECTED)):
         with pytest.raises(UserError, match="record at byte .*: it holds no readable image; igc data verify") as caught:
             list(source.epoch(0))
@@ -174,10 +174,10 @@ def test_what_training_reads_is_what_verify_calls_whole(tmp_path):
     """In every format, in records without a checksum, as other programs write them."""
     forms = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
     images = {form: encoded(form, colours()) for form in forms}
-    header = record_file.HEADER.pack(0, 0.0, 0, 0)
+    header = recordio.HEADER.pack(0, 0.0, 0, 0)
     for form, image in images.items():
         path = tmp_path / f"{form}.rec"
-        path.write_bytes(record_file.frame(header + image))
+        path.write_bytes(recordio.frame(header + image))
         record_file.index_path(path).write_text("0\t0\n")
         data = RecordInput(path, path, record_preprocessing(SHAPE, (0, 0, 0), (1, 1, 1)), 1, augment="none")
         data.prepare()
@@ -210,8 +210,8 @@ def test_images_are_turned_upright(tmp_path, form):
         content = path.read_bytes()
         expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB")).astype(int)
         with open(tmp_path / "a.rec", "rb") as file:
-            packed, _ = record_file.decode(record_file.read_record(file, position))
-        for found in (photos.read_photo(path), packed, record_file.decode(record_file.encode(0, 0, content))[0]):
+            packed, _ = recordio.decode(recordio.read_record(file, position))
+        for found in (photos.read_photo(path), packed, recordio.decode(recordio.encode(0, 0, content))[0]):
             assert found.shape == expected.shape and np.abs(found - expected)[::8, ::8].max() < 30, path
 
 

@@ -5,7 +5,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from igc_gluon.data import record_file, repair
+from igc_gluon.data import record_file, recordio, repair
 from igc_gluon.data.recordio import MAGIC, read_records
 from igc_gluon.errors import UserError
 
@@ -21,7 +21,7 @@ def write(path, labels=(0, 1, 2, 0, 1), images=None):
     at, lines = 0, []
     with open(path, "wb") as file:
         for number, label in enumerate(labels):
-            framed = record_file.frame(record_file.encode(label, number, images[number] if images else jpeg(number)))
+            framed = recordio.frame(recordio.encode(label, number, images[number] if images else jpeg(number)))
             lines.append(f"{number}\t{at}\n")
             at += file.write(framed)
     record_file.index_path(path).write_text("".join(lines))
@@ -141,7 +141,7 @@ def test_nothing_is_left_of_a_repair_that_finds_nothing(tmp_path):
 def test_any_mutation_is_refused_or_as_before_and_never_crashes(tmp_path):
     path = write(tmp_path / "a.rec")
     whole, expected = path.read_bytes(), record_file.structure(path)
-    payloads = [payload for _, payload in record_file.scan(path)]
+    payloads = [payload for _, payload in recordio.scan(path)]
     rng = np.random.default_rng(0)
     refused = 0
     for _ in range(200):
@@ -156,5 +156,5 @@ def test_any_mutation_is_refused_or_as_before_and_never_crashes(tmp_path):
             refused += 1
         report = repair.verify(path)
         # What pads a record to a multiple of 4 bytes is nobody's.
-        assert report.broken or [payload for _, payload in record_file.scan(path)] == payloads
+        assert report.broken or [payload for _, payload in recordio.scan(path)] == payloads
     assert refused > 20

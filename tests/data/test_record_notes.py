@@ -8,13 +8,13 @@ import make_archives
 import numpy as np
 import pytest
 
-from igc_gluon.data import record_file, repair
+from igc_gluon.data import record_file, recordio, repair
 from igc_gluon.errors import UserError
 
 
 def write(path, count=5, label=1.0):
     image = make_archives.jpeg(np.zeros((8, 8, 3), np.uint8))
-    frames = [record_file.frame(record_file.encode(label, number, image)) for number in range(count)]
+    frames = [recordio.frame(recordio.encode(label, number, image)) for number in range(count)]
     path.write_bytes(b"".join(frames))
     repair.write_index(path)
     return frames
@@ -98,9 +98,9 @@ def test_a_pipe_in_place_of_a_note_is_not_waited_for(tmp_path):
 def test_a_file_of_heads_alone_is_scanned_at_once(tmp_path, length):
     """Each claims to be long; the time was the square of the file's length."""
     path = tmp_path / "a.rec"
-    path.write_bytes((struct.pack("<II", record_file.MAGIC, length) + bytes(24)) * (1 << 16))
+    path.write_bytes((struct.pack("<II", recordio.MAGIC, length) + bytes(24)) * (1 << 16))
     begin = time.process_time()
-    found = sum(1 for _ in record_file.scan(path))
+    found = sum(1 for _ in recordio.scan(path))
     assert found == 1 << 16 and time.process_time() - begin < 20
 
 
@@ -108,8 +108,8 @@ def test_a_record_that_is_not_cut_where_it_holds_the_magic_word_is_one_line(tmp_
     """A writer cuts it there; it has a checksum, which fits."""
     path = tmp_path / "a.rec"
     frames = write(path)
-    payload = record_file.encode(1.0, 5, struct.pack("<II", record_file.MAGIC, 0))
-    path.write_bytes(b"".join([*frames, struct.pack("<II", record_file.MAGIC, len(payload)), payload]))
+    payload = recordio.encode(1.0, 5, struct.pack("<II", recordio.MAGIC, 0))
+    path.write_bytes(b"".join([*frames, struct.pack("<II", recordio.MAGIC, len(payload)), payload]))
     index = record_file.index_path(path)
     index.write_text(index.read_text() + f"5\t{sum(map(len, frames))}\n")
     with pytest.raises(UserError, match="the record at byte .* is not what was written"):

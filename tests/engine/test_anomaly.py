@@ -5,7 +5,7 @@ import pytest
 from mxnet.gluon import nn
 
 import igc_gluon
-from igc_gluon.engine.devices import DataParallel
+from igc_gluon.engine.parallel import DataParallel
 from igc_gluon.engine.optimizer import AuthorsNesterov
 from igc_gluon.nn import initialize_as_authors
 
@@ -32,12 +32,12 @@ def parameter(made, part):
                                   "cifar_igcv2_8_c64"])
 def test_a_healthy_network_is_left_alone(name):
     one, two = parallel(name), parallel(name)
-    two.set_parameters(one.parameters())
+    two.replicas.set_parameters(one.parameters())
     two.detect_anomaly()
     for made in (one, two):
-        loss, _ = made.step(DATA, LABEL, 0.01)
-        assert np.isfinite(loss) and made.broken is None and made.anomaly is None
-        assert made.check_update() is None
+        result = made.step(DATA, LABEL, 0.01)
+        assert np.isfinite(result.loss) and result.broken is None and result.anomaly is None
+        assert made.finite_check.end() is None
     for name, value in one.parameters().items():  # the probed step is the step
         np.testing.assert_allclose(two.parameters()[name], value, rtol=2e-3, atol=2e-4, err_msg=name)
 
@@ -49,19 +49,19 @@ def test_a_broken_weight_is_named_a_step_later(value):
     weight = parameter(made, "weight")
     broken = weight.data().asnumpy()
     broken[0, 0, 0, 0] = value
-    made._check.begin()
-    assert made.check_update() is None
+    made.finite_check.begin()
+    assert made.finite_check.end() is None
     weight.set_data(mx.nd.array(broken))
-    made._check.begin()
+    made.finite_check.begin()
     layer = weight.name[:-len("_weight")]
-    assert made.check_update() == f"in layer {layer} the value of {weight.name} is not finite, or beyond 1e19,"
+    assert made.finite_check.end() == f"in layer {layer} the value of {weight.name} is not finite, or beyond 1e19,"
 
 
 def test_what_the_next_batch_does_is_not_blamed_on_this_one():
     made = parallel()
     made.step(DATA, LABEL, 0.01)
     parameter(made, "weight").grad()[:] = np.nan  # by the backward pass of the next batch
-    assert made.check_update() is None
+    assert made.finite_check.end() is None
 
 
 @pytest.mark.parametrize("value,whole", [(1e17, True), (1e20, False)])
@@ -69,20 +69,20 @@ def test_large_numbers(value, whole):
     made = parallel()
     weight = parameter(made, "weight")
     weight.set_data(mx.nd.full(weight.shape, value))
-    made._check.begin()
-    assert (made.check_update() is None) == whole
+    made.finite_check.begin()
+    assert (made.finite_check.end() is None) == whole
 
 
 def test_a_broken_gradient_is_named_where_it_begins():
     """Backward it goes from the output on; the broken layer is the one nearest to the output."""
     made = parallel()
     made.step(DATA, LABEL, 0.01)
-    names = [p.name for p in made._check._parameters]
+    names = [p.name for p in made.finite_check._parameters]
     for name in names[:5]:
         p = made.net.collect_params()[name]
         p.grad()[:] = np.nan
-    made._check.begin()
-    assert made.check_update() == f"in layer {names[4].rpartition('_')[0]} the gradient of {names[4]} is not finite, or beyond 1e19,"
+    made.finite_check.begin()
+    assert made.finite_check.end() == f"in layer {names[4].rpartition('_')[0]} the gradient of {names[4]} is not finite, or beyond 1e19,"
 
 
 def test_the_weights_stay_as_they_were_when_the_loss_breaks():
@@ -90,8 +90,7 @@ def test_the_weights_stay_as_they_were_when_the_loss_breaks():
     last = [p for p in made.net.collect_params().values() if p.name.endswith("weight")][-1]
     last.set_data(mx.nd.full(last.shape, np.inf))
     before = made.parameters()
-    loss, _ = made.step(DATA, LABEL, 0.01)
-    assert not np.isfinite(loss)
+    assert not np.isfinite(made.step(DATA, LABEL, 0.01).loss)
     assert all(before[n].tobytes() == a.tobytes() for n, a in made.parameters().items() if "running" not in n)
 
 
@@ -123,8 +122,8 @@ def test_the_first_layer_is_found(middle, text):
     made = parallel(small(middle))
     made.detect_anomaly()
     before = made.parameters()
-    made.step(DATA, LABEL, 0.01)
-    assert made.anomaly.startswith(text) and "values that are not finite" in made.anomaly
+    anomaly = made.step(DATA, LABEL, 0.01).anomaly
+    assert anomaly.startswith(text) and "values that are not finite" in anomaly
     assert all(before[n].tobytes() == a.tobytes() for n, a in made.parameters().items())
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from igc_gluon import get_model
 from igc_gluon.engine import devices
-from igc_gluon.engine.devices import DataParallel
 from igc_gluon.engine.optimizer import AuthorsNesterov
+from igc_gluon.engine.parallel import DataParallel
 from igc_gluon.errors import UserError
 from igc_gluon.nn import initialize_as_authors
 
@@ -22,10 +22,10 @@ def train(number, shards, kv_store="device", model="cifar_resnet_igc8_l3m2"):
     net = get_model(model)
     initialize_as_authors(net, where)
     net.hybridize(static_alloc=True)
-    parallel = DataParallel(net, where, shards, AuthorsNesterov(wd=1e-4), kv_store)
+    parallel = DataParallel(net, where, shards, AuthorsNesterov(wd=1e-4), kv_store=kv_store)
     for data, label in zip(DATA, LABEL):
         parallel.step(data, label, lr=0.05)
-    parallel.average_statistics()
+    parallel.end_epoch()
     return parallel
 
 
@@ -45,8 +45,8 @@ def test_n_devices_give_the_weights_of_one(one_device, number, kv_store):
     expected, found = one_device.parameters(), several.parameters()
     for name, value in expected.items():
         assert distance(found[name], value) < 2e-4, name
-    for name, state in one_device.optimizer_states().items():
-        assert distance(several.optimizer_states()[name], state) < 2e-3, name
+    for name, state in one_device.updates.momenta().items():
+        assert distance(several.updates.momenta()[name], state) < 2e-3, name
     for parameter in several.net.collect_params().values():  # and the devices agree to the bit
         copies = [array.asnumpy() for array in parameter.list_data()]
         assert all((copy == copies[0]).all() for copy in copies)
@@ -73,7 +73,7 @@ def test_each_shard_is_normalised_by_itself():
     activations = stem(mx.nd.array(DATA[0])).asnumpy().astype("float64")
     parallel = DataParallel(net, [mx.cpu()], 4, AuthorsNesterov())
     parallel.step(DATA[0], LABEL[0], lr=0.1)
-    parallel.average_statistics()
+    parallel.end_epoch()
     shards = activations.reshape(4, 4, *activations.shape[1:])
     found = parallel.parameters()
     np.testing.assert_allclose(found["g0_bn_running_mean"], 0.01 * shards.mean(axis=(0, 1, 3, 4)), rtol=1e-3, atol=1e-6)
@@ -84,8 +84,7 @@ def test_a_loss_that_is_not_finite_leaves_the_weights():
     parallel = train(1, 2)
     parallel.net.collect_params()["fc_bias"].set_data(mx.nd.full((10,), np.nan))
     before = {name: p.copy() for name, p in parallel.parameters().items() if name != "fc_bias" and "running" not in name}
-    loss, _ = parallel.step(DATA[0], LABEL[0], lr=0.1)
-    assert not np.isfinite(loss)
+    assert not np.isfinite(parallel.step(DATA[0], LABEL[0], lr=0.1).loss)
     after = parallel.parameters()
     assert all((after[name] == value).all() for name, value in before.items())
 
@@ -94,14 +93,18 @@ def test_a_loss_that_is_not_finite_leaves_the_weights():
 def test_statistics_of_shards_pass_to_another_number_of_devices(number):
     before = train(2, 4)
     before.step(DATA[0], LABEL[0], lr=0.05)  # in the middle of an epoch the shards differ
-    arrays = before.shard_statistics()
+    state = before.state_dict(within_epoch=True)
     after = train(number, 4)
-    after.set_parameters(before.parameters())
-    after.set_shard_statistics(arrays)
-    for name, value in after.shard_statistics().items():
-        np.testing.assert_array_equal(value, arrays[name])
+    after.load_state_dict(state)
+    shards = [name for name in state["training.params"] if name.startswith("shard:")]
+    assert len(shards) == 4 * sum("running" in name for name in state["net.params"])
+    for file, arrays in after.state_dict(within_epoch=True).items():
+        assert arrays.keys() == state[file].keys()
+        for name, value in arrays.items():
+            if "running" not in name or name in shards:  # of the network's own, those of one of the shards
+                np.testing.assert_array_equal(value, state[file][name], err_msg=name)
     for parallel in (before, after):
-        parallel.average_statistics()
+        parallel.end_epoch()
     for name, value in before.parameters().items():
         if "running" in name:
             np.testing.assert_array_equal(after.parameters()[name], value)
@@ -111,8 +114,8 @@ def test_uneven_batches():
     parallel = train(2, 2)
     np.testing.assert_allclose(parallel.predict(DATA[0][:5]), parallel.predict(DATA[0])[:5], rtol=1e-4, atol=1e-5)
     assert parallel.predict(DATA[0][:1]).shape == (1, 10)
-    loss, scores = parallel.step(DATA[0][:7], LABEL[0][:7], lr=0.0)
-    assert scores.shape == (7, 10) and np.isfinite(loss)
+    result = parallel.step(DATA[0][:7], LABEL[0][:7], lr=0.0)
+    assert result.scores.shape == (7, 10) and np.isfinite(result.loss)
 
 
 @pytest.mark.parametrize("call,text", [
@@ -151,12 +154,12 @@ def test_shards_follow_the_devices():
 def test_determinism(monkeypatch):
     for name in ("MXNET_ENFORCE_DETERMINISM", "MXNET_CUDNN_AUTOTUNE_DEFAULT"):
         monkeypatch.setenv(name, "before")
-    devices.be_deterministic(None, [mx.gpu(0)], "device")
-    devices.be_deterministic(0, [mx.cpu()], "device")
+    devices.choose_deterministic_operators(None, [mx.gpu(0)], "device")
+    devices.choose_deterministic_operators(0, [mx.cpu()], "device")
     assert os.environ["MXNET_ENFORCE_DETERMINISM"] == "before"
     for wanted, device in ((1, mx.gpu(0)), (None, mx.cpu())):
         os.environ["MXNET_ENFORCE_DETERMINISM"] = "before"
-        devices.be_deterministic(wanted, [device], "device")
+        devices.choose_deterministic_operators(wanted, [device], "device")
         assert os.environ["MXNET_ENFORCE_DETERMINISM"] == "1"
     with pytest.raises(UserError, match="which worker is first"):
-        devices.be_deterministic(1, [mx.cpu()], "dist_async")
+        devices.choose_deterministic_operators(1, [mx.cpu()], "dist_async")

@@ -119,7 +119,7 @@ def through_json(value):
 def test_every_field_of_a_position(run):
     """What is accepted can be gone on with: drawn, logged, compared, summed up."""
     _, _, state = run
-    true = Progress.of(state, 2, EPOCHS)
+    true = Progress.from_state(state, 2, EPOCHS)
     assert true.epoch == EPOCHS - 1
     changes = [(at, wrong) for at in paths({"position": state["position"]}) for wrong in WRONG]
     accepted = []
@@ -128,14 +128,14 @@ def test_every_field_of_a_position(run):
         if other is None:
             continue
         try:
-            position = Progress.of(other, 2, EPOCHS)
+            progress = Progress.from_state(other, 2, EPOCHS)
         except UserError as error:
             assert "does not say where in the training it was made" in str(error)
             continue
-        if position != true:
+        if progress != true:
             accepted.append((at[1:], wrong))
-        assert position.epoch == EPOCHS - 1 and 0 <= position.images and len(position.history) == EPOCHS - 1
-        assert all(abs(entry["test_accuracy"]) <= 1e30 for entry in position.history)
+        assert progress.epoch == EPOCHS - 1 and 0 <= progress.images and len(progress.history) == EPOCHS - 1
+        assert all(abs(entry["test_accuracy"]) <= 1e30 for entry in progress.history)
     # In what these fields say, another number of the right kind cannot be told from the right one.
     free = {"seconds", "loss", "best_accuracy", "history", "correct", "correct_of_five"}
     assert {at[0] for at, _ in accepted} <= free

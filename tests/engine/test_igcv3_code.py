@@ -79,7 +79,7 @@ def test_loss_is_that_of_softmax_output():
     parallel = build_parallel(experiment, Settings(CPU), net)
     parallel.begin()
     labels = np.array([0, 3, 4, 3], np.float32)
-    _, scores = parallel.step(RNG.standard_normal((4, 3, 32, 32), dtype=np.float32), labels, 0.1)
+    scores = parallel.step(RNG.standard_normal((4, 3, 32, 32), dtype=np.float32), labels, 0.1).scores
     p = np.exp(scores - scores.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)
     np.testing.assert_allclose(net.output.bias.grad().asnumpy(), (p - np.eye(5)[labels.astype(int)]).sum(0), atol=1e-5)
@@ -94,7 +94,7 @@ def test_moving_statistics():
     data = RNG.standard_normal((4, 3, 32, 32), dtype=np.float32)
     maps = net.features[0](mx.nd.array(data)).asnumpy().astype(float)
     parallel.step(data, np.zeros(4, np.float32), 0.1)
-    parallel.average_statistics()
+    parallel.end_epoch()
     norm = net.features[1]
     np.testing.assert_allclose(norm.running_mean.data().asnumpy(), 0.1 * maps.mean((0, 2, 3)), atol=1e-5)
     np.testing.assert_allclose(norm.running_var.data().asnumpy(), 0.9 + 0.1 * maps.var((0, 2, 3)), rtol=1e-4)

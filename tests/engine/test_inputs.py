@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from igc_gluon.data import record_file
+from igc_gluon.data import recordio
 from igc_gluon.data.classes import write_classes
 from igc_gluon.engine.experiment import check_same
 from igc_gluon.engine.inputs import RecordInput, record_preprocessing
@@ -17,7 +17,7 @@ EXPECTED = record_preprocessing((3, 32, 32), (1, 2, 3), (4, 5, 6))
 def write_records(folder, name, classes, labels=3):
     folder.mkdir(exist_ok=True)
     image = cv2.imencode(".png", np.zeros((40, 40, 3), np.uint8))[1].tobytes()
-    framed = [record_file.frame(record_file.encode(number % labels, number, image)) for number in range(6)]
+    framed = [recordio.frame(recordio.encode(number % labels, number, image)) for number in range(6)]
     (folder / name).write_bytes(b"".join(framed))
     starts = np.cumsum([0] + [len(record) for record in framed[:-1]])
     (folder / name).with_suffix(".idx").write_text("".join(f"{n}\t{at}\n" for n, at in enumerate(starts)))

@@ -23,7 +23,8 @@ def test_a_signal_ends_validation_after_the_batch_at_hand():
         return np.ones((len(data), 3), "float32")
 
     test = SimpleNamespace(epoch=lambda number: iter([(np.zeros((4, 3, 2, 2), "float32"), np.zeros(4, "float32"))] * 5))
-    loop = Loop(SimpleNamespace(workers=SingleWorker(), predict=predict), None, test, None, None, None, {}, "")
+    loop = Loop(SimpleNamespace(workers=SingleWorker(), predict=predict), None, test, schedule=None, log=None,
+                checkpoints=None, config={})
     with pytest.raises(Stopped):
         loop.evaluate(stop, test)
     assert len(batches) == 2

@@ -5,9 +5,9 @@ import pytest
 from mxnet.gluon import HybridBlock
 
 from igc_gluon.engine import precision
-from igc_gluon.engine.devices import DataParallel
 from igc_gluon.engine.loss import SoftmaxLoss
 from igc_gluon.engine.optimizer import OPTIMIZERS
+from igc_gluon.engine.parallel import DataParallel
 from igc_gluon.errors import UserError
 
 
@@ -46,8 +46,7 @@ def test_float16_keeps_float32_weights_and_resumes_with_them(optimizer):
     assert weights.dtype == np.float32 and (weights.astype(np.float16) != weights).any()
     assert half.net.weight.data(mx.cpu(0)).dtype == np.float16
     np.testing.assert_allclose(weights, expected, atol=2e-3)
-    resumed.set_parameters(half.parameters())
-    resumed.set_optimizer_states(half.optimizer_states(), half.parameters())
+    resumed.load_state_dict(half.state_dict())
     for machine in (half, resumed):
         steps(machine, 5, seed=1)
     np.testing.assert_array_equal(half.parameters()["weight"], resumed.parameters()["weight"])

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from igc_gluon.data.sharding import shard
 from igc_gluon.engine import devices, workers
 from igc_gluon.engine.optimizer import AuthorsNesterov
+from igc_gluon.engine.parallel import DataParallel
 from igc_gluon.engine.server import STATE, WEIGHTS, AsynchronousRule
 from igc_gluon.errors import UserError
 
@@ -23,12 +25,12 @@ def test_a_part_of_a_part_is_cut_where_the_whole_is(count, each, more):
     """Shards are cut at the same places, however many workers have them."""
     shards = count * each
     total = shards + more
-    cuts = [workers.share(total, shard, shards) for shard in range(shards)]
-    assert [cuts[0][0], cuts[-1][1]] == [0, total] and all(a[1] == b[0] for a, b in zip(cuts, cuts[1:]))
+    cuts = [shard(total, number, shards) for number in range(shards)]
+    assert [cuts[0].start, cuts[-1].stop] == [0, total] and all(a.stop == b.start for a, b in zip(cuts, cuts[1:]))
     for rank in range(count):
-        mine = range(*workers.share(shards, rank, count))
+        mine = shard(shards, rank, count)
         assert len(mine) == each
-        assert workers.share(total, rank, count) == (cuts[mine[0]][0], cuts[mine[-1]][1])
+        assert shard(total, rank, count) == range(cuts[mine[0]].start, cuts[mine[-1]].stop)
 
 
 def test_what_a_server_does_in_dist_async():
@@ -36,11 +38,11 @@ def test_what_a_server_does_in_dist_async():
     weights, gradients = rng.standard_normal(7).astype("float32"), rng.standard_normal((3, 7)).astype("float32")
     rule, stored, state = AsynchronousRule(2), mx.nd.array(weights), mx.nd.array(rng.standard_normal(7))
     expected, momentum = weights.astype("float64"), state.asnumpy().astype("float64")
-    rule.obey({"optimizer": {"momentum": 0.9, "wd": 0.01, "lr": 0.1}})
+    rule.handle_command({"optimizer": {"momentum": 0.9, "wd": 0.01, "lr": 0.1}})
     kept = mx.nd.zeros(7)
     rule(STATE, state, kept)
     for lr, gradient in zip((0.1, 0.1, 0.01), gradients):
-        rule.obey({"lr": lr})
+        rule.handle_command({"lr": lr})
         rule(WEIGHTS, mx.nd.array(gradient), stored)
         gradient = gradient + 0.01 * expected
         momentum = 0.9 * momentum + gradient
@@ -121,13 +123,13 @@ def gradient_of_two_devices(compression):
     net = mx.gluon.nn.Dense(1, use_bias=False, in_units=1)
     where = [mx.cpu(0), mx.cpu(1)]
     net.initialize(mx.init.Zero(), ctx=where)
-    parallel = devices.DataParallel(net, where, 2, AuthorsNesterov(momentum=0), compression=compression)
+    parallel = DataParallel(net, where, 2, AuthorsNesterov(momentum=0), compression=compression)
     parameter = net.weight
     with mx.autograd.record():
         losses = [factor * net(mx.nd.ones((1, 1), ctx=d)) for factor, d in zip((0.3, 0.1), where)]
     mx.autograd.backward(losses)
-    parallel.trainer.set_learning_rate(1)
-    parallel.trainer.step(1)
+    parallel.updates.trainer.set_learning_rate(1)
+    parallel.updates.trainer.step(1)
     return -parameter.data(where[0]).asscalar()
 
 

@@ -16,7 +16,7 @@ import zlib
 import make_archives
 import numpy as np
 
-from igc_gluon.data import record_file
+from igc_gluon.data import record_file, recordio
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.deploy import file as igc_file
 from igc_gluon.native import library
@@ -172,20 +172,20 @@ def _image(rng, side, jpeg=False):
 def _payload(rng, number, classes, side, checksum):
     if rng.random() < 0.6:
         plain = make_archives.jpeg(np.zeros((side, side, 3), np.uint8))
-        return record_file.encode(rng.randrange(classes), number, plain)
+        return recordio.encode(rng.randrange(classes), number, plain)
     image, label = _image(rng, side), _either(rng, float(rng.randrange(classes)), FLOATS, 0.1)
     if rng.random() < 0.15:
         image = struct.pack("<I", 0xced7230a) * rng.choice((1, 2, 50)) + image
     count = _either(rng, rng.choice((0, 1)), [2, 7, 1 << 20, 1 << 30, (1 << 32) - 1], 0.05)
     labels = struct.pack("<f", label) * min(count, 10)
-    check = record_file._checksum(label, number, image) if checksum else 0
-    return record_file.HEADER.pack(count, label, number, check) + labels + image
+    check = recordio.checksum(label, number, image) if checksum else 0
+    return recordio.HEADER.pack(count, label, number, check) + labels + image
 
 
 def _frame(rng, payload):
     """Mostly as it should be; else other flags and lengths, that fit together or do not."""
     if rng.random() < 0.95:
-        return record_file.frame(payload)
+        return recordio.frame(payload)
     pieces = [payload[at:at + 64] for at in range(0, min(len(payload), 64 * rng.choice((1, 2, 5))), 64)]
     return b"".join(struct.pack("<II", 0xced7230a, rng.randrange(8) << 29 |
                                 _either(rng, len(piece), [0, 1, (1 << 29) - 1, 1 << 24, 1 << 27]) & (1 << 29) - 1) +

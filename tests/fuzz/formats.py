@@ -20,7 +20,7 @@ import make_archives  # noqa: E402
 from deploy_networks import images, small  # noqa: E402
 
 from igc_gluon import deploy, params_file  # noqa: E402
-from igc_gluon.data import cifar, find_dataset, idx, matfile, recordio, record_file, svhn, tiny_imagenet  # noqa: E402
+from igc_gluon.data import cifar, find_dataset, idx, matfile, record_dataset, record_file, recordio, svhn, tiny_imagenet  # noqa: E402
 from igc_gluon.engine import experiment  # noqa: E402
 from igc_gluon.engine.checkpoint import CheckpointStore  # noqa: E402
 from igc_gluon.engine.inputs import RecordInput, record_preprocessing  # noqa: E402
@@ -88,7 +88,7 @@ class Checkpoint:
     @staticmethod
     def restore(path, state):
         try:
-            Progress.of(state, batches=23, epochs=2)
+            Progress.from_state(state, batches=23, epochs=2)
         except UserError as error:  # as igc_gluon.engine.experiment does
             raise UserError(f"{path.parent}: {error}") from None
 
@@ -106,7 +106,7 @@ class Record:
 
     @classmethod
     def read(cls, path):
-        recordio.load(cls.dataset, path)
+        record_dataset.load(cls.dataset, path)
 
 
 class Large:
@@ -121,7 +121,7 @@ class Large:
             for number, (image, label) in enumerate(zip(images, labels)):
                 data = cv2.imencode(".jpg", image)[1].tobytes()
                 lines.append(f"{number}\t{at}\n")
-                at += file.write(record_file.frame(record_file.encode(int(label), number, data)))
+                at += file.write(recordio.frame(recordio.encode(int(label), number, data)))
         return [folder / "train.rec", _write(folder / "train.idx", "".join(lines).encode())]
 
     @staticmethod

@@ -1,0 +1,17 @@
+"""(pixel - mean) / std as pixel * scale + shift: the one place where images become what a network takes."""
+from typing import Optional, Sequence
+
+import numpy as np
+
+
+def normalize(images: np.ndarray, mean: Sequence[float], std: Sequence[float],
+              out: Optional[np.ndarray] = None) -> np.ndarray:
+    """uint8 (N, channels, H, W), in any order in memory -> float32, into `out` where that is given.
+
+    igc_normalise of the C runtime computes the same bits.
+    """
+    mean, std = (np.asarray(values, np.float64)[:, None, None] for values in (mean, std))
+    out = np.empty(images.shape, np.float32) if out is None else out
+    np.multiply(images, (1 / std).astype(np.float32), out=out)
+    out += (-mean / std).astype(np.float32)
+    return out

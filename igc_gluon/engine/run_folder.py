@@ -1,0 +1,23 @@
+"""Where the folder of a run is, and what it was begun with."""
+import json
+from pathlib import Path
+from typing import Any, Dict, Optional, Union
+
+from igc_gluon.errors import UserError
+from igc_gluon.paths import expand
+
+
+def path_of_run(log_dir: Union[str, Path], dataset: str, model: str, exp_name: Optional[str], seed: int) -> Path:
+    """`<log-dir>/<data set>/<model>[_<exp-name>]/seed<seed>`."""
+    return expand(log_dir) / dataset / (model + (f"_{exp_name}" if exp_name else "")) / f"seed{seed}"
+
+
+def load_config(path: Path) -> Dict[str, Any]:
+    """What the config.json at `path` holds. Raises OSError where it cannot be read, UserError where it is damaged."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise UserError(f"{path} is damaged")
+    return config
