@@ -55,10 +55,10 @@ def _pack(args):
     before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)
               if signal.getsignal(number) is not signal.SIG_IGN}
     try:
-        form = pack.Form(args.short_side, args.quality)
+        encoding = pack.Encoding(args.short_side, args.quality)
         for name, listing in splits.items():
             path = out / f"{name}.rec"
-            count, left_out = pack.pack(listing, path, form, args.workers or cores())
+            count, left_out = pack.pack(listing, path, encoding, args.workers or cores())
             print(f"{path}: {count:,} images of {len(set(listing.labels)):,} classes, "
                   f"{path.stat().st_size / 1e6:,.1f} MB"
                   + (f"; {len(left_out)} could not be read and were left out" if left_out else ""))

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from typing import Any, Callable, Mapping, Tuple
 
 from igc_gluon.cli.networks import add_option_argument
 from igc_gluon.errors import UserError
@@ -12,7 +13,7 @@ from igc_gluon.paths import expand
 from igc_gluon.start import OneLine, interrupt
 
 
-def flag_int_list(text):
+def flag_int_list(text: str) -> Tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",") if part)
     except ValueError:
@@ -24,13 +25,13 @@ DEFAULTS = {"data_dir": "downloaded to ~/.mxnet/datasets", "gpus": "the CPU", "c
             "batch_shards": "2, the paper's 2 GPUs", "lr_steps": "1/2, 3/4 and 7/8 of the epochs", "wd": "1e-4"}
 
 
-def add_arguments(parser, said=DEFAULTS):
-    """Flags as the authors' scripts and MXNet's examples have them. said: see DEFAULTS."""
+def add_arguments(parser: argparse.ArgumentParser, defaults: Mapping[str, str] = DEFAULTS) -> None:
+    """Flags as the authors' scripts and MXNet's examples have them. defaults: see DEFAULTS."""
     add_option_argument(parser)
-    parser.add_argument("--data-dir", help=f"folder of the data set's files (default: {said['data_dir']})")
-    parser.add_argument("--gpus", help=f"GPUs to train on, e.g. 0,1 (default: {said['gpus']})")
+    parser.add_argument("--data-dir", help=f"folder of the data set's files (default: {defaults['data_dir']})")
+    parser.add_argument("--gpus", help=f"GPUs to train on, e.g. 0,1 (default: {defaults['gpus']})")
     parser.add_argument("--cpus", type=int, default=1, metavar="N",
-                        help=f"without --gpus: treat the CPU as N devices (default: {said['cpus']})")
+                        help=f"without --gpus: treat the CPU as N devices (default: {defaults['cpus']})")
     parser.add_argument("--kv-store", default="device",
                         help="device, local or nccl; under `igc launch` dist_sync, dist_device_sync or dist_async; "
                              "under horovodrun horovod (default: device)")
@@ -39,17 +40,17 @@ def add_arguments(parser, said=DEFAULTS):
                              "several of them (default: none)")
     parser.add_argument("--gc-threshold", type=float, default=0.5, help="of 2bit (default: 0.5)")
     parser.add_argument("--batch-size", type=int, default=64,
-                        help=f"over all devices and workers (default: {said['batch_size']})")
+                        help=f"over all devices and workers (default: {defaults['batch_size']})")
     parser.add_argument("--batch-shards", type=int, metavar="S",
-                        help="BN normalises each of S shards of a batch by itself, on any number of devices (default: "
-                             f"{said['batch_shards']})")
+                        help="BN normalizes each of S shards of a batch by itself, on any number of devices (default: "
+                             f"{defaults['batch_shards']})")
     parser.add_argument("--num-epochs", type=int, help="default: the paper's; fewer scale its drops of the rate")
     parser.add_argument("--lr", type=float, help="default: the paper's")
     parser.add_argument("--lr-factor", type=float, default=0.1, help="the rate's factor at a drop (default: 0.1)")
     parser.add_argument("--lr-steps", type=flag_int_list, metavar="E,E,...",
-                        help=f"epochs of the drops (default: {said['lr_steps']})")
+                        help=f"epochs of the drops (default: {defaults['lr_steps']})")
     parser.add_argument("--wd", type=float, default=1e-4,
-                        help=f"weight decay of every parameter (default: {said['wd']})")
+                        help=f"weight decay of every parameter (default: {defaults['wd']})")
     parser.add_argument("--momentum", type=float, default=0.9, help="(default: 0.9)")
     parser.add_argument("--warmup-epochs", type=int, default=0, metavar="N",
                         help="the rate grows to its value over N epochs (default: 0)")
@@ -84,7 +85,7 @@ def add_arguments(parser, said=DEFAULTS):
                         help="1: time training steps on synthetic data instead")
 
 
-def check(args):
+def check(args: argparse.Namespace) -> None:
     """Raises UserError on numbers that make no run."""
     for flag, value, least in (("--batch-size", args.batch_size, 1), ("--num-runs", args.num_runs, 1),
                                ("--checkpoint-epochs", args.checkpoint_epochs, 1),
@@ -106,7 +107,8 @@ def check(args):
         raise UserError(f"--load-epoch must be at least 0, not {args.load_epoch}")
 
 
-def main(args, experiment_of, input_of, default_shards):
+def main(args: argparse.Namespace, experiment_of: Callable[[argparse.Namespace, int], Any],
+         input_of: Callable[[argparse.Namespace], Any], default_shards: int) -> int:
     """Runs what `args` say and returns the exit code.
 
     experiment_of(args, shards of a batch) -> Experiment; input_of(args) -> an input of `igc_gluon.engine.inputs`.
@@ -140,9 +142,11 @@ def main(args, experiment_of, input_of, default_shards):
         if args.gc_type != "none":
             experiment = replace(experiment, compression=args.gc_threshold)
         prefix = args.model_prefix and str(expand(args.model_prefix))
-        settings = engine.Settings(devices, args.kv_store, workers, args.log_dir, args.exp_name, args.resume,
-                                   args.checkpoint_epochs, args.disp_batches, prefix, args.load_epoch,
-                                   args.checkpoint_batches, args.keep_checkpoints, args.detect_anomaly)
+        settings = engine.Settings(
+            devices, kv_store=args.kv_store, workers=workers, log_dir=args.log_dir, exp_name=args.exp_name,
+            resume=args.resume, checkpoint_epochs=args.checkpoint_epochs, checkpoint_batches=args.checkpoint_batches,
+            keep_checkpoints=args.keep_checkpoints, disp_batches=args.disp_batches, model_prefix=prefix,
+            load_epoch=args.load_epoch, detect_anomaly=args.detect_anomaly)
         data = input_of(args)
         if args.benchmark:
             engine.benchmark(experiment, settings, data.classes, data.preprocessing.image_shape)

@@ -1,5 +1,6 @@
-"""Data sets of small images: official archive -> uint8 arrays (`load`) -> normalised batches (`Batches`). Photographs:
-folders -> record files (`pack`), checked (`record_file`, `repair`) -> batches (`record_batches`) of random crops (`augment`).
+"""Data sets of small images: official archive -> uint8 arrays (`load`) -> normalized batches (`Batches`). Photographs:
+folders -> record files (`pack`), checked (`record_file`, `repair`) -> batches (`record_batches`) of random crops
+(`augment`).
 
     train = load("cifar10", "train", data_dir="data")
     cifar10 = DATASETS["cifar10"]

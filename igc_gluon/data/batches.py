@@ -1,4 +1,4 @@
-"""Images -> normalised batches, augmented a whole batch at a time.
+"""Images -> normalized batches, augmented a whole batch at a time.
 
 Augmentation is the papers': pad by 4 pixels (IGCV1, section 5.1) or, for Tiny ImageNet, resize to a random
 size (IGCV2, section 4.1); crop 32x32 or 64x64 at random, mirror half of the images.
@@ -56,7 +56,7 @@ class Batches:
         so that its shorter side has a random number of pixels in this range, both ends included, before an
         area as large as the image was is cropped out. The range starts at the images' own side or above.
     pad_value: "mean", the rounded mean color, as the authors' code has it, or "zero", black pixels, as the
-        paper says. Both surround the image before normalisation, so "zero" comes out as -mean / std.
+        paper says. Both surround the image before normalization, so "zero" comes out as -mean / std.
     seed: integer, not negative.
     part_index, num_parts: this is worker part_index of num_parts. In training it gets its contiguous share of
         every batch, in evaluation its contiguous share of the data set.

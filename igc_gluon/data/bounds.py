@@ -7,6 +7,7 @@ import lzma
 import struct
 import zipfile
 import zlib
+from typing import BinaryIO, Iterator, Optional, Tuple
 
 import cv2
 import numpy as np
@@ -28,7 +29,7 @@ LZMA_MEMORY = 80 << 20  # bytes; `xz -9` takes 65 MB
 _PIECE = 1 << 16
 
 
-def decode(data, pixels=PHOTO_PIXELS, flags=cv2.IMREAD_COLOR):
+def decode(data: bytes, pixels: int = PHOTO_PIXELS, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
     """The image of the encoded bytes, as OpenCV gives it (BGR). Raises UserError where it is none, has more than
     `pixels` pixels, or is made to take long; that is told from its header, before anything is decoded."""
     size = image_size(data)
@@ -50,7 +51,7 @@ def decode(data, pixels=PHOTO_PIXELS, flags=cv2.IMREAD_COLOR):
     return image
 
 
-def image_size(data):
+def image_size(data: bytes) -> Optional[Tuple[int, int, int]]:
     """(height, width, pixels that OpenCV takes memory for) that an encoded image claims in its header, or None where
     the header is none of a known format."""
     try:
@@ -137,7 +138,7 @@ _FORMATS = ((b"\xff\xd8\xff", _jpeg), (b"\x89PNG\r\n\x1a\n", _png), (b"BM", _bmp
             *((b"P%d" % number, _pnm) for number in range(1, 7)))
 
 
-def check_zip(file):
+def check_zip(file: BinaryIO) -> None:
     """Raises UserError where the open zip archive has more files than Tiny ImageNet's: zipfile makes an object of
     each."""
     end = zipfile._EndRecData(file)
@@ -165,7 +166,7 @@ class Unpacked:
     bytes than `most` or than pixels can be packed into, and what the decompressors raise on damaged ones.
     """
 
-    def __init__(self, file, most=ARCHIVE_BYTES):
+    def __init__(self, file: BinaryIO, most: int = ARCHIVE_BYTES):
         self._file, self._most, self._out, self._rest = file, most, 0, b""
         begin = file.read(6)
         file.seek(0)
@@ -174,7 +175,7 @@ class Unpacked:
             _bz2 if begin[:3] == b"BZh" else None
         self._decompressor = self._new and self._new()
 
-    def read(self, count):
+    def read(self, count: int) -> bytes:
         parts = []
         while count:
             piece = self._some(min(count, _PIECE))
@@ -184,7 +185,7 @@ class Unpacked:
             count -= len(piece)
         return b"".join(parts)
 
-    def skip(self, count):
+    def skip(self, count: int) -> None:
         while count:
             piece = self._some(min(count, _PIECE))
             if not piece:
@@ -224,13 +225,13 @@ def _bz2():
     return bz2.BZ2Decompressor()
 
 
-def tar_members(stream):
+def tar_members(stream: "Unpacked") -> Iterator[Tuple[str, int, "_Limited"]]:
     """Yields (name without folders, size, stream) of the regular files of a tar archive; `size` bytes may be read off
     the stream, what is left is passed over. Raises UserError, EOFError and ValueError on what is no tar archive.
 
     Python's tarfile takes time that grows with the square of a header, and calls itself for each long name.
     """
-    said = {}  # by headers of longer names and sizes, of the file that follows
+    extended = {}  # from headers of longer names and sizes, of the file that follows
     for _ in range(MEMBERS):
         header = stream.read(512)
         if not header.strip(b"\0"):  # two such blocks end it; what follows is not looked at, but for checksums
@@ -239,23 +240,16 @@ def tar_members(stream):
             while stream.read(1 << 20):
                 pass
             return
-        found = sum(header) - sum(header[148:156]) + 8 * ord(" ")
-        if len(header) < 512 or _octal(header[148:156]) != found:
+        checksum = sum(header) - sum(header[148:156]) + 8 * ord(" ")
+        if len(header) < 512 or _octal(header[148:156]) != checksum:
             raise ValueError("there is no header of a file where one should be")
         size = int.from_bytes(header[125:136], "big") if header[124] & 0x80 else _octal(header[124:136])
         kind, name = header[156:157], header[:100].partition(b"\0")[0]
         padded = -(-size // 512) * 512
         if kind in (b"L", b"K", b"x", b"g", b"X"):
-            if size > TEXT_BYTES:
-                raise UserError(f"a name in it claims {size:,} bytes")
-            text = stream.read(size)
-            stream.skip(padded - size)
-            if kind == b"L":
-                said[b"path"] = text.partition(b"\0")[0]
-            elif kind in (b"x", b"X"):
-                said.update(_pax(text))
+            extended.update(_extended_header(stream, kind, size, padded))
             continue
-        name, size, said = said.get(b"path", name), int(said.get(b"size", size)), {}
+        name, size, extended = extended.get(b"path", name), int(extended.get(b"size", size)), {}
         if not 0 <= size <= ARCHIVE_BYTES:
             raise UserError(f"{name.decode('utf-8', 'replace')} in it claims {size:,} bytes")
         padded = -(-size // 512) * 512
@@ -266,21 +260,32 @@ def tar_members(stream):
     raise UserError(f"it holds more than {MEMBERS:,} files")
 
 
+def _extended_header(stream, kind, size, padded):
+    """{b"path", b"size" and others: value} of a header of such a kind, of `size` bytes."""
+    if size > TEXT_BYTES:
+        raise UserError(f"a name in it claims {size:,} bytes")
+    text = stream.read(size)
+    stream.skip(padded - size)
+    if kind == b"L":
+        return {b"path": text.partition(b"\0")[0]}
+    return _pax(text) if kind in (b"x", b"X") else {}
+
+
 def _octal(text):
     return int(text.strip(b" \0") or b"0", 8)
 
 
 def _pax(text):
     """{name: value} of records such as b"19 path=folder/file\\n"."""
-    at, found = 0, {}
+    at, records = 0, {}
     while at < len(text):
         length, space, _ = text[at:at + 20].partition(b" ")
         end = at + int(length)
         if not space or end <= at + len(length) + 1 or end > len(text):
             raise ValueError("a header in it is damaged")
         key, _, value = text[at + len(length) + 1:end - 1].partition(b"=")
-        found[key], at = value, end
-    return found
+        records[key], at = value, end
+    return records
 
 
 class _Limited:

@@ -46,14 +46,14 @@ def read(dataset: Any, split: str, paths: List[Path]) -> Images:
     with open_file(path) as file:
         try:
             # Once to look, for what is refused must not fill the memory, and once to keep.
-            found = {}
+            contents = {}
             for keep in (False, True):
                 file.seek(0)
                 for name, size, stream in tar_members(Unpacked(file)):
                     if name in members:
                         title = f"{path}, {name}"
-                        found[name] = stream.read(size) if keep else _check(dataset, title, size, stream.read)
-                missing = [name for name in members if name not in found]
+                        contents[name] = stream.read(size) if keep else _check(dataset, title, size, stream.read)
+                missing = [name for name in members if name not in contents]
                 if missing:
                     raise UserError(f"{path} does not hold {', '.join(missing)}; is it the binary version of "
                                     f"{dataset.name}?")
@@ -63,7 +63,7 @@ def read(dataset: Any, split: str, paths: List[Path]) -> Images:
             reason = str(error).partition("\n")[0].rstrip(":")
             raise UserError(f"{path} is not a whole tar archive ({reason}); delete it or fetch it "
                             "again") from error
-    return _decode(dataset, [found[name] for name in members])
+    return _decode(dataset, [contents[name] for name in members])
 
 
 def read_unpacked(files: Any, split: str) -> Optional[Images]:
@@ -98,8 +98,8 @@ def _check(dataset: Any, title: str, size: int, read: Callable[[int], bytes]) ->
         if labels.max() >= dataset.classes:
             record = int(np.argmax(labels >= dataset.classes))
             raise UserError(f"{title}: record {first // length + record} has label {labels[record]}, but "
-                            f"{dataset.name} has labels 0 to {dataset.classes - 1}; the file is damaged or another data "
-                            "set")
+                            f"{dataset.name} has labels 0 to {dataset.classes - 1}; the file is damaged or another "
+                            "data set")
 
 
 def _record(dataset: Any) -> Tuple[int, int]:

@@ -1,6 +1,7 @@
 """Names of classes: files of them, a name in each line in the order of the labels; whether two lists are the same."""
 import os
 from pathlib import Path
+from typing import List, Optional, Sequence, Union
 
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
@@ -8,13 +9,13 @@ from igc_gluon.files import write_atomically
 CLASS_FILE = "classes.txt"  # beside a record file
 
 
-def write_classes(path, classes):
+def write_classes(path: Union[str, Path], classes: Sequence[str]) -> None:
     """A line for each class, in the order of the labels."""
     with write_atomically(path, "w") as file:
         file.writelines(f"{name.encode('utf-8', 'surrogateescape').decode('utf-8', 'replace')}\n" for name in classes)
 
 
-def read_classes(path):
+def read_classes(path: Union[str, Path]) -> List[str]:
     """The names in the file at `path`, a list.
 
     Lines may end as on Windows, a mark of the byte order may stand before them and blank lines after them: editors
@@ -41,18 +42,18 @@ def read_classes(path):
     return names
 
 
-def classes_beside(path):
+def classes_beside(path: Union[str, Path]) -> Optional[List[str]]:
     """The names in classes.txt beside the record file at `path`, or None if there is no such file."""
     file = class_file(path)
     return read_classes(file) if file.exists() else None
 
 
-def class_file(path):
+def class_file(path: Union[str, Path]) -> Path:
     """classes.txt beside the record file at `path`."""
     return Path(os.path.expanduser(path)).with_name(CLASS_FILE)
 
 
-def check_same_classes(first, second, first_place, second_place):
+def check_same_classes(first: Sequence[str], second: Sequence[str], first_place: object, second_place: object) -> None:
     """Raises UserError unless both lists of names are the same in the same order: otherwise a label means one class in
     the one place and another in the other. The places are for the message."""
     first, second = list(first), list(second)

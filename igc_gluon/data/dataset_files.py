@@ -100,12 +100,12 @@ class DatasetFiles:
 @functools.lru_cache(maxsize=None)  # once for each state of a file: hashing 1.3 GB takes seconds
 def _check_official(path: Path, name: str, archive: Archive, size: int, modified: int) -> None:
     """Warns of a file that is not the official one. Raises UserError if it is another data set's than `name`'s."""
-    found = {source.algorithm: files.digest(path, source.algorithm) for source in archive.sources}
-    if archive.debian_sha256 and found["sha256"] == archive.debian_sha256 or any(
-            found[source.algorithm] == source.digest for source in archive.sources):
+    digests = {source.algorithm: files.digest(path, source.algorithm) for source in archive.sources}
+    if archive.debian_sha256 and digests["sha256"] == archive.debian_sha256 or any(
+            digests[source.algorithm] == source.digest for source in archive.sources):
         return
     for other in DATASETS.values():
-        if any(found.get(source.algorithm) == source.digest for of in other.archives for source in of.sources):
+        if any(digests.get(source.algorithm) == source.digest for of in other.archives for source in of.sources):
             raise UserError(f"{path} is a file of {other.name}, not of {name}; name another folder")
     logger.warning("%s is not the official file (%s of %s is another); it is used as it is", path,
                    archive.sources[0].algorithm, archive.sources[0].url)

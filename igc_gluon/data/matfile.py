@@ -13,6 +13,8 @@ import io
 import math
 import struct
 import zlib
+from pathlib import Path
+from typing import Dict, Sequence, Union
 
 import numpy as np
 
@@ -29,12 +31,12 @@ _SMALL = 1 << 12  # bytes; more than any flags, dimensions or name take
 _PIECE = 1 << 20
 
 
-def read_arrays(path, names):
+def read_arrays(path: Union[str, Path], names: Sequence[str]) -> Dict[str, np.ndarray]:
     """{name: array, of the type it is stored in} for the variables `names` of the file at `path`.
 
     Raises UserError when the file is damaged, of another format, or lacks one of the names.
     """
-    found = {}
+    arrays = {}
     with open_file(path) as file:
         size = file.seek(0, 2)
         file.seek(0)
@@ -56,15 +58,15 @@ def read_arrays(path, names):
                     kind, _ = struct.unpack("<II", stream.read(8))
                 if kind != _MATRIX:
                     raise _Damaged("it holds something else than variables")
-                name = _read_variable(stream, names, found, length)
+                name = _read_variable(stream, names, arrays, length)
                 if name in names:
                     stream.finish()
         except (_Damaged, zlib.error) as error:
             raise UserError(f"{path} is damaged ({error}); delete it or fetch it again") from error
     for name in names:
-        if name not in found:
+        if name not in arrays:
             raise UserError(f"{path} holds no variable {name}; it is another kind of file")
-    return found
+    return arrays
 
 
 class _Damaged(Exception):
@@ -119,8 +121,8 @@ class _Inflated(_Stream):
             raise _Damaged("a variable does not end where it should")
 
 
-def _read_variable(stream, names, found, packed):
-    """Reads one matrix, of `packed` bytes in the file, into `found` if its name is among `names`; returns the name."""
+def _read_variable(stream, names, arrays, packed):
+    """Reads one matrix, of `packed` bytes in the file, into `arrays` if its name is among `names`; returns the name."""
     flags = _read_small(stream, _UINT32)
     shape = _read_small(stream, _INT32).tolist()
     name = _read_small(stream, _INT8).tobytes().decode("latin-1")
@@ -141,7 +143,7 @@ def _read_variable(stream, names, found, packed):
         source.fill(memoryview(array).cast("B"))
         if stream is source:
             stream.read(-length % 8)
-    found[name] = array.reshape(shape, order="F")
+    arrays[name] = array.reshape(shape, order="F")
     return name
 
 
@@ -156,9 +158,9 @@ def _read_tag(stream):
 
 def _read_small(stream, kind):
     """The next element as an array. It must be of type `kind`; its padding is skipped."""
-    found, length, source = _read_tag(stream)
+    stored, length, source = _read_tag(stream)
     values = np.dtype(_NUMBERS[kind])
-    if found != kind or length > _SMALL or length % values.itemsize:
+    if stored != kind or length > _SMALL or length % values.itemsize:
         raise _Damaged("a variable has no proper header")
     content = source.read(length)
     if source is stream:

@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -48,14 +48,14 @@ class Listing:
     labels: List[int]
     passed_over: Dict[str, int] = field(default_factory=dict)
 
-    def remarks(self):
+    def remarks(self) -> List[str]:
         """Lines on what is not packed, and on classes that nothing is packed of."""
         lines = []
         if self.passed_over:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.passed_over.items()))
             lines.append(f"{self.folder}: passed over {sum(self.passed_over.values()):,} files and folders: {reasons}")
-        there = set(self.labels)
-        empty = [name for label, name in enumerate(self.classes) if label not in there]
+        present = set(self.labels)
+        empty = [name for label, name in enumerate(self.classes) if label not in present]
         if empty:
             named = ", ".join(map(_printable, empty[:_NAMED])) + (", ..." if len(empty) > _NAMED else "")
             lines.append(f"{self.folder}: no images of {len(empty):,} of the {len(self.classes):,} classes: {named}; "
@@ -64,13 +64,13 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Form:
+class Encoding:
     """What an image becomes: its short side in pixels (0: as it is), the JPEG quality."""
     short_side: int = 480  # as the authors'
     quality: int = 95
 
 
-def class_folders(folder):
+def class_folders(folder: Union[str, Path]) -> List[str]:
     """Names of the folders in `folder`, sorted: the classes. Raises UserError if there are none, or one that
     is no line of text."""
     try:
@@ -85,13 +85,14 @@ def class_folders(folder):
     return names
 
 
-def list_images(folder, classes=None, shuffle_seed=None):
+def list_images(folder: Union[str, Path], classes: Optional[Sequence[str]] = None,
+                shuffle_seed: Optional[int] = None) -> Listing:
     """The `Listing` of all images below the class folders of `folder`, sorted, or shuffled by `shuffle_seed`.
 
     classes: those of the training images, where `folder` holds others. Raises UserError on a class that is not one of
     them, and where there is no image.
     """
-    folder, found, passed_over = Path(folder), [], Counter()
+    folder, images, passed_over = Path(folder), [], Counter()
     names = class_folders(folder)
     unknown = [name for name in names if classes is not None and name not in classes]
     if unknown:
@@ -101,16 +102,16 @@ def list_images(folder, classes=None, shuffle_seed=None):
         passed_over.update(_HIDDEN if entry.name.startswith(".") else "beside the class folders" for entry in entries
                            if entry.name not in names)
     for name in names:
-        found += [(path, classes.index(name)) for path in _images_below(folder, name, passed_over)]
-    if not found:
+        images += [(path, classes.index(name)) for path in _images_below(folder, name, passed_over)]
+    if not images:
         raise UserError(f"there are no images in the folders of {folder}; their names should end in "
                         f"{', '.join(ENDINGS)}")
-    bad = next((path for path, _ in found if "\n" in path or "\t" in path), None)
+    bad = next((path for path, _ in images if "\n" in path or "\t" in path), None)
     if bad:
         raise UserError(f"{folder / bad!r}: rename it, a list of files cannot hold a tabulator or a new line")
     if shuffle_seed is not None:
-        found = [found[i] for i in np.random.Generator(np.random.PCG64(shuffle_seed)).permutation(len(found))]
-    return Listing(folder, classes, [path for path, _ in found], [label for _, label in found], dict(passed_over))
+        images = [images[i] for i in np.random.Generator(np.random.PCG64(shuffle_seed)).permutation(len(images))]
+    return Listing(folder, classes, [path for path, _ in images], [label for _, label in images], dict(passed_over))
 
 
 def _images_below(folder, name, passed_over):
@@ -133,7 +134,7 @@ def _images_below(folder, name, passed_over):
                 yield os.path.relpath(os.path.join(where, file), folder)
 
 
-def divide(listing, share):
+def divide(listing: Listing, share: float) -> Tuple[Listing, ...]:
     """(the rest, `share` of the images of each class, at least one), both in the order of `listing`."""
     labels = np.array(listing.labels)
     second = np.zeros(len(labels), bool)
@@ -146,14 +147,15 @@ def divide(listing, share):
                          labels[mask].tolist()) for mask in (~second, second))
 
 
-def pack(listing, path, form=Form(), workers=1, report=print):
+def pack(listing: Listing, path: Union[str, Path], encoding: Encoding = Encoding(), workers: int = 1,
+         report: Callable[[str], object] = print) -> Tuple[int, list]:
     """Packs `listing` into the file at `path`, unless that is done, and returns (records, left out: what and why).
 
     workers: processes. Raises UserError if another file is at `path`, if nothing can be packed, on a full disk.
     """
     path = Path(path)
     part, state = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.part.json")
-    origin = _origin(listing, form)
+    origin = _origin(listing, encoding)
     if path.exists():
         before = record_file.packing(path) or {}
         if origin not in (before.get("origin"), _read_state(state)):  # the second after a kill right at the end
@@ -164,14 +166,14 @@ def pack(listing, path, form=Form(), workers=1, report=print):
         path.parent.mkdir(parents=True, exist_ok=True)
         with Lock(path.with_name(f".{path.name}.lock"), temporary=True):
             positions, numbers = _begin(part, state, origin, report)
-            left_out = _fill(part, listing, form, workers, positions, numbers)
+            left_out = _fill(part, listing, encoding, workers, positions, numbers)
             if not positions:
                 raise UserError(f"none of the images of {listing.folder} can be read: {'; '.join(left_out[0])}")
             _finish(part, path, listing, positions, numbers)
             labels = [listing.labels[number] for number in numbers]
             record_file.write_facts(path, record_file.Structure(len(labels), float(min(labels)), float(max(labels))),
-                                {"origin": origin, "left_out": left_out, "short_side": form.short_side,
-                                 "quality": form.quality, "classes": len(listing.classes)})
+                                {"origin": origin, "left_out": left_out, "short_side": encoding.short_side,
+                                 "quality": encoding.quality, "classes": len(listing.classes)})
             state.unlink()
     except Held as held:
         raise UserError(f"another process is packing {path} ({held}); wait for it") from None
@@ -181,9 +183,10 @@ def pack(listing, path, form=Form(), workers=1, report=print):
     return len(positions), left_out
 
 
-def _origin(listing, form):
+def _origin(listing, encoding):
     """A digest of all that the file's content follows from."""
-    state = hashlib.sha256(f"{form}\n{listing.folder.resolve()}\n".encode())
+    state = hashlib.sha256(f"Form(short_side={encoding.short_side}, quality={encoding.quality})\n"
+                           f"{listing.folder.resolve()}\n".encode())  # as it is in the files of all releases
     for path, label in zip(listing.paths, listing.labels):
         state.update(f"{path}\t{label}\n".encode("utf-8", "surrogateescape"))
     return state.hexdigest()
@@ -217,7 +220,7 @@ def _begin(part, state, origin, report):
     return positions, numbers
 
 
-def _fill(part, listing, form, workers, positions, numbers):
+def _fill(part, listing, encoding, workers, positions, numbers):
     """Appends the records that `part` lacks, noting them in `positions` and `numbers`. Returns those left out."""
     first = numbers[-1] + 1 if numbers else 0
     total = len(listing.paths)
@@ -226,7 +229,7 @@ def _fill(part, listing, form, workers, positions, numbers):
     with open(part, "ab") as file, tqdm(total=total, initial=first, unit=" images", dynamic_ncols=True,
                                         desc=f"packing {listing.folder.name}", mininterval=0.5) as bar:
         end = file.tell()
-        for number, image, problem in _encoded(listing, form, workers, first):
+        for number, image, problem in _encoded(listing, encoding, workers, first):
             if problem:
                 left_out.append((listing.paths[number], problem))
                 bar.write(f"left out: {listing.folder / listing.paths[number]}: {problem}")
@@ -242,7 +245,7 @@ def _fill(part, listing, form, workers, positions, numbers):
     return left_out
 
 
-def _encoded(listing, form, workers, first):
+def _encoded(listing, encoding, workers, first):
     """Yields (number, JPEG bytes, problem or None) for the images from `first` on, in order."""
     jobs = ([(number, str(listing.folder / listing.paths[number])) for number in
              range(start, min(start + _PORTION, len(listing.paths)))]
@@ -252,7 +255,7 @@ def _encoded(listing, form, workers, first):
     waiting = deque()
     try:
         for job in jobs:
-            waiting.append(pool.submit(_encode_portion, job, form))
+            waiting.append(pool.submit(_encode_portion, job, encoding))
             if len(waiting) > 4 * workers:
                 yield from waiting.popleft().result()
         while waiting:
@@ -278,21 +281,21 @@ def _prepare_worker(parent):
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _encode_portion(job, form):
-    return [(number, *_encode(path, form)) for number, path in job]
+def _encode_portion(job, encoding):
+    return [(number, *_encode(path, encoding)) for number, path in job]
 
 
-def _encode(path, form) -> Tuple[bytes, str]:
+def _encode(path, encoding) -> Tuple[bytes, str]:
     try:
         image = photos.decode(np.frombuffer(photos.read_image_file(path), np.uint8))
         if image is None:
             return b"", "it is no image that OpenCV reads"
-        if form.short_side and min(image.shape[:2]) != form.short_side:
-            image = photos.resize(image, form.short_side)
+        if encoding.short_side and min(image.shape[:2]) != encoding.short_side:
+            image = photos.resize(image, encoding.short_side)
         if max(image.shape[:2]) > _LONGEST:
             return b"", "it is too long for a JPEG"
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        return cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, form.quality))[1].tobytes(), None
+        return cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, encoding.quality))[1].tobytes(), None
     except UserError as error:
         return b"", str(error)
     except (OSError, cv2.error) as error:

@@ -2,6 +2,8 @@
 import os
 import stat
 import struct
+from pathlib import Path
+from typing import Iterable, List, Optional, Union
 
 import cv2
 import numpy as np
@@ -20,12 +22,12 @@ INTERPOLATIONS = {"area": (cv2.INTER_AREA, cv2.INTER_CUBIC), "bilinear": (cv2.IN
                   "bicubic": (cv2.INTER_CUBIC, cv2.INTER_CUBIC), "nearest": (cv2.INTER_NEAREST, cv2.INTER_NEAREST)}
 
 
-def natural_short_side(crop):
+def natural_short_side(crop: int) -> int:
     """Of the image that a single center crop comes from: 256 for 224 (IGCV2, section 5), or in proportion."""
     return round(crop * 8 / 7)
 
 
-def list_photos(names):
+def list_photos(names: Iterable[Union[str, Path]]) -> List[Union[str, Path]]:
     """Paths of the image files that `names` mean, in their order: a folder stands for all image files in it and below,
     sorted, hidden ones left out; one without any for itself, as what `read_photo` reports. Raises UserError on a folder
     that cannot be read."""
@@ -43,15 +45,16 @@ def _photos_below(folder):
                     if not name.startswith(".") and name.lower().endswith(ENDINGS))
 
 
-def read_photo(path):
+def read_photo(path: Union[str, Path]) -> np.ndarray:
     """The image in the file at `path`: uint8 (height, width, 3), RGB, turned upright. Raises UserError.
 
-    Grey becomes three equal channels, CMYK becomes RGB, of 16 bits the upper 8 are taken, transparency is left out.
+    Gray becomes three equal channels, CMYK becomes RGB, of 16 bits the upper 8 are taken, transparency is left out.
     """
     path = os.path.expanduser(path)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait for ever
-            raise UserError(f"cannot read {path}: it is {'a folder without images' if os.path.isdir(path) else 'no regular file'}")
+            kind = "a folder without images" if os.path.isdir(path) else "no regular file"
+            raise UserError(f"cannot read {path}: it is {kind}")
         data = read_image_file(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
@@ -68,7 +71,7 @@ def read_photo(path):
     return image
 
 
-def read_image_file(path):
+def read_image_file(path: Union[str, Path]) -> bytes:
     """The bytes of the file at `path`. Raises OSError, and UserError where they are more than an image has."""
     with open_file(path) as file:
         if os.fstat(file.fileno()).st_size > PHOTO_BYTES:
@@ -76,9 +79,9 @@ def read_image_file(path):
         return file.read()
 
 
-def decode(data):
-    """The image that `data` (uint8, one-dimensional) encodes: uint8 (height, width, 3), RGB, turned upright; None if OpenCV
-    cannot read it, or see `bounds`."""
+def decode(data: np.ndarray) -> Optional[np.ndarray]:
+    """The image that `data` (uint8, one-dimensional) encodes: uint8 (height, width, 3), RGB, turned upright; None if
+    OpenCV cannot read it, or see `bounds`."""
     try:
         return _decode(data.tobytes())
     except UserError:
@@ -129,7 +132,7 @@ def _turned(image, orientation):
     return np.ascontiguousarray(image)
 
 
-def resize(image, short_side, interpolation="area"):
+def resize(image: np.ndarray, short_side: int, interpolation: str = "area") -> np.ndarray:
     """`image` with its shorter side `short_side` long, see INTERPOLATIONS.
 
     Raises UserError on a strip that would become a huge image.
@@ -142,7 +145,8 @@ def resize(image, short_side, interpolation="area"):
     return cv2.resize(image, size, interpolation=smaller if factor < 1 else larger)
 
 
-def central_crop(image, short_side, height, width, interpolation="area"):
+def central_crop(image: np.ndarray, short_side: int, height: int, width: int,
+                 interpolation: str = "area") -> np.ndarray:
     """The middle of `image` (uint8, RGB) after its shorter side has been resized to `short_side`: (height, width, 3).
 
     `short_side` is at least as long as `height` and `width`. Raises UserError as `resize`.

@@ -10,8 +10,8 @@ Result = TypeVar("Result")
 def prefetched(make: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
     """Yields make(job) for each of `jobs`, in order; a thread makes the next one while the caller uses this one.
 
-    What `make` raises is raised here, in place of its result. In a forked process, which has no such thread, the work is
-    done when it is asked for.
+    What `make` raises is raised here, in place of its result. In a forked process, which has no such thread, the work
+    is done when it is asked for.
     """
     process = os.getpid()
     with ThreadPoolExecutor(1, "prefetch") as thread:

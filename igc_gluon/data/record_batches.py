@@ -1,4 +1,4 @@
-"""RecordIO -> normalised batches. Images are decoded and cropped by OpenCV, in threads.
+"""RecordIO -> normalized batches. Images are decoded and cropped by OpenCV, in threads.
 
 What comes out depends on seed and epoch alone: not on how many workers share a batch, not on the number of
 cores, not on where a run was resumed. The order of an epoch is drawn at once; the crop of each place in it
@@ -79,8 +79,8 @@ class _Records:
         image = None if problem else decode(payload)[0]
         if image is None:
             raise UserError(f"{self._path}, record at byte {position}: {problem or 'it holds no readable image'}; igc "
-                            f"data verify {shlex.quote(str(self._path))} lists what is broken, with --repair OUT.rec it "
-                            "writes a file without it")
+                            f"data verify {shlex.quote(str(self._path))} lists what is broken, with --repair OUT.rec "
+                            "it writes a file without it")
         self._preprocessing.normalise(self._crop(image, place)[None], out=target[None])
         return label
 
@@ -97,14 +97,14 @@ class RecordTraining(_Records):
     """Batches of a file for training, in a new random order every epoch.
 
     path, preprocessing: see `_Records`. batch_size: over all workers, of which this is number part_index of num_parts.
-    augment: one of AUGMENTS. seed: integer, not negative. Every batch is full, the last one is filled up from the start of
-    the order, as in `Batches`.
+    augment: one of AUGMENTS. seed: integer, not negative. Every batch is full, the last one is filled up from the start
+    of the order, as in `Batches`.
 
     Raises UserError if the file has fewer images than a batch, or a batch than there are workers.
     """
 
-    def __init__(self, path: Union[str, Path], batch_size: int, preprocessing: Preprocessing, *, augment: str, seed: int,
-                 part_index: int = 0, num_parts: int = 1):
+    def __init__(self, path: Union[str, Path], batch_size: int, preprocessing: Preprocessing, *, augment: str,
+                 seed: int, part_index: int = 0, num_parts: int = 1):
         super().__init__(path, preprocessing)
         count = len(self._positions)
         if augment not in AUGMENTS:

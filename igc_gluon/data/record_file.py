@@ -17,8 +17,16 @@ from typing import Any, Dict, List, Optional, Union
 import numpy as np
 from tqdm import tqdm
 
-from igc_gluon.data.recordio import (FIRST, HEADER, MAGIC, WHOLE, first_record, padded, problem_and_label,
-                                     split_word)
+from igc_gluon.data.recordio import (
+    FIRST,
+    HEADER,
+    MAGIC,
+    WHOLE,
+    first_record,
+    padded,
+    problem_and_label,
+    split_word,
+)
 from igc_gluon.errors import UserError
 from igc_gluon.files import open_file, write_atomically
 
@@ -53,23 +61,23 @@ def structure(path: Union[str, Path]) -> Structure:
         noted = _noted(facts, stamp, path, positions)
         if noted:
             return noted
-        found = _walk(path, positions)
-        write_facts(path, found, facts.get("packed"))
+        walked = _walk(path, positions)
+        write_facts(path, walked, facts.get("packed"))
     except OSError as error:
         raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}") from None
-    return found
+    return walked
 
 
 def _noted(facts: Dict[str, Any], stamp: List[List[int]], path: Path, positions: np.ndarray) -> Optional[Structure]:
     """The `Structure` in a note that is of this very file, or None: a copied, stale or damaged one is not believed."""
     try:
-        found = Structure(**facts["structure"])
-        labels = [float(label) for label in (found.smallest_label, found.largest_label)]
+        note = Structure(**facts["structure"])
+        labels = [float(label) for label in (note.smallest_label, note.largest_label)]
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
-    fits = (facts.get("stamp") == stamp and isinstance(found.records, int) and found.records == len(positions) and
+    fits = (facts.get("stamp") == stamp and isinstance(note.records, int) and note.records == len(positions) and
             0 <= labels[0] <= labels[1] < 1 << 24 and all(label.is_integer() for label in labels))
-    return found if fits and facts.get("digest") == _digest(path, positions) else None
+    return note if fits and facts.get("digest") == _digest(path, positions) else None
 
 
 def _digest(path: Path, positions: np.ndarray) -> Optional[str]:
@@ -86,11 +94,11 @@ def _digest(path: Path, positions: np.ndarray) -> Optional[str]:
     return state.hexdigest()
 
 
-def write_facts(path: Path, found: Structure, packed: Optional[Dict[str, Any]] = None) -> None:
+def write_facts(path: Path, contents: Structure, packed: Optional[Dict[str, Any]] = None) -> None:
     """Writes what is known of the file, see `structure`. packed: how it came about, of files that this package made."""
     try:
         with write_atomically(_facts_path(path), "w") as file:
-            json.dump({"stamp": _stamp(path), "structure": asdict(found), "digest": _digest(path, read_index(path)),
+            json.dump({"stamp": _stamp(path), "structure": asdict(contents), "digest": _digest(path, read_index(path)),
                        "packed": packed}, file, indent=1)
     except (UserError, OSError):
         pass  # the folder may be read-only; then the file is looked at each time

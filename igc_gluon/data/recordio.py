@@ -98,8 +98,8 @@ def _read_payloads(path: Union[str, Path]) -> Iterator[Tuple[int, int, bytes]]:
             if position + 8 + space > size:
                 raise UserError(f"{path} ends in the middle of record {number}; it is truncated")
             if sum(map(len, parts)) + length > _LARGEST_RECORD:
-                raise UserError(f"{path}: record {number} at byte {position} claims more than {_LARGEST_RECORD:,} bytes; "
-                                "the file is damaged or of larger images")
+                raise UserError(f"{path}: record {number} at byte {position} claims more than {_LARGEST_RECORD:,} "
+                                "bytes; the file is damaged or of larger images")
             start = start if parts else position
             parts.append(file.read(space)[:length])
             position += 8 + space
@@ -127,7 +127,8 @@ def first_record(words: np.ndarray) -> Optional[Tuple[bytes, int]]:
         if flag in (WHOLE, LAST):
             payload = _MAGIC_BYTES.join(parts)
             # Where no record follows it may be this one's length that is wrong, unless its checksum says otherwise.
-            follows = at == len(words) or (words[at] == MAGIC and at + 1 < len(words) and split_word(words[at + 1])[0] <= FIRST)
+            follows = at == len(words) or (
+                words[at] == MAGIC and at + 1 < len(words) and split_word(words[at + 1])[0] <= FIRST)
             return (payload, at) if follows or _has_checksum(payload) else None
     return None
 

@@ -38,8 +38,8 @@ class Archive:
 class Dataset:
     """One data set of square RGB images.
 
-    read(row, split, paths of its archives) gives the images of one split. read_unpacked(DatasetFiles, split) the same from
-    what lies in the archives, or None where none of it is there.
+    read(row, split, paths of its archives) gives the images of one split. read_unpacked(DatasetFiles, split) the same
+    from what lies in the archives, or None where none of it is there.
     """
     name: str
     classes: int
@@ -124,7 +124,7 @@ DATASETS = {dataset.name: dataset for dataset in (
                       "a133a4beb38a00fcdda90c9489e0c04f900b660ce8a316a5e854838379a71eb3"),
                 _svhn("test_32x32.mat", ("test",),
                       "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b"))),
-    # IGCV2, section 4.1, normalises by constants that it does not print. These are the authors' for ImageNet,
+    # IGCV2, section 4.1, normalizes by constants that it does not print. These are the authors' for ImageNet,
     # of which this is a part; they have not been measured on it.
     Dataset("tiny-imagenet", classes=200, mean=IMAGENET_MEAN, std=IMAGENET_STD,
             train_size=100000, test_size=10000, mirror=True, augment=True, read=tiny_imagenet.read,
@@ -134,7 +134,7 @@ DATASETS = {dataset.name: dataset for dataset in (
                        "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"),)),)),
     Dataset("digits", classes=10, mean=(77.866, 77.866, 77.866), std=(82.586, 82.586, 82.586),
             train_size=1437, test_size=360, mirror=False, augment=True, read=digits.read, class_names=DIGITS),
-    # Grey images of 28x28 pixels within a black border, see igc_gluon.data.idx; the constants are those of the whole
+    # Gray images of 28x28 pixels within a black border, see igc_gluon.data.idx; the constants are those of the whole
     # 32x32 pixels. Fashion-MNIST's were measured here; MNIST's and Kuzushiji-MNIST's follow from what is published
     # of their 28x28 pixels, 33.31842 and 78.56749, and 0.1918 * 255 and 0.3483 * 255.
     Dataset("fashion-mnist", classes=10, mean=(55.845,) * 3, std=(84.612,) * 3,

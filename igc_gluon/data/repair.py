@@ -5,7 +5,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import List, Tuple
+from typing import List, Tuple, Union
 
 from tqdm import tqdm
 
@@ -25,11 +25,11 @@ class Report:
     smallest_label: float = float("inf")
     largest_label: float = float("-inf")
 
-    def structure(self):
+    def structure(self) -> record_file.Structure:
         return record_file.Structure(self.whole, self.smallest_label, self.largest_label)
 
 
-def verify(path, out=None, threads=1):
+def verify(path: Union[str, Path], out: Union[str, Path, None] = None, threads: int = 1) -> Report:
     """The `Report` on every record of the file at `path`, whose images are decoded one and all.
 
     out: None, or where to write the whole ones, with index. Raises UserError if the file cannot be read, or has no
@@ -59,7 +59,7 @@ def verify(path, out=None, threads=1):
         raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}") from None
 
 
-def write_index(path):
+def write_index(path: Union[str, Path]) -> int:
     """Writes the index of a file whose records are whole, and returns their number. Raises UserError on others."""
     try:
         positions = []
@@ -84,7 +84,7 @@ def _write_index(path, positions):
 def _scan(path, keep, threads):
     report, waiting = Report(), deque()
 
-    def settle():
+    def take_oldest():
         number, position, payload, job = waiting.popleft()
         problem, label = job.result() if job else (DAMAGE, None)
         if problem:
@@ -103,8 +103,8 @@ def _scan(path, keep, threads):
             job = None if payload is None else pool.submit(recordio.problem_and_label, payload)
             waiting.append((number, position, payload, job))
             if len(waiting) > 8 * threads:
-                settle()
+                take_oldest()
             bar.update(position - bar.n)
         while waiting:
-            settle()
+            take_oldest()
     return report

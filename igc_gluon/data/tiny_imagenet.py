@@ -77,8 +77,8 @@ def read(dataset: Any, split: str, paths: List[Path]) -> Images:
 
 
 def read_unpacked(files: Any, split: str) -> Optional[Images]:
-    """Images of one split from the unpacked folder, or None where there is none. files: DatasetFiles. Raises UserError as
-    `read` does."""
+    """Images of one split from the unpacked folder, or None where there is none. files: DatasetFiles. Raises UserError
+    as `read` does."""
     dataset, folder = files.dataset, _find_unpacked(files)
     if folder is None:
         return None

@@ -129,8 +129,8 @@ class CheckpointStore:
             if os.path.lexists(path):
                 lost = f"{path} leads to no checkpoint that is there"
                 if not names:
-                    raise UserError(f"{lost}, and there is no other; bring the checkpoints back, or start again without "
-                                    "--resume")
+                    raise UserError(f"{lost}, and there is no other; bring the checkpoints back, or start again "
+                                    "without --resume")
                 if which == "last":
                     warn(f"{lost}; taking the newest")
 

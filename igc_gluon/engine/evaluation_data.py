@@ -1,13 +1,18 @@
-"""Images with labels that a network with weights is evaluated on: a data set, a record file, a folder of photographs."""
+"""Images with labels that a network with weights is evaluated on: a data set, a record file, a folder of
+photographs."""
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Tuple
+from typing import Optional, Tuple, Union
+
+import mxnet as mx
 
 from igc_gluon.data import DATASETS, Batches, load
+from igc_gluon.data.batches import BatchSource
 from igc_gluon.data.classes import check_same_classes
 from igc_gluon.data.pack import class_folders, list_images
 from igc_gluon.data.photo_batches import PhotoEvaluation
+from igc_gluon.data.registry import Dataset
 from igc_gluon.engine.inputs import RecordInput
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.attributes import class_names
@@ -21,7 +26,7 @@ class EvaluationData:
     """name: in words. batches: with epoch(0), as igc_gluon.data's. paths: of the files, where each image is one."""
     name: str
     images: int
-    batches: Any
+    batches: BatchSource
     class_names: Optional[Tuple[str, ...]]
     paths: Optional[Tuple[Path, ...]] = None
 
@@ -29,26 +34,29 @@ class EvaluationData:
         return str(self.paths[number]) if self.paths else f"image {number}"
 
 
-def evaluation_data(net, classes: int, source=None, data_dir=None, batch_size: int = 64) -> EvaluationData:
+def evaluation_data(net: mx.gluon.Block, classes: int, source: Union[str, Path, None] = None,
+                    data_dir: Union[str, Path, None] = None, batch_size: int = 64) -> EvaluationData:
     """What `source` means for `net`, a network with weights and `classes` scores.
 
-    source: the path of a folder with a folder of photographs for each class, or of a record file; the name of a data set,
-    whose test images are taken; None for the data set that the weights were trained on. data_dir: the folder of a data
-    set's files. Raises UserError where there is nothing, or it has other classes or sizes than the network.
+    source: the path of a folder with a folder of photographs for each class, or of a record file; the name of a data
+    set, whose test images are taken; None for the data set that the weights were trained on. data_dir: the folder of a
+    data set's files. Raises UserError where there is nothing, or it has other classes or sizes than the network.
     """
     source = source or getattr(net, "dataset", None)
     if source is None:
-        raise UserError(f"nothing says what {net.model} was trained on; give --data: a folder of photographs, a record file "
-                        "or the name of a data set")
+        raise UserError(f"nothing says what {net.model} was trained on; give --data: a folder of photographs, a record "
+                        "file or the name of a data set")
     if str(source).lower() in DATASETS:
         return _of_data_set(net, classes, DATASETS[str(source).lower()], data_dir, batch_size)
     if data_dir:
-        raise UserError("--data-dir is the folder of a data set; --data gives the whole path of a record file or folder")
+        raise UserError("--data-dir is the folder of a data set; --data gives the whole path of a record file or "
+                        "folder")
     path = expand(source)
     return _of_folder(net, classes, path, batch_size) if path.is_dir() else _of_records(net, classes, path, batch_size)
 
 
-def _of_data_set(net, classes, info, data_dir, batch_size):
+def _of_data_set(net: mx.gluon.Block, classes: int, info: Dataset, data_dir: Union[str, Path, None],
+                 batch_size: int) -> EvaluationData:
     expected, names = net.preprocessing, class_names(net)
     if (info.size, info.size) != expected.crop:
         raise UserError(f"{net.model} takes images of {'x'.join(map(str, expected.crop))} pixels, {info.name} has "
@@ -63,7 +71,7 @@ def _of_data_set(net, classes, info, data_dir, batch_size):
                           names or info.class_names)
 
 
-def _of_records(net, classes, path, batch_size):
+def _of_records(net: mx.gluon.Block, classes: int, path: Path, batch_size: int) -> EvaluationData:
     names = class_names(net)
     data = RecordInput(None, path, net.preprocessing, classes)
     data.compare_classes(names, classes, net.model)
@@ -72,17 +80,17 @@ def _of_records(net, classes, path, batch_size):
                           names or data.preprocessing.class_names)
 
 
-def _of_folder(net, classes, folder, batch_size):
+def _of_folder(net: mx.gluon.Block, classes: int, folder: Path, batch_size: int) -> EvaluationData:
     names = class_names(net)
     if names is None:
-        there = class_folders(folder)
-        if len(there) != classes:
-            raise UserError(f"{folder} has {len(there)} folders, {net.model} {classes} classes, and nothing names them; "
-                            f"{folder} needs a folder for each class")
-        names = there
+        folders = class_folders(folder)
+        if len(folders) != classes:
+            raise UserError(f"{folder} has {len(folders)} folders, {net.model} {classes} classes, and nothing names "
+                            f"them; {folder} needs a folder for each class")
+        names = folders
     listing = list_images(folder, list(names))
     if listing.passed_over:
         logger.warning("%s", listing.remarks()[0])
     paths = tuple(folder / path for path in listing.paths)
-    return EvaluationData(str(folder), len(paths), PhotoEvaluation(paths, listing.labels, net.preprocessing, batch_size),
-                          tuple(names), paths)
+    batches = PhotoEvaluation(paths, listing.labels, net.preprocessing, batch_size)
+    return EvaluationData(str(folder), len(paths), batches, tuple(names), paths)

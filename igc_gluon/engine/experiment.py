@@ -292,7 +292,8 @@ def _summary(experiment: Experiment, net: mx.gluon.HybridBlock, image_shape: Tup
 {experiment.model} on {experiment.dataset}: {summary['epochs']} epochs in {summary['seconds']:.0f} s of training
   test accuracy   {100 * last['test_accuracy']:.2f} % at the end, {100 * best['test_accuracy']:.2f} % {which} \
 (epoch {best['epoch'] + 1}){top5}
-  weights         {totals.weights / 1e6:.3f} M in convolutions and FC, {totals.multiply_adds / 1e8:.3f} x 10^8 multiply-adds
+  weights         {totals.weights / 1e6:.3f} M in convolutions and FC, {totals.multiply_adds / 1e8:.3f} x 10^8 \
+multiply-adds
   look at         {folder / 'curves.png'}, log.txt beside it; the weights are in checkpoints/""")
     return summary
 

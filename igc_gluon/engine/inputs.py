@@ -21,8 +21,8 @@ TEST_BATCH = 400  # as the authors'; the result does not depend on it
 class Input:
     """What a run trains on.
 
-    top5: whether top-5 accuracy is reported. preprocessing: what evaluation does to the images, and so what a network that
-    was trained on them expects.
+    top5: whether top-5 accuracy is reported. preprocessing: what evaluation does to the images, and so what a network
+    that was trained on them expects.
     """
     name: str
     classes: int
@@ -39,8 +39,8 @@ class Input:
 
     def batches(self, batch_size: int, seed: int, part_index: int = 0,
                 num_parts: int = 1) -> Tuple[BatchSource, BatchSource]:
-        """(training, test) batches of worker `part_index` of `num_parts`, whose shares of a training batch together make
-        the batch of one worker."""
+        """(training, test) batches of worker `part_index` of `num_parts`, whose shares of a training batch together
+        make the batch of one worker."""
         raise NotImplementedError
 
     def validation(self, part_index: int = 0, num_parts: int = 1) -> Optional[BatchSource]:
@@ -74,9 +74,9 @@ class ArrayInput(Input):
         if batch_size > images:
             raise UserError(f"{self.name} has {images} training images, fewer than a batch of {batch_size}; "
                             "lower --batch-size")
-        train = Batches(self._train.images, self._train.labels, batch_size, info.mean, info.std, augment=info.augment, mirror=info.mirror,
-                        pad_value=self._pad, short_side=info.short_side, seed=seed, part_index=part_index,
-                        num_parts=num_parts)
+        train = Batches(self._train.images, self._train.labels, batch_size, info.mean, info.std, augment=info.augment,
+                        mirror=info.mirror, pad_value=self._pad, short_side=info.short_side, seed=seed,
+                        part_index=part_index, num_parts=num_parts)
         return train, self._evaluation(self._test, part_index, num_parts)
 
     def validation(self, part_index: int = 0, num_parts: int = 1) -> Optional[BatchSource]:
@@ -121,8 +121,8 @@ class RecordInput(Input):
                 "test_images": self.test_images}
 
     def prepare(self) -> None:
-        """Raises UserError on files that are not there or damaged, whose labels are no classes or are other classes than
-        those of the other file, or whose images are too small."""
+        """Raises UserError on files that are not there or damaged, whose labels are no classes or are other classes
+        than those of the other file, or whose images are too small."""
         for path in self._paths:
             if not path.is_file():
                 raise UserError(f"there is no file {path}; igc data imagenet --root FOLDER makes it from folders of "
@@ -163,8 +163,8 @@ class RecordInput(Input):
     def batches(self, batch_size: int, seed: int, part_index: int = 0,
                 num_parts: int = 1) -> Tuple[BatchSource, BatchSource]:
         assert self._train, "there is no file to train on"
-        train = record_batches.RecordTraining(self._train, batch_size, self.preprocessing, augment=self._augment, seed=seed,
-                                              part_index=part_index, num_parts=num_parts)
+        train = record_batches.RecordTraining(self._train, batch_size, self.preprocessing, augment=self._augment,
+                                              seed=seed, part_index=part_index, num_parts=num_parts)
         return train, self.evaluation(batch_size, part_index, num_parts)
 
     def evaluation(self, batch_size: int, part_index: int = 0, num_parts: int = 1) -> BatchSource:

@@ -46,8 +46,8 @@ class _EvaluationStopped(Exception):
 
 
 class StopSignals:
-    """Inside the block, SIGINT, SIGTERM and SIGHUP, of a terminal that is closed, only set `number`; a second one, later
-    on, ends the process at once. What is ignored, SIGHUP by nohup for example, stays so."""
+    """Inside the block, SIGINT, SIGTERM and SIGHUP, of a terminal that is closed, only set `number`; a second one,
+    later on, ends the process at once. What is ignored, SIGHUP by nohup for example, stays so."""
 
     def __enter__(self) -> "StopSignals":
         self.number: Optional[int] = None
@@ -77,9 +77,9 @@ class StopSignals:
 class LoopOptions:
     """What does not change the result.
 
-    title: of the picture and the bar. checkpoint_epochs: save after every so many epochs. checkpoint_batches: save after
-    every so many batches of the run too, or None. disp_batches: log every so many batches. top5: whether top-5 accuracy is
-    reported too.
+    title: of the picture and the bar. checkpoint_epochs: save after every so many epochs. checkpoint_batches: save
+    after every so many batches of the run too, or None. disp_batches: log every so many batches. top5: whether top-5
+    accuracy is reported too.
     """
     title: str = ""
     checkpoint_epochs: int = 1
@@ -91,14 +91,15 @@ class LoopOptions:
 class TrainingLoop:
     """Trains until the schedule's end.
 
-    train, test: batches of this worker; validation: those of images that are held out to choose the best epoch by, or None
-    to choose it by the test batches. log: open. config: what checkpoints say they belong to, with the seed.
+    train, test: batches of this worker; validation: those of images that are held out to choose the best epoch by, or
+    None to choose it by the test batches. log: open. config: what checkpoints say they belong to, with the seed.
     after_checkpoint(epochs done): called after each epoch's checkpoint.
     """
 
-    def __init__(self, parallel: DataParallel, train: BatchSource, test: BatchSource, *, schedule: Schedule, log: NullRunLog,
-                 checkpoints: CheckpointStore, config: Dict[str, Any], validation: Optional[BatchSource] = None,
-                 after_checkpoint: Callable[[int], object] = lambda epoch: None, options: LoopOptions = LoopOptions()):
+    def __init__(self, parallel: DataParallel, train: BatchSource, test: BatchSource, *, schedule: Schedule,
+                 log: NullRunLog, checkpoints: CheckpointStore, config: Dict[str, Any],
+                 validation: Optional[BatchSource] = None, options: LoopOptions = LoopOptions(),
+                 after_checkpoint: Callable[[int], object] = lambda epoch: None):
         self.parallel, self.workers = parallel, parallel.workers
         self.train, self.test, self.validation = train, test, validation
         self.schedule, self.log, self.checkpoints, self.config = schedule, log, checkpoints, config

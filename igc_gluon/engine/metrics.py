@@ -7,7 +7,7 @@
 """
 import heapq
 from dataclasses import dataclass
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 import numpy as np
 
@@ -37,7 +37,8 @@ class Metrics:
 
     def __init__(self, classes: int, mistakes: int = MISTAKES):
         self.confusion = np.zeros((classes, classes), np.int64)  # [class, predicted]
-        self._loss, self._correct_of_five, self._kept, self._most = 0.0, 0, [], mistakes
+        self._loss, self._correct_of_five, self._most = 0.0, 0, mistakes
+        self._kept: List[tuple] = []  # a heap of the surest mistakes
         self._bins = np.zeros((3, BINS))  # images, sum of confidences, right ones
 
     def add(self, scores: np.ndarray, labels: np.ndarray, images: Optional[np.ndarray] = None) -> None:
@@ -98,8 +99,8 @@ class Metrics:
 
     @property
     def bins(self) -> List[dict]:
-        """The BINS intervals of confidence (0 to 1) that have images: {low, high, images, confidence, accuracy}, the last
-        two means over its images."""
+        """The BINS intervals of confidence (0 to 1) that have images: {low, high, images, confidence, accuracy}, the
+        last two means over its images."""
         return [{"low": i / BINS, "high": (i + 1) / BINS, "images": int(n), "confidence": c / n, "accuracy": r / n}
                 for i, (n, c, r) in enumerate(self._bins.T.tolist()) if n]
 
@@ -121,11 +122,13 @@ class Metrics:
         return [Mistake(float(entry[0]), -entry[1], *entry[2:])
                 for entry in sorted(self._kept, key=lambda entry: entry[:2], reverse=True)]
 
-    def summary(self, class_names=None) -> dict:
+    def summary(self, class_names: Optional[Sequence[str]] = None) -> dict:
         """All numbers, for JSON; shares from 0 to 1, None where a class has no images."""
-        names, found = class_names or [None] * len(self.confusion), self.evaluation
+        names: Sequence[Optional[str]] = class_names or [None] * len(self.confusion)
+        evaluation = self.evaluation
         columns = zip(names, self.support.tolist(), *(_or_none(v) for v in (self.precision, self.recall, self.f1)))
-        return {"images": found.images, "top1": found.accuracy, "top5": found.top5, "cross_entropy": found.loss,
+        return {"images": evaluation.images, "top1": evaluation.accuracy, "top5": evaluation.top5,
+                "cross_entropy": evaluation.loss,
                 "calibration_error": self.calibration_error,
                 "classes": [{"class": number, "name": name, "images": images, "precision": p, "recall": r, "f1": f}
                             for number, (name, images, p, r, f) in enumerate(columns)],
@@ -134,9 +137,9 @@ class Metrics:
                                      "confidence": m.confidence} for m in self.mistakes()]}
 
 
-def _share(part, whole):
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
 
 
-def _or_none(values):
+def _or_none(values: np.ndarray) -> List[Optional[float]]:
     return [None if np.isnan(value) else value for value in values.tolist()]

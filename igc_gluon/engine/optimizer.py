@@ -41,7 +41,8 @@ class AuthorsNesterov(mx.optimizer.Optimizer):
             for arrays in zip(weight, grad, state, lrs, wds):
                 self._update_one(*arrays)
 
-    def _update_one(self, weight: mx.nd.NDArray, grad: mx.nd.NDArray, state: mx.nd.NDArray, lr: float, wd: float) -> None:
+    def _update_one(self, weight: mx.nd.NDArray, grad: mx.nd.NDArray, state: mx.nd.NDArray, lr: float,
+                    wd: float) -> None:
         gradient = grad * self.rescale_grad
         _scale_and_add(gradient, 1, weight, wd)
         _scale_and_add(state, self.momentum, gradient, 1)

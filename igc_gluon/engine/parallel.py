@@ -41,9 +41,9 @@ class StepResult:
 class DataParallel:
     """Trains and evaluates `net` on `devices`.
 
-    net, shards, batch_size, label_smoothing: see `Replicas`. optimizer: one with multi_precision keeps float32 weights of
-    a float16 network, which are those that `parameters` gives. Gradients are sums over a shard, not means, and so far
-    from float16's smallest numbers. kv_store, compression: see `LocalUpdate`.
+    net, shards, batch_size, label_smoothing: see `Replicas`. optimizer: one with multi_precision keeps float32 weights
+    of a float16 network, which are those that `parameters` gives. Gradients are sums over a shard, not means, and so
+    far from float16's smallest numbers. kv_store, compression: see `LocalUpdate`.
     """
 
     def __init__(self, net: mx.gluon.HybridBlock, devices: Sequence[mx.Context], shards: int,
@@ -111,7 +111,8 @@ class DataParallel:
 
     def state_dict(self, within_epoch: bool = False) -> Dict[str, Arrays]:
         """{file of a checkpoint: {name: array}}: `parameters`, and the optimizer's state with, within an epoch, the
-        moving statistics of every shard. At an epoch's end the shards agree, and the network holds what they agree on."""
+        moving statistics of every shard. At an epoch's end the shards agree, and the network holds what they agree
+        on."""
         training = {f"momentum:{name}": array for name, array in self.updates.momenta().items()}
         if within_epoch:
             training.update({f"shard:{name}": array

@@ -51,8 +51,8 @@ class Progress:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], batches: int, epochs: int, first_epoch: int = 0) -> "Progress":
-        """That of a checkpoint's state, of a run with so many batches an epoch, that began at epoch `first_epoch` and ends
-        after `epochs`. Raises UserError if it has none."""
+        """That of a checkpoint's state, of a run with so many batches an epoch, that began at epoch `first_epoch` and
+        ends after `epochs`. Raises UserError if it has none."""
         try:
             progress = cls(**state["position"])
             if {"epoch", "batch", "history"} <= set(state["position"]) and \

@@ -17,7 +17,8 @@ class Replicas:
     """The copies of `net` on `devices`, for the shards that this worker has of a batch.
 
     net: a HybridBlock, initialized on `devices`, (n, 3, H, W) -> (n, classes) scores. Where its parameters are float16
-    it is fed with float16. shards: of a batch, over all workers. batch_size: of all workers together; not needed by one.
+    it is fed with float16. shards: of a batch, over all workers. batch_size: of all workers together; not needed by
+    one.
     """
 
     def __init__(self, net: mx.gluon.HybridBlock, devices: Sequence[mx.Context], shards: int, *, workers: Workers,

@@ -226,7 +226,8 @@ def report_epoch(entry: Entry, best: bool) -> None:
                    (("top-5", "test_top5"), ("validation", "validation_accuracy")) if key in entry)
     print_line(f"epoch {entry['epoch'] + 1:3d}  lr {entry['lr']:<7.4g} train: loss {entry['train_loss']:.4f}, accuracy "
                f"{100 * entry['train_accuracy']:6.2f} %  test: loss {entry['test_loss']:.4f}, accuracy "
-               f"{100 * entry['test_accuracy']:6.2f} %{more}{' (best)' if best else '       '}  {entry['seconds']:.1f} s")
+               f"{100 * entry['test_accuracy']:6.2f} %{more}{' (best)' if best else '       '}  "
+               f"{entry['seconds']:.1f} s")
 
 
 def print_line(line: str) -> None:

@@ -71,9 +71,9 @@ IMAGENET = {
     # whose rate is not published; here they go on at the last one.
     "igcv2": Recipe(120, 0.045, (30, 60, 90), 1.0, 96, 4, 4e-5, "sgd"),
     # What the authors' code of IGCV3 runs (train_imagenet.py, common/fit.py) on the MXNet of its time, whose Module
-    # decays what is called _weight or _gamma. It counts 13,345 updates an epoch, the whole part of 1281167 / 96, so that
-    # its drops come up to 0.02 epochs early; here they are at the epoch's beginning. It shuffles images within pieces of
-    # 64 MB of the file, which it reads without index; here all of a part are shuffled.
+    # decays what is called _weight or _gamma. It counts 13,345 updates an epoch, the whole part of 1281167 / 96, so
+    # that its drops come up to 0.02 epochs early; here they are at the epoch's beginning. It shuffles images within
+    # pieces of 64 MB of the file, which it reads without index; here all of a part are shuffled.
     "igcv3-code": Recipe(480, 0.045, (), 0.98, 96, 4, 4e-5, "sgd", ("_bias", "_beta"), "igcv3", "igcv3"),
 }
 
@@ -87,8 +87,9 @@ def schedule_for(dataset: str, num_epochs: Optional[int] = None, lr: Optional[fl
     return _schedule(*PAPER[dataset], DROP_FRACTIONS, 1.0, num_epochs, lr, lr_factor, lr_steps, warmup_epochs)
 
 
-def imagenet_schedule(recipe: Recipe, num_epochs: Optional[int] = None, lr: Optional[float] = None, lr_factor: float = 0.1,
-                      lr_steps: Optional[Sequence[int]] = None, warmup_epochs: int = 0) -> Schedule:
+def imagenet_schedule(recipe: Recipe, num_epochs: Optional[int] = None, lr: Optional[float] = None,
+                      lr_factor: float = 0.1, lr_steps: Optional[Sequence[int]] = None,
+                      warmup_epochs: int = 0) -> Schedule:
     """The schedule of a `Recipe`, as `schedule_for`; a shorter one decays by as much in all."""
     drops = tuple(Fraction(drop, recipe.num_epochs) for drop in recipe.drops)
     return _schedule(recipe.num_epochs, recipe.lr, drops, recipe.lr_decay, num_epochs, lr, lr_factor, lr_steps,

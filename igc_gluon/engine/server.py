@@ -1,8 +1,8 @@
 """The parameter servers and the scheduler of a distributed run: `python -m igc_gluon.engine.server`, with DMLC_ROLE.
 
 MXNet has a server of its own, which begins inside `import mxnet`. It unpickles the optimizer that a worker sends, so
-that whoever reaches the port can run anything, and nobody reaches the optimizer's rate and state any more. Here commands
-are JSON, and the momentum is the stored value of a key, to be pushed and pulled like any other.
+that whoever reaches the port can run anything, and nobody reaches the optimizer's rate and state any more. Here
+commands are JSON, and the momentum is the stored value of a key, to be pushed and pulled like any other.
 
 Only `dist_async` gives commands: `{}` at its start, `{"optimizer": {"momentum": 0.9, "wd": 0.0001, "lr": 0.1}}`,
 `{"lr": 0.01}`. In `dist_sync` a server adds up what the workers push.
@@ -84,7 +84,8 @@ class AsynchronousRule:
 
         if "optimizer" in command:
             numbers = command["optimizer"]
-            self.optimizer = AuthorsNesterov(momentum=numbers["momentum"], wd=numbers["wd"], learning_rate=numbers["lr"])
+            self.optimizer = AuthorsNesterov(momentum=numbers["momentum"], wd=numbers["wd"],
+                                             learning_rate=numbers["lr"])
         elif "lr" in command:
             self.optimizer.set_learning_rate(command["lr"])
 
@@ -101,4 +102,4 @@ class AsynchronousRule:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(lambda: serve(variables.role())))
+    sys.exit(exit_code(lambda: serve(variables.role() or "")))

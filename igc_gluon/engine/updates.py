@@ -26,8 +26,9 @@ class LocalUpdate:
     compression: None or MXNet's threshold for gradients of 2 bits.
     """
 
-    def __init__(self, parameters: gluon.ParameterDict, optimizer: mx.optimizer.Optimizer, devices: Sequence[mx.Context],
-                 kv_store: Optional[str] = "device", compression: Optional[float] = None):
+    def __init__(self, parameters: gluon.ParameterDict, optimizer: mx.optimizer.Optimizer,
+                 devices: Sequence[mx.Context], kv_store: Optional[str] = "device",
+                 compression: Optional[float] = None):
         self.devices = list(devices)
         self.trainer = gluon.Trainer(parameters, optimizer, kvstore=kv_store, update_on_kvstore=False,
                                      compression_params=compression and {"type": "2bit", "threshold": compression})

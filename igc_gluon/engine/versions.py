@@ -80,7 +80,7 @@ def _digest(path: Path) -> str:
 
 def _blas(folder: Path) -> str:
     """The BLAS libraries in `folder`, OpenBLAS with its version and the kernels that it chose for this processor."""
-    found = []
+    libraries = []
     for path in sorted(folder.glob("*")):
         if not re.search(r"(blas|mkl|dnnl|atlas|blis).*\.(so|dylib|dll)", path.name):
             continue
@@ -93,5 +93,5 @@ def _blas(folder: Path) -> str:
                     if function:
                         function.restype = ctypes.c_char_p
                         words.append(function().decode("ascii", "replace"))
-        found.append(" ".join(words))
-    return ", ".join(found)
+        libraries.append(" ".join(words))
+    return ", ".join(libraries)

@@ -8,8 +8,8 @@ With --control, standard input is the launcher: a line "signal 15" sends that si
 comes however the launcher or the connection to it has died, kills the process. Without it (mpirun, srun) the index is
 the one that the MPI or Slurm environment tells.
 
-SIGTERM, SIGINT and SIGHUP are passed on, and the process has STOP_SECONDS to save. Servers and the scheduler do not hear them:
-they are needed until the workers have saved, and Slurm, for example, sends such a signal to every process.
+SIGTERM, SIGINT and SIGHUP are passed on, and the process has STOP_SECONDS to save. Servers and the scheduler do not
+hear them: they are needed until the workers have saved, and Slurm, for example, sends such a signal to every process.
 
 Every second a line says whether the process works, waits for others or just lives, see `igc_gluon.launch.heartbeat`;
 there is none while the guard or its process stands still.
@@ -28,6 +28,7 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import List, Optional
 
 MARK = "@igc-launch "
 HEARTBEAT = "IGC_HEARTBEAT"  # environment variable: where the process writes
@@ -44,7 +45,7 @@ PR_SET_PDEATHSIG = 1
 _LOCK = threading.Lock()
 
 
-def main(argv=None):
+def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--role", required=True)
     parser.add_argument("--index", type=int)
@@ -90,7 +91,7 @@ def main(argv=None):
     return code if code >= 0 else 128 - code
 
 
-def in_words(code):
+def in_words(code: int) -> str:
     """How a process ended, from subprocess's return code."""
     if code >= 0:
         return f"ended with exit code {code}"
@@ -100,7 +101,7 @@ def in_words(code):
         return f"was killed by signal {-code}"
 
 
-def die_with_parent():
+def die_with_parent() -> None:
     """In the new process, before it runs its command; Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -14,6 +14,7 @@ import os
 import stat
 import threading
 import time
+from typing import Iterator
 
 from igc_gluon.launch.guard import BEAT_SECONDS, HEARTBEAT, LAST_BEAT, LIVES, WAITS, WORKS
 
@@ -22,19 +23,19 @@ BUSY = 0.05  # of one core; what waits for the network or for a lock uses less
 
 
 class _Watch:
-    def __init__(self):
+    def __init__(self) -> None:
         self.progressed, self.waiting, self.patient = True, 0, 0
 
 
 _watch = _Watch()
 
 
-def progress():
+def progress() -> None:
     _watch.progressed = True
 
 
 @contextlib.contextmanager
-def waiting():
+def waiting() -> Iterator[None]:
     _watch.waiting += 1
     try:
         yield
@@ -44,7 +45,7 @@ def waiting():
 
 
 @contextlib.contextmanager
-def patiently():
+def patiently() -> Iterator[None]:
     _watch.patient += 1
     try:
         yield
@@ -53,7 +54,7 @@ def patiently():
         progress()
 
 
-def begin():
+def begin() -> None:
     """From now on this process is watched, until Python ends; where no guard has started it nothing happens."""
     path = os.environ.pop(HEARTBEAT, None)  # the children of this process have guards of their own, or none
     try:
@@ -64,14 +65,14 @@ def begin():
         return
     ended = threading.Event()
 
-    def beat():
+    def beat() -> None:
         word = _words()
         with contextlib.suppress(OSError):  # the guard has gone
             while not ended.wait(BEAT_SECONDS):
                 os.write(pipe, next(word))
             os.write(pipe, LAST_BEAT)
 
-    def end():  # Python's threads end here, but MXNet may then wait for other workers
+    def end() -> None:  # Python's threads end here, but MXNet may then wait for other workers
         ended.set()
         thread.join()
 
@@ -80,7 +81,7 @@ def begin():
     atexit.register(end)
 
 
-def _words():
+def _words() -> Iterator[bytes]:
     """What to say, second by second."""
     now, used = time.monotonic(), time.process_time()
     step_began = now

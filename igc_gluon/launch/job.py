@@ -8,9 +8,11 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any, Dict, List, Optional, TextIO, Tuple
 
 from igc_gluon.errors import UserError
 from igc_gluon.launch.guard import LIVES, MARK, SAME_SECONDS, STATES, STOP_SECONDS, WAITS, in_words
+from igc_gluon.launch.launchers import Start
 
 START_SECONDS = 60  # for the scheduler to take its port
 END_SECONDS = 20  # for servers and scheduler once the workers are done
@@ -22,7 +24,7 @@ PORT = "port "  # the scheduler's first words
 class Failed(Exception):
     """A process died; the message names it. code: what the launcher should exit with."""
 
-    def __init__(self, message, code):
+    def __init__(self, message: str, code: int):
         super().__init__(message)
         self.code = code or 1
 
@@ -34,25 +36,28 @@ class Job:
     which it counts as dead; 0: never.
     """
 
-    def __init__(self, hang_timeout=0):
+    def __init__(self, hang_timeout: float = 0):
         self._hang_timeout = hang_timeout
-        self._heard = {}  # name of a process: when, by the clock below, its guard last said that it lives
-        self._worked = {}  # of a worker: when it last made progress, or waited for one that did
+        # Name of a process: when, by the clock below, its guard last said that it lives.
+        self._heard: Dict[str, float] = {}
+        self._worked: Dict[str, float] = {}  # of a worker: when it last made progress, or waited for one that did
         self._last_work = 0.0  # of any worker
         self._clock, self._looked = 0.0, time.monotonic()
-        self._processes = []  # (Start, Popen)
-        self._ended = []  # reports of guards, in the order they came
-        self._ports = queue.Queue()
-        self._pumps = []
-        self._stop_number, self._stopped_at, self._at_once, self._deadline = None, None, False, None
+        self._processes: List[Tuple[Start, subprocess.Popen]] = []
+        self._ended: List[str] = []  # reports of guards, in the order they came
+        self._ports: Any = queue.Queue()
+        self._pumps: List[threading.Thread] = []
+        self._stop_number: Optional[int] = None
+        self._stopped_at, self._at_once = 0.0, False
+        self._deadline: Optional[float] = None
 
-    def __enter__(self):
+    def __enter__(self) -> "Job":
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.kill()
 
-    def start(self, start):
+    def start(self, start: Start) -> None:
         if self._stop_number is not None:
             return
         try:
@@ -68,7 +73,7 @@ class Job:
             pump.start()
             self._pumps.append(pump)
 
-    def wait_for_port(self, address, seconds=START_SECONDS):
+    def wait_for_port(self, address: str, seconds: float = START_SECONDS) -> Optional[int]:
         """The port of `address` that the scheduler, the only process so far, has taken and listens on."""
         port, limit = None, time.monotonic() + seconds
         while self._stop_number is None:
@@ -82,7 +87,7 @@ class Job:
             time.sleep(POLL_SECONDS)
         return None
 
-    def wait(self):
+    def wait(self) -> int:
         """Returns the workers' exit code when they are done. Raises Failed when a process dies before."""
         workers_done = None
         while True:
@@ -99,13 +104,13 @@ class Job:
                     return self._code(codes)
             time.sleep(POLL_SECONDS)
 
-    def stop(self, number):
+    def stop(self, number: int) -> None:
         """Has the workers stop; at a second call, later on, everything is killed."""
         if self._stop_number is None:
             self._stop_number, self._stopped_at = number, time.monotonic()
         self._at_once |= time.monotonic() - self._stopped_at > SAME_SECONDS
 
-    def kill(self):
+    def kill(self) -> None:
         """Ends whatever is left. A guard whose input ends kills its process first."""
         for _, process in self._processes:
             if process.stdin:
@@ -123,11 +128,11 @@ class Job:
         for pump in self._pumps:
             pump.join(5)
 
-    def _code(self, codes):
+    def _code(self, codes: List[Optional[int]]) -> int:
         """After a signal the workers' own exit code, 143 for example."""
         return max([code for code in codes if code is not None] + [128 + self._stop_number if self._stop_number else 0])
 
-    def _pass_signals_on(self):
+    def _pass_signals_on(self) -> None:
         if self._stop_number is None:
             return
         if self._deadline is None:
@@ -142,7 +147,7 @@ class Job:
         elif self._at_once or time.monotonic() > self._deadline:
             raise Failed(f"stopped by {signal.Signals(self._stop_number).name} without saving", 128 + self._stop_number)
 
-    def _raise_for_dead(self):
+    def _raise_for_dead(self) -> List[Optional[int]]:
         """The exit codes so far. Raises Failed for a process that ended badly."""
         codes = [process.poll() for _, process in self._processes]
         if self._stop_number is not None and not any(code for code in codes if code != 128 + self._stop_number):
@@ -159,7 +164,7 @@ class Job:
             code = 128 + self._stop_number
         raise Failed(reports[0] if reports else f"{name} {in_words(raw)}", code)
 
-    def _raise_for_silent(self):
+    def _raise_for_silent(self) -> None:
         """Raises Failed for a process that hangs."""
         # Where this process was itself stopped, the others did not hang: it has not listened.
         now = time.monotonic()
@@ -175,7 +180,7 @@ class Job:
                     raise Failed(f"{name} hangs: it has not {what} for {self._hang_timeout:g} s",
                                  128 + (self._stop_number or signal.SIGKILL))
 
-    def _note(self, report):
+    def _note(self, report: str) -> None:
         """What a guard says of its process."""
         state, _, name = report.partition(": ")
         if state in STATES.values():
@@ -189,7 +194,7 @@ class Job:
         if "exit code 0" not in report:
             self._ended.append(report)
 
-    def _note_work(self, name, state):
+    def _note_work(self, name: str, state: str) -> None:
         if state == STATES[WAITS]:
             now = self._last_work
         elif state == STATES[LIVES]:
@@ -198,7 +203,7 @@ class Job:
             now = self._last_work = self._clock
         self._worked[name] = max(self._worked.get(name, 0), now)
 
-    def _pass_on(self, source, target):
+    def _pass_on(self, source: TextIO, target: TextIO) -> None:
         for line in source:
             if line.startswith(MARK):
                 self._note(line[len(MARK):].rstrip())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_record_file import write
 
-from igc_gluon.data.augment import AUGMENTATIONS, PRINCIPAL_COLOURS, Draw, draw, random_crop, recolour, resample
+from igc_gluon.data.augment import AUGMENTATIONS, PRINCIPAL_COLORS, Draw, draw, random_crop, recolor, resample
 from igc_gluon.data.record_file import index_path
 from igc_gluon.engine.inputs import RecordInput, record_preprocessing
 
@@ -78,7 +78,7 @@ def test_changes_of_colour_are_mxnets(tmp_path, channel, option, most):
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
     theirs = mxnet_crops(tmp_path, [image] * 50, 8, epochs=4, **{option: most})
     changes = np.arange(-most, most + 1)
-    ours = np.stack([recolour(image, Draw(1.0, hls=tuple(change * (np.arange(3) == channel)))) for change in changes])
+    ours = np.stack([recolor(image, Draw(1.0, hls=tuple(change * (np.arange(3) == channel)))) for change in changes])
     found = []
     for one in theirs:
         distances = np.abs(ours.astype(int) - one).mean(axis=(1, 2, 3))
@@ -92,9 +92,9 @@ def test_changes_of_colour_are_mxnets(tmp_path, channel, option, most):
 def test_changes_along_principal_colours_are_mxnets(tmp_path):
     image = np.full((8, 8, 3), 128, np.uint8)
     theirs = mxnet_crops(tmp_path, [image] * 400, 8, epochs=2, pca_noise=0.1)[:, 0, 0].astype(float) - 128
-    ours = np.array([recolour(image, draw(AUGMENTATIONS["resnet"], np.random.default_rng(n)))[0, 0]
+    ours = np.array([recolor(image, draw(AUGMENTATIONS["resnet"], np.random.default_rng(n)))[0, 0]
                      for n in range(800)]) - 128.0
-    expected = PRINCIPAL_COLOURS @ PRINCIPAL_COLOURS.T * 0.01
+    expected = PRINCIPAL_COLORS @ PRINCIPAL_COLORS.T * 0.01
     for found in (theirs, ours):
         np.testing.assert_allclose(np.cov(found.T), expected, atol=0.2 * expected.max())
 
@@ -208,7 +208,7 @@ def test_mirror_and_order_of_steps():
     drawn = Draw(0.8, 1.1, 0.3, 0.6, hls=(10, -20, 30))
     plain = random_crop(image, 64, 64, AUTHORS, drawn)
     np.testing.assert_array_equal(random_crop(image, 64, 64, AUTHORS, replace(drawn, mirror=True)), plain[:, ::-1])
-    np.testing.assert_array_equal(plain, recolour(resample(image, 64, 64, AUTHORS, drawn), drawn))
+    np.testing.assert_array_equal(plain, recolor(resample(image, 64, 64, AUTHORS, drawn), drawn))
     assert abs(np.mean([draw(AUTHORS, np.random.default_rng(n)).mirror for n in range(2000)]) - 0.5) < 0.05
 
 

@@ -34,7 +34,7 @@ def tree(tmp_path_factory):
 
 def packed(tree, out, workers=1, seed=1, **form):
     listing = pack.list_images(tree / "train", shuffle_seed=seed)
-    form = pack.Form(**{"short_side": 32, **form})
+    form = pack.Encoding(**{"short_side": 32, **form})
     count, left_out = pack.pack(listing, out, form, workers, report=lambda line: None)
     return listing, count, left_out
 
@@ -68,10 +68,10 @@ def test_a_packing_that_was_cut_off_goes_on(tree, tmp_path):
     whole = (tmp_path / "whole.rec").read_bytes()
     for cut in (0, 5, len(whole) // 2, len(whole)):
         listing = pack.list_images(tree / "train", shuffle_seed=1)
-        (tmp_path / ".train.rec.part.json").write_text(f'"{pack._origin(listing, pack.Form(short_side=32))}"')
+        (tmp_path / ".train.rec.part.json").write_text(f'"{pack._origin(listing, pack.Encoding(short_side=32))}"')
         part.write_bytes(whole[:cut])
         lines = []
-        assert pack.pack(listing, tmp_path / "train.rec", pack.Form(short_side=32), 1, lines.append) == (30, [])
+        assert pack.pack(listing, tmp_path / "train.rec", pack.Encoding(short_side=32), 1, lines.append) == (30, [])
         assert (tmp_path / "train.rec").read_bytes() == whole and bool(lines) == (cut > 5)
         assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
         (tmp_path / "train.rec").unlink()

@@ -204,7 +204,7 @@ def test_images_are_turned_upright(tmp_path, form):
         exif[0x0112] = orientation
         name = f"{orientation}.{ {'TIFF': 'tif'}.get(form, form.lower())}"
         (folder / name).write_bytes(encoded(form, colours(), exif=exif))
-    pack.pack(pack.list_images(tmp_path / "train"), tmp_path / "a.rec", pack.Form(0), report=lambda line: None)
+    pack.pack(pack.list_images(tmp_path / "train"), tmp_path / "a.rec", pack.Encoding(0), report=lambda line: None)
     positions = record_file.read_index(tmp_path / "a.rec").tolist()
     for path, position in zip(sorted(folder.iterdir()), positions):
         content = path.read_bytes()
@@ -240,7 +240,7 @@ def test_files_that_are_too_small_are_refused(tmp_path, side):
     listing = pack.list_images(tmp_path / "train")
     for short_side in (0, 224):
         path = tmp_path / f"{short_side}.rec"
-        pack.pack(listing, path, pack.Form(short_side), report=lambda line: None)
+        pack.pack(listing, path, pack.Encoding(short_side), report=lambda line: None)
         data = RecordInput(path, path, record_preprocessing((3, 224, 224), MEAN, STD), 1)
         if short_side:
             data.prepare()
