@@ -17,7 +17,7 @@ ARCHIVE = {"cifar10": "cifar-10-binary.tar.gz", "cifar100": "cifar-100-binary.ta
 def check(loaded, expected):
     images, labels = expected
     assert loaded.images.dtype == np.uint8 and loaded.labels.dtype == np.int32
-    assert loaded.images.flags.c_contiguous
+    assert loaded.images.transpose(0, 3, 1, 2).flags.c_contiguous  # plane by plane, as in the archive
     np.testing.assert_array_equal(loaded.images, images)
     np.testing.assert_array_equal(loaded.labels, labels)
 

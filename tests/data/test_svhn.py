@@ -54,7 +54,7 @@ def test_test_images_and_label_10_means_digit_0(cached):
     np.testing.assert_array_equal(loaded.images, images)
     np.testing.assert_array_equal(loaded.labels, (labels + 1) % 10)
     assert loaded.images.dtype == np.uint8 and loaded.labels.dtype == np.int32
-    assert loaded.images.flags.c_contiguous
+    assert loaded.images.transpose(0, 3, 1, 2).flags.c_contiguous
 
 
 def test_validation_has_400_per_class_of_train_and_200_of_extra(cached):
