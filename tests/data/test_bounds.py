@@ -273,7 +273,7 @@ def test_an_idx_file_that_unpacks_to_a_multiple(tmp_path):
     count = 100000
     path = tmp_path / "images.gz"
     write_gz(path, struct.pack(">4I", 0x803, count, 28, 28), bytes(count * 784))
-    assert f"claims {count * 784:,} bytes out of" in refusal(lambda: idx.read(DATASETS["mnist"], (path, path)))
+    assert f"claims {count * 784:,} bytes out of" in refusal(lambda: idx.read(DATASETS["mnist"], "test", (path, path)))
 
 
 # pipes in place of files

@@ -117,7 +117,7 @@ def test_no_more_is_decompressed_than_announced(tmp_path, monkeypatch):
         return found
     monkeypatch.setattr(gzip.GzipFile, "read", counting)
     with pytest.raises(UserError, match="but has more"):
-        idx.read(DATASETS["mnist"], [tmp_path / IMAGES, tmp_path / LABELS])
+        idx.read(DATASETS["mnist"], "train", [tmp_path / IMAGES, tmp_path / LABELS])
     assert sum(read) < 20000
 
 
