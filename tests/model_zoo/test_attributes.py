@@ -18,7 +18,8 @@ from igc_gluon.model_zoo.attributes import set_attributes, wordnet_numbers
 from igc_gluon.nn import ConvBNReLU
 
 MODEL = "cifar_plain5_w4"
-EXPECTED = Preprocessing((48, 40), 60, (1.5, 2, 3), (4, 5, 6.25), "bilinear", "BGR", ("ant", 'a "bee"', "k\u00f6nig"))
+EXPECTED = Preprocessing((48, 40), 60, (1.5, 2, 3), (4, 5, 6.25), "bilinear", "BGR", ("ant", 'a "bee"', "k\u00f6nig"),
+                         border=3, fill=7)
 
 
 def network(expected=EXPECTED, classes=3):
