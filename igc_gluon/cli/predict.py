@@ -8,8 +8,8 @@ def add_arguments(parser):
     parser.add_argument("network", help=f"{SOURCE}; or an .igc file")
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image files, and folders of them; @FILE reads such names "
                                                                    "from a file, a line each, - from standard input. The "
-                                                                   "shorter side is resized and the middle cropped as the "
-                                                                   "network expects")
+                                                                   "shorter side is resized, the middle cropped and a "
+                                                                   "border put around as the network expects")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="print so many classes (default: 5)")
     parser.add_argument("--csv", metavar="FILE", help="write a table there, a row for each image; - for standard output")
     parser.add_argument("--jsonl", metavar="FILE", help="write a line of JSON for each image there; - for standard output")

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Tuple
 
+import numpy as np
+
 from igc_gluon.data import DATASETS, Batches, load
 from igc_gluon.data.classes import check_same_classes
 from igc_gluon.data.pack import class_folders, list_images
@@ -59,7 +61,8 @@ def _of_data_set(net, classes, info, data_dir, batch_size):
         check_same_classes(info.class_names, names, info.name, net.model)
     test = load(info.name, "test", data_dir)
     return EvaluationData(f"the test images of {info.name}", len(test.labels),
-                          Batches(*test, batch_size, expected.mean, expected.std, train=False),
+                          Batches(np.stack([expected.pixels(image) for image in test.images]), test.labels, batch_size,
+                                  expected.mean, expected.std, train=False),
                           names or info.class_names)
 
 

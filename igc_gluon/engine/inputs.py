@@ -106,7 +106,7 @@ class RecordInput:
                 raise UserError(f"{path} has labels up to {found.largest_label:.0f}, too many for {self.classes} "
                                 f"classes; {advice}")
             if found:
-                record_batches.check_size(path, self.preprocessing.image_shape)
+                record_batches.check_size(path, self.preprocessing.window)
 
     def compare_classes(self, names, number, place):
         """Raises UserError unless the classes beside each file are called so, or, without names, are so many. place:

@@ -8,10 +8,12 @@
 """
 import re
 from dataclasses import replace
+from pathlib import Path
 
 from igc_gluon import symbol_file
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
+from igc_gluon.files import write_atomically
 from igc_gluon.symbol_file import PREPROCESSING
 
 _IMAGENET = 1000
@@ -55,6 +57,16 @@ def preprocessing_attribute(net):
     expected = getattr(net, "preprocessing", None)
     return {} if expected is None else {
         PREPROCESSING: replace(expected, class_names=class_names(net)).to_json()}
+
+
+def write_preprocessing(net, params):
+    """Writes what `net` expects beside the file of its weights at `params`, to PARAMS.json, since a .params file has no
+    place for it. Where it is not known, such a file of other weights goes."""
+    for text in preprocessing_attribute(net).values():
+        with write_atomically(f"{params}.json", "w") as file:
+            file.write(text + "\n")
+            return
+    Path(f"{params}.json").unlink(missing_ok=True)
 
 
 def read_preprocessing(params):

@@ -8,7 +8,7 @@ import mxnet as mx
 from igc_gluon import params_file
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
-from igc_gluon.model_zoo.attributes import preprocessing_attribute
+from igc_gluon.model_zoo.attributes import preprocessing_attribute, write_preprocessing
 
 _GLUON_TO_AUTHORS = {"_running_mean": "_moving_mean", "_running_var": "_moving_var"}
 
@@ -96,12 +96,9 @@ def save_module_checkpoint(net, prefix, epoch):
 
 
 def save_parameters(net, path):
-    """Writes what `net.load_parameters(path)` reads, whole or not at all; and, where it is known, what `net` expects of an
-    image to PATH.json, since a .params file has no place for it."""
+    """Writes what `net.load_parameters(path)` reads, whole or not at all, and PATH.json, see `write_preprocessing`."""
     arrays = {name: parameter.data(parameter.list_ctx()[0]).asnumpy()
               for name, parameter in net._collect_params_with_prefix().items()}
     with write_atomically(path) as file:
         file.write(params_file.dumps(arrays))
-    for text in preprocessing_attribute(net).values():
-        with write_atomically(f"{path}.json", "w") as file:
-            file.write(text + "\n")
+    write_preprocessing(net, path)

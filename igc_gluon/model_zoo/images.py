@@ -6,7 +6,7 @@ import numpy as np
 
 from igc_gluon.data.preprocessing import not_images
 from igc_gluon.errors import UserError
-from igc_gluon.model_zoo.attributes import preprocessing_attribute
+from igc_gluon.model_zoo.attributes import preprocessing_attribute, write_preprocessing
 from igc_gluon.graph import NativeNetwork
 
 CHANNELS = 3
@@ -28,6 +28,11 @@ class ImageNetwork(NativeNetwork):
         if self._cached_graph:
             self._cached_graph[0][0]._set_attr(**preprocessing_attribute(self))
         return super().export(os.path.expanduser(path), epoch, remove_amp_cast)
+
+    def save_parameters(self, filename, deduplicate=False):
+        """As Block's; and writes FILENAME.json, see `write_preprocessing`."""
+        super().save_parameters(filename, deduplicate)
+        write_preprocessing(self, filename)
 
     def _channels(self):
         """Of an image: those of the first convolution, which somebody may have replaced."""

@@ -15,10 +15,12 @@ from igc_gluon.engine.networks import open_network
 from igc_gluon.engine.schedule import Schedule
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.attributes import set_attributes, wordnet_numbers
+from igc_gluon.model_zoo.authors import save_module_checkpoint, save_parameters
 from igc_gluon.nn import ConvBNReLU
 
 MODEL = "cifar_plain5_w4"
-EXPECTED = Preprocessing((48, 40), 60, (1.5, 2, 3), (4, 5, 6.25), "bilinear", "BGR", ("ant", 'a "bee"', "k\u00f6nig"))
+EXPECTED = Preprocessing((48, 40), 60, (1.5, 2, 3), (4, 5, 6.25), "bilinear", "BGR", ("ant", 'a "bee"', "k\u00f6nig"),
+                         border=3, fill=7)
 
 
 def network(expected=EXPECTED, classes=3):
@@ -79,9 +81,20 @@ def test_gluons_export(tmp_path, monkeypatch):
     assert "__preprocessing__" not in (tmp_path / "plain-symbol.json").read_text()
 
 
-def test_imagenets_names_are_kept_by_their_numbers(tmp_path):
-    from igc_gluon.model_zoo.authors import save_module_checkpoint
+def test_gluons_save_parameters(tmp_path):
+    """Opened again without a word about its images; other weights in its place do not keep what it says."""
+    path = str(tmp_path / "net.params")
+    network().save_parameters(path)
+    assert open_network(path, MODEL).preprocessing == EXPECTED
+    for save in (lambda net: net.save_parameters(path), lambda net: save_parameters(net, path)):
+        save(network())
+        plain = igc_gluon.get_model(MODEL)
+        plain.initialize()
+        save(plain)
+        assert open_network(path, MODEL).preprocessing == Preprocessing((32, 32))
 
+
+def test_imagenets_names_are_kept_by_their_numbers(tmp_path):
     expected = Preprocessing((224, 224), mean=(1, 2, 3), std=(4, 5, 6), class_names=wordnet_numbers())
     save_module_checkpoint(network(expected, 1000), str(tmp_path / "module"), 3)
     again = open_network(tmp_path / "module-0003.params", MODEL)
