@@ -16,6 +16,7 @@ from igc_gluon.deploy.lower import lower
 from igc_gluon.deploy.runtime import Compiled
 from igc_gluon.engine.networks import open_network
 from igc_gluon.errors import UserError
+from igc_gluon.graph import json_of
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class StockModel:
     def of(cls, net, *facts):
         values = {key: parameter.data(parameter.list_ctx()[0]).asnumpy()
                   for key, parameter in net.collect_params().items()}
-        return cls(net(mx.sym.var(DATA)).tojson(), values, *facts)
+        return cls(json_of(net(mx.sym.var(DATA))), values, *facts)
 
     def __reduce__(self):
         values = {key: parameter.data().asnumpy() for key, parameter in self._block.collect_params().items()}

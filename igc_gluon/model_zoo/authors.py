@@ -8,6 +8,7 @@ import mxnet as mx
 from igc_gluon import params_file
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
+from igc_gluon.graph import json_of
 from igc_gluon.model_zoo.attributes import preprocessing_attribute, write_preprocessing
 
 _GLUON_TO_AUTHORS = {"_running_mean": "_moving_mean", "_running_var": "_moving_var"}
@@ -78,7 +79,7 @@ def set_parameters(net, arrays, path, ctx=None):
 def to_module_symbol(net):
     """The symbol of `net` for the Module API: the authors' parameter names, a SoftmaxOutput called `softmax` on top.
     What `net` expects of an image, where it is known, is an attribute of `data`."""
-    json_text = net(mx.sym.var("data", attr=preprocessing_attribute(net))).tojson()
+    json_text = json_of(net(mx.sym.var("data", attr=preprocessing_attribute(net))))
     for ours, theirs in _GLUON_TO_AUTHORS.items():
         json_text = json_text.replace(ours + '"', theirs + '"')
     return mx.sym.SoftmaxOutput(mx.sym.load_json(json_text), name="softmax")
@@ -90,7 +91,7 @@ def save_module_checkpoint(net, prefix, epoch):
     arrays = {**{f"arg:{k}": v.asnumpy() for k, v in arg_params.items()},
               **{f"aux:{k}": v.asnumpy() for k, v in aux_params.items()}}
     with write_atomically(f"{prefix}-symbol.json", "w") as file:
-        file.write(to_module_symbol(net).tojson())
+        file.write(json_of(to_module_symbol(net)))
     with write_atomically(f"{prefix}-{epoch:04d}.params") as file:
         file.write(params_file.dumps(arrays))
 

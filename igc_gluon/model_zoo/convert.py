@@ -7,6 +7,7 @@ import mxnet as mx
 
 from igc_gluon import params_file, symbol_file
 from igc_gluon.errors import UserError
+from igc_gluon.graph import json_of
 from igc_gluon.model_zoo.authors import check_parameters
 from igc_gluon.model_zoo.graphs import Difference, layers_of, match
 from igc_gluon.model_zoo.registry import get_model
@@ -48,7 +49,7 @@ def find_network(layers, model=None, model_options=None):
                 raise
             difference = difference or f"{name} is none: {error}"
             continue
-        ours = layers_of(symbol_file.loads(net(mx.sym.var("data")).tojson().encode()))
+        ours = layers_of(symbol_file.loads(json_of(net(mx.sym.var("data"))).encode()))
         try:
             return net, name, options, match(layers, ours)
         except Difference as error:
