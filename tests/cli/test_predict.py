@@ -1,6 +1,5 @@
 """igc predict: photographs through pretrained names, runs, .params files and .igc files."""
 import csv
-import dataclasses
 import io
 import json
 import os
@@ -26,10 +25,10 @@ from igc_gluon.data.photos import central_crop, read_photo
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.engine.experiment import Experiment
 from igc_gluon.engine.inputs import ArrayInput
-from igc_gluon.engine.networks import open_network
+from igc_gluon.engine.saved_networks import open_network
 from igc_gluon.engine.schedule import Schedule
 from igc_gluon.errors import UserError
-from igc_gluon.model_zoo import published
+from igc_gluon.model_zoo import find_model, published
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "data"))
 
@@ -118,7 +117,7 @@ def test_a_run(photos, network, tmp_path, capsys):
     folder = tmp_path / "runs" / "seed0"
     arrays = {name: p.data().asnumpy() for name, p in network.collect_params().items()}
     CheckpointStore(folder / "checkpoints").save(1, 0, {"net.params": arrays, "training.params": {}}, {}, best=True)
-    config = dataclasses.asdict(Experiment(MODEL, "cifar10", Schedule(0.1, 2, 0.1, (1,))))
+    config = Experiment(find_model(MODEL), "cifar10", Schedule(0.1, 2, 0.1, (1,))).as_config()
     (folder / "config.json").write_text(json.dumps(config))
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
     mean, std = (125.307, 122.950, 113.865), (62.993, 62.089, 66.705)
@@ -140,7 +139,7 @@ def test_a_run(photos, network, tmp_path, capsys):
 def write_run(folder, net, dataset, **config):
     arrays = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
     CheckpointStore(folder / "checkpoints").save(1, 0, {"net.params": arrays, "training.params": {}}, {}, best=True)
-    experiment = dataclasses.asdict(Experiment(MODEL, dataset, Schedule(0.1, 2, 0.1, (1,))))
+    experiment = Experiment(find_model(MODEL), dataset, Schedule(0.1, 2, 0.1, (1,))).as_config()
     (folder / "config.json").write_text(json.dumps({**experiment, **config}))
 
 
@@ -294,7 +293,7 @@ def test_bad_photos_are_a_line_each_and_the_others_go_on(photos, network, tmp_pa
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("no image")
     cv2.imwrite(str(tmp_path / "strip.png"), np.zeros((1, 1000000, 3), np.uint8))
-    whole = open(photos[0], "rb").read()
+    whole = Path(photos[0]).read_bytes()
     (tmp_path / "half.jpg").write_bytes(whole[:len(whole) // 2])
     (tmp_path / "folder").mkdir()
     bad = [tmp_path / name for name in ("folder", "none.jpg", "strip.png", "half.jpg", "empty.jpg", "text.jpg")]

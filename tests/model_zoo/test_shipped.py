@@ -13,7 +13,7 @@ from igc_gluon import deploy, files
 from igc_gluon.cli import main
 from igc_gluon.data import find_dataset, load, places
 from igc_gluon.data.photos import read_photo
-from igc_gluon.engine.networks import open_network
+from igc_gluon.engine.saved_networks import open_network
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import shipped
 
@@ -27,7 +27,7 @@ each = pytest.mark.parametrize("row", ROWS, ids=[f"{row.model}-{row.dataset}" fo
 def test_file_is_the_one_of_the_row_and_small(row):
     assert files.digest(row.path, "sha256") == row.sha256
     assert row.path.stat().st_size < 1.5e6
-    assert row.accuracy == row.seeds[0] and row.data_licence and len(row.commit) == 40 and row.dataset in row.command
+    assert row.accuracy == row.seeds[0] and row.data_license and len(row.commit) == 40 and row.dataset in row.command
 
 
 @each
