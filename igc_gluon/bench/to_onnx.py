@@ -37,6 +37,7 @@ class _Writer:
 def of_network(net, batch=1):
     """An onnx.ModelProto of a network of `model_zoo` that has weights and says what it expects of an image, for batches of
     that size. Raises UserError on an operator that cannot be described."""
+    # slow: these import MXNet
     from igc_gluon.bench import graph
     from igc_gluon.model_zoo.attributes import preprocessing_attribute
 

@@ -201,7 +201,7 @@ def _memory(x):
 
 def _numpy_of(x):
     """The memory of a dense NDArray on the CPU, all that was to be written to it written; valid as long as `x` is."""
-    from mxnet.base import _LIB, check_call  # only who has an NDArray has MXNet
+    from mxnet.base import _LIB, check_call  # optional: only who has an NDArray has MXNet
 
     at = ctypes.c_void_p()
     x.wait_to_read()
