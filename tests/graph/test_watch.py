@@ -84,8 +84,8 @@ CHANGES = [lambda net: first_weight(net).data().__setitem__(slice(None), 2), by_
            lambda net: net.features[0][1].running_mean.set_data(mx.nd.ones(net.features[0][1].running_mean.shape)),
            lambda net: first_weight(net)._data.__setitem__(0, first_weight(net).data() * 3),
            lambda net: net.output.bias.data().__setitem__(slice(None), 7),
-           lambda net: net.features[0]._children.__setitem__("2", nn.Activation("tanh")),
-           lambda net: net.features[0]._children.move_to_end("1"),
+           lambda net: setattr(net.features[0], "relu", nn.Activation("tanh")),
+           lambda net: net.features._children.__setitem__("4", nn.GlobalMaxPool2D()),
            lambda net: net.features[0][1]._kwargs.update(eps=1.0)]
 
 
