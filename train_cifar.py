@@ -22,7 +22,7 @@ from igc_gluon.engine.experiment import Experiment  # noqa: E402
 from igc_gluon.engine.inputs import ArrayInput  # noqa: E402
 from igc_gluon.engine.schedule import schedule_for  # noqa: E402
 from igc_gluon.errors import UserError  # noqa: E402
-from igc_gluon.model_zoo import CIFAR_NETWORKS, cifar_model_name, find_family  # noqa: E402
+from igc_gluon.model_zoo import CIFAR_NETWORKS, cifar_model, find_model  # noqa: E402
 
 DEFAULT_NUMBERS = (38, 24, 2)  # depth, L and M of the authors' example
 PAPER_GPUS = 2  # of CIFAR and SVHN, section 5.2
@@ -49,27 +49,26 @@ def parse(argv=None):
     return parser.parse_args(argv)
 
 
-def model_name(args):
-    """The getter's name of the network that the flags describe, in full or by number."""
+def model_of(args):
+    """The Model that the flags describe, in full or by number."""
     numbers = (args.depth, args.primary_partition, args.secondary_partition)
     network = args.network.lower()
     if network.startswith("cifar_"):
         if any(number is not None for number in numbers):
             raise UserError(f"{network} says its depth and partitions; leave --depth, --primary-partition and "
                             "--secondary-partition out")
-        find_family(network)
-        return network
-    return cifar_model_name(network, *(given if given is not None else default
-                                       for given, default in zip(numbers, DEFAULT_NUMBERS)))
+        return find_model(network)
+    return cifar_model(network, *(given if given is not None else default
+                                  for given, default in zip(numbers, DEFAULT_NUMBERS)))
 
 
 def experiment(args, batch_shards):
-    model = model_name(args)
+    model = model_of(args)
     info = DATASETS[args.dataset]
     if args.pad and not info.pads:
         raise UserError(f"--pad says how to pad before a random crop, but {info.name} is not padded; leave it out")
     options = {**({"downsample": args.downsample} if args.downsample else {}), **dict(args.option)}
-    strides = info.size // find_family(model)[0].input_size
+    strides = info.size // model.family.input_size
     if strides > 1:  # 64x64 images come to networks for 32x32 ones (IGCV2, section 4.1)
         options["stem_strides"] = strides
     schedule = schedule_for(args.dataset, args.num_epochs, args.lr, args.lr_factor, args.lr_steps, args.warmup_epochs)

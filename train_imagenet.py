@@ -26,7 +26,7 @@ from igc_gluon.engine.experiment import Experiment  # noqa: E402
 from igc_gluon.engine.inputs import RecordInput, record_preprocessing  # noqa: E402
 from igc_gluon.engine.schedule import IMAGENET, imagenet_schedule  # noqa: E402
 from igc_gluon.errors import UserError  # noqa: E402
-from igc_gluon.model_zoo import find_family, imagenet_model_name  # noqa: E402
+from igc_gluon.model_zoo import find_model, imagenet_model  # noqa: E402
 from igc_gluon.paths import expand  # noqa: E402
 
 DEFAULT_NETWORK = "resnet18_igc_l100m2"
@@ -86,17 +86,13 @@ def schedule_name(args):
 
 
 def model_of(args):
-    """(the getter's name, its options) of the network that the flags describe."""
+    """(Model, its options) of the network that the flags describe."""
     network, l, m = args.network.lower(), args.primary_partition, args.secondary_partition  # noqa: E741
     if network not in ("resnet_imgnet_d18", "resnet_igc_imgnet_d18"):
         if (args.depth, l, m) != (None, None, None):
             raise UserError(f"{network} says its depth and partitions; leave --depth, --primary-partition and "
                             "--secondary-partition out")
-        find_family(network)
-        return network, dict(args.option)
-    for flag, value in (("--primary-partition", l), ("--secondary-partition", m)):
-        if value is not None and value < 1:
-            raise UserError(f"{flag} must be at least 1, not {value}")
+        return find_model(network), dict(args.option)
     if args.depth not in (None, 18):
         raise UserError(f"{network} has depth 18, not {args.depth}")
     if network == "resnet_imgnet_d18":
@@ -108,8 +104,8 @@ def model_of(args):
         raise UserError(f"{network} needs --primary-partition and --secondary-partition, L and M of its stem: 100 and 1 "
                         "are the published IGC-L100M2. (The authors' script takes 4 for an M that is left out, which "
                         "makes another network: with L = 100 one of 36.9 M parameters.)")
-    name, options = imagenet_model_name(network, l, m)
-    return name, {**options, **dict(args.option)}
+    model, options = imagenet_model(network, l, m)
+    return model, {**options, **dict(args.option)}
 
 
 def experiment(args, batch_shards):
@@ -124,7 +120,7 @@ def experiment(args, batch_shards):
 def data(args):
     if args.num_classes is not None and args.num_classes < 1:
         raise UserError(f"--num-classes must be at least 1, not {args.num_classes}")
-    family, _ = find_family(model_of(args)[0])
+    family = model_of(args)[0].family
     folder = expand(args.data_dir) if args.data_dir else default_folder(RecordInput.name)
     expected = record_preprocessing(args.image_shape, family.mean or IMAGENET_MEAN, family.std or IMAGENET_STD)
     return RecordInput(args.data_train or folder / "train.rec", args.data_val or folder / "val.rec", expected,

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import time
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import List, Optional, Tuple
 
 import mxnet as mx
@@ -25,7 +25,7 @@ from igc_gluon.engine.workers import Alone, share
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
 from igc_gluon.launch import heartbeat
-from igc_gluon.model_zoo import get_model
+from igc_gluon.model_zoo import Model
 from igc_gluon.model_zoo.attributes import class_names, read_preprocessing, set_attributes
 from igc_gluon.model_zoo.authors import from_module_params, save_module_checkpoint
 from igc_gluon.nn import INITIALIZERS
@@ -39,7 +39,7 @@ MAX_SEED = 2 ** 32  # NumPy takes no larger one
 @dataclass(frozen=True)
 class Experiment:
     """What the result of a run depends on, beside the input and the seed; config.json holds all of it."""
-    model: str
+    model: Model
     dataset: str
     schedule: Schedule
     batch_size: int = 64
@@ -53,6 +53,14 @@ class Experiment:
     label_smoothing: float = 0.0
     compression: Optional[float] = None  # the threshold of 2-bit gradients
     dtype: str = "float32"  # or "float16" on GPUs, or "bfloat16" in convolutions and FC alone on CPUs
+
+    def as_config(self):
+        """The dict that config.json holds: the model by its name."""
+        return {**asdict(replace(self, model=None)), "model": self.model.name}
+
+    def build(self, classes):
+        """The network without values. Raises UserError where there is none of these numbers and options."""
+        return self.model.build(classes, **(self.model_options or {}))
 
 
 @dataclass(frozen=True)
@@ -75,10 +83,14 @@ class Settings:
 
 def build_network(experiment, devices, classes, seed):
     """The network of `experiment`, initialised with `seed` on `devices`, hybridized."""
+    return initialize(experiment.build(classes), experiment, devices, seed)
+
+
+def initialize(net, experiment, devices, seed):
+    """Gives `net`, of `experiment`, values by `seed` on `devices`, hybridizes and returns it."""
     use_dtype(experiment.dtype)
     mx.random.seed(seed)
     np.random.seed(seed)  # some of MXNet's initializers draw from NumPy
-    net = get_model(experiment.model, classes=classes, **(experiment.model_options or {}))
     INITIALIZERS[experiment.initializer](net, ctx=devices)
     if experiment.dtype == "float16":
         net.cast("float16")  # but for BN
@@ -106,10 +118,11 @@ def run(experiment, data, settings, seeds, report=say):
     _check_settings(experiment, settings, seeds)
     # Folders first: what cannot be run should say so before a data set is read or downloaded.
     folders = [run_folder(experiment, settings, seed) for seed in seeds]
-    get_model(experiment.model, classes=data.classes, **(experiment.model_options or {}))
+    networks = [experiment.build(data.classes) for _ in seeds]
     with heartbeat.patiently():  # others may download or pack what this worker waits for
         data.prepare()
-    summaries = [_run_once(experiment, data, settings, seed, folder, report) for seed, folder in zip(seeds, folders)]
+    summaries = [_run_once(experiment, networks.pop(), data, settings, seed, folder, report)
+                 for seed, folder in zip(seeds, folders)]
     if len(seeds) > 1 and settings.workers.rank == 0:
         _write_mean(summaries, folders[0].parent, report)
     return summaries
@@ -141,25 +154,24 @@ def _check_settings(experiment, settings, seeds):
 
 def run_folder(experiment, settings, seed):
     """`<log-dir>/<data set>/<model>[_<exp-name>]/seed<seed>`."""
-    name = experiment.model + (f"_{settings.exp_name}" if settings.exp_name else "")
+    name = experiment.model.name + (f"_{settings.exp_name}" if settings.exp_name else "")
     return expand(settings.log_dir) / experiment.dataset / name / f"seed{seed}"
 
 
-def _run_once(experiment, data, settings, seed, folder, report):
+def _run_once(experiment, net, data, settings, seed, folder, report):
     workers = settings.workers
     record = NoRecord(folder) if workers.rank else RunRecord(folder)
     try:
         batches = data.batches(experiment.batch_size, seed, workers.rank, workers.count)
         store = ReadOnlyStore if workers.rank else CheckpointStore
         checkpoints = store(folder / "checkpoints", settings.keep_checkpoints)
-        config = {**asdict(experiment), "classes": data.classes, **data.preprocessing.as_config(), **data.config(),
+        config = {**experiment.as_config(), "classes": data.classes, **data.preprocessing.as_config(), **data.config(),
                   "seed": seed, "load_epoch": settings.load_epoch,
                   "train_batches": len(batches[0])}
         if workers.rank == 0:
             _check_folder(record, checkpoints, config, settings.resume)
         workers.barrier()
-        net = set_attributes(build_network(experiment, settings.devices, data.classes, seed), experiment.model,
-                             data.preprocessing)
+        set_attributes(initialize(net, experiment, settings.devices, seed), experiment.model.name, data.preprocessing)
         parallel = build_parallel(experiment, settings, net)
         if settings.detect_anomaly:
             parallel.detect_anomaly()

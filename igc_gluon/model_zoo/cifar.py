@@ -16,7 +16,7 @@ from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.errors import UserError, nearest_valid
 from igc_gluon.model_zoo.images import ImageNetwork
-from igc_gluon.model_zoo.registry import Family
+from igc_gluon.model_zoo.registry import Family, Model
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, GPCBlock, IGCBlock, SumFusion
 from igc_gluon.nn.basic import BN_MOMENTUM_PLAIN, BN_MOMENTUM_RESIDUAL, NativeLayers
 
@@ -186,20 +186,6 @@ def _check_numbers(network, depth, primary_partition, secondary_partition):
                         f"nearest valid: {nearest_valid(depth, valid)}")
 
 
-def cifar_model_name(network, depth, primary_partition, secondary_partition):
-    """The getter's name of a network given as the authors' scripts give it: module name, depth, L and M.
-
-    The width of `plain` and `resnet` is L * M. Raises UserError on an unknown network or numbers that make none.
-    """
-    if network not in CIFAR_NETWORKS:
-        raise UserError(f"unknown network {network!r}; the networks are {', '.join(CIFAR_NETWORKS)}, and "
-                        "the cifar_... names of `igc models`")
-    _check_numbers(network, depth, primary_partition, secondary_partition)
-    if CIFAR_NETWORKS[network].grouped:
-        return f"cifar_{network}{depth}_l{primary_partition}m{secondary_partition}"
-    return f"cifar_{network}{depth}_w{primary_partition * secondary_partition}"
-
-
 # Getters. The published members are those of Tables 3, 4, 5 and 7.
 _DEPTHS = {"plain": (8, 20, 38, 62, 98), "plain_igc": (8, 20, 38, 62, 98), "sumfusion": (8, 20, 38, 62),
            "resnet": (50, 74, 98), "resnet_igc": (50, 74, 98),
@@ -222,4 +208,26 @@ def _family(network, row):
     return Family(template % network, build, published + (_TABLE_7 if network == "plain_igc" else ()))
 
 
-FAMILIES = tuple(_family(network, row) for network, row in CIFAR_NETWORKS.items())
+_BY_NETWORK = {network: _family(network, row) for network, row in CIFAR_NETWORKS.items()}
+FAMILIES = tuple(_BY_NETWORK.values())
+
+
+def cifar_model(network: str, depth: int, primary_partition: int, secondary_partition: int) -> Model:
+    """The `Model` that the authors' scripts build of a module name, depth, L and M.
+
+    The width of `plain` and `resnet` is L * M. Raises UserError on an unknown network; numbers that make none are
+    refused when it is built.
+    """
+    if network not in CIFAR_NETWORKS:
+        raise UserError(f"unknown network {network!r}; the networks are {', '.join(CIFAR_NETWORKS)}, and "
+                        "the cifar_... names of `igc models`")
+    if CIFAR_NETWORKS[network].grouped:
+        return Model(_BY_NETWORK[network], {"depth": depth, "l": primary_partition, "m": secondary_partition})
+    smallest = min(primary_partition, secondary_partition)  # the product of two negative numbers would be a width
+    width = primary_partition * secondary_partition if smallest > 0 else smallest
+    return Model(_BY_NETWORK[network], {"depth": depth, "w": width})
+
+
+def cifar_model_name(network: str, depth: int, primary_partition: int, secondary_partition: int) -> str:
+    """The getter's name of a network given as the authors' scripts give it, see `cifar_model`."""
+    return cifar_model(network, depth, primary_partition, secondary_partition).name

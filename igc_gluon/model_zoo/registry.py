@@ -2,7 +2,7 @@
 import difflib
 import re
 from dataclasses import dataclass
-from typing import Callable, Optional, Tuple
+from typing import Callable, Dict, Optional, Tuple, Union
 
 import mxnet as mx
 
@@ -45,6 +45,42 @@ class Family:
         return [self.template.format(**numbers) for numbers in self.published]
 
 
+@dataclass(frozen=True)
+class Model:
+    """A network before it is built: its family, and the numbers that its name would say.
+
+    Flags make one directly; a name is parsed to one by `find_model`.
+    """
+    family: Family
+    numbers: Dict[str, Union[int, float]]
+
+    @property
+    def name(self) -> str:
+        """As `get_model` takes it; run folders and records are named so."""
+        return self.family.template.format(**self.numbers)
+
+    def __str__(self):
+        return self.name
+
+    def build(self, classes: Optional[int] = None, **options):
+        """The HybridBlock, without values; see `get_model` for `classes` and the options.
+
+        This is where numbers and options are checked: raises UserError on those that make no network.
+        """
+        classes = self.family.classes if classes is None else int(classes)
+        if classes < 1:
+            raise UserError(f"a network needs at least one class, not {classes}")
+        try:
+            return self.family.build(classes=classes, **self.numbers, **options)
+        except TypeError as error:
+            option = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+            if option and option.group(1) in options:
+                raise UserError(f"{self.name} has no option {option.group(1)!r}") from None
+            if set(options) - NO_TEXT:
+                raise UserError(f"an option of {self.name} has a value of the wrong kind ({error})") from error
+            raise
+
+
 # Arguments of `get_model` and of networks that say nothing of their structure: no text, of a file or a flag, gives them.
 NO_TEXT = {"name", "pretrained", "root", "ctx", "classes", "norm_layer", "norm_kwargs", "prefix", "params"}
 
@@ -63,19 +99,22 @@ def get_model_list():
     return [name for family in _families() for name in family.names()]
 
 
-def find_family(name):
-    """(family, numbers) of the network called `name`, whose case does not matter.
-
-    Raises UserError on an unknown name, with close matches.
-    """
+def find_model(name) -> Model:
+    """The `Model` called `name`, whose case does not matter. Raises UserError on an unknown name, with close matches."""
     lowered = str(name).lower()
     for family in _families():
         numbers = family.parse(lowered)
         if numbers is not None:
-            return family, numbers
+            return Model(family, numbers)
     close = difflib.get_close_matches(lowered, get_model_list(), n=3, cutoff=0.5)
     raise UserError(f"unknown model {name!r}; " + (f"did you mean {', '.join(close)}?" if close else
                                                    "igc_gluon.get_model_list() (or `igc models`) lists them"))
+
+
+def find_family(name):
+    """(family, numbers) of the network called `name`, see `find_model`."""
+    model = find_model(name)
+    return model.family, model.numbers
 
 
 def get_model(name, pretrained=False, root="~/.mxnet/models", ctx=mx.cpu(), classes=None, **kwargs):
@@ -110,25 +149,15 @@ def get_model(name, pretrained=False, root="~/.mxnet/models", ctx=mx.cpu(), clas
     Raises UserError (a ValueError) on an unknown name, with close matches, and on numbers that make no network, with
     the nearest that do.
     """
-    family, numbers = find_family(name)
-    classes = family.classes if classes is None else int(classes)
-    if classes < 1:
-        raise UserError(f"a network needs at least one class, not {classes}")
+    model = find_model(name)
+    classes = model.family.classes if classes is None else int(classes)
     name = str(name).lower()
     row = None
     if isinstance(pretrained, str) and pretrained.lower() in DATASETS:
         row = find_shipped(name, pretrained, classes, kwargs)
     elif pretrained:
         check_published(name, classes, kwargs)
-    try:
-        net = family.build(classes=classes, **numbers, **kwargs)
-    except TypeError as error:
-        option = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if option and option.group(1) in kwargs:
-            raise UserError(f"{name} has no option {option.group(1)!r}") from None
-        if set(kwargs) - NO_TEXT:
-            raise UserError(f"an option of {name} has a value of the wrong kind ({error})") from error
-        raise
+    net = model.build(classes, **kwargs)
     if row is not None:
         return load_shipped(net, row, ctx)
-    return load_published(net, name, family, pretrained, root, ctx) if pretrained else net
+    return load_published(net, name, model.family, pretrained, root, ctx) if pretrained else net

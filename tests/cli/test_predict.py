@@ -1,6 +1,5 @@
 """igc predict: photographs through pretrained names, runs, .params files and .igc files."""
 import csv
-import dataclasses
 import io
 import json
 import os
@@ -28,7 +27,7 @@ from igc_gluon.engine.experiment import Experiment
 from igc_gluon.engine.networks import open_network
 from igc_gluon.engine.schedule import Schedule
 from igc_gluon.errors import UserError
-from igc_gluon.model_zoo import published
+from igc_gluon.model_zoo import find_model, published
 
 MODEL = "cifar_plain_igc5_l2m3"
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -113,7 +112,7 @@ def test_a_run(photos, network, tmp_path, capsys):
     folder = tmp_path / "runs" / "seed0"
     arrays = {name: p.data().asnumpy() for name, p in network.collect_params().items()}
     CheckpointStore(folder / "checkpoints").save(1, 0, {"net.params": arrays, "training.params": {}}, {}, best=True)
-    config = dataclasses.asdict(Experiment(MODEL, "cifar10", Schedule(0.1, 2, 0.1, (1,))))
+    config = Experiment(find_model(MODEL), "cifar10", Schedule(0.1, 2, 0.1, (1,))).as_config()
     (folder / "config.json").write_text(json.dumps(config))
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
     mean, std = (125.307, 122.950, 113.865), (62.993, 62.089, 66.705)
@@ -135,7 +134,7 @@ def test_a_run(photos, network, tmp_path, capsys):
 def write_run(folder, net, dataset, **config):
     arrays = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
     CheckpointStore(folder / "checkpoints").save(1, 0, {"net.params": arrays, "training.params": {}}, {}, best=True)
-    experiment = dataclasses.asdict(Experiment(MODEL, dataset, Schedule(0.1, 2, 0.1, (1,))))
+    experiment = Experiment(find_model(MODEL), dataset, Schedule(0.1, 2, 0.1, (1,))).as_config()
     (folder / "config.json").write_text(json.dumps({**experiment, **config}))
 
 

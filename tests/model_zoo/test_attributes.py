@@ -1,5 +1,4 @@
 """What a network expects of an image goes with its weights through every form that they are written in."""
-import dataclasses
 import json
 
 import mxnet as mx
@@ -14,6 +13,7 @@ from igc_gluon.engine.experiment import Experiment
 from igc_gluon.engine.networks import open_network
 from igc_gluon.engine.schedule import Schedule
 from igc_gluon.errors import UserError
+from igc_gluon.model_zoo import find_model
 from igc_gluon.model_zoo.attributes import set_attributes, wordnet_numbers
 from igc_gluon.nn import ConvBNReLU
 
@@ -31,7 +31,7 @@ def test_a_runs_configuration(tmp_path):
     net = network()
     arrays = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
     CheckpointStore(tmp_path / "checkpoints").save(1, 0, {"net.params": arrays, "training.params": {}}, {}, best=True)
-    config = dataclasses.asdict(Experiment(MODEL, "imagenet", Schedule(0.1, 2, 0.1, (1,))))
+    config = Experiment(find_model(MODEL), "imagenet", Schedule(0.1, 2, 0.1, (1,))).as_config()
     (tmp_path / "config.json").write_text(json.dumps({**config, "classes": 3, **EXPECTED.as_config()}))
     assert open_network(tmp_path).preprocessing == EXPECTED
 
@@ -41,7 +41,7 @@ def test_igc_convert(tmp_path, capsys):
     net = network()
     arrays = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
     CheckpointStore(tmp_path / "checkpoints").save(1, 0, {"net.params": arrays, "training.params": {}}, {}, best=True)
-    config = dataclasses.asdict(Experiment(MODEL, "imagenet", Schedule(0.1, 2, 0.1, (1,))))
+    config = Experiment(find_model(MODEL), "imagenet", Schedule(0.1, 2, 0.1, (1,))).as_config()
     (tmp_path / "config.json").write_text(json.dumps({**config, "classes": 3, **EXPECTED.as_config()}))
     assert main(["convert", str(tmp_path), str(tmp_path / "module")]) == 0
     capsys.readouterr()

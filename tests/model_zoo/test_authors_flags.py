@@ -39,7 +39,7 @@ def agrees(graph, symbol, bn):
 def gluon_of(*flags):
     args = train_imagenet.parse([*flags])
     experiment = train_imagenet.experiment(args, 1)
-    return to_module_symbol(igc_gluon.get_model(experiment.model, **(experiment.model_options or {})))
+    return to_module_symbol(experiment.build(1000))
 
 
 @pytest.mark.parametrize("L, M", PAIRS)

@@ -45,7 +45,7 @@ def test_the_training_script_takes_every_command(table, capsys):
             continue
         args = train_cifar.parse(arguments)
         experiment = train_cifar.experiment(args, batch_shards=2)
-        find_family(experiment.model)  # exists
+        find_family(experiment.model.name)  # exists
         epochs = {"svhn": 40, "tiny-imagenet": 200}.get(args.dataset, 400)
         assert args.resume and experiment.schedule.num_epochs == epochs
 
