@@ -23,6 +23,7 @@ from igc_gluon.engine.inputs import ArrayInput  # noqa: E402
 from igc_gluon.engine.schedule import schedule_for  # noqa: E402
 from igc_gluon.errors import UserError  # noqa: E402
 from igc_gluon.model_zoo import CIFAR_NETWORKS, cifar_model, find_model  # noqa: E402
+from igc_gluon.model_zoo.imports import import_all  # noqa: E402
 
 DEFAULT_NUMBERS = (38, 24, 2)  # depth, L and M of the authors' example
 PAPER_GPUS = 2  # of CIFAR and SVHN, section 5.2
@@ -31,8 +32,8 @@ PAPER_GPUS = 2  # of CIFAR and SVHN, section 5.2
 def parse(argv=None):
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--network", default="plain_igc",
-                        help=f"{', '.join(CIFAR_NETWORKS)}, or a cifar_... name as `igc models` lists them (default: "
-                             "plain_igc)")
+                        help=f"{', '.join(CIFAR_NETWORKS)}, or a cifar_... name as `igc models` lists them, or one of "
+                             "--import (default: plain_igc)")
     parser.add_argument("--depth", type=int, help="(default: 38, as the authors' example)")
     parser.add_argument("--primary-partition", type=int, metavar="L",
                         help="number of primary partitions (default: 24)")
@@ -46,20 +47,27 @@ def parse(argv=None):
     parser.add_argument("--downsample", choices=("paper", "code"),
                         help="resnet_igc's first block of a stage as the paper (default) or the authors' code has it")
     train.add_arguments(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    import_all(args.imports)
+    return args
 
 
 def model_of(args):
     """The Model that the flags describe, in full or by number."""
     numbers = (args.depth, args.primary_partition, args.secondary_partition)
     network = args.network.lower()
-    if network.startswith("cifar_"):
-        if any(number is not None for number in numbers):
-            raise UserError(f"{network} says its depth and partitions; leave --depth, --primary-partition and "
-                            "--secondary-partition out")
-        return find_model(network)
-    return cifar_model(network, *(given if given is not None else default
-                                  for given, default in zip(numbers, DEFAULT_NUMBERS)))
+    if network in CIFAR_NETWORKS:
+        return cifar_model(network, *(given if given is not None else default
+                                      for given, default in zip(numbers, DEFAULT_NUMBERS)))
+    model = find_model(network)
+    if model.family.input_size > DATASETS[args.dataset].size:
+        raise UserError(f"{model} takes images of {model.family.input_size}x{model.family.input_size} pixels, "
+                        f"{args.dataset} has {DATASETS[args.dataset].size}x{DATASETS[args.dataset].size}; train_imagenet.py "
+                        "trains it")
+    if any(number is not None for number in numbers):
+        raise UserError(f"{network} says its depth and partitions; leave --depth, --primary-partition and "
+                        "--secondary-partition out")
+    return model
 
 
 def experiment(args, batch_shards):

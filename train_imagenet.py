@@ -27,6 +27,7 @@ from igc_gluon.engine.inputs import RecordInput, record_preprocessing  # noqa: E
 from igc_gluon.engine.schedule import IMAGENET, imagenet_schedule  # noqa: E402
 from igc_gluon.errors import UserError  # noqa: E402
 from igc_gluon.model_zoo import find_model, imagenet_model  # noqa: E402
+from igc_gluon.model_zoo.imports import import_all  # noqa: E402
 from igc_gluon.paths import expand  # noqa: E402
 
 DEFAULT_NETWORK = "resnet18_igc_l100m2"
@@ -60,6 +61,7 @@ def parse(argv=None):
     train.add_arguments(parser, DEFAULTS)
     parser.set_defaults(cpus=None, batch_size=None, wd=None)
     args = parser.parse_args(argv)
+    import_all(args.imports)
     recipe = IMAGENET[schedule_name(args)]
     args.batch_size = recipe.batch_size if args.batch_size is None else args.batch_size
     args.wd = recipe.wd if args.wd is None else args.wd
@@ -81,8 +83,7 @@ def _image_shape(text):
 
 
 def schedule_name(args):
-    mobile = args.network.lower().startswith(("igcv2_", "igcv3_", "mobilenet"))
-    return args.schedule or ("igcv2" if mobile else "igcv1")
+    return args.schedule or model_of(args)[0].family.schedule
 
 
 def model_of(args):

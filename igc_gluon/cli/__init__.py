@@ -31,4 +31,8 @@ def _main(argv):
     if args.uses_mxnet:
         use_all_cores()
         os.environ.pop("DMLC_ROLE", None)  # that of a server would begin, and never end, inside `import mxnet`
+    if getattr(args, "imports", None):
+        from igc_gluon.model_zoo.imports import import_all  # imports MXNet, which takes seconds
+
+        import_all(args.imports)
     return args.run(args)

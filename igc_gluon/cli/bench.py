@@ -1,4 +1,6 @@
 """`igc bench NAME`"""
+from igc_gluon.cli.networks import add_import_argument
+
 HELP = "time a network beside the same network in PyTorch, ONNX Runtime, OpenVINO and stock MXNet"
 
 
@@ -16,6 +18,7 @@ def add_arguments(parser):
     parser.add_argument("--peers", metavar="A,B",
                         help="only these beside igc_gluon: mxnet, mxnet-onednn, torch, torch-channels-last, "
                              "torch-compile, onnxruntime, openvino, openvino-rewrite (default: all that are installed)")
+    add_import_argument(parser)
 
 
 def run(args):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from igc_gluon import theory
-from igc_gluon.cli.networks import add_option_argument, options
+from igc_gluon.cli.networks import add_import_argument, add_option_argument, options
 from igc_gluon.errors import UserError
 from igc_gluon.paths import expand
 
@@ -44,6 +44,7 @@ def add_arguments(parser):
     picture.add_argument("--picture", type=Path, metavar="FILE.png",
                          help="where the picture goes (default: NAME.png in this folder)")
     picture.add_argument("--no-picture", action="store_true", help="draw nothing")
+    add_import_argument(parser)
 
 
 def run(args):

@@ -3,13 +3,14 @@ HELP = "print a model's layers, shapes, parameters and multiply-adds"
 
 
 def add_arguments(parser):
-    from igc_gluon.cli.networks import add_option_argument
+    from igc_gluon.cli.networks import add_import_argument, add_option_argument
 
     parser.add_argument("name", help="a model's name, cifar_plain_igc20_l24m2 for example; any valid depth and partition")
     parser.add_argument("--classes", type=int, help="(default: 10 of networks for 32x32 images, 1000 for ImageNet)")
     parser.add_argument("--size", type=int, help="height and width of the image (default: 32, or 224 for ImageNet)")
     add_option_argument(parser)
     parser.add_argument("--all", action="store_true", help="reshapes, activations and sums too")
+    add_import_argument(parser)
 
 
 def run(args):

@@ -1,10 +1,13 @@
 """`igc models`"""
+from igc_gluon.cli.networks import add_import_argument
+
 HELP = "list the models that get_model knows by the papers' tables"
 
 
 def add_arguments(parser):
     parser.add_argument("filter", nargs="?", default="", help="only names that contain this")
     parser.add_argument("--pretrained", action="store_true", help="those with weights, and what they reach")
+    add_import_argument(parser)
 
 
 def run(args):

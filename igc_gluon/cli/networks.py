@@ -11,8 +11,14 @@ def add_option_argument(parser):
                         help="an option of the model, downsample=code for example; may be repeated")
 
 
+def add_import_argument(parser):
+    parser.add_argument("--import", dest="imports", action="append", default=[], metavar="FILE.py",
+                        help="a Python file that registers networks of your own, see docs/python.md; may be repeated")
+
+
 def add_params_arguments(parser):
     """What builds the network that a .params file does not name."""
+    add_import_argument(parser)
     parser.add_argument("--model", help="of a .params file: cifar_plain_igc20_l24m2 for example")
     add_option_argument(parser)
     parser.add_argument("--classes", type=int, help="of a .params file (default: the data set's; 10, or 1000 for "

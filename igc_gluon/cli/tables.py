@@ -1,4 +1,6 @@
 """`igc tables`"""
+from igc_gluon.cli.networks import add_import_argument
+
 HELP = "the papers' tables beside what this package's networks have, and beside your own runs"
 FORMATS = ("terminal", "csv", "markdown", "json")
 
@@ -20,6 +22,7 @@ def add_arguments(parser):
     parser.add_argument("--output", metavar="FILE", help="write there (default: standard output)")
     parser.add_argument("--runs", default="runs", metavar="DIR",
                         help="folder of your own runs, the --log-dir of training (default: runs)")
+    add_import_argument(parser)
 
 
 def run(args):
@@ -29,7 +32,7 @@ def run(args):
 
     from igc_gluon.errors import printable
     from igc_gluon.files import write_atomically
-    from igc_gluon.paper import compare, formats, published, runs
+    from igc_gluon.paper import compare, formats, imported, published, runs
     from igc_gluon.paths import expand
 
     tables = {}
@@ -39,7 +42,7 @@ def run(args):
     own = runs.Runs(args.runs)
     for folder in own.damaged:
         print(f"left out {printable(folder)}: its config.json or history.jsonl is damaged", file=sys.stderr)
-    compared = [compare.compare(table, own) for table in tables.values()]
+    compared = [compare.compare(table, own) for table in [*tables.values(), *imported.imported_tables(own)]]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() and not args.output else None
     options = {"width": width} if args.format == "terminal" else {}
     text = formats.FORMATS[args.format](compared, **options)

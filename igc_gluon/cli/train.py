@@ -6,7 +6,7 @@ import signal
 import sys
 from dataclasses import replace
 
-from igc_gluon.cli.networks import add_option_argument
+from igc_gluon.cli.networks import add_import_argument, add_option_argument
 from igc_gluon.errors import UserError
 from igc_gluon.paths import expand
 from igc_gluon.start import OneLine, interrupt
@@ -27,6 +27,7 @@ DEFAULTS = {"data_dir": "downloaded to ~/.mxnet/datasets", "gpus": "the CPU", "c
 def add_arguments(parser, said=DEFAULTS):
     """Flags as the authors' scripts and MXNet's examples have them. said: see DEFAULTS."""
     add_option_argument(parser)
+    add_import_argument(parser)
     parser.add_argument("--data-dir", help=f"folder of the data set's files (default: {said['data_dir']})")
     parser.add_argument("--gpus", help=f"GPUs to train on, e.g. 0,1 (default: {said['gpus']})")
     parser.add_argument("--cpus", type=int, default=1, metavar="N",

@@ -55,8 +55,10 @@ class Experiment:
     dtype: str = "float32"  # or "float16" on GPUs, or "bfloat16" in convolutions and FC alone on CPUs
 
     def as_config(self):
-        """The dict that config.json holds: the model by its name."""
-        return {**asdict(replace(self, model=None)), "model": self.model.name}
+        """The dict that config.json holds: the model by its name, and the file of the user's that registered it."""
+        source = self.model.family.source
+        return {**asdict(replace(self, model=None)), "model": self.model.name,
+                **({"model_file": source.as_config()} if source else {})}
 
     def build(self, classes):
         """The network without values. Raises UserError where there is none of these numbers and options."""
@@ -233,11 +235,23 @@ def check_same(before, config, folder):
         old = before.get(key)
         if key == "schedule" and isinstance(old, dict):
             old = {**_defaults(Schedule), **old}
+        if key == "model_file":
+            check_model_file(old, value, folder)
+            continue
         if key == "class_names" and old and value:
             check_same_classes(old, value, folder, "the data")
         if key in before and old != value:
             raise UserError(f"{folder} was begun with {key} {before[key]}, not {value}; resume with the same "
                             "flags, or choose another --exp-name")
+
+
+def check_model_file(before, now, folder):
+    """Raises UserError where the file that registered the network has changed since the run was begun; it may have been
+    moved."""
+    if isinstance(before, dict) and before.get("sha256") != now["sha256"]:
+        raise UserError(f"{folder} was begun with {before.get('path')} as it was then (sha256 "
+                        f"{str(before.get('sha256'))[:12]}); {now['path']} is another ({now['sha256'][:12]}): bring the "
+                        "old one back, or choose another --exp-name")
 
 
 def _defaults(dataclass):

@@ -1,5 +1,6 @@
 """Networks with weights, by name or from a checkpoint: what is evaluated, asked and compiled."""
 import json
+import logging
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +10,13 @@ from igc_gluon.data import DATASETS, find_dataset
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.errors import UserError
-from igc_gluon.model_zoo import find_family, get_model
+from igc_gluon.model_zoo import find_family, find_model, get_model
 from igc_gluon.model_zoo.attributes import read_preprocessing, set_attributes, wordnet_numbers
 from igc_gluon.model_zoo.authors import set_parameters
 from igc_gluon.model_zoo.registry import NO_TEXT
 from igc_gluon.paths import expand
+
+logger = logging.getLogger(__name__)
 
 _MOST = 1 << 16  # classes
 
@@ -117,20 +120,41 @@ def complete(config):
     return {**config, "model_options": {"strides": [64, 160], **options}}
 
 
+def _find_model(config, path):
+    """The Model of a run's config.json. Code that the file at `path` names is not run, since it may come from a stranger.
+    Raises UserError, which names the file of the user's that has to be imported."""
+    model_file = config.get("model_file")
+    if model_file is None:
+        return find_model(config["model"])
+    name, digest = model_file["path"], model_file["sha256"]
+    try:
+        model = find_model(config["model"])
+    except UserError:
+        missing = "" if Path(name).is_file() else ", which is no longer there"
+        raise UserError(f"{path.parent}: {config['model']} is a network of {name}{missing}; give that file: --import FILE.py, "
+                        "or igc_gluon.model_zoo.import_networks in Python") from None
+    source = model.family.source
+    if source is None or source.sha256 != digest:
+        logger.warning("%s was trained with %s as it was then (sha256 %s); %s has changed since (%s)", path.parent, name,
+                       digest[:12], source and source.path, source and source.sha256[:12])
+    return model
+
+
 def read_config(path):
     """(the dict in a run's config.json, the Preprocessing in it), with a model and only such numbers as a network may
     have: a run may come from a stranger. Raises UserError."""
-    kinds = {"model": str, "dataset": str, "classes": int, "model_options": (dict, type(None))}
+    kinds = {"model": str, "dataset": str, "classes": int, "model_options": (dict, type(None)), "model_file": dict}
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         sound = (all(isinstance(config[key], kind) for key, kind in kinds.items() if key in config) and
                  not re.search(r"\d{5}", config["model"]) and 0 < config.get("classes", 1) <= _MOST and
-                 not NO_TEXT & set(config.get("model_options") or {}))
+                 not NO_TEXT & set(config.get("model_options") or {}) and
+                 all(isinstance(config["model_file"][key], str) for key in ("path", "sha256") if "model_file" in config))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         sound = False
     if not sound:
         raise UserError(f"{path} is damaged")
-    info, (family, _) = DATASETS.get(config.get("dataset")), find_family(config["model"])
+    info, family = DATASETS.get(config.get("dataset")), _find_model(config, path).family
     number = config.setdefault("classes", (info or family).classes)
     try:
         expected = Preprocessing.from_config(config, info.preprocessing if info else _of_family(family))

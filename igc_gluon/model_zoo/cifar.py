@@ -10,13 +10,13 @@ names give a fixed order of parameters, on which optimizer states and reproducib
 """
 from dataclasses import dataclass
 from functools import partial
-from typing import Callable
+from typing import Callable, Tuple
 
 from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.errors import UserError, nearest_valid
 from igc_gluon.model_zoo.images import ImageNetwork
-from igc_gluon.model_zoo.registry import Family, Model
+from igc_gluon.model_zoo.registry import Family, Model, add_family
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, GPCBlock, IGCBlock, SumFusion
 from igc_gluon.nn.basic import BN_MOMENTUM_PLAIN, BN_MOMENTUM_RESIDUAL, NativeLayers
 
@@ -83,14 +83,26 @@ class ResidualBlock(HybridBlock):
 class CIFARNet(ImageNetwork):
     """Stem, stages, pooling, scores: (N, 3, H, W) -> (N, classes).
 
-    Stage s (from 0) has `blocks[s]` blocks of `width` * 2^s channels. The stem has `stem` channels (default `width`);
-    its strides are 1 for 32x32 images and 2 for 64x64 ones (Tiny ImageNet; IGCV2, section 4.1). A shortcut
-    into a stage is a 1x1 convolution with `shortcut_groups(in_channels)` groups.
+    Parameters
+    ----------
+    layer : callable or Block class
+        layer(channels, in_channels, strides=..., prefix=..., norm_layer=..., norm_kwargs=...) is a layer of a stage: a
+        convolution or block with BN and ReLU. With `residual` also called with activation=None.
+    width : int, blocks : sequence of int
+        Stage s (from 0) has `blocks[s]` blocks of `width` * 2^s channels, see `stage_blocks`.
+    classes : int
+    residual : bool
+        Whether a block is two layers and a shortcut; a shortcut into a stage is a 1x1 convolution with
+        `shortcut_groups(in_channels)` groups.
+    stem : int, default `width`, stem_strides : 1 or 2
+        Channels of the stem; 2 for 64x64 images (Tiny ImageNet; IGCV2, section 4.1).
+    norm_layer, norm_kwargs : the normalization and its arguments, as in GluonCV, by default BN with the authors'.
     """
 
-    def __init__(self, layer, width, blocks, residual, shortcut_groups, classes, norm, stem=None, stem_strides=1,
-                 **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, layer, width, blocks, classes, residual=False, shortcut_groups=lambda in_channels: 1, stem=None,
+                 stem_strides=1, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix="", **kwargs):
+        super().__init__(prefix=prefix, **kwargs)
+        norm = norm_arguments(norm_layer, norm_kwargs, BN_MOMENTUM_RESIDUAL if residual else BN_MOMENTUM_PLAIN)
         if stem_strides not in (1, 2):
             raise UserError(f"stem_strides must be 1 or 2, not {stem_strides}")
         with self.name_scope():
@@ -114,6 +126,16 @@ class CIFARNet(ImageNetwork):
 
     def hybrid_forward(self, F, x):
         return self.output(self.features(x))
+
+
+def stage_blocks(depth: int, residual: bool = False) -> Tuple[int, ...]:
+    """The numbers of blocks of the three stages by the papers' rules, see below. Raises UserError where there are none."""
+    rule = _blocks_residual if residual else _blocks_plain
+    blocks = rule(depth)
+    if blocks is None:
+        raise UserError(f"a {'residual' if residual else 'plain'} network has no depth {depth}: it must be "
+                        f"{'even, at least 8' if residual else '3B + 2'}; nearest valid: {nearest_valid(depth, rule)}")
+    return blocks
 
 
 def _blocks_plain(depth):
@@ -156,15 +178,15 @@ CIFAR_NETWORKS = {
 def _build(network, depth, primary_partition, secondary_partition, classes, norm_layer=nn.BatchNorm,
            norm_kwargs=None, stem_strides=1, prefix="", params=None, **options):
     row = CIFAR_NETWORKS[network]
-    _check_numbers(network, depth, primary_partition, secondary_partition)
+    for what, number in (("primary", primary_partition), ("secondary", secondary_partition)):
+        if number < 1:
+            raise UserError(f"{network}: {number} {what} partitions make no network; the smallest number is 1")
     if "downsample" in options and not row.residual:
         raise UserError(f"{network} has no option 'downsample': paper and code differ in resnet_igc only")
-    rule, momentum = ((_blocks_residual, BN_MOMENTUM_RESIDUAL) if row.residual else
-                      (_blocks_plain, BN_MOMENTUM_PLAIN))
     return CIFARNet(row.layer(primary_partition, secondary_partition, **options),
-                    row.width(primary_partition, secondary_partition), rule(depth), row.residual,
-                    lambda in_channels: primary_partition if row.grouped else 1, classes,
-                    norm_arguments(norm_layer, norm_kwargs, momentum), stem_strides=stem_strides, prefix=prefix,
+                    row.width(primary_partition, secondary_partition), stage_blocks(depth, row.residual), classes,
+                    row.residual, lambda in_channels: primary_partition if row.grouped else 1,
+                    stem_strides=stem_strides, norm_layer=norm_layer, norm_kwargs=norm_kwargs, prefix=prefix,
                     params=params)
 
 
@@ -173,17 +195,6 @@ def norm_arguments(norm_layer, norm_kwargs, momentum):
     if issubclass(norm_layer, nn.BatchNorm):
         norm_kwargs = {"momentum": momentum, **(norm_kwargs or {})}
     return {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
-
-
-def _check_numbers(network, depth, primary_partition, secondary_partition):
-    for what, number in (("primary", primary_partition), ("secondary", secondary_partition)):
-        if number < 1:
-            raise UserError(f"{network}: {number} {what} partitions make no network; the smallest number is 1")
-    residual = CIFAR_NETWORKS[network].residual
-    valid = _blocks_residual if residual else _blocks_plain
-    if valid(depth) is None:
-        raise UserError(f"{network} has no depth {depth}: it must be {'even, at least 8' if residual else '3B + 2'}; "
-                        f"nearest valid: {nearest_valid(depth, valid)}")
 
 
 # Getters. The published members are those of Tables 3, 4, 5 and 7.
@@ -208,8 +219,7 @@ def _family(network, row):
     return Family(template % network, build, published + (_TABLE_7 if network == "plain_igc" else ()))
 
 
-_BY_NETWORK = {network: _family(network, row) for network, row in CIFAR_NETWORKS.items()}
-FAMILIES = tuple(_BY_NETWORK.values())
+_FAMILIES = {network: add_family(_family(network, row)) for network, row in CIFAR_NETWORKS.items()}
 
 
 def cifar_model(network: str, depth: int, primary_partition: int, secondary_partition: int) -> Model:
@@ -222,10 +232,10 @@ def cifar_model(network: str, depth: int, primary_partition: int, secondary_part
         raise UserError(f"unknown network {network!r}; the networks are {', '.join(CIFAR_NETWORKS)}, and "
                         "the cifar_... names of `igc models`")
     if CIFAR_NETWORKS[network].grouped:
-        return Model(_BY_NETWORK[network], {"depth": depth, "l": primary_partition, "m": secondary_partition})
+        return Model(_FAMILIES[network], {"depth": depth, "l": primary_partition, "m": secondary_partition})
     smallest = min(primary_partition, secondary_partition)  # the product of two negative numbers would be a width
     width = primary_partition * secondary_partition if smallest > 0 else smallest
-    return Model(_BY_NETWORK[network], {"depth": depth, "w": width})
+    return Model(_FAMILIES[network], {"depth": depth, "w": width})
 
 
 def cifar_model_name(network: str, depth: int, primary_partition: int, secondary_partition: int) -> str:

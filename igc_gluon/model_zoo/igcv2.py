@@ -10,7 +10,7 @@ from mxnet.gluon import nn
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.images import ImageNetwork
-from igc_gluon.model_zoo.registry import Family
+from igc_gluon.model_zoo.registry import register
 from igc_gluon.nn import SCORE_INIT, ChannelPermutation, ConvBNReLU, GroupConv2D, NonlinearIGCV2Block, batch_norm
 from igc_gluon.nn.basic import NativeLayers
 
@@ -72,9 +72,7 @@ class IGCV2Net(ImageNetwork):
         return self.output(self.features(x))
 
 
-def _build(multiplier, classes, prefix="", **kwargs):
+@register("igcv2_{multiplier}", [{"multiplier": m} for m in (1.0, 0.5, 0.25)], classes=1000, input_size=224,
+          mean=IMAGENET_MEAN, std=IMAGENET_STD, schedule="igcv2")
+def _igcv2(multiplier, classes, prefix="", **kwargs):
     return IGCV2Net(multiplier, classes, prefix=prefix, **kwargs)
-
-
-FAMILIES = (Family("igcv2_{multiplier}", _build, tuple({"multiplier": m} for m in (1.0, 0.5, 0.25)),
-                   1000, 224, IMAGENET_MEAN, IMAGENET_STD),)

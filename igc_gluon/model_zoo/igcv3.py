@@ -25,7 +25,7 @@ from mxnet.gluon import nn
 
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.images import ImageNetwork
-from igc_gluon.model_zoo.registry import Family
+from igc_gluon.model_zoo.registry import register
 from igc_gluon.nn import CONVOLUTION_INIT, SCORE_INIT, IGCV3Block, ReLU6, batch_norm
 from igc_gluon.nn.basic import NativeLayers
 
@@ -120,16 +120,15 @@ class IGCV3Net(ImageNetwork):
         return self.output(self.features(x))
 
 
+_IMAGENET = {"classes": 1000, "input_size": 224, "mean": MEAN, "std": STD, "schedule": "igcv2"}
+
+
+@register("igcv3_d{depth}", [{"depth": 0.5}, {"depth": 0.7}], **_IMAGENET)
+@register("igcv3_{multiplier}", [{"multiplier": 1.0}, {"multiplier": 0.7}], **_IMAGENET)
 def _imagenet(classes, multiplier=1.0, depth=1.0, prefix="", **kwargs):
     return IGCV3Net(classes, multiplier, depth, prefix=prefix, **kwargs)
 
 
+@register("cifar_igcv3_d{depth}", [{"depth": 0.5}, {"depth": 0.7}, {"depth": 1.0}])
 def _small(classes, depth, strides=(32, 64), stem_strides=1, prefix="", **kwargs):
     return IGCV3Net(classes, depth=depth, strides=strides, stem_strides=stem_strides, prefix=prefix, **kwargs)
-
-
-FAMILIES = (
-    Family("igcv3_{multiplier}", _imagenet, ({"multiplier": 1.0}, {"multiplier": 0.7}), 1000, 224, MEAN, STD),
-    Family("igcv3_d{depth}", _imagenet, ({"depth": 0.5}, {"depth": 0.7}), 1000, 224, MEAN, STD),
-    Family("cifar_igcv3_d{depth}", _small, ({"depth": 0.5}, {"depth": 0.7}, {"depth": 1.0})),
-)

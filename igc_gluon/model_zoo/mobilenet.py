@@ -14,7 +14,7 @@ from mxnet.gluon import nn
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import igcv3
-from igc_gluon.model_zoo.registry import Family
+from igc_gluon.model_zoo.registry import register
 from igc_gluon.graph import NativeNetwork
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, GroupConv2D, IGCV3Block, ReLU6, batch_norm
 
@@ -115,22 +115,18 @@ def _check(multiplier):
         raise UserError(f"the width multiplier must be above 0, not {multiplier}")
 
 
+@register("mobilenet{multiplier}", [{"multiplier": m} for m in (1.0, 0.5, 0.25)], classes=1000, input_size=224,
+          mean=IMAGENET_MEAN, std=IMAGENET_STD, schedule="igcv2")
 def _v1(multiplier, classes, prefix="", **kwargs):
     return MobileNetV1(multiplier, classes, prefix=prefix, **kwargs)
 
 
+@register("mobilenetv2_{multiplier}", [{"multiplier": 1.0}, {"multiplier": 0.7}], classes=1000, input_size=224,
+          mean=igcv3.MEAN, std=igcv3.STD, schedule="igcv2")
 def _v2(multiplier, classes, prefix="", **kwargs):
     return MobileNetV2(multiplier, classes, prefix=prefix, **kwargs)
 
 
+@register("cifar_mobilenetv2_{multiplier}", [{"multiplier": 1.0}])
 def _v2_small(multiplier, classes, stem_strides=1, prefix="", **kwargs):
     return MobileNetV2(multiplier, classes, small=True, stem_strides=stem_strides, prefix=prefix, **kwargs)
-
-
-FAMILIES = (
-    Family("mobilenet{multiplier}", _v1, tuple({"multiplier": m} for m in (1.0, 0.5, 0.25)), 1000, 224,
-           IMAGENET_MEAN, IMAGENET_STD),
-    Family("mobilenetv2_{multiplier}", _v2, ({"multiplier": 1.0}, {"multiplier": 0.7}), 1000, 224, igcv3.MEAN,
-           igcv3.STD),
-    Family("cifar_mobilenetv2_{multiplier}", _v2_small, ({"multiplier": 1.0},)),
-)

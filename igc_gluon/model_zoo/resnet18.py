@@ -19,7 +19,7 @@ from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.images import ImageNetwork
 from igc_gluon.model_zoo.cifar import ResidualBlock, norm_arguments
-from igc_gluon.model_zoo.registry import Family, Model
+from igc_gluon.model_zoo.registry import Family, Model, add_family
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, IGCBlock
 from igc_gluon.nn.basic import BN_MOMENTUM_RESIDUAL, NativeLayers
 
@@ -93,10 +93,9 @@ def _igc(l, m, classes, doubled=None, between=None, **kwargs):
                     l * m // 2 if doubled == "primary" else l * m, l * m, classes, **_arguments(**kwargs))
 
 
-_REGULAR = Family("resnet18_w{w}", _regular, ({"w": 64}, {"w": 69}), 1000, 224, IMAGENET_MEAN, IMAGENET_STD)
-_IGC = Family("resnet18_igc_l{l}m{m}", _igc, ({"l": 4, "m": 32}, {"l": 16, "m": 16}, {"l": 100, "m": 2}), 1000, 224,
-              IMAGENET_MEAN, IMAGENET_STD)
-FAMILIES = (_REGULAR, _IGC)
+_REGULAR = add_family(Family("resnet18_w{w}", _regular, ({"w": 64}, {"w": 69}), 1000, 224, IMAGENET_MEAN, IMAGENET_STD))
+_IGC = add_family(Family("resnet18_igc_l{l}m{m}", _igc, ({"l": 4, "m": 32}, {"l": 16, "m": 16}, {"l": 100, "m": 2}), 1000,
+                         224, IMAGENET_MEAN, IMAGENET_STD))
 
 
 def imagenet_model(network: str, primary_partition: int, secondary_partition: Optional[int] = None) -> Tuple[Model, dict]:

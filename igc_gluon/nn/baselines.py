@@ -2,7 +2,7 @@
 from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.graph import Native
-from igc_gluon.nn.basic import CONVOLUTION_INIT, NativeLayers, batch_norm
+from igc_gluon.nn.basic import CONVOLUTION_INIT, InterleavedBlock, NativeLayers, batch_norm
 from igc_gluon.nn.igc import GroupConv2D
 
 
@@ -27,7 +27,7 @@ class SumFusion(Native, HybridBlock):
         return F.Activation(self.bn(F.sum(branches, axis=1)), act_type="relu")
 
 
-class GPCBlock(NativeLayers):
+class GPCBlock(InterleavedBlock, NativeLayers):
     """Group-and-Point-wise Convolution (IGCV1's supplementary): (N, in_channels, H, W) -> (N, channels, H', W').
 
     A spatial group convolution with L groups (`primary_partition`) on in_channels channels, a dense 1x1 convolution,

@@ -1,6 +1,6 @@
 """What every block is made of: the authors' initialisers, batch normalization, convolution + BN + ReLU."""
 import mxnet as mx
-from mxnet.gluon import nn
+from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.graph import Native
 
@@ -51,6 +51,29 @@ def initialize_as_igcv3(net, ctx=None, force_reinit=False):
 INITIALIZERS = {"igcv1": initialize_as_authors, "igcv3": initialize_as_igcv3}
 
 
+class OrderedBlock(HybridBlock):
+    """A block whose parts, attributes that `hybrid_forward` calls, are numbered in the order in which they are set.
+
+    Names of parameters in `.params` files, `features.1.0.weight`, so do not depend on what the parts are called. The
+    parts are there by number too: `block[0]`, `block[:2]` (a HybridSequential), `len(block)`.
+    """
+
+    def register_child(self, block, name=None):
+        replaced = vars(self).get(name)
+        number = next((number for number, child in self._children.items() if child is replaced), len(self._children))
+        super().register_child(block, str(number))
+
+    def __getitem__(self, key):
+        return _by_number(self, key)
+
+    def __len__(self):
+        return len(self._children)
+
+
+class InterleavedBlock(Native, HybridBlock):
+    """To derive blocks from that interleave group convolutions: `igc check` finds, verifies and draws them."""
+
+
 class Layers(nn.HybridSequential):
     """A HybridSequential to derive from: a slice of it is a plain HybridSequential on the same layers.
 
@@ -58,12 +81,16 @@ class Layers(nn.HybridSequential):
     """
 
     def __getitem__(self, key):
-        layers = list(self._children.values())[key]
-        if not isinstance(layers, list):
-            return layers
-        part = nn.HybridSequential(prefix=self.prefix)
-        part.add(*layers)
-        return part
+        return _by_number(self, key)
+
+
+def _by_number(block, key):
+    parts = list(block._children.values())[key]
+    if not isinstance(parts, list):
+        return parts
+    sequence = nn.HybridSequential(prefix=block.prefix)
+    sequence.add(*parts)
+    return sequence
 
 
 class NativeLayers(Native, Layers):

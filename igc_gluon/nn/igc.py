@@ -12,7 +12,7 @@ no non-linearity between the two group convolutions (footnote 4: it hurts), but 
 from mxnet.gluon import nn
 
 from igc_gluon.errors import UserError
-from igc_gluon.nn.basic import CONVOLUTION_INIT, NativeLayers, batch_norm
+from igc_gluon.nn.basic import CONVOLUTION_INIT, InterleavedBlock, NativeLayers, batch_norm
 from igc_gluon.nn.permutation import ChannelPermutation
 
 # Which of the two group convolutions is spatial (section 4, Extensions and variants), for a kernel size k and strides
@@ -45,7 +45,7 @@ class GroupConv2D(nn.Conv2D):
                          use_bias=False, in_channels=in_channels, weight_initializer=CONVOLUTION_INIT, **kwargs)
 
 
-class IGCBlock(NativeLayers):
+class IGCBlock(InterleavedBlock, NativeLayers):
     """x' = P W^s P^T W^p x, then BN and ReLU: (N, in_channels, H, W) -> (N, channels, H', W').
 
     Parameters

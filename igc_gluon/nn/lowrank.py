@@ -6,7 +6,7 @@ convolution narrows again: MobileNetV2's block with two branches, which costs ha
 from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.errors import UserError
-from igc_gluon.nn.basic import NativeLayers, batch_norm
+from igc_gluon.nn.basic import InterleavedBlock, NativeLayers, batch_norm
 from igc_gluon.nn.igc import GroupConv2D
 from igc_gluon.nn.permutation import ChannelPermutation, inverse_branch_factor
 
@@ -20,7 +20,7 @@ class ReLU6(HybridBlock):
         return F.clip(x, 0, 6)
 
 
-class IGCV3Block(HybridBlock):
+class IGCV3Block(InterleavedBlock):
     """(N, in_channels, H, W) -> (N, channels, H', W'), plus the input where `shortcut` is true.
 
     Parameters

@@ -12,12 +12,12 @@ complementary condition).
 from mxnet.gluon import nn
 
 from igc_gluon.errors import UserError, nearest_valid
-from igc_gluon.nn.basic import NativeLayers, batch_norm
+from igc_gluon.nn.basic import InterleavedBlock, NativeLayers, batch_norm
 from igc_gluon.nn.igc import GroupConv2D
 from igc_gluon.nn.permutation import ChannelPermutation
 
 
-class IGCV2Block(NativeLayers):
+class IGCV2Block(InterleavedBlock, NativeLayers):
     """y = P_L W_L ... P_1 W_1 x, then BN and ReLU: (N, in_channels, H, W) -> (N, channels, H', W').
 
     There is no non-linearity between the group convolutions. A permutation that moves nothing, as that after a
@@ -66,7 +66,7 @@ class IGCV2Block(NativeLayers):
                 self.add(nn.Activation(activation, prefix="relu_"))
 
 
-class NonlinearIGCV2Block(NativeLayers):
+class NonlinearIGCV2Block(InterleavedBlock, NativeLayers):
     """IGCV2's block for ImageNet (Fig. 5b): (N, in_channels, H, W) -> (N, channels, H', W').
 
     Channel-wise convolution, BN, ReLU, 1x1 group convolution, BN, permutation, 1x1 group convolution, BN, ReLU,

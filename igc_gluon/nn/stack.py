@@ -2,13 +2,8 @@
 from igc_gluon import theory
 from igc_gluon.errors import UserError
 from igc_gluon.graph import Ref, trace
-from igc_gluon.nn.baselines import GPCBlock
-from igc_gluon.nn.igc import IGCBlock
-from igc_gluon.nn.lowrank import IGCV3Block
+from igc_gluon.nn.basic import InterleavedBlock
 from igc_gluon.nn.permutation import permutation_indices
-from igc_gluon.nn.sparse import IGCV2Block, NonlinearIGCV2Block
-
-_BLOCKS = (IGCBlock, GPCBlock, IGCV2Block, NonlinearIGCV2Block, IGCV3Block)
 
 
 def block_stack(block):
@@ -42,7 +37,7 @@ def interleaved_blocks(net):
     blocks = {}
 
     def visit(block):
-        if isinstance(block, _BLOCKS):
+        if isinstance(block, InterleavedBlock):
             blocks[block.prefix] = block
         else:
             for child in block._children.values():

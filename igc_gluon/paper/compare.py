@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 from typing import List, Optional
 
 from igc_gluon.paper import differences
-from igc_gluon.paper.recipes import RECIPES
+from igc_gluon.paper.recipes import RECIPES, by_name
 
 AGREES, KNOWN, UNKNOWN, DRAWN, WRONG = "=", "known", "none", "drawn", "WRONG"
 VERDICTS = {AGREES: "agrees with what is printed, to the printed digits ('~', about: within 10 %)",
@@ -77,7 +77,7 @@ def compare(table, runs=None, dataset=None):
 
 
 def recipe_of(table, row):
-    return RECIPES[table.id](row)
+    return RECIPES.get(table.id, by_name)(row)
 
 
 def _number(table, row, quantity, published, values, missing):

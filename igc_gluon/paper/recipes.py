@@ -24,6 +24,11 @@ def _one(name, how=measure.weights, classes=None):
     return Recipe(((Network(name, classes), how),))
 
 
+def by_name(row):
+    """Of a row that names a model of the getter's, as those of `igc_gluon.paper.imported` do."""
+    return _one(row.label["model"])
+
+
 def _flat(row):
     """Blocks of IGCV1's Table 1 and Figure 3, and of the supplementary's."""
     kind = "gpc" if row.label.get("model") == "GPC block" else "igc"

@@ -3,7 +3,7 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -84,6 +84,14 @@ class Runs:
                 continue
             if run and run.as_named and wanted(run):
                 self._experiments[run.model, run.dataset, run.num_epochs, folder.parent].append(run)
+
+    def datasets(self) -> Dict[str, List[str]]:
+        """{model: the data sets that there are runs on}"""
+        found: Dict[str, List[str]] = defaultdict(list)
+        for model, dataset, *_ in self._experiments:
+            if dataset not in found[model]:
+                found[model].append(dataset)
+        return found
 
     def summary(self, model, dataset, instead=None, columns=()):
         """`Summary` of the best experiment with `model`, or None: on `dataset`, the table's, or on `instead`; without
