@@ -3,7 +3,7 @@ from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.graph import Native
 from igc_gluon.nn.basic import CONVOLUTION_INIT, InterleavedBlock, NativeLayers, batch_norm
-from igc_gluon.nn.igc import GroupConv2D
+from igc_gluon.nn.igcv1 import GroupConv2D
 
 
 class SumFusion(Native, HybridBlock):

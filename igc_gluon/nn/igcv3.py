@@ -7,7 +7,7 @@ from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.errors import UserError
 from igc_gluon.nn.basic import InterleavedBlock, NativeLayers, batch_norm
-from igc_gluon.nn.igc import GroupConv2D
+from igc_gluon.nn.igcv1 import GroupConv2D
 from igc_gluon.nn.permutation import ChannelPermutation, inverse_branch_factor
 
 IGCV3_FORMS = ("released", "paper")

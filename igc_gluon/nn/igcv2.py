@@ -13,7 +13,7 @@ from mxnet.gluon import nn
 
 from igc_gluon.errors import UserError, nearest_valid
 from igc_gluon.nn.basic import InterleavedBlock, NativeLayers, batch_norm
-from igc_gluon.nn.igc import GroupConv2D
+from igc_gluon.nn.igcv1 import GroupConv2D
 from igc_gluon.nn.permutation import ChannelPermutation
 
 
