@@ -16,6 +16,7 @@ except ImportError as error:  # igc_gluon is not installed, or NumPy is one that
 prepare()
 
 from igc_gluon.cli import train  # noqa: E402
+from igc_gluon.cli.networks import options  # noqa: E402
 from igc_gluon.cli.parser import Parser  # noqa: E402
 from igc_gluon.data import DATASETS  # noqa: E402
 from igc_gluon.engine.experiment import Experiment  # noqa: E402
@@ -75,13 +76,13 @@ def experiment(args, batch_shards):
     info = DATASETS[args.dataset]
     if args.pad and not info.pads:
         raise UserError(f"--pad says how to pad before a random crop, but {info.name} is not padded; leave it out")
-    options = {**({"downsample": args.downsample} if args.downsample else {}), **dict(args.option)}
+    chosen = {**({"downsample": args.downsample} if args.downsample else {}), **options(args)}
     strides = info.size // model.family.input_size
     if strides > 1:  # 64x64 images come to networks for 32x32 ones (IGCV2, section 4.1)
-        options["stem_strides"] = strides
+        chosen["stem_strides"] = strides
     schedule = schedule_for(args.dataset, args.num_epochs, args.lr, args.lr_factor, args.lr_steps, args.warmup_epochs)
     return Experiment(model, args.dataset, schedule, args.batch_size, batch_shards, args.wd, args.momentum,
-                      options or None, label_smoothing=args.label_smoothing, dtype=args.dtype)
+                      chosen or None, label_smoothing=args.label_smoothing, dtype=args.dtype)
 
 
 def data(args):

@@ -19,6 +19,7 @@ prepare()
 import argparse  # noqa: E402
 
 from igc_gluon.cli import train  # noqa: E402
+from igc_gluon.cli.networks import options  # noqa: E402
 from igc_gluon.cli.parser import Parser  # noqa: E402
 from igc_gluon.data import default_folder, record_batches  # noqa: E402
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
@@ -93,7 +94,7 @@ def model_of(args):
         if (args.depth, l, m) != (None, None, None):
             raise UserError(f"{network} says its depth and partitions; leave --depth, --primary-partition and "
                             "--secondary-partition out")
-        return find_model(network), dict(args.option)
+        return find_model(network), options(args)
     if args.depth not in (None, 18):
         raise UserError(f"{network} has depth 18, not {args.depth}")
     if network == "resnet_imgnet_d18":
@@ -105,16 +106,16 @@ def model_of(args):
         raise UserError(f"{network} needs --primary-partition and --secondary-partition, L and M of its stem: 100 and 1 "
                         "are the published IGC-L100M2. (The authors' script takes 4 for an M that is left out, which "
                         "makes another network: with L = 100 one of 36.9 M parameters.)")
-    model, options = imagenet_model(network, l, m)
-    return model, {**options, **dict(args.option)}
+    model, doubled = imagenet_model(network, l, m)
+    return model, {**doubled, **options(args)}
 
 
 def experiment(args, batch_shards):
     recipe = IMAGENET[schedule_name(args)]
     schedule = imagenet_schedule(recipe, args.num_epochs, args.lr, args.lr_factor, args.lr_steps, args.warmup_epochs)
-    model, options = model_of(args)
+    model, chosen = model_of(args)
     return Experiment(model, RecordInput.name, schedule, args.batch_size, batch_shards, args.wd,
-                      args.momentum, options or None, optimizer=recipe.optimizer, undecayed=recipe.undecayed,
+                      args.momentum, chosen or None, optimizer=recipe.optimizer, undecayed=recipe.undecayed,
                       initializer=recipe.initializer, label_smoothing=args.label_smoothing, dtype=args.dtype)
 
 

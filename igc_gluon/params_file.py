@@ -89,8 +89,8 @@ class _Reader:
             storage, = self.take("<i")
             if storage != 0:
                 raise UserError("it holds a sparse array; only dense ones are known here")
-        shape = self.take("<%dq" % self.axes(*self.take("<i"))) if first in (_V1, _V2, _V3) else \
-            self.take("<%dI" % self.axes(first))
+        shape = self.take(f"<{self.axes(*self.take('<i'))}q") if first in (_V1, _V2, _V3) else \
+            self.take(f"<{self.axes(first)}I")
         _, _, kind = self.take("<iii")
         if not 0 <= kind < len(_DTYPES):
             raise UserError(f"it holds an array of the unknown data type {kind}")

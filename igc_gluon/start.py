@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import sys
-from importlib import metadata
 
 from igc_gluon.errors import UserError, printable
 from igc_gluon.launch import variables
@@ -56,6 +55,8 @@ def mxnet_problem():
     """One line why MXNet cannot be imported as it should be, or None."""
     if importlib.util.find_spec("mxnet") is None:
         return "MXNet is not installed; pip install -e '.[cpu]' (or '.[cu112]' for a GPU)"
+    from importlib import metadata  # slow: a third of `igc --help`
+
     installed = {distribution.metadata["Name"] for distribution in metadata.distributions()}
     if {"mxnet", "mxnet-cu112"} <= installed:
         return ("mxnet and mxnet-cu112 are both installed, over each other; uninstall both, then install one of "
@@ -112,7 +113,7 @@ def _open_standard_files():
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, this one
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "w" if number else "r", closefd=False))
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 class _Output:

@@ -1,7 +1,8 @@
 """`igc bench NAME`"""
+from igc_gluon.bench import machine, networks, report
+from igc_gluon.bench.run import Bench, peer_keys
 from igc_gluon.cli.networks import add_import_argument
-
-HELP = "time a network beside the same network in PyTorch, ONNX Runtime, OpenVINO and stock MXNet"
+from igc_gluon.errors import UserError
 
 
 def add_arguments(parser):
@@ -22,10 +23,6 @@ def add_arguments(parser):
 
 
 def run(args):
-    from igc_gluon.bench import machine, networks, report
-    from igc_gluon.bench.run import Bench, peer_keys
-    from igc_gluon.errors import UserError
-
     for flag in ("batch", "threads", "repeats", "size", "classes"):
         number = getattr(args, flag)
         if number is not None and number < 1:

@@ -1,18 +1,20 @@
 """`igc compare RUN ...`"""
-HELP = "a table of runs: accuracy with its spread over seeds, beside what the networks cost"
+import csv
+
+from igc_gluon.cli.networks import add_import_argument
+from igc_gluon.cli.table import table
+from igc_gluon.errors import printable
+from igc_gluon.files import write_atomically
 
 
 def add_arguments(parser):
     parser.add_argument("runs", nargs="+", metavar="RUN", help="the folder of a run, or one with runs below it")
     parser.add_argument("--csv", metavar="FILE", help="write the table there")
+    add_import_argument(parser)
 
 
 def run(args):
-    import csv
-
-    from igc_gluon.cli.table import table
-    from igc_gluon.errors import printable
-    from igc_gluon.files import write_atomically
+    # slow: MXNet
     from igc_gluon.report.experiments import experiments, find_runs
 
     found = sorted(experiments(find_runs(args.runs)), key=lambda experiment: -experiment.accuracies.mean())

@@ -13,6 +13,7 @@ def draw(path, title, confusion, names):
     Shares of each class's images are shown, so that classes of other sizes compare; black to yellow in a map that the
     colour-blind read (cividis). Raises UserError where the file cannot be written.
     """
+    # slow: matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,7 +1,8 @@
 """`igc models`"""
-from igc_gluon.cli.networks import add_import_argument
+import numpy as np
 
-HELP = "list the models that get_model knows by the papers' tables"
+from igc_gluon.cli.networks import add_import_argument
+from igc_gluon.errors import UserError
 
 
 def add_arguments(parser):
@@ -15,7 +16,7 @@ def run(args):
 
 
 def _pretrained(args):
-    from igc_gluon.errors import UserError
+    # slow: MXNet
     from igc_gluon.model_zoo.published import PUBLISHED
     from igc_gluon.model_zoo.shipped import shipped
 
@@ -35,16 +36,14 @@ def _pretrained(args):
 
 
 def _spread(accuracies):
-    import numpy as np
-
     if len(accuracies) == 1:
         return "(1)"
     return f"{np.mean(accuracies):.2f} +- {np.std(accuracies, ddof=1):.2f} ({len(accuracies)})"
 
 
 def _all(args):
+    # slow: MXNet
     from igc_gluon import complexity
-    from igc_gluon.errors import UserError
     from igc_gluon.model_zoo import find_family, get_model, get_model_list
 
     names = [name for name in get_model_list() if args.filter.lower() in name]

@@ -1,5 +1,9 @@
 """Arguments that say which network is meant, shared by several commands."""
 import argparse
+from dataclasses import replace
+from math import isfinite
+
+from igc_gluon.errors import UserError
 
 SOURCE = ("the folder of a run (its best checkpoint) or of one checkpoint, a .params file with --model, the name of "
           "a model with published weights, or with --dataset one whose weights come with the package (igc models "
@@ -36,6 +40,7 @@ def add_normalisation_arguments(parser):
 
 def open_source(args):
     """The network that the arguments of `add_params_arguments` and `args.network` mean, see `open_network`."""
+    # slow: MXNet
     from igc_gluon.engine.networks import open_network
 
     return open_network(args.network, args.model, args.classes, options(args), args.dataset)
@@ -43,10 +48,7 @@ def open_source(args):
 
 def open_classifier(args):
     """As `open_source`, with mean and std: those of `add_normalisation_arguments`, or what is known of the weights."""
-    from dataclasses import replace
-    from math import isfinite
-
-    from igc_gluon.errors import UserError
+    # slow: MXNet
     from igc_gluon.model_zoo.attributes import check_normalised
 
     given = (args.mean, args.std)
@@ -61,7 +63,13 @@ def open_classifier(args):
 
 
 def options(args):
-    """{name: value} of all --option."""
+    """{name: value} of all --option. Raises UserError on what no text can say of a model."""
+    # slow: MXNet, which reads its number of threads as it is imported; so not while flags are parsed
+    from igc_gluon.model_zoo.registry import NO_TEXT
+
+    for name, _ in args.option:
+        if name in NO_TEXT:
+            raise UserError(f"--option {name}: that is not a choice within a model, or has a flag of its own")
     return dict(args.option)
 
 
@@ -69,10 +77,6 @@ def _option(text):
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier() or not value:
         raise argparse.ArgumentTypeError(f"wants NAME=VALUE, downsample=code for example; not {text!r}")
-    from igc_gluon.model_zoo.registry import NO_TEXT  # needs MXNet
-
-    if name in NO_TEXT:
-        raise argparse.ArgumentTypeError(f"{name} is not a choice within a model, or has a flag of its own")
     parts = [_value(part) for part in value.split(",")]
     return name, tuple(parts) if len(parts) > 1 else parts[0]
 

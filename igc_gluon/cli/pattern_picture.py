@@ -18,6 +18,7 @@ INK, FAINT = "#222222", "#888888"
 
 def factors(block):
     """[(symbol, layer)] of a Gluon block in order of execution, the symbols as the papers write them."""
+    # slow: MXNet
     from igc_gluon.nn import IGCBlock, block_stack
 
     stack = block_stack(block)
@@ -40,6 +41,7 @@ def draw(path, title, named):
 
 def picture(title, named):
     """The picture as a Figure of matplotlib's. named: what `factors` returns."""
+    # slow: matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -127,6 +129,7 @@ def _kernel(stack):
 
 
 def _colours(name, darkest, brightest):
+    # slow: matplotlib
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
     return ListedColormap(colormaps[name](np.linspace(darkest, brightest, 256)))

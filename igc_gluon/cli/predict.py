@@ -1,10 +1,19 @@
 """`igc predict NETWORK PHOTO ...`: photographs, folders and lists of them, to text, CSV or JSON lines"""
-HELP = "print the likeliest classes of photographs"
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from tqdm import tqdm
+
+from igc_gluon import deploy  # nothing on this way imports MXNet, which takes seconds and need not be installed
+from igc_gluon.cli.networks import SOURCE, add_normalisation_arguments, add_params_arguments, open_classifier
+from igc_gluon.cli.predictions import Text, writers
+from igc_gluon.data.photos import list_photos, read_photo
+from igc_gluon.errors import UserError, printable
+from igc_gluon.threads import cores
 
 
 def add_arguments(parser):
-    from igc_gluon.cli.networks import SOURCE, add_normalisation_arguments, add_params_arguments
-
     parser.add_argument("network", help=f"{SOURCE}; or an .igc file")
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image files, and folders of them; @FILE reads such names "
                                                                    "from a file, a line each, - from standard input. The "
@@ -19,14 +28,6 @@ def add_arguments(parser):
 
 
 def run(args):
-    import sys
-
-    from tqdm import tqdm
-
-    from igc_gluon.cli.predictions import Text, writers
-    from igc_gluon.data.photos import list_photos
-    from igc_gluon.errors import UserError, printable
-
     if args.top < 1:
         raise UserError(f"--top must be at least 1, not {args.top}")
     if args.batch_size < 1:
@@ -50,10 +51,6 @@ def run(args):
 
 def _named(arguments):
     """The names that the arguments mean, in their order."""
-    import sys
-
-    from igc_gluon.errors import UserError
-
     names = []
     for argument in arguments:
         try:
@@ -71,14 +68,6 @@ def _named(arguments):
 
 def _results(scores, expected, paths, args):
     """(path, [(probability, class, its name)] or a UserError) of every path, in their order."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    import numpy as np
-
-    from igc_gluon.data.photos import read_photo
-    from igc_gluon.errors import UserError
-    from igc_gluon.threads import cores
-
     def pixels(path):
         try:
             return expected.pixels(read_photo(path))
@@ -104,16 +93,12 @@ def _likeliest(scores, expected, args):
 
 def _open(args):
     """(function from float32 (n, 3, H, W) to scores (n, classes), what it expects, a Preprocessing)."""
-    from igc_gluon.errors import UserError
-
     if not args.network.endswith(".igc"):
+        # slow: MXNet
         import mxnet as mx
-
-        from igc_gluon.cli.networks import open_classifier
 
         net = open_classifier(args)
         return lambda image: net(mx.nd.array(image)).asnumpy(), net.preprocessing
-    from igc_gluon import deploy  # nothing on this way imports MXNet, which takes seconds and need not be installed
 
     if args.mean or args.std or args.model or args.option or args.classes is not None or args.dataset:
         raise UserError(f"{args.network} is compiled, with all it needs; leave out what is said about the network")
@@ -127,10 +112,6 @@ def _open(args):
 
 
 def _probabilities(scores, network):
-    import numpy as np
-
-    from igc_gluon.errors import UserError
-
     scores = scores.astype(np.float64)
     if not np.isfinite(scores).all():
         raise UserError(f"{network} gives scores that are not finite; it has diverged")

@@ -1,5 +1,12 @@
 """`igc report RUN ...`"""
-HELP = "a page to look at: curves, classes, mistakes and cost of a run, or several runs compared"
+import sys
+
+from tqdm import tqdm
+
+from igc_gluon.cli.networks import add_import_argument
+from igc_gluon.engine.metrics import Metrics
+from igc_gluon.errors import UserError, printable
+from igc_gluon.files import write_atomically
 
 
 def add_arguments(parser):
@@ -10,11 +17,11 @@ def add_arguments(parser):
                                                        "test images of its data set)")
     parser.add_argument("--data-dir", help="folder of the data set's files")
     parser.add_argument("--no-eval", action="store_true", help="do not evaluate, which takes the longest")
+    add_import_argument(parser)
 
 
 def run(args):
-    from igc_gluon.errors import printable
-    from igc_gluon.files import write_atomically
+    # slow: MXNet
     from igc_gluon.report.experiments import experiments, find_runs
     from igc_gluon.report.page import comparison_page
 
@@ -27,9 +34,7 @@ def run(args):
 
 
 def _run_page(run, args):
-    import sys
-
-    from igc_gluon.errors import UserError
+    # slow: MXNet
     from igc_gluon.report.page import run_page
 
     if args.no_eval:
@@ -44,11 +49,10 @@ def _run_page(run, args):
 
 
 def _evaluated(run, args):
+    # slow: MXNet
     import mxnet as mx
-    from tqdm import tqdm
 
     from igc_gluon.engine.evaluation_data import evaluation_data
-    from igc_gluon.engine.metrics import Metrics
     from igc_gluon.engine.networks import open_network
     from igc_gluon.model_zoo.attributes import check_normalised
 

@@ -1,14 +1,17 @@
 """`igc tables`"""
-from igc_gluon.cli.networks import add_import_argument
+import shutil
+import sys
 
-HELP = "the papers' tables beside what this package's networks have, and beside your own runs"
+from igc_gluon.cli.networks import add_import_argument
+from igc_gluon.errors import printable
+from igc_gluon.files import write_atomically
+from igc_gluon.paper.published import PAPERS
+from igc_gluon.paths import expand
+
 FORMATS = ("terminal", "csv", "markdown", "json")
 
 
-
 def add_paper(parser):
-    from igc_gluon.paper.published import PAPERS
-
     parser.add_argument("--paper", choices=sorted(PAPERS), help="where a bare number is from (default: igcv1)")
 
 
@@ -27,13 +30,8 @@ def add_arguments(parser):
 
 def run(args):
     """Exit code 1 if a number that should agree does not."""
-    import shutil
-    import sys
-
-    from igc_gluon.errors import printable
-    from igc_gluon.files import write_atomically
+    # slow: MXNet
     from igc_gluon.paper import compare, formats, imported, published, runs
-    from igc_gluon.paths import expand
 
     tables = {}
     for wanted in args.table or [args.paper]:

@@ -50,6 +50,18 @@ def _least_common_multiple(partitions):
     return first * second // gcd(first, second)
 
 
+def _check(multiplier, depth, strides, stem_strides):
+    if multiplier <= 0:
+        raise UserError(f"the width multiplier must be above 0, not {multiplier}")
+    if depth not in DEPTHS:
+        raise UserError(f"there is no IGCV3-D {depth}; there are {', '.join(map(str, sorted(DEPTHS)))}")
+    if strides not in (None, *SMALL_STRIDES, *map(list, SMALL_STRIDES)):  # a list in a run's config.json
+        raise UserError(f"strides must be {' or '.join(f'{a},{b}' for a, b in SMALL_STRIDES)}, the channels of the "
+                        f"sequences that shrink the map, not {strides}")
+    if stem_strides not in (1, 2):
+        raise UserError(f"stem_strides must be 1 or 2, not {stem_strides}")
+
+
 class IGCV3Net(ImageNetwork):
     """(N, 3, H, W) -> (N, classes). The first block of a sequence has no shortcut, all others have.
 
@@ -72,17 +84,9 @@ class IGCV3Net(ImageNetwork):
     def __init__(self, classes, multiplier=1.0, depth=1.0, strides=None, stem_strides=None, block="released",
                  partitions=(2, 2), norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
         super().__init__(**kwargs)
-        if multiplier <= 0:
-            raise UserError(f"the width multiplier must be above 0, not {multiplier}")
-        if depth not in DEPTHS:
-            raise UserError(f"there is no IGCV3-D {depth}; there are {', '.join(map(str, sorted(DEPTHS)))}")
-        if strides not in (None, *SMALL_STRIDES, *map(list, SMALL_STRIDES)):  # a list in a run's config.json
-            raise UserError(f"strides must be {' or '.join('%d,%d' % pair for pair in SMALL_STRIDES)}, the channels of "
-                            f"the sequences that shrink the map, not {strides}")
         if stem_strides is None:
             stem_strides = 1 if strides else 2
-        if stem_strides not in (1, 2):
-            raise UserError(f"stem_strides must be 1 or 2, not {stem_strides}")
+        _check(multiplier, depth, strides, stem_strides)
         if issubclass(norm_layer, nn.BatchNorm):
             norm_kwargs = {"epsilon": BN_EPSILON, **(norm_kwargs or {})}
         norm = norm_layer, norm_kwargs

@@ -6,8 +6,8 @@ import numpy as np
 
 from igc_gluon.data.preprocessing import not_images
 from igc_gluon.errors import UserError
-from igc_gluon.model_zoo.attributes import preprocessing_attribute
 from igc_gluon.graph import NativeNetwork
+from igc_gluon.model_zoo.attributes import preprocessing_attribute
 
 CHANNELS = 3
 

@@ -13,9 +13,9 @@ from mxnet.gluon import nn
 
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.errors import UserError
+from igc_gluon.graph import NativeNetwork
 from igc_gluon.model_zoo import igcv3
 from igc_gluon.model_zoo.registry import register
-from igc_gluon.graph import NativeNetwork
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, GroupConv2D, IGCV3Block, ReLU6, batch_norm
 
 STEM, LAST = 32, 1280

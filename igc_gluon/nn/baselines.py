@@ -2,7 +2,7 @@
 from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.graph import Native
-from igc_gluon.nn.basic import CONVOLUTION_INIT, InterleavedBlock, NativeLayers, batch_norm
+from igc_gluon.nn.basic import CONVOLUTION_INIT, InterleavedBlock, OrderedBlock, batch_norm
 from igc_gluon.nn.igcv1 import GroupConv2D
 
 
@@ -27,7 +27,7 @@ class SumFusion(Native, HybridBlock):
         return F.Activation(self.bn(F.sum(branches, axis=1)), act_type="relu")
 
 
-class GPCBlock(InterleavedBlock, NativeLayers):
+class GPCBlock(InterleavedBlock, OrderedBlock):
     """Group-and-Point-wise Convolution (IGCV1's supplementary): (N, in_channels, H, W) -> (N, channels, H', W').
 
     A spatial group convolution with L groups (`primary_partition`) on in_channels channels, a dense 1x1 convolution,
@@ -40,12 +40,15 @@ class GPCBlock(InterleavedBlock, NativeLayers):
         super().__init__(**kwargs)
         in_channels = in_channels or channels
         with self.name_scope():
-            self.add(GroupConv2D(in_channels, in_channels, primary_partition, (kernel_size,) * 2, (strides,) * 2,
-                                 prefix="conv1_"),
-                     GroupConv2D(channels, in_channels, 1, prefix="conv2_"),
-                     batch_norm(channels, norm_layer, norm_kwargs))
-            if activation:
-                self.add(nn.Activation(activation, prefix="relu_"))
+            self.spatial = GroupConv2D(in_channels, in_channels, primary_partition, (kernel_size,) * 2, (strides,) * 2,
+                                       prefix="conv1_")
+            self.pointwise = GroupConv2D(channels, in_channels, 1, prefix="conv2_")
+            self.bn = batch_norm(channels, norm_layer, norm_kwargs)
+            self.relu = nn.Activation(activation, prefix="relu_") if activation else None
+
+    def hybrid_forward(self, F, x):
+        x = self.bn(self.pointwise(self.spatial(x)))
+        return x if self.relu is None else self.relu(x)
 
 
 class XceptionBlock(GPCBlock):

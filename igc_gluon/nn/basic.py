@@ -35,7 +35,7 @@ def initialize_as_authors(net, ctx=None, force_reinit=False):
     1/sqrt(epsilon) = 224 at every BN, which overflows in a deep one. Hence it is not the default.
     """
     net.initialize(ctx=ctx, force_reinit=force_reinit)
-    for name, parameter in net.collect_params(".*running_var").items():
+    for parameter in net.collect_params(".*running_var").values():
         parameter.initialize(mx.init.Zero(), ctx=ctx, force_reinit=True)
 
 
@@ -74,8 +74,8 @@ class InterleavedBlock(Native, HybridBlock):
     """To derive blocks from that interleave group convolutions: `igc check` finds, verifies and draws them."""
 
 
-class Layers(nn.HybridSequential):
-    """A HybridSequential to derive from: a slice of it is a plain HybridSequential on the same layers.
+class NativeLayers(Native, nn.HybridSequential):
+    """A HybridSequential that runs natively where it can; a slice of it is a plain one on the same layers.
 
     MXNet would build a slice by calling the derived class without arguments.
     """
@@ -93,11 +93,7 @@ def _by_number(block, key):
     return sequence
 
 
-class NativeLayers(Native, Layers):
-    """Layers that run natively where they can."""
-
-
-class ConvBNReLU(Layers):
+class ConvBNReLU(OrderedBlock):
     """Convolution without bias, BN, ReLU: (N, in_channels, H, W) -> (N, channels, H', W').
 
     `activation=None` leaves the ReLU out. Padding keeps the size at stride 1 (odd kernels). `conv_prefix` is for the
@@ -108,8 +104,11 @@ class ConvBNReLU(Layers):
                  norm_layer=nn.BatchNorm, norm_kwargs=None, conv_prefix="conv_", **kwargs):
         super().__init__(**kwargs)
         with self.name_scope():
-            self.add(nn.Conv2D(channels, kernel_size, strides, kernel_size // 2, groups=groups, use_bias=False,
-                               in_channels=in_channels, weight_initializer=CONVOLUTION_INIT, prefix=conv_prefix))
-            self.add(batch_norm(channels, norm_layer, norm_kwargs))
-            if activation:
-                self.add(nn.Activation(activation, prefix="relu_"))
+            self.conv = nn.Conv2D(channels, kernel_size, strides, kernel_size // 2, groups=groups, use_bias=False,
+                                  in_channels=in_channels, weight_initializer=CONVOLUTION_INIT, prefix=conv_prefix)
+            self.bn = batch_norm(channels, norm_layer, norm_kwargs)
+            self.relu = nn.Activation(activation, prefix="relu_") if activation else None
+
+    def hybrid_forward(self, F, x):
+        x = self.bn(self.conv(x))
+        return x if self.relu is None else self.relu(x)

@@ -12,12 +12,12 @@ complementary condition).
 from mxnet.gluon import nn
 
 from igc_gluon.errors import UserError, nearest_valid
-from igc_gluon.nn.basic import InterleavedBlock, NativeLayers, batch_norm
+from igc_gluon.nn.basic import InterleavedBlock, OrderedBlock, batch_norm
 from igc_gluon.nn.igcv1 import GroupConv2D
 from igc_gluon.nn.permutation import ChannelPermutation
 
 
-class IGCV2Block(InterleavedBlock, NativeLayers):
+class IGCV2Block(InterleavedBlock, OrderedBlock):
     """y = P_L W_L ... P_1 W_1 x, then BN and ReLU: (N, in_channels, H, W) -> (N, channels, H', W').
 
     There is no non-linearity between the group convolutions. A permutation that moves nothing, as that after a
@@ -53,20 +53,26 @@ class IGCV2Block(InterleavedBlock, NativeLayers):
                 nearest = nearest_valid(K, lambda n: in_channels % n == 0, largest=in_channels)
                 raise UserError(f"K_{number} = {K} does not divide {in_channels} channels into equal branches; nearest "
                                 f"that does: {nearest}")
+        self._depth = len(branch_channels)  # L
         with self.name_scope():
-            for number, K in enumerate(branch_channels, 1):
-                width = channels if number == len(branch_channels) else in_channels
+            for l, K in enumerate(branch_channels, 1):  # noqa: E741 (the paper's index)
+                width = channels if l == self._depth else in_channels
                 branches = in_channels // K
-                kernel, stride = ((kernel_size,) * 2, (strides,) * 2) if number == 1 else ((1, 1), (1, 1))
-                self.add(GroupConv2D(width, in_channels, branches, kernel, stride, prefix=f"conv{number}_"))
-                if 1 < branches < width:
-                    self.add(ChannelPermutation(branches, prefix=f"reorder{number}_"))
-            self.add(batch_norm(channels, norm_layer, norm_kwargs))
-            if activation:
-                self.add(nn.Activation(activation, prefix="relu_"))
+                kernel, stride = ((kernel_size,) * 2, (strides,) * 2) if l == 1 else ((1, 1), (1, 1))
+                setattr(self, f"W{l}", GroupConv2D(width, in_channels, branches, kernel, stride, prefix=f"conv{l}_"))
+                setattr(self, f"P{l}", ChannelPermutation(branches, prefix=f"reorder{l}_") if 1 < branches < width else None)
+            self.bn = batch_norm(channels, norm_layer, norm_kwargs)
+            self.relu = nn.Activation(activation, prefix="relu_") if activation else None
+
+    def hybrid_forward(self, F, x):
+        for l in range(1, self._depth + 1):  # noqa: E741
+            W, P = getattr(self, f"W{l}"), getattr(self, f"P{l}")
+            x = W(x) if P is None else P(W(x))
+        x = self.bn(x)
+        return x if self.relu is None else self.relu(x)
 
 
-class NonlinearIGCV2Block(InterleavedBlock, NativeLayers):
+class NonlinearIGCV2Block(InterleavedBlock, OrderedBlock):
     """IGCV2's block for ImageNet (Fig. 5b): (N, in_channels, H, W) -> (N, channels, H', W').
 
     Channel-wise convolution, BN, ReLU, 1x1 group convolution, BN, permutation, 1x1 group convolution, BN, ReLU,
@@ -83,17 +89,22 @@ class NonlinearIGCV2Block(InterleavedBlock, NativeLayers):
         _check_odd(kernel_size)
         first, second = partitions
         with self.name_scope():
-            self.add(GroupConv2D(in_channels, in_channels, in_channels, (kernel_size,) * 2, (strides,) * 2,
-                                 prefix="conv1_"),
-                     batch_norm(in_channels, norm_layer, norm_kwargs, prefix="bn1_"),
-                     nn.Activation("relu", prefix="relu1_"),
-                     GroupConv2D(in_channels, in_channels, first, prefix="conv2_"),
-                     batch_norm(in_channels, norm_layer, norm_kwargs, prefix="bn2_"),
-                     ChannelPermutation(first, prefix="reorder2_"),
-                     GroupConv2D(channels, in_channels, second, prefix="conv3_"),
-                     batch_norm(channels, norm_layer, norm_kwargs, prefix="bn3_"),
-                     nn.Activation("relu", prefix="relu3_"),
-                     ChannelPermutation(second, prefix="reorder3_"))
+            self.depthwise = GroupConv2D(in_channels, in_channels, in_channels, (kernel_size,) * 2, (strides,) * 2,
+                                         prefix="conv1_")
+            self.bn1 = batch_norm(in_channels, norm_layer, norm_kwargs, prefix="bn1_")
+            self.relu1 = nn.Activation("relu", prefix="relu1_")
+            self.pointwise1 = GroupConv2D(in_channels, in_channels, first, prefix="conv2_")
+            self.bn2 = batch_norm(in_channels, norm_layer, norm_kwargs, prefix="bn2_")
+            self.permute1 = ChannelPermutation(first, prefix="reorder2_")
+            self.pointwise2 = GroupConv2D(channels, in_channels, second, prefix="conv3_")
+            self.bn3 = batch_norm(channels, norm_layer, norm_kwargs, prefix="bn3_")
+            self.relu2 = nn.Activation("relu", prefix="relu3_")
+            self.permute2 = ChannelPermutation(second, prefix="reorder3_")
+
+    def hybrid_forward(self, F, x):
+        x = self.relu1(self.bn1(self.depthwise(x)))
+        x = self.permute1(self.bn2(self.pointwise1(x)))
+        return self.permute2(self.relu2(self.bn3(self.pointwise2(x))))
 
 
 def _check_odd(kernel_size):

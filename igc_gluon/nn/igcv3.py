@@ -6,7 +6,8 @@ convolution narrows again: MobileNetV2's block with two branches, which costs ha
 from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.errors import UserError
-from igc_gluon.nn.basic import InterleavedBlock, NativeLayers, batch_norm
+from igc_gluon.graph import Native
+from igc_gluon.nn.basic import InterleavedBlock, OrderedBlock, batch_norm
 from igc_gluon.nn.igcv1 import GroupConv2D
 from igc_gluon.nn.permutation import ChannelPermutation, inverse_branch_factor
 
@@ -18,6 +19,35 @@ class ReLU6(HybridBlock):
 
     def hybrid_forward(self, F, x):
         return F.clip(x, 0, 6)
+
+
+class LowRankConvolutions(Native, OrderedBlock):
+    """What an IGCV3Block adds to its input: widen, convolve channel by channel, narrow again; see there."""
+
+    def __init__(self, channels, in_channels, expansion, strides, partitions, as_paper, norm, **kwargs):
+        super().__init__(**kwargs)
+        first, second = partitions
+        width = expansion * in_channels
+        with self.name_scope():
+            self.expand = GroupConv2D(width, in_channels, first, prefix="exp-conv2d_")
+            self.bn1 = batch_norm(width, *norm, prefix="exp-batchnorm_")
+            self.relu1 = ReLU6(prefix="exp-relu6_") if as_paper else None
+            self.permute1 = ChannelPermutation(first, prefix="exp-reorder_")
+            self.depthwise = GroupConv2D(width, width, width, (3, 3), (strides, strides), prefix="depthwise-conv2d_")
+            self.bn2 = batch_norm(width, *norm, prefix="depthwise-batchnorm_")
+            self.relu2 = ReLU6(prefix="depthwise-relu6_")
+            self.narrow = GroupConv2D(channels, width, second, prefix="linear-conv2d_")
+            self.bn3 = batch_norm(channels, *norm, prefix="linear-batchnorm_")
+            self.permute2 = ChannelPermutation(inverse_branch_factor(channels, second),
+                                               prefix="linear-reorder_") if as_paper else None
+
+    def hybrid_forward(self, F, x):
+        x = self.bn1(self.expand(x))
+        if self.relu1 is not None:
+            x = self.relu1(x)
+        x = self.relu2(self.bn2(self.depthwise(self.permute1(x))))
+        x = self.bn3(self.narrow(x))
+        return x if self.permute2 is None else self.permute2(x)
 
 
 class IGCV3Block(InterleavedBlock):
@@ -52,24 +82,10 @@ class IGCV3Block(InterleavedBlock):
         if shortcut and (strides != 1 or channels != in_channels):
             raise UserError("a block with a shortcut needs stride 1 and as many channels out as in, not stride "
                             f"{strides} and {in_channels} -> {channels}")
-        first, second = partitions
-        width = expansion * in_channels
-        norm = norm_layer, norm_kwargs
         self._shortcut = shortcut
         with self.name_scope():
-            self.body = NativeLayers(prefix="")
-            self.body.add(GroupConv2D(width, in_channels, first, prefix="exp-conv2d_"),
-                          batch_norm(width, *norm, prefix="exp-batchnorm_"))
-            if form == "paper":
-                self.body.add(ReLU6(prefix="exp-relu6_"))
-            self.body.add(ChannelPermutation(first, prefix="exp-reorder_"),
-                          GroupConv2D(width, width, width, (3, 3), (strides, strides), prefix="depthwise-conv2d_"),
-                          batch_norm(width, *norm, prefix="depthwise-batchnorm_"),
-                          ReLU6(prefix="depthwise-relu6_"),
-                          GroupConv2D(channels, width, second, prefix="linear-conv2d_"),
-                          batch_norm(channels, *norm, prefix="linear-batchnorm_"))
-            if form == "paper":
-                self.body.add(ChannelPermutation(inverse_branch_factor(channels, second), prefix="linear-reorder_"))
+            self.body = LowRankConvolutions(channels, in_channels, expansion, strides, partitions, form == "paper",
+                                            (norm_layer, norm_kwargs), prefix="")
 
     def hybrid_forward(self, F, x):
         return x + self.body(x) if self._shortcut else self.body(x)

@@ -101,12 +101,12 @@ def find_script(name):
 class Reproduction:
     """Fills a table: every seed of every experiment is one run.
 
-    flags: further arguments of the training script, for all runs; log_dir, exp_name, num_epochs, data_dir, gpus, cpus:
+    train: igc_gluon.cli.train.main. flags: further arguments of the training script, for all runs; log_dir, exp_name, num_epochs, data_dir, gpus, cpus:
     those of them that matter here too. Raises UserError on what would fail in every run.
     """
 
-    def __init__(self, todo, flags, log_dir, exp_name, num_epochs, data_dir, gpus, cpus, report=print):
-        self.flags, self.report = flags, report
+    def __init__(self, todo, flags, log_dir, exp_name, num_epochs, data_dir, gpus, cpus, train, report=print):
+        self.flags, self.train, self.report = flags, train, report
         self.log_dir, self.exp_name = expand(log_dir), exp_name
         self.left_out = [experiment for experiment in todo if experiment.obstacle]
         self.jobs = [(experiment, seed) for experiment in todo if not experiment.obstacle
@@ -129,8 +129,6 @@ class Reproduction:
 
     def run(self):
         """Returns the exit code: 0, 1 if a run failed or was left out, 128 + n after signal n."""
-        from igc_gluon.cli import train
-
         waiting = [job for job in self.jobs if not self._note_if_done(job)]
         done = len(self.jobs) - len(waiting)
         self.report(f"{len(self.jobs)} runs, of which {done} are done already; all of it goes to {self.log_dir}")
@@ -141,7 +139,7 @@ class Reproduction:
                         f"{' (goes on)' if cut_off else ''}; {self._time_left(waiting[number:])}")
             begin = time.monotonic()
             try:
-                code = train.main(self.script.parse(experiment.argv(self.flags, seed)), self.script.experiment,
+                code = self.train(self.script.parse(experiment.argv(self.flags, seed)), self.script.experiment,
                                   self.script.data, self.script.PAPER_GPUS)
             except Exception:  # one network that MXNet cannot run must not keep the others from running
                 traceback.print_exc()

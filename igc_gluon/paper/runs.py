@@ -12,7 +12,6 @@ from igc_gluon.engine.schedule import PAPER
 from igc_gluon.errors import printable
 from igc_gluon.paths import expand
 
-
 DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 

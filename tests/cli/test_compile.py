@@ -9,10 +9,10 @@ import igc_gluon
 from igc_gluon import deploy, native, params_file
 from igc_gluon.cli import main
 from igc_gluon.data import DATASETS, load
+from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.engine.experiment import Experiment, _module_checkpoints
 from igc_gluon.engine.schedule import Schedule
-from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import find_model
 

@@ -237,7 +237,7 @@ def test_bad_photos_are_a_line_each_and_the_others_go_on(photos, network, tmp_pa
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("no image")
     cv2.imwrite(str(tmp_path / "strip.png"), np.zeros((1, 1000000, 3), np.uint8))
-    whole = open(photos[0], "rb").read()
+    whole = Path(photos[0]).read_bytes()
     (tmp_path / "half.jpg").write_bytes(whole[:len(whole) // 2])
     (tmp_path / "folder").mkdir()
     bad = [tmp_path / name for name in ("folder", "none.jpg", "strip.png", "half.jpg", "empty.jpg", "text.jpg")]
