@@ -1,4 +1,5 @@
 """The networks that are timed, and what is written down of one so that every peer builds the same."""
+# Imports in functions are slow: MXNet, which not every peer's process needs.
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Dict, Optional, Tuple

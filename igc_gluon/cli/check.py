@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from igc_gluon import theory
-from igc_gluon.cli import pattern_picture
 from igc_gluon.cli.networks import add_import_argument, add_option_argument, options
 from igc_gluon.errors import UserError
 from igc_gluon.paths import expand
+from igc_gluon.report import pattern_picture
 
 LEGEND = """\
 branches  of each convolution: number x input channels of one (-> output channels where they differ), kernel

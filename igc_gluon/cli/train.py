@@ -113,6 +113,7 @@ def main(args, experiment_of, input_of, default_shards):
     experiment_of(args, shards of a batch) -> Experiment; input_of(args) -> an input of `igc_gluon.engine.inputs`.
     """
     signal.signal(signal.SIGINT, interrupt)
+    # slow: MXNet
     from igc_gluon.engine import devices as engine_devices
     from igc_gluon.engine import experiment as engine
     from igc_gluon.engine import precision

@@ -145,7 +145,7 @@ class Compiled:
 
     def save(self, path):
         """Writes an .igc file, which `load` and C programs read. Raises UserError if it cannot be written."""
-        from igc_gluon.files import write_atomically  # also imports what downloads need
+        from igc_gluon.files import write_atomically  # slow: it imports what downloads need too
 
         with write_atomically(path) as out:
             out.write(self._data)

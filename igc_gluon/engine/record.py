@@ -24,9 +24,9 @@ from igc_gluon import processor
 from igc_gluon.engine.position import best_entry
 from igc_gluon.engine.versions import changes, versions
 from igc_gluon.errors import UserError
+from igc_gluon.exits import OneLine
 from igc_gluon.files import write_atomically
 from igc_gluon.locks import Held, Lock
-from igc_gluon.start import OneLine
 
 logger = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ class EventFile:
     thread that a full disk kills). Begins with all of `history`, in place of what was there."""
 
     def __init__(self, folder, history):
-        from tensorboardX.record_writer import RecordWriter  # tensorboardX takes a second to import
+        from tensorboardX.record_writer import RecordWriter  # slow: takes a second
 
         folder.mkdir(exist_ok=True)
         for old in folder.glob("events.out.tfevents.*"):
@@ -189,6 +189,7 @@ class EventFile:
             raise UserError(f"cannot write {self._writer.path}: {error.strerror}") from None
 
     def _add(self, entry):
+        # slow: takes a second
         from tensorboardX.summary import scalar
 
         for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "images_per_second",
@@ -198,6 +199,7 @@ class EventFile:
             self._write(summary=scalar(key, entry[key]), step=entry["epoch"], wall_time=time.time())
 
     def _write(self, **fields):
+        # slow: takes a second
         from tensorboardX.proto.event_pb2 import Event
 
         self._writer.write(Event(**fields).SerializeToString())
@@ -215,6 +217,7 @@ def say(line):
 
 def draw_curves(history, title, path):
     """Draws the curves of `history` (a list of epochs' entries) to the PNG `path`."""
+    # slow: takes a second
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

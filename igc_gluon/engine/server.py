@@ -13,8 +13,8 @@ import os
 import socket
 import sys
 
+from igc_gluon.exits import exit_code
 from igc_gluon.launch import heartbeat, variables
-from igc_gluon.start import exit_code
 
 WEIGHTS, STATE = 0, 1  # keys: flat arrays, of which each server has its slice
 
@@ -27,6 +27,7 @@ def serve(role):
     variables.check()
     # Hidden from the import, or MXNet's own server would begin there and never return.
     os.environ.pop("DMLC_ROLE", None)
+    # slow: MXNet, whose import would begin to serve
     import mxnet as mx
     from mxnet.base import _LIB, check_call
 
@@ -76,6 +77,7 @@ class AsynchronousRule:
         self.workers, self.optimizer, self.state, self._pushes = workers, None, None, {}
 
     def obey(self, orders):
+        # slow: MXNet, whose import would begin to serve
         from igc_gluon.engine.optimizer import AuthorsNesterov
 
         if "optimizer" in orders:

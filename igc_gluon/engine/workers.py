@@ -187,6 +187,7 @@ class HorovodWorkers(_Several):
 
     def __init__(self):
         try:
+            # optional: horovod
             import horovod.mxnet as hvd
         except ImportError as error:
             raise UserError(f"--kv-store horovod needs Horovod with MXNet, which is not installed here ({error}); see "

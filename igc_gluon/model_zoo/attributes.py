@@ -39,7 +39,7 @@ def wordnet_numbers():
 
 
 def _imagenet():
-    from gluoncv.data.imagenet.classification import ImageNet1kAttr  # takes seconds to import
+    from gluoncv.data.imagenet.classification import ImageNet1kAttr  # slow: seconds
 
     return ImageNet1kAttr()
 

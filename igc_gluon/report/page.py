@@ -14,7 +14,8 @@ import igc_gluon
 from igc_gluon import complexity
 from igc_gluon.engine.metrics import TOP5_FROM, Metrics
 from igc_gluon.errors import printable
-from igc_gluon.report import charts
+from igc_gluon.nn import interleaved_blocks
+from igc_gluon.report import charts, pattern_picture
 from igc_gluon.report.experiments import Experiment, Run, network
 
 _CLASSES_SHOWN = 60  # in the confusion matrix; of more the pairs that are confused most
@@ -111,9 +112,6 @@ def _mistake(mistake, data, names, preprocessing):
 
 
 def _patterns(name, net):
-    from igc_gluon.cli import pattern_picture
-    from igc_gluon.nn import interleaved_blocks
-
     blocks = interleaved_blocks(net)
     if not blocks:
         return ""

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from igc_gluon import cli, theory
-from igc_gluon.cli import check, pattern_picture
+from igc_gluon.cli import check
 from igc_gluon.model_zoo import get_model
 from igc_gluon.nn import IGCBlock, IGCV3Block, interleaved_blocks
+from igc_gluon.report import pattern_picture
 
 
 def igc_check(capsys, *flags, code=0):
