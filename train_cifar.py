@@ -16,7 +16,7 @@ except ImportError as error:  # igc_gluon is not installed, or NumPy is one that
 prepare()
 
 from igc_gluon.cli import train  # noqa: E402
-from igc_gluon.cli.networks import options  # noqa: E402
+from igc_gluon.cli.network_flags import options  # noqa: E402
 from igc_gluon.cli.parser import Parser  # noqa: E402
 from igc_gluon.data import DATASETS  # noqa: E402
 from igc_gluon.engine.experiment import Experiment  # noqa: E402

@@ -19,7 +19,7 @@ prepare()
 import argparse  # noqa: E402
 
 from igc_gluon.cli import train  # noqa: E402
-from igc_gluon.cli.networks import options  # noqa: E402
+from igc_gluon.cli.network_flags import options  # noqa: E402
 from igc_gluon.cli.parser import Parser  # noqa: E402
 from igc_gluon.data import default_folder, record_batches  # noqa: E402
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402

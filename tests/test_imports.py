@@ -121,7 +121,7 @@ commands = {name for name in sys.modules if name.startswith("igc_gluon.cli.")} -
 assert not heavy & set(sys.modules) and not commands, (heavy & set(sys.modules), commands)
 assert igc_gluon.theory.igc_params(24, 2, 9) and igc_gluon.data.DATASETS and igc_gluon.deploy.load
 assert {"nn", "model_zoo", "data", "theory", "deploy", "get_model", "why_not_native"} <= set(dir(igc_gluon))
-from igc_gluon.cli.networks import add_option_argument
+from igc_gluon.cli.network_flags import add_option_argument
 from igc_gluon.cli.parser import Parser
 parser = Parser()
 add_option_argument(parser)

@@ -10,7 +10,7 @@ import igc_gluon
 import train_cifar
 from igc_gluon import cli
 from igc_gluon.cli import train
-from igc_gluon.engine.networks import open_network
+from igc_gluon.engine.saved_networks import open_network
 from igc_gluon.errors import UserError
 from igc_gluon.graph import why_not_native
 from igc_gluon.model_zoo import imports, registry

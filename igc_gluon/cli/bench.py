@@ -1,7 +1,7 @@
 """`igc bench NAME`"""
 from igc_gluon.bench import machine, networks, report
 from igc_gluon.bench.run import Bench, peer_keys
-from igc_gluon.cli.networks import add_import_argument
+from igc_gluon.cli.network_flags import add_import_argument
 from igc_gluon.errors import UserError
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from igc_gluon import theory
-from igc_gluon.cli.networks import add_import_argument, add_option_argument, options
+from igc_gluon.cli.network_flags import add_import_argument, add_option_argument, options
 from igc_gluon.errors import UserError
 from igc_gluon.paths import expand
 from igc_gluon.report import pattern_picture

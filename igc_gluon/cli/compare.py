@@ -1,7 +1,7 @@
 """`igc compare RUN ...`"""
 import csv
 
-from igc_gluon.cli.networks import add_import_argument
+from igc_gluon.cli.network_flags import add_import_argument
 from igc_gluon.cli.table import table
 from igc_gluon.errors import printable
 from igc_gluon.files import write_atomically

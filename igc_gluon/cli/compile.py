@@ -1,6 +1,6 @@
 """`igc compile NETWORK OUT.igc`"""
 from igc_gluon import deploy
-from igc_gluon.cli.networks import SOURCE, add_normalisation_arguments, add_params_arguments, open_classifier
+from igc_gluon.cli.network_flags import SOURCE, add_normalisation_arguments, add_params_arguments, open_classifier
 from igc_gluon.data.classes import read_classes
 from igc_gluon.errors import UserError, printable
 from igc_gluon.paths import expand

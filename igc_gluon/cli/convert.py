@@ -2,7 +2,7 @@
 import shlex
 from pathlib import Path
 
-from igc_gluon.cli.networks import SOURCE, add_params_arguments, open_source, options
+from igc_gluon.cli.network_flags import SOURCE, add_params_arguments, open_source, options
 from igc_gluon.errors import UserError, printable
 from igc_gluon.paths import expand
 

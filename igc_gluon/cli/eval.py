@@ -7,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from igc_gluon.cli.confusion_picture import draw
-from igc_gluon.cli.networks import SOURCE, add_normalisation_arguments, add_params_arguments, open_classifier
+from igc_gluon.cli.network_flags import SOURCE, add_normalisation_arguments, add_params_arguments, open_classifier
 from igc_gluon.cli.table import table
 from igc_gluon.engine.metrics import TOP5_FROM, Metrics
 from igc_gluon.errors import UserError, printable

@@ -1,5 +1,5 @@
 """`igc info NAME`"""
-from igc_gluon.cli.networks import add_import_argument, add_option_argument, options
+from igc_gluon.cli.network_flags import add_import_argument, add_option_argument, options
 from igc_gluon.errors import UserError
 
 

@@ -1,7 +1,7 @@
 """`igc models`"""
 import numpy as np
 
-from igc_gluon.cli.networks import add_import_argument
+from igc_gluon.cli.network_flags import add_import_argument
 from igc_gluon.errors import UserError
 
 

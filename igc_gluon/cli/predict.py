@@ -6,7 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from igc_gluon import deploy  # nothing on this way imports MXNet, which takes seconds and need not be installed
-from igc_gluon.cli.networks import SOURCE, add_normalisation_arguments, add_params_arguments, open_classifier
+from igc_gluon.cli.network_flags import SOURCE, add_normalisation_arguments, add_params_arguments, open_classifier
 from igc_gluon.cli.predictions import Text, writers
 from igc_gluon.data.photos import list_photos, read_photo
 from igc_gluon.errors import UserError, printable

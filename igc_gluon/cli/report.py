@@ -3,7 +3,7 @@ import sys
 
 from tqdm import tqdm
 
-from igc_gluon.cli.networks import add_import_argument
+from igc_gluon.cli.network_flags import add_import_argument
 from igc_gluon.engine.metrics import Metrics
 from igc_gluon.errors import UserError, printable
 from igc_gluon.files import write_atomically
@@ -53,7 +53,7 @@ def _evaluated(run, args):
     import mxnet as mx
 
     from igc_gluon.engine.evaluation_data import evaluation_data
-    from igc_gluon.engine.networks import open_network
+    from igc_gluon.engine.saved_networks import open_network
     from igc_gluon.model_zoo.attributes import check_normalised
 
     net = open_network(run.folder)

@@ -2,7 +2,7 @@
 import shutil
 import sys
 
-from igc_gluon.cli.networks import add_import_argument
+from igc_gluon.cli.network_flags import add_import_argument
 from igc_gluon.errors import printable
 from igc_gluon.files import write_atomically
 from igc_gluon.paper.published import PAPERS

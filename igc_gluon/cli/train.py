@@ -6,7 +6,7 @@ import signal
 import sys
 from dataclasses import replace
 
-from igc_gluon.cli.networks import add_import_argument, add_option_argument
+from igc_gluon.cli.network_flags import add_import_argument, add_option_argument
 from igc_gluon.errors import UserError
 from igc_gluon.paths import expand
 from igc_gluon.start import OneLine, interrupt

@@ -14,7 +14,7 @@ from igc_gluon.deploy import file
 from igc_gluon.deploy.graph import DATA, trace
 from igc_gluon.deploy.lower import lower
 from igc_gluon.deploy.runtime import Compiled
-from igc_gluon.engine.networks import open_network
+from igc_gluon.engine.saved_networks import open_network
 from igc_gluon.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from igc_gluon.data.classes import check_same_classes
 from igc_gluon.engine.checkpoint import KEPT, CheckpointStore, ReadOnlyStore
 from igc_gluon.engine.devices import DataParallel
 from igc_gluon.engine.loop import TrainingLoop
-from igc_gluon.engine.networks import complete
+from igc_gluon.engine.saved_networks import complete
 from igc_gluon.engine.optimizer import OPTIMIZERS
 from igc_gluon.engine.position import best_entry
 from igc_gluon.engine.precision import use_dtype

@@ -5,7 +5,7 @@ Each function takes a `Network` and returns {quantity: value}, a number in singl
 import re
 from itertools import groupby
 
-from igc_gluon.paper.networks import convolutions, learned_parameters
+from igc_gluon.paper.layer_counts import convolutions, learned_parameters
 
 LAST_FLAT_BLOCK = re.compile(r"g1_b6_")
 SHORTCUT = re.compile(r"_proj|_p0_line")  # in ResNet-18 and in the networks for 32x32 images

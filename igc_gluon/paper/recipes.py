@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Callable, Tuple
 
 from igc_gluon.paper import measure
-from igc_gluon.paper.networks import Network
+from igc_gluon.paper.layer_counts import Network
 
 
 @dataclass(frozen=True)

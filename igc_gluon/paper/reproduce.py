@@ -16,7 +16,7 @@ from igc_gluon.engine.schedule import schedule_for
 from igc_gluon.errors import UserError
 from igc_gluon.paper import measure
 from igc_gluon.paper.compare import recipe_of
-from igc_gluon.paper.networks import Network
+from igc_gluon.paper.layer_counts import Network
 from igc_gluon.paper.published import load_tables
 from igc_gluon.paper.runs import read_run
 from igc_gluon.paths import expand

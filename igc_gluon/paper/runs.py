@@ -7,7 +7,7 @@ from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
-from igc_gluon.engine.networks import complete
+from igc_gluon.engine.saved_networks import complete
 from igc_gluon.engine.schedule import PAPER
 from igc_gluon.errors import printable
 from igc_gluon.paths import expand

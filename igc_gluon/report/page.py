@@ -133,7 +133,7 @@ def _layers(net, config):
 
 def _loading(run):
     folder = str(run.folder.absolute())
-    code = (f"from igc_gluon.engine.networks import open_network\n\nnet = open_network({folder!r})\n"
+    code = (f"from igc_gluon.engine.saved_networks import open_network\n\nnet = open_network({folder!r})\n"
             "scores = net(net.preprocessing.prepare(image))   # image: uint8 (height, width, 3), RGB")
     commands = "\n".join(f"igc {command}" for command in (
         f"eval {shlex.quote(folder)}", f"predict {shlex.quote(folder)} photo.jpg",

@@ -24,7 +24,7 @@ from igc_gluon.data import DATASETS
 from igc_gluon.data.photos import central_crop, read_photo
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.engine.experiment import Experiment
-from igc_gluon.engine.networks import open_network
+from igc_gluon.engine.saved_networks import open_network
 from igc_gluon.engine.schedule import Schedule
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import find_model, published

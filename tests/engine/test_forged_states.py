@@ -17,7 +17,7 @@ from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.engine import experiment as engine
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.engine.experiment import Experiment, Settings
-from igc_gluon.engine.networks import open_network, read_config
+from igc_gluon.engine.saved_networks import open_network, read_config
 from igc_gluon.engine.position import Position
 from igc_gluon.engine.schedule import Schedule
 from igc_gluon.errors import UserError

@@ -9,7 +9,7 @@ import pytest
 import igc_gluon
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.engine.experiment import Experiment, check_same
-from igc_gluon.engine.networks import open_network
+from igc_gluon.engine.saved_networks import open_network
 from igc_gluon.engine.schedule import IMAGENET, Schedule, imagenet_schedule
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import find_model

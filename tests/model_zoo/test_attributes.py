@@ -10,7 +10,7 @@ from igc_gluon.cli import main
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.engine.experiment import Experiment
-from igc_gluon.engine.networks import open_network
+from igc_gluon.engine.saved_networks import open_network
 from igc_gluon.engine.schedule import Schedule
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import find_model

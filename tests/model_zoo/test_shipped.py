@@ -11,7 +11,7 @@ import igc_gluon
 from igc_gluon import deploy, files
 from igc_gluon.cli import main
 from igc_gluon.data import find_dataset, load, places
-from igc_gluon.engine.networks import open_network
+from igc_gluon.engine.saved_networks import open_network
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import shipped
 

@@ -41,7 +41,7 @@ def add_normalisation_arguments(parser):
 def open_source(args):
     """The network that the arguments of `add_params_arguments` and `args.network` mean, see `open_network`."""
     # slow: MXNet
-    from igc_gluon.engine.networks import open_network
+    from igc_gluon.engine.saved_networks import open_network
 
     return open_network(args.network, args.model, args.classes, options(args), args.dataset)
 
