@@ -43,7 +43,7 @@ def parse(argv=None):
                              "resnet is L*M")
     parser.add_argument("--dataset", default="cifar10", choices=sorted(DATASETS))
     parser.add_argument("--pad", choices=("mean", "zero"),
-                        help="before the random crop, pad with the mean colour as the authors' code (default) or with "
+                        help="before the random crop, pad with the mean color as the authors' code (default) or with "
                              "zeros as the paper; not for svhn and tiny-imagenet, which are not padded")
     parser.add_argument("--downsample", choices=("paper", "code"),
                         help="resnet_igc's first block of a stage as the paper (default) or the authors' code has it")

@@ -1,4 +1,4 @@
-"""A block of one's own with a family of networks, which trains beside the papers' and on the same native kernels.
+"""A custom block with a family of networks, which trains beside the papers' and on the same native kernels.
 
     igc info cifar_igc_bn20_l24m2 --import examples/own_networks.py
     python train_cifar.py --import examples/own_networks.py --network cifar_igc_bn8_l24m2 --dataset digits

@@ -7,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from igc_gluon.cli.confusion_picture import draw
-from igc_gluon.cli.network_flags import SOURCE, add_normalisation_arguments, add_params_arguments, open_classifier
+from igc_gluon.cli.network_flags import SOURCE, add_normalization_arguments, add_params_arguments, open_classifier
 from igc_gluon.cli.table import table
 from igc_gluon.engine.metrics import TOP5_FROM, Metrics
 from igc_gluon.errors import UserError, printable
@@ -28,7 +28,7 @@ def add_arguments(parser):
     parser.add_argument("--csv", metavar="FILE", help="write the table of classes there")
     parser.add_argument("--confusion", metavar="FILE.png", help="draw there what each class is taken for")
     add_params_arguments(parser)
-    add_normalisation_arguments(parser)
+    add_normalization_arguments(parser)
 
 
 def run(args):

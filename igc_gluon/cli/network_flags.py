@@ -32,7 +32,7 @@ def add_params_arguments(parser):
                                           "package's weights of a name were trained on")
 
 
-def add_normalisation_arguments(parser):
+def add_normalization_arguments(parser):
     parser.add_argument("--mean", type=_numbers, metavar="R,G,B",
                         help="of pixels 0..255, with --std (default: that of the weights, where it is known)")
     parser.add_argument("--std", type=_numbers, metavar="R,G,B", help="see --mean")
@@ -47,9 +47,9 @@ def open_source(args):
 
 
 def open_classifier(args):
-    """As `open_source`, with mean and std: those of `add_normalisation_arguments`, or what is known of the weights."""
+    """As `open_source`, with mean and std: those of `add_normalization_arguments`, or what is known of the weights."""
     # slow: MXNet
-    from igc_gluon.model_zoo.attributes import check_normalised
+    from igc_gluon.model_zoo.attributes import check_normalized
 
     given = (args.mean, args.std)
     if any(given) and (any(values is None or len(values) != 3 or not all(map(isfinite, values)) for values in given)
@@ -58,7 +58,7 @@ def open_classifier(args):
     net = open_source(args)
     if any(given):
         net.preprocessing = replace(net.preprocessing, mean=args.mean, std=args.std)
-    check_normalised(net)
+    check_normalized(net)
     return net
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from igc_gluon import deploy  # nothing on this way imports MXNet, which takes seconds and need not be installed
-from igc_gluon.cli.network_flags import SOURCE, add_normalisation_arguments, add_params_arguments, open_classifier
+from igc_gluon.cli.network_flags import SOURCE, add_normalization_arguments, add_params_arguments, open_classifier
 from igc_gluon.cli.predictions import Text, writers
 from igc_gluon.data.photos import list_photos, read_photo
 from igc_gluon.errors import UserError, printable
@@ -24,7 +24,7 @@ def add_arguments(parser):
     parser.add_argument("--jsonl", metavar="FILE", help="write a line of JSON for each image there; - for standard output")
     parser.add_argument("--batch-size", type=int, default=16, help="images at once (default: 16)")
     add_params_arguments(parser)
-    add_normalisation_arguments(parser)
+    add_normalization_arguments(parser)
 
 
 def run(args):
@@ -101,12 +101,12 @@ def _open(args):
         return lambda image: net(mx.nd.array(image)).asnumpy(), net.preprocessing
 
     if args.mean or args.std or args.model or args.option or args.classes is not None or args.dataset:
-        raise UserError(f"{args.network} is compiled, with all it needs; leave out what is said about the network")
+        raise UserError(f"{args.network} is compiled, with all it needs; leave out the flags that describe a network")
     net = deploy.load(args.network)
     if net.input_shape[0] != 3 or len(net.output_shape) != 1:
         raise UserError(f"{args.network} is no classifier of photographs: {net.input_shape} -> {net.output_shape}")
     if net.preprocessing.mean is None:
-        raise UserError(f"{args.network} was compiled without the mean and std that its images are normalised with; "
+        raise UserError(f"{args.network} was compiled without the mean and std that its images are normalized with; "
                         "compile it again with --mean and --std")
     return net, net.preprocessing
 

@@ -54,10 +54,10 @@ def _evaluated(run, args):
 
     from igc_gluon.engine.evaluation_data import evaluation_data
     from igc_gluon.engine.saved_networks import open_network
-    from igc_gluon.model_zoo.attributes import check_normalised
+    from igc_gluon.model_zoo.attributes import check_normalized
 
     net = open_network(run.folder)
-    check_normalised(net)
+    check_normalized(net)
     net.hybridize(static_alloc=True)
     data, metrics = evaluation_data(net, run.config["classes"], args.data, args.data_dir), Metrics(run.config["classes"])
     with tqdm(total=data.images, unit=" images", dynamic_ncols=True, desc=net.model, leave=False, disable=None) as bar:

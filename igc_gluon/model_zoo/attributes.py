@@ -75,7 +75,7 @@ def read_preprocessing(params):
     return text and Preprocessing.from_json(text)
 
 
-def check_normalised(net):
-    """Raises UserError where it is not known how `net` wants its images normalised."""
+def check_normalized(net):
+    """Raises UserError where it is not known how `net` wants its images normalized."""
     if net.preprocessing.mean is None:
-        raise UserError(f"nothing says how {net.model} wants its images normalised; give --dataset or --mean and --std")
+        raise UserError(f"nothing says how {net.model} wants its images normalized; give --dataset or --mean and --std")

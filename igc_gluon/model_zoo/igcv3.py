@@ -107,7 +107,7 @@ class IGCV3Net(ImageNetwork):
                     first = 2 if c in strides else 1
                 for i in range(blocks):
                     self.features.add(IGCV3Block(channels, in_channels, t, 1 if i else first, shortcut=i > 0,
-                                                 partitions=partitions, form=block, norm_layer=norm_layer, norm_kwargs=norm_kwargs,
+                                                 partitions=partitions, block=block, norm_layer=norm_layer, norm_kwargs=norm_kwargs,
                                                  prefix=f"seq-{s}-block{i}-"))
                     in_channels = channels
             self._add_convolution(width(LAST), in_channels, 1, 1, norm, "last-1x1-conv-")

@@ -97,7 +97,7 @@ class MobileNetV2(NativeNetwork):
                         add(f"{prefix}linear-", channels, in_channels, 1, activation=False)
                     else:
                         self.features.add(IGCV3Block(channels, in_channels, t, stride, shortcut=i > 0,
-                                                     partitions=(1, 1), form="paper", norm_layer=norm_layer,
+                                                     partitions=(1, 1), block="paper", norm_layer=norm_layer,
                                                      norm_kwargs=norm_kwargs, prefix=prefix))
                     in_channels = channels
             add("last-1x1-conv-", width(LAST), in_channels, 1)

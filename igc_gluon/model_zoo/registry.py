@@ -211,7 +211,7 @@ def get_model(name: str, pretrained: Union[bool, str] = False, root: str = "~/.m
         `head_partition` and `repeats` of `igcv2_*`; `block` ('released', 'paper') and `partitions` (g1, g2) of
         IGCV3; `strides` ((32, 64), (64, 160)) of `cifar_igcv3_*`.
 
-    Returns a HybridBlock, (N, 3, H, W) float32, normalised -> (N, classes) scores.
+    Returns a HybridBlock, (N, 3, H, W) float32, normalized -> (N, classes) scores.
     Raises UserError (a ValueError) on an unknown name, with close matches, and on numbers that make no network, with
     the nearest that do.
     """

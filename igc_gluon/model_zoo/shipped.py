@@ -36,7 +36,7 @@ class Weights:
     epochs: int
     command: str
     commit: str
-    data_licence: str
+    data_license: str
 
     @property
     def path(self):

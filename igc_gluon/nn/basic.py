@@ -1,4 +1,4 @@
-"""What every block is made of: the authors' initialisers, batch normalization, convolution + BN + ReLU."""
+"""What every block is made of: the authors' initializers, batch normalization, convolution + BN + ReLU."""
 import mxnet as mx
 from mxnet.gluon import HybridBlock, nn
 
@@ -27,9 +27,9 @@ def batch_norm(channels, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix="bn_"
 
 
 def initialize_as_authors(net, ctx=None, force_reinit=False):
-    """Initialises `net` exactly as the authors' code does.
+    """Initializes `net` exactly as the authors' code does.
 
-    The blocks of this package carry the authors' initialisers for convolutions and scores, so `net.initialize()`
+    The blocks of this package carry the authors' initializers for convolutions and scores, so `net.initialize()`
     differs from this function in one thing: MXNet's moving variances start at 1, the authors' at 0. After training
     nothing is left of the difference; before it, a moving variance of 0 makes a network in inference mode multiply by
     1/sqrt(epsilon) = 224 at every BN, which overflows in a deep one. Hence it is not the default.
@@ -40,7 +40,7 @@ def initialize_as_authors(net, ctx=None, force_reinit=False):
 
 
 def initialize_as_igcv3(net, ctx=None, force_reinit=False):
-    """Initialises `net` as the authors' code of IGCV3 does (`common/fit.py`): every weight, that of the scores too, is
+    """Initializes `net` as the authors' code of IGCV3 does (`common/fit.py`): every weight, that of the scores too, is
     Gaussian with std sqrt(2 / fan_in), biases and beta are 0, gamma is 1, moving means are 0 and moving variances 1."""
     for parameter in net.collect_params(".*weight$").values():
         parameter.init = CONVOLUTION_INIT

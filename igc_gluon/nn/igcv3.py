@@ -64,7 +64,7 @@ class IGCV3Block(InterleavedBlock):
         Adds the input to the output; needs strides 1 and channels = in_channels.
     partitions : (g1, g2)
         Numbers of branches of the first and the second 1x1 convolution.
-    form : 'released' or 'paper'
+    block : 'released' or 'paper'
         'released' is the graph of the authors' checkpoint: no ReLU6 after the first convolution and one permutation.
         'paper' is Fig. 6(b): ReLU6 after the first convolution too, and a second permutation, Reorder(channels/g2),
         at the end.
@@ -75,16 +75,16 @@ class IGCV3Block(InterleavedBlock):
     """
 
     def __init__(self, channels, in_channels, expansion=6, strides=1, shortcut=False, partitions=(2, 2),
-                 form="released", norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+                 block="released", norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
         super().__init__(**kwargs)
-        if form not in IGCV3_FORMS:
-            raise UserError(f"an IGCV3 block is one of {', '.join(IGCV3_FORMS)}, not {form!r}")
+        if block not in IGCV3_FORMS:
+            raise UserError(f"an IGCV3 block is one of {', '.join(IGCV3_FORMS)}, not {block!r}")
         if shortcut and (strides != 1 or channels != in_channels):
             raise UserError("a block with a shortcut needs stride 1 and as many channels out as in, not stride "
                             f"{strides} and {in_channels} -> {channels}")
         self._shortcut = shortcut
         with self.name_scope():
-            self.body = LowRankConvolutions(channels, in_channels, expansion, strides, partitions, form == "paper",
+            self.body = LowRankConvolutions(channels, in_channels, expansion, strides, partitions, block == "paper",
                                             (norm_layer, norm_kwargs), prefix="")
 
     def hybrid_forward(self, F, x):

@@ -1,6 +1,6 @@
 """The training commands that fill a table, and their execution one after the other in this process.
 
-A run that is done is skipped, one that was cut off is gone on with, so the same call can be made again at any time.
+A run that is done is skipped, one that was cut off is resumed, so the same call can be made again at any time.
 """
 import importlib.util
 import shlex
@@ -136,7 +136,7 @@ class Reproduction:
         for number, (experiment, seed) in enumerate(waiting):
             cut_off = (self.folder(experiment, seed) / "checkpoints").is_dir()
             self.report(f"\n[{done + number + 1}/{len(self.jobs)}] {_name(experiment, seed)}"
-                        f"{' (goes on)' if cut_off else ''}; {self._time_left(waiting[number:])}")
+                        f"{' (resumed)' if cut_off else ''}; {self._time_left(waiting[number:])}")
             begin = time.monotonic()
             try:
                 code = self.train(self.script.parse(experiment.argv(self.flags, seed)), self.script.experiment,
@@ -146,7 +146,7 @@ class Reproduction:
                 code = 1
             if code > 128:
                 self.report(f"stopped with {len(waiting) - number} of {len(self.jobs)} runs to go; the same command "
-                            "goes on from here")
+                            "continues from here")
                 return code
             if code:
                 failed.append((experiment, seed))

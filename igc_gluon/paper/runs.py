@@ -104,11 +104,11 @@ class Runs:
         found = on(lambda name: name == (instead or dataset)) or on(lambda name: not instead and name not in columns)
         if not found:
             return None
-        return _summarise(max(found, key=lambda runs: (any(run.finished for run in runs), runs[0].num_epochs,
+        return _summarize(max(found, key=lambda runs: (any(run.finished for run in runs), runs[0].num_epochs,
                                                        len(runs))), dataset)
 
 
-def _summarise(runs, dataset):
+def _summarize(runs, dataset):
     notes = []
     finished = [run for run in runs if run.finished]
     used = finished or runs

@@ -199,7 +199,7 @@ def composed_kernel(stack):
     dtype = np.result_type(*(layer.weight.dtype for layer in _convolutions(stack)))
     # Taps come first here, so that every product is one of contiguous matrices.
     W = np.eye(stack[0].in_channels, dtype=dtype)[None, None]
-    step = 1  # pixels of the input between neighbours of the layer's input
+    step = 1  # pixels of the input between neighbors of the layer's input
     for layer in stack:
         if isinstance(layer, Permutation):
             W = W[:, :, layer.indices]

@@ -25,7 +25,7 @@ each = pytest.mark.parametrize("row", ROWS, ids=[f"{row.model}-{row.dataset}" fo
 def test_file_is_the_one_of_the_row_and_small(row):
     assert files.digest(row.path, "sha256") == row.sha256
     assert row.path.stat().st_size < 1.5e6
-    assert row.accuracy == row.seeds[0] and row.data_licence and len(row.commit) == 40 and row.dataset in row.command
+    assert row.accuracy == row.seeds[0] and row.data_license and len(row.commit) == 40 and row.dataset in row.command
 
 
 @each

@@ -133,13 +133,13 @@ def test_a_table_is_filled_after_a_stop_and_a_kill(tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130 and "Traceback" not in err
-    assert "stopped with 2 of 2 runs to go; the same command goes on" in out
+    assert "stopped with 2 of 2 runs to go; the same command continues" in out
 
     process = start(tmp_path)
     wait_until_it_trains(process, tmp_path, second)
     process.kill()
     out, _ = process.communicate(timeout=120)
-    assert f"[1/2] {first} on digits, seed 0 (goes on)" in out
+    assert f"[1/2] {first} on digits, seed 0 (resumed)" in out
     done = (folder(tmp_path, first) / "history.jsonl").stat()
 
     process = start(tmp_path)
