@@ -27,8 +27,8 @@ def mxnet_problem():
 
 
 def exit_code(run, *arguments):
-    """What run(*arguments) returns, or 0; 2 after a mistake of the user, or where the output could not be written, in one
-    line on stderr."""
+    """What run(*arguments) returns, or 0; 2 after a mistake of the user, or where the output could not be written, in
+    one line on stderr."""
     _open_standard_files()
     output, errors = _Output(sys.stdout), _Output(sys.stderr)
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):

@@ -25,7 +25,8 @@ PREPROCESSING = "__preprocessing__"
 
 
 class Node(NamedTuple):
-    """An operator or, where `op` is "null", an array, whose only attribute may be PREPROCESSING. `inputs`: numbers of nodes, all of them smaller than its own."""
+    """An operator or, where `op` is "null", an array, whose only attribute may be PREPROCESSING. `inputs`: numbers of
+    nodes, all of them smaller than its own."""
     op: str
     name: str
     attributes: Dict[str, object]

@@ -1,4 +1,5 @@
-"""Networks that a file outside of the package registers: examples/own_networks.py as its reader uses it, and bad files."""
+"""Networks that a file outside of the package registers: examples/own_networks.py as its reader uses it, and bad
+files."""
 import json
 from pathlib import Path
 
@@ -111,7 +112,8 @@ def write(path, template="my_net{w}", numbers='{"w": 4}', more=""):
 
 
 def test_a_file_that_has_changed(tmp_path, capsys, caplog):
-    """A run is not resumed with it; what is evaluated is warned of. Imported again, the new file is the one that counts."""
+    """A run is not resumed with it; what is evaluated is warned of. Imported again, the new file is the one that
+    counts."""
     file = write(tmp_path / "mine.py")
     flags = ["--import", file, "--network", "my_net4", "--dataset", "digits", "--num-epochs", 1, "--log-dir", tmp_path]
     assert train_main(*flags) == 0

@@ -20,7 +20,8 @@ class Text:
 
 
 class Csv:
-    """A row for each image: its path, the `top` likeliest classes with their probabilities (0 to 1), what went wrong."""
+    """A row for each image: its path, the `top` likeliest classes with their probabilities (0 to 1), what went
+    wrong."""
     def __init__(self, file, top):
         self._writer, self._top = csv.writer(file, lineterminator="\n"), top
         self._writer.writerow(["image", *(f"{what}_{place}" for place in range(1, top + 1)

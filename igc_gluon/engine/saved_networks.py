@@ -28,7 +28,8 @@ def open_network(source, model=None, classes=None, model_options=None, dataset=N
     ----------
     source : str or Path
         The folder of a run (its best checkpoint) or of one checkpoint; a `.params` file, of Gluon or of Module, with
-        `model`; or the name of a model with published weights, or with `dataset` one whose weights come with the package.
+        `model`; or the name of a model with published weights, or with `dataset` one whose weights come with the
+        package.
     model, classes, model_options
         What `get_model` builds for a `.params` file; a run knows them.
     dataset : str
@@ -112,7 +113,8 @@ def _open_run(path, ctx):
 
 def complete(config):
     """The dict of a run's config.json with the options that its network had without a word where an older release,
-    which did not say the interpolation either, wrote it: parameters of the same shapes would be taken for today's network."""
+    which did not say the interpolation either, wrote it: parameters of the same shapes would be taken for today's
+    network."""
     options = config.get("model_options") or {}
     small = str(config["model"]).startswith("cifar_igcv3_")
     if "interpolation" in config or not small or not isinstance(options, dict):
@@ -121,8 +123,8 @@ def complete(config):
 
 
 def _find_model(config, path):
-    """The Model of a run's config.json. Code that the file at `path` names is not run, since it may come from a stranger.
-    Raises UserError, which names the file of the user's that has to be imported."""
+    """The Model of a run's config.json. Code that the file at `path` names is not run, since it may come from a
+    stranger. Raises UserError, which names the file of the user's that has to be imported."""
     model_file = config.get("model_file")
     if model_file is None:
         return find_model(config["model"])

@@ -58,8 +58,8 @@ def preprocessing_attribute(net):
 
 
 def read_preprocessing(params):
-    """The Preprocessing of the network whose weights are in the file at `params`, a Path: in PARAMS.json beside it, or of
-    PREFIX-0095.params in PREFIX-symbol.json; None where there is none. Raises UserError where it is damaged."""
+    """The Preprocessing of the network whose weights are in the file at `params`, a Path: in PARAMS.json beside it, or
+    of PREFIX-0095.params in PREFIX-symbol.json; None where there is none. Raises UserError where it is damaged."""
     beside = params.with_name(f"{params.name}.json")
     if beside.is_file():
         return Preprocessing.from_json(beside.read_text(encoding="utf-8", errors="replace"))

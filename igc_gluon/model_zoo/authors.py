@@ -96,8 +96,8 @@ def save_module_checkpoint(net, prefix, epoch):
 
 
 def save_parameters(net, path):
-    """Writes what `net.load_parameters(path)` reads, whole or not at all; and, where it is known, what `net` expects of an
-    image to PATH.json, since a .params file has no place for it."""
+    """Writes what `net.load_parameters(path)` reads, whole or not at all; and, where it is known, what `net` expects of
+    an image to PATH.json, since a .params file has no place for it."""
     arrays = {name: parameter.data(parameter.list_ctx()[0]).asnumpy()
               for name, parameter in net._collect_params_with_prefix().items()}
     with write_atomically(path) as file:

@@ -23,8 +23,8 @@ from igc_gluon.nn.basic import BN_MOMENTUM_PLAIN, BN_MOMENTUM_RESIDUAL, NativeLa
 DOWNSAMPLE_FORMS = ("paper", "code")
 
 
-# Layers: one convolution (or IGC block) with BN and ReLU. Each factory returns layer(channels, in_channels, strides=...,
-# **kwargs).
+# Layers: one convolution (or IGC block) with BN and ReLU. Each factory returns layer(channels, in_channels,
+# strides=..., **kwargs).
 
 def _regular(primary_partition, secondary_partition):
     return ConvBNReLU
@@ -129,7 +129,8 @@ class CIFARNet(ImageNetwork):
 
 
 def stage_blocks(depth: int, residual: bool = False) -> Tuple[int, ...]:
-    """The numbers of blocks of the three stages by the papers' rules, see below. Raises UserError where there are none."""
+    """The numbers of blocks of the three stages by the papers' rules, see below. Raises UserError where there are
+    none."""
     rule = _blocks_residual if residual else _blocks_plain
     blocks = rule(depth)
     if blocks is None:
@@ -156,7 +157,8 @@ def _blocks_residual(depth):
 
 @dataclass(frozen=True)
 class CIFARNetwork:
-    """What tells the networks apart. `width(L, M)` is the first stage's; depth rule and BN momentum follow `residual`."""
+    """What tells the networks apart. `width(L, M)` is the first stage's; depth rule and BN momentum follow
+    `residual`."""
     layer: Callable
     residual: bool
     grouped: bool  # named by L and M, shortcuts with L groups; otherwise named by the width C

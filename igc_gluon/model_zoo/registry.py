@@ -24,7 +24,8 @@ from igc_gluon.model_zoo.source_file import SourceFile, is_of_package
 Number = Union[int, float]
 Numbers = Dict[str, Number]
 
-# Arguments of `get_model` and of networks that say nothing of their structure: no text, of a file or a flag, gives them.
+# Arguments of `get_model` and of networks that say nothing of their structure: no text, of a file or a flag, gives
+# them.
 NO_TEXT = {"name", "pretrained", "root", "ctx", "classes", "norm_layer", "norm_kwargs", "prefix", "params"}
 
 
@@ -37,8 +38,8 @@ class Family:
     the first published member has a whole one, otherwise it is written with a decimal point (`igcv3_0.7`).
     `classes` and `input_size` (height and width of the image) are those of the data that the family is made for;
     `mean` and `std` (R, G, B, of pixels 0..255) are what the authors normalize that data with, None where it may be
-    one of several data sets. `schedule` is the one on ImageNet, of `igc_gluon.engine.schedule.IMAGENET`. `source` is the
-    file outside of this package that registered the family.
+    one of several data sets. `schedule` is the one on ImageNet, of `igc_gluon.engine.schedule.IMAGENET`. `source` is
+    the file outside of this package that registered the family.
     """
     template: str
     build: Callable[..., HybridBlock]
@@ -165,7 +166,8 @@ def get_model_list() -> List[str]:
 
 
 def find_model(name: str) -> Model:
-    """The `Model` called `name`, whose case does not matter. Raises UserError on an unknown name, with close matches."""
+    """The `Model` called `name`, whose case does not matter. Raises UserError on an unknown name, with close
+    matches."""
     lowered = str(name).lower()
     for family in _families.values():
         numbers = family.parse(lowered)
@@ -192,9 +194,9 @@ def get_model(name: str, pretrained: Union[bool, str] = False, root: str = "~/.m
         Case does not matter. See `get_model_list()`.
     pretrained : bool, name of a data set, or path
         True: with the weights that the authors published, see `igc_gluon.model_zoo.published`; they are downloaded once
-        and verified. Or the path of their file, or of a folder that holds it. "fashion-mnist", for example: with weights
-        trained on it that come with the package, see `igc_gluon.model_zoo.shipped`. The network then has what it expects
-        as attributes: `preprocessing`, `classes`, ...; see `igc_gluon.model_zoo.attributes`.
+        and verified. Or the path of their file, or of a folder that holds it. "fashion-mnist", for example: with
+        weights trained on it that come with the package, see `igc_gluon.model_zoo.shipped`. The network then has what
+        it expects as attributes: `preprocessing`, `classes`, ...; see `igc_gluon.model_zoo.attributes`.
     root : str, ctx : Context or list of Context
         With `pretrained`, the folder of downloaded weights, and the devices to load them onto. As in GluonCV the
         environment has the last word: $MXNET_HOME/models is the folder, $MXNET_GLUON_REPO is tried before the authors'

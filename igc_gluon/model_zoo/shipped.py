@@ -25,8 +25,9 @@ OPTIONS = {"norm_layer", "norm_kwargs", "prefix", "params"}
 
 @dataclass(frozen=True)
 class Weights:
-    """accuracy: of this file, in %, over the test images of `dataset`, of whose first 1,000 `correct_of_1000` are right;
-    seeds: accuracies of all seeds that were trained, this one the first. commit: of the package that trained it."""
+    """accuracy: of this file, in %, over the test images of `dataset`, of whose first 1,000 `correct_of_1000` are
+    right; seeds: accuracies of all seeds that were trained, this one the first. commit: of the package that trained
+    it."""
     model: str
     dataset: str
     sha256: str

@@ -101,8 +101,9 @@ def find_script(name):
 class Reproduction:
     """Fills a table: every seed of every experiment is one run.
 
-    train: igc_gluon.cli.train.main. flags: further arguments of the training script, for all runs; log_dir, exp_name, num_epochs, data_dir, gpus, cpus:
-    those of them that matter here too. Raises UserError on what would fail in every run.
+    train: igc_gluon.cli.train.main. flags: further arguments of the training script, for all runs; log_dir, exp_name,
+    num_epochs, data_dir, gpus, cpus: those of them that matter here too. Raises UserError on what would fail in every
+    run.
     """
 
     def __init__(self, todo, flags, log_dir, exp_name, num_epochs, data_dir, gpus, cpus, train, report=print):
