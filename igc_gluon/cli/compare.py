@@ -25,8 +25,9 @@ def run(args):
     header = ("network", *(["data"] if len(data) > 1 else []), "epochs", "seeds", "accuracy, %", "weights, M", "MACs, M",
               "minutes")
     print(table(header, rows, left=len(header) - 6))
-    print(f"\n{'' if len(data) > 1 else f'On {printable(*data)}. '}Accuracy on the test images after the last epoch, mean and "
-          "standard\ndeviation of the seeds; MACs: multiply-adds of an image; minutes of training, of one run.")
+    where = "" if len(data) > 1 else f"On {printable(*data)}. "
+    print(f"\n{where}Accuracy on the test images after the last epoch, mean and standard\n"
+          "deviation of the seeds; MACs: multiply-adds of an image; minutes of training, of one run.")
     if args.csv:
         with write_atomically(args.csv, "w") as file:
             writer = csv.writer(file, lineterminator="\n")

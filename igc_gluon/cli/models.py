@@ -30,8 +30,8 @@ def _pretrained(args):
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     for row in [head, *rows]:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
-    print("accuracy: of these weights, over the test images; of seeds: mean, standard deviation and number of all that were "
-          "trained.\nget_model(NAME, pretrained=\"fashion-mnist\"), igc eval NAME --dataset fashion-mnist; of imagenet "
+    print("accuracy: of these weights, over the test images; of seeds: mean, standard deviation and number of all that "
+          "were trained.\nget_model(NAME, pretrained=\"fashion-mnist\"), igc eval NAME --dataset fashion-mnist; of imagenet "
           "pretrained=True.")
 
 

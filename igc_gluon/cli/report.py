@@ -29,8 +29,8 @@ def run(args):
     page = _run_page(runs[0], args) if len(runs) == 1 else comparison_page(experiments(runs))
     with write_atomically(args.output, "w") as file:
         file.write(page)
-    print(f"{printable(args.output)}: {f'{len(runs)} runs compared' if len(runs) > 1 else printable(runs[0].folder)}; open "
-          "it in a browser")
+    what = f"{len(runs)} runs compared" if len(runs) > 1 else printable(runs[0].folder)
+    print(f"{printable(args.output)}: {what}; open it in a browser")
 
 
 def _run_page(run, args):

@@ -4,13 +4,16 @@ import logging
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Dict, Optional, Tuple, Union
+
+from mxnet.gluon import HybridBlock
 
 from igc_gluon import params_file
 from igc_gluon.data import DATASETS, find_dataset
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.errors import UserError
-from igc_gluon.model_zoo import find_family, find_model, get_model
+from igc_gluon.model_zoo import find_model, get_model
 from igc_gluon.model_zoo.attributes import read_preprocessing, set_attributes, wordnet_numbers
 from igc_gluon.model_zoo.authors import set_parameters
 from igc_gluon.model_zoo.registry import NO_TEXT
@@ -21,7 +24,9 @@ logger = logging.getLogger(__name__)
 _MOST = 1 << 16  # classes
 
 
-def open_network(source, model=None, classes=None, model_options=None, dataset=None, ctx=None):
+def open_network(source: Union[str, Path], model: Optional[str] = None, classes: Optional[int] = None,
+                 model_options: Optional[Dict[str, Any]] = None, dataset: Optional[str] = None,
+                 ctx: Any = None) -> HybridBlock:
     """The network of `source`, with its weights and what it expects as attributes, see `model_zoo.attributes`.
 
     Parameters
@@ -51,12 +56,7 @@ def open_network(source, model=None, classes=None, model_options=None, dataset=N
     if not path.exists():
         if model is not None:
             raise UserError(f"there is no {path}")
-        try:
-            find_family(source)
-        except UserError as error:
-            raise UserError(f"there is no file or folder {path}, nor such a model: {error}") from None
-        pretrained = True if dataset is None else find_dataset(dataset).name
-        return get_model(source, pretrained=pretrained, classes=classes, ctx=ctx, **(model_options or {}))
+        return _open_named(source, path, classes, model_options, dataset, ctx)
     if not path.is_file():  # to open a pipe would wait for ever
         raise UserError(f"{path} is neither a folder nor a regular file")
     if path.suffix == ".igc":
@@ -65,28 +65,42 @@ def open_network(source, model=None, classes=None, model_options=None, dataset=N
     if model is None:
         raise UserError(f"{path} does not say which network it belongs to; give model, "
                         "cifar_plain_igc20_l24m2 for example")
-    family, _ = find_family(model)
-    info, kept = dataset and find_dataset(dataset), read_preprocessing(path)
-    kept_classes = kept and kept.class_names and len(kept.class_names)
-    number = classes or (info.classes if info else kept_classes or family.classes)
-    net = get_model(model, classes=number, **(model_options or {}))
+    return _open_params(path, find_model(model), classes, model_options, dataset, ctx)
+
+
+def _open_named(name, path, classes, model_options, dataset, ctx):
+    """A model whose weights are published or come with the package; `path` is the file that `name` is not."""
+    try:
+        find_model(name)
+    except UserError as error:
+        raise UserError(f"there is no file or folder {path}, nor such a model: {error}") from None
+    pretrained = True if dataset is None else find_dataset(dataset).name
+    return get_model(name, pretrained=pretrained, classes=classes, ctx=ctx, **(model_options or {}))
+
+
+def _open_params(path, model, classes, model_options, dataset, ctx):
+    """The `Model` with the weights in a .params file."""
+    family, info, kept = model.family, dataset and find_dataset(dataset), read_preprocessing(path)
+    if info:
+        known, expected = info.classes, info.preprocessing
+    elif kept:
+        known, expected = kept.class_names and len(kept.class_names), kept
+    else:
+        known, expected = None, _of_family(family)
+    number = classes or known or family.classes
+    if not info and not kept and family.classes == number == 1000:
+        expected = replace(expected, class_names=wordnet_numbers())
+    if expected.class_names and len(expected.class_names) != number:
+        expected = replace(expected, class_names=None)
+    net = model.build(number, **(model_options or {}))
     set_parameters(net, params_file.load(path), path, ctx)
     if info:
         net.dataset = info.name
-        expected = info.preprocessing
-    elif kept:
-        expected = kept
-    else:
-        names = wordnet_numbers() if family.classes == number == 1000 else None
-        expected = _of_family(family, names)
-    if expected.class_names and len(expected.class_names) != number:
-        expected = replace(expected, class_names=None)
-    return set_attributes(net, model.lower(), expected)
+    return set_attributes(net, model.name, expected)
 
 
-def _of_family(family, class_names=None):
-    size = family.input_size
-    return Preprocessing((size, size), mean=family.mean, std=family.std, class_names=class_names)
+def _of_family(family):
+    return Preprocessing((family.input_size, family.input_size), mean=family.mean, std=family.std)
 
 
 def _open_run(path, ctx):
@@ -104,14 +118,14 @@ def _open_run(path, ctx):
         raise UserError(f"{run} has no checkpoint yet")
     config, expected = read_config(run / "config.json")
     model, info = config["model"], DATASETS.get(config.get("dataset"))
-    net = get_model(model, classes=config["classes"], **(config.get("model_options") or {}))
+    net = find_model(model).build(config["classes"], **(config.get("model_options") or {}))
     arrays, _ = store.load(name)
     set_parameters(net, arrays.get("net.params", {}), run / "checkpoints" / name / "net.params", ctx)
     net.dataset = info and info.name  # its images calibrate deploy.compile
     return set_attributes(net, model, expected)
 
 
-def complete(config):
+def complete(config: Dict[str, Any]) -> Dict[str, Any]:
     """The dict of a run's config.json with the options that its network had without a word where an older release,
     which did not say the interpolation either, wrote it: parameters of the same shapes would be taken for today's
     network."""
@@ -142,7 +156,7 @@ def _find_model(config, path):
     return model
 
 
-def read_config(path):
+def read_config(path: Path) -> Tuple[Dict[str, Any], Preprocessing]:
     """(the dict in a run's config.json, the Preprocessing in it), with a model and only such numbers as a network may
     have: a run may come from a stranger. Raises UserError."""
     kinds = {"model": str, "dataset": str, "classes": int, "model_options": (dict, type(None)), "model_file": dict}
