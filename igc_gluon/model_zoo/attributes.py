@@ -8,6 +8,10 @@
 """
 import re
 from dataclasses import replace
+from pathlib import Path
+from typing import Dict, Optional, Sequence, Tuple
+
+from mxnet.gluon import HybridBlock
 
 from igc_gluon import symbol_file
 from igc_gluon.data.preprocessing import Preprocessing
@@ -17,7 +21,7 @@ from igc_gluon.symbol_file import PREPROCESSING
 _IMAGENET = 1000
 
 
-def set_attributes(net, model, preprocessing):
+def set_attributes(net: HybridBlock, model: str, preprocessing: Preprocessing) -> HybridBlock:
     """Sets the attributes of `net`, see the module, and returns it.
 
     Classes that are called by ImageNet's 1000 WordNet numbers, as the folders of its images are, get their names.
@@ -33,7 +37,7 @@ def set_attributes(net, model, preprocessing):
     return net
 
 
-def wordnet_numbers():
+def wordnet_numbers() -> Tuple[str, ...]:
     """The WordNet numbers of ImageNet's 1000 classes, in their order."""
     return _imagenet().synset
 
@@ -44,12 +48,12 @@ def _imagenet():
     return ImageNet1kAttr()
 
 
-def class_names(net):
+def class_names(net: HybridBlock) -> Optional[Sequence[str]]:
     """The names of the classes as the folders of their images are called, or None."""
     return net.synset or net.classes
 
 
-def preprocessing_attribute(net):
+def preprocessing_attribute(net: HybridBlock) -> Dict[str, str]:
     """{name: text} of the attribute that says in a symbol what `net` expects, see `symbol_file`; {} where it is not
     known. Classes are called there as the folders of their images are."""
     expected = getattr(net, "preprocessing", None)
@@ -57,7 +61,7 @@ def preprocessing_attribute(net):
         PREPROCESSING: replace(expected, class_names=class_names(net)).to_json()}
 
 
-def read_preprocessing(params):
+def read_preprocessing(params: Path) -> Optional[Preprocessing]:
     """The Preprocessing of the network whose weights are in the file at `params`, a Path: in PARAMS.json beside it, or
     of PREFIX-0095.params in PREFIX-symbol.json; None where there is none. Raises UserError where it is damaged."""
     beside = params.with_name(f"{params.name}.json")
@@ -75,7 +79,7 @@ def read_preprocessing(params):
     return text and Preprocessing.from_json(text)
 
 
-def check_normalized(net):
+def check_normalized(net: HybridBlock) -> None:
     """Raises UserError where it is not known how `net` wants its images normalized."""
     if net.preprocessing.mean is None:
         raise UserError(f"nothing says how {net.model} wants its images normalized; give --dataset or --mean and --std")

@@ -10,7 +10,7 @@ names give a fixed order of parameters, on which optimizer states and reproducib
 """
 from dataclasses import dataclass
 from functools import partial
-from typing import Callable, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from mxnet.gluon import HybridBlock, nn
 
@@ -61,8 +61,8 @@ class ResidualBlock(HybridBlock):
     (N, in_channels, H, W) -> (N, channels, H', W').
     """
 
-    def __init__(self, layer, channels, in_channels, strides, projection, norm,
-                 names=("p2_two1_", "p2_two2_", "p0_line_"), **kwargs):
+    def __init__(self, layer: Callable[..., HybridBlock], channels: int, in_channels: int, strides: int, projection: Optional[Callable[..., HybridBlock]], norm: Dict[str, Any],
+                 names: Tuple[str, str, str] = ("p2_two1_", "p2_two2_", "p0_line_"), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._has_shortcut = projection is not None or channels == in_channels
         with self.name_scope():
@@ -99,8 +99,8 @@ class CIFARNet(ImageNetwork):
     norm_layer, norm_kwargs : the normalization and its arguments, as in GluonCV, by default BN with the authors'.
     """
 
-    def __init__(self, layer, width, blocks, classes, residual=False, shortcut_groups=lambda in_channels: 1, stem=None,
-                 stem_strides=1, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix="", **kwargs):
+    def __init__(self, layer: Callable[..., HybridBlock], width: int, blocks: Sequence[int], classes: int, residual: bool = False, shortcut_groups: Callable[[int], int] = lambda in_channels: 1, stem: Optional[int] = None,
+                 stem_strides: int = 1, norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, prefix: str = "", **kwargs: Any) -> None:
         super().__init__(prefix=prefix, **kwargs)
         norm = norm_arguments(norm_layer, norm_kwargs, BN_MOMENTUM_RESIDUAL if residual else BN_MOMENTUM_PLAIN)
         if stem_strides not in (1, 2):
@@ -192,7 +192,7 @@ def _build(network, depth, primary_partition, secondary_partition, classes, norm
                     params=params)
 
 
-def norm_arguments(norm_layer, norm_kwargs, momentum):
+def norm_arguments(norm_layer: type, norm_kwargs: Optional[Dict[str, Any]], momentum: float) -> Dict[str, Any]:
     """The arguments of every block for its normalization, batch normalization with `momentum` where none is given."""
     if issubclass(norm_layer, nn.BatchNorm):
         norm_kwargs = {"momentum": momentum, **(norm_kwargs or {})}

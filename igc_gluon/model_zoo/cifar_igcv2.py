@@ -16,7 +16,7 @@ it prints (Tables 3, 4 and 6; without the fully connected layer) come out:
 """
 from dataclasses import dataclass
 from functools import partial
-from typing import Callable, Optional
+from typing import Callable, Optional, Tuple
 
 from mxnet.gluon import nn
 
@@ -30,7 +30,7 @@ STAR_K = 8
 PUBLISHED_K = {64: (8, 16, 32), 80: (10, 16, 20)}
 
 
-def branch_channels_for(width):
+def branch_channels_for(width: int) -> Tuple[int, ...]:
     """K of each of the three stages of IGCV2(C`width`): as published, or the smallest K for which the composed kernel
     is dense, K^2 >= the stage's width, that divides the channels coming into the stage."""
     if width in PUBLISHED_K:

@@ -5,6 +5,8 @@ differ here, because only so the printed 4.1, 1.3 and 0.5 M weights come out: 5 
 them, not 10; and the head is one 1x1 convolution with 2 branches, not two with 8 and 4. The network that Table
 8 prints, of 5.4 M weights, is `get_model("igcv2_1.0", repeats=10, head_partition=(8, 4))`.
 """
+from typing import Any, Dict, Optional, Sequence, Union
+
 from mxnet.gluon import nn
 
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
@@ -30,10 +32,10 @@ class IGCV2Net(ImageNetwork):
     `classes`; or of each of several 1x1 convolutions, with BN and a permutation between them.
     """
 
-    def __init__(self, multiplier, classes, head_partition=2, repeats=REPEATS, norm_layer=nn.BatchNorm,
-                 norm_kwargs=None, **kwargs):
+    def __init__(self, multiplier: float, classes: int, head_partition: Union[int, Sequence[int]] = 2, repeats: int = REPEATS, norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
+        norm: Dict[str, Any] = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
 
         def width(channels):
             return PARTITION * max(1, round(channels * multiplier / PARTITION))

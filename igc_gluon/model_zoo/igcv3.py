@@ -20,6 +20,7 @@ cifar_test/baseline_version/IGCV3.py with `downsampling` 4, as its configuration
 do not fit together). `strides=(64, 160)` shrinks it at the sequences of 64 and 160 channels instead.
 """
 from math import gcd
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from mxnet.gluon import nn
 
@@ -81,8 +82,8 @@ class IGCV3Net(ImageNetwork):
         See IGCV3Block.
     """
 
-    def __init__(self, classes, multiplier=1.0, depth=1.0, strides=None, stem_strides=None, block="released",
-                 partitions=(2, 2), norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+    def __init__(self, classes: int, multiplier: float = 1.0, depth: float = 1.0, strides: Optional[Sequence[int]] = None, stem_strides: Optional[int] = None, block: str = "released",
+                 partitions: Tuple[int, int] = (2, 2), norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if stem_strides is None:
             stem_strides = 1 if strides else 2
@@ -117,7 +118,7 @@ class IGCV3Net(ImageNetwork):
     def _add_convolution(self, channels, in_channels, kernel, strides, norm, prefix):
         self.features.add(nn.Conv2D(channels, kernel, strides, kernel // 2, use_bias=False, in_channels=in_channels,
                                     weight_initializer=CONVOLUTION_INIT, prefix=f"{prefix}conv2d_"),
-                          batch_norm(channels, *norm, prefix=f"{prefix}batchnorm_"),
+                          batch_norm(channels, norm[0], norm[1], f"{prefix}batchnorm_"),
                           ReLU6(prefix=f"{prefix}relu6_"))
 
     def hybrid_forward(self, F, x):

@@ -1,5 +1,6 @@
 """What all networks of this package are: networks of images."""
 import os
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -15,7 +16,7 @@ CHANNELS = 3
 class ImageNetwork(NativeNetwork):
     """(N, 3, H, W) -> scores. Raises UserError on what is no such batch, where MXNet would name an operator's input."""
 
-    def __call__(self, x, *args):
+    def __call__(self, x: Any, *args: Any) -> Any:
         if isinstance(x, mx.nd.NDArray) and (x.ndim != 4 or x.shape[1] != CHANNELS or np.dtype(x.dtype).kind in "iub"):
             channels = self._channels()
             if x.ndim != 4 or x.shape[1] != channels or np.dtype(x.dtype).kind in "iub":
@@ -23,7 +24,7 @@ class ImageNetwork(NativeNetwork):
                 raise UserError(not_images(name, (channels, None, None), x, getattr(self, "preprocessing", None)))
         return super().__call__(x, *args)
 
-    def export(self, path, epoch=0, remove_amp_cast=True):
+    def export(self, path: str, epoch: int = 0, remove_amp_cast: bool = True) -> Any:
         """As HybridBlock's; what the network expects of an image, where it is known, is an attribute of the input."""
         if self._cached_graph:
             self._cached_graph[0][0]._set_attr(**preprocessing_attribute(self))

@@ -21,17 +21,17 @@ def import_networks(path: Union[str, Path]) -> List[Family]:
     A file that has not changed since it was imported is not run again. It can import what lies beside it.
     Raises UserError where it is missing, fails, or registers nothing.
     """
-    path = expand(path).absolute()
+    file = expand(path).absolute()
     try:
-        source = SourceFile(path, files.digest(path, "sha256"))
+        source = SourceFile(file, files.digest(file, "sha256"))
     except OSError as error:
-        raise UserError(f"cannot import {path}: {error.strerror}") from None
-    if _imported.get(path) != source:
-        _run(path)
-        _imported[path] = source
+        raise UserError(f"cannot import {file}: {error.strerror}") from None
+    if _imported.get(file) != source:
+        _run(file)
+        _imported[file] = source
     found = families(source)
     if not found:
-        raise UserError(f"{path} registers no networks; decorate what builds one with igc_gluon.model_zoo.register")
+        raise UserError(f"{file} registers no networks; decorate what builds one with igc_gluon.model_zoo.register")
     return found
 
 

@@ -9,6 +9,8 @@ for the last convolution too, as in IGCV3: at 0.7 the printed 160 M multiply-add
 off and keeps the last one at 1280: 155 M). On 32x32 images the map shrinks at the sequences of 32 and 64 channels,
 as in IGCV3's networks; the authors did not publish where.
 """
+from typing import Any, Dict, Optional
+
 from mxnet.gluon import nn
 
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
@@ -30,9 +32,9 @@ SEQUENCES = ((1, 16, 1, 1, 1), (6, 24, 2, 2, 1), (6, 32, 3, 2, 2), (6, 64, 4, 2,
 class MobileNetV1(NativeNetwork):
     """(N, 3, H, W) -> (N, classes); the map shrinks 32 times. `multiplier` scales every width, cut off."""
 
-    def __init__(self, multiplier, classes, norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+    def __init__(self, multiplier: float, classes: int, norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
+        norm: Dict[str, Any] = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
         _check(multiplier)
         in_channels = max(1, int(STEM * multiplier))
         with self.name_scope():
@@ -61,8 +63,8 @@ class MobileNetV2(NativeNetwork):
     is for 32x32 images: the map shrinks 4 times `stem_strides` instead of 32.
     """
 
-    def __init__(self, multiplier, classes, small=False, stem_strides=None, norm_layer=nn.BatchNorm,
-                 norm_kwargs=None, **kwargs):
+    def __init__(self, multiplier: float, classes: int, small: bool = False, stem_strides: Optional[int] = None, norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         _check(multiplier)
         if stem_strides is None:

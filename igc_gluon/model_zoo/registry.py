@@ -22,7 +22,7 @@ from igc_gluon.model_zoo.shipped import find_shipped, load_shipped
 from igc_gluon.model_zoo.source_file import SourceFile, is_of_package
 
 Number = Union[int, float]
-Numbers = Dict[str, Number]
+Numbers = Mapping[str, Number]
 
 # Arguments of `get_model` and of networks that say nothing of their structure: no text, of a file or a flag, gives
 # them.

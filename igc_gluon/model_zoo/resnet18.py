@@ -11,9 +11,9 @@ which then begins with a projection too; otherwise both are L M wide. Projection
 Parameters are named as in the authors' checkpoints (`g1_b1_conv1_conv1_weight`, `g2_b1_proj_bn_gamma`).
 """
 from functools import partial
-from typing import Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
-from mxnet.gluon import nn
+from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.errors import UserError
@@ -34,7 +34,7 @@ class ResNet18(ImageNetwork):
     where width or strides change.
     """
 
-    def __init__(self, stem_layer, layer, shortcut, stem, width, classes, norm, **kwargs):
+    def __init__(self, stem_layer: Callable[..., HybridBlock], layer: Callable[..., HybridBlock], shortcut: Callable[[int], Callable[..., HybridBlock]], stem: int, width: int, classes: int, norm: Dict[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         with self.name_scope():
             self.features = NativeLayers(prefix="")
@@ -106,7 +106,7 @@ def imagenet_model(network: str, primary_partition: int, secondary_partition: Op
     """
     if network == "resnet_imgnet_d18":
         return Model(_REGULAR, {"w": primary_partition}), {}
-    m = 2 * secondary_partition
+    m = 2 * (secondary_partition or 0)
     options = {} if _usually_doubled(m) == "primary" else {"doubled": "primary"}
     return Model(_IGC, {"l": primary_partition, "m": m}), options
 

@@ -1,4 +1,6 @@
 """Blocks that the papers compare IGC with."""
+from typing import Any, Dict, Optional
+
 from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.graph import Native
@@ -13,8 +15,8 @@ class SumFusion(Native, HybridBlock):
     they are one convolution with L * channels outputs, of which the L groups are added up.
     """
 
-    def __init__(self, primary_partition, channels, in_channels, kernel_size=3, strides=1,
-                 norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+    def __init__(self, primary_partition: int, channels: int, in_channels: int, kernel_size: int = 3, strides: int = 1,
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._branches = primary_partition
         with self.name_scope():
@@ -35,8 +37,8 @@ class GPCBlock(InterleavedBlock, OrderedBlock):
     Raises UserError where L does not divide the input channels.
     """
 
-    def __init__(self, primary_partition, channels, in_channels=None, kernel_size=3, strides=1, activation="relu",
-                 norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+    def __init__(self, primary_partition: int, channels: int, in_channels: Optional[int] = None, kernel_size: int = 3, strides: int = 1, activation: Optional[str] = "relu",
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         in_channels = in_channels or channels
         with self.name_scope():
@@ -57,5 +59,5 @@ class XceptionBlock(GPCBlock):
     The extreme Group-and-Point-wise Convolution, M = 1 (IGCV1, section 4; IGCV2, section 3.1).
     """
 
-    def __init__(self, channels, in_channels=None, **kwargs):
+    def __init__(self, channels: int, in_channels: Optional[int] = None, **kwargs: Any) -> None:
         super().__init__(in_channels or channels, channels, in_channels, **kwargs)

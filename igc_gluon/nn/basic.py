@@ -1,4 +1,6 @@
 """What every block is made of: the authors' initializers, batch normalization, convolution + BN + ReLU."""
+from typing import Any, Dict, Optional
+
 import mxnet as mx
 from mxnet.gluon import HybridBlock, nn
 
@@ -14,7 +16,7 @@ CONVOLUTION_INIT = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitu
 SCORE_INIT = mx.init.Xavier(rnd_type="uniform", factor_type="in", magnitude=1)
 
 
-def batch_norm(channels, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix="bn_"):
+def batch_norm(channels: int, norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, prefix: str = "bn_") -> HybridBlock:
     """A normalization layer for `channels` channels, by default batch normalization with the authors' settings.
 
     `norm_layer` and `norm_kwargs` as in GluonCV: the class, and its keyword arguments, which win over the defaults.
@@ -26,7 +28,7 @@ def batch_norm(channels, norm_layer=nn.BatchNorm, norm_kwargs=None, prefix="bn_"
     return norm_layer(prefix=prefix, **{**defaults, **(norm_kwargs or {})})
 
 
-def initialize_as_authors(net, ctx=None, force_reinit=False):
+def initialize_as_authors(net: HybridBlock, ctx: Any = None, force_reinit: bool = False) -> None:
     """Initializes `net` exactly as the authors' code does.
 
     The blocks of this package carry the authors' initializers for convolutions and scores, so `net.initialize()`
@@ -39,7 +41,7 @@ def initialize_as_authors(net, ctx=None, force_reinit=False):
         parameter.initialize(mx.init.Zero(), ctx=ctx, force_reinit=True)
 
 
-def initialize_as_igcv3(net, ctx=None, force_reinit=False):
+def initialize_as_igcv3(net: HybridBlock, ctx: Any = None, force_reinit: bool = False) -> None:
     """Initializes `net` as the authors' code of IGCV3 does (`common/fit.py`): every weight, that of the scores too, is
     Gaussian with std sqrt(2 / fan_in), biases and beta are 0, gamma is 1, moving means are 0 and moving variances 1."""
     for parameter in net.collect_params(".*weight$").values():
@@ -58,8 +60,8 @@ class OrderedBlock(HybridBlock):
     parts are there by number too: `block[0]`, `block[:2]` (a HybridSequential), `len(block)`.
     """
 
-    def register_child(self, block, name=None):
-        replaced = vars(self).get(name)
+    def register_child(self, block: HybridBlock, name: Optional[str] = None) -> None:
+        replaced = vars(self).get(name or "")
         number = next((number for number, child in self._children.items() if child is replaced), len(self._children))
         super().register_child(block, str(number))
 
@@ -100,8 +102,8 @@ class ConvBNReLU(OrderedBlock):
     convolution's parameters.
     """
 
-    def __init__(self, channels, in_channels, kernel_size=3, strides=1, groups=1, activation="relu",
-                 norm_layer=nn.BatchNorm, norm_kwargs=None, conv_prefix="conv_", **kwargs):
+    def __init__(self, channels: int, in_channels: int, kernel_size: int = 3, strides: int = 1, groups: int = 1, activation: Optional[str] = "relu",
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, conv_prefix: str = "conv_", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         with self.name_scope():
             self.conv = nn.Conv2D(channels, kernel_size, strides, kernel_size // 2, groups=groups, use_bias=False,

@@ -9,6 +9,8 @@ collects the m-th channel of every primary partition into the m-th secondary par
 secondary partitions of L channels (a 1x1 convolution each), and P the permutation back. BN and ReLU follow; there is
 no non-linearity between the two group convolutions (footnote 4: it hurts), but as an option.
 """
+from typing import Any, Dict, Optional, Tuple
+
 from mxnet.gluon import nn
 
 from igc_gluon.errors import UserError
@@ -35,7 +37,7 @@ class GroupConv2D(nn.Conv2D):
     width). Padding keeps the size at stride 1. Raises UserError where `partitions` does not divide the channels.
     """
 
-    def __init__(self, channels, in_channels, partitions, kernel_size=(1, 1), strides=(1, 1), **kwargs):
+    def __init__(self, channels: int, in_channels: int, partitions: int, kernel_size: Tuple[int, int] = (1, 1), strides: Tuple[int, int] = (1, 1), **kwargs: Any) -> None:
         for what, number in (("input", in_channels), ("output", channels)):
             if partitions < 1 or number < 1 or number % partitions:
                 raise UserError(f"a group convolution with {partitions} partitions needs a multiple of {partitions} "
@@ -78,9 +80,9 @@ class IGCBlock(InterleavedBlock, OrderedBlock):
     Raises UserError where a number of partitions does not divide the channels, or on an even kernel.
     """
 
-    def __init__(self, primary_partition, channels, in_channels=None, kernel_size=3, strides=1, spatial="primary",
-                 secondary_partition=None, bottleneck=1, between=None, activation="relu", norm_layer=nn.BatchNorm,
-                 norm_kwargs=None, **kwargs):
+    def __init__(self, primary_partition: int, channels: int, in_channels: Optional[int] = None, kernel_size: int = 3, strides: int = 1, spatial: str = "primary",
+                 secondary_partition: Optional[int] = None, bottleneck: int = 1, between: Optional[str] = None, activation: Optional[str] = "relu", norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if spatial not in SPATIAL_FORMS:
             raise UserError(f"spatial must be one of {', '.join(SPATIAL_FORMS)}, not {spatial!r}")

@@ -9,6 +9,8 @@ the K_l channels of every branch out to K_l places far apart. So the composed ke
 to C or more; where they multiply up to exactly C, one path leads from any channel to any other (eq. 6, the
 complementary condition).
 """
+from typing import Any, Dict, Optional, Sequence, Tuple
+
 from mxnet.gluon import nn
 
 from igc_gluon.errors import UserError, nearest_valid
@@ -39,8 +41,8 @@ class IGCV2Block(InterleavedBlock, OrderedBlock):
     Raises UserError with fewer than two K, where a K does not divide the channels, or on an even kernel.
     """
 
-    def __init__(self, branch_channels, channels, in_channels=None, kernel_size=3, strides=1, activation="relu",
-                 norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+    def __init__(self, branch_channels: Sequence[int], channels: int, in_channels: Optional[int] = None, kernel_size: int = 3, strides: int = 1, activation: Optional[str] = "relu",
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         in_channels = in_channels or channels
         branch_channels = tuple(branch_channels)
@@ -83,8 +85,8 @@ class NonlinearIGCV2Block(InterleavedBlock, OrderedBlock):
     Raises UserError where a number of branches does not divide the channels, or on an even kernel.
     """
 
-    def __init__(self, channels, in_channels, partitions=(8, 8), kernel_size=3, strides=1,
-                 norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+    def __init__(self, channels: int, in_channels: int, partitions: Tuple[int, int] = (8, 8), kernel_size: int = 3, strides: int = 1,
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         _check_odd(kernel_size)
         first, second = partitions

@@ -3,6 +3,8 @@
 A 1x1 group convolution widens by the factor t, a channel-wise 3x3 convolution follows, and a second 1x1 group
 convolution narrows again: MobileNetV2's block with two branches, which costs half, so that networks are twice as deep.
 """
+from typing import Any, Dict, Optional, Tuple
+
 from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.errors import UserError
@@ -24,7 +26,7 @@ class ReLU6(HybridBlock):
 class LowRankConvolutions(Native, OrderedBlock):
     """What an IGCV3Block adds to its input: widen, convolve channel by channel, narrow again; see there."""
 
-    def __init__(self, channels, in_channels, expansion, strides, partitions, as_paper, norm, **kwargs):
+    def __init__(self, channels: int, in_channels: int, expansion: int, strides: int, partitions: Tuple[int, int], as_paper: bool, norm: Tuple[type, Optional[Dict[str, Any]]], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         first, second = partitions
         width = expansion * in_channels
@@ -74,8 +76,8 @@ class IGCV3Block(InterleavedBlock):
     Raises UserError where a number of branches does not divide the channels, or the shortcut cannot be.
     """
 
-    def __init__(self, channels, in_channels, expansion=6, strides=1, shortcut=False, partitions=(2, 2),
-                 block="released", norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+    def __init__(self, channels: int, in_channels: int, expansion: int = 6, strides: int = 1, shortcut: bool = False, partitions: Tuple[int, int] = (2, 2),
+                 block: str = "released", norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if block not in IGCV3_FORMS:
             raise UserError(f"an IGCV3 block is one of {', '.join(IGCV3_FORMS)}, not {block!r}")

@@ -3,7 +3,7 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -28,11 +28,11 @@ class Run:
     seconds: float
 
     @property
-    def finished(self):
+    def finished(self) -> bool:
         return self.epochs >= self.num_epochs
 
     @property
-    def as_named(self):
+    def as_named(self) -> bool:
         """Whether the network is the one that its name means: other options than those that its data set calls for make
         another."""
         return not set(self.options) - {"stem_strides"}
@@ -49,7 +49,7 @@ class Summary:
     notes: Tuple[str, ...]
 
 
-def read_run(folder):
+def read_run(folder: Path) -> Optional[Run]:
     """The `Run` in `folder`, or None if it has no epoch yet. Raises one of DAMAGE on damage."""
     try:
         config = complete(json.loads((folder / "config.json").read_text(encoding="utf-8")))
@@ -72,7 +72,7 @@ class Runs:
     `damaged` names the folders that could not be read.
     """
 
-    def __init__(self, log_dir, wanted=lambda run: True):
+    def __init__(self, log_dir: Union[str, Path], wanted: Callable[[Run], bool] = lambda run: True) -> None:
         self.damaged = []
         self._experiments = defaultdict(list)
         for folder in sorted(expand(log_dir).glob("*/*/seed*")):
@@ -92,7 +92,7 @@ class Runs:
                 found[model].append(dataset)
         return found
 
-    def summary(self, model, dataset, instead=None, columns=()):
+    def summary(self, model: str, dataset: Optional[str], instead: Optional[str] = None, columns: Sequence[str] = ()) -> Optional[Summary]:
         """`Summary` of the best experiment with `model`, or None: on `dataset`, the table's, or on `instead`; without
         either on a data set that has no column of its own among `columns`.
 
