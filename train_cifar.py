@@ -16,13 +16,15 @@ except ImportError as error:  # igc_gluon is not installed, or NumPy is one that
 prepare()
 
 from igc_gluon.cli import train  # noqa: E402
+from igc_gluon.cli.network_flags import options  # noqa: E402
 from igc_gluon.cli.parser import Parser  # noqa: E402
 from igc_gluon.data import DATASETS  # noqa: E402
 from igc_gluon.engine.experiment import Experiment  # noqa: E402
 from igc_gluon.engine.inputs import ArrayInput  # noqa: E402
 from igc_gluon.engine.schedule import schedule_for  # noqa: E402
 from igc_gluon.errors import UserError  # noqa: E402
-from igc_gluon.model_zoo import CIFAR_NETWORKS, cifar_model_name, find_family  # noqa: E402
+from igc_gluon.model_zoo import CIFAR_NETWORKS, cifar_model, find_model  # noqa: E402
+from igc_gluon.model_zoo.imports import import_all  # noqa: E402
 
 DEFAULT_NUMBERS = (38, 24, 2)  # depth, L and M of the authors' example
 PAPER_GPUS = 2  # of CIFAR and SVHN, section 5.2
@@ -31,8 +33,8 @@ PAPER_GPUS = 2  # of CIFAR and SVHN, section 5.2
 def parse(argv=None):
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--network", default="plain_igc",
-                        help=f"{', '.join(CIFAR_NETWORKS)}, or a cifar_... name as `igc models` lists them (default: "
-                             "plain_igc)")
+                        help=f"{', '.join(CIFAR_NETWORKS)}, or a cifar_... name as `igc models` lists them, or one of "
+                             "--import (default: plain_igc)")
     parser.add_argument("--depth", type=int, help="(default: 38, as the authors' example)")
     parser.add_argument("--primary-partition", type=int, metavar="L",
                         help="number of primary partitions (default: 24)")
@@ -46,35 +48,41 @@ def parse(argv=None):
     parser.add_argument("--downsample", choices=("paper", "code"),
                         help="resnet_igc's first block of a stage as the paper (default) or the authors' code has it")
     train.add_arguments(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    import_all(args.imports)
+    return args
 
 
-def model_name(args):
-    """The getter's name of the network that the flags describe, in full or by number."""
+def model_of(args):
+    """The Model that the flags describe, in full or by number."""
     numbers = (args.depth, args.primary_partition, args.secondary_partition)
     network = args.network.lower()
-    if network.startswith("cifar_"):
-        if any(number is not None for number in numbers):
-            raise UserError(f"{network} says its depth and partitions; leave --depth, --primary-partition and "
-                            "--secondary-partition out")
-        find_family(network)
-        return network
-    return cifar_model_name(network, *(given if given is not None else default
-                                       for given, default in zip(numbers, DEFAULT_NUMBERS)))
+    if network in CIFAR_NETWORKS:
+        return cifar_model(network, *(given if given is not None else default
+                                      for given, default in zip(numbers, DEFAULT_NUMBERS)))
+    model = find_model(network)
+    if model.family.input_size > DATASETS[args.dataset].size:
+        raise UserError(f"{model} takes images of {model.family.input_size}x{model.family.input_size} pixels, "
+                        f"{args.dataset} has {DATASETS[args.dataset].size}x{DATASETS[args.dataset].size}; train_imagenet.py "
+                        "trains it")
+    if any(number is not None for number in numbers):
+        raise UserError(f"{network} says its depth and partitions; leave --depth, --primary-partition and "
+                        "--secondary-partition out")
+    return model
 
 
 def experiment(args, batch_shards):
-    model = model_name(args)
+    model = model_of(args)
     info = DATASETS[args.dataset]
     if args.pad and not info.pads:
         raise UserError(f"--pad says how to pad before a random crop, but {info.name} is not padded; leave it out")
-    options = {**({"downsample": args.downsample} if args.downsample else {}), **dict(args.option)}
-    strides = info.size // find_family(model)[0].input_size
+    chosen = {**({"downsample": args.downsample} if args.downsample else {}), **options(args)}
+    strides = info.size // model.family.input_size
     if strides > 1:  # 64x64 images come to networks for 32x32 ones (IGCV2, section 4.1)
-        options["stem_strides"] = strides
+        chosen["stem_strides"] = strides
     schedule = schedule_for(args.dataset, args.num_epochs, args.lr, args.lr_factor, args.lr_steps, args.warmup_epochs)
     return Experiment(model, args.dataset, schedule, args.batch_size, batch_shards, args.wd, args.momentum,
-                      options or None, label_smoothing=args.label_smoothing, dtype=args.dtype)
+                      chosen or None, label_smoothing=args.label_smoothing, dtype=args.dtype)
 
 
 def data(args):

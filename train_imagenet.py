@@ -19,6 +19,7 @@ prepare()
 import argparse  # noqa: E402
 
 from igc_gluon.cli import train  # noqa: E402
+from igc_gluon.cli.network_flags import options  # noqa: E402
 from igc_gluon.cli.parser import Parser  # noqa: E402
 from igc_gluon.data import default_folder, record_batches  # noqa: E402
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
@@ -26,7 +27,8 @@ from igc_gluon.engine.experiment import Experiment  # noqa: E402
 from igc_gluon.engine.inputs import RecordInput, record_preprocessing  # noqa: E402
 from igc_gluon.engine.schedule import IMAGENET, imagenet_schedule  # noqa: E402
 from igc_gluon.errors import UserError  # noqa: E402
-from igc_gluon.model_zoo import find_family, imagenet_model_name  # noqa: E402
+from igc_gluon.model_zoo import find_model, imagenet_model  # noqa: E402
+from igc_gluon.model_zoo.imports import import_all  # noqa: E402
 from igc_gluon.paths import expand  # noqa: E402
 
 DEFAULT_NETWORK = "resnet18_igc_l100m2"
@@ -60,6 +62,7 @@ def parse(argv=None):
     train.add_arguments(parser, DEFAULTS)
     parser.set_defaults(cpus=None, batch_size=None, wd=None)
     args = parser.parse_args(argv)
+    import_all(args.imports)
     recipe = IMAGENET[schedule_name(args)]
     args.batch_size = recipe.batch_size if args.batch_size is None else args.batch_size
     args.wd = recipe.wd if args.wd is None else args.wd
@@ -81,22 +84,17 @@ def _image_shape(text):
 
 
 def schedule_name(args):
-    mobile = args.network.lower().startswith(("igcv2_", "igcv3_", "mobilenet"))
-    return args.schedule or ("igcv2" if mobile else "igcv1")
+    return args.schedule or model_of(args)[0].family.schedule
 
 
 def model_of(args):
-    """(the getter's name, its options) of the network that the flags describe."""
+    """(Model, its options) of the network that the flags describe."""
     network, l, m = args.network.lower(), args.primary_partition, args.secondary_partition  # noqa: E741
     if network not in ("resnet_imgnet_d18", "resnet_igc_imgnet_d18"):
         if (args.depth, l, m) != (None, None, None):
             raise UserError(f"{network} says its depth and partitions; leave --depth, --primary-partition and "
                             "--secondary-partition out")
-        find_family(network)
-        return network, dict(args.option)
-    for flag, value in (("--primary-partition", l), ("--secondary-partition", m)):
-        if value is not None and value < 1:
-            raise UserError(f"{flag} must be at least 1, not {value}")
+        return find_model(network), options(args)
     if args.depth not in (None, 18):
         raise UserError(f"{network} has depth 18, not {args.depth}")
     if network == "resnet_imgnet_d18":
@@ -108,23 +106,23 @@ def model_of(args):
         raise UserError(f"{network} needs --primary-partition and --secondary-partition, L and M of its stem: 100 and 1 "
                         "are the published IGC-L100M2. (The authors' script takes 4 for an M that is left out, which "
                         "makes another network: with L = 100 one of 36.9 M parameters.)")
-    name, options = imagenet_model_name(network, l, m)
-    return name, {**options, **dict(args.option)}
+    model, doubled = imagenet_model(network, l, m)
+    return model, {**doubled, **options(args)}
 
 
 def experiment(args, batch_shards):
     recipe = IMAGENET[schedule_name(args)]
     schedule = imagenet_schedule(recipe, args.num_epochs, args.lr, args.lr_factor, args.lr_steps, args.warmup_epochs)
-    model, options = model_of(args)
+    model, chosen = model_of(args)
     return Experiment(model, RecordInput.name, schedule, args.batch_size, batch_shards, args.wd,
-                      args.momentum, options or None, optimizer=recipe.optimizer, undecayed=recipe.undecayed,
+                      args.momentum, chosen or None, optimizer=recipe.optimizer, undecayed=recipe.undecayed,
                       initializer=recipe.initializer, label_smoothing=args.label_smoothing, dtype=args.dtype)
 
 
 def data(args):
     if args.num_classes is not None and args.num_classes < 1:
         raise UserError(f"--num-classes must be at least 1, not {args.num_classes}")
-    family, _ = find_family(model_of(args)[0])
+    family = model_of(args)[0].family
     folder = expand(args.data_dir) if args.data_dir else default_folder(RecordInput.name)
     expected = record_preprocessing(args.image_shape, family.mean or IMAGENET_MEAN, family.std or IMAGENET_STD)
     return RecordInput(args.data_train or folder / "train.rec", args.data_val or folder / "val.rec", expected,

@@ -17,10 +17,11 @@ prepare()
 import mxnet as mx  # noqa: E402
 import numpy as np  # noqa: E402
 
-from igc_gluon.engine.parallel import DataParallel  # noqa: E402
 from igc_gluon.engine.experiment import Experiment, build_network  # noqa: E402
 from igc_gluon.engine.optimizer import AuthorsNesterov  # noqa: E402
+from igc_gluon.engine.parallel import DataParallel  # noqa: E402
 from igc_gluon.engine.run_log import versions  # noqa: E402
+from igc_gluon.model_zoo import find_model  # noqa: E402
 
 STEPS = 4  # in a block
 
@@ -48,7 +49,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
     devices = [mx.cpu()]
-    net = build_network(Experiment(args.network, "cifar10", None), devices, 10, seed=0)
+    net = build_network(Experiment(find_model(args.network), "cifar10", None), devices, 10, seed=0)
     parallel = DataParallel(net, devices, 2, AuthorsNesterov(learning_rate=1e-3, wd=1e-4))
     rng = np.random.default_rng(0)
     data = rng.standard_normal((args.batch_size, 3, 32, 32), dtype=np.float32)

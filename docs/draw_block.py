@@ -42,7 +42,7 @@ def write(axes, x, y, text, size, **style):
 
 
 def tiles(axes, x, rows, colors, symbol):
-    """The channels of one vector, coloured by the partition that computed them."""
+    """The channels of one vector, colored by the partition that computed them."""
     for p, partition in enumerate(rows):
         for c, y in enumerate(partition):
             box(axes, x, y, TILE_W, TILE_H, colors[p][c], light(colors[p][c]))
@@ -55,10 +55,10 @@ def convolution(axes, left, right, rows, colors, symbol, kernel):
     for p, partition in enumerate(rows):
         for y in partition:
             axes.plot([left, right], [y, y], color=colors[p], linewidth=1.3, zorder=2)
-        centre = (partition[0] + partition[-1]) / 2
-        box(axes, middle, centre, width, partition[0] - partition[-1] + TILE_H, colors[p], "white", 1.8)
-        write(axes, middle, centre + 0.19, symbol(p + 1), 13, color=colors[p])
-        write(axes, middle, centre - 0.27, kernel, 10)
+        center = (partition[0] + partition[-1]) / 2
+        box(axes, middle, center, width, partition[0] - partition[-1] + TILE_H, colors[p], "white", 1.8)
+        write(axes, middle, center + 0.19, symbol(p + 1), 13, color=colors[p])
+        write(axes, middle, center - 0.27, kernel, 10)
 
 
 def arrow(axes, start, end, color):

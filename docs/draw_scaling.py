@@ -63,7 +63,7 @@ def main():
                          style, color=color, label=label)
         fixed.plot(numbers[:8], [n * efficiency(count, n, n, link, 256 / n) for n in numbers[:8]], color=color,
                    label=f"{link} Gbit/s")
-    fixed.plot(numbers[:8], numbers[:8], ":", color="grey", label="all workers compute all the time")
+    fixed.plot(numbers[:8], numbers[:8], ":", color="gray", label="all workers compute all the time")
     growing.set(xscale="log", xlabel="workers, 32 images each (dashed: 8 servers)",
                 ylabel="share of the time that computes, %", ylim=(0, 100))
     fixed.set(xscale="log", yscale="log", xlabel="workers, which share a batch of 256",

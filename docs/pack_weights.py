@@ -22,7 +22,7 @@ import train_cifar  # noqa: E402
 from igc_gluon import files, params_file  # noqa: E402
 from igc_gluon.data import find_dataset, load  # noqa: E402
 from igc_gluon.engine.checkpoint import CheckpointStore  # noqa: E402
-from igc_gluon.engine.networks import open_network  # noqa: E402
+from igc_gluon.engine.saved_networks import open_network  # noqa: E402
 from igc_gluon.errors import UserError  # noqa: E402
 from igc_gluon.model_zoo import shipped  # noqa: E402
 from igc_gluon.paper.runs import read_run  # noqa: E402

@@ -15,7 +15,7 @@ __version__ = "0.2.0"
 
 
 def _prepare_numpy_for_mxnet():
-    """Makes `import mxnet` work, quietly, on every NumPy that setup.py admits.
+    """Makes `import mxnet` work, quietly, on every NumPy that pyproject.toml admits.
 
     Raises ImportError with one line on a NumPy that MXNet 1.9.1 cannot run on.
     """
@@ -34,22 +34,19 @@ def _prepare_numpy_for_mxnet():
 
 _prepare_numpy_for_mxnet()
 
-_FROM_MODEL_ZOO = ("get_model", "get_model_list", "register_with_gluoncv")
-_FROM_GRAPH = ("accelerate",)
-_MODULES = ("deploy",)
+# Names that are here once they are asked for (PEP 562), of the modules that have them, and modules.
+_NAMES = {"get_model": "model_zoo", "get_model_list": "model_zoo",
+          "register_with_gluoncv": "model_zoo", "accelerate": "graph", "why_not_native": "graph"}
+_MODULES = ("complexity", "data", "deploy", "graph", "model_zoo", "native", "nn", "theory")
 
 
 def __getattr__(name):
-    if name in _FROM_MODEL_ZOO:
-        from igc_gluon import model_zoo
-        return getattr(model_zoo, name)
-    if name in _FROM_GRAPH:
-        from igc_gluon import graph
-        return getattr(graph, name)
     if name in _MODULES:
         return importlib.import_module(f"igc_gluon.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"igc_gluon.{_NAMES[name]}"), name)
     raise AttributeError(f"module 'igc_gluon' has no attribute '{name}'")
 
 
 def __dir__():
-    return sorted([*globals(), *_FROM_MODEL_ZOO, *_FROM_GRAPH, *_MODULES])
+    return sorted({*globals(), *_NAMES, *_MODULES})

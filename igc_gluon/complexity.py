@@ -2,24 +2,37 @@
 
 The papers count the weights of convolutions and of the fully connected layer, and call one multiply-add one FLOP.
 """
-from collections import namedtuple
+from typing import List, NamedTuple, Tuple
 
 import numpy as np
+from mxnet.gluon import HybridBlock
 
 from igc_gluon.graph import Ref, trace
 
-Layer = namedtuple("Layer", "name operator output_shape params multiply_adds")
-Layer.__doc__ = """One operator of a network on one image: output shape without the batch axis, learned parameters (running
-statistics not counted), multiply-adds (of convolutions and fully connected layers; 0 elsewhere)."""
 
-Totals = namedtuple("Totals", "weights multiply_adds params aux")
-Totals.__doc__ = """weights: of convolutions and fully connected layers, without biases, as the papers count; multiply_adds: of
-the same, for one image; params: all learned parameters; aux: running statistics of BN."""
+class Layer(NamedTuple):
+    """One operator of a network on one image: output shape without the batch axis, learned parameters (running
+    statistics not counted), multiply-adds (of convolutions and fully connected layers; 0 elsewhere)."""
+    name: str
+    operator: str
+    output_shape: Tuple[int, ...]
+    params: int
+    multiply_adds: int
+
+
+class Totals(NamedTuple):
+    """weights: of convolutions and fully connected layers, without biases, as the papers count; multiply_adds: of the
+    same, for one image; params: all learned parameters; aux: running statistics of BN."""
+    weights: int
+    multiply_adds: int
+    params: int
+    aux: int
+
 
 _WEIGHTED = ("Convolution", "FullyConnected")
 
 
-def layers(net, input_shape=(3, 32, 32)):
+def layers(net: HybridBlock, input_shape: Tuple[int, int, int] = (3, 32, 32)) -> List[Layer]:
     """One `Layer` for every operator of `net` (a HybridBlock), in order of execution, for one image.
 
     `input_shape` is (channels, height, width) of the image.
@@ -41,7 +54,7 @@ def _layers(graph, shapes):
     return rows
 
 
-def totals(net, input_shape=(3, 32, 32)):
+def totals(net: HybridBlock, input_shape: Tuple[int, int, int] = (3, 32, 32)) -> Totals:
     """The `Totals` of `net` on an image of `input_shape` (channels, height, width)."""
     graph = trace(net)
     shapes, learned = graph.shapes([(1, *input_shape)]), _learned(graph)

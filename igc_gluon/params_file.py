@@ -1,7 +1,7 @@
 """MXNet's `.params` files, read and written without MXNet.
 
-MXNet writes such a file in place, notices neither a full disk nor flipped bits, and reads sizes from it unchecked. Here a
-file is written by Python (see `igc_gluon.files.write_atomically`) and every size is checked before it is used.
+MXNet writes such a file in place, notices neither a full disk nor flipped bits, and reads sizes from it unchecked. Here
+a file is written by Python (see `igc_gluon.files.write_atomically`) and every size is checked before it is used.
 
 Layout, little-endian: uint64 0x112, uint64 0, uint64 number of arrays, the arrays, uint64 number of names, the names
 (uint64 length, bytes). An array: uint32 magic, int32 storage type (version 2 on), int32 number of axes, int64 per axis,
@@ -89,8 +89,8 @@ class _Reader:
             storage, = self.take("<i")
             if storage != 0:
                 raise UserError("it holds a sparse array; only dense ones are known here")
-        shape = self.take("<%dq" % self.axes(*self.take("<i"))) if first in (_V1, _V2, _V3) else \
-            self.take("<%dI" % self.axes(first))
+        shape = self.take(f"<{self.axes(*self.take('<i'))}q") if first in (_V1, _V2, _V3) else \
+            self.take(f"<{self.axes(first)}I")
         _, _, kind = self.take("<iii")
         if not 0 <= kind < len(_DTYPES):
             raise UserError(f"it holds an array of the unknown data type {kind}")

@@ -25,7 +25,8 @@ PREPROCESSING = "__preprocessing__"
 
 
 class Node(NamedTuple):
-    """An operator or, where `op` is "null", an array, whose only attribute may be PREPROCESSING. `inputs`: numbers of nodes, all of them smaller than its own."""
+    """An operator or, where `op` is "null", an array, whose only attribute may be PREPROCESSING. `inputs`: numbers of
+    nodes, all of them smaller than its own."""
     op: str
     name: str
     attributes: Dict[str, object]
@@ -238,17 +239,9 @@ def _attributes(name, operator, texts):
     found = {key: default for key, (_, default) in
              ((key, rule) for key, rule in operator.optional.items() if rule)}
     for key, text in texts.items():
-        if key in operator.required:
-            kind = operator.required[key]
-        elif key in operator.optional:
-            rule = operator.optional[key]
-            if rule is None:
-                continue
-            kind = rule[0]
-        elif key.startswith("__") or key in ("ctx_group", "lr_mult", "wd_mult", "force_mirroring", "mirror_stage"):
+        kind = _kind(name, operator, key)
+        if kind is None:
             continue
-        else:
-            raise UserError(f"{name} has the attribute {key}, which a {operator.name} does not have here")
         try:
             value = kind(text)
         except ValueError as error:
@@ -262,6 +255,18 @@ def _attributes(name, operator, texts):
     if operator.name == "Pooling" and found["kernel"] is None and not found["global_pool"]:
         raise UserError(f"{name} has no attribute kernel")
     return found
+
+
+def _kind(name, operator, key):
+    """What makes a value of the text of an attribute; None of one that tells nothing."""
+    if key in operator.required:
+        return operator.required[key]
+    if key in operator.optional:
+        rule = operator.optional[key]
+        return rule and rule[0]
+    if key.startswith("__") or key in ("ctx_group", "lr_mult", "wd_mult", "force_mirroring", "mirror_stage"):
+        return None
+    raise UserError(f"{name} has the attribute {key}, which a {operator.name} does not have here")
 
 
 def _check_inputs(name, operator, attributes, inputs, before):

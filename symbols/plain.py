@@ -19,9 +19,9 @@ def get_symbol(num_classes, depth, primary_partition, secondary_partition):
     """
     check_sizes(num_classes, primary_partition, secondary_partition)
     blocks = plain_blocks(depth)
-    width = primary_partition * secondary_partition
+    stem = primary_partition * secondary_partition
 
-    data = conv_bn_relu(mx.sym.Variable("data"), "g0", width, 3, PLAIN_BN_MOMENTUM)
-    for name, width, stride in stages(blocks, width):
+    data = conv_bn_relu(mx.sym.Variable("data"), "g0", stem, 3, PLAIN_BN_MOMENTUM)
+    for name, width, stride in stages(blocks, stem):
         data = conv_bn_relu(data, name, width, 3, PLAIN_BN_MOMENTUM, stride)
     return classifier(data, num_classes)

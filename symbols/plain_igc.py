@@ -1,8 +1,17 @@
 """`plain_igc`: IGC blocks without shortcuts, IGC-LxMy in Tables 2 and 3 of the IGCV1 paper."""
 import mxnet as mx
 
-from symbols.common import (PLAIN_BN_MOMENTUM, batch_norm, check_sizes, classifier, conv_bn_relu, igc,
-                            plain_blocks, relu, stages)
+from symbols.common import (
+    PLAIN_BN_MOMENTUM,
+    batch_norm,
+    check_sizes,
+    classifier,
+    conv_bn_relu,
+    igc,
+    plain_blocks,
+    relu,
+    stages,
+)
 
 
 def get_symbol(num_classes, depth, primary_partition, secondary_partition):
@@ -22,10 +31,10 @@ def get_symbol(num_classes, depth, primary_partition, secondary_partition):
     """
     check_sizes(num_classes, primary_partition, secondary_partition)
     blocks = plain_blocks(depth)
-    width = primary_partition * secondary_partition
+    stem = primary_partition * secondary_partition
 
-    data = conv_bn_relu(mx.sym.Variable("data"), "g0", width, 3, PLAIN_BN_MOMENTUM)
-    for name, width, stride in stages(blocks, width):
+    data = conv_bn_relu(mx.sym.Variable("data"), "g0", stem, 3, PLAIN_BN_MOMENTUM)
+    for name, width, stride in stages(blocks, stem):
         data = igc(data, name, width, primary_partition, width // primary_partition, stride)
         data = batch_norm(data, f"{name}_bn", PLAIN_BN_MOMENTUM)
         data = relu(data, f"{name}_relu")

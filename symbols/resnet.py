@@ -1,8 +1,16 @@
 """`resnet`: regular 3x3 convolutions with shortcuts, RegConv-Wc + Ident. in Table 5 of the IGCV1 paper."""
 import mxnet as mx
 
-from symbols.common import (RESIDUAL_BN_MOMENTUM, check_sizes, classifier, conv_bn, conv_bn_relu, relu,
-                            residual_blocks, stages)
+from symbols.common import (
+    RESIDUAL_BN_MOMENTUM,
+    check_sizes,
+    classifier,
+    conv_bn,
+    conv_bn_relu,
+    relu,
+    residual_blocks,
+    stages,
+)
 
 
 def get_symbol(num_classes, depth, primary_partition, secondary_partition):
@@ -20,10 +28,10 @@ def get_symbol(num_classes, depth, primary_partition, secondary_partition):
     """
     check_sizes(num_classes, primary_partition, secondary_partition)
     blocks = residual_blocks(depth)
-    width = primary_partition * secondary_partition
+    stem = primary_partition * secondary_partition
 
-    data = conv_bn_relu(mx.sym.Variable("data"), "g0", width, 3, RESIDUAL_BN_MOMENTUM)
-    for name, width, stride in stages(blocks, width):
+    data = conv_bn_relu(mx.sym.Variable("data"), "g0", stem, 3, RESIDUAL_BN_MOMENTUM)
+    for name, width, stride in stages(blocks, stem):
         shortcut = data
         if stride == 2:
             shortcut = conv_bn(data, f"{name}_p0_line", width, 1, RESIDUAL_BN_MOMENTUM, stride)

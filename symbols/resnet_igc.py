@@ -1,8 +1,18 @@
 """`resnet_igc`: IGC blocks with shortcuts, IGC-LxMy + Ident. in Table 5 of the IGCV1 paper."""
 import mxnet as mx
 
-from symbols.common import (RESIDUAL_BN_MOMENTUM, batch_norm, check_sizes, classifier, conv_bn, conv_bn_relu,
-                            igc, relu, residual_blocks, stages)
+from symbols.common import (
+    RESIDUAL_BN_MOMENTUM,
+    batch_norm,
+    check_sizes,
+    classifier,
+    conv_bn,
+    conv_bn_relu,
+    igc,
+    relu,
+    residual_blocks,
+    stages,
+)
 
 
 def get_symbol(num_classes, depth, primary_partition, secondary_partition, downsample="paper"):
@@ -29,10 +39,10 @@ def get_symbol(num_classes, depth, primary_partition, secondary_partition, downs
     if downsample not in ("paper", "code"):
         raise ValueError(f"downsample must be 'paper' or 'code', not {downsample!r}")
     blocks = residual_blocks(depth)
-    width = primary_partition * secondary_partition
+    stem = primary_partition * secondary_partition
 
-    data = conv_bn_relu(mx.sym.Variable("data"), "g0", width, 3, RESIDUAL_BN_MOMENTUM)
-    for name, width, stride in stages(blocks, width):
+    data = conv_bn_relu(mx.sym.Variable("data"), "g0", stem, 3, RESIDUAL_BN_MOMENTUM)
+    for name, width, stride in stages(blocks, stem):
         secondary = width // primary_partition
         shortcut, first_secondary = data, secondary
         if stride == 2:

@@ -1,8 +1,18 @@
 """`resnet_igc_imgnet_d18`: ResNet-18 of IGC blocks for ImageNet, IGC-LxMy in Table 6 of the IGCV1 paper."""
 import mxnet as mx
 
-from symbols.common import (RESIDUAL_BN_MOMENTUM, batch_norm, check_sizes, classifier, conv_bn, conv_bn_relu, igc,
-                            imagenet_blocks, imagenet_depth, relu)
+from symbols.common import (
+    RESIDUAL_BN_MOMENTUM,
+    batch_norm,
+    check_sizes,
+    classifier,
+    conv_bn,
+    conv_bn_relu,
+    igc,
+    imagenet_blocks,
+    imagenet_depth,
+    relu,
+)
 
 
 def get_symbol(num_classes=1000, depth=18, primary_partition=100, secondary_partition=1, doubled="primary"):

@@ -1,8 +1,16 @@
 """`resnet_imgnet_d18`: ResNet-18 for ImageNet, ResNet (C=64) and (C=69) in Table 6 of the IGCV1 paper."""
 import mxnet as mx
 
-from symbols.common import (RESIDUAL_BN_MOMENTUM, batch_norm, check_sizes, classifier, conv, imagenet_blocks,
-                            imagenet_depth, relu)
+from symbols.common import (
+    RESIDUAL_BN_MOMENTUM,
+    batch_norm,
+    check_sizes,
+    classifier,
+    conv,
+    imagenet_blocks,
+    imagenet_depth,
+    relu,
+)
 
 
 def get_symbol(num_classes=1000, depth=18, primary_partition=64, secondary_partition=1):

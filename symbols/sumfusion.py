@@ -5,8 +5,17 @@ branch, M, where an IGC block with as many parameters has L*M.
 """
 import mxnet as mx
 
-from symbols.common import (PLAIN_BN_MOMENTUM, batch_norm, check_sizes, classifier, conv, conv_bn_relu,
-                            plain_blocks, relu, stages)
+from symbols.common import (
+    PLAIN_BN_MOMENTUM,
+    batch_norm,
+    check_sizes,
+    classifier,
+    conv,
+    conv_bn_relu,
+    plain_blocks,
+    relu,
+    stages,
+)
 
 
 def get_symbol(num_classes, depth, primary_partition, secondary_partition):

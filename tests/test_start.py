@@ -1,3 +1,4 @@
+import importlib.metadata
 import importlib.util
 import os
 import subprocess
@@ -26,7 +27,7 @@ def test_mxnet_is_missing(monkeypatch):
 
 def test_the_two_mxnets_meet(monkeypatch):
     both = [SimpleNamespace(metadata={"Name": name}) for name in ("numpy", "mxnet", "mxnet-cu112")]
-    monkeypatch.setattr(start.metadata, "distributions", lambda: both)
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: both)
     assert "both installed" in start.mxnet_problem()
 
 

@@ -437,8 +437,8 @@ def test_options_make_the_network_that_the_getter_makes(network, option):
     flags += ["--depth", "8", "--primary-partition", "3", "--secondary-partition", "4"] * (not network.startswith("c"))
     experiment = train_cifar.experiment(train_cifar.parse(flags), 2)
     assert experiment.model_options == {name: value}
-    found, expected = (build_network(experiment, [mx.cpu()], 10, 0), get_model(experiment.model, **{name: value}))
-    usual = get_model(experiment.model)
+    found, expected = (build_network(experiment, [mx.cpu()], 10, 0), get_model(experiment.model.name, **{name: value}))
+    usual = get_model(experiment.model.name)
     graphs = [net(mx.sym.var("data")).tojson() for net in (found, expected, usual)]
     assert strip(graphs[0]) == strip(graphs[1]) != strip(graphs[2])
 

@@ -120,7 +120,7 @@ def parsed(*flags):
 
 def test_without_flags_it_is_the_papers_experiment():
     args, experiment, data = parsed()
-    assert experiment.model == "resnet18_igc_l100m2" and experiment.batch_shards == 8
+    assert experiment.model.name == "resnet18_igc_l100m2" and experiment.batch_shards == 8
     assert (experiment.batch_size, experiment.wd, experiment.momentum) == (256, 1e-4, 0.9)
     assert experiment.optimizer == "nesterov"
     schedule = experiment.schedule
@@ -143,9 +143,10 @@ def test_without_flags_it_is_the_papers_experiment():
     (["--network=resnet18_igc_l4m2", "--option", "doubled=secondary"], "resnet18_igc_l4m2", {"doubled": "secondary"}),
 ])
 def test_networks(flags, model, options):
-    assert train_imagenet.model_of(train_imagenet.parse(flags)) == (model, options)
+    described, given = train_imagenet.model_of(train_imagenet.parse(flags))
+    assert (described.name, given) == (model, options)
     _, experiment, _ = parsed(*flags)
-    assert (experiment.model, experiment.model_options or {}) == (model, options)
+    assert (experiment.model.name, experiment.model_options or {}) == (model, options)
     find_family(model)
 
 

@@ -3,6 +3,7 @@
 `describe` reads it off the graph that MXNet itself traces, so it shares nothing with the lowering of
 igc_gluon.deploy, whose results it is used to check. Reading a file of it (`load`) needs NumPy only.
 """
+# Imports in functions are slow: MXNet, which not every peer's process needs.
 import json
 from typing import Dict, NamedTuple, Tuple
 
@@ -177,7 +178,7 @@ def merge_permutations(nodes):
 
 def save(nodes, path):
     """Writes a file that `load` reads."""
-    from igc_gluon.files import write_atomically  # also imports what downloads need
+    from igc_gluon.files import write_atomically  # slow: it imports what downloads need too
 
     lines = [{"op": n.op, "inputs": n.inputs, "shape": n.shape, "attributes": n.attributes} for n in nodes]
     arrays = {f"{i}.{name}": array for i, node in enumerate(nodes) for name, array in node.arrays.items()}

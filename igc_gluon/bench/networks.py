@@ -1,4 +1,5 @@
 """The networks that are timed, and what is written down of one so that every peer builds the same."""
+# Imports in functions are slow: MXNet, which not every peer's process needs.
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Dict, Optional, Tuple
@@ -19,6 +20,7 @@ class Network:
     model: Optional[str] = None
     options: Dict[str, object] = field(default_factory=dict)
     block: Optional[Tuple[int, int]] = None  # L, G
+    model_file: Optional[str] = None  # of the user's, which registers `model`
 
     @property
     def repeats(self):
@@ -29,8 +31,10 @@ class Network:
         """The HybridBlock, without values."""
         if self.block:
             return _chain(*self.block)
-        from igc_gluon.model_zoo import get_model
+        from igc_gluon.model_zoo import get_model, import_networks
 
+        if self.model_file:  # a worker is a process of its own
+            import_networks(self.model_file)
         return get_model(self.model, **self.options)
 
     def as_json(self):
@@ -73,7 +77,8 @@ def zoo(model, classes=None, size=None, title=None, **options):
     if size < 1:
         raise UserError(f"--size must be at least 1, not {size}")
     options["classes"] = family.classes if classes is None else classes
-    return Network(title or model.lower(), (3, size, size), model.lower(), options)
+    return Network(title or model.lower(), (3, size, size), model.lower(), options,
+                   model_file=str(family.source.path) if family.source else None)
 
 
 def block(primary_partition, secondary_partition, size):

@@ -5,6 +5,7 @@ scores in one; a training step is forward, loss, backward and update of the weig
 and weight decay 1e-4), the loss read. Outside: conversion of the batch to that kind of array, to channels-last
 order too, compilation, warm-up. igc_gluon's own conversion between NCHW and its order of channels is inside.
 """
+# Imports in functions are optional: each peer is a process of its own, which imports what it needs.
 import importlib.util
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional, Tuple

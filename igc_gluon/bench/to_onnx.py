@@ -1,7 +1,14 @@
-"""An ONNX model of a described network, for one batch size; permutations are reshape, transpose, reshape."""
+"""An ONNX model of a described network, for one batch size; permutations are reshape, transpose, reshape.
+
+    made = of_network(net, batch=16)      # with weights; onnx.save(made, "net.onnx")
+    preprocessing_of(made).prepare(image)  # as the network was trained, see igc_gluon.data.preprocessing
+"""
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from igc_gluon.data.preprocessing import Preprocessing
+from igc_gluon.symbol_file import PREPROCESSING
 
 OPSET, IR_VERSION = 17, 8  # old enough for every engine of the last years
 
@@ -27,8 +34,28 @@ class _Writer:
         return [self.constant(np.array(value, np.float32)) for value in values]
 
 
-def model(nodes, input_shape, batch):
-    """A checked onnx.ModelProto, `images` (batch,) + input_shape -> `scores`, of [graph.Node]."""
+def of_network(net, batch=1):
+    """An onnx.ModelProto of a network of `model_zoo` that has weights and says what it expects of an image, for batches of
+    that size. Raises UserError on an operator that cannot be described."""
+    # slow: these import MXNet
+    from igc_gluon.bench import graph
+    from igc_gluon.model_zoo.attributes import preprocessing_attribute
+
+    shape = net.preprocessing.image_shape
+    return model(graph.describe(net, shape), shape, batch, preprocessing_attribute(net))
+
+
+def preprocessing_of(made):
+    """The Preprocessing, with the names of the classes, that an onnx.ModelProto says; None where it says none.
+
+    Raises UserError where it is damaged."""
+    text = next((entry.value for entry in made.metadata_props if entry.key == PREPROCESSING), None)
+    return None if text is None else Preprocessing.from_json(text)
+
+
+def model(nodes, input_shape, batch, metadata=None):
+    """A checked onnx.ModelProto, `images` (batch,) + input_shape -> `scores`, of [graph.Node]. metadata: {key: text} for
+    its metadata_props; PREPROCESSING says what the network expects of an image, in JSON."""
     writer, values = _Writer(), ["images"]
     for node in nodes:
         values.append(_WRITERS[node.op](writer, node, batch, *[values[v] for v in node.inputs]))
@@ -37,6 +64,7 @@ def model(nodes, input_shape, batch):
     writer.nodes[-1].output[0] = "scores"
     graph = helper.make_graph(writer.nodes, "network", [inputs], [outputs], writer.initializers)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    helper.set_model_props(made, metadata or {})
     onnx.checker.check_model(made, full_check=True)
     return made
 

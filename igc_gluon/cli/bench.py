@@ -1,5 +1,8 @@
 """`igc bench NAME`"""
-HELP = "time a network beside the same network in PyTorch, ONNX Runtime, OpenVINO and stock MXNet"
+from igc_gluon.bench import machine, networks, report
+from igc_gluon.bench.run import Bench, peer_keys
+from igc_gluon.cli.network_flags import add_import_argument
+from igc_gluon.errors import UserError
 
 
 def add_arguments(parser):
@@ -16,13 +19,10 @@ def add_arguments(parser):
     parser.add_argument("--peers", metavar="A,B",
                         help="only these beside igc_gluon: mxnet, mxnet-onednn, torch, torch-channels-last, "
                              "torch-compile, onnxruntime, openvino, openvino-rewrite (default: all that are installed)")
+    add_import_argument(parser)
 
 
 def run(args):
-    from igc_gluon.bench import machine, networks, report
-    from igc_gluon.bench.run import Bench, peer_keys
-    from igc_gluon.errors import UserError
-
     for flag in ("batch", "threads", "repeats", "size", "classes"):
         number = getattr(args, flag)
         if number is not None and number < 1:

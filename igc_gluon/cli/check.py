@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from igc_gluon import theory
-from igc_gluon.cli.networks import add_option_argument, options
+from igc_gluon.cli.network_flags import add_import_argument, add_option_argument, options
 from igc_gluon.errors import UserError
 from igc_gluon.paths import expand
+from igc_gluon.report import pattern_picture
 
-HELP = "check and draw a model's blocks: dense, how many paths, how balanced, how wide"
 LEGEND = """\
 branches  of each convolution: number x input channels of one (-> output channels where they differ), kernel
 dense     whether every input reaches every output channel, else the share of the pairs that are connected
@@ -44,9 +44,11 @@ def add_arguments(parser):
     picture.add_argument("--picture", type=Path, metavar="FILE.png",
                          help="where the picture goes (default: NAME.png in this folder)")
     picture.add_argument("--no-picture", action="store_true", help="draw nothing")
+    add_import_argument(parser)
 
 
 def run(args):
+    # slow: MXNet
     from igc_gluon.model_zoo import get_model
     from igc_gluon.nn import block_stack, interleaved_blocks
 
@@ -69,7 +71,6 @@ def run(args):
     print(f"\n{dense} of {len(blocks)} blocks are dense, {single} of them with one path between any two "
           f"channels\n\n{LEGEND}")
     if not args.no_picture:
-        from igc_gluon.cli import pattern_picture
         pattern_picture.draw(picture, f"{name}, block {chosen}: {describe(checks[chosen])}",
                              pattern_picture.factors(blocks[chosen]))
         print(f"\nthe picture of block {chosen} is in {picture}")
@@ -128,7 +129,7 @@ def _find(blocks, wanted):
 
 
 def _table(stacks, checks):
-    rows = ["block branches dense paths compl. terms balance width regular wider".split()]
+    rows = [("block", "branches", "dense", "paths", "compl.", "terms", "balance", "width", "regular", "wider")]
     for title, check in checks.items():
         rows.append((title, branches(stacks[title]),
                      "yes" if check.paths[0] else f"no, {_percent(check.connected)}",

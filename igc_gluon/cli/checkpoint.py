@@ -4,7 +4,12 @@ A run may be at work in the folder: checkpoints go, and pointers move, while the
 """
 import time
 
-HELP = "list, verify or compare the checkpoints of a run"
+import numpy as np
+
+from igc_gluon.engine.checkpoint import POINTERS, CheckpointStore, position_of, read_state
+from igc_gluon.errors import UserError, printable
+from igc_gluon.paths import expand
+
 GOING_SECONDS = 0.5  # for a run to remove a whole checkpoint, of which some files are gone already
 
 
@@ -25,10 +30,6 @@ def run(args):
 
 def _store_and_names(path):
     """(store, names of the checkpoints that `path` stands for, oldest first). Raises UserError if there is none."""
-    from igc_gluon.engine.checkpoint import CheckpointStore
-    from igc_gluon.errors import UserError
-    from igc_gluon.paths import expand
-
     path = expand(path)
     for folder, name in ((path / "checkpoints", None), (path, None), (path.absolute().parent, path.absolute().name)):
         store = CheckpointStore(folder)
@@ -40,8 +41,6 @@ def _store_and_names(path):
 
 
 def _list(args):
-    from igc_gluon.engine.checkpoint import POINTERS, position_of
-
     store, names = _store_and_names(args.dir)
     width = max(map(len, names))
     print(f"{'checkpoint':{width}}  {'epochs':>6}  {'batches':>7}  {'test accuracy':>13}  {'MB':>8}")
@@ -61,8 +60,6 @@ def _list(args):
 def _accuracy_and_size(folder):
     """(test accuracy as text, bytes of all files) of the checkpoint in `folder`, not verified. Raises one of several
     exceptions where it is damaged."""
-    from igc_gluon.engine.checkpoint import read_state
-
     history = read_state(folder)["position"]["history"]
     size = sum(file.stat().st_size for file in folder.iterdir())
     return f"{100 * float(history[-1]['test_accuracy']):.2f} %" if history else "-", size
@@ -79,11 +76,6 @@ def _is_gone(store, name):
 
 
 def _verify(args):
-    import numpy as np
-
-    from igc_gluon.engine.checkpoint import POINTERS
-    from igc_gluon.errors import UserError, printable
-
     store, names = _store_and_names(args.dir)
     problems = 0
     for name in names:
@@ -118,8 +110,6 @@ def _leads_somewhere(store, which):
 
 
 def _diff(args):
-    from igc_gluon.errors import UserError
-
     store, names = _store_and_names(args.dir)
     if args.other:
         # A run stands for its last checkpoint, the one that --resume would take.
@@ -144,8 +134,6 @@ def _last(store, names):
 
 def _print_state(where, first, second):
     """Prints what differs between two states, by key; of lists, times and speeds nothing. Returns whether any does."""
-    from igc_gluon.errors import printable
-
     differ = False
     for key in sorted({*first, *second}):
         a, b = first.get(key), second.get(key)
@@ -159,10 +147,6 @@ def _print_state(where, first, second):
 
 def _print_arrays(file, first, second):
     """Prints how the arrays of one file differ. Returns whether they do."""
-    import numpy as np
-
-    from igc_gluon.errors import printable
-
     for sign, names in (("-", [n for n in first if n not in second]), ("+", [n for n in second if n not in first])):
         for name in names:
             print(f"  {file}: {sign} {printable(name)}")

@@ -1,18 +1,20 @@
 """`igc compare RUN ...`"""
-HELP = "a table of runs: accuracy with its spread over seeds, beside what the networks cost"
+import csv
+
+from igc_gluon.cli.network_flags import add_import_argument
+from igc_gluon.cli.table import table
+from igc_gluon.errors import printable
+from igc_gluon.files import write_atomically
 
 
 def add_arguments(parser):
     parser.add_argument("runs", nargs="+", metavar="RUN", help="the folder of a run, or one with runs below it")
     parser.add_argument("--csv", metavar="FILE", help="write the table there")
+    add_import_argument(parser)
 
 
 def run(args):
-    import csv
-
-    from igc_gluon.cli.table import table
-    from igc_gluon.errors import printable
-    from igc_gluon.files import write_atomically
+    # slow: MXNet
     from igc_gluon.report.experiments import experiments, find_runs
 
     found = sorted(experiments(find_runs(args.runs)), key=lambda experiment: -experiment.accuracies.mean())
@@ -23,8 +25,9 @@ def run(args):
     header = ("network", *(["data"] if len(data) > 1 else []), "epochs", "seeds", "accuracy, %", "weights, M", "MACs, M",
               "minutes")
     print(table(header, rows, left=len(header) - 6))
-    print(f"\n{'' if len(data) > 1 else f'On {printable(*data)}. '}Accuracy on the test images after the last epoch, mean and "
-          "standard\ndeviation of the seeds; MACs: multiply-adds of an image; minutes of training, of one run.")
+    where = "" if len(data) > 1 else f"On {printable(*data)}. "
+    print(f"\n{where}Accuracy on the test images after the last epoch, mean and standard\n"
+          "deviation of the seeds; MACs: multiply-adds of an image; minutes of training, of one run.")
     if args.csv:
         with write_atomically(args.csv, "w") as file:
             writer = csv.writer(file, lineterminator="\n")

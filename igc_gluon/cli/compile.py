@@ -1,14 +1,16 @@
 """`igc compile NETWORK OUT.igc`"""
-HELP = "compile a trained network into an .igc file, which runs without MXNet, from Python or C"
+from igc_gluon import deploy
+from igc_gluon.cli.network_flags import SOURCE, add_normalization_arguments, add_params_arguments, open_classifier
+from igc_gluon.data.classes import read_classes
+from igc_gluon.errors import UserError, printable
+from igc_gluon.paths import expand
 
 
 def add_arguments(parser):
-    from igc_gluon.cli.networks import SOURCE, add_normalisation_arguments, add_params_arguments
-
     parser.add_argument("network", help=SOURCE)
     parser.add_argument("out", help="the file to write, net.igc for example")
     add_params_arguments(parser)
-    add_normalisation_arguments(parser)
+    add_normalization_arguments(parser)
     parser.add_argument("--size", type=int,
                         help="height and width of the images (default: the model's natural size)")
     parser.add_argument("--class-names", metavar="FILE", help="a text file, in each line the name of a class")
@@ -21,12 +23,6 @@ def add_arguments(parser):
 
 
 def run(args):
-    from igc_gluon import deploy
-    from igc_gluon.cli.networks import open_classifier
-    from igc_gluon.data.classes import read_classes
-    from igc_gluon.errors import UserError, printable
-    from igc_gluon.paths import expand
-
     if args.calibration is not None and not args.int8:
         raise UserError("--calibration goes with --int8")
     if args.size is not None and args.size < 1:

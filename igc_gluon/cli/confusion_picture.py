@@ -11,8 +11,9 @@ def draw(path, title, confusion, names):
     """Writes the PNG `path`. confusion: [class, taken for], numbers of images. names: of the classes, or None.
 
     Shares of each class's images are shown, so that classes of other sizes compare; black to yellow in a map that the
-    colour-blind read (cividis). Raises UserError where the file cannot be written.
+    color-blind read (cividis). Raises UserError where the file cannot be written.
     """
+    # slow: matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,5 +1,10 @@
 """`igc convert`: checkpoints of the authors' code, or of any Module, to a Gluon network and back."""
-HELP = "convert a checkpoint of the authors' code to Gluon, or a network to a checkpoint for mx.mod.Module"
+import shlex
+from pathlib import Path
+
+from igc_gluon.cli.network_flags import SOURCE, add_params_arguments, open_source, options
+from igc_gluon.errors import UserError, printable
+from igc_gluon.paths import expand
 
 
 def add_arguments(parser):
@@ -10,7 +15,6 @@ def add_arguments(parser):
         "authors' code with its Reorder operators, become OUT.params for a network of this package, which is found by "
         "the graph. With two: NETWORK becomes PREFIX-symbol.json and PREFIX-0000.params, which mx.mod.Module loads on "
         "the stock wheel.")
-    from igc_gluon.cli.networks import SOURCE, add_params_arguments
 
     parser.add_argument("network", metavar="PREFIX or NETWORK", help=f"PREFIX: a path without '-symbol.json'. NETWORK: "
                                                                      f"{SOURCE}")
@@ -19,8 +23,6 @@ def add_arguments(parser):
 
 
 def run(args):
-    from igc_gluon.errors import UserError
-
     if len(args.rest) > 2:
         raise UserError("give PREFIX EPOCH OUT.params, or NETWORK PREFIX")
     if len(args.rest) == 1:
@@ -32,16 +34,11 @@ def run(args):
 
 
 def _from_module(args, epoch, out):
-    import shlex
-    from pathlib import Path
-
-    from igc_gluon.cli.networks import options
-    from igc_gluon.errors import UserError, printable
+    # slow: MXNet
     from igc_gluon.model_zoo import find_family
     from igc_gluon.model_zoo.attributes import read_preprocessing, set_attributes
     from igc_gluon.model_zoo.authors import save_parameters
     from igc_gluon.model_zoo.convert import read_checkpoint
-    from igc_gluon.paths import expand
 
     if args.dataset or args.classes is not None:
         raise UserError("the checkpoint itself says its classes; leave out --classes and --dataset")
@@ -65,10 +62,8 @@ def _from_module(args, epoch, out):
 
 
 def _to_module(args, prefix):
-    from igc_gluon.cli.networks import open_source
-    from igc_gluon.errors import printable
+    # slow: MXNet
     from igc_gluon.model_zoo.authors import save_module_checkpoint
-    from igc_gluon.paths import expand
 
     prefix = str(expand(prefix))
     net = open_source(args)

@@ -1,5 +1,11 @@
 """`igc data imagenet`, `igc data verify`"""
-HELP = "pack folders of images into RecordIO files, or look for damage in one"
+import shlex
+import signal
+
+from igc_gluon.data import pack, record_file, repair
+from igc_gluon.errors import UserError
+from igc_gluon.paths import expand
+from igc_gluon.threads import cores
 
 
 def add_arguments(parser):
@@ -26,27 +32,11 @@ def run(args):
 
 
 def _pack(args):
-    import signal
-
-    from igc_gluon.data import pack
-    from igc_gluon.errors import UserError
-    from igc_gluon.paths import expand
-    from igc_gluon.threads import cores
-
     root = expand(args.root)
     out = expand(args.out) if args.out else root
     if not root.is_dir():
         raise UserError(f"there is no folder {root}")
-    if not (args.short_side == 0 or 32 <= args.short_side <= 4096):
-        raise UserError(f"--short-side must be from 32 to 4096, or 0, not {args.short_side}")
-    if not 1 <= args.quality <= 100:
-        raise UserError(f"--quality must be from 1 to 100, not {args.quality}")
-    if args.workers is not None and args.workers < 1:
-        raise UserError(f"--workers must be at least 1, not {args.workers}")
-    if args.seed < 0:
-        raise UserError(f"--seed must not be negative, it is {args.seed}")
-    if args.val_share is not None and not 0 < args.val_share < 1:
-        raise UserError(f"--val-share must be between 0 and 1, not {args.val_share}")
+    _check_numbers(args)
     splits = _splits(root, args, pack)
     for listing in splits.values():
         for line in listing.remarks():
@@ -72,12 +62,19 @@ def _pack(args):
         print("there is no val.rec, which training needs; give --val-share 0.1, or make a folder val/")
 
 
+def _check_numbers(args):
+    for flag, fits, range_ in (
+            ("short_side", args.short_side == 0 or 32 <= args.short_side <= 4096, "from 32 to 4096, or 0"),
+            ("quality", 1 <= args.quality <= 100, "from 1 to 100"),
+            ("workers", args.workers is None or args.workers >= 1, "at least 1"),
+            ("seed", args.seed >= 0, "at least 0"),
+            ("val_share", args.val_share is None or 0 < args.val_share < 1, "between 0 and 1")):
+        if not fits:
+            raise UserError(f"--{flag.replace('_', '-')} must be {range_}, not {getattr(args, flag)}")
+
+
 def _splits(root, args, pack):
     """{name of the file: Listing}"""
-    import shlex
-
-    from igc_gluon.errors import UserError
-
     if (root / "val").is_dir() and not (root / "train").is_dir():
         raise UserError(f"{root} has a folder val/ but no train/; name the latter so, or give --root "
                         f"{shlex.quote(str(root / 'val'))}")
@@ -92,10 +89,6 @@ def _splits(root, args, pack):
 
 
 def _verify(args):
-    from igc_gluon.data import record_file, repair
-    from igc_gluon.errors import UserError
-    from igc_gluon.threads import cores
-
     if args.index:
         if args.repair:
             raise UserError("--index is for a file that is whole, --repair writes an index itself; give one of them")

@@ -1,11 +1,22 @@
 """`igc eval NETWORK`, with `--data` a data set, a record file or a folder of photographs"""
-HELP = "accuracy of a network with weights, for each class too, what is confused, and the surest mistakes"
+import csv
+import json
+import time
+
+import numpy as np
+from tqdm import tqdm
+
+from igc_gluon.cli.confusion_picture import draw
+from igc_gluon.cli.network_flags import SOURCE, add_normalization_arguments, add_params_arguments, open_classifier
+from igc_gluon.cli.table import table
+from igc_gluon.engine.metrics import TOP5_FROM, Metrics
+from igc_gluon.errors import UserError, printable
+from igc_gluon.files import write_atomically
+
 CLASSES_SHOWN = 50  # at most, in the terminal
 
 
 def add_arguments(parser):
-    from igc_gluon.cli.networks import SOURCE, add_normalisation_arguments, add_params_arguments
-
     parser.add_argument("network", help=SOURCE)
     parser.add_argument("--data", metavar="DATA", help="a folder with a folder of photographs for each class; a record file, "
                                                        "FILE.rec; or the name of a data set, fashion-mnist for example "
@@ -17,21 +28,15 @@ def add_arguments(parser):
     parser.add_argument("--csv", metavar="FILE", help="write the table of classes there")
     parser.add_argument("--confusion", metavar="FILE.png", help="draw there what each class is taken for")
     add_params_arguments(parser)
-    add_normalisation_arguments(parser)
+    add_normalization_arguments(parser)
 
 
 def run(args):
-    import time
-
+    # slow: MXNet
     import mxnet as mx
-    import numpy as np
-    from tqdm import tqdm
 
-    from igc_gluon.cli.networks import open_classifier
     from igc_gluon.engine.devices import contexts
     from igc_gluon.engine.evaluation_data import evaluation_data
-    from igc_gluon.engine.metrics import Metrics
-    from igc_gluon.errors import UserError
 
     if args.batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, not {args.batch_size}")
@@ -57,10 +62,6 @@ def run(args):
 
 
 def _print(network, net, data, metrics, seconds):
-    from igc_gluon.cli.table import table
-    from igc_gluon.engine.metrics import TOP5_FROM
-    from igc_gluon.errors import printable
-
     found, names = metrics.evaluation, _names(data, len(metrics.confusion))
     top5 = f"  top-5          {100 * found.top5:.2f} %\n" if len(names) >= TOP5_FROM else ""
     print(f"""{printable(network)} ({net.model}) on {printable(data.name)}: {found.images:,} images
@@ -83,12 +84,6 @@ def _print(network, net, data, metrics, seconds):
 
 
 def _write(args, net, data, metrics):
-    import csv
-    import json
-
-    from igc_gluon.cli.confusion_picture import draw
-    from igc_gluon.files import write_atomically
-
     if args.json:
         summary = {"network": args.network, "model": net.model, "data": data.name, **metrics.summary(data.class_names)}
         for mistake in summary["surest_mistakes"]:
@@ -110,8 +105,6 @@ def _write(args, net, data, metrics):
 
 
 def _names(data, classes):
-    from igc_gluon.errors import printable
-
     return [printable(name) for name in data.class_names or [f"class {number}" for number in range(classes)]]
 
 

@@ -1,9 +1,14 @@
 """`igc launch`"""
 import signal
 import sys
+from dataclasses import replace
 
-HELP = "starts a distributed run: scheduler, servers and workers, here or on other machines, and ends them together"
-USES_MXNET = False  # its processes do, and share the cores
+from igc_gluon.errors import UserError
+from igc_gluon.launch import launchers
+from igc_gluon.launch.job import Failed, Job
+from igc_gluon.launch.launchers import scheduler
+from igc_gluon.launch.variables import MOST
+
 # Not tried again: a user's mistake, a command that is not there, and what somebody asked for.
 FINAL = (2, 127, 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGHUP)
 
@@ -32,23 +37,9 @@ def add_arguments(parser):
 
 
 def run(args):
-    from igc_gluon.errors import UserError
-    from igc_gluon.launch import launchers
-    from igc_gluon.launch.job import Failed
-    from igc_gluon.launch.variables import MOST
-
     servers = args.num_workers if args.num_servers is None else args.num_servers
-    for flag, value, least, most in (("--num-workers", args.num_workers, 1, MOST), ("--num-servers", servers, 0, MOST),
-                                     ("--max-restarts", args.max_restarts, 0, 1 << 30),
-                                     ("--hang-timeout", args.hang_timeout, 0, 1 << 30)):
-        if not least <= value <= most:
-            raise UserError(f"{flag} must be at least {least}" +
-                            (f", not {value}" if value < least else f" and at most {most:,}, not {value}"))
+    _check(args, servers, MOST)
     kind = args.launcher or ("ssh" if args.hostfile else "local")
-    if kind == "local" and args.hostfile:
-        raise UserError("--launcher local starts everything here; leave -H out")
-    if kind == "ssh" and not args.hostfile:
-        raise UserError("--launcher ssh needs -H FILE, a host a line")
     hosts = launchers.read_hosts(args.hostfile) if args.hostfile else []
     own = args.root_uri or ("127.0.0.1" if kind == "local" else launchers.own_address(hosts))
     environment = {"DMLC_PS_ROOT_URI": own, "DMLC_NUM_WORKER": str(args.num_workers), "DMLC_NUM_SERVER": str(servers)}
@@ -72,13 +63,23 @@ def run(args):
                 command.append("--resume")
 
 
+def _check(args, servers, most_processes):
+    """Raises UserError on numbers and flags that do not go together."""
+    for flag, value, least, most in (("--num-workers", args.num_workers, 1, most_processes),
+                                     ("--num-servers", servers, 0, most_processes),
+                                     ("--max-restarts", args.max_restarts, 0, 1 << 30),
+                                     ("--hang-timeout", args.hang_timeout, 0, 1 << 30)):
+        if not least <= value <= most:
+            raise UserError(f"{flag} must be at least {least}" +
+                            (f", not {value}" if value < least else f" and at most {most:,}, not {value}"))
+    if args.launcher == "local" and args.hostfile:
+        raise UserError("--launcher local starts everything here; leave -H out")
+    if args.launcher == "ssh" and not args.hostfile:
+        raise UserError("--launcher ssh needs -H FILE, a host a line")
+
+
 def _attempt(plan, launcher, hang_timeout):
     """Runs `plan` once and returns the exit code. Raises Failed, with everything ended."""
-    from dataclasses import replace
-
-    from igc_gluon.launch.job import Job
-    from igc_gluon.launch.launchers import scheduler
-
     with Job(hang_timeout) as job:
         before = {number: signal.signal(number, lambda number, frame: job.stop(number))
                   for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}

@@ -1,10 +1,14 @@
 """`igc models`"""
-HELP = "list the models that get_model knows by the papers' tables"
+import numpy as np
+
+from igc_gluon.cli.network_flags import add_import_argument
+from igc_gluon.errors import UserError
 
 
 def add_arguments(parser):
     parser.add_argument("filter", nargs="?", default="", help="only names that contain this")
     parser.add_argument("--pretrained", action="store_true", help="those with weights, and what they reach")
+    add_import_argument(parser)
 
 
 def run(args):
@@ -12,7 +16,7 @@ def run(args):
 
 
 def _pretrained(args):
-    from igc_gluon.errors import UserError
+    # slow: MXNet
     from igc_gluon.model_zoo.published import PUBLISHED
     from igc_gluon.model_zoo.shipped import shipped
 
@@ -26,22 +30,20 @@ def _pretrained(args):
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     for row in [head, *rows]:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
-    print("accuracy: of these weights, over the test images; of seeds: mean, standard deviation and number of all that were "
-          "trained.\nget_model(NAME, pretrained=\"fashion-mnist\"), igc eval NAME --dataset fashion-mnist; of imagenet "
+    print("accuracy: of these weights, over the test images; of seeds: mean, standard deviation and number of all that "
+          "were trained.\nget_model(NAME, pretrained=\"fashion-mnist\"), igc eval NAME --dataset fashion-mnist; of imagenet "
           "pretrained=True.")
 
 
 def _spread(accuracies):
-    import numpy as np
-
     if len(accuracies) == 1:
         return "(1)"
     return f"{np.mean(accuracies):.2f} +- {np.std(accuracies, ddof=1):.2f} ({len(accuracies)})"
 
 
 def _all(args):
+    # slow: MXNet
     from igc_gluon import complexity
-    from igc_gluon.errors import UserError
     from igc_gluon.model_zoo import find_family, get_model, get_model_list
 
     names = [name for name in get_model_list() if args.filter.lower() in name]

@@ -6,7 +6,6 @@ from igc_gluon.errors import printable
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong with a flag in one line, without the usage; takes no abbreviated flags."""
-
     def __init__(self, *args, **kwargs):
         super().__init__(*args, allow_abbrev=False, **kwargs)
 

@@ -1,32 +1,33 @@
 """`igc predict NETWORK PHOTO ...`: photographs, folders and lists of them, to text, CSV or JSON lines"""
-HELP = "print the likeliest classes of photographs"
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from tqdm import tqdm
+
+from igc_gluon import deploy  # nothing on this way imports MXNet, which takes seconds and need not be installed
+from igc_gluon.cli.network_flags import SOURCE, add_normalization_arguments, add_params_arguments, open_classifier
+from igc_gluon.cli.predictions import Text, writers
+from igc_gluon.data.photos import list_photos, read_photo
+from igc_gluon.errors import UserError, printable
+from igc_gluon.threads import cores
 
 
 def add_arguments(parser):
-    from igc_gluon.cli.networks import SOURCE, add_normalisation_arguments, add_params_arguments
-
     parser.add_argument("network", help=f"{SOURCE}; or an .igc file")
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image files, and folders of them; @FILE reads such names "
                                                                    "from a file, a line each, - from standard input. The "
-                                                                   "shorter side is resized and the middle cropped as the "
-                                                                   "network expects")
+                                                                   "shorter side is resized, the middle cropped and a "
+                                                                   "border put around as the network expects")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="print so many classes (default: 5)")
     parser.add_argument("--csv", metavar="FILE", help="write a table there, a row for each image; - for standard output")
     parser.add_argument("--jsonl", metavar="FILE", help="write a line of JSON for each image there; - for standard output")
     parser.add_argument("--batch-size", type=int, default=16, help="images at once (default: 16)")
     add_params_arguments(parser)
-    add_normalisation_arguments(parser)
+    add_normalization_arguments(parser)
 
 
 def run(args):
-    import sys
-
-    from tqdm import tqdm
-
-    from igc_gluon.cli.predictions import Text, writers
-    from igc_gluon.data.photos import list_photos
-    from igc_gluon.errors import UserError, printable
-
     if args.top < 1:
         raise UserError(f"--top must be at least 1, not {args.top}")
     if args.batch_size < 1:
@@ -50,10 +51,6 @@ def run(args):
 
 def _named(arguments):
     """The names that the arguments mean, in their order."""
-    import sys
-
-    from igc_gluon.errors import UserError
-
     names = []
     for argument in arguments:
         try:
@@ -71,14 +68,6 @@ def _named(arguments):
 
 def _results(scores, expected, paths, args):
     """(path, [(probability, class, its name)] or a UserError) of every path, in their order."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    import numpy as np
-
-    from igc_gluon.data.photos import read_photo
-    from igc_gluon.errors import UserError
-    from igc_gluon.threads import cores
-
     def pixels(path):
         try:
             return expected.pixels(read_photo(path))
@@ -104,33 +93,25 @@ def _likeliest(scores, expected, args):
 
 def _open(args):
     """(function from float32 (n, 3, H, W) to scores (n, classes), what it expects, a Preprocessing)."""
-    from igc_gluon.errors import UserError
-
     if not args.network.endswith(".igc"):
+        # slow: MXNet
         import mxnet as mx
-
-        from igc_gluon.cli.networks import open_classifier
 
         net = open_classifier(args)
         return lambda image: net(mx.nd.array(image)).asnumpy(), net.preprocessing
-    from igc_gluon import deploy  # nothing on this way imports MXNet, which takes seconds and need not be installed
 
     if args.mean or args.std or args.model or args.option or args.classes is not None or args.dataset:
-        raise UserError(f"{args.network} is compiled, with all it needs; leave out what is said about the network")
+        raise UserError(f"{args.network} is compiled, with all it needs; leave out the flags that describe a network")
     net = deploy.load(args.network)
     if net.input_shape[0] != 3 or len(net.output_shape) != 1:
         raise UserError(f"{args.network} is no classifier of photographs: {net.input_shape} -> {net.output_shape}")
     if net.preprocessing.mean is None:
-        raise UserError(f"{args.network} was compiled without the mean and std that its images are normalised with; "
+        raise UserError(f"{args.network} was compiled without the mean and std that its images are normalized with; "
                         "compile it again with --mean and --std")
     return net, net.preprocessing
 
 
 def _probabilities(scores, network):
-    import numpy as np
-
-    from igc_gluon.errors import UserError
-
     scores = scores.astype(np.float64)
     if not np.isfinite(scores).all():
         raise UserError(f"{network} gives scores that are not finite; it has diverged")

@@ -10,7 +10,6 @@ from igc_gluon.files import write_atomically
 
 class Text:
     """For people, on standard output. What could not be read has a line on standard error already."""
-
     def write(self, path, result):
         """result: [(probability, number of the class, its name or None)], the likeliest first; or a UserError."""
         if isinstance(result, UserError):
@@ -21,8 +20,8 @@ class Text:
 
 
 class Csv:
-    """A row for each image: its path, the `top` likeliest classes with their probabilities (0 to 1), what went wrong."""
-
+    """A row for each image: its path, the `top` likeliest classes with their probabilities (0 to 1), what went
+    wrong."""
     def __init__(self, file, top):
         self._writer, self._top = csv.writer(file, lineterminator="\n"), top
         self._writer.writerow(["image", *(f"{what}_{place}" for place in range(1, top + 1)
@@ -37,7 +36,6 @@ class Csv:
 
 class JsonLines:
     """An object in a line for each image: image, and classes ([{class, name, probability}]) or error."""
-
     def __init__(self, file, top):
         self._file = file
 

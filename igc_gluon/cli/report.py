@@ -1,5 +1,12 @@
 """`igc report RUN ...`"""
-HELP = "a page to look at: curves, classes, mistakes and cost of a run, or several runs compared"
+import sys
+
+from tqdm import tqdm
+
+from igc_gluon.cli.network_flags import add_import_argument
+from igc_gluon.engine.metrics import Metrics
+from igc_gluon.errors import UserError, printable
+from igc_gluon.files import write_atomically
 
 
 def add_arguments(parser):
@@ -10,11 +17,11 @@ def add_arguments(parser):
                                                        "test images of its data set)")
     parser.add_argument("--data-dir", help="folder of the data set's files")
     parser.add_argument("--no-eval", action="store_true", help="do not evaluate, which takes the longest")
+    add_import_argument(parser)
 
 
 def run(args):
-    from igc_gluon.errors import printable
-    from igc_gluon.files import write_atomically
+    # slow: MXNet
     from igc_gluon.report.experiments import experiments, find_runs
     from igc_gluon.report.page import comparison_page
 
@@ -22,14 +29,12 @@ def run(args):
     page = _run_page(runs[0], args) if len(runs) == 1 else comparison_page(experiments(runs))
     with write_atomically(args.output, "w") as file:
         file.write(page)
-    print(f"{printable(args.output)}: {f'{len(runs)} runs compared' if len(runs) > 1 else printable(runs[0].folder)}; open "
-          "it in a browser")
+    what = f"{len(runs)} runs compared" if len(runs) > 1 else printable(runs[0].folder)
+    print(f"{printable(args.output)}: {what}; open it in a browser")
 
 
 def _run_page(run, args):
-    import sys
-
-    from igc_gluon.errors import UserError
+    # slow: MXNet
     from igc_gluon.report.page import run_page
 
     if args.no_eval:
@@ -44,16 +49,15 @@ def _run_page(run, args):
 
 
 def _evaluated(run, args):
+    # slow: MXNet
     import mxnet as mx
-    from tqdm import tqdm
 
     from igc_gluon.engine.evaluation_data import evaluation_data
-    from igc_gluon.engine.metrics import Metrics
-    from igc_gluon.engine.networks import open_network
-    from igc_gluon.model_zoo.attributes import check_normalised
+    from igc_gluon.engine.saved_networks import open_network
+    from igc_gluon.model_zoo.attributes import check_normalized
 
     net = open_network(run.folder)
-    check_normalised(net)
+    check_normalized(net)
     net.hybridize(static_alloc=True)
     data, metrics = evaluation_data(net, run.config["classes"], args.data, args.data_dir), Metrics(run.config["classes"])
     with tqdm(total=data.images, unit=" images", dynamic_ncols=True, desc=net.model, leave=False, disable=None) as bar:

@@ -1,12 +1,13 @@
 """`igc reproduce`"""
-HELP = "the training commands that fill a table or figure of the papers, printed or run"
+from igc_gluon.cli import tables, train
+from igc_gluon.data import find_dataset
+from igc_gluon.errors import UserError
+
 # Flags that go on to the training script.
 PASSED_ON = ("num_epochs", "gpus", "cpus", "data_dir", "log_dir", "exp_name")
 
 
 def add_arguments(parser):
-    from igc_gluon.cli import tables
-
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--table", metavar="N",
                        help="4 of IGCV1's, or of --paper, or 'IGCV2 4' (`igc tables` prints them); 'Section 4', of "
@@ -32,8 +33,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    from igc_gluon.data import find_dataset
-    from igc_gluon.errors import UserError
+    # slow: MXNet
     from igc_gluon.paper import published, reproduce
 
     for flag, value in (("--num-runs", args.num_runs), ("--num-epochs", args.num_epochs)):
@@ -61,11 +61,12 @@ def run(args):
 
 
 def _run(args, table, todo, flags, dataset):
+    # slow: MXNet
     from igc_gluon.paper import compare, formats, reproduce, runs
 
     log_dir = args.log_dir or "runs"
     reproduction = reproduce.Reproduction(todo, flags, log_dir, args.exp_name, args.num_epochs, args.data_dir,
-                                          args.gpus, 1 if args.cpus is None else args.cpus)
+                                          args.gpus, 1 if args.cpus is None else args.cpus, train.main)
     code = reproduction.run()
     print()
     print(formats.terminal([compare.compare(table, runs.Runs(log_dir, reproduction.has), dataset)]), end="")

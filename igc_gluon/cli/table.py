@@ -4,7 +4,8 @@ from typing import Iterable, List, Sequence
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence], left: int = 1, width: int = None) -> str:
-    """`rows` of texts and numbers below `header`, in columns: the first `left` of them flush left, the others flush right.
+    """`rows` of texts and numbers below `header`, in columns: the first `left` of them flush left, the others flush
+    right.
 
     width: of the terminal (default: the one that is there, 80 where there is none); of a table that is wider the first
     column is cut, with an ellipsis.

@@ -1,12 +1,17 @@
 """`igc tables`"""
-HELP = "the papers' tables beside what this package's networks have, and beside your own runs"
+import shutil
+import sys
+
+from igc_gluon.cli.network_flags import add_import_argument
+from igc_gluon.errors import printable
+from igc_gluon.files import write_atomically
+from igc_gluon.paper.published import PAPERS
+from igc_gluon.paths import expand
+
 FORMATS = ("terminal", "csv", "markdown", "json")
 
 
-
 def add_paper(parser):
-    from igc_gluon.paper.published import PAPERS
-
     parser.add_argument("--paper", choices=sorted(PAPERS), help="where a bare number is from (default: igcv1)")
 
 
@@ -20,17 +25,13 @@ def add_arguments(parser):
     parser.add_argument("--output", metavar="FILE", help="write there (default: standard output)")
     parser.add_argument("--runs", default="runs", metavar="DIR",
                         help="folder of your own runs, the --log-dir of training (default: runs)")
+    add_import_argument(parser)
 
 
 def run(args):
     """Exit code 1 if a number that should agree does not."""
-    import shutil
-    import sys
-
-    from igc_gluon.errors import printable
-    from igc_gluon.files import write_atomically
-    from igc_gluon.paper import compare, formats, published, runs
-    from igc_gluon.paths import expand
+    # slow: MXNet
+    from igc_gluon.paper import compare, formats, imported, published, runs
 
     tables = {}
     for wanted in args.table or [args.paper]:
@@ -39,7 +40,7 @@ def run(args):
     own = runs.Runs(args.runs)
     for folder in own.damaged:
         print(f"left out {printable(folder)}: its config.json or history.jsonl is damaged", file=sys.stderr)
-    compared = [compare.compare(table, own) for table in tables.values()]
+    compared = [compare.compare(table, own) for table in [*tables.values(), *imported.imported_tables(own)]]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() and not args.output else None
     options = {"width": width} if args.format == "terminal" else {}
     text = formats.FORMATS[args.format](compared, **options)

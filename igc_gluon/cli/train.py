@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from typing import Any, Callable, Mapping, Tuple
 
-from igc_gluon.cli.networks import add_option_argument
+from igc_gluon.cli.network_flags import add_import_argument, add_option_argument
 from igc_gluon.errors import UserError
 from igc_gluon.paths import expand
 from igc_gluon.start import OneLine, interrupt
@@ -28,6 +28,7 @@ DEFAULTS = {"data_dir": "downloaded to ~/.mxnet/datasets", "gpus": "the CPU", "c
 def add_arguments(parser: argparse.ArgumentParser, defaults: Mapping[str, str] = DEFAULTS) -> None:
     """Flags as the authors' scripts and MXNet's examples have them. defaults: see DEFAULTS."""
     add_option_argument(parser)
+    add_import_argument(parser)
     parser.add_argument("--data-dir", help=f"folder of the data set's files (default: {defaults['data_dir']})")
     parser.add_argument("--gpus", help=f"GPUs to train on, e.g. 0,1 (default: {defaults['gpus']})")
     parser.add_argument("--cpus", type=int, default=1, metavar="N",
@@ -114,6 +115,7 @@ def main(args: argparse.Namespace, experiment_of: Callable[[argparse.Namespace, 
     experiment_of(args, shards of a batch) -> Experiment; input_of(args) -> an input of `igc_gluon.engine.inputs`.
     """
     signal.signal(signal.SIGINT, interrupt)
+    # slow: MXNet
     from igc_gluon.engine import devices as engine_devices
     from igc_gluon.engine import experiment as engine
     from igc_gluon.engine import precision

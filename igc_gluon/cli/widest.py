@@ -8,8 +8,6 @@ from igc_gluon.files import write_atomically
 from igc_gluon.paths import expand
 from igc_gluon.theory import best_blocks, regular_width, widest_of, width_bound
 
-HELP = "the widest blocks for a budget of parameters"
-
 # heading, decimals, value of a block
 COLUMNS = (
     ("L", 0, lambda block: block.L),

@@ -221,6 +221,7 @@ class Unpacked:
 
 
 def _bz2():
+    # optional: Python may be built without it
     import bz2
     return bz2.BZ2Decompressor()
 

@@ -15,7 +15,7 @@ _SEED = 20170710  # of the split, never to be changed: published numbers on `dig
 
 def read(dataset: Any, split: str, paths: List[Path]) -> Images:
     """Images (1437 of "train", 360 of "test"; uint8 RGB 32x32) and labels 0..9, the same on every machine."""
-    from sklearn.datasets import load_digits  # takes a second, which other data sets need not pay
+    from sklearn.datasets import load_digits  # slow: a second, which other data sets need not pay
     digits = load_digits()
     labels = digits.target.astype(np.int32)
     chosen = _held_out(labels)

@@ -13,12 +13,10 @@ import zlib
 import numpy as np
 
 from igc_gluon.data.bounds import ALWAYS, MOST_PACKED
-from igc_gluon.data.images import SHAPE, Images
+from igc_gluon.data.images import Images
 from igc_gluon.errors import UserError
 from igc_gluon.files import open_file
 
-SIDE = 28
-BORDER = (SHAPE[0] - SIDE) // 2  # black pixels on each side, for networks of 32x32 images
 _UNSIGNED_BYTES = 8
 _MOST_IMAGES = 1 << 20  # seventeen times the largest official file, and no more than 0.8 GB
 # What gzip and zlib raise on damaged bytes; an unreadable file is no damage, but has a name, which these have not.
@@ -28,11 +26,12 @@ _DAMAGE = (gzip.BadGzipFile, zlib.error, EOFError)
 def read(dataset, split, paths):
     """Images of one split, from its file of images and its file of labels. dataset: row of DATASETS.
 
-    Grey becomes three equal channels, 28x28 pixels 32x32 by a black border. Raises UserError when a file is damaged, of
+    Grey becomes three equal channels, 28x28 pixels 32x32 by the border that `dataset.preprocessing` says. Raises UserError when a file is damaged, of
     another format, or does not belong to the other.
     """
     image_path, label_path = paths
-    grey = _read(image_path, (SIDE, SIDE))
+    expected = dataset.preprocessing
+    grey = _read(image_path, expected.window)
     labels = _read(label_path, ())
     if len(grey) != len(labels):
         raise UserError(f"{image_path} has {len(grey):,} images, but {label_path} has {len(labels):,} labels; they are "
@@ -41,8 +40,7 @@ def read(dataset, split, paths):
         wrong = int(np.argmax(labels >= dataset.classes))
         raise UserError(f"{label_path}: image {wrong} has label {labels[wrong]}, but {dataset.name} has labels 0 to "
                         f"{dataset.classes - 1}; the file is damaged or another data set")
-    images = np.zeros((len(grey),) + SHAPE, np.uint8)
-    images[:, BORDER:-BORDER, BORDER:-BORDER] = grey[..., None]
+    images = expected.bordered(np.broadcast_to(grey[..., None], (*grey.shape, 3)))
     return Images(images, labels.astype(np.int32))
 
 

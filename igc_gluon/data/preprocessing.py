@@ -26,12 +26,15 @@ class Preprocessing:
     """What happens to an image on its way into a network, and what the scores that come out mean.
 
     crop           (height, width) of what it takes: the middle of an image
-    short_side     whose shorter side was first resized to this length. Where nobody said it is the crop's longer side
-                   times 8/7 from 128 on, 256 for 224, and below it that side itself: small images are whole
+    short_side     whose shorter side, with the border, was first made this long. Where nobody said it is the crop's longer
+                   side times 8/7 from 128 on, 256 for 224, and below it that side itself: small images are whole
     mean, std      of each channel, of pixels 0..255: it takes (pixel - mean) / std. None where nobody said
     interpolation  of the resizing, one of `photos.INTERPOLATIONS`
     color_order    of the channels, "RGB" or "BGR", and so of mean and std
     class_names    a name for each score, or None
+    border, fill   so many pixels on each side of the crop are no part of the image: they have the brightness `fill`, in
+                   all channels. 2 and 0, black, for a network that was trained on images of 28x28 pixels as 32x32 ones:
+                   of any image the shorter side is resized to 28, the middle 28x28 cut out, and the border put around
 
     Raises UserError (a ValueError) where these make no sense.
     """
@@ -42,6 +45,8 @@ class Preprocessing:
     interpolation: str = "area"
     color_order: str = "RGB"
     class_names: Optional[Tuple[str, ...]] = None
+    border: int = 0
+    fill: int = 0
 
     def __post_init__(self):
         def put(name, value):
@@ -56,6 +61,10 @@ class Preprocessing:
         if not _is_length(self.short_side) or self.short_side < max(self.crop):
             raise UserError(f"the short side must be a number from {max(self.crop)} on, the crop's longer side, to "
                             f"{_LARGEST}, not {self.short_side}")
+        if type(self.border) is not int or not 0 <= 2 * self.border < min(self.crop):
+            raise UserError(f"the border is a number of pixels from 0 on that leaves some of {self.crop}, not {self.border}")
+        if type(self.fill) is not int or not 0 <= self.fill <= 255:
+            raise UserError(f"the border's brightness is a number from 0 to 255, not {self.fill}")
         if (self.mean is None) != (self.std is None):
             raise UserError("mean and std go together, a number each for every channel")
         if self.mean is not None:
@@ -78,12 +87,37 @@ class Preprocessing:
         """(channels, height, width) of the image that the network takes."""
         return (3 if self.mean is None else len(self.mean), *self.crop)
 
+    @property
+    def window(self):
+        """(height, width) of what is seen of an image: the crop without its border."""
+        return tuple(side - 2 * self.border for side in self.crop)
+
     def pixels(self, image):
-        """uint8 (H, W, 3), RGB, of any size -> uint8 (height, width, 3) in the network's order of colours: resized and
-        cropped. Raises UserError where that cannot be."""
+        """uint8 (H, W, 3), RGB, of any size -> uint8 (height, width, 3) in the network's order of colours: resized, cropped
+        and with the border. An image of the crop's size that has the border already, as those that `load` returns, stays
+        as it is. Raises UserError where that cannot be."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise UserError(f"an image is uint8 (height, width, 3), RGB, not {image.dtype} {image.shape}")
-        return self.ordered(central_crop(image, self.short_side, *self.crop, self.interpolation))
+        if not self._has_border(image):
+            image = self.bordered(central_crop(image, self.short_side - 2 * self.border, *self.window,
+                                               self.interpolation))
+        return self.ordered(image)
+
+    def bordered(self, images):
+        """uint8 (..., H, W, channels) with the border around each: new arrays (..., H + 2 * border, W + 2 * border,
+        channels), where there is one."""
+        if not self.border:
+            return images
+        *batch, height, width, channels = images.shape
+        whole = np.full((*batch, height + 2 * self.border, width + 2 * self.border, channels), self.fill, np.uint8)
+        self._inside(whole)[...] = images
+        return whole
+
+    def _inside(self, images):
+        return images[..., self.border:images.shape[-3] - self.border, self.border:images.shape[-2] - self.border, :]
+
+    def _has_border(self, image):
+        return self.border and image.shape[:2] == self.crop and np.array_equal(self.bordered(self._inside(image)), image)
 
     def ordered(self, image):
         """The RGB image in the network's order of colours."""
@@ -107,14 +141,16 @@ class Preprocessing:
         return self.normalise(self.pixels(image)[None])
 
     def with_crop(self, crop):
-        """The same at another size: of an image the same share is seen."""
-        return replace(self, crop=tuple(crop), short_side=round(self.short_side * max(crop) / max(self.crop)))
+        """The same at another size: of an image the same share is seen, and the border is in proportion."""
+        crop, scale = tuple(crop), max(crop) / max(self.crop)
+        return replace(self, crop=crop, short_side=round(self.short_side * scale),
+                       border=min(round(self.border * scale), (min(crop) - 1) // 2))
 
     def __str__(self):
-        size = "x".join(map(str, self.crop))
-        if self.mean is None:
-            return f"short side {self.short_side}, central {size}"
-        return f"short side {self.short_side}, central {size}, {self.normalisation}"
+        text = f"short side {self.short_side - 2 * self.border}, central {'x'.join(map(str, self.window))}"
+        if self.border:
+            text += f", a border of {self.border} pixels of brightness {self.fill}"
+        return text if self.mean is None else f"{text}, {self.normalisation}"
 
     @property
     def normalisation(self):

@@ -159,16 +159,16 @@ class RecordEvaluation(_Records):
         return self._read([(number, None) for number in batch] for batch in self._batches[first_batch:])
 
 
-def check_size(path: Union[str, Path], image_shape: Sequence[int]) -> None:
-    """Raises UserError if most images of the file at `path` are smaller than a crop, of which training sees a
-    part only: they would be enlarged to more than twice their size."""
+def check_size(path: Union[str, Path], size: Sequence[int]) -> None:
+    """Raises UserError if most images of the file at `path` are smaller than a crop of `size`, (height, width), of which
+    training sees a part only: they would be enlarged to more than twice their size."""
     positions = read_index(Path(path))
     chosen = np.unique(np.linspace(0, len(positions) - 1, _LOOKED_AT).astype(int))
     with open(path, "rb") as file:
         images = [decode(read_record(file, position))[0] for position in positions[chosen].tolist()]
     sides = [min(image.shape[:2]) for image in images if image is not None]
-    crop = min(image_shape[1:])
+    crop = min(size)
     if sides and np.median(sides) < crop:
-        raise UserError(f"{path} is too small for images of {image_shape[2]}x{image_shape[1]} pixels: the short "
+        raise UserError(f"{path} is too small for images of {size[1]}x{size[0]} pixels: the short "
                         f"side of its images is {np.median(sides):.0f}; pack the photographs with --short-side "
                         f"{crop} or more")

@@ -52,6 +52,7 @@ class Dataset:
     read: Callable[["Dataset", str, List[Path]], Images]
     read_unpacked: Optional[Callable[[Any, str], Optional[Images]]] = None
     size: int = 32  # height and width
+    border: int = 0  # black pixels on each side, which the images in its files have not
     short_side: Optional[Tuple[int, int]] = None  # it gets a random length from..to before the crop, unpadded
     splits: Tuple[str, ...] = ("train", "test")
     class_names: Optional[Tuple[str, ...]] = None
@@ -61,7 +62,8 @@ class Dataset:
     @property
     def preprocessing(self) -> Preprocessing:
         """What a network that was trained on it expects."""
-        return Preprocessing((self.size, self.size), mean=self.mean, std=self.std, class_names=self.class_names)
+        return Preprocessing((self.size, self.size), mean=self.mean, std=self.std, class_names=self.class_names,
+                             border=self.border)
 
     @property
     def pads(self) -> bool:
@@ -134,11 +136,12 @@ DATASETS = {dataset.name: dataset for dataset in (
                        "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821"),)),)),
     Dataset("digits", classes=10, mean=(77.866, 77.866, 77.866), std=(82.586, 82.586, 82.586),
             train_size=1437, test_size=360, mirror=False, augment=True, read=digits.read, class_names=DIGITS),
-    # Gray images of 28x28 pixels within a black border, see igc_gluon.data.idx; the constants are those of the whole
+    # Gray images of 28x28 pixels within a black border, for networks of 32x32; the constants are those of the whole
     # 32x32 pixels. Fashion-MNIST's were measured here; MNIST's and Kuzushiji-MNIST's follow from what is published
     # of their 28x28 pixels, 33.31842 and 78.56749, and 0.1918 * 255 and 0.3483 * 255.
     Dataset("fashion-mnist", classes=10, mean=(55.845,) * 3, std=(84.612,) * 3,
-            train_size=60000, test_size=10000, mirror=True, augment=True, read=idx.read, debian="dataset-fashion-mnist",
+            train_size=60000, test_size=10000, mirror=True, augment=True, read=idx.read, border=2,
+            debian="dataset-fashion-mnist",
             class_names=("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
                          "ankle boot"),
             archives=_idx(
@@ -155,7 +158,7 @@ DATASETS = {dataset.name: dataset for dataset in (
                  "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
                  "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05"))),
     Dataset("mnist", classes=10, mean=(25.509,) * 3, std=(70.180,) * 3,
-            train_size=60000, test_size=10000, mirror=False, augment=True, read=idx.read, class_names=DIGITS,
+            train_size=60000, test_size=10000, mirror=False, augment=True, read=idx.read, border=2, class_names=DIGITS,
             archives=_idx(
                 "http://yann.lecun.com/exdb/mnist/",
                 ("440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
@@ -166,7 +169,7 @@ DATASETS = {dataset.name: dataset for dataset in (
                 ("6c95f4b05d2bf285e1bfb0e7960c31bd3b3f8a7d", "2a80914081dc54586dbdf242f9805a6b8d2a15fc",
                  "c3a25af1f52dad7f726cce8cacb138654b760d48", "763e7fa3757d93b0cdec073cef058b2004252c17"))),
     Dataset("kmnist", classes=10, mean=(37.45,) * 3, std=(80.43,) * 3,
-            train_size=60000, test_size=10000, mirror=False, augment=True, read=idx.read,
+            train_size=60000, test_size=10000, mirror=False, augment=True, read=idx.read, border=2,
             class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
             archives=_idx(
                 "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",

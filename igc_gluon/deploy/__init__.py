@@ -13,6 +13,7 @@ __all__ = ["Compiled", "compile", "load"]
 def compile(network, input_shape=None, threads=0, **options):
     """A `Compiled` network for inference on the CPU: see igc_gluon.deploy.compiler.compile, which this
     imports (and MXNet with it)."""
+    # slow: MXNet
     from igc_gluon.deploy import compiler
 
     return compiler.compile(network, input_shape, threads, **options)

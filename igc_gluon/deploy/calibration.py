@@ -28,14 +28,16 @@ def images_of(source, preprocessing, shape, dataset=None):
             raise UserError(f"cannot read images from {source}: {error}") from None
     elif isinstance(source, str):
         found = data.find_dataset(source)
-        source = data.load(found.name, "train").images
+        source = _some(data.load(found.name, "train").images)
+        if source.shape[1:3] == preprocessing.crop:  # otherwise refused below
+            source = np.stack([preprocessing.pixels(image) for image in source])
         if preprocessing.mean is None:
             preprocessing = replace(preprocessing, mean=found.mean, std=found.std)
     if hasattr(source, "asnumpy"):
         source = source.asnumpy()
     images = np.asarray(source)
-    if len(images.shape) == 4:  # some from everywhere, in case they are in the order of their classes
-        images = images[np.linspace(0, len(images) - 1, min(len(images), ENOUGH)).astype(int)]
+    if len(images.shape) == 4:
+        images = _some(images)
     if images.dtype != np.uint8:
         return images
     if images.shape[1:] != (shape[1], shape[2], shape[0]):
@@ -43,6 +45,11 @@ def images_of(source, preprocessing, shape, dataset=None):
     if preprocessing.mean is None:
         raise UserError("pixels for calibration need the mean and std that they are normalised with")
     return np.ascontiguousarray(preprocessing.normalise(images))
+
+
+def _some(images):
+    """From everywhere, in case they are in the order of their classes."""
+    return images[np.linspace(0, len(images) - 1, min(len(images), ENOUGH)).astype(int)]
 
 
 def ranges(ops, shape, images):

@@ -14,8 +14,9 @@ from igc_gluon.deploy import file
 from igc_gluon.deploy.graph import DATA, trace
 from igc_gluon.deploy.lower import lower
 from igc_gluon.deploy.runtime import Compiled
-from igc_gluon.engine.networks import open_network
+from igc_gluon.engine.saved_networks import open_network
 from igc_gluon.errors import UserError
+from igc_gluon.graph import json_of
 
 logger = logging.getLogger(__name__)
 
@@ -120,15 +121,14 @@ class StockModel:
     def of(cls, net, *facts):
         values = {key: parameter.data(parameter.list_ctx()[0]).asnumpy()
                   for key, parameter in net.collect_params().items()}
-        return cls(net(mx.sym.var(DATA)).tojson(), values, *facts)
+        return cls(json_of(net(mx.sym.var(DATA))), values, *facts)
 
     def __reduce__(self):
         values = {key: parameter.data().asnumpy() for key, parameter in self._block.collect_params().items()}
         return StockModel, (self._graph, values, self.shape, self.output_shape, self.name, self.preprocessing)
 
-    def run(self, x, threads):
+    def run(self, x, y, threads):
         """`threads` has no effect: MXNet's number of threads is set before it is imported."""
-        if not len(x):
-            return np.empty((0,) + self.output_shape, np.float32)
-        with self._lock, mx.autograd.pause():
-            return self._block(mx.nd.array(x, ctx=mx.cpu())).asnumpy()
+        if len(x):
+            with self._lock, mx.autograd.pause():
+                y[:] = self._block(mx.nd.array(x, ctx=mx.cpu())).asnumpy()

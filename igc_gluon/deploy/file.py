@@ -10,8 +10,8 @@ from igc_gluon.errors import UserError
 from igc_gluon.native import library
 
 MAGIC = b"\x89IGC\r\n\x1a\n"
-VERSION = 3
-_HEADER = struct.Struct("<Q3iiIIQII4i")  # after magic, version and checksum
+VERSION = 4
+_HEADER = struct.Struct("<Q3iiIIQII6i")  # after magic, version and checksum
 _OP = struct.Struct("<12i4q")
 _BEFORE_HEADER = 16
 _RANGES = struct.Struct("<I")
@@ -54,16 +54,17 @@ def dumps(ops, shape, is_row, name="", preprocessing=None, ranges=()):
     total = _BEFORE_HEADER + _HEADER.size + sum(map(len, parts))
     header = _HEADER.pack(total, *shape, int(is_row), len(ops), len(texts), size, len(class_names), ranges.size,
                           expected.short_side, _INTERPOLATIONS.index(expected.interpolation),
-                          COLOR_ORDERS.index(expected.color_order), int(known))
+                          COLOR_ORDERS.index(expected.color_order), int(known), expected.border, expected.fill)
     body = b"".join([header, *parts])
     return MAGIC + struct.pack("<II", VERSION, zlib.crc32(body)) + body
 
 
 def preprocessing_of(info, shape, class_names):
-    """The Preprocessing in an igc_model_info of the native library; of an older file with the usual short side."""
+    """The Preprocessing in an igc_model_info of the native library; what an older file does not say is as
+    usual: the short side, no border."""
     mean, std = (tuple(array[:shape[0]]) if info.normalised else None for array in (info.mean, info.deviation))
     return Preprocessing(shape[1:], info.short_side or None, mean, std, _INTERPOLATIONS[info.interpolation],
-                         COLOR_ORDERS[info.color_order], class_names)
+                         COLOR_ORDERS[info.color_order], class_names, info.border, info.fill)
 
 
 def has_ranges(data):

@@ -22,7 +22,7 @@ class _Info(ctypes.Structure):
                 ("multiply_adds", ctypes.c_int64), ("mean", ctypes.POINTER(ctypes.c_float)),
                 ("deviation", ctypes.POINTER(ctypes.c_float)), ("normalised", ctypes.c_int32),
                 ("short_side", ctypes.c_int32), ("interpolation", ctypes.c_int32),
-                ("color_order", ctypes.c_int32)]
+                ("color_order", ctypes.c_int32), ("border", ctypes.c_int32), ("fill", ctypes.c_int32)]
 
 
 class NativeModel:
@@ -49,10 +49,9 @@ class NativeModel:
                 f"the kernels in use, {library.isa()}, have none; they need AVX-512 with VNNI"
             logger.warning("%s runs in float32, not on 8-bit integers: %s", self.name or "the network", reason)
 
-    def run(self, x, threads):
-        y = np.empty((len(x),) + self.output_shape, np.float32)
+    def run(self, x, y, threads):
+        """Writes y, (N,) + output_shape, for x, (N,) + shape; both float32 in C order."""
         library.check(self._library.igc_run(self._handle, x.ctypes.data, len(x), y.ctypes.data, threads))
-        return y
 
     def __del__(self):
         if getattr(self, "_handle", None):
@@ -123,7 +122,7 @@ class Compiled:
         shape, data type or device, and where x is not finite.
         """
         threads = self.threads if threads is None else _check_threads(threads)
-        array = _to_numpy(x)
+        array = _memory(x)
         if array.dtype != np.float32 or array.shape[1:] != self.input_shape or array.ndim != 4:
             raise UserError(not_images(self.name or "the network", self.input_shape, array, self.preprocessing))
         array = np.require(array, np.float32, ["C", "A"])
@@ -134,7 +133,9 @@ class Compiled:
         if suspicious and not np.isfinite(array).all():
             image = int(np.argmin(np.isfinite(array).all(axis=(1, 2, 3))))
             raise UserError(f"image {image} of the batch is not finite everywhere")
-        return _like(x, self._model.run(array, threads))
+        result, y = _empty_like(x, (len(array), *self.output_shape))
+        self._model.run(array, y, threads)
+        return result
 
     def normalise(self, images):
         """uint8 (N, height, width, channels) -> float32 (N,) + input_shape, see `Preprocessing.normalise`."""
@@ -145,7 +146,7 @@ class Compiled:
 
     def save(self, path):
         """Writes an .igc file, which `load` and C programs read. Raises UserError if it cannot be written."""
-        from igc_gluon.files import write_atomically  # also imports what downloads need
+        from igc_gluon.files import write_atomically  # slow: it imports what downloads need too
 
         with write_atomically(path) as out:
             out.write(self._data)
@@ -185,7 +186,8 @@ def _mxnet_array(x):
     return mxnet is not None and isinstance(x, mxnet.nd.NDArray)
 
 
-def _to_numpy(x):
+def _memory(x):
+    """`x` as a numpy array, not copied."""
     if isinstance(x, np.ndarray):
         return x
     if not _mxnet_array(x):
@@ -194,13 +196,28 @@ def _to_numpy(x):
         raise UserError(f"images are on {x.context}; this runs on the CPU: x.as_in_context(mx.cpu())")
     if x.stype != "default":
         raise UserError(f"images must be dense, not of storage type {x.stype}")
-    return x.asnumpy()
+    return _numpy_of(x)
 
 
-def _like(x, y):
-    """`y` as the kind of array that `x` is."""
+def _numpy_of(x):
+    """The memory of a dense NDArray on the CPU, all that was to be written to it written; valid as long as `x` is."""
+    from mxnet.base import _LIB, check_call  # optional: only who has an NDArray has MXNet
+
+    at = ctypes.c_void_p()
+    x.wait_to_read()
+    check_call(_LIB.MXNDArrayGetData(x.handle, ctypes.byref(at)))
+    if not x.size:
+        return np.empty(x.shape, x.dtype)
+    whole = (ctypes.c_char * (x.size * np.dtype(x.dtype).itemsize)).from_address(at.value)
+    return np.frombuffer(whole, x.dtype).reshape(x.shape)
+
+
+def _empty_like(x, shape):
+    """(an array of the kind of `x`, its memory as numpy array), float32."""
     if isinstance(x, np.ndarray):
-        return y
+        y = np.empty(shape, np.float32)
+        return y, y
     mxnet = sys.modules["mxnet"]
     module = mxnet.np if isinstance(x, mxnet.np.ndarray) else mxnet.nd
-    return module.array(y, dtype=np.float32, ctx=x.context)
+    result = module.empty(shape, dtype=np.float32, ctx=x.context)
+    return result, _numpy_of(result)

@@ -3,9 +3,10 @@ photographs."""
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Tuple, Union
+from typing import Optional, Sequence, Tuple, Union
 
 import mxnet as mx
+import numpy as np
 
 from igc_gluon.data import DATASETS, Batches, load
 from igc_gluon.data.batches import BatchSource
@@ -27,7 +28,7 @@ class EvaluationData:
     name: str
     images: int
     batches: BatchSource
-    class_names: Optional[Tuple[str, ...]]
+    class_names: Optional[Sequence[str]]
     paths: Optional[Tuple[Path, ...]] = None
 
     def image_name(self, number: int) -> str:
@@ -67,7 +68,8 @@ def _of_data_set(net: mx.gluon.Block, classes: int, info: Dataset, data_dir: Uni
         check_same_classes(info.class_names, names, info.name, net.model)
     test = load(info.name, "test", data_dir)
     return EvaluationData(f"the test images of {info.name}", len(test.labels),
-                          Batches(*test, batch_size, expected.mean, expected.std, train=False),
+                          Batches(np.stack([expected.pixels(image) for image in test.images]), test.labels, batch_size,
+                                  expected.mean, expected.std, train=False),
                           names or info.class_names)
 
 

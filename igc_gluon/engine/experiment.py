@@ -17,19 +17,19 @@ from igc_gluon.data.sharding import shard
 from igc_gluon.engine.checkpoint import KEPT, CheckpointStore, ReadOnlyStore
 from igc_gluon.engine.inputs import Input
 from igc_gluon.engine.loop import LoopOptions, TrainingLoop
-from igc_gluon.engine.networks import complete
 from igc_gluon.engine.optimizer import OPTIMIZERS
 from igc_gluon.engine.parallel import DataParallel
 from igc_gluon.engine.precision import use_dtype
 from igc_gluon.engine.progress import Entry, best_entry
 from igc_gluon.engine.run_folder import path_of_run
 from igc_gluon.engine.run_log import NullRunLog, RunLog, print_line
+from igc_gluon.engine.saved_networks import complete
 from igc_gluon.engine.schedule import Schedule
 from igc_gluon.engine.workers import DistributedWorkers, SingleWorker, Workers
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
 from igc_gluon.launch import heartbeat
-from igc_gluon.model_zoo import get_model
+from igc_gluon.model_zoo import Model
 from igc_gluon.model_zoo.attributes import class_names, read_preprocessing, set_attributes
 from igc_gluon.model_zoo.authors import from_module_params, save_module_checkpoint
 from igc_gluon.nn import INITIALIZERS
@@ -44,7 +44,7 @@ Report = Callable[[str], object]  # takes lines for people
 @dataclass(frozen=True)
 class Experiment:
     """What the result of a run depends on, beside the input and the seed; config.json holds all of it."""
-    model: str
+    model: Model
     dataset: str
     schedule: Schedule
     batch_size: int = 64
@@ -58,6 +58,17 @@ class Experiment:
     label_smoothing: float = 0.0
     compression: Optional[float] = None  # the threshold of 2-bit gradients
     dtype: str = "float32"  # or "float16" on GPUs, or "bfloat16" in convolutions and FC alone on CPUs
+
+    def as_config(self) -> Dict[str, Any]:
+        """The dict that config.json holds: the model by its name, and the file of the user's that registered it."""
+        source = self.model.family.source
+        numbers = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "model"}
+        return {"model": self.model.name, **numbers, "schedule": asdict(self.schedule),
+                **({"model_file": source.as_config()} if source else {})}
+
+    def build(self, classes: int) -> mx.gluon.HybridBlock:
+        """The network without values. Raises UserError where there is none of these numbers and options."""
+        return self.model.build(classes, **(self.model_options or {}))
 
 
 @dataclass(frozen=True)
@@ -81,10 +92,15 @@ class Settings:
 def build_network(experiment: Experiment, devices: List[mx.Context], classes: int,
                   seed: int) -> mx.gluon.HybridBlock:
     """The network of `experiment`, initialized with `seed` on `devices`, hybridized."""
+    return initialize(experiment.build(classes), experiment, devices, seed)
+
+
+def initialize(net: mx.gluon.HybridBlock, experiment: Experiment, devices: List[mx.Context],
+               seed: int) -> mx.gluon.HybridBlock:
+    """Gives `net`, of `experiment`, values by `seed` on `devices`, hybridizes and returns it."""
     use_dtype(experiment.dtype)
     mx.random.seed(seed)
     np.random.seed(seed)  # some of MXNet's initializers draw from NumPy
-    net = get_model(experiment.model, classes=classes, **(experiment.model_options or {}))
     INITIALIZERS[experiment.initializer](net, ctx=devices)
     if experiment.dtype == "float16":
         net.cast("float16")  # but for BN
@@ -114,10 +130,11 @@ def run(experiment: Experiment, data: Input, settings: Settings, seeds: Sequence
     _check_settings(experiment, settings, seeds)
     # Folders first: what cannot be run should say so before a data set is read or downloaded.
     folders = [run_folder(experiment, settings, seed) for seed in seeds]
-    get_model(experiment.model, classes=data.classes, **(experiment.model_options or {}))
+    networks = [experiment.build(data.classes) for _ in seeds]
     with heartbeat.patiently():  # others may download or pack what this worker waits for
         data.prepare()
-    summaries = [_run_once(experiment, data, settings, seed, folder, report) for seed, folder in zip(seeds, folders)]
+    summaries = [_run_once(experiment, networks.pop(), data, settings, seed, folder, report)
+                 for seed, folder in zip(seeds, folders)]
     if len(seeds) > 1 and settings.workers.rank == 0:
         _write_mean(summaries, folders[0].parent, report)
     return summaries
@@ -154,24 +171,23 @@ def _check_module_files(experiment: Experiment, settings: Settings) -> None:
 
 def run_folder(experiment: Experiment, settings: Settings, seed: int) -> Path:
     """Where the run goes, see `path_of_run`."""
-    return path_of_run(settings.log_dir, experiment.dataset, experiment.model, settings.exp_name, seed)
+    return path_of_run(settings.log_dir, experiment.dataset, experiment.model.name, settings.exp_name, seed)
 
 
-def _run_once(experiment: Experiment, data: Input, settings: Settings, seed: int, folder: Path,
-              report: Report) -> Dict[str, Any]:
+def _run_once(experiment: Experiment, net: mx.gluon.HybridBlock, data: Input, settings: Settings, seed: int,
+              folder: Path, report: Report) -> Dict[str, Any]:
     workers = settings.workers
     log = NullRunLog(folder) if workers.rank else RunLog(folder)
     try:
         train, test = data.batches(experiment.batch_size, seed, workers.rank, workers.count)
         store = ReadOnlyStore if workers.rank else CheckpointStore
         checkpoints = store(folder / "checkpoints", settings.keep_checkpoints)
-        config = {**asdict(experiment), "classes": data.classes, **data.preprocessing.as_config(), **data.config(),
+        config = {**experiment.as_config(), "classes": data.classes, **data.preprocessing.as_config(), **data.config(),
                   "seed": seed, "load_epoch": settings.load_epoch, "train_batches": len(train)}
         if isinstance(log, RunLog):
             _check_folder(log, checkpoints, config, settings.resume)
         workers.barrier()
-        net = set_attributes(build_network(experiment, settings.devices, data.classes, seed), experiment.model,
-                             data.preprocessing)
+        set_attributes(initialize(net, experiment, settings.devices, seed), experiment.model.name, data.preprocessing)
         parallel = build_parallel(experiment, settings, net)
         if settings.detect_anomaly:
             parallel.detect_anomaly()
@@ -240,11 +256,23 @@ def check_same(before: Any, config: Mapping[str, Any], folder: object) -> None:
         old = before.get(key)
         if key == "schedule" and isinstance(old, dict):
             old = {**_defaults(Schedule), **old}
+        if key == "model_file":
+            check_model_file(old, value, folder)
+            continue
         if key == "class_names" and old and value:
             check_same_classes(old, value, folder, "the data")
         if key in before and old != value:
             raise UserError(f"{folder} was begun with {key} {before[key]}, not {value}; resume with the same "
                             "flags, or choose another --exp-name")
+
+
+def check_model_file(before: Any, now: Mapping[str, str], folder: object) -> None:
+    """Raises UserError where the file that registered the network has changed since the run was begun; it may have been
+    moved."""
+    if isinstance(before, dict) and before.get("sha256") != now["sha256"]:
+        raise UserError(f"{folder} was begun with {before.get('path')} as it was then (sha256 "
+                        f"{str(before.get('sha256'))[:12]}); {now['path']} is another ({now['sha256'][:12]}): bring the "
+                        "old one back, or choose another --exp-name")
 
 
 def _defaults(dataclass: type) -> Dict[str, Any]:

@@ -140,7 +140,7 @@ class RecordInput(Input):
                           f"give --num-classes {structure.largest_label + 1:.0f}, or another file")
                 raise UserError(f"{path} has labels up to {structure.largest_label:.0f}, too many for {self.classes} "
                                 f"classes; {advice}")
-            record_batches.check_size(path, self.preprocessing.image_shape)
+            record_batches.check_size(path, self.preprocessing.window)
 
     def compare_classes(self, names: Optional[Sequence[str]], number: int, place: object) -> None:
         """Raises UserError unless the classes beside each file are called so, or, without names, are so many. place:

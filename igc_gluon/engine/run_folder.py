@@ -7,7 +7,8 @@ from igc_gluon.errors import UserError
 from igc_gluon.paths import expand
 
 
-def path_of_run(log_dir: Union[str, Path], dataset: str, model: str, exp_name: Optional[str], seed: int) -> Path:
+def path_of_run(log_dir: Union[str, Path], dataset: str, model: str, exp_name: Optional[str],
+                seed: Optional[int]) -> Path:
     """`<log-dir>/<data set>/<model>[_<exp-name>]/seed<seed>`."""
     return expand(log_dir) / dataset / (model + (f"_{exp_name}" if exp_name else "")) / f"seed{seed}"
 

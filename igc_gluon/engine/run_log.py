@@ -26,9 +26,9 @@ from igc_gluon.engine.progress import Entry, best_entry
 from igc_gluon.engine.run_folder import load_config
 from igc_gluon.engine.versions import changes, versions
 from igc_gluon.errors import UserError
+from igc_gluon.exits import OneLine
 from igc_gluon.files import write_atomically
 from igc_gluon.locks import Held, Lock
-from igc_gluon.start import OneLine
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ class EventFile:
     thread that a full disk kills). Begins with all of `history`, in place of what was there."""
 
     def __init__(self, folder: Path, history: List[Entry]):
-        from tensorboardX.record_writer import RecordWriter  # tensorboardX takes a second to import
+        from tensorboardX.record_writer import RecordWriter  # slow: takes a second
 
         folder.mkdir(exist_ok=True)
         for old in folder.glob("events.out.tfevents.*"):
@@ -190,6 +190,7 @@ class EventFile:
             raise UserError(f"cannot write {self._writer.path}: {error.strerror}") from None
 
     def _add(self, entry: Entry) -> None:
+        # slow: takes a second
         from tensorboardX.summary import scalar
 
         for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "images_per_second",
@@ -199,6 +200,7 @@ class EventFile:
             self._write(summary=scalar(key, entry[key]), step=entry["epoch"], wall_time=time.time())
 
     def _write(self, **fields: Any) -> None:
+        # slow: takes a second
         from tensorboardX.proto.event_pb2 import Event
 
         self._writer.write(Event(**fields).SerializeToString())
@@ -238,6 +240,7 @@ def print_line(line: str) -> None:
 
 def draw_curves(history: List[Entry], title: str, path: Path) -> None:
     """Draws the curves of `history` (a list of epochs' entries) to the PNG `path`."""
+    # slow: takes a second
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -14,8 +14,8 @@ import socket
 import sys
 from typing import Any, Dict, NoReturn
 
+from igc_gluon.exits import exit_code
 from igc_gluon.launch import heartbeat, variables
-from igc_gluon.start import exit_code
 
 WEIGHTS, STATE = 0, 1  # keys: flat arrays, of which each server has its slice
 
@@ -28,6 +28,7 @@ def serve(role: str) -> int:
     variables.check()
     # Hidden from the import, or MXNet's own server would begin there and never return.
     os.environ.pop("DMLC_ROLE", None)
+    # slow: MXNet, whose import would begin to serve
     import mxnet as mx
     from mxnet.base import _LIB, check_call
 
@@ -80,6 +81,7 @@ class AsynchronousRule:
         self._pushes: Dict[int, int] = {}
 
     def handle_command(self, command: Dict[str, Any]) -> None:
+        # slow: MXNet, whose import would begin to serve
         from igc_gluon.engine.optimizer import AuthorsNesterov
 
         if "optimizer" in command:

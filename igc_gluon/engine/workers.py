@@ -170,6 +170,7 @@ class HorovodWorkers(DistributedWorkers):
 
     def __init__(self) -> None:
         try:
+            # optional: horovod
             import horovod.mxnet as hvd
         except ImportError as error:
             raise UserError(f"--kv-store horovod needs Horovod with MXNet, which is not installed here ({error}); see "

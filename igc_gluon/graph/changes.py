@@ -56,15 +56,36 @@ class State:
         try:
             return (list(map(type, self._blocks)) == self._types and list(map(len, self._dicts)) == self._counts and
                     not any(self._empty) and self._full == self._copies and self._read() == self._values and
-                    self._read_methods() == self._methods)
+                    self.methods_hold())
         except Exception:  # attributes that are gone, or that cannot be compared: any class may be among them
             return False
+
+    def watch(self, watch):
+        """Gives all that `holds` looks at to a watch.Watch, if it can watch it. Returns whether it can."""
+        for block, held in zip(self._blocks, self._dicts):
+            watch.type_of(block)
+            watch.dict(held)
+        return all(_watched(watch, value) for value in self._empty + self._full)
+
+    def methods_hold(self):
+        """Whether the classes have the methods that they had, which nothing watches."""
+        return self._read_methods() == self._methods
 
     def _read(self):
         return [of(held) for of, held in zip(self._of, self._dicts)]
 
     def _read_methods(self):
         return [getattr(cls, name) for cls in self._classes for name in _METHODS if hasattr(cls, name)]
+
+
+def _watched(watch, value):
+    if isinstance(value, dict):
+        watch.dict(value)
+        return all(_watched(watch, one) for one in value.values())
+    if isinstance(value, list):
+        watch.list(value)
+        return all(_watched(watch, one) for one in value)
+    return not isinstance(value, set)
 
 
 def _copy(value):

@@ -21,7 +21,7 @@ from mxnet import autograd
 from mxnet.gluon import HybridBlock
 from mxnet.gluon.block import _regroup
 
-from igc_gluon.graph import segments
+from igc_gluon.graph import segments, watch
 from igc_gluon.graph.changes import State, blocks_below, why_python_runs
 from igc_gluon.graph.program import Program
 from igc_gluon.graph.segments import NotNative, require
@@ -31,6 +31,7 @@ from igc_gluon.native.operators import Owner, why_not
 logger = logging.getLogger(__name__)
 
 _MOST_PROGRAMS = 16  # of a block, for sizes of images and ways of calling
+_USELESS_WATCHES = 16  # so many in a row: what is written to all the time is not worth watching
 
 
 class Native:
@@ -129,6 +130,7 @@ class _Plan:
         self._block, self._count, self._active = block, len(inputs), block._active
         self._reason = self._graph = self._cached_graph = None
         self._found, self._programs, self._arrays, self._owner = {}, {}, {}, Owner()
+        self._watch, self._watches, self._untouched = None, 0, False
         below = blocks_below(block)
         try:
             self._graph = self._hybridized(inputs) if self._active else self._by_itself(below, forward)
@@ -139,7 +141,6 @@ class _Plan:
         self._state = State(below)
         if self._graph is not None:
             self._parameters = list(self._graph.parameters.values())
-            self._number = {p.name: number for number, p in enumerate(self._parameters)}
             # With static_shape MXNet forgets one of two passes before a backward one; with static_alloc each size of
             # image would keep what training needs for it.
             self._flags = {training: [(name, value) for name, value in (block._flags if self._active else ())
@@ -163,9 +164,10 @@ class _Plan:
 
     def holds(self, block, count):
         """Whether this is still `block`, called with so many arrays."""
+        self._untouched = self._watch is not None and self._watch.same() and self._state.methods_hold()
         return (block is self._block and count == self._count and block._active == self._active and
                 (not self._active or (block._cached_graph is self._cached_graph and not block._backend and
-                                      not block._callback)) and self._state.holds())
+                                      not block._callback)) and (self._untouched or self._state.holds()))
 
     def __call__(self, inputs):
         """NDArrays on a CPU, float32 -> what the block makes. Raises NotNative, _Left."""
@@ -183,17 +185,16 @@ class _Plan:
         if training:
             # Whether a gradient goes to each input, and whether into an array of the user's, which may add.
             wanted = tuple(0 if not _wants_gradient(x) else 1 if x.grad is None else 2 for x in inputs)
-            added = tuple(n for n, p in enumerate(self._parameters) if p._grad_req == "add")
-        key = tuple(shape[1:] for shape in shapes), training, wanted, added
+            added = self._added
+        single = not training and all(shape[0] == 1 for shape in shapes)
+        key = tuple(shape[1:] for shape in shapes), training, wanted, added, single
         program = self._programs.get(key)
         if program is None:
-            program = self._program(key, shapes, training, wanted, added)
-        places = dict(zip(self._graph.data, inputs))
-        made = program([arrays[self._number[name]] if name in self._number else places[name]
-                        for name in program.names])
-        return _regroup(made, self._graph.format)
+            program = self._program(key, shapes)
+        return _regroup(program(arrays, inputs), self._graph.format)
 
-    def _program(self, key, shapes, training, wanted, added):
+    def _program(self, key, shapes):
+        _, training, wanted, added, single = key
         if key[0] not in self._found:
             try:
                 of_values = self._graph.shapes(shapes)
@@ -213,7 +214,8 @@ class _Plan:
         while len(self._programs) >= _MOST_PROGRAMS:
             del self._programs[next(iter(self._programs))]
         try:
-            program = Program(self._graph, found, self._owner, training, wanted, apart, self._flags[training])
+            at_once = single and len(found) == 1 and found[0].source in self._graph.data
+            program = Program(self._graph, found, self._owner, training, wanted, apart, self._flags[training], at_once)
         except mx.MXNetError as error:  # an operator without a gradient, perhaps, which MXNet asks for here already
             self._found[key[0]] = (), first_line(error)
             raise NotNative(first_line(error)) from None
@@ -221,8 +223,11 @@ class _Plan:
         return program
 
     def _values(self, context):
-        """The arrays of the parameters on `context`. Raises NotNative, _Left."""
+        """The arrays of the parameters on `context`, the same list as long as they are. Raises NotNative, _Left."""
         place, known = self._arrays.get(context, (None, None))
+        if self._untouched and known is not None:
+            self._watches = 0
+            return known
         try:
             if known is None:
                 place = [p.list_ctx().index(context) for p in self._parameters]
@@ -234,8 +239,26 @@ class _Plan:
                 raise _Left
             require(all(a.dtype == np.float32 and a.stype == "default" for a in arrays) and
                     all(p._grad_stype == "default" for p in self._parameters), "the parameters are not float32")
-            self._arrays[context] = place, arrays
-        return arrays
+            known = arrays
+        self._arrays[context] = place, known
+        if not self._untouched:
+            self._added = tuple(n for n, p in enumerate(self._parameters) if p._grad_req == "add")
+            self._begin_watch(context)
+        return known
+
+    def _begin_watch(self, context):
+        """From now on `holds` need not look at anything that is not written to."""
+        self._watch, self._watches = None, self._watches + 1
+        self._arrays = {context: self._arrays[context]}  # others may have changed
+        if self._watches > _USELESS_WATCHES or not watch.works():
+            return
+        new = watch.Watch()
+        for parameter in self._parameters:
+            new.dict(vars(parameter))
+            new.list(parameter._data)
+        if self._state.watch(new):
+            new.begin()
+            self._watch = new
 
 
 def _wants_gradient(array):

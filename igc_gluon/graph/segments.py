@@ -21,7 +21,8 @@ class Segment(NamedTuple):
     """Nodes that become one native operator.
 
     source: the value read. end: the one made. parameters: of the layers, in the order of igc_train.h. running: names
-    of moving means and variances. form: "maps", "flat" ((batch, channels), of means) or "means" (with two axes of 1).
+    of moving means and variances. form: "maps", "flat" ((batch, channels), of means) or "means" (with two axes of 1). shape: of
+    the value made, without the batch.
     """
     nodes: Set[int]
     source: Value
@@ -30,6 +31,7 @@ class Segment(NamedTuple):
     parameters: List[Parameter]
     running: List[str]
     form: str
+    shape: tuple
 
 
 class NotNative(Exception):
@@ -122,7 +124,7 @@ class _Reader:
     def segment(self):
         layers = self._layers + ([self._open] if self._open is not None else [])
         return Segment(set(self._nodes), self._source, self.last, layers, list(self._parameters), list(self._running),
-                       self.form)
+                       self.form, self._facts.shapes[self.last][1:])
 
     def add(self, number):
         node = self._facts.nodes[number]

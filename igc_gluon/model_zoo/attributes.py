@@ -8,16 +8,21 @@
 """
 import re
 from dataclasses import replace
+from pathlib import Path
+from typing import Dict, Optional, Sequence, Tuple, Union
+
+from mxnet.gluon import HybridBlock
 
 from igc_gluon import symbol_file
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
+from igc_gluon.files import write_atomically
 from igc_gluon.symbol_file import PREPROCESSING
 
 _IMAGENET = 1000
 
 
-def set_attributes(net, model, preprocessing):
+def set_attributes(net: HybridBlock, model: str, preprocessing: Preprocessing) -> HybridBlock:
     """Sets the attributes of `net`, see the module, and returns it.
 
     Classes that are called by ImageNet's 1000 WordNet numbers, as the folders of its images are, get their names.
@@ -33,23 +38,23 @@ def set_attributes(net, model, preprocessing):
     return net
 
 
-def wordnet_numbers():
+def wordnet_numbers() -> Tuple[str, ...]:
     """The WordNet numbers of ImageNet's 1000 classes, in their order."""
     return _imagenet().synset
 
 
 def _imagenet():
-    from gluoncv.data.imagenet.classification import ImageNet1kAttr  # takes seconds to import
+    from gluoncv.data.imagenet.classification import ImageNet1kAttr  # slow: seconds
 
     return ImageNet1kAttr()
 
 
-def class_names(net):
+def class_names(net: HybridBlock) -> Optional[Sequence[str]]:
     """The names of the classes as the folders of their images are called, or None."""
     return net.synset or net.classes
 
 
-def preprocessing_attribute(net):
+def preprocessing_attribute(net: HybridBlock) -> Dict[str, str]:
     """{name: text} of the attribute that says in a symbol what `net` expects, see `symbol_file`; {} where it is not
     known. Classes are called there as the folders of their images are."""
     expected = getattr(net, "preprocessing", None)
@@ -57,9 +62,19 @@ def preprocessing_attribute(net):
         PREPROCESSING: replace(expected, class_names=class_names(net)).to_json()}
 
 
-def read_preprocessing(params):
-    """The Preprocessing of the network whose weights are in the file at `params`, a Path: in PARAMS.json beside it, or of
-    PREFIX-0095.params in PREFIX-symbol.json; None where there is none. Raises UserError where it is damaged."""
+def write_preprocessing(net: HybridBlock, params: Union[str, Path]) -> None:
+    """Writes what `net` expects beside the file of its weights at `params`, to PARAMS.json, since a .params file has no
+    place for it. Where it is not known, such a file of other weights goes."""
+    for text in preprocessing_attribute(net).values():
+        with write_atomically(f"{params}.json", "w") as file:
+            file.write(text + "\n")
+            return
+    Path(f"{params}.json").unlink(missing_ok=True)
+
+
+def read_preprocessing(params: Path) -> Optional[Preprocessing]:
+    """The Preprocessing of the network whose weights are in the file at `params`, a Path: in PARAMS.json beside it, or
+    of PREFIX-0095.params in PREFIX-symbol.json; None where there is none. Raises UserError where it is damaged."""
     beside = params.with_name(f"{params.name}.json")
     if beside.is_file():
         return Preprocessing.from_json(beside.read_text(encoding="utf-8", errors="replace"))
@@ -75,7 +90,7 @@ def read_preprocessing(params):
     return text and Preprocessing.from_json(text)
 
 
-def check_normalised(net):
-    """Raises UserError where it is not known how `net` wants its images normalised."""
+def check_normalized(net: HybridBlock) -> None:
+    """Raises UserError where it is not known how `net` wants its images normalized."""
     if net.preprocessing.mean is None:
-        raise UserError(f"nothing says how {net.model} wants its images normalised; give --dataset or --mean and --std")
+        raise UserError(f"nothing says how {net.model} wants its images normalized; give --dataset or --mean and --std")

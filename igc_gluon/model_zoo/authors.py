@@ -3,17 +3,23 @@
 The Gluon networks name their parameters as the authors' symbols do, but for the running statistics of BN, which Gluon
 calls `running_mean`, `running_var` and the Module API `moving_mean`, `moving_var`, and keeps as auxiliary states.
 """
+from pathlib import Path
+from typing import Any, Dict, Mapping, Tuple, Union
+
 import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock
 
 from igc_gluon import params_file
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
-from igc_gluon.model_zoo.attributes import preprocessing_attribute
+from igc_gluon.graph import json_of
+from igc_gluon.model_zoo.attributes import preprocessing_attribute, write_preprocessing
 
 _GLUON_TO_AUTHORS = {"_running_mean": "_moving_mean", "_running_var": "_moving_var"}
 
 
-def authors_name(gluon_name):
+def authors_name(gluon_name: str) -> str:
     """`g0_bn_running_mean` -> `g0_bn_moving_mean`; other names stay."""
     for ours, theirs in _GLUON_TO_AUTHORS.items():
         if gluon_name.endswith(ours):
@@ -21,9 +27,10 @@ def authors_name(gluon_name):
     return gluon_name
 
 
-def to_module_params(net):
+def to_module_params(net: HybridBlock) -> Tuple[Dict[str, Any], Dict[str, Any]]:
     """(arg_params, aux_params) of `net` under the authors' names: dicts of NDArray on CPU, for `mx.mod.Module`."""
-    arg_params, aux_params = {}, {}
+    arg_params: Dict[str, Any] = {}
+    aux_params: Dict[str, Any] = {}
     for name, parameter in net.collect_params().items():
         name_there = authors_name(name[len(net.prefix):])
         (aux_params if name_there != name[len(net.prefix):] else arg_params)[name_there] = \
@@ -31,7 +38,7 @@ def to_module_params(net):
     return arg_params, aux_params
 
 
-def check_parameters(given, wanted):
+def check_parameters(given: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raises UserError, which names all that is missing, left over or of another shape, unless `given` fits `wanted`.
 
     Both are dicts of name to what has a shape.
@@ -44,7 +51,7 @@ def check_parameters(given, wanted):
         raise UserError("these parameters are not this network's: " + "; ".join(problems))
 
 
-def from_module_params(net, arg_params, aux_params, ctx=mx.cpu()):
+def from_module_params(net: HybridBlock, arg_params: Dict[str, Any], aux_params: Dict[str, Any], ctx: Any = mx.cpu()) -> None:
     """Sets the parameters of `net` to those of a Module-API network; the opposite of `to_module_params`.
 
     Raises UserError that names every parameter that is missing, left over or of another shape; `net` is then as
@@ -59,7 +66,7 @@ def from_module_params(net, arg_params, aux_params, ctx=mx.cpu()):
         parameter.set_data(given[name])
 
 
-def set_parameters(net, arrays, path, ctx=None):
+def set_parameters(net: HybridBlock, arrays: Mapping[str, np.ndarray], path: Union[str, Path], ctx: Any = None) -> None:
     """Gives `net` the numpy arrays of the `.params` file at `path`, under any of three kinds of names: Gluon's
     save_parameters (`features.0.weight`), its parameters' own (`g0_conv_weight`), Module's (`arg:g0_conv_weight`).
 
@@ -75,33 +82,30 @@ def set_parameters(net, arrays, path, ctx=None):
         raise UserError(f"{path}: {error}") from None
 
 
-def to_module_symbol(net):
+def to_module_symbol(net: HybridBlock) -> Any:
     """The symbol of `net` for the Module API: the authors' parameter names, a SoftmaxOutput called `softmax` on top.
     What `net` expects of an image, where it is known, is an attribute of `data`."""
-    json_text = net(mx.sym.var("data", attr=preprocessing_attribute(net))).tojson()
+    json_text = json_of(net(mx.sym.var("data", attr=preprocessing_attribute(net))))
     for ours, theirs in _GLUON_TO_AUTHORS.items():
         json_text = json_text.replace(ours + '"', theirs + '"')
     return mx.sym.SoftmaxOutput(mx.sym.load_json(json_text), name="softmax")
 
 
-def save_module_checkpoint(net, prefix, epoch):
+def save_module_checkpoint(net: HybridBlock, prefix: str, epoch: int) -> None:
     """Writes `prefix-symbol.json` and `prefix-0010.params` as MXNet's Module does, under the authors' names."""
     arg_params, aux_params = to_module_params(net)
     arrays = {**{f"arg:{k}": v.asnumpy() for k, v in arg_params.items()},
               **{f"aux:{k}": v.asnumpy() for k, v in aux_params.items()}}
     with write_atomically(f"{prefix}-symbol.json", "w") as file:
-        file.write(to_module_symbol(net).tojson())
+        file.write(json_of(to_module_symbol(net)))
     with write_atomically(f"{prefix}-{epoch:04d}.params") as file:
         file.write(params_file.dumps(arrays))
 
 
-def save_parameters(net, path):
-    """Writes what `net.load_parameters(path)` reads, whole or not at all; and, where it is known, what `net` expects of an
-    image to PATH.json, since a .params file has no place for it."""
+def save_parameters(net: HybridBlock, path: Union[str, Path]) -> None:
+    """Writes what `net.load_parameters(path)` reads, whole or not at all, and PATH.json, see `write_preprocessing`."""
     arrays = {name: parameter.data(parameter.list_ctx()[0]).asnumpy()
               for name, parameter in net._collect_params_with_prefix().items()}
     with write_atomically(path) as file:
         file.write(params_file.dumps(arrays))
-    for text in preprocessing_attribute(net).values():
-        with write_atomically(f"{path}.json", "w") as file:
-            file.write(text + "\n")
+    write_preprocessing(net, path)

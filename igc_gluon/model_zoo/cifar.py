@@ -10,21 +10,21 @@ names give a fixed order of parameters, on which optimizer states and reproducib
 """
 from dataclasses import dataclass
 from functools import partial
-from typing import Callable
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.errors import UserError, nearest_valid
 from igc_gluon.model_zoo.images import ImageNetwork
-from igc_gluon.model_zoo.registry import Family
+from igc_gluon.model_zoo.registry import Family, Model, add_family
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, GPCBlock, IGCBlock, SumFusion
 from igc_gluon.nn.basic import BN_MOMENTUM_PLAIN, BN_MOMENTUM_RESIDUAL, NativeLayers
 
 DOWNSAMPLE_FORMS = ("paper", "code")
 
 
-# Layers: one convolution (or IGC block) with BN and ReLU. Each factory returns layer(channels, in_channels, strides=...,
-# **kwargs).
+# Layers: one convolution (or IGC block) with BN and ReLU. Each factory returns layer(channels, in_channels,
+# strides=..., **kwargs).
 
 def _regular(primary_partition, secondary_partition):
     return ConvBNReLU
@@ -61,8 +61,8 @@ class ResidualBlock(HybridBlock):
     (N, in_channels, H, W) -> (N, channels, H', W').
     """
 
-    def __init__(self, layer, channels, in_channels, strides, projection, norm,
-                 names=("p2_two1_", "p2_two2_", "p0_line_"), **kwargs):
+    def __init__(self, layer: Callable[..., HybridBlock], channels: int, in_channels: int, strides: int, projection: Optional[Callable[..., HybridBlock]], norm: Dict[str, Any],
+                 names: Tuple[str, str, str] = ("p2_two1_", "p2_two2_", "p0_line_"), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._has_shortcut = projection is not None or channels == in_channels
         with self.name_scope():
@@ -83,14 +83,26 @@ class ResidualBlock(HybridBlock):
 class CIFARNet(ImageNetwork):
     """Stem, stages, pooling, scores: (N, 3, H, W) -> (N, classes).
 
-    Stage s (from 0) has `blocks[s]` blocks of `width` * 2^s channels. The stem has `stem` channels (default `width`);
-    its strides are 1 for 32x32 images and 2 for 64x64 ones (Tiny ImageNet; IGCV2, section 4.1). A shortcut
-    into a stage is a 1x1 convolution with `shortcut_groups(in_channels)` groups.
+    Parameters
+    ----------
+    layer : callable or Block class
+        layer(channels, in_channels, strides=..., prefix=..., norm_layer=..., norm_kwargs=...) is a layer of a stage: a
+        convolution or block with BN and ReLU. With `residual` also called with activation=None.
+    width : int, blocks : sequence of int
+        Stage s (from 0) has `blocks[s]` blocks of `width` * 2^s channels, see `stage_blocks`.
+    classes : int
+    residual : bool
+        Whether a block is two layers and a shortcut; a shortcut into a stage is a 1x1 convolution with
+        `shortcut_groups(in_channels)` groups.
+    stem : int, default `width`, stem_strides : 1 or 2
+        Channels of the stem; 2 for 64x64 images (Tiny ImageNet; IGCV2, section 4.1).
+    norm_layer, norm_kwargs : the normalization and its arguments, as in GluonCV, by default BN with the authors'.
     """
 
-    def __init__(self, layer, width, blocks, residual, shortcut_groups, classes, norm, stem=None, stem_strides=1,
-                 **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, layer: Callable[..., HybridBlock], width: int, blocks: Sequence[int], classes: int, residual: bool = False, shortcut_groups: Callable[[int], int] = lambda in_channels: 1, stem: Optional[int] = None,
+                 stem_strides: int = 1, norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, prefix: str = "", **kwargs: Any) -> None:
+        super().__init__(prefix=prefix, **kwargs)
+        norm = norm_arguments(norm_layer, norm_kwargs, BN_MOMENTUM_RESIDUAL if residual else BN_MOMENTUM_PLAIN)
         if stem_strides not in (1, 2):
             raise UserError(f"stem_strides must be 1 or 2, not {stem_strides}")
         with self.name_scope():
@@ -116,6 +128,17 @@ class CIFARNet(ImageNetwork):
         return self.output(self.features(x))
 
 
+def stage_blocks(depth: int, residual: bool = False) -> Tuple[int, ...]:
+    """The numbers of blocks of the three stages by the papers' rules, see below. Raises UserError where there are
+    none."""
+    rule = _blocks_residual if residual else _blocks_plain
+    blocks = rule(depth)
+    if blocks is None:
+        raise UserError(f"a {'residual' if residual else 'plain'} network has no depth {depth}: it must be "
+                        f"{'even, at least 8' if residual else '3B + 2'}; nearest valid: {nearest_valid(depth, rule)}")
+    return blocks
+
+
 def _blocks_plain(depth):
     """Depth 3B + 2 -> (B, B, B) layers by stage (Table 2)."""
     return ((depth - 2) // 3,) * 3 if depth >= 5 and (depth - 2) % 3 == 0 else None
@@ -134,7 +157,8 @@ def _blocks_residual(depth):
 
 @dataclass(frozen=True)
 class CIFARNetwork:
-    """What tells the networks apart. `width(L, M)` is the first stage's; depth rule and BN momentum follow `residual`."""
+    """What tells the networks apart. `width(L, M)` is the first stage's; depth rule and BN momentum follow
+    `residual`."""
     layer: Callable
     residual: bool
     grouped: bool  # named by L and M, shortcuts with L groups; otherwise named by the width C
@@ -156,48 +180,23 @@ CIFAR_NETWORKS = {
 def _build(network, depth, primary_partition, secondary_partition, classes, norm_layer=nn.BatchNorm,
            norm_kwargs=None, stem_strides=1, prefix="", params=None, **options):
     row = CIFAR_NETWORKS[network]
-    _check_numbers(network, depth, primary_partition, secondary_partition)
+    for what, number in (("primary", primary_partition), ("secondary", secondary_partition)):
+        if number < 1:
+            raise UserError(f"{network}: {number} {what} partitions make no network; the smallest number is 1")
     if "downsample" in options and not row.residual:
         raise UserError(f"{network} has no option 'downsample': paper and code differ in resnet_igc only")
-    rule, momentum = ((_blocks_residual, BN_MOMENTUM_RESIDUAL) if row.residual else
-                      (_blocks_plain, BN_MOMENTUM_PLAIN))
     return CIFARNet(row.layer(primary_partition, secondary_partition, **options),
-                    row.width(primary_partition, secondary_partition), rule(depth), row.residual,
-                    lambda in_channels: primary_partition if row.grouped else 1, classes,
-                    norm_arguments(norm_layer, norm_kwargs, momentum), stem_strides=stem_strides, prefix=prefix,
+                    row.width(primary_partition, secondary_partition), stage_blocks(depth, row.residual), classes,
+                    row.residual, lambda in_channels: primary_partition if row.grouped else 1,
+                    stem_strides=stem_strides, norm_layer=norm_layer, norm_kwargs=norm_kwargs, prefix=prefix,
                     params=params)
 
 
-def norm_arguments(norm_layer, norm_kwargs, momentum):
+def norm_arguments(norm_layer: type, norm_kwargs: Optional[Dict[str, Any]], momentum: float) -> Dict[str, Any]:
     """The arguments of every block for its normalization, batch normalization with `momentum` where none is given."""
     if issubclass(norm_layer, nn.BatchNorm):
         norm_kwargs = {"momentum": momentum, **(norm_kwargs or {})}
     return {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
-
-
-def _check_numbers(network, depth, primary_partition, secondary_partition):
-    for what, number in (("primary", primary_partition), ("secondary", secondary_partition)):
-        if number < 1:
-            raise UserError(f"{network}: {number} {what} partitions make no network; the smallest number is 1")
-    residual = CIFAR_NETWORKS[network].residual
-    valid = _blocks_residual if residual else _blocks_plain
-    if valid(depth) is None:
-        raise UserError(f"{network} has no depth {depth}: it must be {'even, at least 8' if residual else '3B + 2'}; "
-                        f"nearest valid: {nearest_valid(depth, valid)}")
-
-
-def cifar_model_name(network, depth, primary_partition, secondary_partition):
-    """The getter's name of a network given as the authors' scripts give it: module name, depth, L and M.
-
-    The width of `plain` and `resnet` is L * M. Raises UserError on an unknown network or numbers that make none.
-    """
-    if network not in CIFAR_NETWORKS:
-        raise UserError(f"unknown network {network!r}; the networks are {', '.join(CIFAR_NETWORKS)}, and "
-                        "the cifar_... names of `igc models`")
-    _check_numbers(network, depth, primary_partition, secondary_partition)
-    if CIFAR_NETWORKS[network].grouped:
-        return f"cifar_{network}{depth}_l{primary_partition}m{secondary_partition}"
-    return f"cifar_{network}{depth}_w{primary_partition * secondary_partition}"
 
 
 # Getters. The published members are those of Tables 3, 4, 5 and 7.
@@ -222,4 +221,25 @@ def _family(network, row):
     return Family(template % network, build, published + (_TABLE_7 if network == "plain_igc" else ()))
 
 
-FAMILIES = tuple(_family(network, row) for network, row in CIFAR_NETWORKS.items())
+_FAMILIES = {network: add_family(_family(network, row)) for network, row in CIFAR_NETWORKS.items()}
+
+
+def cifar_model(network: str, depth: int, primary_partition: int, secondary_partition: int) -> Model:
+    """The `Model` that the authors' scripts build of a module name, depth, L and M.
+
+    The width of `plain` and `resnet` is L * M. Raises UserError on an unknown network; numbers that make none are
+    refused when it is built.
+    """
+    if network not in CIFAR_NETWORKS:
+        raise UserError(f"unknown network {network!r}; the networks are {', '.join(CIFAR_NETWORKS)}, and "
+                        "the cifar_... names of `igc models`")
+    if CIFAR_NETWORKS[network].grouped:
+        return Model(_FAMILIES[network], {"depth": depth, "l": primary_partition, "m": secondary_partition})
+    smallest = min(primary_partition, secondary_partition)  # the product of two negative numbers would be a width
+    width = primary_partition * secondary_partition if smallest > 0 else smallest
+    return Model(_FAMILIES[network], {"depth": depth, "w": width})
+
+
+def cifar_model_name(network: str, depth: int, primary_partition: int, secondary_partition: int) -> str:
+    """The getter's name of a network given as the authors' scripts give it, see `cifar_model`."""
+    return cifar_model(network, depth, primary_partition, secondary_partition).name

@@ -16,22 +16,21 @@ it prints (Tables 3, 4 and 6; without the fully connected layer) come out:
 """
 from dataclasses import dataclass
 from functools import partial
-from typing import Callable, Optional
+from typing import Callable, Optional, Tuple
 
 from mxnet.gluon import nn
 
 from igc_gluon.errors import UserError, nearest_valid
-from igc_gluon.model_zoo.cifar import CIFARNet, norm_arguments
-from igc_gluon.model_zoo.registry import Family
+from igc_gluon.model_zoo.cifar import CIFARNet
+from igc_gluon.model_zoo.registry import register
 from igc_gluon.nn import IGCBlock, IGCV2Block, XceptionBlock
-from igc_gluon.nn.basic import BN_MOMENTUM_RESIDUAL
 
 STAR_K = 8
 # K of the three stages as the paper gives it, by C. For other widths see `branch_channels_for`.
 PUBLISHED_K = {64: (8, 16, 32), 80: (10, 16, 20)}
 
 
-def branch_channels_for(width):
+def branch_channels_for(width: int) -> Tuple[int, ...]:
     """K of each of the three stages of IGCV2(C`width`): as published, or the smallest K for which the composed kernel
     is dense, K^2 >= the stage's width, that divides the channels coming into the stage."""
     if width in PUBLISHED_K:
@@ -98,10 +97,9 @@ def _build(network, depth, width, classes, norm_layer=nn.BatchNorm, norm_kwargs=
         if not valid(number):
             raise UserError(f"{name} has no {what} {number}: it must be {rule}; nearest valid: "
                             f"{nearest_valid(number, valid)}")
-    return CIFARNet(row.layer(width, **options), width, ((depth - 2) // 6,) * 3,
-                    True, partial(row.shortcut_groups, width), classes,
-                    norm_arguments(norm_layer, norm_kwargs, BN_MOMENTUM_RESIDUAL), stem=row.stem,
-                    stem_strides=stem_strides, prefix=prefix, params=params)
+    return CIFARNet(row.layer(width, **options), width, ((depth - 2) // 6,) * 3, classes, True,
+                    partial(row.shortcut_groups, width), row.stem, stem_strides, norm_layer, norm_kwargs, prefix,
+                    params=params)
 
 
 # (depth, C) of Tables 3, 4 and 6 and of Figure 4.
@@ -114,11 +112,11 @@ _PUBLISHED = {
 }
 
 
-def _family(network):
+def _register(network):
+    @register(f"cifar_{network}{{depth}}_c{{c}}", [{"depth": depth, "c": c} for depth, c in _PUBLISHED[network]])
     def build(depth, c, **kwargs):
         return _build(network, depth, c, **kwargs)
-    return Family(f"cifar_{network}{{depth}}_c{{c}}", build,
-                  tuple({"depth": depth, "c": c} for depth, c in _PUBLISHED[network]))
 
 
-FAMILIES = tuple(_family(network) for network in TABLE_1_NETWORKS)
+for _network in TABLE_1_NETWORKS:
+    _register(_network)

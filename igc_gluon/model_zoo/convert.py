@@ -3,16 +3,20 @@
 Which network a checkpoint belongs to is read off its graph: the numbers in it make a name or a few, and the network
 that computes the same gets the arrays, whatever they are called. MXNet never sees the file.
 """
+from typing import Any, Dict, List, Optional, Tuple
+
 import mxnet as mx
+from mxnet.gluon import HybridBlock
 
 from igc_gluon import params_file, symbol_file
 from igc_gluon.errors import UserError
+from igc_gluon.graph import json_of
 from igc_gluon.model_zoo.authors import check_parameters
-from igc_gluon.model_zoo.graphs import Difference, layers_of, match
+from igc_gluon.model_zoo.graphs import Difference, Layer, layers_of, match
 from igc_gluon.model_zoo.registry import get_model
 
 
-def read_checkpoint(prefix, epoch, model=None, model_options=None):
+def read_checkpoint(prefix: str, epoch: int, model: Optional[str] = None, model_options: Optional[Dict[str, Any]] = None) -> Tuple[HybridBlock, str, Dict[str, Any]]:
     """(network with its weights, name of the model, options of the model) of PREFIX-symbol.json and PREFIX-0095.params.
 
     `model` and `model_options` say which network of this package it is where that cannot be found out: it can of all
@@ -36,7 +40,7 @@ def read_checkpoint(prefix, epoch, model=None, model_options=None):
     return net, model, options
 
 
-def find_network(layers, model=None, model_options=None):
+def find_network(layers: List[Layer], model: Optional[str] = None, model_options: Optional[Dict[str, Any]] = None) -> Tuple[HybridBlock, str, Dict[str, Any], Dict[str, str]]:
     """(network without weights, name, options, {array of `layers`: parameter}) of what computes the same as `layers`,
     a list of `graphs.Layer`. Raises UserError."""
     difference = None
@@ -48,7 +52,7 @@ def find_network(layers, model=None, model_options=None):
                 raise
             difference = difference or f"{name} is none: {error}"
             continue
-        ours = layers_of(symbol_file.loads(net(mx.sym.var("data")).tojson().encode()))
+        ours = layers_of(symbol_file.loads(json_of(net(mx.sym.var("data"))).encode()))
         try:
             return net, name, options, match(layers, ours)
         except Difference as error:
@@ -57,7 +61,7 @@ def find_network(layers, model=None, model_options=None):
     raise UserError(f"the graph is not that of a known network ({difference or 'it has too few convolutions'}){hint}")
 
 
-def guesses(layers):
+def guesses(layers: List[Layer]) -> List[Tuple[str, Dict[str, Any]]]:
     """[(name, options)] of what `layers` may be, the likeliest first."""
     convolutions = [layer for layer in layers if layer.op == "Convolution"]
     branches = [layer.facts[1] for layer in layers if layer.op == "Reorder"]
@@ -66,6 +70,7 @@ def guesses(layers):
         return []
     channels, kernel, strides = convolutions[0].facts[1:4]
     width = int(channels.split()[0])
+    found: List[Tuple[str, Dict[str, Any]]]
     if any(layer.op == "clip" for layer in layers):
         found = [(f"igcv3_{m}", {}) for m in sorted({round(width / 32, digits) for digits in (1, 2, 3)})]
         found += [(f"igcv3_d{d}", {}) for d in (0.7, 0.5)] + [(f"cifar_igcv3_d{d}", options) for d in (1.0, 0.7, 0.5)

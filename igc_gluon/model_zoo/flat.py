@@ -25,10 +25,9 @@ from typing import Callable, Tuple
 from mxnet.gluon import nn
 
 from igc_gluon.errors import UserError
-from igc_gluon.model_zoo.cifar import CIFARNet, norm_arguments
-from igc_gluon.model_zoo.registry import Family
+from igc_gluon.model_zoo.cifar import CIFARNet
+from igc_gluon.model_zoo.registry import register
 from igc_gluon.nn import GPCBlock, IGCBlock, IGCV2Block, XceptionBlock
-from igc_gluon.nn.basic import BN_MOMENTUM_PLAIN
 
 
 def _igcv2(k, l):
@@ -90,17 +89,15 @@ def _build(row, depth, numbers, classes, norm_layer=nn.BatchNorm, norm_kwargs=No
                         "at least 3")
     if min(numbers) < 1:
         raise UserError(f"{', '.join(row.numbers.upper())} must be at least 1, not {', '.join(map(str, numbers))}")
-    return CIFARNet(row.layer(*numbers), row.width(*numbers), (depth - 2,), False, None, classes,
-                    norm_arguments(norm_layer, norm_kwargs, BN_MOMENTUM_PLAIN), stem_strides=stem_strides,
-                    prefix=prefix, params=params)
+    return CIFARNet(row.layer(*numbers), row.width(*numbers), (depth - 2,), classes, stem_strides=stem_strides,
+                    norm_layer=norm_layer, norm_kwargs=norm_kwargs, prefix=prefix, params=params)
 
 
-def _family(template, row):
+def _register(template, row):
+    @register(f"cifar_flat_{template}", [{"depth": 8, **dict(zip(row.numbers, numbers))} for numbers in row.published])
     def build(depth, classes, **kwargs):
-        numbers = [kwargs.pop(name) for name in row.numbers]
-        return _build(row, depth, numbers, classes, **kwargs)
-    return Family(f"cifar_flat_{template}", build,
-                  tuple({"depth": 8, **dict(zip(row.numbers, numbers))} for numbers in row.published))
+        return _build(row, depth, [kwargs.pop(name) for name in row.numbers], classes, **kwargs)
 
 
-FAMILIES = tuple(_family(template, row) for template, row in FLAT_NETWORKS.items())
+for _template, _row in FLAT_NETWORKS.items():
+    _register(_template, _row)

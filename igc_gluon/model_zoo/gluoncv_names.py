@@ -14,7 +14,7 @@ def register_with_gluoncv() -> None:
         igc_gluon.register_with_gluoncv()
         net = gluoncv.model_zoo.get_model("cifar_plain_igc20_l24m2", classes=10)
     """
-    from gluoncv.model_zoo import model_zoo  # takes seconds to import
+    from gluoncv.model_zoo import model_zoo  # slow: takes seconds
 
     # GluonCV has no call to register a name: this is the table that its get_model looks into.
     if not isinstance(model_zoo._models, _Names):

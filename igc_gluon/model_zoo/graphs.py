@@ -3,7 +3,7 @@
 Symbols of one network differ in names, in the order of nodes, in how a permutation or a global pooling is written, and
 in what does nothing in inference. `layers_of` takes that away; `match` compares what is left.
 """
-from typing import NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Set, Tuple
 
 from igc_gluon.errors import UserError
 
@@ -20,16 +20,18 @@ class Layer(NamedTuple):
     name: str
 
     @property
-    def op(self):
+    def op(self) -> str:
         return self.facts[0]
 
     def __str__(self):
         return " ".join(str(fact) for fact in self.facts)
 
 
-def layers_of(graph):
+def layers_of(graph: Any) -> List[Layer]:
     """[Layer] of a symbol_file.Graph up to its result, the last one. Raises UserError if it reads two images."""
-    layers, place, images = [], {}, set()
+    layers: List[Layer] = []
+    place: Dict[int, int] = {}
+    images: Set[str] = set()
     for number, node in enumerate(graph.nodes[:graph.head + 1]):
         if node.op == "null":
             continue
@@ -89,7 +91,7 @@ def _branches(layers):
     swap = before[last.inputs[0]]
     if swap.facts != ("SwapAxis", 1, 2) or swap.inputs[0] == DATA:
         return None
-    shape = before[swap.inputs[0]].facts[-1] if before[swap.inputs[0]].op == "Reshape" else ()
+    shape: tuple = before[swap.inputs[0]].facts[-1] if before[swap.inputs[0]].op == "Reshape" else ()
     fits = len(shape) == 5 and shape[:2] + shape[3:] == (0, -4, -1, -2) and shape[2] > 0
     return shape[2] if fits else None
 
@@ -98,17 +100,21 @@ class Difference(Exception):
     """Two graphs are not the same; the text says where."""
 
 
-def match(theirs, ours):
+def match(theirs: List[Layer], ours: List[Layer]) -> Dict[str, str]:
     """{name of an array of `theirs`: name of the same array of `ours`}, both lists of Layer. Raises Difference."""
-    keys, known = {}, {}
+    keys: Dict[int, List[int]] = {}
+    known: Dict[tuple, int] = {}
     for layers in (theirs, ours):
-        keys[id(layers)] = found = []
+        found: List[int] = []
+        keys[id(layers)] = found
         for layer in layers:
-            inputs = [found[i] if i != DATA else DATA for i in layer.inputs]
-            what = (layer.facts, tuple(sorted(inputs) if layer.op == "add" else inputs))
+            read = [found[i] if i != DATA else DATA for i in layer.inputs]
+            what = (layer.facts, tuple(sorted(read) if layer.op == "add" else read))
             found.append(known.setdefault(what, len(known)))
     key_a, key_b = keys[id(theirs)], keys[id(ours)]
-    pairs, names, partner = [(len(theirs) - 1, len(ours) - 1)], {}, {}
+    pairs = [(len(theirs) - 1, len(ours) - 1)]
+    names: Dict[str, str] = {}
+    partner: Dict[int, int] = {}
     while pairs:
         a, b = pairs.pop()
         if DATA in (a, b):

@@ -5,12 +5,14 @@ differ here, because only so the printed 4.1, 1.3 and 0.5 M weights come out: 5 
 them, not 10; and the head is one 1x1 convolution with 2 branches, not two with 8 and 4. The network that Table
 8 prints, of 5.4 M weights, is `get_model("igcv2_1.0", repeats=10, head_partition=(8, 4))`.
 """
+from typing import Any, Dict, Optional, Sequence, Union
+
 from mxnet.gluon import nn
 
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.images import ImageNetwork
-from igc_gluon.model_zoo.registry import Family
+from igc_gluon.model_zoo.registry import register
 from igc_gluon.nn import SCORE_INIT, ChannelPermutation, ConvBNReLU, GroupConv2D, NonlinearIGCV2Block, batch_norm
 from igc_gluon.nn.basic import NativeLayers
 
@@ -30,10 +32,10 @@ class IGCV2Net(ImageNetwork):
     `classes`; or of each of several 1x1 convolutions, with BN and a permutation between them.
     """
 
-    def __init__(self, multiplier, classes, head_partition=2, repeats=REPEATS, norm_layer=nn.BatchNorm,
-                 norm_kwargs=None, **kwargs):
+    def __init__(self, multiplier: float, classes: int, head_partition: Union[int, Sequence[int]] = 2, repeats: int = REPEATS, norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
+        norm: Dict[str, Any] = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
 
         def width(channels):
             return PARTITION * max(1, round(channels * multiplier / PARTITION))
@@ -72,9 +74,7 @@ class IGCV2Net(ImageNetwork):
         return self.output(self.features(x))
 
 
-def _build(multiplier, classes, prefix="", **kwargs):
+@register("igcv2_{multiplier}", [{"multiplier": m} for m in (1.0, 0.5, 0.25)], classes=1000, input_size=224,
+          mean=IMAGENET_MEAN, std=IMAGENET_STD, schedule="igcv2")
+def _igcv2(multiplier, classes, prefix="", **kwargs):
     return IGCV2Net(multiplier, classes, prefix=prefix, **kwargs)
-
-
-FAMILIES = (Family("igcv2_{multiplier}", _build, tuple({"multiplier": m} for m in (1.0, 0.5, 0.25)),
-                   1000, 224, IMAGENET_MEAN, IMAGENET_STD),)

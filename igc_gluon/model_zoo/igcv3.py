@@ -20,12 +20,13 @@ cifar_test/baseline_version/IGCV3.py with `downsampling` 4, as its configuration
 do not fit together). `strides=(64, 160)` shrinks it at the sequences of 64 and 160 channels instead.
 """
 from math import gcd
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from mxnet.gluon import nn
 
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.images import ImageNetwork
-from igc_gluon.model_zoo.registry import Family
+from igc_gluon.model_zoo.registry import register
 from igc_gluon.nn import CONVOLUTION_INIT, SCORE_INIT, IGCV3Block, ReLU6, batch_norm
 from igc_gluon.nn.basic import NativeLayers
 
@@ -50,6 +51,18 @@ def _least_common_multiple(partitions):
     return first * second // gcd(first, second)
 
 
+def _check(multiplier, depth, strides, stem_strides):
+    if multiplier <= 0:
+        raise UserError(f"the width multiplier must be above 0, not {multiplier}")
+    if depth not in DEPTHS:
+        raise UserError(f"there is no IGCV3-D {depth}; there are {', '.join(map(str, sorted(DEPTHS)))}")
+    if strides not in (None, *SMALL_STRIDES, *map(list, SMALL_STRIDES)):  # a list in a run's config.json
+        raise UserError(f"strides must be {' or '.join(f'{a},{b}' for a, b in SMALL_STRIDES)}, the channels of the "
+                        f"sequences that shrink the map, not {strides}")
+    if stem_strides not in (1, 2):
+        raise UserError(f"stem_strides must be 1 or 2, not {stem_strides}")
+
+
 class IGCV3Net(ImageNetwork):
     """(N, 3, H, W) -> (N, classes). The first block of a sequence has no shortcut, all others have.
 
@@ -69,20 +82,12 @@ class IGCV3Net(ImageNetwork):
         See IGCV3Block.
     """
 
-    def __init__(self, classes, multiplier=1.0, depth=1.0, strides=None, stem_strides=None, block="released",
-                 partitions=(2, 2), norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+    def __init__(self, classes: int, multiplier: float = 1.0, depth: float = 1.0, strides: Optional[Sequence[int]] = None, stem_strides: Optional[int] = None, block: str = "released",
+                 partitions: Tuple[int, int] = (2, 2), norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if multiplier <= 0:
-            raise UserError(f"the width multiplier must be above 0, not {multiplier}")
-        if depth not in DEPTHS:
-            raise UserError(f"there is no IGCV3-D {depth}; there are {', '.join(map(str, sorted(DEPTHS)))}")
-        if strides not in (None, *SMALL_STRIDES, *map(list, SMALL_STRIDES)):  # a list in a run's config.json
-            raise UserError(f"strides must be {' or '.join('%d,%d' % pair for pair in SMALL_STRIDES)}, the channels of "
-                            f"the sequences that shrink the map, not {strides}")
         if stem_strides is None:
             stem_strides = 1 if strides else 2
-        if stem_strides not in (1, 2):
-            raise UserError(f"stem_strides must be 1 or 2, not {stem_strides}")
+        _check(multiplier, depth, strides, stem_strides)
         if issubclass(norm_layer, nn.BatchNorm):
             norm_kwargs = {"epsilon": BN_EPSILON, **(norm_kwargs or {})}
         norm = norm_layer, norm_kwargs
@@ -103,7 +108,7 @@ class IGCV3Net(ImageNetwork):
                     first = 2 if c in strides else 1
                 for i in range(blocks):
                     self.features.add(IGCV3Block(channels, in_channels, t, 1 if i else first, shortcut=i > 0,
-                                                 partitions=partitions, form=block, norm_layer=norm_layer, norm_kwargs=norm_kwargs,
+                                                 partitions=partitions, block=block, norm_layer=norm_layer, norm_kwargs=norm_kwargs,
                                                  prefix=f"seq-{s}-block{i}-"))
                     in_channels = channels
             self._add_convolution(width(LAST), in_channels, 1, 1, norm, "last-1x1-conv-")
@@ -113,23 +118,22 @@ class IGCV3Net(ImageNetwork):
     def _add_convolution(self, channels, in_channels, kernel, strides, norm, prefix):
         self.features.add(nn.Conv2D(channels, kernel, strides, kernel // 2, use_bias=False, in_channels=in_channels,
                                     weight_initializer=CONVOLUTION_INIT, prefix=f"{prefix}conv2d_"),
-                          batch_norm(channels, *norm, prefix=f"{prefix}batchnorm_"),
+                          batch_norm(channels, norm[0], norm[1], f"{prefix}batchnorm_"),
                           ReLU6(prefix=f"{prefix}relu6_"))
 
     def hybrid_forward(self, F, x):
         return self.output(self.features(x))
 
 
+_IMAGENET = {"classes": 1000, "input_size": 224, "mean": MEAN, "std": STD, "schedule": "igcv2"}
+
+
+@register("igcv3_d{depth}", [{"depth": 0.5}, {"depth": 0.7}], **_IMAGENET)
+@register("igcv3_{multiplier}", [{"multiplier": 1.0}, {"multiplier": 0.7}], **_IMAGENET)
 def _imagenet(classes, multiplier=1.0, depth=1.0, prefix="", **kwargs):
     return IGCV3Net(classes, multiplier, depth, prefix=prefix, **kwargs)
 
 
+@register("cifar_igcv3_d{depth}", [{"depth": 0.5}, {"depth": 0.7}, {"depth": 1.0}])
 def _small(classes, depth, strides=(32, 64), stem_strides=1, prefix="", **kwargs):
     return IGCV3Net(classes, depth=depth, strides=strides, stem_strides=stem_strides, prefix=prefix, **kwargs)
-
-
-FAMILIES = (
-    Family("igcv3_{multiplier}", _imagenet, ({"multiplier": 1.0}, {"multiplier": 0.7}), 1000, 224, MEAN, STD),
-    Family("igcv3_d{depth}", _imagenet, ({"depth": 0.5}, {"depth": 0.7}), 1000, 224, MEAN, STD),
-    Family("cifar_igcv3_d{depth}", _small, ({"depth": 0.5}, {"depth": 0.7}, {"depth": 1.0})),
-)

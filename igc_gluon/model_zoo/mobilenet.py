@@ -9,13 +9,15 @@ for the last convolution too, as in IGCV3: at 0.7 the printed 160 M multiply-add
 off and keeps the last one at 1280: 155 M). On 32x32 images the map shrinks at the sequences of 32 and 64 channels,
 as in IGCV3's networks; the authors did not publish where.
 """
+from typing import Any, Dict, Optional
+
 from mxnet.gluon import nn
 
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.errors import UserError
-from igc_gluon.model_zoo import igcv3
-from igc_gluon.model_zoo.registry import Family
 from igc_gluon.graph import NativeNetwork
+from igc_gluon.model_zoo import igcv3
+from igc_gluon.model_zoo.registry import register
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, GroupConv2D, IGCV3Block, ReLU6, batch_norm
 
 STEM, LAST = 32, 1280
@@ -30,9 +32,9 @@ SEQUENCES = ((1, 16, 1, 1, 1), (6, 24, 2, 2, 1), (6, 32, 3, 2, 2), (6, 64, 4, 2,
 class MobileNetV1(NativeNetwork):
     """(N, 3, H, W) -> (N, classes); the map shrinks 32 times. `multiplier` scales every width, cut off."""
 
-    def __init__(self, multiplier, classes, norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+    def __init__(self, multiplier: float, classes: int, norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        norm = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
+        norm: Dict[str, Any] = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
         _check(multiplier)
         in_channels = max(1, int(STEM * multiplier))
         with self.name_scope():
@@ -61,8 +63,8 @@ class MobileNetV2(NativeNetwork):
     is for 32x32 images: the map shrinks 4 times `stem_strides` instead of 32.
     """
 
-    def __init__(self, multiplier, classes, small=False, stem_strides=None, norm_layer=nn.BatchNorm,
-                 norm_kwargs=None, **kwargs):
+    def __init__(self, multiplier: float, classes: int, small: bool = False, stem_strides: Optional[int] = None, norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         _check(multiplier)
         if stem_strides is None:
@@ -97,7 +99,7 @@ class MobileNetV2(NativeNetwork):
                         add(f"{prefix}linear-", channels, in_channels, 1, activation=False)
                     else:
                         self.features.add(IGCV3Block(channels, in_channels, t, stride, shortcut=i > 0,
-                                                     partitions=(1, 1), form="paper", norm_layer=norm_layer,
+                                                     partitions=(1, 1), block="paper", norm_layer=norm_layer,
                                                      norm_kwargs=norm_kwargs, prefix=prefix))
                     in_channels = channels
             add("last-1x1-conv-", width(LAST), in_channels, 1)
@@ -115,22 +117,18 @@ def _check(multiplier):
         raise UserError(f"the width multiplier must be above 0, not {multiplier}")
 
 
+@register("mobilenet{multiplier}", [{"multiplier": m} for m in (1.0, 0.5, 0.25)], classes=1000, input_size=224,
+          mean=IMAGENET_MEAN, std=IMAGENET_STD, schedule="igcv2")
 def _v1(multiplier, classes, prefix="", **kwargs):
     return MobileNetV1(multiplier, classes, prefix=prefix, **kwargs)
 
 
+@register("mobilenetv2_{multiplier}", [{"multiplier": 1.0}, {"multiplier": 0.7}], classes=1000, input_size=224,
+          mean=igcv3.MEAN, std=igcv3.STD, schedule="igcv2")
 def _v2(multiplier, classes, prefix="", **kwargs):
     return MobileNetV2(multiplier, classes, prefix=prefix, **kwargs)
 
 
+@register("cifar_mobilenetv2_{multiplier}", [{"multiplier": 1.0}])
 def _v2_small(multiplier, classes, stem_strides=1, prefix="", **kwargs):
     return MobileNetV2(multiplier, classes, small=True, stem_strides=stem_strides, prefix=prefix, **kwargs)
-
-
-FAMILIES = (
-    Family("mobilenet{multiplier}", _v1, tuple({"multiplier": m} for m in (1.0, 0.5, 0.25)), 1000, 224,
-           IMAGENET_MEAN, IMAGENET_STD),
-    Family("mobilenetv2_{multiplier}", _v2, ({"multiplier": 1.0}, {"multiplier": 0.7}), 1000, 224, igcv3.MEAN,
-           igcv3.STD),
-    Family("cifar_mobilenetv2_{multiplier}", _v2_small, ({"multiplier": 1.0},)),
-)

@@ -9,6 +9,9 @@ which packs such data, numbers sorted folders; the files do not say it.
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Mapping, Union
+
+from mxnet.gluon import HybridBlock
 
 from igc_gluon import files, params_file
 from igc_gluon.data.preprocessing import Preprocessing
@@ -29,11 +32,11 @@ class Checkpoint:
     git_blob: str
 
     @property
-    def url(self):
+    def url(self) -> str:
         return f"https://raw.githubusercontent.com/{self.repository}/master/{self.path}"
 
     @property
-    def file(self):
+    def file(self) -> str:
         return Path(self.path).name
 
 
@@ -57,7 +60,7 @@ PUBLISHED = {
 }
 
 
-def check_published(name, classes, options):
+def check_published(name: str, classes: int, options: Mapping[str, Any]) -> None:
     """Raises UserError unless there are published weights of `name` that fit so many classes and these options."""
     if name not in PUBLISHED:
         ours = [dataset for model, dataset in shipped() if model == name]
@@ -74,7 +77,7 @@ def check_published(name, classes, options):
         raise UserError(f"the published weights of {name} are those of the network without {', '.join(other)}")
 
 
-def load_published(net, name, family, place=True, root="~/.mxnet/models", ctx=None):
+def load_published(net: HybridBlock, name: str, family: Any, place: Union[bool, str] = True, root: str = "~/.mxnet/models", ctx: Any = None) -> HybridBlock:
     """Gives `net` its published weights and what it expects as attributes (see `attributes`), and returns it.
 
     `place` and `root`: see `get_model`. Raises UserError.
@@ -86,16 +89,16 @@ def load_published(net, name, family, place=True, root="~/.mxnet/models", ctx=No
                                                    class_names=wordnet_numbers()))
 
 
-def find_or_download(name, place=True, root="~/.mxnet/models"):
+def find_or_download(name: str, place: Union[bool, str] = True, root: str = "~/.mxnet/models") -> Path:
     """The Path of the verified checkpoint of `name`; see `get_model`. Raises UserError."""
     row = PUBLISHED[name]
     cached = f"{name}-{row.git_blob[:8]}.params"
     if place is not True:
         return _from(expand(place), row, cached)
     if "MXNET_HOME" in os.environ:  # as in GluonCV it has the last word
-        root = Path(os.environ["MXNET_HOME"], "models")
-    root = expand(root)
-    by_hand = root / row.file
+        root = os.path.join(os.environ["MXNET_HOME"], "models")
+    folder = expand(root)
+    by_hand = folder / row.file
     if by_hand.is_file() and files.digest(by_hand, "git-blob") == row.git_blob:
         return by_hand
     mirror = os.environ.get("MXNET_GLUON_REPO", "")
@@ -104,7 +107,7 @@ def find_or_download(name, place=True, root="~/.mxnet/models"):
     if mirror and "://" not in mirror:
         raise UserError(f"MXNET_GLUON_REPO is {mirror}, which is neither an address nor a folder that is there")
     urls = [f"{mirror.rstrip('/')}/gluon/models/{cached}"] if mirror else []
-    return files.download([*urls, row.url], root / cached, "git-blob", row.git_blob)
+    return files.download([*urls, row.url], folder / cached, "git-blob", row.git_blob)
 
 
 def _from(place, row, cached):

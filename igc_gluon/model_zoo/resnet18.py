@@ -11,14 +11,15 @@ which then begins with a projection too; otherwise both are L M wide. Projection
 Parameters are named as in the authors' checkpoints (`g1_b1_conv1_conv1_weight`, `g2_b1_proj_bn_gamma`).
 """
 from functools import partial
+from typing import Any, Callable, Dict, Optional, Tuple
 
-from mxnet.gluon import nn
+from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.errors import UserError
-from igc_gluon.model_zoo.images import ImageNetwork
 from igc_gluon.model_zoo.cifar import ResidualBlock, norm_arguments
-from igc_gluon.model_zoo.registry import Family
+from igc_gluon.model_zoo.images import ImageNetwork
+from igc_gluon.model_zoo.registry import Family, Model, add_family
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, IGCBlock
 from igc_gluon.nn.basic import BN_MOMENTUM_RESIDUAL, NativeLayers
 
@@ -33,7 +34,7 @@ class ResNet18(ImageNetwork):
     where width or strides change.
     """
 
-    def __init__(self, stem_layer, layer, shortcut, stem, width, classes, norm, **kwargs):
+    def __init__(self, stem_layer: Callable[..., HybridBlock], layer: Callable[..., HybridBlock], shortcut: Callable[[int], Callable[..., HybridBlock]], stem: int, width: int, classes: int, norm: Dict[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         with self.name_scope():
             self.features = NativeLayers(prefix="")
@@ -92,21 +93,25 @@ def _igc(l, m, classes, doubled=None, between=None, **kwargs):
                     l * m // 2 if doubled == "primary" else l * m, l * m, classes, **_arguments(**kwargs))
 
 
-def imagenet_model_name(network, primary_partition, secondary_partition):
-    """(the getter's name, its options) of what the authors' `network`, resnet_imgnet_d18 or resnet_igc_imgnet_d18, builds.
+_REGULAR = add_family(Family("resnet18_w{w}", _regular, ({"w": 64}, {"w": 69}), 1000, 224, IMAGENET_MEAN, IMAGENET_STD))
+_IGC = add_family(Family("resnet18_igc_l{l}m{m}", _igc, ({"l": 4, "m": 32}, {"l": 16, "m": 16}, {"l": 100, "m": 2}), 1000,
+                         224, IMAGENET_MEAN, IMAGENET_STD))
 
-    The width of the first is L. Of the second L and M are those of the stem, while the getter's name has those of the
-    first stage, which is twice as wide: L and 2M. From there on L doubles.
+
+def imagenet_model(network: str, primary_partition: int, secondary_partition: Optional[int] = None) -> Tuple[Model, dict]:
+    """(`Model`, its options) of what the authors' `network`, resnet_imgnet_d18 or resnet_igc_imgnet_d18, builds.
+
+    The width of the first is L. Of the second L and M are those of the stem, while the model has those of the first
+    stage, which is twice as wide: L and 2M. From there on L doubles.
     """
     if network == "resnet_imgnet_d18":
-        return f"resnet18_w{primary_partition}", {}
-    m = 2 * secondary_partition
+        return Model(_REGULAR, {"w": primary_partition}), {}
+    m = 2 * (secondary_partition or 0)
     options = {} if _usually_doubled(m) == "primary" else {"doubled": "primary"}
-    return f"resnet18_igc_l{primary_partition}m{m}", options
+    return Model(_IGC, {"l": primary_partition, "m": m}), options
 
 
-FAMILIES = (
-    Family("resnet18_w{w}", _regular, ({"w": 64}, {"w": 69}), 1000, 224, IMAGENET_MEAN, IMAGENET_STD),
-    Family("resnet18_igc_l{l}m{m}", _igc, ({"l": 4, "m": 32}, {"l": 16, "m": 16}, {"l": 100, "m": 2}), 1000, 224,
-           IMAGENET_MEAN, IMAGENET_STD),
-)
+def imagenet_model_name(network: str, primary_partition: int, secondary_partition: Optional[int] = None) -> Tuple[str, dict]:
+    """(the getter's name, its options), see `imagenet_model`."""
+    model, options = imagenet_model(network, primary_partition, secondary_partition)
+    return model.name, options

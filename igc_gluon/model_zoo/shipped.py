@@ -9,7 +9,9 @@ import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Tuple
+from typing import Any, Dict, Mapping, Tuple
+
+from mxnet.gluon import HybridBlock
 
 from igc_gluon import files, params_file
 from igc_gluon.data import find_dataset
@@ -25,8 +27,9 @@ OPTIONS = {"norm_layer", "norm_kwargs", "prefix", "params"}
 
 @dataclass(frozen=True)
 class Weights:
-    """accuracy: of this file, in %, over the test images of `dataset`, of whose first 1,000 `correct_of_1000` are right;
-    seeds: accuracies of all seeds that were trained, this one the first. commit: of the package that trained it."""
+    """accuracy: of this file, in %, over the test images of `dataset`, of whose first 1,000 `correct_of_1000` are
+    right; seeds: accuracies of all seeds that were trained, this one the first. commit: of the package that trained
+    it."""
     model: str
     dataset: str
     sha256: str
@@ -36,21 +39,21 @@ class Weights:
     epochs: int
     command: str
     commit: str
-    data_licence: str
+    data_license: str
 
     @property
-    def path(self):
+    def path(self) -> Path:
         return FOLDER / f"{self.model}-{self.dataset}.params"
 
 
 @functools.lru_cache(maxsize=None)
-def shipped():
+def shipped() -> Dict[Tuple[str, str], Weights]:
     """{(model, data set): Weights}, in the order of the file."""
     rows = json.loads(TABLE.read_text(encoding="utf-8"))
     return {(row["model"], row["dataset"]): Weights(**{**row, "seeds": tuple(row["seeds"])}) for row in rows}
 
 
-def find_shipped(name, dataset, classes, options):
+def find_shipped(name: str, dataset: str, classes: int, options: Mapping[str, Any]) -> Weights:
     """The `Weights` of the network `name` on `dataset`. Raises UserError where there are none that fit so many classes
     and these options."""
     dataset = find_dataset(dataset).name
@@ -68,7 +71,7 @@ def find_shipped(name, dataset, classes, options):
     return row
 
 
-def load_shipped(net, row, ctx=None):
+def load_shipped(net: HybridBlock, row: Weights, ctx: Any = None) -> HybridBlock:
     """Gives `net` the weights of `row` and what it expects as attributes (see `attributes`), and returns it.
 
     Raises UserError where the file is missing or damaged.

@@ -5,6 +5,7 @@ import itertools
 import weakref
 
 import mxnet as mx
+from mxnet.base import _LIB, check_call
 
 from igc_gluon import native
 from igc_gluon.native import library
@@ -35,6 +36,46 @@ def _load():
     return reason
 
 
+@functools.lru_cache(None)
+def functions():
+    """The library of the operators, for what is called without MXNet. Only where `why_not()` is None."""
+    loaded = ctypes.CDLL(str(path_of_operators()))
+    pointer, text = ctypes.c_void_p, ctypes.c_char_p
+    loaded.igc_body_call.restype = text
+    loaded.igc_body_call.argtypes = [text, text, ctypes.c_int, pointer, pointer, ctypes.c_int64, pointer, pointer]
+    loaded.igc_read_words.restype, loaded.igc_read_words.argtypes = None, [ctypes.c_int64, pointer, pointer]
+    loaded.igc_same_words.restype, loaded.igc_same_words.argtypes = ctypes.c_int, [ctypes.c_int64, pointer, pointer]
+    loaded.igc_body_release.restype, loaded.igc_body_release.argtypes = None, [text]
+    return loaded
+
+
+class Inference:
+    """The operator igc_body_infer (src/mxnet/body_op.cpp) without MXNet's engine: done when a call returns.
+
+    owner, layers, maps: the operator's attributes. Raises MXNetError, also that of an operator before it.
+    """
+
+    def __init__(self, owner, layers, maps):
+        self._attributes = owner.encode(), layers.encode(), int(maps)
+        self._in_mxnet = [ctypes.cast(function, ctypes.c_void_p)
+                          for function in (_LIB.MXNDArrayWaitToRead, _LIB.MXNDArrayGetData)]
+
+    def read(self, arrays):
+        """Calls from now on read these: parameters, then moving statistics."""
+        self._read = arrays
+        self._handles = (ctypes.c_void_p * (2 + len(arrays)))(None, None, *[array.handle.value for array in arrays])
+
+    def __call__(self, image, output):
+        """NDArrays, float32, of which `output` is written."""
+        handles = type(self._handles).from_buffer_copy(self._handles)  # several threads may call
+        handles[0], handles[1] = output.handle.value, image.handle.value
+        message = functions().igc_body_call(*self._attributes, (ctypes.c_int64 * 4)(*image.shape), handles, len(handles),
+                                            *self._in_mxnet)
+        if message is not None:
+            check_call(0 if message else -1)
+            raise mx.MXNetError(message.decode())
+
+
 class Owner:
     """Whose call an operator works for: memory and folded weights that it keeps for the next call of the same owner are
     freed with it."""
@@ -53,6 +94,5 @@ class Owner:
 
 
 def _release(names):
-    operators = ctypes.CDLL(str(path_of_operators()))
     for name in names:
-        operators.igc_body_release(name.encode())
+        functions().igc_body_release(name.encode())

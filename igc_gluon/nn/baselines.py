@@ -1,9 +1,11 @@
 """Blocks that the papers compare IGC with."""
+from typing import Any, Dict, Optional
+
 from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.graph import Native
-from igc_gluon.nn.basic import CONVOLUTION_INIT, NativeLayers, batch_norm
-from igc_gluon.nn.igc import GroupConv2D
+from igc_gluon.nn.basic import CONVOLUTION_INIT, InterleavedBlock, OrderedBlock, batch_norm
+from igc_gluon.nn.igcv1 import GroupConv2D
 
 
 class SumFusion(Native, HybridBlock):
@@ -13,8 +15,8 @@ class SumFusion(Native, HybridBlock):
     they are one convolution with L * channels outputs, of which the L groups are added up.
     """
 
-    def __init__(self, primary_partition, channels, in_channels, kernel_size=3, strides=1,
-                 norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+    def __init__(self, primary_partition: int, channels: int, in_channels: int, kernel_size: int = 3, strides: int = 1,
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._branches = primary_partition
         with self.name_scope():
@@ -27,7 +29,7 @@ class SumFusion(Native, HybridBlock):
         return F.Activation(self.bn(F.sum(branches, axis=1)), act_type="relu")
 
 
-class GPCBlock(NativeLayers):
+class GPCBlock(InterleavedBlock, OrderedBlock):
     """Group-and-Point-wise Convolution (IGCV1's supplementary): (N, in_channels, H, W) -> (N, channels, H', W').
 
     A spatial group convolution with L groups (`primary_partition`) on in_channels channels, a dense 1x1 convolution,
@@ -35,17 +37,20 @@ class GPCBlock(NativeLayers):
     Raises UserError where L does not divide the input channels.
     """
 
-    def __init__(self, primary_partition, channels, in_channels=None, kernel_size=3, strides=1, activation="relu",
-                 norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+    def __init__(self, primary_partition: int, channels: int, in_channels: Optional[int] = None, kernel_size: int = 3, strides: int = 1, activation: Optional[str] = "relu",
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         in_channels = in_channels or channels
         with self.name_scope():
-            self.add(GroupConv2D(in_channels, in_channels, primary_partition, (kernel_size,) * 2, (strides,) * 2,
-                                 prefix="conv1_"),
-                     GroupConv2D(channels, in_channels, 1, prefix="conv2_"),
-                     batch_norm(channels, norm_layer, norm_kwargs))
-            if activation:
-                self.add(nn.Activation(activation, prefix="relu_"))
+            self.spatial = GroupConv2D(in_channels, in_channels, primary_partition, (kernel_size,) * 2, (strides,) * 2,
+                                       prefix="conv1_")
+            self.pointwise = GroupConv2D(channels, in_channels, 1, prefix="conv2_")
+            self.bn = batch_norm(channels, norm_layer, norm_kwargs)
+            self.relu = nn.Activation(activation, prefix="relu_") if activation else None
+
+    def hybrid_forward(self, F, x):
+        x = self.bn(self.pointwise(self.spatial(x)))
+        return x if self.relu is None else self.relu(x)
 
 
 class XceptionBlock(GPCBlock):
@@ -54,5 +59,5 @@ class XceptionBlock(GPCBlock):
     The extreme Group-and-Point-wise Convolution, M = 1 (IGCV1, section 4; IGCV2, section 3.1).
     """
 
-    def __init__(self, channels, in_channels=None, **kwargs):
+    def __init__(self, channels: int, in_channels: Optional[int] = None, **kwargs: Any) -> None:
         super().__init__(in_channels or channels, channels, in_channels, **kwargs)

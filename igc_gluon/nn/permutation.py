@@ -1,11 +1,13 @@
 """The channel permutation between the two group convolutions of an IGC block (IGCV1, eq. 2 and 4)."""
+from typing import Any
+
 import numpy as np
 from mxnet.gluon import HybridBlock
 
 from igc_gluon.errors import UserError
 
 
-def permutation_indices(channels, branch_factor):
+def permutation_indices(channels: int, branch_factor: int) -> np.ndarray:
     """Which input channel each output channel reads: `out[c] = x[permutation_indices(C, b)[c]]`.
 
     The channels are seen as `branch_factor` (b) branches of C/b: output channel j*b + i is input channel
@@ -19,7 +21,7 @@ def permutation_indices(channels, branch_factor):
     return np.arange(channels).reshape(branch_factor, channels // branch_factor).T.ravel()
 
 
-def inverse_branch_factor(channels, branch_factor):
+def inverse_branch_factor(channels: int, branch_factor: int) -> int:
     """The branch factor of the inverse permutation, C/b. Raises UserError if b does not divide C."""
     if branch_factor < 1 or channels % branch_factor:
         raise UserError(f"the permutation's branch factor {branch_factor} does not divide {channels} channels")
@@ -35,7 +37,7 @@ class ChannelPermutation(HybridBlock):
     hybridized or not, and MXNet raises its own error where b does not divide C.
     """
 
-    def __init__(self, branch_factor, **kwargs):
+    def __init__(self, branch_factor: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if branch_factor < 1:
             raise UserError(f"the permutation's branch factor must be at least 1, not {branch_factor}")

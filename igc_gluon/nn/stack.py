@@ -1,17 +1,16 @@
 """From blocks to `igc_gluon.theory`: the stack of group convolutions and permutations that a block consists of."""
+from typing import Dict, List, Set, Union
+
+from mxnet.gluon import HybridBlock
+
 from igc_gluon import theory
 from igc_gluon.errors import UserError
 from igc_gluon.graph import Ref, trace
-from igc_gluon.nn.baselines import GPCBlock
-from igc_gluon.nn.igc import IGCBlock
-from igc_gluon.nn.lowrank import IGCV3Block
+from igc_gluon.nn.basic import InterleavedBlock
 from igc_gluon.nn.permutation import permutation_indices
-from igc_gluon.nn.sparse import IGCV2Block, NonlinearIGCV2Block
-
-_BLOCKS = (IGCBlock, GPCBlock, IGCV2Block, NonlinearIGCV2Block, IGCV3Block)
 
 
-def block_stack(block):
+def block_stack(block: HybridBlock) -> List[Union[theory.GroupConv, theory.Permutation]]:
     """[GroupConv, Permutation, ...] of `igc_gluon.theory`, in order of execution, as `block` computes them.
 
     Convolutions are given as shapes, which stand for weights of 1. Normalizations, activations, shortcuts and strides,
@@ -19,7 +18,9 @@ def block_stack(block):
     each other.
     """
     graph = trace(block)
-    permutations, stack, behind = graph.permutations(), [], set()  # nodes that the last of the stack comes before
+    permutations = graph.permutations()
+    stack: List[Union[theory.GroupConv, theory.Permutation]] = []
+    behind: Set[int] = set()  # nodes that the last of the stack comes before
     for number, node in enumerate(graph.nodes):
         follows = not stack or any(isinstance(value, Ref) and value.node in behind for value in node.inputs)
         if node.op == "Convolution":
@@ -37,12 +38,12 @@ def block_stack(block):
     return stack
 
 
-def interleaved_blocks(net):
+def interleaved_blocks(net: HybridBlock) -> Dict[str, InterleavedBlock]:
     """{prefix of its parameters: block} for every block of `net` that interleaves group convolutions, in order."""
     blocks = {}
 
     def visit(block):
-        if isinstance(block, _BLOCKS):
+        if isinstance(block, InterleavedBlock):
             blocks[block.prefix] = block
         else:
             for child in block._children.values():
@@ -51,6 +52,6 @@ def interleaved_blocks(net):
     return blocks
 
 
-def block_stacks(net):
+def block_stacks(net: HybridBlock) -> Dict[str, List[Union[theory.GroupConv, theory.Permutation]]]:
     """{prefix of the block's parameters: its stack} for every block of `net` that interleaves group convolutions."""
     return {prefix: block_stack(block) for prefix, block in interleaved_blocks(net).items()}

@@ -2,7 +2,7 @@
 
     published.json  every table and figure that holds structures or numbers, as printed
     published       reads it
-    networks        networks as the tables count them, built once
+    layer_counts    the layers of networks as the tables count them, built once
     measure         their counts and structures, in the tables' units and notation
     recipes         from a row to the network behind it and how it is counted
     differences     the printed numbers that nothing reproduces, and why

@@ -1,9 +1,10 @@
 """Printed beside computed, and beside the user's own runs."""
 from dataclasses import dataclass, field
-from typing import List, Optional
+from typing import Any, Dict, List, Optional
 
 from igc_gluon.paper import differences
-from igc_gluon.paper.recipes import RECIPES
+from igc_gluon.paper.published import Row, Table
+from igc_gluon.paper.recipes import RECIPES, Recipe, by_name
 
 AGREES, KNOWN, UNKNOWN, DRAWN, WRONG = "=", "known", "none", "drawn", "WRONG"
 VERDICTS = {AGREES: "agrees with what is printed, to the printed digits ('~', about: within 10 %)",
@@ -45,14 +46,14 @@ class ComparedRow:
 
 @dataclass(frozen=True)
 class ComparedTable:
-    table: object  # published.Table
+    table: Table
     rows: List[ComparedRow]
 
-    def numbers(self):
+    def numbers(self) -> List[Number]:
         return [number for row in self.rows for number in row.numbers]
 
 
-def compare(table, runs=None, dataset=None):
+def compare(table: Table, runs: Any = None, dataset: Optional[str] = None) -> ComparedTable:
     """`ComparedTable` of a published.Table.
 
     `runs` (igc_gluon.paper.runs.Runs) fills in the user's own results: those on the data set of the column, or on
@@ -61,10 +62,10 @@ def compare(table, runs=None, dataset=None):
     rows = []
     for row in table.rows:
         recipe = recipe_of(table, row)
-        name = recipe and recipe.network.name
+        name = recipe.network.name if recipe else None
         missing = differences.why_no_network(table, row) if recipe is None else ""
-        values = {}
-        if row.numbers and not missing:
+        values: Dict[str, Any] = {}
+        if row.numbers and recipe and not missing:
             for network, measure in recipe.sources:
                 values.update(measure(network))
         numbers = [_number(table, row, quantity, published, values, missing)
@@ -76,8 +77,8 @@ def compare(table, runs=None, dataset=None):
     return ComparedTable(table, rows)
 
 
-def recipe_of(table, row):
-    return RECIPES[table.id](row)
+def recipe_of(table: Table, row: Row) -> Optional[Recipe]:
+    return RECIPES.get(table.id, by_name)(row)
 
 
 def _number(table, row, quantity, published, values, missing):

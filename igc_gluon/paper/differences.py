@@ -1,6 +1,8 @@
 """The printed numbers that nothing reproduces, and why. Everything that is not here must agree."""
 from dataclasses import dataclass
-from typing import Dict
+from typing import Dict, Optional
+
+from igc_gluon.paper.published import Row, Table
 
 NETWORK = "network"  # in place of a quantity: the row's network is not here
 
@@ -76,7 +78,7 @@ DIFFERENCES = (
 OTHER_NETWORK = "another paper's network, quoted"
 
 
-def reason_for(table, row, quantity):
+def reason_for(table: Table, row: Row, quantity: str) -> Optional[str]:
     """Why the printed `quantity` of `row` cannot agree, or None where it must."""
     for difference in DIFFERENCES:
         if (difference.table, difference.quantity) == (table.id, quantity) and \
@@ -85,6 +87,6 @@ def reason_for(table, row, quantity):
     return None
 
 
-def why_no_network(table, row):
+def why_no_network(table: Table, row: Row) -> str:
     """Why the network of `row`, which has no recipe, is not here."""
     return reason_for(table, row, NETWORK) or OTHER_NETWORK

@@ -5,8 +5,9 @@ import json
 import re
 import textwrap
 from collections import Counter
+from typing import Dict, List, Optional, Sequence
 
-from igc_gluon.paper.compare import AGREES, DRAWN, KNOWN, UNKNOWN, VERDICTS, WRONG
+from igc_gluon.paper.compare import AGREES, DRAWN, KNOWN, UNKNOWN, VERDICTS, WRONG, ComparedTable
 
 WIDTH = 100  # of text at most
 COMPUTED, YOURS = "computed", "yours (seeds)"
@@ -16,13 +17,13 @@ CSV_COLUMNS = ("table", "row", "network", "quantity", "published", "computed", "
                "yours_mean", "yours_std", "yours_seeds", "yours_notes")
 
 
-def counts(tables):
+def counts(tables: Sequence[ComparedTable]) -> Dict[str, int]:
     """{verdict: how many numbers have it}, for all verdicts."""
     found = Counter(number.verdict for table in tables for number in table.numbers())
     return {verdict: found[verdict] for verdict in VERDICTS}
 
 
-def terminal(tables, width=None):
+def terminal(tables: Sequence[ComparedTable], width: Optional[int] = None) -> str:
     """`width`: that of the terminal, in characters. Wider tables go on below, beside their first columns."""
     parts = []
     for table in tables:
@@ -46,7 +47,7 @@ def _heading(name, cells):
 def _bands(header, columns, labels, width):
     """The columns in as many pieces as `width` makes of them; each begins with the first `labels`, and what is
     computed stays with what is printed."""
-    units = []
+    units: List[list] = []
     for name, column in list(zip(header, columns))[labels:]:
         if name in BESIDE and units:
             units[-1].append(column)
@@ -74,7 +75,7 @@ def _wrapped(text, width, indent="", further="  "):
                          break_on_hyphens=False, break_long_words=False)
 
 
-def markdown(tables):
+def markdown(tables: Sequence[ComparedTable]) -> str:
     def line(cells):
         return "| " + " | ".join(re.sub(r"([|*~])", r"\\\1", cell) for cell in cells) + " |"
 
@@ -87,7 +88,7 @@ def markdown(tables):
     return "\n\n".join(parts + _legend(tables)) + "\n"
 
 
-def csv_text(tables):
+def csv_text(tables: Sequence[ComparedTable]) -> str:
     """A line per printed number or result; nothing is rounded."""
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, restval="", lineterminator="\n")
@@ -108,7 +109,7 @@ def csv_text(tables):
     return text.getvalue()
 
 
-def json_text(tables):
+def json_text(tables: Sequence[ComparedTable]) -> str:
     document = {"verdicts": VERDICTS, "counts": counts(tables), "tables": [
         {"id": table.table.id, "title": table.table.title, "metric": table.table.metric, "rows": [
             {"label": row.label, "network": row.network, "note": row.note,
@@ -145,7 +146,7 @@ def _grid(table):
     for dataset in datasets:
         header += [f"{dataset} {table.table.metric}, %", YOURS]
     header += [*quoted, "network", ""]
-    notes = {}
+    notes: Dict[str, int] = {}
     rows = [_cells(table, row, (labels, quantities, datasets, quoted), notes) for row in table.rows]
     # A column that stays empty only widens the table.
     used = [i for i, name in enumerate(header) if any(row[i] for row in rows)]

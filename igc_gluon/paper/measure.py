@@ -4,39 +4,42 @@ Each function takes a `Network` and returns {quantity: value}, a number in singl
 """
 import re
 from itertools import groupby
+from typing import Callable, Dict, Union
 
-from igc_gluon.paper.networks import convolutions, learned_parameters
+from igc_gluon.paper.layer_counts import Network, convolutions, learned_parameters
 
 LAST_FLAT_BLOCK = re.compile(r"g1_b6_")
 SHORTCUT = re.compile(r"_proj|_p0_line")  # in ResNet-18 and in the networks for 32x32 images
 # A block of each family, by the names of its convolutions.
 BLOCK = re.compile(r"g\d+_b\d+_(p2_two\d_)?|seq-\d+-block\d+-")
 
+Values = Dict[str, Union[int, float, str]]  # by quantity
+
 PARAMS, MULTIPLY_ADDS, WIDTH, NON_SPARSITY = "params", "multiply-adds", "width", "non-sparsity"
 
 
-def weights(network):
+def weights(network: Network) -> Values:
     """Weights of convolutions and fully connected layers, without biases and BN."""
     return _sum(convolutions(network))
 
 
-def convolution_weights(network):
+def convolution_weights(network: Network) -> Values:
     """The same without the last layer, the classifier."""
     return _sum(convolutions(network)[:-1])
 
 
-def weights_without_shortcuts(network):
+def weights_without_shortcuts(network: Network) -> Values:
     """The parameters of `weights`; the multiply-adds without the convolutions on shortcuts."""
     counted = [c for c in convolutions(network) if not SHORTCUT.search(c.name)]
     return {**weights(network), MULTIPLY_ADDS: _sum(counted)[MULTIPLY_ADDS]}
 
 
-def learned(network):
+def learned(network: Network) -> Values:
     """All learned parameters, with gamma and beta; the multiply-adds of `weights`."""
     return {**weights(network), PARAMS: learned_parameters(network)}
 
 
-def block(network):
+def block(network: Network) -> Values:
     """One of the equal blocks of an 8-layer network without down-sampling (its last).
 
     Non-sparsity is the number of its weights divided by that of the dense kernel that they compose (IGCV2, Fig. 3).
@@ -52,23 +55,29 @@ def _sum(rows):
     return {PARAMS: sum(c.weights for c in rows), MULTIPLY_ADDS: sum(c.multiply_adds for c in rows)}
 
 
-def stages(network):
+def stages(network: Network) -> Values:
     """The architecture by the size of the map, in the notation of IGCV1's Table 2: '4x(3x3,8) 8x(1x1,4) x6' are 6
     blocks of a 3x3 convolution in 4 partitions of 8 channels and a 1x1 one in 8 of 4. A block stands for its stage
     that does not change the width: the last.
     """
     stem, *rest = convolutions(network)[:-1]
-    found = {"stem": _convolution(stem)}
+    found: Values = {"stem": _convolution(stem)}
     in_blocks = [c for c in rest if not SHORTCUT.search(c.name)]
-    blocks = [list(rows) for _, rows in groupby(in_blocks, key=lambda c: BLOCK.search(c.name).group())]
-    for size, of_size in groupby(blocks, key=lambda rows: rows[-1].input_size // rows[-1].strides):
-        of_size = list(of_size)
+    blocks = [list(rows) for _, rows in groupby(in_blocks, key=_block_of)]
+    for size, blocks_of_size in groupby(blocks, key=lambda rows: rows[-1].input_size // rows[-1].strides):
+        of_size = list(blocks_of_size)
         parts = []
         for text, alike in groupby(map(_convolution, of_size[-1])):
             times = len(list(alike))
             parts.append(f"{times} of {text}" if times > 1 else text)
         found[f"{size}x{size}"] = f"{' '.join(parts)} x{len(of_size)}"
     return found
+
+
+def _block_of(c):
+    """The name of the block that a convolution is in, or its own."""
+    block = BLOCK.search(c.name)
+    return block.group() if block else c.name
 
 
 def _convolution(c):
@@ -78,7 +87,7 @@ def _convolution(c):
     return f"{c.groups}x({kernel},{c.channels // c.groups})" if c.groups > 1 else f"({kernel},{c.channels})"
 
 
-def line(column, number, block_kind, head_kind, expansion=False):
+def line(column: str, number: int, block_kind: str, head_kind: str, expansion: bool = False) -> Callable[[Network], Values]:
     """Measures row `number` (from 1) of one half of IGCV2's Tables 8 and 10, called `column`: a text such as
     '14x14 /1 IGCV2 x5 1024>1024 g 8,8': 5 equal blocks at 14x14 with stride 1, 1024 channels in and out, 8 branches in
     both 1x1 convolutions; with `expansion`, t too. The kinds are what the table calls a block and the last layer.
@@ -117,7 +126,4 @@ def _unit(unit, kind, expansion):
 
 def _units(network):
     """The convolutions of each block, and those outside of blocks one by one."""
-    def unit(c):
-        block = BLOCK.search(c.name)
-        return block.group() if block else c.name
-    return [list(rows) for _, rows in groupby(convolutions(network), key=unit)]
+    return [list(rows) for _, rows in groupby(convolutions(network), key=_block_of)]

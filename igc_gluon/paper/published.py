@@ -43,13 +43,13 @@ class Table:
         return f"{paper}, {'Table ' + rest if rest[0].isdigit() else rest}"
 
 
-def load_tables():
+def load_tables() -> List[Table]:
     """Every table, in the order of the documents."""
     tables = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
     return [Table(**{**table, "rows": tuple(Row(**row) for row in table["rows"])}) for table in tables]
 
 
-def find_tables(wanted, paper=None):
+def find_tables(wanted: str, paper: Optional[str] = None) -> List[Table]:
     """The tables called `wanted`: '3', 'Figure 2' or 'CIFAR' of `paper` (a key of PAPERS, default 'igcv1'); or an
     id such as 'IGCV1 3' or 'IGCV2 Figure 2', or a document such as 'IGCV1', of `paper` if that is given.
 
@@ -62,7 +62,7 @@ def find_tables(wanted, paper=None):
         wanted = f"{PAPERS[words[0]]} {wanted}"
     found = [table for table in tables if table.id.lower().split()[:len(words)] == words]
     if not words or not found or paper not in (None, words[0]):
-        where = f" in {PAPERS[paper]}" if paper not in (None, *words[:1]) else ""
+        where = f" in {PAPERS[paper]}" if paper and paper not in words[:1] else ""
         known = ", ".join(table.id for table in tables)
         raise UserError(f"there is no table {wanted!r}{where}; there are {known}")
     return found

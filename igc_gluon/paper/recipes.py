@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Callable, Tuple
 
 from igc_gluon.paper import measure
-from igc_gluon.paper.networks import Network
+from igc_gluon.paper.layer_counts import Network
+from igc_gluon.paper.published import Row
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,17 @@ class Recipe:
     sources: Tuple[Tuple[Network, Callable], ...]
 
     @property
-    def network(self):
+    def network(self) -> Network:
         return self.sources[0][0]
 
 
 def _one(name, how=measure.weights, classes=None):
     return Recipe(((Network(name, classes), how),))
+
+
+def by_name(row: Row) -> Recipe:
+    """Of a row that names a model of the getter's, as those of `igc_gluon.paper.imported` do."""
+    return _one(row.label["model"])
 
 
 def _flat(row):

@@ -1,6 +1,6 @@
 """The training commands that fill a table, and their execution one after the other in this process.
 
-A run that is done is skipped, one that was cut off is gone on with, so the same call can be made again at any time.
+A run that is done is skipped, one that was cut off is resumed, so the same call can be made again at any time.
 """
 import importlib.util
 import shlex
@@ -8,6 +8,7 @@ import time
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import igc_gluon
 from igc_gluon.data import DATASETS, load
@@ -17,9 +18,9 @@ from igc_gluon.engine.schedule import schedule_for
 from igc_gluon.errors import UserError
 from igc_gluon.paper import measure
 from igc_gluon.paper.compare import recipe_of
-from igc_gluon.paper.networks import Network
-from igc_gluon.paper.published import load_tables
-from igc_gluon.paper.runs import read_run
+from igc_gluon.paper.layer_counts import Network
+from igc_gluon.paper.published import Table, load_tables
+from igc_gluon.paper.runs import Run, read_run
 from igc_gluon.paths import expand
 
 SCRIPTS = {"imagenet": "train_imagenet.py"}  # of all other data sets train_cifar.py
@@ -34,20 +35,20 @@ class Experiment:
     obstacle: str = ""
 
     @property
-    def script(self):
+    def script(self) -> str:
         return SCRIPTS.get(self.dataset, "train_cifar.py")
 
-    def argv(self, flags, seed=None):
+    def argv(self, flags: List[str], seed: Optional[int] = None) -> List[str]:
         """The script's arguments: for all runs, or for the one with `seed`."""
         dataset = [] if self.dataset == "imagenet" else ["--dataset", self.dataset]
         which = ["--rand-seed", str(seed)] if seed is not None else ["--num-runs", str(self.runs)] * (self.runs > 1)
         return ["--network", self.network, *dataset, *which, "--resume", *flags]
 
-    def command(self, flags):
+    def command(self, flags: List[str]) -> str:
         return " ".join(map(shlex.quote, ["python", self.script, *self.argv(flags)]))
 
 
-def select(table, only=""):
+def select(table: Table, only: str = "") -> Table:
     """`table` with those rows that this package has a network for and whose network's name contains `only`, or one of
     several texts with commas between them.
 
@@ -56,25 +57,27 @@ def select(table, only=""):
     if table.metric is None:
         with_results = "; ".join(str(other) for other in load_tables() if other.metric)
         raise UserError(f"{table} holds no accuracies to be trained for; these do: {with_results}")
-    rows = tuple(row for row in table.rows if recipe_of(table, row) is not None)
+    names = [(row, recipe.network.name) for row, recipe in ((row, recipe_of(table, row)) for row in table.rows) if recipe]
     texts = only.lower().split(",")
-    left = tuple(row for row in rows if any(text in recipe_of(table, row).network.name for text in texts))
+    left = tuple(row for row, name in names if any(text in name for text in texts))
     if not left:
-        names = dict.fromkeys(recipe_of(table, row).network.name for row in rows)
-        raise UserError(f"no network of {table} contains {only!r}; there are {', '.join(names)}")
+        known = ", ".join(dict.fromkeys(name for _, name in names))
+        raise UserError(f"no network of {table} contains {only!r}; there are {known}")
     return replace(table, rows=left)
 
 
-def experiments(table, dataset=None, num_runs=None):
+def experiments(table: Table, dataset: Optional[str] = None, num_runs: Optional[int] = None) -> List[Experiment]:
     """The different `Experiment`s behind the rows of `table` (from `select`), in its order.
 
     `dataset` takes the place of the table's own ones, `num_runs` that of the paper's number.
     """
     if dataset is not None and any("imagenet" in row.results for row in table.rows):
         raise UserError(f"{table} has networks for images of 224x224, which --dataset {dataset} does not hold")
-    found = {}
+    found: Dict[Tuple[str, str], Experiment] = {}
     for row in table.rows:
         recipe = recipe_of(table, row)
+        if recipe is None:  # another paper's network
+            continue
         for on in row.results:
             experiment = Experiment(recipe.network.name, dataset or on, num_runs or table.runs,
                                     _obstacle(dataset or on))
@@ -91,7 +94,7 @@ def _obstacle(dataset):
     return "" if dataset in DATASETS else f"{dataset} is not a data set of train_cifar.py yet"
 
 
-def find_script(name):
+def find_script(name: str) -> Optional[Path]:
     """The training script, which lies beside the package and is not installed with it, or None."""
     for folder in (Path(igc_gluon.__file__).resolve().parent.parent, Path.cwd()):
         if (folder / name).is_file():
@@ -102,12 +105,13 @@ def find_script(name):
 class Reproduction:
     """Fills a table: every seed of every experiment is one run.
 
-    flags: further arguments of the training script, for all runs; log_dir, exp_name, num_epochs, data_dir, gpus, cpus:
-    those of them that matter here too. Raises UserError on what would fail in every run.
+    train: igc_gluon.cli.train.main. flags: further arguments of the training script, for all runs; log_dir, exp_name,
+    num_epochs, data_dir, gpus, cpus: those of them that matter here too. Raises UserError on what would fail in every
+    run.
     """
 
-    def __init__(self, todo, flags, log_dir, exp_name, num_epochs, data_dir, gpus, cpus, report=print):
-        self.flags, self.report = flags, report
+    def __init__(self, todo: Sequence[Experiment], flags: List[str], log_dir: Union[str, Path], exp_name: Optional[str], num_epochs: Optional[int], data_dir: Optional[str], gpus: Optional[str], cpus: int, train: Callable[..., int], report: Callable[[str], Any] = print) -> None:
+        self.flags, self.train, self.report = flags, train, report
         self.log_dir, self.exp_name = expand(log_dir), exp_name
         self.left_out = [experiment for experiment in todo if experiment.obstacle]
         self.jobs = [(experiment, seed) for experiment in todo if not experiment.obstacle
@@ -117,8 +121,8 @@ class Reproduction:
         script = find_script("train_cifar.py")
         if script is None:
             raise UserError("train_cifar.py is neither beside the package nor in this folder; call this in a checkout")
-        spec = importlib.util.spec_from_file_location("train_cifar", script)
-        self.script = importlib.util.module_from_spec(spec)
+        spec: Any = importlib.util.spec_from_file_location("train_cifar", script)
+        self.script: Any = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self.script)
         devices.contexts(gpus, cpus)
         self.epochs = {}
@@ -126,12 +130,11 @@ class Reproduction:
             self.epochs[dataset] = schedule_for(dataset, num_epochs).num_epochs
             for split in ("train", "test"):  # downloads it, once
                 load(dataset, split, data_dir=data_dir)
-        self.speeds = {}  # by run that is done: (multiply-adds of all its training images, seconds)
+        # By run that is done: multiply-adds of all its training images, seconds.
+        self.speeds: Dict[Tuple[Experiment, int], Tuple[float, float]] = {}
 
-    def run(self):
+    def run(self) -> int:
         """Returns the exit code: 0, 1 if a run failed or was left out, 128 + n after signal n."""
-        from igc_gluon.cli import train
-
         waiting = [job for job in self.jobs if not self._note_if_done(job)]
         done = len(self.jobs) - len(waiting)
         self.report(f"{len(self.jobs)} runs, of which {done} are done already; all of it goes to {self.log_dir}")
@@ -139,17 +142,17 @@ class Reproduction:
         for number, (experiment, seed) in enumerate(waiting):
             cut_off = (self.folder(experiment, seed) / "checkpoints").is_dir()
             self.report(f"\n[{done + number + 1}/{len(self.jobs)}] {_name(experiment, seed)}"
-                        f"{' (goes on)' if cut_off else ''}; {self._time_left(waiting[number:])}")
+                        f"{' (resumed)' if cut_off else ''}; {self._time_left(waiting[number:])}")
             begin = time.monotonic()
             try:
-                code = train.main(self.script.parse(experiment.argv(self.flags, seed)), self.script.experiment,
+                code = self.train(self.script.parse(experiment.argv(self.flags, seed)), self.script.experiment,
                                   self.script.data, self.script.PAPER_GPUS)
             except Exception:  # one network that MXNet cannot run must not keep the others from running
                 traceback.print_exc()
                 code = 1
             if code > 128:
                 self.report(f"stopped with {len(waiting) - number} of {len(self.jobs)} runs to go; the same command "
-                            "goes on from here")
+                            "continues from here")
                 return code
             if code:
                 failed.append((experiment, seed))
@@ -161,10 +164,10 @@ class Reproduction:
             self.report(f"LEFT OUT  {experiment.network} on {experiment.dataset}: {experiment.obstacle}")
         return 1 if failed or self.left_out else 0
 
-    def folder(self, experiment, seed):
+    def folder(self, experiment: Experiment, seed: Optional[int]) -> Path:
         return path_of_run(self.log_dir, experiment.dataset, experiment.network, self.exp_name, seed)
 
-    def has(self, run):
+    def has(self, run: Run) -> bool:
         """Whether a `runs.Run` is one of these."""
         return any(run.folder == self.folder(experiment, seed) for experiment, seed in self.jobs)
 

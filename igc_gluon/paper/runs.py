@@ -3,16 +3,15 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from igc_gluon.engine.networks import complete
 from igc_gluon.engine.run_folder import load_config
+from igc_gluon.engine.saved_networks import complete
 from igc_gluon.engine.schedule import PAPER
 from igc_gluon.errors import printable
 from igc_gluon.paths import expand
-
 
 DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
@@ -30,11 +29,11 @@ class Run:
     seconds: float
 
     @property
-    def finished(self):
+    def finished(self) -> bool:
         return self.epochs >= self.num_epochs
 
     @property
-    def as_named(self):
+    def as_named(self) -> bool:
         """Whether the network is the one that its name means: other options than those that its data set calls for make
         another."""
         return not set(self.options) - {"stem_strides"}
@@ -51,7 +50,7 @@ class Summary:
     notes: Tuple[str, ...]
 
 
-def read_run(folder):
+def read_run(folder: Path) -> Optional[Run]:
     """The `Run` in `folder`, or None if it has no epoch yet. Raises one of DAMAGE on damage."""
     try:
         config = complete(load_config(folder / "config.json"))
@@ -74,7 +73,7 @@ class Runs:
     `damaged` names the folders that could not be read.
     """
 
-    def __init__(self, log_dir, wanted=lambda run: True):
+    def __init__(self, log_dir: Union[str, Path], wanted: Callable[[Run], bool] = lambda run: True) -> None:
         self.damaged = []
         self._experiments = defaultdict(list)
         for folder in sorted(expand(log_dir).glob("*/*/seed*")):
@@ -86,7 +85,15 @@ class Runs:
             if run and run.as_named and wanted(run):
                 self._experiments[run.model, run.dataset, run.num_epochs, folder.parent].append(run)
 
-    def summary(self, model, dataset, instead=None, columns=()):
+    def datasets(self) -> Dict[str, List[str]]:
+        """{model: the data sets that there are runs on}"""
+        found: Dict[str, List[str]] = defaultdict(list)
+        for model, dataset, *_ in self._experiments:
+            if dataset not in found[model]:
+                found[model].append(dataset)
+        return found
+
+    def summary(self, model: str, dataset: Optional[str], instead: Optional[str] = None, columns: Sequence[str] = ()) -> Optional[Summary]:
         """`Summary` of the best experiment with `model`, or None: on `dataset`, the table's, or on `instead`; without
         either on a data set that has no column of its own among `columns`.
 
@@ -98,11 +105,11 @@ class Runs:
         found = on(lambda name: name == (instead or dataset)) or on(lambda name: not instead and name not in columns)
         if not found:
             return None
-        return _summarise(max(found, key=lambda runs: (any(run.finished for run in runs), runs[0].num_epochs,
+        return _summarize(max(found, key=lambda runs: (any(run.finished for run in runs), runs[0].num_epochs,
                                                        len(runs))), dataset)
 
 
-def _summarise(runs, dataset):
+def _summarize(runs, dataset):
     notes = []
     finished = [run for run in runs if run.finished]
     used = finished or runs

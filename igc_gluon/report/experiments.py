@@ -9,7 +9,7 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 
 from igc_gluon import complexity
-from igc_gluon.engine.networks import read_config
+from igc_gluon.engine.saved_networks import read_config
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import get_model
 from igc_gluon.paths import expand

@@ -14,7 +14,8 @@ import igc_gluon
 from igc_gluon import complexity
 from igc_gluon.engine.metrics import TOP5_FROM, Metrics
 from igc_gluon.errors import printable
-from igc_gluon.report import charts
+from igc_gluon.nn import interleaved_blocks
+from igc_gluon.report import charts, pattern_picture
 from igc_gluon.report.experiments import Experiment, Run, network
 
 _CLASSES_SHOWN = 60  # in the confusion matrix; of more the pairs that are confused most
@@ -111,9 +112,6 @@ def _mistake(mistake, data, names, preprocessing):
 
 
 def _patterns(name, net):
-    from igc_gluon.cli import pattern_picture
-    from igc_gluon.nn import interleaved_blocks
-
     blocks = interleaved_blocks(net)
     if not blocks:
         return ""
@@ -135,7 +133,7 @@ def _layers(net, config):
 
 def _loading(run):
     folder = str(run.folder.absolute())
-    code = (f"from igc_gluon.engine.networks import open_network\n\nnet = open_network({folder!r})\n"
+    code = (f"from igc_gluon.engine.saved_networks import open_network\n\nnet = open_network({folder!r})\n"
             "scores = net(net.preprocessing.prepare(image))   # image: uint8 (height, width, 3), RGB")
     commands = "\n".join(f"igc {command}" for command in (
         f"eval {shlex.quote(folder)}", f"predict {shlex.quote(folder)} photo.jpg",

@@ -11,15 +11,49 @@ The symbols are the papers': L primary partitions, M secondary partitions, S tap
 in an IGCV2 block. Nothing here needs MXNet. A value that cannot be is a UserError.
 """
 from igc_gluon.theory.complementary import has_one_path, is_complementary, is_loosely_complementary, paths
-from igc_gluon.theory.igcv1 import (Block, best_blocks, gpc_params, igc_params, is_wider_than_regular,
-                                    regular_params, regular_width, widest_block, widest_of, width_bound)
-from igc_gluon.theory.igcv2 import (balanced_branches, best_depth, fewest_params, igcv2_params, imbalance,
-                                    params_lower_bound)
-from igc_gluon.theory.special_cases import (SpecialCase, extreme_case_as_igc, regular_as_igc,
-                                            summation_fusion_as_igc, xception_as_igc)
-from igc_gluon.theory.stack import (GroupConv, Permutation, balance_terms, composed_kernel, dense_to_group,
-                                    fan_ins, group_to_dense, igc_stack, igcv2_stack, inverse, non_sparsity,
-                                    permutation_matrix, reorder, stack_params)
+from igc_gluon.theory.igcv1 import (
+    Block,
+    best_blocks,
+    gpc_params,
+    igc_params,
+    is_wider_than_regular,
+    regular_params,
+    regular_width,
+    widest_block,
+    widest_of,
+    width_bound,
+)
+from igc_gluon.theory.igcv2 import (
+    balanced_branches,
+    best_depth,
+    fewest_params,
+    igcv2_params,
+    imbalance,
+    params_lower_bound,
+)
+from igc_gluon.theory.special_cases import (
+    SpecialCase,
+    extreme_case_as_igc,
+    regular_as_igc,
+    summation_fusion_as_igc,
+    xception_as_igc,
+)
+from igc_gluon.theory.stack import (
+    GroupConv,
+    Permutation,
+    balance_terms,
+    composed_kernel,
+    dense_to_group,
+    fan_ins,
+    group_to_dense,
+    igc_stack,
+    igcv2_stack,
+    inverse,
+    non_sparsity,
+    permutation_matrix,
+    reorder,
+    stack_params,
+)
 
 __all__ = [
     "Block", "best_blocks", "gpc_params", "igc_params", "is_wider_than_regular", "regular_params",

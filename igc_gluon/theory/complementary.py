@@ -6,10 +6,10 @@ in one branch, not at the weights.
 import numpy as np
 
 from igc_gluon.errors import UserError
-from igc_gluon.theory.stack import GroupConv, check_stack, composed_kernel
+from igc_gluon.theory.stack import GroupConv, Stack, check_stack, composed_kernel
 
 
-def paths(stack):
+def paths(stack: Stack) -> np.ndarray:
     """Number of paths from every input channel to every output channel, integers (C_out, C_in).
 
     Two channels are connected by a convolution when they are in the same branch, whatever the weights are.
@@ -22,12 +22,12 @@ def paths(stack):
     return counts.astype(np.int64)
 
 
-def has_one_path(stack):
+def has_one_path(stack: Stack) -> bool:
     """Whether there is exactly one path between any two channels, so that no connection is wasted."""
     return bool((paths(stack) == 1).all())
 
 
-def is_loosely_complementary(stack):
+def is_loosely_complementary(stack: Stack) -> bool:
     """The loose complementary condition: the composed kernel is dense, channels may be connected repeatedly.
 
     For two convolutions this says that the channels of each branch of one come from all the branches of the
@@ -36,7 +36,7 @@ def is_loosely_complementary(stack):
     return bool(paths(stack).all())
 
 
-def is_complementary(stack):
+def is_complementary(stack: Stack) -> bool:
     """The complementary condition to the letter (IGCV2, Condition 1).
 
     Wherever the stack is cut in two, both parts act as group convolutions, and channels in one branch of one

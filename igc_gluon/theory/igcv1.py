@@ -4,7 +4,7 @@ Parameters are convolution weights, without bias. At a fixed size of the feature
 block are this number times the number of positions, so a budget of either is spent the same way.
 """
 from math import isqrt, sqrt
-from typing import NamedTuple
+from typing import Dict, List, NamedTuple, Sequence
 
 import numpy as np
 
@@ -12,31 +12,31 @@ from igc_gluon.errors import UserError
 from igc_gluon.theory._checks import whole
 
 
-def igc_params(L, M, S=9):
+def igc_params(L: int, M: int, S: int = 9) -> int:
     """T_igc = L M M S + M L L, eq. 7."""
     L, M, S = whole(L=L, M=M, S=S)
     return L * M * M * S + M * L * L
 
 
-def regular_params(C, S=9):
+def regular_params(C: int, S: int = 9) -> int:
     """T_rc = C C S, eq. 8."""
     C, S = whole(C=C, S=S)
     return C * C * S
 
 
-def gpc_params(L, M, S=9):
+def gpc_params(L: int, M: int, S: int = 9) -> int:
     """L M M S + (L M)^2, a group convolution and a dense 1x1 (supplementary, GPC block)."""
     L, M, S = whole(L=L, M=M, S=S)
     return L * M * M * S + (L * M) ** 2
 
 
-def regular_width(T, S=9):
+def regular_width(T: int, S: int = 9) -> float:
     """C = sqrt(T / S), the width (not rounded) at which a regular convolution has T parameters, eq. 8."""
     T, S = whole(T=T, S=S)
     return sqrt(T / S)
 
 
-def width_bound(T, S=9):
+def width_bound(T: int, S: int = 9) -> float:
     """(T / (2 sqrt(S)))^(2/3), which no block of T parameters is wider than, eq. 15.
 
     Reached where L = M S.
@@ -45,7 +45,7 @@ def width_bound(T, S=9):
     return float(np.cbrt(T * T / (4 * S)))
 
 
-def is_wider_than_regular(L, M, S=9):
+def is_wider_than_regular(L: int, M: int, S: int = 9) -> bool:
     """Whether a block is wider than the regular convolution of the same cost: L / (L - 1) < M S, eq. 9."""
     L, M, S = whole(L=L, M=M, S=S)
     return L < M * S * (L - 1)
@@ -58,26 +58,26 @@ class Block(NamedTuple):
     S: int = 9
 
     @property
-    def width(self):
+    def width(self) -> int:
         """G = L M."""
         return self.L * self.M
 
     @property
-    def params(self):
+    def params(self) -> int:
         return igc_params(self.L, self.M, self.S)
 
     @property
-    def balance(self):
+    def balance(self) -> float:
         """L / (M S): 1 where the width is the greatest, above 1 with too many primary partitions."""
         return self.L / (self.M * self.S)
 
     @property
-    def regular_width(self):
+    def regular_width(self) -> float:
         """Width, not rounded, of the regular convolution with as many parameters as this block."""
         return regular_width(self.params, self.S)
 
     @property
-    def bound(self):
+    def bound(self) -> float:
         """The width that eq. 15 allows with as many parameters as this block has."""
         return width_bound(self.params, self.S)
 
@@ -90,7 +90,7 @@ def _most_primary(T, M, S):
     return (isqrt((S * M * M) ** 2 + 4 * M * T) - S * M * M) // (2 * M)
 
 
-def best_blocks(T, S=9, near=False):
+def best_blocks(T: int, S: int = 9, near: bool = False) -> List[Block]:
     """The blocks worth considering for a budget of T parameters, by rising M.
 
     By default those within the budget to which neither a primary nor a secondary partition can be added.
@@ -107,7 +107,7 @@ def best_blocks(T, S=9, near=False):
     def miss(block):
         return abs(T - block.params), block.params
 
-    best_of = {}  # L -> block: of all M that end at one L only the best is of use
+    best_of: Dict[int, Block] = {}  # L -> block: of all M that end at one L only the best is of use
     M = 0
     while True:
         M += 1
@@ -121,7 +121,7 @@ def best_blocks(T, S=9, near=False):
             return sorted(best_of.values(), key=lambda found: found.M)
 
 
-def widest_block(T, S=9):
+def widest_block(T: int, S: int = 9) -> Block:
     """The widest block of at most T parameters, found exactly; of several the one with fewest parameters.
 
     Eq. 15 says how wide it can be at most; whole partitions rarely reach it. Raises UserError as best_blocks.
@@ -129,6 +129,6 @@ def widest_block(T, S=9):
     return widest_of(best_blocks(T, S))
 
 
-def widest_of(blocks):
+def widest_of(blocks: Sequence[Block]) -> Block:
     """The widest of the blocks, and of several such the one with fewest parameters."""
     return max(blocks, key=lambda block: (block.width, -block.params))

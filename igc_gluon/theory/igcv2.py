@@ -4,19 +4,20 @@ A block is L group convolutions with K_1 ... K_L channels per branch on C channe
 with S taps, the others are 1x1. Under the complementary condition the K_l multiply up to C (eq. 6).
 """
 from math import exp, log
+from typing import List, Optional, Sequence, Tuple
 
 from igc_gluon.errors import UserError
 from igc_gluon.theory._checks import whole
 
 
-def igcv2_params(C, Ks, S=9):
+def igcv2_params(C: int, Ks: Sequence[int], S: int = 9) -> int:
     """Q = C (K_2 + ... + K_L) + C S K_1, eq. 7. Every K_l must divide C; their product need not be C."""
     C, S = whole(C=C, S=S)
     Ks = check_branches(C, Ks)
     return C * sum(Ks[1:]) + C * S * Ks[0]
 
 
-def check_branches(C, Ks):
+def check_branches(C: int, Ks: Sequence[int]) -> List[int]:
     """Ks as a list of ints; UserError if it is empty or if a K_l does not divide C."""
     Ks = [whole(**{f"K_{number}": K})[0] for number, K in enumerate(Ks, 1)]
     if not Ks:
@@ -27,19 +28,19 @@ def check_branches(C, Ks):
     return Ks
 
 
-def params_lower_bound(C, L, S=9):
+def params_lower_bound(C: int, L: int, S: int = 9) -> float:
     """C L (S C)^(1/L), which no block of L convolutions that meets eq. 6 is below, eq. 10."""
     C, L, S = whole(C=C, L=L, S=S)
     return C * L * (S * C) ** (1 / L)
 
 
-def best_depth(C, S=9):
+def best_depth(C: int, S: int = 9) -> float:
     """L = log(S C), the number of group convolutions (not rounded) with the fewest parameters, eq. 14."""
     C, S = whole(C=C, S=S)
     return log(S * C)
 
 
-def balanced_branches(C, L, S=9, channelwise=False):
+def balanced_branches(C: int, L: int, S: int = 9, channelwise: bool = False) -> List[float]:
     """[K_1, ..., K_L], not rounded, that meet the balance condition S K_1 = K_2 = ... = K_L, eq. 11.
 
     With channelwise=True K_1 is 1 and the condition is K_2 = ... = K_L = C^(1/(L-1)), as in the paper's
@@ -54,7 +55,7 @@ def balanced_branches(C, L, S=9, channelwise=False):
     return [1.0] + [C ** (1 / (L - 1))] * (L - 1)
 
 
-def imbalance(terms):
+def imbalance(terms: Sequence[float]) -> float:
     """How far a block is from the balance condition: arithmetic over geometric mean of its terms.
 
     The terms are S K_1, K_2, ..., K_L, the inputs of one output channel in every convolution, as `fan_ins`
@@ -69,7 +70,8 @@ def imbalance(terms):
     return sum(terms) / len(terms) / geometric
 
 
-def fewest_params(C, S=9, L=None, channelwise=False):
+def fewest_params(C: int, S: int = 9, L: Optional[int] = None,
+                  channelwise: bool = False) -> Tuple[List[int], int]:
     """(Ks, Q): whole K_1, ..., K_L with product C (eq. 6) for which Q is the smallest, found by trying all.
 
     L None looks for the best number of convolutions too. channelwise fixes K_1 = 1. The 1x1 convolutions have

@@ -4,7 +4,7 @@ Each function takes the weights of an ordinary layer and gives the IGC block tha
 blocks compute it on copies: the input x stands in the block's input `input_copies` times in a row, and the
 result x' in its output `output_copies` times.
 """
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class SpecialCase(NamedTuple):
     output_copies: int = 1
 
 
-def regular_as_igc(weight, rows, columns=None):
+def regular_as_igc(weight: np.ndarray, rows: int, columns: Optional[int] = None) -> SpecialCase:
     """A regular convolution as an IGC block of L = rows x columns primary partitions, eqs. 17-20.
 
     weight (C_out, C_in, ...) is cut into rows x columns blocks W_ij (eq. 19), by default as many columns as
@@ -41,7 +41,7 @@ def regular_as_igc(weight, rows, columns=None):
     return SpecialCase(igc_stack(primary, _secondary(add_row, height, weight.dtype), L), rows, columns)
 
 
-def extreme_case_as_igc(weight):
+def extreme_case_as_igc(weight: np.ndarray) -> SpecialCase:
     """A regular convolution whose IGC block has a channel-wise primary convolution (supplementary, eqs. 1-6).
 
     The finest cut of `regular_as_igc`: L = C_out C_in, M = 1.
@@ -49,7 +49,7 @@ def extreme_case_as_igc(weight):
     return regular_as_igc(weight, *GroupConv(weight).weight.shape[:2])
 
 
-def summation_fusion_as_igc(weight, groups):
+def summation_fusion_as_igc(weight: np.ndarray, groups: int) -> SpecialCase:
     """Group convolution of L = groups branches and summation of their outputs, eqs. 21-22.
 
     weight (L M, M_in, ...) is that of the group convolution. W^s is all ones; the sum x' of M channels comes
@@ -60,14 +60,14 @@ def summation_fusion_as_igc(weight, groups):
     return SpecialCase(igc_stack(weight, secondary, groups), output_copies=groups)
 
 
-def xception_as_igc(depthwise, pointwise):
+def xception_as_igc(depthwise: np.ndarray, pointwise: np.ndarray) -> SpecialCase:
     """A channel-wise convolution (C, 1, ...) and a 1x1 convolution (C_out, C, 1, 1): M = 1, L = C."""
     C = GroupConv(pointwise).in_channels
-    depthwise = GroupConv(depthwise).weight
-    if depthwise.shape[:2] != (C, 1):
+    weight = GroupConv(depthwise).weight
+    if weight.shape[:2] != (C, 1):
         raise UserError(f"the 1x1 convolution takes {C} channels, so the channel-wise one must be of shape "
-                        f"({C}, 1, ...), got {depthwise.shape}")
-    return SpecialCase(igc_stack(depthwise, pointwise, L=C))
+                        f"({C}, 1, ...), got {weight.shape}")
+    return SpecialCase(igc_stack(weight, pointwise, L=C))
 
 
 def _secondary(matrix, M, dtype):

@@ -8,7 +8,7 @@ Kernels are arrays (output channels, input channels, taps down, taps across), an
 MXNet does. `W.reshape(len(W), -1)` is the matrix of the papers, whose column c S + s is tap s of channel c.
 """
 from dataclasses import dataclass
-from typing import Union
+from typing import Any, List, Sequence, Union
 
 import numpy as np
 
@@ -25,7 +25,7 @@ class GroupConv:
     which stands for weights of 1, where the values do not matter.
     stride: steps down and across.
     """
-    weight: Union[np.ndarray, tuple]
+    weight: Any  # an array, whatever it was given as
     groups: int = 1
     stride: int = 1
 
@@ -44,11 +44,11 @@ class GroupConv:
             raise UserError(f"{self.groups} groups do not divide {len(weight)} output channels")
 
     @property
-    def in_channels(self):
+    def in_channels(self) -> int:
         return self.weight.shape[1] * self.groups
 
     @property
-    def out_channels(self):
+    def out_channels(self) -> int:
         return len(self.weight)
 
 
@@ -65,13 +65,17 @@ class Permutation:
         object.__setattr__(self, "indices", indices.astype(np.intp))
 
     @property
-    def in_channels(self):
+    def in_channels(self) -> int:
         return len(self.indices)
 
     out_channels = in_channels
 
 
-def reorder(C, b):
+Layer = Union[GroupConv, Permutation]
+Stack = Sequence[Layer]
+
+
+def reorder(C: int, b: int) -> np.ndarray:
     """Indices of the authors' Reorder(branch_factor=b): out[j b + i] = in[i C/b + j].
 
     b = L gives P^T of eq. 2: secondary partition m takes channel m of every primary partition. b = M gives P.
@@ -82,18 +86,18 @@ def reorder(C, b):
     return np.arange(C).reshape(b, C // b).T.ravel()
 
 
-def inverse(indices):
+def inverse(indices: np.ndarray) -> np.ndarray:
     """The indices that undo a permutation. inverse(reorder(C, b)) is reorder(C, C / b)."""
     return np.argsort(Permutation(indices).indices)
 
 
-def permutation_matrix(indices):
+def permutation_matrix(indices: np.ndarray) -> np.ndarray:
     """The matrix P of 0 and 1 with (P x)[i] = x[indices[i]]."""
     indices = Permutation(indices).indices
     return np.eye(len(indices), dtype=int)[indices]
 
 
-def group_to_dense(weight, groups):
+def group_to_dense(weight: np.ndarray, groups: int) -> np.ndarray:
     """The block-diagonal kernel (C_out, C_in, ...) of a group convolution, eq. 1."""
     conv = GroupConv(weight, groups)
     C_out, K, *taps = conv.weight.shape
@@ -103,7 +107,7 @@ def group_to_dense(weight, groups):
     return dense.reshape(C_out, conv.in_channels, *taps)
 
 
-def dense_to_group(dense, groups):
+def dense_to_group(dense: np.ndarray, groups: int) -> np.ndarray:
     """The weight (C_out, C_in / groups, ...) of a block-diagonal kernel (C_out, C_in, ...).
 
     Raises UserError where the kernel connects channels of different branches.
@@ -122,59 +126,58 @@ def dense_to_group(dense, groups):
     return weight
 
 
-def igc_stack(primary, secondary, L):
+def igc_stack(primary: Any, secondary: Any, L: int) -> List[Layer]:
     """The IGCV1 block of eq. 5 with its L primary partitions, M = C / L of the primary's C outputs.
 
     primary and secondary are weights or shapes, usually (L M, M, 3, 3) and (L M, L, 1, 1).
     """
-    primary = GroupConv(primary, L)
-    C = primary.out_channels
-    secondary = GroupConv(secondary, C // L)
-    return check_stack([primary, Permutation(reorder(C, L)),
-                        secondary, Permutation(reorder(secondary.out_channels, C // L))])
+    first = GroupConv(primary, L)
+    C = first.out_channels
+    second = GroupConv(secondary, C // L)
+    return check_stack([first, Permutation(reorder(C, L)), second, Permutation(reorder(second.out_channels, C // L))])
 
 
-def igcv2_stack(C, Ks, kernel=3):
+def igcv2_stack(C: int, Ks: Sequence[int], kernel: int = 3) -> List[Layer]:
     """The IGCV2 block of eq. 4, as shapes: kernel x kernel with K_1 channels a branch, then 1x1s with K_2 ...
 
     Every convolution is followed by Reorder(C / K_l), which deals the K_l channels of each branch out to K_l
     places far apart. The stack meets the complementary condition when the K_l multiply up to C.
     """
     C, kernel = whole(C=C, kernel=kernel)
-    stack = []
+    stack: List[Layer] = []
     for K in check_branches(C, Ks):
         taps = 1 if stack else kernel
         stack += [GroupConv((C, K, taps, taps), C // K), Permutation(reorder(C, C // K))]
     return stack
 
 
-def check_stack(stack):
+def check_stack(stack: Stack) -> List[Layer]:
     """The stack as a list; UserError if it is empty or a layer's width is not that of the layer before."""
-    stack = list(stack)
-    if not any(isinstance(layer, GroupConv) for layer in stack):
+    layers = list(stack)
+    if not any(isinstance(layer, GroupConv) for layer in layers):
         raise UserError("a stack needs at least one group convolution")
-    for number, (below, layer) in enumerate(zip(stack, stack[1:]), 2):
+    for number, (below, layer) in enumerate(zip(layers, layers[1:]), 2):
         if layer.in_channels != below.out_channels:
             raise UserError(f"layer {number} of the stack takes {layer.in_channels} channels, "
                             f"but layer {number - 1} gives {below.out_channels}")
-    return stack
+    return layers
 
 
 def _convolutions(stack):
     return [layer for layer in check_stack(stack) if isinstance(layer, GroupConv)]
 
 
-def stack_params(stack):
+def stack_params(stack: Stack) -> int:
     """Number of weights, ||W^p||_0 + ||W^s||_0 of eq. 16."""
     return sum(layer.weight.size for layer in _convolutions(stack))
 
 
-def fan_ins(stack):
+def fan_ins(stack: Stack) -> List[int]:
     """Inputs of one output channel in every convolution: S K_1, K_2, ..., K_L, the terms of `imbalance`."""
     return [layer.weight[0].size for layer in _convolutions(stack)]
 
 
-def balance_terms(stack):
+def balance_terms(stack: Stack) -> List[float]:
     """The terms of `imbalance`: weights of every convolution over the stack's output channels.
 
     At a constant width they are S K_1, K_2, ..., K_L (eq. 11), for IGCV1's block M S and L. Where the width
@@ -188,7 +191,7 @@ def balance_terms(stack):
             for layer in (mixing if len(mixing) >= 2 else convolutions)]
 
 
-def composed_kernel(stack):
+def composed_kernel(stack: Stack) -> np.ndarray:
     """The dense kernel W (C_out, C_in, taps down, taps across) of the stack, eq. 6.
 
     Spatial kernels compose to a larger one: 3x3 and 3x3 to 5x5, after a stride of 2 to 7x7. W is to be slid
@@ -199,7 +202,7 @@ def composed_kernel(stack):
     dtype = np.result_type(*(layer.weight.dtype for layer in _convolutions(stack)))
     # Taps come first here, so that every product is one of contiguous matrices.
     W = np.eye(stack[0].in_channels, dtype=dtype)[None, None]
-    step = 1  # pixels of the input between neighbours of the layer's input
+    step = 1  # pixels of the input between neighbors of the layer's input
     for layer in stack:
         if isinstance(layer, Permutation):
             W = W[:, :, layer.indices]
@@ -217,7 +220,7 @@ def composed_kernel(stack):
     return W.transpose(2, 3, 0, 1)
 
 
-def non_sparsity(stack):
+def non_sparsity(stack: Stack) -> float:
     """Parameters of the stack over the size of its composed kernel (IGCV2, section 4.2 and Fig. 3)."""
     convolutions = _convolutions(stack)
     step, taps = 1, np.array([1, 1])

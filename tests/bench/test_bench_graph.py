@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from mxnet.gluon import nn
 
+import igc_gluon
 from igc_gluon.bench import graph, rewrite
 from igc_gluon.bench.networks import block, write, zoo
+from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
+from igc_gluon.model_zoo.attributes import set_attributes
 
 NETWORKS = [zoo("cifar_plain_igc5_l2m3"), zoo("cifar_resnet_igc8_l2m2"), zoo("cifar_sumfusion5_l2m3"),
             zoo("cifar_igcv2_8_c64", size=16), zoo("igcv2_0.25", 10, 32), zoo("igcv3_d0.5", 10, 32), block(3, 2, 5)]
@@ -103,6 +106,27 @@ def test_onnx_computes_the_network(written):
     for some in (nodes, rewrite.absorb_permutations(nodes)):
         made = to_onnx.model(some, network.shape, len(images))
         close(reference.ReferenceEvaluator(made).run(None, {"images": images})[0], expected)
+
+
+def test_onnx_says_what_the_network_expects_of_an_image(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    from igc_gluon.bench import to_onnx
+
+    expected = Preprocessing((32, 24), 40, (1.5, 2, 3), (4, 5, 6.25), "bilinear", "BGR", ("ant", 'a "bee"', "k\u00f6nig"),
+                             border=3, fill=7)
+    net = igc_gluon.get_model("cifar_plain_igc5_l2m3", classes=3)
+    net.initialize()
+    onnx.save(to_onnx.of_network(set_attributes(net, "cifar_plain_igc5_l2m3", expected), 2), str(tmp_path / "net.onnx"))
+    made = onnx.load(str(tmp_path / "net.onnx"))
+    assert to_onnx.preprocessing_of(made) == expected and len(made.metadata_props) == 1
+    images = np.random.default_rng(0).standard_normal((2, 3, 32, 24)).astype(np.float32)
+    reference = pytest.importorskip("onnx.reference")
+    close(reference.ReferenceEvaluator(made).run(None, {"images": images})[0], net(mx.nd.array(images)).asnumpy())
+    made.metadata_props[0].value = "{"
+    with pytest.raises(UserError, match="no description of a network's images"):
+        to_onnx.preprocessing_of(made)
+    del made.metadata_props[:]
+    assert to_onnx.preprocessing_of(made) is None
 
 
 def test_pooling_and_numbers():

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from igc_gluon import cli, theory
-from igc_gluon.cli import check, pattern_picture
+from igc_gluon.cli import check
 from igc_gluon.model_zoo import get_model
 from igc_gluon.nn import IGCBlock, IGCV3Block, interleaved_blocks
+from igc_gluon.report import pattern_picture
 
 
 def igc_check(capsys, *flags, code=0):
@@ -118,7 +119,7 @@ def test_patterns_multiply_up_to_the_paths(name):
     (IGCBlock(4, 8), ["W^p", "P^T", "W^s", "P"]),
     (IGCBlock(4, 8, spatial="separable"), ["W^p_1", "W^p_2", "P^T", "W^s", "P"]),
     (IGCV3Block(4, 4), ["W_1", "P_1", "W_2", "W_3"]),
-    (IGCV3Block(4, 4, form="paper"), ["W_1", "P_1", "W_2", "W_3", "P_3"])])
+    (IGCV3Block(4, 4, block="paper"), ["W_1", "P_1", "W_2", "W_3", "P_3"])])
 def test_symbols_of_the_papers(block, symbols):
     assert [symbol for symbol, _ in pattern_picture.factors(block)] == symbols
 

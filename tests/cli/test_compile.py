@@ -1,5 +1,4 @@
 """`igc compile` and what it compiles: runs, checkpoints, `.params` files under every kind of names."""
-import dataclasses
 import json
 import os
 
@@ -10,11 +9,12 @@ import igc_gluon
 from igc_gluon import deploy, native, params_file
 from igc_gluon.cli import main
 from igc_gluon.data import DATASETS, load
+from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.engine.experiment import Experiment, _module_checkpoints
 from igc_gluon.engine.schedule import Schedule
-from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
+from igc_gluon.model_zoo import find_model
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
 
@@ -41,8 +41,8 @@ def run_folder(tmp_path):
         nets.append(network(spatial="secondary"))
         arrays = {name: p.data().asnumpy() for name, p in nets[-1].collect_params().items()}
         store.save(epoch, 0, {"net.params": arrays, "training.params": {}}, {}, best=epoch == 1)
-    experiment = Experiment(MODEL, "digits", Schedule(0.1, 2, 0.1, (1,)), model_options={"spatial": "secondary"})
-    (folder / "config.json").write_text(json.dumps({**dataclasses.asdict(experiment), "seed": 0}))
+    experiment = Experiment(find_model(MODEL), "digits", Schedule(0.1, 2, 0.1, (1,)), model_options={"spatial": "secondary"})
+    (folder / "config.json").write_text(json.dumps({**experiment.as_config(), "seed": 0}))
     return folder, nets
 
 

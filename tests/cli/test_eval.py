@@ -14,6 +14,9 @@ import pytest
 import igc_gluon
 from igc_gluon.cli import main
 from igc_gluon.data import DATASETS, pack, recordio
+from igc_gluon.data.preprocessing import Preprocessing
+from igc_gluon.model_zoo.attributes import set_attributes
+from igc_gluon.model_zoo.authors import save_parameters
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "data"))
 
@@ -157,6 +160,22 @@ def test_a_folder_with_a_class_that_the_network_has_not(network, file, tmp_path,
         (tmp_path / "photos" / name).mkdir(parents=True)
     flags = ["--classes", 3, "--mean", "0,0,0", "--std", "1,1,1", "--data", tmp_path / "photos"]
     assert "has 2 folders" in evaluated(capsys, tmp_path, *flags, code=2)
+
+
+def test_images_of_a_data_set_are_prepared_as_the_network_expects(tmp_path, capsys):
+    """As `igc predict` does: of a network that wants blue first and a larger image's middle."""
+    members, _, (images, labels) = make_archives.cifar10_members()
+    make_archives.tar(tmp_path / "cifar-10-binary.tar.gz", members)
+    net = igc_gluon.get_model(MODEL)
+    net.initialize()
+    expected = Preprocessing((32, 32), 40, (1, 20, 30), (40, 50, 60), color_order="BGR")
+    save_parameters(set_attributes(net, MODEL, expected), tmp_path / "net.params")
+    seen = np.stack([cv2.resize(image, (40, 40), interpolation=cv2.INTER_CUBIC)[4:36, 4:36, ::-1] for image in images])
+    scores = net(mx.nd.array(((seen - np.array((1, 20, 30))) / (40, 50, 60)).transpose(0, 3, 1, 2))).asnumpy()
+    assert main(["eval", str(tmp_path / "net.params"), "--model", MODEL, "--data", "cifar10", "--data-dir",
+                 str(tmp_path)]) == 0
+    found = np.mean(np.log(np.exp(scores.astype(np.float64)).sum(axis=1)) - scores[np.arange(10), labels])
+    assert f"cross-entropy  {found:.4f}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("flags, text", [

@@ -1,6 +1,5 @@
 """igc predict: photographs through pretrained names, runs, .params files and .igc files."""
 import csv
-import dataclasses
 import io
 import json
 import os
@@ -21,14 +20,19 @@ from sklearn.datasets import load_sample_images
 import igc_gluon
 from igc_gluon import deploy, files, native, params_file
 from igc_gluon.cli import main
-from igc_gluon.data import DATASETS
+from igc_gluon.data import DATASETS, load
 from igc_gluon.data.photos import central_crop, read_photo
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.engine.experiment import Experiment
-from igc_gluon.engine.networks import open_network
+from igc_gluon.engine.inputs import ArrayInput
+from igc_gluon.engine.saved_networks import open_network
 from igc_gluon.engine.schedule import Schedule
 from igc_gluon.errors import UserError
-from igc_gluon.model_zoo import published
+from igc_gluon.model_zoo import find_model, published
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "data"))
+
+import make_archives  # noqa: E402
 
 MODEL = "cifar_plain_igc5_l2m3"
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -113,7 +117,7 @@ def test_a_run(photos, network, tmp_path, capsys):
     folder = tmp_path / "runs" / "seed0"
     arrays = {name: p.data().asnumpy() for name, p in network.collect_params().items()}
     CheckpointStore(folder / "checkpoints").save(1, 0, {"net.params": arrays, "training.params": {}}, {}, best=True)
-    config = dataclasses.asdict(Experiment(MODEL, "cifar10", Schedule(0.1, 2, 0.1, (1,))))
+    config = Experiment(find_model(MODEL), "cifar10", Schedule(0.1, 2, 0.1, (1,))).as_config()
     (folder / "config.json").write_text(json.dumps(config))
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
     mean, std = (125.307, 122.950, 113.865), (62.993, 62.089, 66.705)
@@ -135,15 +139,14 @@ def test_a_run(photos, network, tmp_path, capsys):
 def write_run(folder, net, dataset, **config):
     arrays = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
     CheckpointStore(folder / "checkpoints").save(1, 0, {"net.params": arrays, "training.params": {}}, {}, best=True)
-    experiment = dataclasses.asdict(Experiment(MODEL, dataset, Schedule(0.1, 2, 0.1, (1,))))
+    experiment = Experiment(find_model(MODEL), dataset, Schedule(0.1, 2, 0.1, (1,))).as_config()
     (folder / "config.json").write_text(json.dumps({**experiment, **config}))
 
 
 RECORDS = {"classes": 10, "mean": [120, 110, 100], "std": [50, 60, 70], "class_names": [f"kind {i}" for i in range(10)]}
 # Data set, what the configuration says beside it; short side and crop that follow from it.
 RUNS = {
-    "digits": ("digits", {}, 32, 32), "cifar10": ("cifar10", {}, 32, 32), "Tiny ImageNet": (
-        "tiny-imagenet", {"classes": 10}, 64, 64),
+    "a data set": ("cifar10", {}, 32, 32),
     "records as they are trained on": ("imagenet", {**RECORDS, "image_shape": [3, 64, 64], "short_side": 73}, 73, 64),
     "a long short side": ("imagenet", {**RECORDS, "image_shape": [3, 32, 32], "short_side": 80}, 80, 32),
     "not square": ("imagenet", {**RECORDS, "image_shape": [3, 48, 40], "short_side": 60}, 60, (48, 40)),
@@ -173,6 +176,58 @@ def test_a_run_and_its_igc_file_see_the_same(name, photos, network, tmp_path, ca
         x = run.preprocessing.prepare(image)
         np.testing.assert_allclose(compiled.preprocessing.prepare(image), x, atol=1e-5)
         np.testing.assert_allclose(compiled(x), run(mx.nd.array(x)).asnumpy(), atol=1e-4)
+
+
+def drawn_data_set(name, folder):
+    """Test images and labels of `name`, from a few drawn ones in official files in `folder`."""
+    if name in ("mnist", "fashion-mnist", "kmnist"):
+        make_archives.idx_folder(folder)
+    elif name == "cifar10":
+        make_archives.tar(folder / "cifar-10-binary.tar.gz", make_archives.cifar10_members()[0])
+    elif name == "cifar100":
+        images, labels = make_archives.random_images(10, 100)
+        make_archives.tar(folder / "cifar-100-binary.tar.gz", {"cifar-100-binary/test.bin": make_archives.cifar_bin(
+            images, labels, labels % 20)})
+    elif name == "svhn":
+        images, labels = make_archives.random_images(10, 10)
+        make_archives.svhn_mat(folder / "test_32x32.mat", images, labels + 1)
+    elif name == "tiny-imagenet":
+        make_archives.zip_file(folder / "tiny-imagenet-200.zip", make_archives.tiny_imagenet_members(val=10)[0])
+    return load(name, "test", folder)
+
+
+@pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_way_of_asking_sees_the_pixels_that_training_tests_on(name, tmp_path, capsys):
+    """Python, `igc predict RUN`, `igc predict RUN.igc` and `igc eval RUN` of images as they are in the data set's files."""
+    data, test = ArrayInput(name, data_dir=tmp_path), drawn_data_set(name, tmp_path)
+    data._images = test, test
+    batch, labels = next(data.batches(1, seed=0)[1].epoch(0))
+    mx.random.seed(4)
+    net = igc_gluon.get_model(MODEL, classes=data.classes)
+    net.initialize()
+    scores = net(mx.nd.array(batch)).asnumpy().astype(np.float64)
+    probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    write_run(tmp_path / "run", net, name)
+    assert main(["compile", str(tmp_path / "run"), str(tmp_path / "run.igc")]) == 0
+    run, compiled = open_network(tmp_path / "run"), deploy.load(tmp_path / "run.igc")
+    side = 28 if "mnist" in name else test.images.shape[1]
+    paths = [str(tmp_path / f"{number}.png") for number in range(3)]
+    for path, image, expected in zip(paths, test.images, batch):
+        around = (len(image) - side) // 2
+        cv2.imwrite(path, image[around:around + side, around:around + side, ::-1])
+        np.testing.assert_array_equal(run.preprocessing.prepare(read_photo(path))[0], expected)
+        np.testing.assert_allclose(compiled.preprocessing.prepare(read_photo(path))[0], expected, atol=1e-5)
+    capsys.readouterr()
+    names = DATASETS[name].class_names or [f"class {number}" for number in range(data.classes)]
+    for network in ("run", "run.igc"):
+        found = rows(predict(capsys, tmp_path / network, *paths, "--top", 1).out)
+        for path, row in zip(paths, probabilities):
+            same(found[path], [(names[row.argmax()], 100 * row.max())])
+    assert main(["eval", str(tmp_path / "run"), "--data-dir", str(tmp_path)]) == 0
+    of_labels = probabilities[np.arange(len(labels)), labels.astype(int)]
+    found = float(re.search("cross-entropy +(.*)", capsys.readouterr().out)[1])
+    assert found == pytest.approx(-np.log(of_labels).mean(), abs=1e-3)
 
 
 def test_an_igc_file_needs_no_mxnet(photos, network, tmp_path, capsys):
@@ -238,7 +293,7 @@ def test_bad_photos_are_a_line_each_and_the_others_go_on(photos, network, tmp_pa
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("no image")
     cv2.imwrite(str(tmp_path / "strip.png"), np.zeros((1, 1000000, 3), np.uint8))
-    whole = open(photos[0], "rb").read()
+    whole = Path(photos[0]).read_bytes()
     (tmp_path / "half.jpg").write_bytes(whole[:len(whole) // 2])
     (tmp_path / "folder").mkdir()
     bad = [tmp_path / name for name in ("folder", "none.jpg", "strip.png", "half.jpg", "empty.jpg", "text.jpg")]

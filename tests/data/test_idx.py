@@ -11,7 +11,7 @@ import pytest
 from mxnet.gluon.data.vision import datasets as gluon_datasets
 
 from igc_gluon import files
-from igc_gluon.data import DATASETS, idx, load, dataset_files
+from igc_gluon.data import DATASETS, dataset_files, idx, load
 from igc_gluon.errors import UserError
 
 FASHION = dataset_files.DEBIAN / "fashion-mnist"

@@ -14,7 +14,7 @@ from igc_gluon.data.record_batches import RecordEvaluation
 from igc_gluon.errors import UserError
 
 MEAN, STD = (123.37, 112.757, 99.406), (68.998, 66.093, 68.292)
-ALL = Preprocessing((48, 40), 60, MEAN, STD, "bilinear", "BGR", ("ant", "bee"))
+ALL = Preprocessing((48, 40), 60, MEAN, STD, "bilinear", "BGR", ("ant", "bee"), border=3, fill=9)
 
 
 def photograph(height, width):
@@ -54,12 +54,30 @@ def test_order_of_colours_and_normalisation():
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_a_data_sets_network_sees_what_it_was_tested_on(name):
-    """The same bits as the batches of evaluation, of an image of the data set's size."""
+    """The same bits as the batches of evaluation, of an image as it is in the data set's files, and as `load` returns it."""
     info = DATASETS[name]
-    images = np.random.default_rng(0).integers(0, 256, (3, info.size, info.size, 3), np.uint8)
+    border = 2 if name in ("mnist", "fashion-mnist", "kmnist") else 0  # black, around 28x28 pixels
+    side = info.size - 2 * border
+    files = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)
+    images = np.pad(files, ((0, 0), (border, border), (border, border), (0, 0)))
     tested, _ = next(Batches(images, np.zeros(3), 3, info.mean, info.std, train=False).epoch(0))
-    for image, expected in zip(images, tested):
+    for file, image, expected in zip(files, images, tested):
+        np.testing.assert_array_equal(info.preprocessing.prepare(file)[0], expected)
         np.testing.assert_array_equal(info.preprocessing.prepare(image)[0], expected)
+
+
+@pytest.mark.parametrize("height, width", [(240, 320), (28, 40), (32, 32), (20, 20)])
+def test_a_photograph_of_another_size_gets_the_border_too(height, width):
+    """Its middle as at 28x28 without a border, which is then around it on all sides."""
+    image = photograph(height, width)
+    for fill in (0, 200):
+        found = Preprocessing((32, 32), border=2, fill=fill).pixels(image)
+        middle = Preprocessing((28, 28)).pixels(image)
+        np.testing.assert_array_equal(found, np.pad(middle, ((2, 2), (2, 2), (0, 0)), constant_values=fill))
+        np.testing.assert_array_equal(Preprocessing((32, 32), border=2, fill=fill).pixels(found), found)
+    expected = Preprocessing((48, 40), 68, border=4, fill=1).pixels(image)
+    middle = Preprocessing((40, 32), 60).pixels(image)
+    np.testing.assert_array_equal(expected, np.pad(middle, ((4, 4), (4, 4), (0, 0)), constant_values=1))
 
 
 def test_evaluation_of_records_sees_the_same(tmp_path):
@@ -89,6 +107,12 @@ def test_configurations_of_older_runs():
     assert Preprocessing.from_config(old, cifar) == Preprocessing((64, 64), 73, (1, 2, 3), (4, 5, 6))
     del old["short_side"]
     assert Preprocessing.from_config(old, cifar).short_side == 64
+    # It said no border, but was trained with the one of its data set.
+    mnist = DATASETS["mnist"].preprocessing
+    old = {key: value for key, value in mnist.as_config().items() if key not in ("border", "fill")}
+    assert old["short_side"] == 32 and Preprocessing.from_config(old, mnist) == mnist
+    for entries in ({}, {"image_shape": [3, 32, 32]}):
+        assert Preprocessing.from_config(entries, mnist) == mnist
 
 
 @pytest.mark.parametrize("crop, usual", [((32, 32), 32), ((64, 64), 64), ((224, 224), 256), ((128, 64), 146)])
@@ -99,6 +123,10 @@ def test_the_usual_short_side(crop, usual):
 def test_another_size_sees_the_same_share():
     assert Preprocessing((224, 224)).with_crop((112, 112)).short_side == 128
     assert Preprocessing((64, 64), 73).with_crop((128, 96)) == Preprocessing((128, 96), 146)
+    mnist = Preprocessing((32, 32), border=2, fill=3)
+    for side, border in ((64, 4), (16, 1), (40, 2), (7, 0), (1, 0)):
+        assert mnist.with_crop((side, side)) == Preprocessing((side, side), border=border, fill=3)
+    assert mnist.with_crop((64, 3)) == Preprocessing((64, 3), border=1, fill=3)
 
 
 @pytest.mark.parametrize("change, text", [
@@ -108,7 +136,9 @@ def test_another_size_sees_the_same_share():
     ({"mean": (1, 2)}, "for every channel"), ({"mean": (1, 2, float("nan"))}, "finite"), ({"mean": 5}, "finite"),
     ({"interpolation": "lanczos"}, "area, bilinear"), ({"interpolation": []}, "area, bilinear"),
     ({"color_order": "GBR"}, "RGB or BGR"), ({"class_names": ()}, "names of classes"),
-    ({"class_names": (1, 2)}, "names of classes")])
+    ({"class_names": (1, 2)}, "names of classes"), ({"border": -1}, "leaves some"), ({"border": 20}, "leaves some"),
+    ({"border": 2.0}, "leaves some"), ({"fill": 256}, "from 0 to 255"), ({"fill": -1}, "from 0 to 255"),
+    ({"fill": 1.5}, "from 0 to 255")])
 def test_what_makes_no_sense_is_one_line(change, text):
     with pytest.raises(UserError, match=text) as error:
         replace(ALL, **change)

@@ -9,7 +9,7 @@ import pytest
 import train_cifar
 from igc_gluon.cli import train
 from igc_gluon.data import DATASETS, has_validation, load, svhn
-from igc_gluon.engine.networks import open_network
+from igc_gluon.engine.saved_networks import open_network
 
 EPOCHS = 3
 

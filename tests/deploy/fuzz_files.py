@@ -30,7 +30,7 @@ def with_checksum(data):
 def mutated(data, rng):
     data = bytearray(data)
     n_ops, = struct.unpack_from("<I", data, 40)
-    before_ops = 80 + 8 * struct.unpack_from("<i", data, 24)[0]
+    before_ops = 88 + 8 * struct.unpack_from("<i", data, 24)[0]
     for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
         how, size = rng.random(), len(data)
         if size < 80 or how < 0.05:
@@ -44,7 +44,7 @@ def mutated(data, rng):
         elif how < 0.3:
             data[rng.randrange(size)] = rng.randrange(256)
         elif how < 0.45:
-            struct.pack_into("<I", data, 24 + 4 * rng.randrange(14), rng.choice(INTERESTING))
+            struct.pack_into("<I", data, 24 + 4 * rng.randrange(16), rng.choice(INTERESTING))
         else:  # a number of an op
             at = before_ops + 4 * rng.randrange(max(20 * n_ops, 1))
             if at + 4 <= size:

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,12 +80,21 @@ VERSION_2 = ("iAhI84GJ0x0ssI2?~8lQFaZDn000000{{R31ONa41ONa40RR910ssI22mk;81^@s60
              "00000004kL0000$002Nh^=xs#@;O96S28KV)Y98PY}~KESM``b")
 
 
-@pytest.mark.parametrize("old", [VERSION_1, VERSION_2], ids=["1", "2"])
-def test_files_of_older_releases(old):
-    """They do not say the short side: it is the usual one."""
+VERSION_3 = ("iAhI84GJ0x0{{R3_h-9$C;<Qf000000{{R31ONa41ONa40RR910ssI22mk;81^@s6000000ssI2000002LJ#70RR910RR910RR91004kL0000$"
+             "002Nh004kM005vs006*10RR9100000|NsC00ssI20RR910RR910RR910RR91000000000000000000000000000000|NsC0|NsC0|NsC0|NsC0"
+             "|NsC0|NsC01poj50RR91|NsC0000000RR910RR910RR910RR9100000000000000000000|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0"
+             "Z){`$VE|$P0002M004l$00000004kL0000$002Nh")
+USUAL = Preprocessing((4, 4), 4, (1, 2, 3), (4, 5, 6), class_names=("a", "b"))
+
+
+@pytest.mark.parametrize("old, expected", [
+    (VERSION_1, USUAL), (VERSION_2, USUAL),
+    (VERSION_3, replace(USUAL, short_side=7, interpolation="bilinear", color_order="BGR"))], ids="123")
+def test_files_of_older_releases(old, expected):
+    """What they do not say, up to 2 the short side, up to 3 the border, is as usual."""
     found = deploy.Compiled(base64.b85decode(old))
     assert found.name == "old" and found.input_shape == (3, 4, 4)
-    assert found.preprocessing == Preprocessing((4, 4), 4, (1, 2, 3), (4, 5, 6), class_names=("a", "b"))
+    assert found.preprocessing == expected
     x = images((3, 4, 4), 2)
     expected = x.mean(axis=(2, 3)) @ (np.arange(6).reshape(2, 3) - 2).T
     np.testing.assert_allclose(found(x), expected, rtol=1e-5, atol=1e-5)
@@ -92,6 +102,7 @@ def test_files_of_older_releases(old):
 
 @pytest.mark.parametrize("expected", [
     Preprocessing((8, 6), 11, (1, 2, 3), (4, 5, 6), "bilinear", "BGR", ("a", "b")),
+    Preprocessing((8, 6), 9, (1, 2, 3), (4, 5, 6), border=2, fill=255), Preprocessing((8, 6), border=1),
     Preprocessing((8, 6), interpolation="nearest"), Preprocessing((8, 6), 9, (1, 2, 3), (1, 1, 1), "bicubic")])
 def test_all_that_a_network_expects_is_in_its_file(expected):
     ops = [Op(CONV, 0, 2, weight=np.ones((2, 3, 1, 1), np.float32)), Op(MEAN_POOL, 1)]
@@ -154,17 +165,19 @@ def changed(data, at, form, value):
     return bytes(data)
 
 
-OPS = 80 + 8 * 3
+OPS = 88 + 8 * 3
 
 
 @pytest.mark.parametrize("at,form,value,message", [
-    (8, "I", 4, "another version"), (8, "I", 0, "another version"),
+    (8, "I", 5, "another version"), (8, "I", 0, "another version"),
     (16, "Q", 1 << 60, "cut off"), (24, "i", 0, "channels"), (24, "i", 5000, "channels"),
     (28, "i", -1, "rows"), (28, "i", 1 << 30, "rows"), (36, "i", 2, "header"), (40, "I", 1 << 31, "ops"),
     (44, "I", 7, "texts"), (48, "Q", 1 << 62, "weights"), (56, "I", 9, "names"), (60, "I", 1, "header|add up"),
     (64, "i", 7, "prepared"), (64, "i", -1, "prepared"), (64, "i", 1 << 21, "prepared"), (68, "i", 4, "prepared"),
     (68, "i", -1, "prepared"), (72, "i", 2, "prepared"), (76, "i", 2, "prepared"),
-    (80, "f", float("nan"), "finite"), (92, "f", 0.0, "deviations"), (92, "f", -1.0, "deviations"),
+    (80, "i", -1, "prepared"), (80, "i", 4, "prepared"), (80, "i", 1 << 30, "prepared"), (84, "i", -1, "prepared"),
+    (84, "i", 256, "prepared"),
+    (88, "f", float("nan"), "finite"), (100, "f", 0.0, "deviations"), (100, "f", -1.0, "deviations"),
     (OPS, "i", 9, "unknown kind"), (OPS + 4, "i", 1, "input"), (OPS + 8, "i", 1, "residual"),
     (OPS + 12, "i", 1 << 30, "channels"), (OPS + 16, "i", 0, "groups"), (OPS + 20, "i", 0, "kernel"),
     (OPS + 28, "i", 0, "stride"), (OPS + 32, "i", -1, "pad"), (OPS + 40, "i", 7, "activation"),
@@ -215,18 +228,38 @@ def test_sanitizers_find_nothing_in_damaged_files(saved, tmp_path, sanitized):
     fuzz(saved, tmp_path, 1, 20000, **sanitized)
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
-def test_a_c_program_finds_the_same_class(compiled, saved, tmp_path):
+@pytest.fixture(scope="module")
+def classify(tmp_path_factory):
+    """Runs examples/classify.c."""
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
     folder = library.path().parent
-    program = tmp_path / "classify"
+    program = tmp_path_factory.mktemp("program") / "classify"
     subprocess.run(["cc", "-std=c99", "-Wall", "-Werror", "-O1", ROOT / "examples" / "classify.c",
                     f"-I{ROOT / 'igc_gluon' / 'native' / 'include'}", f"-L{folder}", f"-l:{library.path().name}",
                     f"-Wl,-rpath,{folder}", "-o", program], check=True)
+    return lambda *arguments: subprocess.run([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                             universal_newlines=True)
 
-    def classify(*arguments):
-        return subprocess.run([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              universal_newlines=True)
 
+def test_a_c_program_puts_the_border_around(classify, tmp_path):
+    """Scores of each pixel of the image and of its border."""
+    scores = np.arange(48, dtype=np.float32)
+    picture = np.arange(1, 25, dtype=np.uint8).reshape(2, 4, 3)
+    for border, fill in ((0, 0), (1, 7)):
+        size = (2 + 2 * border, 4 + 2 * border)
+        whole = np.pad(picture, ((border, border), (border, border), (0, 0)), constant_values=fill)
+        network = file.dumps([Op(CONV, 0, 48, kernel=size, weight=scores[:, None, None, None] * np.ones(
+            (1, 3, *size), np.float32))], (3, *size), True, "net", Preprocessing(size, border=border, fill=fill))
+        (tmp_path / "net.igc").write_bytes(network)
+        (tmp_path / "image.ppm").write_bytes(b"P6\n4 2\n255\n" + picture.tobytes())
+        done = classify(tmp_path / "net.igc", tmp_path / "image.ppm")
+        assert done.stdout == f"class 47 , score {47.0 * whole.sum():g}\n", done.stderr
+    (tmp_path / "image.ppm").write_bytes(b"P6\n6 4\n255\n" + whole.tobytes())
+    assert "PPM of 4x2 pixels" in classify(tmp_path / "net.igc", tmp_path / "image.ppm").stderr
+
+
+def test_a_c_program_finds_the_same_class(classify, compiled, saved, tmp_path):
     picture = tmp_path / "image.ppm"
     for seed in range(5):
         pixels = np.random.default_rng(seed).integers(0, 256, (1, 8, 8, 3), np.uint8)
@@ -244,7 +277,7 @@ def test_a_c_program_finds_the_same_class(compiled, saved, tmp_path):
     wrong_size = tmp_path / "wrong.ppm"
     wrong_size.write_bytes(b"P6\n9 8\n255\n" + bytes(500))
     for arguments, message in (((damaged, picture), "cut off"), ((tmp_path / "none.igc", picture), "cannot be opened"),
-                               ((tmp_path, picture), "cannot be read"), ((saved, wrong_size), "network's size"),
+                               ((tmp_path, picture), "cannot be read"), ((saved, wrong_size), "PPM of 8x8 pixels"),
                                ((no_scores, picture), "gives no scores"), ((grey, picture), "not in colour"),
                                ((saved, tmp_path / "none.ppm"), "no such image"), ((saved, saved), "PPM"),
                                ((saved,), "give a network and an image"), (("/dev/zero", picture), "does not begin")):
@@ -256,6 +289,7 @@ def test_a_small_file_makes_no_large_plan(tmp_path):
     """Ops without weights cost 80 bytes each, and as much memory as their channels: 200 kB claimed 718 MB."""
     script = """
 import struct
+from dataclasses import replace
 from pathlib import Path
 from igc_gluon.deploy import file
 from igc_gluon.errors import UserError

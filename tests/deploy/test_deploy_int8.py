@@ -1,5 +1,6 @@
 """Compiled networks on 8-bit integers: calibration, files, machines without, what is refused."""
 import logging
+from types import SimpleNamespace
 
 import mxnet as mx
 import numpy as np
@@ -88,12 +89,18 @@ def test_kinds_of_images(net, tmp_path):
         np.testing.assert_allclose(deploy.compile(net, SHAPE, calibration=source, **facts)(x), expected, atol=0.1)
 
 
-def test_a_data_set_by_name():
+def test_a_data_set_by_name(monkeypatch):
     digits = data.load("digits", "train").images
     found = calibration.images_of("digits", Preprocessing((32, 32)), (3, 32, 32))
     assert found.shape == (calibration.ENOUGH, 3, 32, 32) and found.dtype == np.float32
     mean, std = (np.array(v, np.float32) for v in (data.DATASETS["digits"].mean, data.DATASETS["digits"].std))
     np.testing.assert_allclose(found[-1].transpose(1, 2, 0), (digits[-1] - mean) / std, rtol=1e-5, atol=1e-5)
+    monkeypatch.setattr(data, "load", lambda *_: SimpleNamespace(images=pixels))
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 32, 32, 3), np.uint8)
+    expected = Preprocessing((32, 32), 40, (1, 2, 3), (4, 5, 6), color_order="BGR")
+    found = calibration.images_of("cifar10", expected, (3, 32, 32))
+    for number in (0, 255):
+        np.testing.assert_array_equal(found[number], expected.prepare(pixels[299 * number // 255])[0])
 
 
 @pytest.mark.parametrize("source,message", [

@@ -5,8 +5,8 @@ import pytest
 from mxnet.gluon import nn
 
 import igc_gluon
-from igc_gluon.engine.parallel import DataParallel
 from igc_gluon.engine.optimizer import AuthorsNesterov
+from igc_gluon.engine.parallel import DataParallel
 from igc_gluon.nn import initialize_as_authors
 
 RNG = np.random.default_rng(0)

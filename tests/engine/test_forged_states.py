@@ -17,10 +17,11 @@ from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.engine import experiment as engine
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.engine.experiment import Experiment, Settings
-from igc_gluon.engine.networks import open_network, read_config
 from igc_gluon.engine.progress import Progress
+from igc_gluon.engine.saved_networks import open_network, read_config
 from igc_gluon.engine.schedule import Schedule
 from igc_gluon.errors import UserError
+from igc_gluon.model_zoo import find_model
 from igc_gluon.paper.runs import Runs
 
 DEEP = []
@@ -53,7 +54,8 @@ class Digits:
         return None
 
 
-EXPERIMENT = Experiment("cifar_plain5_w4", "digits", Schedule(EPOCHS, 0.01, 0.1, (2,)), batch_size=4, batch_shards=1)
+EXPERIMENT = Experiment(find_model("cifar_plain5_w4"), "digits", Schedule(EPOCHS, 0.01, 0.1, (2,)), batch_size=4,
+                        batch_shards=1)
 
 
 def train(log_dir, resume=False):
@@ -185,7 +187,7 @@ def test_going_on_with_a_forged_state(run, tmp_path, field, wrong):
 def open_if_sound(folder):
     """Opens the network, which takes long, only where a field says what is built."""
     config, _ = read_config(folder / "config.json")
-    if any(config.get(key) != value for key, value in (("model", EXPERIMENT.model), ("model_options", None), ("classes", 10),
+    if any(config.get(key) != value for key, value in (("model", EXPERIMENT.model.name), ("model_options", None), ("classes", 10),
                                                        ("image_shape", [3, 32, 32]), ("mean", [0] * 3))):
         open_network(folder)
 

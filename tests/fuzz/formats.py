@@ -248,7 +248,7 @@ class RunFiles:
 
     @staticmethod
     def read(path):
-        from igc_gluon.engine.networks import read_config
+        from igc_gluon.engine.saved_networks import read_config
         runs = Runs(path.parent.parent.parent.parent)
         runs.summary("cifar_plain5_w4", "digits")
         record = RunLog(path.parent)

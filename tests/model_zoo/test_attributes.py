@@ -1,5 +1,4 @@
 """What a network expects of an image goes with its weights through every form that they are written in."""
-import dataclasses
 import json
 
 import mxnet as mx
@@ -11,14 +10,17 @@ from igc_gluon.cli import main
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.engine.experiment import Experiment
-from igc_gluon.engine.networks import open_network
+from igc_gluon.engine.saved_networks import open_network
 from igc_gluon.engine.schedule import Schedule
 from igc_gluon.errors import UserError
+from igc_gluon.model_zoo import find_model
 from igc_gluon.model_zoo.attributes import set_attributes, wordnet_numbers
+from igc_gluon.model_zoo.authors import save_module_checkpoint, save_parameters
 from igc_gluon.nn import ConvBNReLU
 
 MODEL = "cifar_plain5_w4"
-EXPECTED = Preprocessing((48, 40), 60, (1.5, 2, 3), (4, 5, 6.25), "bilinear", "BGR", ("ant", 'a "bee"', "k\u00f6nig"))
+EXPECTED = Preprocessing((48, 40), 60, (1.5, 2, 3), (4, 5, 6.25), "bilinear", "BGR", ("ant", 'a "bee"', "k\u00f6nig"),
+                         border=3, fill=7)
 
 
 def network(expected=EXPECTED, classes=3):
@@ -31,7 +33,7 @@ def test_a_runs_configuration(tmp_path):
     net = network()
     arrays = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
     CheckpointStore(tmp_path / "checkpoints").save(1, 0, {"net.params": arrays, "training.params": {}}, {}, best=True)
-    config = dataclasses.asdict(Experiment(MODEL, "imagenet", Schedule(0.1, 2, 0.1, (1,))))
+    config = Experiment(find_model(MODEL), "imagenet", Schedule(0.1, 2, 0.1, (1,))).as_config()
     (tmp_path / "config.json").write_text(json.dumps({**config, "classes": 3, **EXPECTED.as_config()}))
     assert open_network(tmp_path).preprocessing == EXPECTED
 
@@ -41,7 +43,7 @@ def test_igc_convert(tmp_path, capsys):
     net = network()
     arrays = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
     CheckpointStore(tmp_path / "checkpoints").save(1, 0, {"net.params": arrays, "training.params": {}}, {}, best=True)
-    config = dataclasses.asdict(Experiment(MODEL, "imagenet", Schedule(0.1, 2, 0.1, (1,))))
+    config = Experiment(find_model(MODEL), "imagenet", Schedule(0.1, 2, 0.1, (1,))).as_config()
     (tmp_path / "config.json").write_text(json.dumps({**config, "classes": 3, **EXPECTED.as_config()}))
     assert main(["convert", str(tmp_path), str(tmp_path / "module")]) == 0
     capsys.readouterr()
@@ -79,9 +81,20 @@ def test_gluons_export(tmp_path, monkeypatch):
     assert "__preprocessing__" not in (tmp_path / "plain-symbol.json").read_text()
 
 
-def test_imagenets_names_are_kept_by_their_numbers(tmp_path):
-    from igc_gluon.model_zoo.authors import save_module_checkpoint
+def test_gluons_save_parameters(tmp_path):
+    """Opened again without a word about its images; other weights in its place do not keep what it says."""
+    path = str(tmp_path / "net.params")
+    network().save_parameters(path)
+    assert open_network(path, MODEL).preprocessing == EXPECTED
+    for save in (lambda net: net.save_parameters(path), lambda net: save_parameters(net, path)):
+        save(network())
+        plain = igc_gluon.get_model(MODEL)
+        plain.initialize()
+        save(plain)
+        assert open_network(path, MODEL).preprocessing == Preprocessing((32, 32))
 
+
+def test_imagenets_names_are_kept_by_their_numbers(tmp_path):
     expected = Preprocessing((224, 224), mean=(1, 2, 3), std=(4, 5, 6), class_names=wordnet_numbers())
     save_module_checkpoint(network(expected, 1000), str(tmp_path / "module"), 3)
     again = open_network(tmp_path / "module-0003.params", MODEL)

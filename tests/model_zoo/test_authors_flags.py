@@ -39,7 +39,7 @@ def agrees(graph, symbol, bn):
 def gluon_of(*flags):
     args = train_imagenet.parse([*flags])
     experiment = train_imagenet.experiment(args, 1)
-    return to_module_symbol(igc_gluon.get_model(experiment.model, **(experiment.model_options or {})))
+    return to_module_symbol(experiment.build(1000))
 
 
 @pytest.mark.parametrize("L, M", PAIRS)
@@ -88,5 +88,5 @@ def test_published_networks(name):
     bn = (1e-5 if name == "igcv3_1.0" else 2e-5, 0.9, "False")
     network, *numbers = SYMBOLS.get(name, ("igcv3",))
     symbol = getattr(symbols, network).get_symbol(1000, *([18, *numbers] if numbers else []))
-    for symbol in (to_module_symbol(igc_gluon.get_model(name)), symbol):
-        agrees(authors_graphs.published(name), symbol, bn)
+    for found in (to_module_symbol(igc_gluon.get_model(name)), symbol):
+        agrees(authors_graphs.published(name), found, bn)

@@ -4,9 +4,11 @@ import re
 import pytest
 
 import igc_gluon
+import train_cifar
+import train_imagenet
 from igc_gluon import complexity
 from igc_gluon.errors import UserError
-from igc_gluon.model_zoo import cifar_model_name
+from igc_gluon.model_zoo import Family, cifar_model, cifar_model_name
 
 # IGCV1, Table 3, as printed: depth -> parameters (M) and multiply-adds (10^8) of these four.
 COLUMNS = ("cifar_plain{}_w16", "cifar_plain{}_w18", "cifar_plain_igc{}_l4m8", "cifar_plain_igc{}_l24m2")
@@ -100,6 +102,22 @@ def test_names_from_the_flags_of_the_scripts():
     assert cifar_model_name("resnet", 50, 9, 2) == "cifar_resnet50_w18"
     with pytest.raises(UserError, match="plain, plain_igc, resnet, resnet_igc, sumfusion"):
         cifar_model_name("vgg", 38, 24, 2)
+
+
+def test_flags_are_numbers_all_the_way(monkeypatch):
+    """No name is made of them and parsed back on the way to the network; numbers that make none are refused by it."""
+    def parse(self, name):
+        raise AssertionError(f"the name {name} was parsed")
+    monkeypatch.setattr(Family, "parse", parse)
+    flags = ["--network", "plain_igc", "--depth", "8", "--primary-partition", "3", "--secondary-partition", "2"]
+    experiment = train_cifar.experiment(train_cifar.parse(flags), 2)
+    assert experiment.model.numbers == {"depth": 8, "l": 3, "m": 2} and experiment.model.name == "cifar_plain_igc8_l3m2"
+    assert experiment.build(10).collect_params()["g1_b1_conv1_weight"].shape == (6, 2, 3, 3)
+    flags = ["--network", "resnet_igc_imgnet_d18", "--primary-partition", "4", "--secondary-partition", "1"]
+    experiment = train_imagenet.experiment(train_imagenet.parse(flags), 1)
+    assert experiment.model.numbers == {"l": 4, "m": 2} and experiment.build(10).collect_params()["g0_conv_weight"].shape[0] == 4
+    with pytest.raises(UserError, match="nearest valid: 5"):
+        cifar_model("plain", 1, 16, 1).build()
 
 
 def test_a_network_keeps_its_parameters_names():

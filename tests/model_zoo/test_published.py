@@ -11,8 +11,8 @@ import pytest
 
 import igc_gluon
 from igc_gluon import deploy, files, params_file
-from igc_gluon.engine.networks import open_network
 from igc_gluon.data.preprocessing import Preprocessing
+from igc_gluon.engine.saved_networks import open_network
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import published
 from igc_gluon.model_zoo.attributes import set_attributes, wordnet_numbers

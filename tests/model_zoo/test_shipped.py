@@ -1,4 +1,5 @@
 """The weights that come with the package: whole, small, and as good as their rows say."""
+import gzip
 import json
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 import igc_gluon
 from igc_gluon import deploy, files
 from igc_gluon.cli import main
-from igc_gluon.data import find_dataset, load, dataset_files
-from igc_gluon.engine.networks import open_network
+from igc_gluon.data import dataset_files, find_dataset, load
+from igc_gluon.data.photos import read_photo
+from igc_gluon.engine.saved_networks import open_network
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import shipped
 
@@ -25,7 +27,7 @@ each = pytest.mark.parametrize("row", ROWS, ids=[f"{row.model}-{row.dataset}" fo
 def test_file_is_the_one_of_the_row_and_small(row):
     assert files.digest(row.path, "sha256") == row.sha256
     assert row.path.stat().st_size < 1.5e6
-    assert row.accuracy == row.seeds[0] and row.data_licence and len(row.commit) == 40 and row.dataset in row.command
+    assert row.accuracy == row.seeds[0] and row.data_license and len(row.commit) == 40 and row.dataset in row.command
 
 
 @each
@@ -41,7 +43,7 @@ def test_outputs_are_those_that_mxnets_operators_gave(row):
 
 
 @each
-def test_accuracy_on_the_first_thousand_test_images(row):
+def test_accuracy_on_the_first_thousand_test_images(row, tmp_path):
     if not (dataset_files.DEBIAN / row.dataset).is_dir():
         pytest.skip(f"needs Debian's package dataset-{row.dataset}")
     net, info = igc_gluon.get_model(row.model, pretrained=row.dataset), find_dataset(row.dataset)
@@ -49,6 +51,18 @@ def test_accuracy_on_the_first_thousand_test_images(row):
     images = ((test.images[:1000] - np.array(info.mean)) / np.array(info.std)).transpose(0, 3, 1, 2)
     scores = np.concatenate([net(mx.nd.array(images[i:i + 100])).asnumpy() for i in range(0, 1000, 100)])
     correct = int((scores.argmax(axis=1) == test.labels[:1000]).sum())
+    # A PNG of the same image, grey and without a border, is prepared so, here and by the .igc file.
+    with gzip.open(dataset_files.DEBIAN / row.dataset / "t10k-images-idx3-ubyte.gz") as file:
+        grey = np.frombuffer(file.read(16 + 1000 * 784), np.uint8, offset=16).reshape(1000, 28, 28)
+    deploy.compile(net).save(tmp_path / "net.igc")
+    compiled = deploy.load(tmp_path / "net.igc")
+    asked = np.empty((2, *images.shape), np.float32)
+    for number, image in enumerate(grey):
+        (tmp_path / "image.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
+        photo = read_photo(tmp_path / "image.png")
+        asked[:, number] = [prepared.preprocessing.prepare(photo)[0] for prepared in (net, compiled)]
+    np.testing.assert_allclose(asked, [images, images], atol=1e-5)
+    assert int((compiled(asked[1]).argmax(axis=1) == test.labels[:1000]).sum()) == correct
     assert abs(correct - row.correct_of_1000) <= 1  # an image whose two best scores are equal to float accuracy
     # The 1,000 are a sample of the 10,000 that the accuracy is of.
     assert abs(correct / 1000 - row.accuracy / 100) < 4 * np.sqrt(0.1 * 0.9 / 1000)
@@ -86,8 +100,9 @@ def test_commands_take_them_without_a_network(monkeypatch, tmp_path, capsys):
         raise OSError("Network is unreachable")
     monkeypatch.setattr("socket.getaddrinfo", no_network)
     net = open_network(NAME, dataset=DATASET)
-    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
-    cv2.imwrite(str(tmp_path / "x.png"), image[..., ::-1])
+    inside = np.random.default_rng(0).integers(0, 256, (28, 28, 3)).astype(np.uint8)
+    image = np.pad(inside, ((2, 2), (2, 2), (0, 0)))
+    cv2.imwrite(str(tmp_path / "x.png"), inside[..., ::-1])
     info = find_dataset(DATASET)
     normalised = (image - np.array(info.mean)) / np.array(info.std)
     scores = net(mx.nd.array(normalised.transpose(2, 0, 1)[None])).asnumpy()[0]

@@ -28,9 +28,9 @@ def record_operators(monkeypatch):
     """The names of the native operators that programs call."""
     names, call = [], Program.__call__
 
-    def recorded(self, arrays):
+    def recorded(self, *arrays):
         names.extend(self.operators)
-        return call(self, arrays)
+        return call(self, *arrays)
     monkeypatch.setattr(Program, "__call__", recorded)
     return names
 
@@ -40,9 +40,9 @@ def count_operators(monkeypatch):
     """{name of a native operator: how often programs call it}"""
     counts, call = {"igc_body_train": 0, "igc_body_infer": 0}, Program.__call__
 
-    def counted(self, arrays):
+    def counted(self, *arrays):
         for name in self.operators:
             counts[name] += 1
-        return call(self, arrays)
+        return call(self, *arrays)
     monkeypatch.setattr(Program, "__call__", counted)
     return counts

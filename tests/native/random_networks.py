@@ -122,7 +122,7 @@ def draw(rng, c, width, shrinks=False):
         lambda: IGCV2Block((1, c // (g if g < c else 1)), width, c),
         lambda: ResidualBlock(ConvBNReLU, width, c, 1, None, {}),
         lambda: IGCV3Block(width, c, 2, shortcut=width == c, partitions=(int(rng.choice(inner)), g),
-                           form=str(rng.choice(["released", "paper"]))),
+                           block=str(rng.choice(["released", "paper"]))),
         lambda: NonlinearIGCV2Block(width, c, (int(rng.choice(inner)), g)),
         lambda: nn.Conv2D(width, 3, padding=1, groups=g, in_channels=c, use_bias=bool(rng.randint(2))),
         lambda: sequence(nn.Conv2D(width, 3, padding=1, in_channels=c, use_bias=False),

@@ -213,3 +213,16 @@ def test_bad_numbers_say_so(make, text):
     with pytest.raises(UserError, match=text) as error:
         make()
     assert "\n" not in str(error.value)
+
+
+def test_parts_keep_their_numbers():
+    """Names of parameters in files are those of a list of layers, whatever the parts are called, replaced ones too."""
+    block = nn.IGCBlock(2, 8)
+    names = ["0.weight", "2.weight", *(f"4.{what}" for what in ("gamma", "beta", "running_mean", "running_var"))]
+    assert list(block._collect_params_with_prefix()) == names
+    assert (len(block), block[2], list(block)) == (6, block.secondary, [*block._children.values()])
+    assert [type(part).__name__ for part in block[1:3]] == ["ChannelPermutation", "GroupConv2D"]
+    block.secondary = nn.GroupConv2D(8, 8, 4, prefix="other_")
+    assert list(block._collect_params_with_prefix()) == names and block[2] is block.secondary
+    block.initialize()
+    block(mx.nd.ones((1, 8, 3, 3)))

@@ -128,7 +128,7 @@ def test_nonlinear_igcv2_block(in_channels, channels, strides):
 @pytest.mark.parametrize("in_channels,channels,strides,shortcut", [(4, 6, 2, False), (4, 4, 1, True), (4, 4, 1, False)])
 def test_igcv3_block(form, in_channels, channels, strides, shortcut):
     """The authors' graph has one ReLU6 and one permutation, Fig. 6(b) two of each."""
-    block = randomize(nn.IGCV3Block(channels, in_channels, 3, strides, shortcut, form=form))
+    block = randomize(nn.IGCV3Block(channels, in_channels, 3, strides, shortcut, block=form))
     x = RNG.standard_normal((2, in_channels, 5, 4))
     expand, spatial, narrow = convolutions(block.body)
     bns = [layer for layer in block.body if isinstance(layer, mx.gluon.nn.BatchNorm)]
@@ -183,7 +183,7 @@ def test_stacks_of_a_network():
     (lambda: nn.NonlinearIGCV2Block(12, 12), "multiple of 8 input channels, not 12"),
     (lambda: nn.NonlinearIGCV2Block(16, 16, kernel_size=2), "odd"),
     (lambda: nn.IGCV3Block(5, 4), "multiple of 2 output channels, not 5"),
-    (lambda: nn.IGCV3Block(4, 4, form="mine"), "released, paper"),
+    (lambda: nn.IGCV3Block(4, 4, block="mine"), "released, paper"),
     (lambda: nn.IGCV3Block(4, 4, strides=2, shortcut=True), "needs stride 1"),
     (lambda: nn.GPCBlock(4, 6), "multiple of 4 input channels, not 6"),
 ])

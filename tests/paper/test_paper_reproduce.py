@@ -45,7 +45,7 @@ def test_the_training_script_takes_every_command(table, capsys):
             continue
         args = train_cifar.parse(arguments)
         experiment = train_cifar.experiment(args, batch_shards=2)
-        find_family(experiment.model)  # exists
+        find_family(experiment.model.name)  # exists
         epochs = {"svhn": 40, "tiny-imagenet": 200}.get(args.dataset, 400)
         assert args.resume and experiment.schedule.num_epochs == epochs
 
@@ -133,13 +133,13 @@ def test_a_table_is_filled_after_a_stop_and_a_kill(tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130 and "Traceback" not in err
-    assert "stopped with 2 of 2 runs to go; the same command goes on" in out
+    assert "stopped with 2 of 2 runs to go; the same command continues" in out
 
     process = start(tmp_path)
     wait_until_it_trains(process, tmp_path, second)
     process.kill()
     out, _ = process.communicate(timeout=120)
-    assert f"[1/2] {first} on digits, seed 0 (goes on)" in out
+    assert f"[1/2] {first} on digits, seed 0 (resumed)" in out
     done = (folder(tmp_path, first) / "history.jsonl").stat()
 
     process = start(tmp_path)

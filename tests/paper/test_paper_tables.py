@@ -14,7 +14,7 @@ from igc_gluon.errors import UserError
 from igc_gluon.nn import block_stacks
 from igc_gluon.paper import compare, differences, formats, published
 from igc_gluon.paper.compare import AGREES, DRAWN, KNOWN, UNKNOWN, WRONG
-from igc_gluon.paper.networks import Network, convolutions
+from igc_gluon.paper.layer_counts import Network, convolutions
 from igc_gluon.paper.recipes import RECIPES
 
 TABLES = {table.id: table for table in published.load_tables()}

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from hypothesis import example, given, strategies as st
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from igc_gluon import theory
 from igc_gluon.errors import UserError

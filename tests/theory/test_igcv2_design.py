@@ -3,7 +3,8 @@ from math import prod
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from igc_gluon import theory
 from igc_gluon.errors import UserError

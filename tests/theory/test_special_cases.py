@@ -1,8 +1,8 @@
 """Every construction computes what the ordinary layer does, on random weights and random images."""
 import numpy as np
 import pytest
-
 from direct_convolution import apply, convolve
+
 from igc_gluon import theory
 from igc_gluon.errors import UserError
 from igc_gluon.theory import GroupConv

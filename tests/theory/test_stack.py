@@ -2,9 +2,10 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
-
 from direct_convolution import apply, convolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from igc_gluon import theory
 from igc_gluon.errors import UserError
 from igc_gluon.theory import GroupConv, Permutation, complementary, reorder

@@ -4,7 +4,7 @@
  * image. It is little-endian; sizes in bytes, offsets from its beginning:
  *
  *    0  8       89 'I' 'G' 'C' 0d 0a 1a 0a: a transfer as text damages it
- *    8  uint32  version of the format: 3; older files are of 2 with ranges, 1 without
+ *    8  uint32  version of the format: 4; older files are of 3, or of 2 with ranges, 1 without
  *   12  uint32  CRC-32 (that of zlib) of everything from offset 16 on
  *   16  uint64  size of the file
  *   24  int32   channels, height, width of an image
@@ -15,7 +15,7 @@
  *   56  uint32  number of names of classes: that of the scores, or 0
  *   60  uint32  number of ranges, or 0
  *   64  int32   from version 3 on: short side, igc_interpolation, igc_color_order, whether mean and standard
- *               deviation are known (1), see igc_model_info
+ *               deviation are known (1); from version 4 on: border, fill, see igc_model_info
  *       float   mean of each channel, then standard deviation of each channel, of pixels 0..255
  *       igc_op  all ops, 80 bytes each. Their parameters lie one after another: weight, weight2, scale, bias
  *       char    texts, UTF-8, each with a 0 at its end: the network's name, the names of classes; then zeros
@@ -34,7 +34,7 @@
 extern "C" {
 #endif
 
-#define IGC_FILE_VERSION 3 /* older ones can be read, too */
+#define IGC_FILE_VERSION 4 /* older ones can be read, too */
 
 /* How an image is resized: to a smaller one, to a larger one. */
 typedef enum igc_interpolation {
@@ -58,10 +58,16 @@ typedef struct igc_model_info {
   const float* mean;       /* of each channel, of pixels 0..255; see igc_normalise */
   const float* deviation;
   int32_t normalised;      /* 0: nobody said what mean and deviation are; then they are 0 and 1 */
-  int32_t short_side;      /* of an image before its middle is cut out; 0: nobody said */
+  int32_t short_side;      /* of an image, its border with it, before its middle is cut out; 0: nobody said */
   int32_t interpolation;   /* igc_interpolation: how it is resized so */
   int32_t color_order;     /* igc_color_order: of the channels, and so of mean and deviation */
+  int32_t border;          /* pixels on each side of what the network takes that are no part of the image, see below */
+  int32_t fill;            /* their brightness, 0..255, in every channel; before mean and deviation */
 } igc_model_info;
+
+/* How an image becomes what igc_normalise takes: its shorter side is resized to short_side - 2 * border, the middle
+ * (height - 2 * border) x (width - 2 * border) cut out, and border pixels of brightness fill put on each side.
+ * examples/classify.c does the last of it. */
 
 /* The model must be given to igc_free(). `data` is not needed afterwards. */
 IGC_API int igc_load(const char* path, igc_model** model);

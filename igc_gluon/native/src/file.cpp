@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdio>
 #include <cstring>
 
@@ -32,10 +33,10 @@ struct Header {
   uint64_t n_weights;
   uint32_t n_names, n_ranges;
 };
-struct Preprocessing {  // follows the header from version 3 on
-  int32_t short_side, interpolation, color_order, normalised;
+struct Preprocessing {  // follows the header from version 3 on, border and fill from version 4 on
+  int32_t short_side, interpolation, color_order, normalised, border, fill;
 };
-static_assert(sizeof(Header) == 64 && sizeof(Preprocessing) == 16 && sizeof(igc_op) == 80, "the layout of the file");
+static_assert(sizeof(Header) == 64 && sizeof(Preprocessing) == 24 && sizeof(igc_op) == 80, "the layout of the file");
 
 constexpr uint8_t kMagic[8] = {0x89, 'I', 'G', 'C', '\r', '\n', 0x1a, '\n'};
 constexpr size_t kChecked = 16;  // where what the CRC covers begins
@@ -149,7 +150,11 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
   require(header.n_ops <= kMostOps, "it has too many ops");
   require(header.n_weights <= size / sizeof(float), "it has fewer weights than it says");
   const uint64_t channels = (uint64_t)header.shape[0];
-  const size_t before = sizeof(Header) + (header.version > 2 ? sizeof(Preprocessing) : 0);
+  Preprocessing expected = {0, IGC_AREA, IGC_RGB, 1, 0, 0};
+  const size_t said = header.version > 3   ? sizeof(Preprocessing)
+                      : header.version > 2 ? offsetof(Preprocessing, border)
+                                           : 0;
+  const size_t before = sizeof(Header) + said;
   require(before + 2 * channels * sizeof(float) + (uint64_t)header.n_ops * sizeof(igc_op) +
                   header.text_bytes + (header.n_weights + header.n_ranges) * sizeof(float) ==
               size,
@@ -157,8 +162,7 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
 
   auto model = std::make_unique<igc_model>();
   const uint8_t* at = data + before;
-  Preprocessing expected = {0, IGC_AREA, IGC_RGB, 1};
-  if (header.version > 2) std::memcpy(&expected, data + sizeof(Header), sizeof(Preprocessing));
+  std::memcpy(&expected, data + sizeof(Header), said);
   model->mean = take<float>(at, channels);
   model->deviation = take<float>(at, channels);
   const auto ops = take<igc_op>(at, header.n_ops);
@@ -184,7 +188,9 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
                                         expected.short_side <= kLongestSide)) &&
               expected.interpolation >= IGC_AREA && expected.interpolation <= IGC_NEAREST &&
               expected.color_order >= IGC_RGB && expected.color_order <= IGC_BGR &&
-              (expected.normalised == 0 || expected.normalised == 1),
+              (expected.normalised == 0 || expected.normalised == 1) && expected.border >= 0 &&
+              expected.border <= (std::min(header.shape[1], header.shape[2]) - 1) / 2 &&
+              expected.fill >= 0 && expected.fill <= 255,
           "how its images are prepared is damaged");
   check_parameters(ops, shapes, (int64_t)weights.size());
   const Shape out = shapes.back();
@@ -202,6 +208,8 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
   info.short_side = expected.short_side;
   info.interpolation = expected.interpolation;
   info.color_order = expected.color_order;
+  info.border = expected.border;
+  info.fill = expected.fill;
 
   model->net = plan_net(current_kernels(), ops.data(), (int64_t)ops.size(), weights.data(),
                         (int64_t)weights.size(), info.shape[0], info.shape[1], info.shape[2], ranges.data(),

@@ -174,10 +174,10 @@ std::string owner_of(const Attributes& attributes) {
   return found == attributes.end() ? "" : found->second;
 }
 
-std::string key_of(const char* use, const std::string& layers, const MXTensor& data, bool maps) {
+std::string key_of(const char* use, const std::string& layers, const int64_t* shape, bool maps) {
   std::ostringstream key;
-  key << use << ' ' << maps << ' ' << (igc_isa() ? igc_isa() : "") << ' ' << data.shape[1] << ' ' << data.shape[2] << ' '
-      << data.shape[3] << ' ' << layers;
+  key << use << ' ' << maps << ' ' << (igc_isa() ? igc_isa() : "") << ' ' << shape[1] << ' ' << shape[2] << ' '
+      << shape[3] << ' ' << layers;
   return key.str();
 }
 
@@ -208,7 +208,7 @@ class BodyState : public mxnet::ext::CustomStatefulOp {
   MXReturnValue Forward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
                         const mxnet::ext::OpResource&) override {
     MXTensor& data = inputs->at(0);
-    const std::string key = key_of("train", text_, data, maps_);
+    const std::string key = key_of("train", text_, data.shape.data(), maps_);
     if (key != key_) {
       store().give_back(owner_, key_, true, net_);
       net_ = nullptr;
@@ -309,18 +309,22 @@ MXReturnValue create_state(const Attributes& attributes, const mxnet::ext::MXCon
   return MX_SUCCESS;
 }
 
-MXReturnValue infer(const Attributes& attributes, std::vector<MXTensor>* inputs,
-                    std::vector<MXTensor>* outputs, const mxnet::ext::OpResource&) {
-  MXTensor& data = inputs->at(0);
-  const std::vector<igc_layer>& layers = layers_of(attributes);
-  const bool maps = flag(attributes, "maps", false);
-  const std::string owner = owner_of(attributes), key = key_of("infer", attributes.at("layers"), data, maps);
-  igc_train* const net = store().take(owner, key, layers, data.shape.data(), maps);
-  Arrays arrays(*inputs, layers);
-  const int status = igc_train_infer(net, data.data<float>(), data.shape[0], arrays.parameters.data(),
-                                     arrays.running.data(), outputs->at(0).data<float>(), 0);
+void infer(const std::string& owner, const std::string& text, const std::vector<igc_layer>& layers, bool maps,
+           const int64_t* shape, const float* x, const float* const* parameters, const float* const* running, float* y) {
+  const std::string key = key_of("infer", text, shape, maps);
+  igc_train* const net = store().take(owner, key, layers, shape, maps);
+  const int status = igc_train_infer(net, x, shape[0], parameters, running, y, 0);
   store().give_back(owner, key, false, net);
   check(status);
+}
+
+MXReturnValue infer_operator(const Attributes& attributes, std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
+                             const mxnet::ext::OpResource&) {
+  MXTensor& data = inputs->at(0);
+  const std::vector<igc_layer>& layers = layers_of(attributes);
+  const Arrays arrays(*inputs, layers);
+  infer(owner_of(attributes), attributes.at("layers"), layers, flag(attributes, "maps", false), data.shape.data(),
+        data.data<float>(), arrays.parameters.data(), arrays.running.data(), outputs->at(0).data<float>());
   return MX_SUCCESS;
 }
 
@@ -334,11 +338,36 @@ REGISTER_OP(igc_body_train)
     .setCreateOpState(create_state, "cpu");
 
 REGISTER_OP(igc_body_infer)
-    .setForward(infer, "cpu")
+    .setForward(infer_operator, "cpu")
     .setParseAttrs(parse)
     .setInferType(infer_type)
     .setInferShape(infer_shape)
     .setMutateInputs(moving_statistics);
+
+// igc_body_infer at once, in the caller's thread: MXNet's engine costs as much as a small network does on one image.
+// shape: of the data. arrays: MXNet's handles of the output and the inputs; `wait` and `address` are its
+// MXNDArrayWaitToRead and MXNDArrayGetData, which also puts in order what oneDNN has left in blocks. Returns null, or
+// what was wrong, for the calling thread; an empty text where MXNet knows it.
+extern "C" __attribute__((visibility("default"))) const char* igc_body_call(
+    const char* owner, const char* layers, int maps, const int64_t* shape, void* const* arrays, int64_t n_arrays,
+    int (*wait)(void*), int (*address)(void*, void**)) {
+  thread_local std::string message;
+  try {
+    const std::vector<igc_layer>& parsed = layers_of({{"layers", layers}});
+    std::vector<float*> at(n_arrays);
+    for (int64_t i = 0; i < n_arrays; i++) {
+      void* found = nullptr;
+      if (wait(arrays[i]) || address(arrays[i], &found)) return "";
+      at[i] = static_cast<float*>(found);
+    }
+    infer(owner, layers, parsed, maps != 0, shape, at[1], at.data() + 2,
+          at.data() + n_arrays - moving_statistics_of(parsed), at[0]);
+    return nullptr;
+  } catch (const std::exception& error) {
+    message = error.what();
+    return message.c_str();
+  }
+}
 
 extern "C" __attribute__((visibility("default"))) void igc_body_release(const char* owner) {
   store().release(owner);

@@ -9,10 +9,12 @@ collects the m-th channel of every primary partition into the m-th secondary par
 secondary partitions of L channels (a 1x1 convolution each), and P the permutation back. BN and ReLU follow; there is
 no non-linearity between the two group convolutions (footnote 4: it hurts), but as an option.
 """
+from typing import Any, Dict, Optional, Tuple
+
 from mxnet.gluon import nn
 
 from igc_gluon.errors import UserError
-from igc_gluon.nn.basic import CONVOLUTION_INIT, NativeLayers, batch_norm
+from igc_gluon.nn.basic import CONVOLUTION_INIT, InterleavedBlock, OrderedBlock, batch_norm
 from igc_gluon.nn.permutation import ChannelPermutation
 
 # Which of the two group convolutions is spatial (section 4, Extensions and variants), for a kernel size k and strides
@@ -35,7 +37,7 @@ class GroupConv2D(nn.Conv2D):
     width). Padding keeps the size at stride 1. Raises UserError where `partitions` does not divide the channels.
     """
 
-    def __init__(self, channels, in_channels, partitions, kernel_size=(1, 1), strides=(1, 1), **kwargs):
+    def __init__(self, channels: int, in_channels: int, partitions: int, kernel_size: Tuple[int, int] = (1, 1), strides: Tuple[int, int] = (1, 1), **kwargs: Any) -> None:
         for what, number in (("input", in_channels), ("output", channels)):
             if partitions < 1 or number < 1 or number % partitions:
                 raise UserError(f"a group convolution with {partitions} partitions needs a multiple of {partitions} "
@@ -45,7 +47,7 @@ class GroupConv2D(nn.Conv2D):
                          use_bias=False, in_channels=in_channels, weight_initializer=CONVOLUTION_INIT, **kwargs)
 
 
-class IGCBlock(NativeLayers):
+class IGCBlock(InterleavedBlock, OrderedBlock):
     """x' = P W^s P^T W^p x, then BN and ReLU: (N, in_channels, H, W) -> (N, channels, H', W').
 
     Parameters
@@ -78,8 +80,9 @@ class IGCBlock(NativeLayers):
     Raises UserError where a number of partitions does not divide the channels, or on an even kernel.
     """
 
-    def __init__(self, primary_partition, channels, in_channels=None, kernel_size=3, strides=1, spatial="primary",
-                 secondary_partition=None, bottleneck=1, between=None, activation="relu", norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+    def __init__(self, primary_partition: int, channels: int, in_channels: Optional[int] = None, kernel_size: int = 3, strides: int = 1, spatial: str = "primary",
+                 secondary_partition: Optional[int] = None, bottleneck: int = 1, between: Optional[str] = None, activation: Optional[str] = "relu", norm_layer: type = nn.BatchNorm,
+                 norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if spatial not in SPATIAL_FORMS:
             raise UserError(f"spatial must be one of {', '.join(SPATIAL_FORMS)}, not {spatial!r}")
@@ -95,16 +98,26 @@ class IGCBlock(NativeLayers):
         in_channels, middle = in_channels or channels, channels // bottleneck
         secondary_partition = secondary_partition or middle // primary_partition
         primary, secondary = SPATIAL_FORMS[spatial](kernel_size, strides)
+        first, *second = primary
         with self.name_scope():
-            for i, (kernel, stride) in enumerate(primary):
-                self.add(GroupConv2D(middle, middle if i else in_channels, primary_partition, kernel, stride,
-                                     prefix=f"conv1_{i}_" if i else "conv1_"))
-            if between:
-                self.add(nn.Activation(between, prefix="between_"))
-            self.add(ChannelPermutation(primary_partition, prefix="reorder1_"))
-            self.add(GroupConv2D(channels, middle, secondary_partition, *secondary, prefix="conv2_"))
-            self.add(ChannelPermutation(secondary_partition, prefix="reorder2_"))
-            self.add(batch_norm(channels, norm_layer, norm_kwargs))
-            if activation:
-                self.add(nn.Activation(activation, prefix="relu_"))
+            self.primary = GroupConv2D(middle, in_channels, primary_partition, *first, prefix="conv1_")
+            self.primary_across = GroupConv2D(middle, middle, primary_partition, *second[0],
+                                              prefix="conv1_1_") if second else None
+            self.between = nn.Activation(between, prefix="between_") if between else None
+            self.permute = ChannelPermutation(primary_partition, prefix="reorder1_")
+            self.secondary = GroupConv2D(channels, middle, secondary_partition, *secondary, prefix="conv2_")
+            self.permute_back = ChannelPermutation(secondary_partition, prefix="reorder2_")
+            self.bn = batch_norm(channels, norm_layer, norm_kwargs)
+            self.relu = nn.Activation(activation, prefix="relu_") if activation else None
 
+    def hybrid_forward(self, F, x):
+        x = self.primary(x)  # W^p
+        if self.primary_across is not None:  # 'separable': 1 x k after k x 1
+            x = self.primary_across(x)
+        if self.between is not None:
+            x = self.between(x)
+        x = self.permute(x)  # P^T
+        x = self.secondary(x)  # W^s
+        x = self.permute_back(x)  # P
+        x = self.bn(x)
+        return x if self.relu is None else self.relu(x)

@@ -9,15 +9,17 @@ the K_l channels of every branch out to K_l places far apart. So the composed ke
 to C or more; where they multiply up to exactly C, one path leads from any channel to any other (eq. 6, the
 complementary condition).
 """
+from typing import Any, Dict, Optional, Sequence, Tuple
+
 from mxnet.gluon import nn
 
 from igc_gluon.errors import UserError, nearest_valid
-from igc_gluon.nn.basic import NativeLayers, batch_norm
-from igc_gluon.nn.igc import GroupConv2D
+from igc_gluon.nn.basic import InterleavedBlock, OrderedBlock, batch_norm
+from igc_gluon.nn.igcv1 import GroupConv2D
 from igc_gluon.nn.permutation import ChannelPermutation
 
 
-class IGCV2Block(NativeLayers):
+class IGCV2Block(InterleavedBlock, OrderedBlock):
     """y = P_L W_L ... P_1 W_1 x, then BN and ReLU: (N, in_channels, H, W) -> (N, channels, H', W').
 
     There is no non-linearity between the group convolutions. A permutation that moves nothing, as that after a
@@ -39,8 +41,8 @@ class IGCV2Block(NativeLayers):
     Raises UserError with fewer than two K, where a K does not divide the channels, or on an even kernel.
     """
 
-    def __init__(self, branch_channels, channels, in_channels=None, kernel_size=3, strides=1, activation="relu",
-                 norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+    def __init__(self, branch_channels: Sequence[int], channels: int, in_channels: Optional[int] = None, kernel_size: int = 3, strides: int = 1, activation: Optional[str] = "relu",
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         in_channels = in_channels or channels
         branch_channels = tuple(branch_channels)
@@ -53,20 +55,26 @@ class IGCV2Block(NativeLayers):
                 nearest = nearest_valid(K, lambda n: in_channels % n == 0, largest=in_channels)
                 raise UserError(f"K_{number} = {K} does not divide {in_channels} channels into equal branches; nearest "
                                 f"that does: {nearest}")
+        self._depth = len(branch_channels)  # L
         with self.name_scope():
-            for number, K in enumerate(branch_channels, 1):
-                width = channels if number == len(branch_channels) else in_channels
+            for l, K in enumerate(branch_channels, 1):  # noqa: E741 (the paper's index)
+                width = channels if l == self._depth else in_channels
                 branches = in_channels // K
-                kernel, stride = ((kernel_size,) * 2, (strides,) * 2) if number == 1 else ((1, 1), (1, 1))
-                self.add(GroupConv2D(width, in_channels, branches, kernel, stride, prefix=f"conv{number}_"))
-                if 1 < branches < width:
-                    self.add(ChannelPermutation(branches, prefix=f"reorder{number}_"))
-            self.add(batch_norm(channels, norm_layer, norm_kwargs))
-            if activation:
-                self.add(nn.Activation(activation, prefix="relu_"))
+                kernel, stride = ((kernel_size,) * 2, (strides,) * 2) if l == 1 else ((1, 1), (1, 1))
+                setattr(self, f"W{l}", GroupConv2D(width, in_channels, branches, kernel, stride, prefix=f"conv{l}_"))
+                setattr(self, f"P{l}", ChannelPermutation(branches, prefix=f"reorder{l}_") if 1 < branches < width else None)
+            self.bn = batch_norm(channels, norm_layer, norm_kwargs)
+            self.relu = nn.Activation(activation, prefix="relu_") if activation else None
+
+    def hybrid_forward(self, F, x):
+        for l in range(1, self._depth + 1):  # noqa: E741
+            W, P = getattr(self, f"W{l}"), getattr(self, f"P{l}")
+            x = W(x) if P is None else P(W(x))
+        x = self.bn(x)
+        return x if self.relu is None else self.relu(x)
 
 
-class NonlinearIGCV2Block(NativeLayers):
+class NonlinearIGCV2Block(InterleavedBlock, OrderedBlock):
     """IGCV2's block for ImageNet (Fig. 5b): (N, in_channels, H, W) -> (N, channels, H', W').
 
     Channel-wise convolution, BN, ReLU, 1x1 group convolution, BN, permutation, 1x1 group convolution, BN, ReLU,
@@ -77,23 +85,28 @@ class NonlinearIGCV2Block(NativeLayers):
     Raises UserError where a number of branches does not divide the channels, or on an even kernel.
     """
 
-    def __init__(self, channels, in_channels, partitions=(8, 8), kernel_size=3, strides=1,
-                 norm_layer=nn.BatchNorm, norm_kwargs=None, **kwargs):
+    def __init__(self, channels: int, in_channels: int, partitions: Tuple[int, int] = (8, 8), kernel_size: int = 3, strides: int = 1,
+                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         _check_odd(kernel_size)
         first, second = partitions
         with self.name_scope():
-            self.add(GroupConv2D(in_channels, in_channels, in_channels, (kernel_size,) * 2, (strides,) * 2,
-                                 prefix="conv1_"),
-                     batch_norm(in_channels, norm_layer, norm_kwargs, prefix="bn1_"),
-                     nn.Activation("relu", prefix="relu1_"),
-                     GroupConv2D(in_channels, in_channels, first, prefix="conv2_"),
-                     batch_norm(in_channels, norm_layer, norm_kwargs, prefix="bn2_"),
-                     ChannelPermutation(first, prefix="reorder2_"),
-                     GroupConv2D(channels, in_channels, second, prefix="conv3_"),
-                     batch_norm(channels, norm_layer, norm_kwargs, prefix="bn3_"),
-                     nn.Activation("relu", prefix="relu3_"),
-                     ChannelPermutation(second, prefix="reorder3_"))
+            self.depthwise = GroupConv2D(in_channels, in_channels, in_channels, (kernel_size,) * 2, (strides,) * 2,
+                                         prefix="conv1_")
+            self.bn1 = batch_norm(in_channels, norm_layer, norm_kwargs, prefix="bn1_")
+            self.relu1 = nn.Activation("relu", prefix="relu1_")
+            self.pointwise1 = GroupConv2D(in_channels, in_channels, first, prefix="conv2_")
+            self.bn2 = batch_norm(in_channels, norm_layer, norm_kwargs, prefix="bn2_")
+            self.permute1 = ChannelPermutation(first, prefix="reorder2_")
+            self.pointwise2 = GroupConv2D(channels, in_channels, second, prefix="conv3_")
+            self.bn3 = batch_norm(channels, norm_layer, norm_kwargs, prefix="bn3_")
+            self.relu2 = nn.Activation("relu", prefix="relu3_")
+            self.permute2 = ChannelPermutation(second, prefix="reorder3_")
+
+    def hybrid_forward(self, F, x):
+        x = self.relu1(self.bn1(self.depthwise(x)))
+        x = self.permute1(self.bn2(self.pointwise1(x)))
+        return self.permute2(self.relu2(self.bn3(self.pointwise2(x))))
 
 
 def _check_odd(kernel_size):

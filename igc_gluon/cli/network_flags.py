@@ -1,5 +1,9 @@
 """Arguments that say which network is meant, shared by several commands."""
 import argparse
+from dataclasses import replace
+from math import isfinite
+
+from igc_gluon.errors import UserError
 
 SOURCE = ("the folder of a run (its best checkpoint) or of one checkpoint, a .params file with --model, the name of "
           "a model with published weights, or with --dataset one whose weights come with the package (igc models "
@@ -11,8 +15,14 @@ def add_option_argument(parser):
                         help="an option of the model, downsample=code for example; may be repeated")
 
 
+def add_import_argument(parser):
+    parser.add_argument("--import", dest="imports", action="append", default=[], metavar="FILE.py",
+                        help="a Python file that registers networks of your own, see docs/python.md; may be repeated")
+
+
 def add_params_arguments(parser):
     """What builds the network that a .params file does not name."""
+    add_import_argument(parser)
     parser.add_argument("--model", help="of a .params file: cifar_plain_igc20_l24m2 for example")
     add_option_argument(parser)
     parser.add_argument("--classes", type=int, help="of a .params file (default: the data set's; 10, or 1000 for "
@@ -22,7 +32,7 @@ def add_params_arguments(parser):
                                           "package's weights of a name were trained on")
 
 
-def add_normalisation_arguments(parser):
+def add_normalization_arguments(parser):
     parser.add_argument("--mean", type=_numbers, metavar="R,G,B",
                         help="of pixels 0..255, with --std (default: that of the weights, where it is known)")
     parser.add_argument("--std", type=_numbers, metavar="R,G,B", help="see --mean")
@@ -30,18 +40,16 @@ def add_normalisation_arguments(parser):
 
 def open_source(args):
     """The network that the arguments of `add_params_arguments` and `args.network` mean, see `open_network`."""
-    from igc_gluon.engine.networks import open_network
+    # slow: MXNet
+    from igc_gluon.engine.saved_networks import open_network
 
     return open_network(args.network, args.model, args.classes, options(args), args.dataset)
 
 
 def open_classifier(args):
-    """As `open_source`, with mean and std: those of `add_normalisation_arguments`, or what is known of the weights."""
-    from dataclasses import replace
-    from math import isfinite
-
-    from igc_gluon.errors import UserError
-    from igc_gluon.model_zoo.attributes import check_normalised
+    """As `open_source`, with mean and std: those of `add_normalization_arguments`, or what is known of the weights."""
+    # slow: MXNet
+    from igc_gluon.model_zoo.attributes import check_normalized
 
     given = (args.mean, args.std)
     if any(given) and (any(values is None or len(values) != 3 or not all(map(isfinite, values)) for values in given)
@@ -50,12 +58,18 @@ def open_classifier(args):
     net = open_source(args)
     if any(given):
         net.preprocessing = replace(net.preprocessing, mean=args.mean, std=args.std)
-    check_normalised(net)
+    check_normalized(net)
     return net
 
 
 def options(args):
-    """{name: value} of all --option."""
+    """{name: value} of all --option. Raises UserError on what no text can say of a model."""
+    # slow: MXNet, which reads its number of threads as it is imported; so not while flags are parsed
+    from igc_gluon.model_zoo.registry import NO_TEXT
+
+    for name, _ in args.option:
+        if name in NO_TEXT:
+            raise UserError(f"--option {name}: that is not a choice within a model, or has a flag of its own")
     return dict(args.option)
 
 
@@ -63,10 +77,6 @@ def _option(text):
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier() or not value:
         raise argparse.ArgumentTypeError(f"wants NAME=VALUE, downsample=code for example; not {text!r}")
-    from igc_gluon.model_zoo.registry import NO_TEXT  # needs MXNet
-
-    if name in NO_TEXT:
-        raise argparse.ArgumentTypeError(f"{name} is not a choice within a model, or has a flag of its own")
     parts = [_value(part) for part in value.split(",")]
     return name, tuple(parts) if len(parts) > 1 else parts[0]
 

@@ -2,9 +2,10 @@
 from collections import namedtuple
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Optional
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
+from mxnet.gluon import HybridBlock
 
 from igc_gluon import complexity
 from igc_gluon.model_zoo import find_family, get_model
@@ -23,26 +24,26 @@ class Network:
     name: str
     classes: Optional[int] = None
 
-    def build(self):
+    def build(self) -> HybridBlock:
         return get_model(self.name, classes=self.classes)
 
     @property
-    def size(self):
+    def size(self) -> int:
         return find_family(self.name)[0].input_size
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> Tuple[int, int, int]:
         return 3, self.size, self.size
 
 
 @lru_cache(maxsize=None)
-def convolutions(network):
+def convolutions(network: Network) -> Tuple[Convolution, ...]:
     """Tuple of `Convolution`, every layer of `network` that has weights, in order of execution."""
     net = network.build()
-    modules = {}
+    modules: Dict[str, HybridBlock] = {}
     net.apply(lambda block: modules.setdefault(block.name + "_fwd", block))
     rows = complexity.layers(net, network.image_shape)
-    found = []
+    found: List[Convolution] = []
     for row in rows:
         if row.operator == "sum":
             # SumFusion: the branches are summed right after the one convolution that computes them all.
@@ -62,7 +63,7 @@ def convolutions(network):
 
 
 @lru_cache(maxsize=None)
-def learned_parameters(network):
+def learned_parameters(network: Network) -> int:
     """All learned parameters of `network`, with biases, gamma and beta."""
     return complexity.totals(network.build(), network.image_shape).params
 

@@ -18,6 +18,7 @@ INK, FAINT = "#222222", "#888888"
 
 def factors(block):
     """[(symbol, layer)] of a Gluon block in order of execution, the symbols as the papers write them."""
+    # slow: MXNet
     from igc_gluon.nn import IGCBlock, block_stack
 
     stack = block_stack(block)
@@ -40,6 +41,7 @@ def draw(path, title, named):
 
 def picture(title, named):
     """The picture as a Figure of matplotlib's. named: what `factors` returns."""
+    # slow: matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -51,7 +53,7 @@ def picture(title, named):
     FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.12)
     figure.suptitle(title, fontsize=13, color=INK)
-    figure.supxlabel("output channels down, input channels across; one colour per branch, in a permutation "
+    figure.supxlabel("output channels down, input channels across; one color per branch, in a permutation "
                      "that of the branch a channel comes from", fontsize=9, color=FAINT)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     _draw_composed(axes[0], [layer for _, layer in named])
@@ -81,14 +83,14 @@ def _patterns(named):
 
 
 def _draw_factor(axes, symbol, layer, pattern):
-    colours = _colours("viridis", 0.05, 0.88)
+    colors = _colors("viridis", 0.05, 0.88)
     if isinstance(layer, theory.Permutation) or layer.weight.shape[1] == 1:
         rows, columns = np.nonzero(~np.isnan(pattern))
         dot = max(0.9 * PANEL / max(pattern.shape), DOT)
-        axes.scatter(columns + 0.5, rows + 0.5, dot ** 2, pattern[rows, columns], marker="s", cmap=colours,
+        axes.scatter(columns + 0.5, rows + 0.5, dot ** 2, pattern[rows, columns], marker="s", cmap=colors,
                      vmin=0, vmax=1, linewidths=0)
     else:
-        axes.imshow(_coarse(pattern, np.fmax), cmap=colours, vmin=0, vmax=1, interpolation="nearest",
+        axes.imshow(_coarse(pattern, np.fmax), cmap=colors, vmin=0, vmax=1, interpolation="nearest",
                     extent=_extent(pattern))
     if isinstance(layer, theory.Permutation):
         moved = np.count_nonzero(layer.indices != np.arange(len(layer.indices)))
@@ -107,9 +109,9 @@ def _draw_composed(axes, stack):
     shown = _coarse(paths, np.add) / _coarse(np.ones(paths.shape), np.add)
     shown[shown == 0] = np.nan
     lightest = max(fewest, 1)
-    # A single number of paths gets the middle of the colours.
+    # A single number of paths gets the middle of the colors.
     margin = most <= lightest
-    axes.imshow(shown, cmap=_colours("Blues", 0.35, 1), vmin=lightest - margin, vmax=most + margin,
+    axes.imshow(shown, cmap=_colors("Blues", 0.35, 1), vmin=lightest - margin, vmax=most + margin,
                 interpolation="nearest", extent=_extent(paths))
     if fewest == most:
         counts = str(most)
@@ -126,14 +128,15 @@ def _kernel(stack):
     return f", {taps[0]}x{taps[1]}" if taps != [1, 1] else ", 1x1" if len(stack) == 1 else ""
 
 
-def _colours(name, darkest, brightest):
+def _colors(name, darkest, brightest):
+    # slow: matplotlib
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
     return ListedColormap(colormaps[name](np.linspace(darkest, brightest, 256)))
 
 
 def _coarse(matrix, add):
-    """The matrix with at most MOST_CELLS rows and columns, neighbours joined by the ufunc `add`."""
+    """The matrix with at most MOST_CELLS rows and columns, neighbors joined by the ufunc `add`."""
     for axis, size in enumerate(matrix.shape):
         matrix = add.reduceat(matrix, np.arange(0, size, -(-size // MOST_CELLS)), axis=axis)
     return matrix

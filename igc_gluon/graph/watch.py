@@ -1,0 +1,123 @@
+"""Notices that Python objects have been written to, without looking at what is in them.
+
+To walk through all attributes of a network takes longer than to run a small one. CPython gives every dictionary another
+number whenever it is written to (PEP 509), an OrderedDict another state when it is put in another order; both are words
+in memory, of which a native function compares hundreds in microseconds. Where they do not behave like that, on another
+Python than those up to 3.12, nothing is watched, and the walk is made.
+"""
+import ctypes
+import functools
+import struct
+import sys
+import sysconfig
+from collections import OrderedDict
+
+import numpy as np
+
+from igc_gluon.native.operators import functions
+
+_TYPE, _DICT_VERSION, _LIST_LENGTH, _LIST_ITEMS = 8, 24, 16, 24  # bytes into an object
+_OF_ORDER = range(48, 96, 8)  # what an OrderedDict has behind that of a dict: where in it the state is differs
+
+
+class Watch:
+    """Objects as they are at `begin`. It keeps them alive."""
+
+    def __init__(self):
+        self._kept, self._addresses = [], []
+
+    def type_of(self, thing):
+        self._kept.append(thing)
+        self._addresses.append(id(thing) + _TYPE)
+
+    def dict(self, thing):
+        """That nothing is written to a dict, nor its order changed."""
+        self._kept.append(thing)
+        self._addresses.append(id(thing) + _DICT_VERSION)
+        if isinstance(thing, OrderedDict) and len(thing) > 1:
+            self._addresses += [id(thing) + word for word in _OF_ORDER]
+
+    def list(self, thing):
+        """That a list holds the same objects."""
+        self._kept.append(thing)
+        items = id(thing) + _LIST_ITEMS
+        first = ctypes.c_uint64.from_address(items).value
+        self._addresses += [id(thing) + _LIST_LENGTH, items, *(first + 8 * place for place in range(len(thing)))]
+
+    def begin(self):
+        self._addresses = np.array(self._addresses, np.uint64)
+        self._expected = np.empty_like(self._addresses)
+        self._arguments = len(self._addresses), self._addresses.ctypes.data, self._expected.ctypes.data
+        functions().igc_read_words(*self._arguments)
+
+    def same(self):
+        """Whether all is as it was at `begin`."""
+        return functions().igc_same_words(*self._arguments) == 1
+
+
+@functools.lru_cache(None)
+def works():
+    """Whether the words of this Python do what is said above, tried."""
+    if sys.implementation.name != "cpython" or struct.calcsize("P") != 8 or sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return False
+    try:
+        return all(_is_noticed(make, change) for make, change in _TRIALS)
+    except Exception:  # whatever this Python is, it is not known
+        return False
+
+
+def _is_noticed(make, change):
+    thing = make()
+    held = vars(thing) if isinstance(thing, _Thing) else thing
+    for _ in range(30):  # Python specialises code that runs often
+        watch = Watch()
+        if isinstance(held, dict):
+            watch.dict(held)
+            watch.type_of(thing)
+        else:
+            watch.list(held)
+        watch.begin()
+        if not watch.same():
+            return False
+        change(thing)
+        if watch.same():
+            return False
+    return True
+
+
+class _Thing:
+    def __init__(self):
+        self.a, self.b = object(), None
+
+
+class _Other(_Thing):
+    pass
+
+
+def _set(thing):
+    thing.a = object()
+
+
+def _swap_class(thing):
+    thing.__class__ = _Other if type(thing) is _Thing else _Thing
+
+
+def _add_and_remove(thing):
+    thing["c"] = 1
+    del thing["c"]
+
+
+_TRIALS = [
+    (_Thing, _set),
+    (_Thing, _swap_class),
+    (_Thing, lambda thing: setattr(thing, "a", object())),
+    (_Thing, lambda thing: vars(thing).update(b=object())),
+    (lambda: {"a": 1, "b": 2}, lambda thing: thing.update(a=object())),
+    (lambda: {"a": 1}, _add_and_remove),
+    (dict, _add_and_remove),
+    (OrderedDict, _add_and_remove),
+    (lambda: OrderedDict(a=1, b=2), lambda thing: thing.move_to_end(next(iter(thing)))),
+    (lambda: [1, 2], lambda thing: thing.__setitem__(0, object())),
+    (lambda: [1], lambda thing: thing.append(object())),
+    (list, lambda thing: thing.append(object())),
+]
