@@ -119,7 +119,7 @@ def test_patterns_multiply_up_to_the_paths(name):
     (IGCBlock(4, 8), ["W^p", "P^T", "W^s", "P"]),
     (IGCBlock(4, 8, spatial="separable"), ["W^p_1", "W^p_2", "P^T", "W^s", "P"]),
     (IGCV3Block(4, 4), ["W_1", "P_1", "W_2", "W_3"]),
-    (IGCV3Block(4, 4, form="paper"), ["W_1", "P_1", "W_2", "W_3", "P_3"])])
+    (IGCV3Block(4, 4, block="paper"), ["W_1", "P_1", "W_2", "W_3", "P_3"])])
 def test_symbols_of_the_papers(block, symbols):
     assert [symbol for symbol, _ in pattern_picture.factors(block)] == symbols
 
