@@ -27,8 +27,8 @@ def mxnet_problem():
 
 
 def exit_code(run, *arguments):
-    """What run(*arguments) returns, or 0; 2 after a mistake of the user, or where the output could not be written, in
-    one line on stderr."""
+    """What run(*arguments) returns, or 0; 2 after a mistake of the user, an error of a disk, or where the output could not
+    be written, in one line on stderr."""
     _open_standard_files()
     output, errors = _Output(sys.stdout), _Output(sys.stderr)
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
@@ -54,6 +54,12 @@ def _run(run, *arguments):
         return 2
     except MemoryError as error:
         print(f"error: there is not enough memory{f' ({printable(error)})' if str(error) else ''}", file=sys.stderr)
+        return 2
+    except OSError as error:  # of a disk that fails, where nothing better could be said
+        if error.strerror is None:
+            raise
+        where = "" if error.filename is None else f"{printable(error.filename)}: "
+        print(f"error: {where}{error.strerror}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         if error.name != "mxnet":

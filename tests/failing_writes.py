@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 os.chdir(ROOT)
 
-from igc_gluon.start import prepare  # noqa: E402
+from igc_gluon.start import exit_code, prepare  # noqa: E402
 
 prepare()
 
@@ -79,8 +79,8 @@ def quietly(call, *args):
 
 def train(log_dir, *more):
     flags = [*FLAGS, "--log-dir", str(log_dir), "--model-prefix", str(log_dir / "export"), *more]
-    return quietly(lambda: trainer.main(train_cifar.parse(flags), train_cifar.experiment, train_cifar.data,
-                                        train_cifar.PAPER_GPUS))
+    return quietly(exit_code, lambda: trainer.main(train_cifar.parse(flags), train_cifar.experiment, train_cifar.data,
+                                                   train_cifar.PAPER_GPUS))
 
 
 def checkpoints(log_dir):

@@ -1,3 +1,4 @@
+import errno
 import importlib.metadata
 import importlib.util
 import os
@@ -110,3 +111,12 @@ def test_expand(monkeypatch):
     assert (expand("~/x"), expand("x/~")) == (Path("/somewhere/x"), Path("x/~"))
     with pytest.raises(UserError, match="nothing says which folder ~no-user-of-this-name of ~no-user-of-this-name/x"):
         expand("~no-user-of-this-name/x")
+
+
+@pytest.mark.parametrize("error, line", [
+    (OSError(errno.EIO, "Input/output error", "/runs/\x1b[2Jconfig.json"), "error: /runs/\\x1b[2Jconfig.json: Input/output error"),
+    (OSError(errno.ESTALE, "Stale file handle"), "error: Stale file handle")])
+def test_a_disk_that_fails_anywhere_is_one_line(error, line, capsys):
+    def fail():
+        raise error
+    assert start.exit_code(fail) == 2 and capsys.readouterr().err.splitlines() == [line]
