@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 TIMEOUTS = (10, 30)  # seconds: to connect, and of silence on an open connection
 TRIES = 3  # rounds over the urls, in a row, that bring no new byte
 PAUSE = 1.0  # seconds before the second round; each further pause is one longer
+_LONGEST_TEXT = 64 << 20  # bytes; the history of a million epochs is shorter
 _MOST_LINKS = 40  # in a row, as many as Linux follows
 MOST_BYTES = 1 << 31  # of any download; SVHN's largest file has 1.3 GB
 PIECE = 1 << 14  # bytes; at most this much is lost when a connection is cut
@@ -120,6 +121,16 @@ def open_file(path):
         os.close(handle)
         raise OSError(errno.EINVAL, "it is no file", str(path))
     return open(handle, "rb")
+
+
+def read_text(path):
+    """The UTF-8 text in the file at `path`. Raises OSError as `open_file` does and where it is too long for a text, ValueError
+    where it is no UTF-8."""
+    with open_file(path) as file:
+        data = file.read(_LONGEST_TEXT + 1)
+    if len(data) > _LONGEST_TEXT:
+        raise OSError(errno.EFBIG, "it is too long for a text", str(path))
+    return data.decode("utf-8")
 
 
 def digest(path, algorithm):

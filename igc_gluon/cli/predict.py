@@ -12,6 +12,8 @@ from igc_gluon.data.photos import list_photos, read_photo
 from igc_gluon.errors import UserError, printable
 from igc_gluon.threads import cores
 
+LONGEST_LIST = 64 << 20  # characters of a list of names; /dev/zero has no end
+
 
 def add_arguments(parser):
     parser.add_argument("network", help=f"{SOURCE}; or an .igc file")
@@ -55,15 +57,22 @@ def _named(arguments):
     for argument in arguments:
         try:
             if argument == "-":
-                names += sys.stdin.read().split("\n")
+                names += _lines(sys.stdin, argument)
             elif argument.startswith("@"):
                 with open(argument[1:], encoding="utf-8", errors="surrogateescape") as file:
-                    names += file.read().split("\n")
+                    names += _lines(file, argument)
             else:
                 names.append(argument)
         except OSError as error:
             raise UserError(f"cannot read {argument}: {error.strerror}") from None
     return [name.rstrip("\r") for name in names if name.strip()]
+
+
+def _lines(file, argument):
+    text = file.read(LONGEST_LIST + 1)
+    if len(text) > LONGEST_LIST:
+        raise UserError(f"{argument} is longer than {LONGEST_LIST:,} characters, which is no list of names")
+    return text.split("\n")
 
 
 def _results(scores, expected, paths, args):

@@ -28,7 +28,7 @@ from igc_gluon.data.classes import CLASS_FILE, write_classes  # noqa: F401 (for 
 from igc_gluon.data.photos import ENDINGS
 from igc_gluon.data.recordio import HEADER
 from igc_gluon.errors import UserError
-from igc_gluon.files import sync_folder, write_atomically
+from igc_gluon.files import read_text, sync_folder, write_atomically
 from igc_gluon.locks import Held, Lock
 
 _HIDDEN = "hidden"
@@ -194,7 +194,7 @@ def _origin(listing, encoding):
 
 def _read_state(state):
     with contextlib.suppress(OSError, ValueError):
-        return json.loads(state.read_text(encoding="utf-8"))
+        return json.loads(read_text(state))
 
 
 def _begin(part, state, origin, report):

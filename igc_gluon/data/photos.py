@@ -56,6 +56,10 @@ def read_photo(path: Union[str, Path]) -> np.ndarray:
             kind = "a folder without images" if os.path.isdir(path) else "no regular file"
             raise UserError(f"cannot read {path}: it is {kind}")
         data = read_image_file(path)
+    except UserError:
+        raise
+    except ValueError:  # of a name with a NUL in it
+        raise UserError(f"cannot read {path}: no file has such a name") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     if not data:

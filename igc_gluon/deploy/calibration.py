@@ -7,6 +7,7 @@ import numpy as np
 
 from igc_gluon import data
 from igc_gluon.errors import UserError
+from igc_gluon.files import open_file
 from igc_gluon.native import library
 
 FEWEST, ENOUGH = 8, 256  # images
@@ -23,7 +24,8 @@ def images_of(source, preprocessing, shape, dataset=None):
         source = dataset
     if isinstance(source, Path) or isinstance(source, str) and source.endswith(".npy"):
         try:
-            source = np.load(os.path.expanduser(source), allow_pickle=False)
+            with open_file(os.path.expanduser(source)) as file:
+                source = np.load(file, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise UserError(f"cannot read images from {source}: {error}") from None
     elif isinstance(source, str):

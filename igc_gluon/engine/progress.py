@@ -11,18 +11,18 @@ Entry = Dict[str, Any]  # of an epoch in a history
 MEASURED = ("lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds", "images_per_second")
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 62
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) <= 1e30
 
 
 def _is_entry(entry: Any, epoch: int) -> bool:
     """Whether `entry` is that of epoch number `epoch` in a history. The loss of a test may overflow."""
     return (type(entry) is dict and {"epoch", *MEASURED} <= set(entry) and entry["epoch"] == epoch and
-            all(_is_number(value) or (key == "test_loss" and type(value) is float) for key, value in entry.items()))
+            all(is_number(value) or (key == "test_loss" and type(value) is float) for key, value in entry.items()))
 
 
 def choosing_accuracy(entry: Entry) -> float:
@@ -63,7 +63,7 @@ class Progress:
         raise UserError("the checkpoint does not say where in the training it was made; it is not of this program")
 
     def _is_possible(self, batches: int, epochs: int, first_epoch: int) -> bool:
-        kinds: Dict[Any, Any] = {int: _is_count, float: _is_number, List[dict]: lambda value: type(value) is list}
+        kinds: Dict[Any, Any] = {int: is_count, float: is_number, List[dict]: lambda value: type(value) is list}
         done = self.epoch - first_epoch
         return (all(kinds[f.type](getattr(self, f.name)) for f in fields(self)) and
                 first_epoch <= self.epoch <= epochs and 0 <= self.batch <= batches and

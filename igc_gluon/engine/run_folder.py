@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional, Union
 
 from igc_gluon.errors import UserError
+from igc_gluon.files import read_text
 from igc_gluon.paths import expand
 
 
@@ -16,7 +17,7 @@ def path_of_run(log_dir: Union[str, Path], dataset: str, model: str, exp_name: O
 def load_config(path: Path) -> Dict[str, Any]:
     """What the config.json at `path` holds. Raises OSError where it cannot be read, UserError where it is damaged."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(read_text(path))
     except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):

@@ -20,7 +20,7 @@ from igc_gluon.paper import measure
 from igc_gluon.paper.compare import recipe_of
 from igc_gluon.paper.layer_counts import Network
 from igc_gluon.paper.published import Table, load_tables
-from igc_gluon.paper.runs import Run, read_run
+from igc_gluon.paper.runs import DAMAGE, Run, read_run
 from igc_gluon.paths import expand
 
 SCRIPTS = {"imagenet": "train_imagenet.py"}  # of all other data sets train_cifar.py
@@ -174,7 +174,7 @@ class Reproduction:
     def _note_if_done(self, job):
         try:
             found = read_run(self.folder(*job))
-        except (ValueError, KeyError, TypeError):
+        except DAMAGE:
             return False  # the training script says what is wrong with it
         experiment = job[0]
         if found is None or not found.finished or not found.as_named or found.num_epochs != self.epochs[experiment.dataset]:

@@ -7,10 +7,12 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from igc_gluon.engine.progress import is_count, is_number
 from igc_gluon.engine.run_folder import load_config
 from igc_gluon.engine.saved_networks import complete
 from igc_gluon.engine.schedule import PAPER
 from igc_gluon.errors import printable
+from igc_gluon.files import read_text
 from igc_gluon.paths import expand
 
 DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
@@ -54,17 +56,19 @@ def read_run(folder: Path) -> Optional[Run]:
     """The `Run` in `folder`, or None if it has no epoch yet. Raises one of DAMAGE on damage."""
     try:
         config = complete(load_config(folder / "config.json"))
-        lines = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = read_text(folder / "history.jsonl").splitlines()
     except OSError:
         return None
     history = [json.loads(line) for line in lines]
     if not history:
         return None
-    names = config["model"], config["dataset"]
-    if not all(isinstance(name, str) for name in names):
-        raise TypeError("a model and a data set have names")
-    return Run(folder, *names, dict(config.get("model_options") or {}), int(config["schedule"]["num_epochs"]),
-               len(history), 100 * float(history[-1]["test_accuracy"]), float(sum(entry["seconds"] for entry in history)))
+    names, num_epochs = (config["model"], config["dataset"]), config["schedule"]["num_epochs"]
+    accuracy, seconds = history[-1]["test_accuracy"], [entry["seconds"] for entry in history]
+    if not (all(isinstance(name, str) for name in names) and is_count(num_epochs) and
+            all(map(is_number, [accuracy, *seconds]))):
+        raise TypeError("a model and a data set have names, the others are numbers")
+    return Run(folder, *names, dict(config.get("model_options") or {}), num_epochs, len(history), 100 * accuracy,
+               float(sum(seconds)))
 
 
 class Runs:

@@ -9,11 +9,14 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 
 from igc_gluon import complexity
+from igc_gluon.engine.progress import is_count, is_number
 from igc_gluon.engine.saved_networks import read_config
 from igc_gluon.errors import UserError
+from igc_gluon.files import read_text
 from igc_gluon.model_zoo import get_model
 from igc_gluon.paths import expand
 
+_NEEDED = {"epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"}  # of an epoch's entry
 # Entries of config.json that differ between runs of one experiment.
 _OF_A_RUN = {"seed", "versions", "processor", "commit", "command", "resumed_with"}
 
@@ -144,22 +147,29 @@ def _flat(entries, prefix=""):
             yield prefix + key, value
 
 
+def _is_entry(entry):
+    """Whether an epoch's entry holds numbers alone, and null only for losses, which may overflow."""
+    return (isinstance(entry, dict) and _NEEDED <= set(entry) and is_count(entry["epoch"]) and
+            all(is_number(value) or (value is None and key.endswith("_loss")) for key, value in entry.items()))
+
+
 def _read(folder):
     try:
-        lines = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = read_text(folder / "history.jsonl").splitlines()
     except OSError:
         return None
     try:
         config, expected = read_config(folder / "config.json")
         history = tuple(json.loads(line) for line in lines)
-        for entry in history:
-            entry["epoch"] = int(entry["epoch"])
-            for key in ("test_accuracy", "train_accuracy", "seconds"):
-                entry[key] = float(entry[key])
-        int(config["schedule"]["num_epochs"])
+        json.dumps(config, indent=1)  # as pages show it: it may be nested too deep for that
+        sound = (isinstance(config["dataset"], str) and is_count(config.get("seed", 0)) and
+                 is_count(config["schedule"]["num_epochs"]) and all(map(_is_entry, history)) and
+                 len({frozenset(entry) for entry in history}) < 2)
     except UserError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise UserError(f"{folder} is damaged: {error!r}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        sound = False
+    if not sound:
+        raise UserError(f"{folder} is damaged: its config.json or history.jsonl does not hold what training writes")
     config.setdefault("image_shape", list(expected.image_shape))
     return Run(folder, config, history) if history else None

@@ -382,7 +382,9 @@ def test_folders_lists_and_standard_input(photos, network, tmp_path, capsys, mon
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(photos)))
     assert rows(predict(capsys, *weights, "-").out) == expected
     (tmp_path / "empty").mkdir()
+    (tmp_path / "nul.txt").write_text("a\0b.png\n")
     for arguments, text in (([tmp_path / "empty"], "it is a folder without images"), (["@none"], "cannot read @none"),
+                            ([f"@{tmp_path / 'nul.txt'}"], "no file has such a name"), (["@/dev/zero"], "no list of names"),
                             ([folder, "--batch-size", 0], "--batch-size")):
         error = predict(capsys, *weights, *arguments, code=2).err
         assert text in error and error.count("\n") == 1

@@ -2,6 +2,7 @@
 import base64
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -165,6 +166,47 @@ def test_mistakes_and_damage(tmp_path, capsys, what, text):
         error = capsys.readouterr().err
         assert text in error and error.count("\n") == 1
     assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize("file, key, value", [
+    ("config.json", "seed", [0]), ("config.json", "seed", {}), ("config.json", "dataset", None), ("config.json", "dataset", ["x"]),
+    ("config.json", "schedule", {"num_epochs": "3"}), ("config.json", "schedule", {"num_epochs": 10 ** 400}),
+    ("history.jsonl", "epoch", 10 ** 400), ("history.jsonl", "epoch", 0.5),
+    ("history.jsonl", "test_accuracy", "0.5"), ("history.jsonl", "seconds", 1e300), ("history.jsonl", "test_loss", "2"),
+    ("history.jsonl", "train_loss", [1]), ("history.jsonl", "test_loss", 10 ** 400), ("history.jsonl", "test_loss", "missing"),
+    ("history.jsonl", "validation_accuracy", 0.5)], ids=lambda value: str(value)[:20])
+def test_forged_fields_are_one_line(file, key, value, tmp_path, capsys):
+    write_run(tmp_path / "run", OTHER)
+    path = tmp_path / "run" / file
+    lines = [json.loads(line) for line in ([path.read_text()] if file == "config.json" else path.read_text().splitlines())]
+    lines[0][key] = value
+    if value == "missing":
+        del lines[0][key]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for command in (["compare", str(tmp_path)], ["report", str(tmp_path), "--no-eval", "-o", str(tmp_path / "page.html")]):
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert "is damaged" in error and error.count("\n") == 1
+
+
+def test_losses_that_overflowed_and_epochs_far_away(tmp_path):
+    write_run(tmp_path / "run", OTHER)
+    path = tmp_path / "run" / "history.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[0]["test_loss"], lines[1]["epoch"] = None, 1 << 61
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["report", str(tmp_path), "--no-eval", "-o", str(tmp_path / "page.html")]) == 0
+
+
+@pytest.mark.parametrize("file", ["config.json", "history.jsonl"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(file, tmp_path, capsys):
+    write_run(tmp_path / "run", OTHER)
+    (tmp_path / "run" / file).unlink()
+    os.mkfifo(tmp_path / "run" / file)
+    for command in (["compare", str(tmp_path / "run")], ["tables", "--runs", str(tmp_path)],
+                    ["predict", str(tmp_path / "run"), "x"]):
+        assert main(command) in (0, 2)
+        assert capsys.readouterr().err.count("\n") <= 1
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
