@@ -12,15 +12,19 @@ import hashlib
 import io
 import logging
 import os
+import re
 import secrets
+import socket
 import stat
 import sys
+import threading
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
 from tqdm import tqdm
+from urllib3.exceptions import ReadTimeoutError
 
 from igc_gluon.errors import UserError
 from igc_gluon.locks import Lock
@@ -29,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 TIMEOUTS = (10, 30)  # seconds: to connect, and of silence on an open connection
 TRIES = 3  # rounds over the urls, in a row, that bring no new byte
+PATIENCE = 120  # seconds for a piece: a server that sends byte after byte is left, as a silent one is
 PAUSE = 1.0  # seconds before the second round; each further pause is one longer
 _LONGEST_TEXT = 64 << 20  # bytes; the history of a million epochs is shorter
 _MOST_LINKS = 40  # in a row, as many as Linux follows
@@ -203,6 +208,10 @@ class _Cut(Exception):
     """The connection ended before the file did; to be taken up again."""
 
 
+class _Slow(_Cut):
+    """What it sends would never be whole."""
+
+
 class _TooLong(Exception):
     """A server sends more than the file may have."""
 
@@ -227,6 +236,8 @@ def _fetch(urls, part, path, algorithm, expected, most_bytes):
                 reason = _in_words(error, url)
                 if _is_final(error):
                     urls.remove(url)
+                if isinstance(error, _Cut) and _is_whole(part, algorithm, expected):  # a length that is no file's
+                    return
                 continue
             found = digest(part, algorithm)
             if found == expected:
@@ -266,7 +277,7 @@ def _receive(url, part, title, most):
         else:
             raise requests.HTTPError(response=answer)
         length = answer.headers.get("Content-Length", "")
-        total = offset + int(length) if length.isdigit() else None
+        total = offset + int(length) if re.fullmatch("[0-9]{1,18}", length) else None
         if total is not None and total > most:
             raise _TooLong
         # A log file is not a screen: there the bar may repeat itself twice a minute, not ten times a second.
@@ -274,7 +285,7 @@ def _receive(url, part, title, most):
         with open(part, "ab" if offset else "wb") as file, \
                 tqdm(desc=title, total=total, initial=offset, unit="B", unit_scale=True, unit_divisor=1024,
                      mininterval=interval, file=sys.stderr) as bar:
-            for piece in answer.iter_content(PIECE):
+            for piece in _pieces(answer):
                 if file.tell() + len(piece) > most:  # nobody may fill the disk
                     raise _TooLong
                 file.write(piece)
@@ -287,8 +298,39 @@ def _receive(url, part, title, most):
     return offset > 0
 
 
+def _pieces(answer):
+    """The content of `answer` in pieces. Raises _Slow where one takes longer than PATIENCE, however much it is interrupted."""
+    slow = threading.Event()
+
+    def cut():
+        slow.set()
+        with contextlib.suppress(OSError, ValueError), socket.socket(fileno=os.dup(answer.raw.fileno())) as connection:
+            connection.shutdown(socket.SHUT_RDWR)
+
+    pieces = answer.iter_content(PIECE)
+    while True:
+        watch = threading.Timer(PATIENCE, cut)
+        watch.daemon = True
+        watch.start()
+        try:
+            piece = next(pieces, None)
+        except (requests.RequestException, OSError):
+            if slow.is_set():
+                raise _Slow from None
+            raise
+        finally:
+            watch.cancel()
+        if slow.is_set():
+            raise _Slow
+        if piece is None:
+            return
+        yield piece
+
+
 def _is_final(error):
     """Whether asking the same url again is pointless."""
+    if isinstance(error, requests.TooManyRedirects):
+        return True
     if isinstance(error, requests.HTTPError):
         return 400 <= error.response.status_code < 500 and error.response.status_code not in (408, 429)
     return isinstance(error, ValueError)  # requests' errors about the url itself
@@ -300,6 +342,12 @@ def _in_words(error, url):
         return f"{url} answers {error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.Timeout):
         return f"{host} does not answer"
+    if error.args and isinstance(error.args[0], ReadTimeoutError):  # as requests passes on a silence within a file
+        return f"{host} stops sending within the file"
+    if isinstance(error, requests.TooManyRedirects):
+        return f"{url} leads round in a circle"
+    if isinstance(error, _Slow):
+        return f"{host} sends less than {PIECE:,} bytes in {PATIENCE} s"
     if isinstance(error, (_Cut, requests.exceptions.ChunkedEncodingError)):
         return f"the connection to {host} is cut again and again"
     if isinstance(error, requests.exceptions.SSLError):

@@ -350,6 +350,63 @@ def test_a_server_that_sends_too_much_is_left(tmp_path, server, says, monkeypatc
     files.download([server.url], tmp_path / "file.bin", "sha256", SHA256, most=len(CONTENT))
 
 
+def test_a_server_that_sends_byte_after_byte_is_left(tmp_path, server, monkeypatch):
+    """It is never silent for long, and would take days."""
+    server.trickles = 0.02
+    monkeypatch.setattr(files, "PATIENCE", 0.1)
+    with pytest.raises(UserError, match="127.0.0.1:[0-9]* sends less than 16,384 bytes in 0.1 s; get .* by other means"):
+        files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+    assert len(server.requests) == files.TRIES and names(tmp_path) == [part_of(tmp_path / "file.bin").name]
+
+
+def test_a_slow_server_is_waited_for(tmp_path, server, monkeypatch):
+    """Whose pieces each come in time, though all of them together do not."""
+    monkeypatch.setattr(files, "PATIENCE", 5)
+    monkeypatch.setattr(files, "PIECE", 100)
+    server.content, server.trickles = CONTENT[:300], 0.001
+    files.download([server.url], tmp_path / "file.bin", "sha256", hashlib.sha256(CONTENT[:300]).hexdigest())
+
+
+def test_a_server_that_stops_within_the_file_is_given_up(tmp_path, server, monkeypatch):
+    server.stops_at = 100000
+    monkeypatch.setattr(files, "TIMEOUTS", (1, 0.1))
+    server.ranges = False
+    with pytest.raises(UserError, match="127.0.0.1:[0-9]* stops sending within the file; get"):
+        files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+    server.ranges, server.stops_at = True, None
+    files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+    assert server.requests[-1] == f"bytes={100000 // files.PIECE * files.PIECE}-"
+
+
+def test_a_circle_of_redirections_is_left(tmp_path, server):
+    server.leads_to = server.url
+    with pytest.raises(UserError, match="file.bin leads round in a circle; get .* by other means"):
+        files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+    assert len(server.requests) <= 31 and names(tmp_path) == []
+    server.leads_to = "file:///etc/passwd"
+    with pytest.raises(UserError, match="cannot download file.bin"):
+        files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+
+
+@pytest.mark.parametrize("says", ["600000", "\u00b2", "-1", "1e3", "9" * 5000, "9" * 18, ""],
+                         ids=lambda says: says[:18])
+def test_a_length_that_is_no_file_s(says, tmp_path, server):
+    """The digest decides, where all of the file has come."""
+    server.says = says
+    if says == "9" * 18:
+        with pytest.raises(UserError, match="sends more than"):
+            files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+        return
+    files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+
+
+def test_a_length_that_is_too_short(tmp_path, server):
+    server.says = "100"
+    with pytest.raises(UserError, match="expected"):
+        files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+
+
 def test_git_blob_digest_is_verified(tmp_path, server):
     server.content = b"hello\n"
     blob = "ce013625030ba8dba906f756967f9e9ca394464a"
