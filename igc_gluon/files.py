@@ -236,8 +236,6 @@ def _fetch(urls, part, path, algorithm, expected, most_bytes):
                 reason = _in_words(error, url)
                 if _is_final(error):
                     urls.remove(url)
-                if isinstance(error, _Cut) and _is_whole(part, algorithm, expected):  # a length that is no file's
-                    return
                 continue
             found = digest(part, algorithm)
             if found == expected:
