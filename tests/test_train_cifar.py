@@ -263,13 +263,16 @@ def test_two_devices_train_as_one(tmp_path, undisturbed):
 
 
 def test_several_runs_give_mean_and_deviation(tmp_path):
-    flags = [*TINY, "--num-epochs", 1, "--log-dir", tmp_path, "--num-runs", 2, "--rand-seed", 5]
-    out, _ = run(*flags)
-    accuracies = [100 * history(tmp_path, seed=seed)[-1]["test_accuracy"] for seed in (5, 6)]
+    """Said where the output cannot hold the folder's name."""
+    log_dir = tmp_path / "\u00fc \u2603"
+    flags = [*TINY, "--num-epochs", 1, "--log-dir", log_dir, "--num-runs", 2, "--rand-seed", 5]
+    out, err = run(*flags, env={"PYTHONIOENCODING": "ascii"})
+    assert "\\xfc \\u2603" in out and "Traceback" not in err
+    accuracies = [100 * history(log_dir, seed=seed)[-1]["test_accuracy"] for seed in (5, 6)]
     assert f"last  {np.mean(accuracies):.2f} +- {np.std(accuracies, ddof=1):.2f}" in out
-    summary = json.loads((folder(tmp_path).parent / "summary.json").read_text())
+    summary = json.loads((folder(log_dir).parent / "summary.json").read_text())
     np.testing.assert_allclose(summary["last_test_accuracy"]["mean"], np.mean(accuracies))
-    assert final_files(tmp_path, seed=5) != final_files(tmp_path, seed=6)
+    assert final_files(log_dir, seed=5) != final_files(log_dir, seed=6)
 
 
 def test_files_for_the_module_api(tmp_path):

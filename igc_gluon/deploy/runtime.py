@@ -7,6 +7,7 @@ import sys
 import numpy as np
 
 from igc_gluon import native
+from igc_gluon.data.photos import read_photo
 from igc_gluon.data.preprocessing import not_images
 from igc_gluon.deploy import file
 from igc_gluon.errors import UserError
@@ -137,6 +138,21 @@ class Compiled:
         self._model.run(array, y, threads)
         return result
 
+    def classify(self, image, top=5):
+        """[(class, probability)] of the `top` likeliest classes of a photograph, the likeliest first.
+
+        image: uint8 (height, width, 3), RGB, of any size, or the path of an image file. A class is its name, or its number
+        where it has none. As `igc predict` prints them; C programs have igc_classify. Raises UserError where the image
+        cannot be read, the network gives no scores, or nothing says how its images are normalised.
+        """
+        if len(self.output_shape) != 1:
+            raise UserError(f"{self.name or 'the network'} gives no scores but {self.output_shape}")
+        if isinstance(image, (str, os.PathLike)):
+            image = read_photo(image)
+        probabilities = softmax(self(self.normalise(self.preprocessing.pixels(image)[None]))[0])
+        names = self.preprocessing.class_names or range(len(probabilities))
+        return [(names[i], float(probabilities[i])) for i in probabilities.argsort()[::-1][:top].tolist()]
+
     def normalise(self, images):
         """uint8 (N, height, width, channels) -> float32 (N,) + input_shape, see `Preprocessing.normalise`."""
         if self.preprocessing.mean is None:
@@ -173,6 +189,15 @@ def load(path, threads=0):
     except UserError as error:
         text = str(error)
         raise UserError(f"{path}{text[len('this'):]}" if text.startswith("this is not") else text) from None
+
+
+def softmax(scores):
+    """Probabilities of one image's scores, float64. Raises UserError where these are not finite."""
+    scores = np.asarray(scores, np.float64)
+    if not np.isfinite(scores).all():
+        raise UserError("the network gives scores that are not finite; it has diverged")
+    raised = np.exp(scores - scores.max())
+    return raised / raised.sum()
 
 
 def _check_threads(threads):

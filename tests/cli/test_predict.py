@@ -201,7 +201,7 @@ def drawn_data_set(name, folder):
 def test_every_way_of_asking_sees_the_pixels_that_training_tests_on(name, tmp_path, capsys):
     """Python, `igc predict RUN`, `igc predict RUN.igc` and `igc eval RUN` of images as they are in the data set's files."""
     data, test = ArrayInput(name, data_dir=tmp_path), drawn_data_set(name, tmp_path)
-    data._images = test, test
+    data._train = data._test = test  # not prepare(): training images are not drawn
     batch, labels = next(data.batches(1, seed=0)[1].epoch(0))
     mx.random.seed(4)
     net = igc_gluon.get_model(MODEL, classes=data.classes)

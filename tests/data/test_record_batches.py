@@ -170,27 +170,24 @@ def colours(height=40, width=60):
     return quarters.repeat(height // 2, 0).repeat(width // 2, 1)
 
 
-def test_what_training_reads_is_what_verify_calls_whole(tmp_path):
-    """In every format, in records without a checksum, as other programs write them."""
-    forms = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
-    images = {form: encoded(form, colours()) for form in forms}
-    header = recordio.HEADER.pack(0, 0.0, 0, 0)
-    for form, image in images.items():
-        path = tmp_path / f"{form}.rec"
-        path.write_bytes(recordio.frame(header + image))
-        record_file.index_path(path).write_text("0\t0\n")
-        data = RecordInput(path, path, record_preprocessing(SHAPE, (0, 0, 0), (1, 1, 1)), 1, augment="none")
-        data.prepare()
-        if repair.verify(path).broken:
-            assert form == "GIF"  # of which not every release of OpenCV knows
-            for source in data.batches(1, seed=0):
-                with pytest.raises(UserError, match="it holds no readable image; igc data verify"):
-                    list(source.epoch(0))
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000"])
+def test_what_training_reads_is_what_verify_calls_whole(tmp_path, form):
+    """In records without a checksum, as other programs write them."""
+    path = tmp_path / "a.rec"
+    path.write_bytes(recordio.frame(recordio.HEADER.pack(0, 0.0, 0, 0) + encoded(form, colours())))
+    record_file.index_path(path).write_text("0\t0\n")
+    data = RecordInput(path, path, record_preprocessing(SHAPE, (0, 0, 0), (1, 1, 1)), 1, augment="none")
+    data.prepare()
+    broken = repair.verify(path).broken
+    assert not broken or form == "GIF"  # of which not every release of OpenCV knows
+    for source in data.batches(1, seed=0):
+        if broken:
+            with pytest.raises(UserError, match="it holds no readable image; igc data verify"):
+                list(source.epoch(0))
             continue
-        for source in data.batches(1, seed=0):
-            (crop, _), = source.epoch(0)
-            for y, x in ((4, 4), (4, 27), (27, 4), (27, 27)):
-                assert np.abs(crop[0, :, y, x] - colours()[y * 40 // 32, 10 + x * 40 // 32]).max() < 12, form
+        (crop, _), = source.epoch(0)
+        for y, x in ((4, 4), (4, 27), (27, 4), (27, 27)):
+            assert np.abs(crop[0, :, y, x] - colours()[y * 40 // 32, 10 + x * 40 // 32]).max() < 12
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])

@@ -1,6 +1,8 @@
 """`.igc` files: whole ones give the same results everywhere, all others are refused."""
 import base64
+import ctypes
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -9,6 +11,7 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from deploy_networks import images, small
@@ -237,49 +240,99 @@ def classify(tmp_path_factory):
     program = tmp_path_factory.mktemp("program") / "classify"
     subprocess.run(["cc", "-std=c99", "-Wall", "-Werror", "-O1", ROOT / "examples" / "classify.c",
                     f"-I{ROOT / 'igc_gluon' / 'native' / 'include'}", f"-L{folder}", f"-l:{library.path().name}",
-                    f"-Wl,-rpath,{folder}", "-o", program], check=True)
+                    f"-Wl,-rpath,{folder}", "-lm", "-o", program], check=True)
     return lambda *arguments: subprocess.run([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                              universal_newlines=True)
 
 
-def test_a_c_program_puts_the_border_around(classify, tmp_path):
-    """Scores of each pixel of the image and of its border."""
-    scores = np.arange(48, dtype=np.float32)
-    picture = np.arange(1, 25, dtype=np.uint8).reshape(2, 4, 3)
-    for border, fill in ((0, 0), (1, 7)):
-        size = (2 + 2 * border, 4 + 2 * border)
-        whole = np.pad(picture, ((border, border), (border, border), (0, 0)), constant_values=fill)
-        network = file.dumps([Op(CONV, 0, 48, kernel=size, weight=scores[:, None, None, None] * np.ones(
-            (1, 3, *size), np.float32))], (3, *size), True, "net", Preprocessing(size, border=border, fill=fill))
-        (tmp_path / "net.igc").write_bytes(network)
-        (tmp_path / "image.ppm").write_bytes(b"P6\n4 2\n255\n" + picture.tobytes())
-        done = classify(tmp_path / "net.igc", tmp_path / "image.ppm")
-        assert done.stdout == f"class 47 , score {47.0 * whole.sum():g}\n", done.stderr
-    (tmp_path / "image.ppm").write_bytes(b"P6\n6 4\n255\n" + whole.tobytes())
-    assert "PPM of 4x2 pixels" in classify(tmp_path / "net.igc", tmp_path / "image.ppm").stderr
+class Photograph:
+    """A network in a file through the C interface."""
+
+    def __init__(self, path):
+        self._library, self._model = library.load(), ctypes.c_void_p()
+        library.check(self._library.igc_load(str(path).encode(), ctypes.byref(self._model)))
+
+    def __call__(self, function, image, size):
+        out = np.zeros(size, np.float32)
+        library.check(getattr(self._library, function)(self._model, image.ctypes.data_as(ctypes.c_void_p), *image.shape[:2],
+                                                       out.ctypes.data_as(ctypes.c_void_p)))
+        return out
+
+    def __del__(self):
+        self._library.igc_free.argtypes = [ctypes.c_void_p]
+        self._library.igc_free(self._model)
 
 
-def test_a_c_program_finds_the_same_class(classify, compiled, saved, tmp_path):
-    picture = tmp_path / "image.ppm"
-    for seed in range(5):
-        pixels = np.random.default_rng(seed).integers(0, 256, (1, 8, 8, 3), np.uint8)
-        picture.write_bytes(b"P6\n8 8\n255\n" + pixels.tobytes())
-        scores = compiled(compiled.normalise(pixels))[0]
+@pytest.mark.parametrize("interpolation", ["area", "bilinear", "bicubic", "nearest"])
+@pytest.mark.parametrize("size, border, short_side", [((8, 8), 0, 8), ((6, 10), 0, 13), ((8, 8), 2, 8), ((33, 32), 1, 40)])
+def test_c_prepares_a_photograph_as_python_does(tmp_path, interpolation, size, border, short_side):
+    """Larger and smaller ones, whole multiples and others, on edge and flat, blurred and noisy, with the border and without."""
+    rng, off = np.random.default_rng(0), 0
+    expected = Preprocessing(size, short_side, (10, 20, 30), (2, 3, 4), interpolation, "BGR", border=border, fill=9)
+    network = file.dumps([Op(MEAN_POOL, 0)], (3, *size), True, "net", expected)
+    (tmp_path / "net.igc").write_bytes(network)
+    net = Photograph(tmp_path / "net.igc")
+    inner = short_side - 2 * border
+    for height, width in (size, (inner, inner), (3, 5), (7, 61), (90, 4), (2 * inner, 2 * inner), (3 * inner, 4 * inner), (101, 67)):
+        for blurred in (False, True):
+            image = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
+            image = cv2.GaussianBlur(image, (5, 5), 2) if blurred else image
+            pixels = net("igc_prepare", image, (3, *size)) * np.array(expected.std)[:, None, None] + \
+                np.array(expected.mean)[:, None, None]
+            wanted = expected.pixels(image).transpose(2, 0, 1)
+            difference = np.abs(pixels - wanted)
+            assert difference.max() < 1.01  # cubic sums: OpenCV has them rounded in several ways
+            off += (difference > 0.01).mean()
+    assert off / 16 < (0.01 if interpolation in ("area", "bicubic") else 1e-9)
+    bordered = expected.bordered(rng.integers(0, 256, (*expected.window, 3)).astype(np.uint8))
+    np.testing.assert_allclose(net("igc_prepare", bordered, (3, *size)), expected.prepare(bordered)[0], rtol=1e-5, atol=1e-5)
+
+
+def test_from_a_photograph_to_its_class(classify, compiled, saved, tmp_path):
+    """One call of Python, one of C, and the program in examples print the same."""
+    names = compiled.preprocessing.class_names
+    for seed, shape in enumerate(((8, 8), (30, 40), (5, 7))):
+        image = np.random.default_rng(seed).integers(0, 256, (*shape, 3)).astype(np.uint8)
+        picture = tmp_path / "image.ppm"
+        picture.write_bytes(b"P6\n%d %d\n255\n" % shape[::-1] + image.tobytes())
+        scores = compiled(compiled.preprocessing.prepare(image))[0].astype(np.float64)
+        probabilities = np.exp(scores) / np.exp(scores).sum()
+        found = compiled.classify(image, top=3)
+        assert [name for name, _ in found] == [names[i] for i in np.argsort(-probabilities)[:3]]
+        np.testing.assert_allclose([p for _, p in found], np.sort(probabilities)[::-1][:3], rtol=1e-6)
+        assert compiled.classify(str(picture)) == compiled.classify(image)
+        np.testing.assert_allclose(Photograph(saved)("igc_classify", image, len(names)), probabilities, atol=0.01)
         done = classify(saved, picture)
         assert done.returncode == 0, done.stderr
-        best = int(scores.argmax())
-        assert done.stdout == f"class {best} {compiled.preprocessing.class_names[best]}, score {scores[best]:g}\n"
+        rows = [re.fullmatch(r" +([\d.]+) %  (.+)", line).groups() for line in done.stdout.splitlines()]
+        assert [name for _, name in rows] == [name for name, _ in compiled.classify(image)]
+        np.testing.assert_allclose([float(p) for p, _ in rows], [100 * p for _, p in compiled.classify(image)], atol=0.5)
+
+
+def test_a_c_program_reads_png(classify, compiled, saved, tmp_path):
+    if not Path("/usr/include/stb/stb_image.h").exists():
+        pytest.skip("needs libstb-dev")
+    image = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "image.png"), image[..., ::-1])
+    done = classify(saved, tmp_path / "image.png")
+    assert done.stdout.splitlines()[0].endswith(f"%  {compiled.classify(image)[0][0]}"), done.stderr
+
+
+def test_mistakes_of_a_c_program(classify, saved, tmp_path):
+    picture = tmp_path / "image.ppm"
+    picture.write_bytes(b"P6\n8 8\n255\n" + bytes(192))
     damaged = tmp_path / "damaged.igc"
     damaged.write_bytes(saved.read_bytes()[:-3])
-    no_scores, grey = tmp_path / "maps.igc", tmp_path / "grey.igc"
+    no_scores, grey, unknown = (tmp_path / f"{name}.igc" for name in ("maps", "grey", "unknown"))
     no_scores.write_bytes(file.dumps([Op(MEAN_POOL, 0)], SHAPE, False))
-    grey.write_bytes(file.dumps([Op(MEAN_POOL, 0)], (1, 8, 8), True))
-    wrong_size = tmp_path / "wrong.ppm"
-    wrong_size.write_bytes(b"P6\n9 8\n255\n" + bytes(500))
+    grey.write_bytes(file.dumps([Op(MEAN_POOL, 0)], (1, 8, 8), True, "net", Preprocessing((8, 8), mean=(0,), std=(1,))))
+    unknown.write_bytes(file.dumps([Op(MEAN_POOL, 0)], (3, 8, 8), True))
+    long = tmp_path / "long.ppm"
+    long.write_bytes(b"P6\n30000 1\n255\n" + bytes(50000))  # cut off
     for arguments, message in (((damaged, picture), "cut off"), ((tmp_path / "none.igc", picture), "cannot be opened"),
-                               ((tmp_path, picture), "cannot be read"), ((saved, wrong_size), "PPM of 8x8 pixels"),
-                               ((no_scores, picture), "gives no scores"), ((grey, picture), "not in colour"),
-                               ((saved, tmp_path / "none.ppm"), "no such image"), ((saved, saved), "PPM"),
+                               ((tmp_path, picture), "cannot be read"), ((no_scores, picture), "gives no scores"),
+                               ((grey, picture), "no images in color"), ((unknown, picture), "without the mean"),
+                               ((saved, tmp_path / "none.ppm"), "no such image"), ((saved, saved), "no such image"),
                                ((saved,), "give a network and an image"), (("/dev/zero", picture), "does not begin")):
         done = classify(*arguments)
         assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr

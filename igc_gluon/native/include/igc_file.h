@@ -85,6 +85,13 @@ IGC_API int64_t igc_int8_ops(const igc_model* model);
  * (pixel - mean) / deviation. */
 IGC_API int igc_normalise(const igc_model* model, const uint8_t* pixels, int64_t batch, float* x);
 
+/* A photograph of any size -> what igc_run takes of one image: resized, its middle cut out, with the border, in the model's
+ * order of colors, normalised. rgb: height x width x 3, row by row. Resizes as OpenCV does. */
+IGC_API int igc_prepare(const igc_model* model, const uint8_t* rgb, int32_t height, int32_t width, float* x);
+
+/* From a photograph, see igc_prepare, to the probability of each of info.scores classes (softmax of the scores). */
+IGC_API int igc_classify(igc_model* model, const uint8_t* rgb, int32_t height, int32_t width, float* probabilities);
+
 /* x: batch x channels x height x width, y: batch x the result's size. threads 0: igc_threads(). By several
  * threads at once if need be. */
 IGC_API int igc_run(igc_model* model, const float* x, int64_t batch, float* y, int32_t threads);

@@ -11,6 +11,7 @@
 #include "check.h"
 #include "guard.h"
 #include "isa.h"
+#include "prepare.h"
 
 struct igc_model {
   std::unique_ptr<igc::Net> net;
@@ -253,6 +254,15 @@ int load(const char* what, igc_model** model, Read read) {
   });
 }
 
+void softmax(float* scores, int32_t n) {
+  const double largest = *std::max_element(scores, scores + n);
+  require(std::all_of(scores, scores + n, [](float score) { return std::isfinite(score); }),
+          "the network gives scores that are not finite; it has diverged");
+  double sum = 0;
+  for (int32_t i = 0; i < n; i++) sum += std::exp(scores[i] - largest);
+  for (int32_t i = 0; i < n; i++) scores[i] = (float)(std::exp(scores[i] - largest) / sum);
+}
+
 }  // namespace
 }  // namespace igc
 
@@ -287,6 +297,29 @@ int64_t igc_int8_ops(const igc_model* model) {
 const char* igc_class_name(const igc_model* model, int32_t class_index) {
   return model && class_index >= 0 && (size_t)class_index < model->names.size() ? model->names[class_index]
                                                                                 : nullptr;
+}
+
+int igc_prepare(const igc_model* model, const uint8_t* rgb, int32_t height, int32_t width, float* x) {
+  return igc::guarded(IGC_BAD_ARGUMENT, [&] {
+    igc::require(model && rgb && x, "model, rgb or x is null");
+    const std::vector<uint8_t> pixels = igc::prepared(model->info, rgb, height, width);
+    const int status = igc_normalise(model, pixels.data(), 1, x);
+    igc::require(status == IGC_OK, igc_message());
+  });
+}
+
+int igc_classify(igc_model* model, const uint8_t* rgb, int32_t height, int32_t width, float* probabilities) {
+  return igc::guarded(IGC_BAD_ARGUMENT, [&] {
+    igc::require(model && probabilities, "model or probabilities is null");
+    const int32_t scores = model->info.scores, *shape = model->info.shape;
+    igc::require(scores > 0, "the network gives no scores");
+    igc::require(model->info.normalised, "the network was compiled without the mean and deviation of its images");
+    std::vector<float> x((size_t)shape[0] * shape[1] * shape[2]);
+    int status = igc_prepare(model, rgb, height, width, x.data());
+    if (status == IGC_OK) status = igc_run(model, x.data(), 1, probabilities, 0);
+    igc::require(status == IGC_OK, igc_message());
+    igc::softmax(probabilities, scores);
+  });
 }
 
 int igc_normalise(const igc_model* model, const uint8_t* pixels, int64_t batch, float* x) {
