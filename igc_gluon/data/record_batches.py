@@ -160,8 +160,8 @@ class RecordEvaluation(_Records):
 
 
 def check_size(path: Union[str, Path], size: Sequence[int]) -> None:
-    """Raises UserError if most images of the file at `path` are smaller than a crop of `size`, (height, width), of which
-    training sees a part only: they would be enlarged to more than twice their size."""
+    """Raises UserError if most images of the file at `path` are smaller than a crop of `size`, (height, width), of
+    which training sees a part only: they would be enlarged to more than twice their size."""
     positions = read_index(Path(path))
     chosen = np.unique(np.linspace(0, len(positions) - 1, _LOOKED_AT).astype(int))
     with open(path, "rb") as file:
