@@ -7,6 +7,7 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <list>
 #include <memory>
 #include <vector>
 
@@ -17,33 +18,22 @@
 
 namespace igc {
 
-// Packed weights that are made anew every step. They are planned once with the number of each weight in place
-// of its value; from that comes the map that packs weights and unpacks gradients.
-class Packed {
- public:
-  Arena arena;
-  void learn();
+// Packed weights of a plan that are made anew every step.
+struct Repacked {
+  Packing packing;
+  Packed packed;
+  Repacked() = default;
+  explicit Repacked(Packing p) : packing(std::move(p)), packed(packing) {}
+  template <class Plan>
+  Repacked(Plan& plan, Packing p) : Repacked(std::move(p)) {
+    plan.weights = packed.weights.get();
+    plan.bias = packed.bias.get();
+  }
   // Weight number n is first[n], or second[n - count] from `count` on.
   void pack(const float* first, size_t count, const float* second);
-  size_t floats() const { return source_.size(); }
-  size_t offset_of(const float* piece) const;  // of an array of the arena, within the packed weights
-  const std::vector<int32_t>& source() const { return source_; }
-
- private:
-  struct Piece {
-    float* at;
-    size_t begin, size;
-  };
-  std::vector<Piece> pieces_;
-  std::vector<int32_t> source_;  // -1: stays zero
+  size_t floats() const { return packing.weights.size(); }
+  size_t bytes() const { return packed.bytes + floats() * sizeof(int32_t); }
 };
-
-// The numbers of `count` weights: first, first + 1, ...; from 1 on because 0 is no weight.
-std::vector<float> numbers(size_t count, size_t first = 1);
-// Weights (outputs, inputs / groups, kernel, kernel) turned round, for gradients: (inputs, outputs / groups, rows,
-// columns), of the taps `rows` and `columns`.
-std::vector<float> turned(const std::vector<float>& weights, int outputs, int inputs, int groups, int kernel,
-                          const std::vector<int>& rows, const std::vector<int>& columns);
 
 struct TrainShape {
   int channels = 0, height = 0, width = 0;
@@ -56,6 +46,7 @@ enum class StageWork { Conv, Mix, Fours };
 // 1).
 struct BackPart {
   ConvPlan conv;
+  Repacked weights;
   int row, column, rows, columns;
 };
 
@@ -67,12 +58,10 @@ struct TrainStage {
   StageWork work = StageWork::Conv;
   ConvPlan conv;
   MixPlan mix;
-  const float* fours = nullptr;
-  Packed weights;
+  Repacked weights;
   std::vector<BackPart> conv_back;
   MixPlan mix_back;
-  const float* fours_back = nullptr;
-  Packed back_weights;
+  Repacked back_weights;  // of mix_back, or of fours
   int parameter = 0;  // index of its weight
   size_t weight_size = 0;
   size_t offset = 0;  // of the gradient of its packed weights in a slice's
@@ -86,7 +75,7 @@ struct TrainLayer {
   // Where the second convolution's kernel has L <= 4, it is done in the first one's registers. `stages` then
   // serve backward only.
   ConvPlan whole;
-  Packed whole_weights;
+  Repacked whole_weights;
   bool pool = false;  // max pooling, the only stage
   int tile_rows = 1;
   bool keeps_middle = false;  // whether the first result is stored for backward, not computed again
@@ -163,9 +152,24 @@ struct TrainNet {
   std::vector<float*> gradient_memory;
   std::vector<TrainScratch> scratch;
   std::vector<TrainSlice> slices;
-  // Inference: the network folded, and the parameters it was folded with.
-  std::unique_ptr<Net> folded;
-  std::vector<float> folded_with;
+};
+
+// Inference with the parameters of training, for images of any size: folded and packed once, as long as the parameters
+// stay the same. A plan and its workspaces for each size, of which those not used for longest are freed.
+class Inference {
+ public:
+  void run(const TrainNet& net, const float* x, int64_t batch, int height, int width, const float* const* parameters,
+           const float* const* running, float* y, int threads);
+  size_t bytes() const;
+
+ private:
+  void fold(const TrainNet& net, const float* const* parameters, const float* const* running);
+  Net& net_of(const TrainNet& net, int height, int width);
+
+  std::vector<float> numbers_;  // what it was folded with, then what that gave
+  std::vector<igc_op> ops_;     // whose parameters lie there
+  Weights weights_;
+  std::list<std::unique_ptr<Net>> nets_;  // the last one used first
 };
 
 // What there is to know of a network without kernels: enough for inference. Raises BadArgument where the layers do not
@@ -202,7 +206,5 @@ void train_forward(TrainNet& net, const float* x, int64_t batch, const float* co
                    float* const* running, float* y, int threads);
 void train_backward(TrainNet& net, const float* x, const float* dy, float* const* gradients, float* dx,
                     int threads);
-void train_infer(TrainNet& net, const float* x, int64_t batch, const float* const* parameters,
-                 const float* const* running, float* y, int threads);
 
 }  // namespace igc
