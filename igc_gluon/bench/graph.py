@@ -9,6 +9,7 @@ from typing import Dict, NamedTuple, Tuple
 
 import numpy as np
 
+from igc_gluon.channels import branches_of, permutation_indices
 from igc_gluon.errors import UserError
 
 
@@ -22,7 +23,8 @@ class Node(NamedTuple):
         relu, add, flatten, mean (over the image, which becomes 1x1)
         clip        low, high
         max_pool, mean_pool   kernel, stride, pad (counted in means)
-        permute     branches: out[j*b + i] = in[i*(C/b) + j], the channels seen as b branches
+        permute     branches: out[j*b + i] = in[i*(C/b) + j], the channels seen as b branches; or, of another order,
+                    index: the channel read by each
         reshape     `shape` is what it makes
         transpose   axes, with the batch as axis 0
         sum         axis
@@ -41,25 +43,29 @@ def describe(net, input_shape):
 
     Raises UserError on an operator that is not in Node's list, naming it.
     """
-    from igc_gluon import complexity
-    from igc_gluon.deploy.graph import trace
+    from igc_gluon.graph import Ref  # with MXNet, which the processes of peers need not have
+    from igc_gluon.graph.network import read_network
 
-    traced = trace(net, input_shape)
-    shapes = [layer.output_shape for layer in complexity.layers(net, input_shape)]
-    nodes, value_of = [], []
-    for entry, shape in zip(traced, shapes):
-        read = tuple(value_of[i] if isinstance(i, int) else 0 for i in entry.inputs
-                     if not isinstance(i, np.ndarray))
-        arrays = [i for i in entry.inputs if isinstance(i, np.ndarray)]
+    network = read_network(net, input_shape)
+    nodes, value_of = [], {name: 0 for name in network.graph.data}
+    for number, entry in network.nodes.items():
+        read = tuple(value_of[value] for value in entry.inputs if value in value_of)
+        arrays = [network.arrays[value] for value in entry.inputs if value not in value_of]
         if entry.op not in _READERS:
             raise UserError(f"operator {entry.op} ({entry.name}) cannot be given to the peers")
-        if entry.op in ("Dropout", "_copy"):
-            value_of.append(read[0])
+        if entry.op == "Dropout" or entry.op == "permute" and branches_of(entry.attributes["index"]) == 1:
+            value_of[Ref(number)] = read[0]
             continue
+        shape = tuple(network.shapes[Ref(number)][1:])
         op, attributes, names = _READERS[entry.op](entry.attributes, arrays)
-        nodes.append(Node(op, read, tuple(shape), attributes, dict(zip(names, arrays))))
-        value_of.append(len(nodes))
-    return merge_permutations(nodes)
+        if "swap" in attributes:
+            axes = list(range(len(shape) + 1))
+            a, b = attributes.pop("swap")
+            axes[a], axes[b] = axes[b], axes[a]
+            attributes["axes"] = tuple(axes)
+        nodes.append(Node(op, read, shape, attributes, dict(zip(names, arrays))))
+        value_of[Ref(number)] = len(nodes)
+    return nodes
 
 
 def _pair(value):
@@ -106,6 +112,11 @@ def _sum(a, arrays):
     return "sum", {"axis": axis if isinstance(axis, int) else axis[0]}, ()
 
 
+def _permute(a, arrays):
+    branches = branches_of(a["index"])
+    return "permute", {"branches": branches} if branches else {"index": _pair(a["index"])}, ()
+
+
 def _plain(op):
     return lambda a, arrays: (op, {}, ())
 
@@ -127,9 +138,15 @@ _READERS = {
     "sum": _sum,
     "_mul_scalar": lambda a, arrays: ("affine", {"scale": float(a["scalar"]), "shift": 0.0}, ()),
     "_plus_scalar": lambda a, arrays: ("affine", {"scale": 1.0, "shift": float(a["scalar"])}, ()),
+    "permute": _permute,
     "Dropout": None,
-    "_copy": None,
 }
+
+
+def order_of(node):
+    """The channel read by each output channel of a `permute`."""
+    a = node.attributes
+    return np.asarray(a["index"]) if "index" in a else permutation_indices(node.shape[0], a["branches"])
 
 
 def readers(nodes):
@@ -151,29 +168,6 @@ def renumbered(nodes, kept):
             result.append(node._replace(inputs=tuple(number[i] for i in node.inputs)))
             number[value] = len(result)
     return result
-
-
-def merge_permutations(nodes):
-    """Every reshape to branches, swap of the two, reshape back becomes a `permute`; swaps become transposes."""
-    counts, result, kept = readers(nodes), list(nodes), {}
-    for value, node in enumerate(nodes, 1):
-        if node.op == "transpose" and "swap" in node.attributes:
-            axes = list(range(len(node.shape) + 1))
-            a, b = node.attributes["swap"]
-            axes[a], axes[b] = axes[b], axes[a]
-            node = result[value - 1] = node._replace(attributes={"axes": tuple(axes)})
-        if node.op != "transpose" or value == len(nodes):
-            continue
-        before, after = nodes[node.inputs[0] - 1], nodes[value]
-        whole = node.inputs[0] and before.op == after.op == "reshape" and after.inputs == (value,) and \
-            counts[value] == counts[node.inputs[0]] == 1
-        axes = node.attributes["axes"]
-        if whole and axes[:3] == (0, 2, 1) and axes[3:] == tuple(range(3, len(axes))) and \
-                after.shape == (before.shape[0] * before.shape[1], *before.shape[2:]):
-            source = before.inputs[0]
-            result[value] = after._replace(op="permute", inputs=(source,), attributes={"branches": before.shape[0]})
-            kept.update({node.inputs[0]: source, value: source})
-    return renumbered(result, kept)
 
 
 def save(nodes, path):

@@ -6,7 +6,8 @@ convolution's) and still faster in a stock engine than moving channels about.
 """
 import numpy as np
 
-from igc_gluon.bench.graph import readers, renumbered
+from igc_gluon.bench.graph import order_of, readers, renumbered
+from igc_gluon.channels import dense_weight
 
 _CHANNELWISE = ("batch_norm", "relu", "clip")  # a permutation after them may as well come before them
 
@@ -17,7 +18,7 @@ def absorb_permutations(nodes):
     for value, node in enumerate(nodes, 1):
         if node.op != "permute":
             continue
-        order = np.arange(node.shape[0]).reshape(node.attributes["branches"], -1).T.ravel()
+        order = order_of(node)
         readers_of_it = [i for i, other in enumerate(nodes) if value in other.inputs]
         if readers_of_it and all(_pointwise(nodes[i]) for i in readers_of_it):
             for i in readers_of_it:
@@ -45,14 +46,8 @@ def _pointwise(node):
 
 
 def dense(node):
-    """The weight of a convolution, (channels, input channels of its group, ...), over all input channels."""
-    weight, groups = node.arrays["weight"], node.attributes["groups"]
-    outputs, inputs = weight.shape[0] // groups, weight.shape[1]
-    full = np.zeros((weight.shape[0], inputs * groups, *weight.shape[2:]), weight.dtype)
-    for g in range(groups):
-        rows = slice(g * outputs, (g + 1) * outputs)
-        full[rows, g * inputs:(g + 1) * inputs] = weight[rows]
-    return full
+    """The weight of a convolution over all input channels."""
+    return dense_weight(node.arrays["weight"], node.attributes["groups"])
 
 
 def _with_weight(node, weight):

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from igc_gluon.bench.graph import order_of
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.symbol_file import PREPROCESSING
 
@@ -97,6 +98,8 @@ def _pool(op, **options):
 
 def _permute(w, node, batch, x):
     channels, *image = node.shape
+    if "index" in node.attributes:
+        return w.add("Gather", [x, w.constant(order_of(node))], axis=1)
     branches = node.attributes["branches"]
     x = w.reshape(x, (batch, branches, channels // branches, *image))
     x = w.add("Transpose", [x], perm=[0, 2, 1, *range(3, len(image) + 3)])

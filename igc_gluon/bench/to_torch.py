@@ -4,7 +4,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from igc_gluon.bench.graph import readers
+from igc_gluon.bench.graph import order_of, readers
 
 
 def module(nodes):
@@ -68,6 +68,8 @@ _LAYERS = {
 
 def _permute(traced, node, x):
     channels, *image = node.shape
+    if "index" in node.attributes:
+        return traced.call_function(torch.index_select, (x, 1, torch.from_numpy(order_of(node))))
     branches = node.attributes["branches"]
     x = traced.call_method("reshape", (x, -1, branches, channels // branches, *image))
     x = traced.call_method("transpose", (x, 1, 2))

@@ -11,12 +11,12 @@ from igc_gluon import native
 from igc_gluon.deploy import calibration as calibrating
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.deploy import file
-from igc_gluon.deploy.graph import DATA, trace
 from igc_gluon.deploy.lower import lower
 from igc_gluon.deploy.runtime import Compiled
 from igc_gluon.engine.saved_networks import open_network
 from igc_gluon.errors import UserError
 from igc_gluon.graph import json_of
+from igc_gluon.graph.network import read_network
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def compile(network, input_shape=None, threads=0, model=None, classes=None, name
     given = {"mean": _per_channel(mean, shape), "std": _per_channel(std, shape), "class_names": class_names}
     expected = replace(expected, **{key: value for key, value in given.items() if value is not None})
     name = name if name is not None else net.model if own else net.name
-    ops, output_shape = lower(trace(net, shape), shape)
+    ops, output_shape = lower(read_network(net, shape), shape)
     if expected.class_names and output_shape != (len(expected.class_names),):
         raise UserError(f"there are {len(expected.class_names)} names of classes for a result of {output_shape}")
     reason = native.why_not()
@@ -109,7 +109,7 @@ class StockModel:
         """graph: the network's symbol in JSON. values: {name: numpy array} of its parameters."""
         self.name, self.shape, self.output_shape, self.preprocessing = name, shape, output_shape, preprocessing
         self._graph = graph
-        self._block = SymbolBlock(mx.sym.load_json(graph), mx.sym.var(DATA))
+        self._block = SymbolBlock(mx.sym.load_json(graph), mx.sym.var("data"))
         for key, parameter in self._block.collect_params().items():
             parameter.shape = values[key].shape
             parameter.initialize(ctx=mx.cpu(), init=mx.init.Zero())
@@ -121,7 +121,7 @@ class StockModel:
     def of(cls, net, *facts):
         values = {key: parameter.data(parameter.list_ctx()[0]).asnumpy()
                   for key, parameter in net.collect_params().items()}
-        return cls(json_of(net(mx.sym.var(DATA))), values, *facts)
+        return cls(json_of(net(mx.sym.var("data"))), values, *facts)
 
     def __reduce__(self):
         values = {key: parameter.data().asnumpy() for key, parameter in self._block.collect_params().items()}

@@ -1,7 +1,8 @@
 """Operators that become convolutions, and those that fold into one; `lower` has the others."""
 import numpy as np
 
-from igc_gluon.deploy.layers import Layer, View, reorder
+from igc_gluon.channels import dense_weight, permutation_indices
+from igc_gluon.deploy.layers import Layer, View, permutations
 from igc_gluon.errors import UserError
 from igc_gluon.native import library
 
@@ -65,6 +66,9 @@ class Folding:
             raise UserError(f"{what}: dilation has no native kernel")
         require_shape(what, weight, (attributes["num_filter"], channels // groups, *kernel))
         extent = window_extent(what, (height, width), kernel, stride, pad)
+        if permutations(view.index) is None and (groups == 1 or kernel == (1, 1)):  # the weights take the order
+            weight, groups = dense_weight(weight, groups)[:, np.argsort(view.index)], 1
+            view = view._replace(index=np.arange(channels))
         if stride[0] != stride[1]:
             made = self._with_columns(what, view, groups, weight, stride, pad, extent)
             return made if bias is None else self._affine(made, None, bias.astype(np.float64))
@@ -85,7 +89,7 @@ class Folding:
         fits = (layer.kind == library.CONV and self.is_open(view) and layer.scale is None and
                 layer.bias is None and layer.groups * partitions == channels and len(weight) == channels and
                 weight.shape[2:] == (1, 1) and stride == (1, 1) and pad == (0, 0) and
-                (view.index == reorder(channels, layer.groups)).all())
+                (view.index == permutation_indices(channels, layer.groups)).all())
         return layer if fits else None
 
     def _with_columns(self, what, view, groups, weight, stride, pad, extent):

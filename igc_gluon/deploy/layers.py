@@ -5,6 +5,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
+from igc_gluon.channels import branches_of, permutation_indices
 from igc_gluon.errors import UserError
 from igc_gluon.native import library
 
@@ -69,22 +70,13 @@ class View(NamedTuple):
         raise UserError(f"{what} on a tensor of shape {('N',) + self.dims[1:]} has no native kernel")
 
 
-def reorder(channels, branches):
-    """Channel read by each output channel of IGC_PERMUTE (igc.h) with `branches` groups."""
-    return np.arange(channels).reshape(branches, -1).T.ravel()
-
-
 def permutations(index):
     """Numbers of groups of the IGC_PERMUTEs, in order, that put channels into the order `index`; None if more
     than two would be needed."""
-    channels = len(index)
-    if (index == np.arange(channels)).all():
-        return []
-    divisors = [b for b in range(2, channels) if channels % b == 0]
-    candidates = {b: reorder(channels, b) for b in divisors}
-    for b, first in candidates.items():
-        if (first == index).all():
-            return [b]
+    channels, branches = len(index), branches_of(index)
+    if branches is not None:
+        return [branches] if branches > 1 else []
+    candidates = {b: permutation_indices(channels, b) for b in range(2, channels) if channels % b == 0}
     for b, first in candidates.items():
         for c, second in candidates.items():
             if (first[second] == index).all():
@@ -93,16 +85,21 @@ def permutations(index):
 
 
 def to_ops(layers, result):
-    """[library.Op] of `layers`, the last of which `result` is a View of. Raises UserError on an order of
-    channels that native permutations do not make, and on numbers that float32 cannot hold."""
+    """[library.Op] of `layers`, the last of which `result` is a View of. Raises UserError on numbers that float32 cannot
+    hold."""
     tensors, ops = {}, []
 
     def tensor(view):
         """Number of the tensor that holds `view`, its channels in order."""
         number, index = tensors[id(view.layer)], view.index
         factors = permutations(index)
-        if factors is None:
-            raise UserError(f"an order of {len(index)} channels that is no interleaving has no native kernel")
+        if factors is None:  # a convolution with one 1 for each channel
+            key, factors = (number, tuple(index)), []
+            if key not in tensors:
+                ops.append(library.Op(library.CONV, number, len(index),
+                                      weight=np.eye(len(index), dtype=np.float32)[index, :, None, None]))
+                tensors[key] = len(ops)
+            number = tensors[key]
         for branches in factors:
             key = number, branches
             if key not in tensors:

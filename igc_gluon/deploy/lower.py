@@ -7,31 +7,32 @@ An operator is a row of OPERATORS; what is not there raises UserError with its n
 import numpy as np
 
 from igc_gluon.deploy.fold import Folding, pair, window_extent
-from igc_gluon.deploy.graph import DATA
-from igc_gluon.deploy.layers import View, to_ops
+from igc_gluon.deploy.layers import View, permutations, to_ops
 from igc_gluon.errors import UserError
+from igc_gluon.graph.permutations import PERMUTE
+from igc_gluon.graph.tracing import Ref
 from igc_gluon.native import library
 
 
-def lower(nodes, input_shape):
-    """([library.Op], output shape) of traced `nodes` (graph.trace) for images of `input_shape`.
+def lower(network, input_shape):
+    """([library.Op], output shape) of a graph.network.Network for images of `input_shape`.
 
     The output shape, of one image, is (scores,) or (channels, height, width). Raises UserError.
     """
     lowering = Lowering(input_shape)
-    views = []
-    for node in nodes:
+    views = {name: lowering.image for name in network.graph.data}
+    for number, node in network.nodes.items():
         if node.op not in OPERATORS:
             raise UserError(f"operator {node.op} ({node.name}) has no native kernel")
-        inputs = [views[i] if isinstance(i, int) else lowering.image if i is DATA else i for i in node.inputs]
+        inputs = [views[value] if value in views else network.arrays[value] for value in node.inputs]
         what = f"operator {node.op} ({node.name})"
         if [isinstance(i, View) for i in inputs[:2]] != ([True, node.op in SUMS] if inputs[1:] else [True]):
             raise UserError(f"{what} on computed parameters or on parameters alone has no native kernel")
         view = OPERATORS[node.op](lowering, what, node.attributes, *inputs)
-        views.append(view._replace(shared=view.shared or node.readers > 1))
-    if not views:
+        views[Ref(number)] = view._replace(shared=view.shared or network.readers[Ref(number)] > 1)
+    if not network.nodes:
         raise UserError("the network has no operators")
-    result = views[-1]
+    result = views[network.graph.outputs[0]]
     if len(result.dims) != 2:
         result.image("a result")
     if result.layer.kind is None:
@@ -74,6 +75,16 @@ class Lowering(Folding):
         return made._replace(index=view.index)
 
     # What only changes the order of channels, and the sum over branches
+
+    def permute(self, what, attributes, view):
+        view = view.image(what)
+        view, layer = view._replace(index=view.index[attributes["index"]]), view.layer
+        if layer.kind == library.CONV and layer.groups == 1 and layer.residual is None and not view.shared and \
+                permutations(view.index) is None:  # the weights take the order
+            layer.weight = layer.weight[view.index]
+            layer.scale, layer.bias = (None if a is None else a[view.index] for a in (layer.scale, layer.bias))
+            return view._replace(index=np.arange(len(view.index)))
+        return view
 
     def reshape(self, what, attributes, view):
         if attributes.get("reverse", False):
@@ -127,6 +138,7 @@ class Lowering(Folding):
 
 
 OPERATORS = {
+    PERMUTE: Lowering.permute,
     "Convolution": Lowering.convolution,
     "FullyConnected": Lowering.fully_connected,
     "BatchNorm": Lowering.batch_norm,

@@ -2,14 +2,12 @@
 import json
 
 import mxnet as mx
+import numpy as np
 from mxnet.ndarray import CachedOp
 
 from igc_gluon.native.operators import Inference
 
 OPERATORS = {True: "igc_body_train", False: "igc_body_infer"}
-
-
-_MADE = "igc_body"  # a variable's name
 
 
 class Program:
@@ -19,47 +17,64 @@ class Program:
     segments: of segments.find. training: whether with batch statistics. wanted: of each input whether its gradient
     is. apart: names of variables that get an identity before native operators: MXNet does not tell an operator of this
     kind to add to a gradient; to an identity it does. owner: native.operators.Owner. flags: of MXNet's CachedOp.
-    at_once: the only segment, which reads an input, is computed before a call returns, in the caller's thread; what is
-    behind it remains MXNet's. For a single image, with which MXNet's engine is longer busy than with small networks.
     """
 
-    def __init__(self, graph, segments, owner, training=False, wanted=(), apart=(), flags=(), at_once=False):
+    def __init__(self, graph, segments, owner, training=False, wanted=(), apart=(), flags=()):
         self.operators = [OPERATORS[training]] * len(segments)
-        number = {name: i for i, name in enumerate([*graph.parameters, *graph.data, _MADE])}
-        self._at_once = _AtOnce(segments[0], owner, number, len(graph.parameters)) if at_once else None
-        symbol = mx.sym.load_json(json.dumps(_Writer(graph, segments, owner, training, wanted, apart, at_once).written()))
+        writer = _Writer(graph, segments, owner, training, wanted, apart)
+        symbol = mx.sym.load_json(json.dumps(writer.written()))
+        number = {name: i for i, name in enumerate([*graph.parameters, *graph.data, *writer.constants])}
+        self._constants = {None: list(writer.constants.values())}  # on each context
         names = symbol.list_inputs()
         self._read = [number[name] for name in names]
         places = {True: [], False: []}
         for place, name in enumerate(names):
-            places[name in graph.parameters].append(place)
-        self._op = CachedOp(symbol, [("data_indices", places[False]), ("param_indices", places[True]), *flags])
+            places[name in graph.data].append(place)
+        self._op = CachedOp(symbol, [("data_indices", places[True]), ("param_indices", places[False]), *flags])
 
     def __call__(self, parameters, inputs):
-        arrays = [*parameters, *inputs]
-        if self._at_once is not None:
-            arrays.append(self._at_once(parameters, inputs))
+        context = inputs[0].context
+        if context not in self._constants:
+            self._constants[context] = [mx.nd.array(array, context, array.dtype) for array in self._constants[None]]
+        arrays = [*parameters, *inputs, *self._constants[context]]
         made = self._op(*[arrays[place] for place in self._read])
         return [made] if isinstance(made, mx.nd.NDArray) else made
 
 
-class _AtOnce:
-    """A segment of inference; called like a Program it gives the segment's value."""
+class AtOnce(Program):
+    """A Program of inference that is done when a call returns, in the caller's thread. For a single image, with which
+    MXNet's engine is longer busy than with small networks."""
 
-    def __init__(self, segment, owner, number, parameters):
-        self._source = number[segment.source] - parameters
-        self._numbers = [number[name] for name in (*(p.name for p in segment.parameters), *segment.running)]
-        self._shape, self._parameters = segment.shape, None
-        self._run = Inference(owner.name(segment.end.node), _text(segment.layers), segment.form == "maps")
+    @classmethod
+    def of(cls, graph, segments, owner):
+        """None unless all of `graph` is one segment and, perhaps, a fully connected layer of its means."""
+        if len(segments) != 1 or any(p.branches > 1 or p.index is not None for p in segments[0].parameters):
+            return None
+        segment, = segments
+        rest = [node for number, node in enumerate(graph.nodes) if number not in segment.nodes]
+        is_dense = [node.op for node in rest] == ["FullyConnected"] and rest[0].inputs[0] == segment.end and \
+            segment.form != "maps" and all(value in graph.parameters for value in rest[0].inputs[1:])
+        fits = segment.source in graph.data and (is_dense or not rest) and len(graph.outputs) == 1
+        return cls(graph, segment, owner, rest[0] if is_dense else None) if fits else None
+
+    def __init__(self, graph, segment, owner, classifier):
+        self.operators, self._parameters = [OPERATORS[False]], None
+        names = [*(p.name for p in segment.parameters), *segment.running, *(classifier.inputs[1:] if classifier else ())]
+        number = {name: i for i, name in enumerate(graph.parameters)}
+        self._read, self._source = [number[name] for name in names], graph.data.index(segment.source)
+        scores = classifier.attributes["num_hidden"] if classifier else 0
+        self._shape = (scores,) if classifier else segment.shape
+        self._run = Inference(owner.name(segment.end.node), _text(segment.layers), segment.form == "maps", scores,
+                              bool(classifier) and len(classifier.inputs) > 2)
 
     def __call__(self, parameters, inputs):
         if parameters is not self._parameters:
-            self._run.read([parameters[number] for number in self._numbers])
+            self._run.read([parameters[number] for number in self._read])
             self._parameters = parameters
         image = inputs[self._source]
         made = mx.nd.empty((len(image), *self._shape), ctx=image.context)
         self._run(image, made)
-        return made
+        return [made]
 
 
 def _text(layers):
@@ -70,8 +85,9 @@ def _text(layers):
 class _Writer:
     """MXNet's JSON of `graph` with native operators in place of `segments`."""
 
-    def __init__(self, graph, segments, owner, training, wanted, apart, at_once):
-        self._graph, self._owner, self._training, self._at_once = graph, owner, training, at_once
+    def __init__(self, graph, segments, owner, training, wanted, apart):
+        self._graph, self._owner, self._training = graph, owner, training
+        self.constants = {}  # {name of a variable: numpy array}
         self._unwanted = {name for name, flag in zip(graph.data, wanted) if not flag}
         readers = graph.readers()
         # Of a value that many read MXNet may also add up gradients in place.
@@ -118,12 +134,11 @@ class _Writer:
                           "inputs": [[*i, 0] for i in inputs]})
 
     def _native(self, segment):
-        if self._at_once:
-            self._kept(segment.end.node, self._add({"op": "null", "name": _MADE, "inputs": []}))
-            return
         inputs = [self._read(segment.source)]
-        for name, branches in segment.parameters:
+        for name, branches, index in segment.parameters:
             place = self._read(name)
+            if index is not None:
+                place = self._gathered(place, index)
             if branches > 1:
                 cut = self._operator("Reshape", [place], shape=f"(-4, {branches}, -1, -2)")
                 place = [self._operator("sum", [[cut, 0]], axis="0"), 0]
@@ -138,6 +153,16 @@ class _Writer:
         if not self._training:
             made = self._operator("BlockGrad", [[made, 0]])  # a CachedOp asks for a gradient; this operator has none
         self._kept(segment.end.node, made)
+
+    def _gathered(self, place, index):
+        """The numbers of an array at `index`, flat, 0 at -1."""
+        variable = f"igc_index{len(self.constants)}"
+        flat = self._operator("Reshape", [place], shape="(-1,)")
+        zero = self._operator("_zeros", [], shape="(1,)", dtype="float32")
+        padded = self._operator("Concat", [[flat, 0], [zero, 0]], dim="0", num_args="2")
+        self.constants[variable] = np.where(index < 0, index.max() + 1, index).astype(np.int32)
+        number = self._add({"op": "null", "name": variable, "inputs": []})
+        return [self._operator("take", [[padded, 0], [number, 0]], axis="0", mode="clip"), 0]
 
     def _read(self, value):
         place = self._at(value)

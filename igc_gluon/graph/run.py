@@ -23,7 +23,8 @@ from mxnet.gluon.block import _regroup
 
 from igc_gluon.graph import segments, watch
 from igc_gluon.graph.changes import State, blocks_below, why_python_runs
-from igc_gluon.graph.program import Program
+from igc_gluon.graph.permutations import contracted
+from igc_gluon.graph.program import AtOnce, Program
 from igc_gluon.graph.segments import NotNative, require
 from igc_gluon.graph.tracing import Ref, first_line, parameters_of, read, trace
 from igc_gluon.native.operators import Owner, why_not
@@ -130,6 +131,7 @@ class _Plan:
         self._block, self._count, self._active = block, len(inputs), block._active
         self._reason = self._graph = self._cached_graph = None
         self._found, self._programs, self._arrays, self._owner = {}, {}, {}, Owner()
+        self._constants = {}  # by which permutations are known: {number of a parameter: values}
         self._watch, self._watches, self._untouched = None, 0, False
         below = blocks_below(block)
         try:
@@ -181,6 +183,8 @@ class _Plan:
                     "the data is not dense float32")
             require(shape and 0 not in shape, "the data is empty")
         arrays = self._values(context)
+        if not all(np.array_equal(arrays[number].asnumpy(), values) for number, values in self._constants.items()):
+            self._found, self._programs, self._constants = {}, {}, {}  # permutations may be others now
         wanted = added = ()
         if training:
             # Whether a gradient goes to each input, and whether into an array of the user's, which may add.
@@ -200,7 +204,10 @@ class _Plan:
                 of_values = self._graph.shapes(shapes)
             except (ValueError, mx.MXNetError):
                 raise _Left from None
-            found, reasons = segments.find(self._graph, of_values)
+            short = contracted(self._graph, of_values)
+            self._constants.update({self._parameters.index(self._graph.parameters[name]): values
+                                    for name, values in short.constants.items()})
+            found, reasons = segments.find(self._graph, of_values, short)
             # A classifier may be a convolution of a single pixel: MXNet's operator is meant to run there.
             left = [reason for number, reason in reasons.items() if self._graph.nodes[number].op == "Convolution" and
                     set(of_values[Ref(number)][2:]) != {1}]
@@ -214,8 +221,8 @@ class _Plan:
         while len(self._programs) >= _MOST_PROGRAMS:
             del self._programs[next(iter(self._programs))]
         try:
-            at_once = single and len(found) == 1 and found[0].source in self._graph.data
-            program = Program(self._graph, found, self._owner, training, wanted, apart, self._flags[training], at_once)
+            program = AtOnce.of(self._graph, found, self._owner) if single else None
+            program = program or Program(self._graph, found, self._owner, training, wanted, apart, self._flags[training])
         except mx.MXNetError as error:  # an operator without a gradient, perhaps, which MXNet asks for here already
             self._found[key[0]] = (), first_line(error)
             raise NotNative(first_line(error)) from None

@@ -6,15 +6,21 @@ segments.
 from collections import Counter
 from typing import Dict, List, NamedTuple, Optional, Set
 
+import numpy as np
+
+from igc_gluon.channels import branches_of, dense_weight, permutation_indices
 from igc_gluon.errors import UserError
+from igc_gluon.graph.permutations import PERMUTE, Contracted, contracted
 from igc_gluon.graph.tracing import Graph, Ref, Value
 from igc_gluon.native import training
 
 
 class Parameter(NamedTuple):
-    """A variable that layers read. branches above 1: that many equal parts of it are added up."""
+    """A variable that layers read. branches above 1: that many equal parts of it are added up. index: of the shape of
+    the array that the layer gets, for each number where in the variable, flat, it is; -1: it is 0."""
     name: str
     branches: int = 1
+    index: Optional[np.ndarray] = None
 
 
 class Segment(NamedTuple):
@@ -43,11 +49,13 @@ def require(condition, reason):
         raise NotNative(reason)
 
 
-def find(graph: Graph, shapes: Dict[Value, tuple]):
-    """([Segment], {number of a node outside them: one line why}) for values of these shapes (Graph.shapes)."""
-    facts = _Facts(graph, shapes)
+def find(graph: Graph, shapes: Dict[Value, tuple], short: Optional[Contracted] = None):
+    """([Segment], {number of a node outside them: one line why}) for values of these shapes (Graph.shapes). short:
+    contracted(graph, shapes), if it is known."""
+    short = contracted(graph, shapes) if short is None else short
+    facts = _Facts(graph, shapes, short)
     segments, reasons, taken = [], {}, set()
-    for number, node in enumerate(graph.nodes):
+    for number, node in short.nodes.items():
         if number in taken:
             continue
         try:
@@ -58,15 +66,17 @@ def find(graph: Graph, shapes: Dict[Value, tuple]):
         else:
             segments.append(segment)
             taken |= segment.nodes
-    return segments, reasons
+    others = set().union(*(inner for number, inner in short.inner.items() if number not in taken))
+    return [segment._replace(nodes=set().union(segment.nodes, *(short.inner.get(n, ()) for n in segment.nodes)) - others)
+            for segment in segments], reasons
 
 
 def _segment(facts, first, taken):
     """The longest Segment that begins with the convolution `first` and has no nodes of `taken`. Raises NotNative."""
     reader = _Reader(facts, facts.nodes[first].inputs[0])
     reason, ends = "a convolution without a normalization behind it has no native kernel", []
-    for number in range(first, len(facts.nodes)):
-        if number in taken or not (number == first or reader.reads(number)):
+    for number in facts.nodes:
+        if number < first or number in taken or not (number == first or reader.reads(number)):
             continue
         if number != first and reader.ends():
             ends.append(reader.segment())
@@ -88,11 +98,11 @@ def _segment(facts, first, taken):
 
 
 class _Facts:
-    def __init__(self, graph, shapes):
-        self.nodes, self.shapes = graph.nodes, shapes
+    def __init__(self, graph, shapes, short):
+        self.nodes, self.shapes = short.nodes, shapes
         self.data = graph.data
-        self.readers = graph.readers()
-        self.running = Counter(name for node in graph.nodes if node.op == "BatchNorm" for name in node.inputs[3:])
+        self.readers = Counter([value for node in short.nodes.values() for value in node.inputs] + graph.outputs)
+        self.running = Counter(name for node in short.nodes.values() if node.op == "BatchNorm" for name in node.inputs[3:])
         self.running = {name for name, times in self.running.items() if times == self.readers[name] == 1}
 
 
@@ -108,7 +118,9 @@ class _Reader:
         self._values = {source: 0}  # values of the graph that layers have made, by their number
         self._nodes, self._left = set(), Counter()  # how many reads of each value inside are still to come
         self.last: Optional[Ref] = None  # what the open or last layer makes
-        self._moved = None  # within a permutation or a sum of branches: (kind, branches)
+        self._cut = None  # within a sum of branches: how many
+        # Of the last value, and of earlier ones, in which order it has the channels that layers make, if in another.
+        self._order, self._orders = None, {}
         self.form = "maps"
 
     def reads(self, number):
@@ -140,7 +152,7 @@ class _Reader:
         self.last = Ref(number)
         self._left[self.last] = self._facts.readers[self.last]
         if self._open is None and self._layers:
-            self._values[self.last] = len(self._layers)
+            self._made()
 
     # One method for each operator: (node, *what it reads)
 
@@ -151,20 +163,24 @@ class _Reader:
                 len(set(kernel)) == 1 and kernel[0] % 2 == 1 and (a.get("pad") or (0, 0)) == (kernel[0] // 2,) * 2 and
                 (a.get("dilate") or (1, 1)) == (1, 1) and tuple(stride) in ((1, 1), (2, 2)),
                 "a convolution of this form has no native kernel")
-        require(self._moved is None, "a convolution here has no native kernel")
+        require(self._cut is None, "a convolution here has no native kernel")
         if self._open is not None and not self._open.normalised:
             require(value == self.last and self._alone(value) and kernel[0] == stride[0] == 1,
                     "a spatial convolution behind another one without a normalization between them has no native "
                     "kernel")
             self._layers.append(self._open)
-            read = len(self._layers)
+            read, order = len(self._layers), self._order
         else:
             self._close()
             require(value in self._values, "a convolution of this value has no native kernel")
-            read = self._values[value]
+            read, order = self._values[value], self._orders.get(value)
         self._open = training.Layer(read, a["num_filter"], a.get("num_group", 1), kernel[0], stride[0],
                                     activation=None, normalised=False)
         self._parameter(weight)
+        self._order = None
+        if order is not None:  # the weights of channel i of the value are those of channel order[i] of the layer
+            index = self._dense()
+            self._weight(np.take(index, np.argsort(order), axis=1))
 
     def _normalization(self, node, value, gamma, beta, mean, variance):
         a = node.attributes
@@ -174,6 +190,9 @@ class _Reader:
         require(self._is_open(value) and not self._open.normalised,
                 "a normalization that does not follow a convolution has no native kernel")
         require({mean, variance} <= self._facts.running, "a normalization that is used twice has no native kernel")
+        if self._order is not None:
+            self._weight(self._dense()[self._order])
+            self._order = None
         self._open = self._open._replace(normalised=True, epsilon=a.get("eps", 1e-3), momentum=a.get("momentum", 0.9))
         for name in (gamma, beta):
             self._parameter(name)
@@ -194,17 +213,19 @@ class _Reader:
         require(self._is_open(a) != self._is_open(b) and self._open.normalised and self._open.activation is None and
                 self._open.residual < 0, "a sum that does not follow a normalization has no native kernel")
         require(self._values.get(other, 0) > 0, "a sum with this value has no native kernel")
+        require(self._order is None and self._orders.get(other) is None,
+                "a sum of channels in an order that is no interleaving has no native kernel")
         require(self._facts.shapes[a] == self._facts.shapes[b], "a sum of different shapes has no native kernel")
         self._open = self._open._replace(residual=self._values[other])
 
     def _pooling(self, node, value):
         a = node.attributes
         kind = a.get("pool_type", "max")
-        require(a.get("layout", "NCHW") in ("NCHW", "None", None) and self._moved is None,
+        require(a.get("layout", "NCHW") in ("NCHW", "None", None) and self._cut is None,
                 "pooling of this form has no native kernel")
         self._close()
         if kind == "avg" and a.get("global_pool", False):
-            require(value == self.last, "a mean of this value has no native kernel")
+            require(value == self.last and self._orders.get(value) is None, "a mean of this value has no native kernel")
             self.form = "means"
             return
         kernel, stride = a["kernel"], a.get("stride") or (1, 1)
@@ -212,45 +233,56 @@ class _Reader:
                 len(set(kernel)) == 1 and kernel[0] % 2 == 1 and (a.get("pad") or (0, 0)) == (kernel[0] // 2,) * 2 and
                 tuple(stride) in ((1, 1), (2, 2)) and a.get("pooling_convention", "valid") == "valid",
                 "pooling of this form has no native kernel")
+        self._order = self._orders.get(value)
         channels = self._layers[self._values[value] - 1].channels
         self._layers.append(training.Layer.max_pool(self._values[value], channels, kernel[0], stride[0]))
 
-    # A permutation, Reshape (0, -4, branches, -1, -2), SwapAxis (1, 2), Reshape (0, -3, -2), and the sum over branches,
-    # which begins like it.
-
-    def _reshape(self, node, value):
-        shape, reverse = node.attributes["shape"], node.attributes.get("reverse", False)
-        if self._moved is None:
-            require(self._is_open(value) and self._open.residual < 0 and not reverse and len(shape) == 5 and
-                    shape[:2] == (0, -4) and shape[3:] == (-1, -2) and shape[2] > 0 and
-                    len(self._facts.shapes[value]) == 4, "a reshape here has no native kernel")
-            self._moved = "cut", shape[2]
-            return
-        kind, branches = self._moved
-        require(kind == "swapped" and self._alone(value) and not reverse and tuple(shape) == (0, -3, -2),
-                "a reshape here has no native kernel")
-        self._moved = None
+    def _permutation(self, node, value):
+        require(self._is_open(value) and self._open.residual < 0, "a permutation here has no native kernel")
+        index = node.attributes["index"]
+        branches = branches_of(index) if self._order is None else None
+        field = "reorder" if self._open.normalised else "permute"
         if branches in (1, self._open.channels):
             return
-        field = "reorder" if self._open.normalised else "permute"
-        require(getattr(self._open, field) == 1, "two permutations in a row have no native kernel")
-        self._open = self._open._replace(**{field: branches})
+        if branches is not None and getattr(self._open, field) == 1:
+            self._open = self._open._replace(**{field: branches})
+        else:  # the weights of the next convolution, or of this one, are put into that order
+            before = permutation_indices(self._open.channels, getattr(self._open, field)) if self._order is None else self._order
+            self._open = self._open if self._order is not None else self._open._replace(**{field: 1})
+            self._order = before[index]
 
-    def _swap(self, node, value):
-        axes = {node.attributes.get("dim1", 0), node.attributes.get("dim2", 0)}
-        require(self._moved is not None and self._moved[0] == "cut" and self._alone(value) and axes == {1, 2},
-                "a transposition here has no native kernel")
-        self._moved = "swapped", self._moved[1]
+    def _dense(self):
+        """The index of the open convolution's weights, which becomes one over all channels."""
+        layer, (name, branches, index) = self._open, self._parameters[-1]
+        require(branches == 1 and layer.permute == 1 and (layer.groups == 1 or layer.kernel == 1),
+                "channels in an order that is no interleaving, before a spatial group convolution, have no native kernel")
+        if index is None:
+            shape = self._facts.shapes[name]
+            index = np.arange(int(np.prod(shape))).reshape(shape)
+        self._open = layer._replace(groups=1)
+        return dense_weight(index, layer.groups, -1)
+
+    def _weight(self, index):
+        self._parameters[-1] = self._parameters[-1]._replace(index=index)
+
+    # The sum over branches, Reshape (0, -4, branches, -1, -2) and sum.
+
+    def _reshape(self, node, value):
+        shape = node.attributes["shape"]
+        require(self._is_open(value) and self._order is None and self._open.residual < 0 and len(shape) == 5 and
+                not node.attributes.get("reverse", False) and shape[:2] == (0, -4) and shape[3:] == (-1, -2) and
+                shape[2] > 0 and len(self._facts.shapes[value]) == 4, "a reshape here has no native kernel")
+        self._cut = shape[2]
 
     def _sum_of_branches(self, node, value):
         a = node.attributes
         axis = a.get("axis")
         axis = axis[0] if isinstance(axis, (tuple, list)) and len(axis) == 1 else axis
-        require(self._moved is not None and self._moved[0] == "cut" and self._alone(value) and axis == 1 and
+        require(self._cut is not None and self._alone(value) and axis == 1 and
                 not a.get("keepdims", False) and not a.get("exclude", False) and not self._open.normalised and
-                self._open.permute == self._open.groups == self._parameters[-1].branches == 1,
-                "a sum over axes has no native kernel here")
-        branches, self._moved = self._moved[1], None
+                self._open.permute == self._open.groups == self._parameters[-1].branches == 1 and
+                self._parameters[-1].index is None, "a sum over axes has no native kernel here")
+        branches, self._cut = self._cut, None
         self._open = self._open._replace(channels=self._open.channels // branches)
         self._parameters[-1] = self._parameters[-1]._replace(branches=branches)
 
@@ -266,17 +298,21 @@ class _Reader:
         return value == self.last and self._facts.readers[value] == 1
 
     def _is_open(self, value):
-        return self._open is not None and self._moved is None and self._alone(value)
+        return self._open is not None and self._cut is None and self._alone(value)
 
     def _can_close(self):
-        return self._moved is None and (self._open.normalised if self._open is not None else bool(self._layers))
+        return self._cut is None and self._order is None and self._orders.get(self.last) is None and (
+            self._open.normalised if self._open is not None else bool(self._layers))
 
     def _close(self):
         if self._open is not None:
             require(self._open.normalised, "a convolution without a normalization behind it has no native kernel")
             self._layers.append(self._open)
             self._open = None
-            self._values[self.last] = len(self._layers)
+            self._made()
+
+    def _made(self):
+        self._values[self.last], self._orders[self.last], self._order = len(self._layers), self._order, None
 
 
 _METHODS = {
@@ -289,6 +325,6 @@ _METHODS = {
     "broadcast_add": _Reader._sum,
     "Pooling": _Reader._pooling,
     "Reshape": _Reader._reshape,
-    "SwapAxis": _Reader._swap,
+    PERMUTE: _Reader._permutation,
     "sum": _Reader._sum_of_branches,
 }

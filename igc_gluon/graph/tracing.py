@@ -51,18 +51,6 @@ class Graph(NamedTuple):
         """How often each value is read, as an output too."""
         return Counter([value for node in self.nodes for value in node.inputs] + self.outputs)
 
-    def permutations(self):
-        """{number of a node: branches} where that node ends a permutation of channels (nn.permutation) that is made of
-        a reshape to branches, a swap of the two axes and a reshape back."""
-        found = {}
-        for number, last in enumerate(self.nodes):
-            middle = _maker(self, last, "Reshape", shape=(0, -3, -2))
-            first = middle and _maker(self, middle, "SwapAxis", dim1=1, dim2=2)
-            shape = first.attributes.get("shape", ()) if first and first.op == "Reshape" else ()
-            if len(shape) == 5 and shape[:2] == (0, -4) and shape[2] > 0 and shape[3:] == (-1, -2):
-                found[number] = shape[2]
-        return found
-
     def shapes(self, data):
         """{value: its shape} of all that can be known. data: the shape of each input, with the batch.
 
@@ -87,12 +75,6 @@ class Graph(NamedTuple):
         if at != len(names):
             raise ValueError("an operator has outputs of other names than MXNet usually gives")
         return shapes
-
-
-def _maker(graph, node, op, **attributes):
-    """The node whose value `node` reads, if `node` is such an operator."""
-    fits = node.op == op and all(node.attributes.get(name) == value for name, value in attributes.items())
-    return graph.nodes[node.inputs[0].node] if fits and isinstance(node.inputs[0], Ref) else None
 
 
 _FURTHER_OUTPUT = re.compile("_output[1-9][0-9]*|_mean|_var")

@@ -42,7 +42,8 @@ def functions():
     loaded = ctypes.CDLL(str(path_of_operators()))
     pointer, text = ctypes.c_void_p, ctypes.c_char_p
     loaded.igc_body_call.restype = text
-    loaded.igc_body_call.argtypes = [text, text, ctypes.c_int, pointer, pointer, ctypes.c_int64, pointer, pointer]
+    loaded.igc_body_call.argtypes = [text, text, ctypes.c_int, pointer, pointer, ctypes.c_int64, ctypes.c_int64,
+                                       ctypes.c_int, pointer, pointer]
     loaded.igc_read_words.restype, loaded.igc_read_words.argtypes = None, [ctypes.c_int64, pointer, pointer]
     loaded.igc_same_words.restype, loaded.igc_same_words.argtypes = ctypes.c_int, [ctypes.c_int64, pointer, pointer]
     loaded.igc_body_release.restype, loaded.igc_body_release.argtypes = None, [text]
@@ -52,16 +53,17 @@ def functions():
 class Inference:
     """The operator igc_body_infer (src/mxnet/body_op.cpp) without MXNet's engine: done when a call returns.
 
-    owner, layers, maps: the operator's attributes. Raises MXNetError, also that of an operator before it.
+    owner, layers, maps: the operator's attributes. scores: how many numbers a fully connected layer makes of its
+    result, 0: there is none. Raises MXNetError, also that of an operator before it.
     """
 
-    def __init__(self, owner, layers, maps):
-        self._attributes = owner.encode(), layers.encode(), int(maps)
+    def __init__(self, owner, layers, maps, scores=0, has_bias=False):
+        self._attributes, self._scores = (owner.encode(), layers.encode(), int(maps)), (scores, int(has_bias))
         self._in_mxnet = [ctypes.cast(function, ctypes.c_void_p)
                           for function in (_LIB.MXNDArrayWaitToRead, _LIB.MXNDArrayGetData)]
 
     def read(self, arrays):
-        """Calls from now on read these: parameters, then moving statistics."""
+        """Calls from now on read these: parameters, moving statistics, weight and bias of the fully connected layer."""
         self._read = arrays
         self._handles = (ctypes.c_void_p * (2 + len(arrays)))(None, None, *[array.handle.value for array in arrays])
 
@@ -70,7 +72,7 @@ class Inference:
         handles = type(self._handles).from_buffer_copy(self._handles)  # several threads may call
         handles[0], handles[1] = output.handle.value, image.handle.value
         message = functions().igc_body_call(*self._attributes, (ctypes.c_int64 * 4)(*image.shape), handles, len(handles),
-                                            *self._in_mxnet)
+                                            *self._scores, *self._in_mxnet)
         if message is not None:
             check_call(0 if message else -1)
             raise mx.MXNetError(message.decode())

@@ -1,24 +1,10 @@
 """The channel permutation between the two group convolutions of an IGC block (IGCV1, eq. 2 and 4)."""
 from typing import Any
 
-import numpy as np
 from mxnet.gluon import HybridBlock
 
+from igc_gluon.channels import permutation_indices  # noqa: F401 (of this module too)
 from igc_gluon.errors import UserError
-
-
-def permutation_indices(channels: int, branch_factor: int) -> np.ndarray:
-    """Which input channel each output channel reads: `out[c] = x[permutation_indices(C, b)[c]]`.
-
-    The channels are seen as `branch_factor` (b) branches of C/b: output channel j*b + i is input channel
-    i*(C/b) + j. With b = L, the channels of L primary partitions become M = C/L secondary partitions, the m-th of
-    which holds the m-th channel of every primary partition: this is P^T of eq. 2. With b = M it is P, its inverse.
-
-    Returns an int64 array of shape (C,). Raises UserError if b does not divide C.
-    """
-    if branch_factor < 1 or channels % branch_factor:
-        raise UserError(f"the permutation's branch factor {branch_factor} does not divide {channels} channels")
-    return np.arange(channels).reshape(branch_factor, channels // branch_factor).T.ravel()
 
 
 def inverse_branch_factor(channels: int, branch_factor: int) -> int:

@@ -6,8 +6,10 @@ from mxnet.gluon import HybridBlock
 from igc_gluon import theory
 from igc_gluon.errors import UserError
 from igc_gluon.graph import Ref, trace
+from igc_gluon.graph.permutations import PERMUTE, contracted
 from igc_gluon.nn.basic import InterleavedBlock
-from igc_gluon.nn.permutation import permutation_indices
+
+_IMAGE = (8, 8)  # of any size
 
 
 def block_stack(block: HybridBlock) -> List[Union[theory.GroupConv, theory.Permutation]]:
@@ -18,10 +20,14 @@ def block_stack(block: HybridBlock) -> List[Union[theory.GroupConv, theory.Permu
     each other.
     """
     graph = trace(block)
-    permutations = graph.permutations()
+    first = next((node for node in graph.nodes if node.op == "Convolution"), None)
+    if first is None:
+        return []
+    channels = graph.parameters[first.inputs[1]].shape[1] * first.attributes.get("num_group", 1)
+    nodes = contracted(graph, graph.shapes([(1, channels, *_IMAGE)])).nodes
     stack: List[Union[theory.GroupConv, theory.Permutation]] = []
     behind: Set[int] = set()  # nodes that the last of the stack comes before
-    for number, node in enumerate(graph.nodes):
+    for number, node in nodes.items():
         follows = not stack or any(isinstance(value, Ref) and value.node in behind for value in node.inputs)
         if node.op == "Convolution":
             if not follows:
@@ -29,9 +35,8 @@ def block_stack(block: HybridBlock) -> List[Union[theory.GroupConv, theory.Permu
             stack.append(theory.GroupConv(tuple(graph.parameters[node.inputs[1]].shape),
                                           node.attributes.get("num_group", 1)))
             behind = {number}
-        elif number in permutations:
-            channels = stack[-1].out_channels
-            stack.append(theory.Permutation(permutation_indices(channels, permutations[number])))
+        elif node.op == PERMUTE:
+            stack.append(theory.Permutation(node.attributes["index"]))
             behind = {number}
         elif follows:
             behind.add(number)

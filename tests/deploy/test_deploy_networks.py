@@ -105,6 +105,10 @@ def conv(channels, kernel=3, stride=1, groups=1, **options):
     return nn.Conv2D(channels, kernel, stride, kernel // 2, groups=groups, **options)
 
 
+def shuffled_otherwise(F, x):
+    return F.reshape(F.transpose(F.reshape(x, shape=(0, 2, 3, 4, 9, 8)), axes=(0, 3, 2, 1, 4, 5)), shape=(0, 24, 9, 8))
+
+
 def permuted(F, x, branches):
     x = F.reshape(x, shape=(0, -4, branches, -1, -2))
     return F.reshape(F.swapaxes(x, dim1=1, dim2=2), shape=(0, -3, -2))
@@ -133,6 +137,13 @@ GRAPHS = {
     "two permutations": (lambda F, x, n: permuted(F, permuted(F, n.a(x), 3), 2), dict(a=conv(12))),
     "transpose": (lambda F, x, n: n.b(F.reshape(F.transpose(F.reshape(n.a(x), shape=(0, -4, 2, -1, -2)), axes=(0, 2, 1, 3, 4)),
                                                 shape=(0, -3, -2))), dict(a=conv(12), b=conv(4, groups=4))),
+    "channels shuffled otherwise": (lambda F, x, n: shuffled_otherwise(F, n.a(x)), dict(a=conv(24))),
+    "another order of grouped channels at the end": (lambda F, x, n: shuffled_otherwise(F, n.a(x)), dict(a=conv(24, groups=3))),
+    "another order into a sum and a spatial group convolution": (
+        lambda F, x, n: n.b(shuffled_otherwise(F, n.a(x)) + n.a(x)), dict(a=conv(24, groups=3), b=conv(12, groups=4))),
+    "another order of what is read twice": (
+        lambda F, x, n: (lambda y: n.b(shuffled_otherwise(F, y)) + n.c(y))(n.a(x)),
+        dict(a=conv(24), b=conv(8, groups=4), c=conv(8))),
     "block with bias": (lambda F, x, n: permuted(F, n.b(permuted(F, n.a(x), 3)), 4),
                         dict(a=conv(12, groups=3, use_bias=False), b=conv(12, 1, groups=4))),
     "no block: bias between": (lambda F, x, n: permuted(F, n.b(permuted(F, n.a(x), 3)), 4),
@@ -178,9 +189,6 @@ REFUSED = {
     "sum over the image": (lambda F, x, n: F.sum(x, axis=2), {}, "sum over branches"),
     "transposed image": (lambda F, x, n: F.swapaxes(x, dim1=2, dim2=3), {}, "transposition of the image"),
     "image cut up": (lambda F, x, n: F.reshape(x, shape=(0, 0, -1)), {}, "Reshape"),
-    "channels shuffled otherwise": (
-        lambda F, x, n: F.reshape(F.transpose(F.reshape(n.a(x), shape=(0, 2, 3, 4, 9, 8)), axes=(0, 3, 2, 1, 4, 5)),
-                                  shape=(0, 24, 9, 8)), dict(a=conv(24)), "no interleaving"),
     "strides that differ": (lambda F, x, n: n.a(x), dict(a=nn.Conv2D(4, 3, (2, 1), 1)), "strides \\(2, 1\\)"),
     "rows of a dense layer": (lambda F, x, n: n.a(x), dict(a=nn.Dense(4, flatten=False)), "last axis"),
     "other axis": (lambda F, x, n: n.a(x), dict(a=nn.BatchNorm(axis=2)), "axis 2"),

@@ -3,7 +3,7 @@ import pytest
 
 from igc_gluon import native
 from igc_gluon.errors import UserError
-from igc_gluon.graph.program import Program
+from igc_gluon.graph.program import AtOnce, Program
 from igc_gluon.native import library
 
 
@@ -26,23 +26,29 @@ def isa(request):
 @pytest.fixture
 def record_operators(monkeypatch):
     """The names of the native operators that programs call."""
-    names, call = [], Program.__call__
+    names = []
 
-    def recorded(self, *arrays):
-        names.extend(self.operators)
-        return call(self, *arrays)
-    monkeypatch.setattr(Program, "__call__", recorded)
+    def record(call):
+        def recorded(self, *arrays):
+            names.extend(self.operators)
+            return call(self, *arrays)
+        return recorded
+    for cls in (Program, AtOnce):
+        monkeypatch.setattr(cls, "__call__", record(cls.__call__))
     return names
 
 
 @pytest.fixture
 def count_operators(monkeypatch):
     """{name of a native operator: how often programs call it}"""
-    counts, call = {"igc_body_train": 0, "igc_body_infer": 0}, Program.__call__
+    counts = {"igc_body_train": 0, "igc_body_infer": 0}
 
-    def counted(self, *arrays):
-        for name in self.operators:
-            counts[name] += 1
-        return call(self, *arrays)
-    monkeypatch.setattr(Program, "__call__", counted)
+    def count(call):
+        def counted(self, *arrays):
+            for name in self.operators:
+                counts[name] += 1
+            return call(self, *arrays)
+        return counted
+    for cls in (Program, AtOnce):
+        monkeypatch.setattr(cls, "__call__", count(cls.__call__))
     return counts

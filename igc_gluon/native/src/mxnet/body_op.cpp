@@ -330,6 +330,22 @@ MXReturnValue infer_operator(const Attributes& attributes, std::vector<MXTensor>
   return MX_SUCCESS;
 }
 
+// A fully connected layer. Sums in parts are what a compiler makes vectors of.
+void dense(const float* x, int64_t batch, int64_t inputs, const float* weight, const float* bias, int64_t outputs, float* y) {
+  constexpr int kParts = 16;
+  for (int64_t i = 0; i < batch * outputs; i++) {
+    const float *row = weight + i % outputs * inputs, *from = x + i / outputs * inputs;
+    float parts[kParts] = {};
+    int64_t at = 0;
+    for (; at + kParts <= inputs; at += kParts)
+      for (int k = 0; k < kParts; k++) parts[k] += row[at + k] * from[at + k];
+    float sum = 0;
+    for (; at < inputs; at++) sum += row[at] * from[at];
+    for (int k = 0; k < kParts; k++) sum += parts[k];
+    y[i] = bias ? sum + bias[i % outputs] : sum;
+  }
+}
+
 }  // namespace
 
 REGISTER_OP(igc_body_train)
@@ -346,14 +362,17 @@ REGISTER_OP(igc_body_infer)
     .setInferShape(infer_shape)
     .setMutateInputs(moving_statistics);
 
-// igc_body_infer at once, in the caller's thread: MXNet's engine costs as much as a small network does on one image.
-// shape: of the data. arrays: MXNet's handles of the output and the inputs; `wait` and `address` are its
-// MXNDArrayWaitToRead and MXNDArrayGetData, which also puts in order what oneDNN has left in blocks. Returns null, or
-// what was wrong, for the calling thread; an empty text where MXNet knows it.
+// igc_body_infer at once, in the caller's thread: MXNet's engine costs as much as a small network does on one image, and
+// beside other busy processes many times as much.
+// shape: of the data. arrays: MXNet's handles of the output and the inputs; with scores > 0 then of the weight and, with
+// has_bias, the bias of a fully connected layer that makes so many scores of the result, which is batch x channels.
+// `wait` and `address` are MXNDArrayWaitToRead and MXNDArrayGetData, which also puts in order what oneDNN has left in
+// blocks. Returns null, or what was wrong, for the calling thread; an empty text where MXNet knows it.
 extern "C" __attribute__((visibility("default"))) const char* igc_body_call(
     const char* owner, const char* layers, int maps, const int64_t* shape, void* const* arrays, int64_t n_arrays,
-    int (*wait)(void*), int (*address)(void*, void**)) {
+    int64_t scores, int has_bias, int (*wait)(void*), int (*address)(void*, void**)) {
   thread_local std::string message;
+  thread_local std::vector<float> means;
   try {
     const std::vector<igc_layer>& parsed = layers_of({{"layers", layers}});
     std::vector<float*> at(n_arrays);
@@ -362,8 +381,12 @@ extern "C" __attribute__((visibility("default"))) const char* igc_body_call(
       if (wait(arrays[i]) || address(arrays[i], &found)) return "";
       at[i] = static_cast<float*>(found);
     }
-    infer(owner, layers, parsed, maps != 0, shape, at[1], at.data() + 2,
-          at.data() + n_arrays - moving_statistics_of(parsed), at[0]);
+    const int64_t channels = parsed.back().channels;
+    float* const* const last = at.data() + n_arrays - (scores ? 1 + has_bias : 0);
+    if (scores) means.resize(shape[0] * channels);
+    infer(owner, layers, parsed, maps != 0, shape, at[1], at.data() + 2, last - moving_statistics_of(parsed),
+          scores ? means.data() : at[0]);
+    if (scores) dense(means.data(), shape[0], channels, last[0], has_bias ? last[1] : nullptr, scores, at[0]);
     return nullptr;
   } catch (const std::exception& error) {
     message = error.what();
