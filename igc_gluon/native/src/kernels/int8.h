@@ -88,7 +88,13 @@ struct Int8Kernels {
   void (*make_quads)(const QuadTask& task);
 };
 
-namespace vnni {
+namespace vnni {  // AVX-512
+extern const Int8Kernels kernels;
+}
+namespace avxvnni {
+extern const Int8Kernels kernels;
+}
+namespace avx2_int8 {  // without VNNI
 extern const Int8Kernels kernels;
 }
 
