@@ -2,7 +2,7 @@
 //
 // Bound by loads and stores; what they touch is in L1 or L2 when they come to it, because a tile of rows goes
 // through all passes before the next one. Sums run over one tile in float32, from tile to tile in float64.
-#include "train.h"
+#include "train_kernels.h"
 #include "train_simd.h"
 
 namespace igc {

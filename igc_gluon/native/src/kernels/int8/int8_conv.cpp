@@ -1,4 +1,4 @@
-// conv.cpp - group convolution of bytes: ../conv.cpp with words of four members where that has floats.
+// int8_conv.cpp - group convolution of bytes: ../conv.cpp with words of four members where that has floats.
 //
 // Register tile, AVX-512: P = 8 pixels x Q = 2 vectors. With stride 1 and 3 taps in a row, for every (dy, word): 6
 // weight vectors + 10 inputs loaded for 48 VPDPBUSD, of 4 x 16 products each; 16 accumulators + 6 weights + 1
@@ -7,7 +7,7 @@
 //
 // The secondary of L = 4 works on the accumulators in float32: quantised too it would need a step between,
 // which costs more than its 4 multiply-adds per vector.
-#include "simd.h"
+#include "int8_simd.h"
 
 namespace igc {
 namespace IGC_TARGET {

@@ -1,5 +1,5 @@
-// table.cpp - the kernels for bytes of one instruction set, for ../../isa.cpp to choose.
-#include "simd.h"
+// int8_table.cpp - the kernels for bytes of one instruction set, for ../../isa.cpp to choose.
+#include "int8_simd.h"
 
 namespace igc {
 namespace IGC_TARGET {

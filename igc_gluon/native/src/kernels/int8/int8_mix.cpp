@@ -1,10 +1,10 @@
-// mix.cpp - 1x1 products of bytes: ../mix.cpp with words of four inputs where that has floats.
+// int8_mix.cpp - 1x1 products of bytes: ../mix.cpp with words of four inputs where that has floats.
 //
 // A vector of weights holds S words for each of 16 / S outputs; the S partial sums are added as integers. L =
 // 24 with S = 2: 3 units, 3 steps of 8 inputs, 9 VPDPBUSD for a pixel of 24 x 24 products.
 // Register tile, AVX-512: P = 8 pixels x N = 3 units, 24 accumulators + 3 weights + 1 input = 28 of 32. AVX2 with
 // VNNI: 6 x 1 (12 + 2 + 2 of 16), without: 4 x 1 (8 + 4 + 4).
-#include "simd.h"
+#include "int8_simd.h"
 
 namespace igc {
 namespace IGC_TARGET {

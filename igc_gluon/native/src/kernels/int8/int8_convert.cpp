@@ -1,5 +1,5 @@
-// convert.cpp - between floats, bytes and quads of bytes. Bound by loads and stores: no register tile.
-#include "simd.h"
+// int8_convert.cpp - between floats, bytes and quads of bytes. Bound by loads and stores: no register tile.
+#include "int8_simd.h"
 
 namespace igc {
 namespace IGC_TARGET {
