@@ -1,10 +1,10 @@
 """Compiles the kernel library: `python -m igc_gluon.native.build`, and `pip install` by way of setup.py.
 
-Uses the compiler that is there ($CXX, c++, g++ or clang++; a cross-compiler builds for its own target) and the
-standard library only: setup.py runs this file before anything is installed. The sources in src/kernels are
-compiled once for each instruction set, with flags for that set and in a namespace of its own; which one runs is
-decided when the library is loaded, so it runs on any processor of the architecture, whichever built it. An
-instruction set that the compiler or its assembler does not know is left out alone, and one line says so.
+Uses the compiler that is there ($CXX, c++, g++ or clang++; a cross-compiler builds for its own target) and
+the standard library only: setup.py runs this file before anything is installed. The sources in src/kernels
+are compiled once for each instruction set, with flags for that set and in a namespace of its own; which one
+runs is decided when the library is loaded, so it runs on any processor of the architecture, whichever built
+it. An instruction set that the compiler or its assembler does not know is left out alone; one line says so.
 """
 import argparse
 import importlib.util
@@ -22,8 +22,8 @@ HERE = Path(__file__).resolve().parent
 LIBRARY = "libigc.so"
 OPERATORS = "libigc_mxnet.so"  # MXNet operators on it, where MXNet's headers are
 
-# Instruction set -> floats in a register, compiler flags. The names are namespaces in the sources, IGC_HAS_<NAME>
-# tells src/isa.cpp what is built in.
+# Instruction set -> floats in a register, compiler flags. The names are namespaces in the sources;
+# IGC_HAS_<NAME> tells src/isa.cpp what is built in.
 X86 = {
     # GCC 12 takes the undefined operand inside its own AVX-512 intrinsics for a mistake of the caller.
     "avx512": (16, ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma",
@@ -31,20 +31,20 @@ X86 = {
     "avx2": (8, ["-mavx2", "-mfma"]),
 }
 PORTABLE = "portable"
-# By target. On ARM64 GCC orders instructions before it assigns registers, and then has too few for a tile that
-# takes all of them.
+# By target. On ARM64 GCC orders instructions before it assigns registers, and then has too few for a tile
+# that takes all of them.
 PORTABLE_FLAGS = {"aarch64": ["-fno-schedule-insns", "-Wno-ignored-optimization-argument"]}
 # Kernels for 8-bit integers, src/kernels/int8.
 X86_INT8 = {"vnni": (16, X86["avx512"][1] + ["-mavx512vnni"]),
             "avxvnni": (8, X86["avx2"][1] + ["-mavxvnni"]),
             "avx2_int8": (8, X86["avx2"][1])}
 
-# -Wno-unknown-warning-option is for Clang, which lacks -Wno-maybe-uninitialized; GCC minds no flag of that form.
-# -Wno-ignored-attributes: a register's type as the argument of a template loses its alignment, which nobody needs.
+# -Wno-unknown-warning-option: for Clang, which lacks -Wno-maybe-uninitialized; GCC minds no flag of that form.
+# -Wno-ignored-attributes: a register's type as the argument of a template loses its alignment, of no use there.
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unknown-warning-option", "-Wno-ignored-attributes"]
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-pthread", "-fvisibility=hidden"]
-# Nothing but the interface is seen from outside, not even what is instantiated of the C++ library: another library's
-# copy of such a function could be bound to ours.
+# Nothing but the interface is seen from outside, not even what is instantiated of the C++ library: another
+# library's copy of such a function could be bound to ours.
 INTERFACE = "{ global: igc_*; local: *; };\n"
 # By what is looked for: wrong addresses and undefined behaviour, or threads that meet on one place.
 SANITIZE = {"address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
@@ -68,8 +68,8 @@ def compiler():
 def _target(cxx):
     """The architecture that the compiler builds for, e.g. x86_64."""
     try:
-        said = subprocess.run([cxx, "-dumpmachine"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                              universal_newlines=True).stdout
+        said = subprocess.run([cxx, "-dumpmachine"], check=False, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, text=True).stdout
     except OSError:
         said = ""
     return (said.split("-")[0].strip() or platform.machine()).lower()
@@ -77,8 +77,8 @@ def _target(cxx):
 
 def _failure(command):
     """None if the command succeeds, else the line of what it says that tells why."""
-    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          universal_newlines=True)
+    done = subprocess.run([str(word) for word in command], check=False, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True)
     if not done.returncode:
         return None
     lines = done.stdout.strip().splitlines()
@@ -99,8 +99,8 @@ def _say(line):
 def build(output=HERE / "_lib", jobs=None, sanitize=None, warn=_say):
     """Compiles into `output`/libigc.so, atomically, and returns that path. Raises BuildError.
 
-    Where MXNet is installed, libigc_mxnet.so beside it. sanitize: a key of SANITIZE. warn: called with a line for
-    each part that the compiler cannot build and that is left out.
+    Where MXNet is installed, libigc_mxnet.so beside it. sanitize: a key of SANITIZE. warn: called with a line
+    for each part that the compiler cannot build and that is left out.
     """
     cxx = compiler()
     if cxx is None:
@@ -116,7 +116,8 @@ def build(output=HERE / "_lib", jobs=None, sanitize=None, warn=_say):
         work = Path(work)
         parts = {}
         floats = {**(X86 if x86 else {}), PORTABLE: (4, PORTABLE_FLAGS.get(target, []))}
-        for folder, isas in ((source / "kernels", floats), (source / "kernels" / "int8", X86_INT8 if x86 else {})):
+        for folder, isas in ((source / "kernels", floats),
+                             (source / "kernels" / "int8", X86_INT8 if x86 else {})):
             for isa, (lanes, isa_flags) in isas.items():
                 parts[isa] = [(path, [*isa_flags, f"-DIGC_TARGET={isa}", f"-DIGC_LANES={lanes}"])
                               for path in sorted(folder.glob("*.cpp"))]

@@ -15,7 +15,7 @@ from igc_gluon.native import library as lib
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
 
-# Instruction set, IGC_NATIVE_INT8. AVX2 without VNNI has kernels of the same bits, which are used when asked for.
+# Instruction set, IGC_NATIVE_INT8. AVX2 without VNNI has kernels of the same bits, used when asked for.
 KERNELS = [("avx512", ""), ("avx2", ""), ("avx2", "avx2")]
 
 
@@ -203,7 +203,7 @@ def test_values_beyond_the_ranges_saturate():
 
 @with_int8
 def test_the_largest_products_do_not_saturate():
-    """Bytes of 255 and weights of 127: two such products do not fit into 16 bits, all of one sum not into 24."""
+    """Bytes of 255, weights of 127: two such products do not fit into 16 bits, nor all of a sum into 24."""
     weight = np.ones((16, 64, 3, 3), np.float32)
     weight[1::2] = -1
     op = lib.Op(lib.CONV, 0, 16, kernel=(3, 3), pad=(1, 1), weight=weight)
@@ -219,7 +219,8 @@ def test_the_largest_products_do_not_saturate():
                     reason="this processor has one kind of kernels for 8-bit integers at most")
 def test_all_kernels_give_the_same_bits():
     rng = np.random.default_rng(6)
-    ops = [ref.conv_op(rng, 3, 48, activation="relu"), ref.block_op(rng, 48, 24, 2, source=1, activation="relu"),
+    ops = [ref.conv_op(rng, 3, 48, activation="relu"),
+           ref.block_op(rng, 48, 24, 2, source=1, activation="relu"),
            ref.block_op(rng, 48, 4, 12, source=2, residual=2, activation="relu"),
            ref.block_op(rng, 48, 16, 6, stride=2, source=3), ref.conv_op(rng, 96, 10, (1, 1), source=4)]
     x = rng.standard_normal((2, 3, 15, 17)).astype(np.float32)

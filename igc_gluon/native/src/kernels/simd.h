@@ -283,8 +283,8 @@ IGC_INLINE vec load_4(const float* p0, const float* p1, const float* p2, const f
 // Register tiles. A tile of P pixels x Q vectors needs P * Q accumulators, Q weights and one input, each of
 // 16 / IGC_LANES registers:  avx512 8 x 3: 24 + 3 + 1 of 32;  avx2 6 x 1: 12 + 2 + 2 of 16;  portable 2 x 1:
 // 8 + 4 + 4 of 16;  on ARM64 6 x 1: 24 + 4 + 4 of 32.
-// The pixels of a row are covered by tiles of one size (Choice), the last one moved left so that it ends with the
-// row: its first pixels are computed twice, to the same bits.
+// The pixels of a row are covered by tiles of one size (Choice), the last one moved left so that it ends with
+// the row: its first pixels are computed twice, to the same bits.
 constexpr int kVecRegisters = 16 / IGC_LANES;
 constexpr int kMaxVectors = IGC_LANES == 16 ? 3 : 1;
 
