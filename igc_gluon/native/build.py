@@ -39,8 +39,8 @@ X86_INT8 = {"vnni": (16, X86["avx512"][1] + ["-mavx512vnni"]),
             "avxvnni": (8, X86["avx2"][1] + ["-mavxvnni"]),
             "avx2_int8": (8, X86["avx2"][1])}
 
-# -Wno-unknown-warning-option: for Clang, which lacks -Wno-maybe-uninitialized; GCC minds no flag of that form.
-# -Wno-ignored-attributes: a register's type as the argument of a template loses its alignment, of no use there.
+# -Wno-unknown-warning-option: for Clang, which lacks -Wno-maybe-uninitialized; GCC minds no such flag.
+# -Wno-ignored-attributes: a register's type as the argument of a template loses its alignment, unused there.
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unknown-warning-option", "-Wno-ignored-attributes"]
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-pthread", "-fvisibility=hidden"]
 # Nothing but the interface is seen from outside, not even what is instantiated of the C++ library: another
@@ -75,6 +75,24 @@ def _target(cxx):
     return (said.split("-")[0].strip() or platform.machine()).lower()
 
 
+def _is_x86(target):
+    return target in ("x86_64", "amd64")
+
+
+def _parts(target):
+    """{instruction set: [(source, flags)]} of the kernels; under "" all other sources but isa.cpp."""
+    source, x86 = HERE / "src", _is_x86(target)
+    floats = {**(X86 if x86 else {}), PORTABLE: (4, PORTABLE_FLAGS.get(target, []))}
+    parts = {}
+    for folder, isas in ((source / "kernels", floats),
+                         (source / "kernels" / "int8", X86_INT8 if x86 else {})):
+        for isa, (lanes, flags) in isas.items():
+            parts[isa] = [(path, [*flags, f"-DIGC_TARGET={isa}", f"-DIGC_LANES={lanes}"])
+                          for path in sorted(folder.glob("*.cpp"))]
+    parts[""] = [(path, []) for path in sorted(source.glob("*.cpp")) if path.name != "isa.cpp"]
+    return parts
+
+
 def _failure(command):
     """None if the command succeeds, else the line of what it says that tells why."""
     done = subprocess.run([str(word) for word in command], check=False, stdout=subprocess.PIPE,
@@ -106,30 +124,19 @@ def build(output=HERE / "_lib", jobs=None, sanitize=None, warn=_say):
     if cxx is None:
         raise BuildError("there is no C++ compiler (looked for $CXX, c++, g++, clang++)")
     target = _target(cxx)
-    x86 = target in ("x86_64", "amd64")
     sanitizer = SANITIZE[sanitize] + READABLE if sanitize else []
-    flags = FLAGS + WARNINGS + sanitizer + (["-DIGC_X86"] if x86 else [])
-    source = HERE / "src"
+    flags = FLAGS + WARNINGS + sanitizer + (["-DIGC_X86"] if _is_x86(target) else [])
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output) as work:
         work = Path(work)
-        parts = {}
-        floats = {**(X86 if x86 else {}), PORTABLE: (4, PORTABLE_FLAGS.get(target, []))}
-        for folder, isas in ((source / "kernels", floats),
-                             (source / "kernels" / "int8", X86_INT8 if x86 else {})):
-            for isa, (lanes, isa_flags) in isas.items():
-                parts[isa] = [(path, [*isa_flags, f"-DIGC_TARGET={isa}", f"-DIGC_LANES={lanes}"])
-                              for path in sorted(folder.glob("*.cpp"))]
-        parts[""] = [(path, []) for path in sorted(source.glob("*.cpp")) if path.name != "isa.cpp"]
-
         def compile_one(path, more_flags, part):
             made = work / f"{path.stem}.{part}.o"
             return made, _failure([cxx, *flags, *more_flags, "-c", path, "-o", made])
 
         with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
             running = {part: [pool.submit(compile_one, *file, part) for file in files]
-                       for part, files in parts.items()}
+                       for part, files in _parts(target).items()}
             results = {part: [each.result() for each in files] for part, files in running.items()}
         objects, built, left_out = [], [], []
         for part, files in results.items():
@@ -142,7 +149,7 @@ def build(output=HERE / "_lib", jobs=None, sanitize=None, warn=_say):
                 objects += [made for made, _ in files]
                 built.append(part)
         has = [f"-DIGC_HAS_{part.upper()}" for part in built if part]
-        made, failure = compile_one(source / "isa.cpp", has, "")
+        made, failure = compile_one(HERE / "src" / "isa.cpp", has, "")
         if failure:
             raise BuildError(failure)
         interface = work / "interface.map"

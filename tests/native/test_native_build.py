@@ -211,6 +211,6 @@ def run_tests(tests, environment, *before):
     done = subprocess.run([*before, sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
                            "--capture=sys",  # the sanitizers write to file descriptor 2 and end the process
                            str(TESTS / tests)],
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           env=environment, cwd=str(TESTS.parent))
     assert done.returncode == 0, done.stdout[-5000:]

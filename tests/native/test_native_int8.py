@@ -2,13 +2,13 @@
 import contextlib
 import os
 
+import int8_reference as ref8
+import native_reference as ref
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import int8_reference as ref8
-import native_reference as ref
 from igc_gluon import native
 from igc_gluon.errors import UserError
 from igc_gluon.native import library as lib
