@@ -1,9 +1,10 @@
 """Compiles the kernel library: `python -m igc_gluon.native.build`, and `pip install` by way of setup.py.
 
-Uses the compiler that is there ($CXX, c++, g++ or clang++) and the standard library only: setup.py runs this
-file before anything is installed. The sources in src/kernels are compiled once for each instruction set, with
-flags for that set and in a namespace of its own; which one runs is decided when the library is loaded, so it
-runs on any processor of the architecture, whichever built it.
+Uses the compiler that is there ($CXX, c++, g++ or clang++; a cross-compiler builds for its own target) and
+the standard library only: setup.py runs this file before anything is installed. The sources in src/kernels
+are compiled once for each instruction set, with flags for that set and in a namespace of its own; which one
+runs is decided when the library is loaded, so it runs on any processor of the architecture, whichever built
+it. An instruction set that the compiler or its assembler does not know is left out alone; one line says so.
 """
 import argparse
 import importlib.util
@@ -21,18 +22,30 @@ HERE = Path(__file__).resolve().parent
 LIBRARY = "libigc.so"
 OPERATORS = "libigc_mxnet.so"  # MXNet operators on it, where MXNet's headers are
 
-# Instruction set -> floats in a register, compiler flags. The names are namespaces in the sources.
+# Instruction set -> floats in a register, compiler flags. The names are namespaces in the sources;
+# IGC_HAS_<NAME> tells src/isa.cpp what is built in.
 X86 = {
-    "avx512": (16, ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"]),
+    # GCC 12 takes the undefined operand inside its own AVX-512 intrinsics for a mistake of the caller.
+    "avx512": (16, ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma",
+                    "-Wno-maybe-uninitialized", "-Wno-uninitialized"]),
     "avx2": (8, ["-mavx2", "-mfma"]),
 }
-PORTABLE = {"portable": (4, [])}
+PORTABLE = "portable"
+# By target. On ARM64 GCC orders instructions before it assigns registers, and then has too few for a tile
+# that takes all of them.
+PORTABLE_FLAGS = {"aarch64": ["-fno-schedule-insns", "-Wno-ignored-optimization-argument"]}
 # Kernels for 8-bit integers, src/kernels/int8.
-X86_INT8 = {"vnni": (16, X86["avx512"][1] + ["-mavx512vnni"])}
+X86_INT8 = {"vnni": (16, X86["avx512"][1] + ["-mavx512vnni"]),
+            "avxvnni": (8, X86["avx2"][1] + ["-mavxvnni"]),
+            "avx2_int8": (8, X86["avx2"][1])}
 
-FLAGS = ["-std=c++17", "-O3", "-fPIC", "-pthread", "-fvisibility=hidden", "-Wall", "-Wextra",
-         # GCC 12 takes the undefined operand inside its own AVX-512 intrinsics for a mistake of the caller.
-         "-Wno-maybe-uninitialized", "-Wno-uninitialized", "-Wno-ignored-attributes"]
+# -Wno-unknown-warning-option: for Clang, which lacks -Wno-maybe-uninitialized; GCC minds no such flag.
+# -Wno-ignored-attributes: a register's type as the argument of a template loses its alignment, unused there.
+WARNINGS = ["-Wall", "-Wextra", "-Wno-unknown-warning-option", "-Wno-ignored-attributes"]
+FLAGS = ["-std=c++17", "-O3", "-fPIC", "-pthread", "-fvisibility=hidden"]
+# Nothing but the interface is seen from outside, not even what is instantiated of the C++ library: another
+# library's copy of such a function could be bound to ours.
+INTERFACE = "{ global: igc_*; local: *; };\n"
 # By what is looked for: wrong addresses and undefined behaviour, or threads that meet on one place.
 SANITIZE = {"address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
             "thread": ["-fsanitize=thread"]}
@@ -52,49 +65,104 @@ def compiler():
     return None
 
 
+def _target(cxx):
+    """The architecture that the compiler builds for, e.g. x86_64."""
+    try:
+        said = subprocess.run([cxx, "-dumpmachine"], check=False, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, text=True).stdout
+    except OSError:
+        said = ""
+    return (said.split("-")[0].strip() or platform.machine()).lower()
+
+
+def _is_x86(target):
+    return target in ("x86_64", "amd64")
+
+
+def _parts(target):
+    """{instruction set: [(source, flags)]} of the kernels; under "" all other sources but isa.cpp."""
+    source, x86 = HERE / "src", _is_x86(target)
+    floats = {**(X86 if x86 else {}), PORTABLE: (4, PORTABLE_FLAGS.get(target, []))}
+    parts = {}
+    for folder, isas in ((source / "kernels", floats),
+                         (source / "kernels" / "int8", X86_INT8 if x86 else {})):
+        for isa, (lanes, flags) in isas.items():
+            parts[isa] = [(path, [*flags, f"-DIGC_TARGET={isa}", f"-DIGC_LANES={lanes}"])
+                          for path in sorted(folder.glob("*.cpp"))]
+    parts[""] = [(path, []) for path in sorted(source.glob("*.cpp")) if path.name != "isa.cpp"]
+    return parts
+
+
+def _failure(command):
+    """None if the command succeeds, else the line of what it says that tells why."""
+    done = subprocess.run([str(word) for word in command], check=False, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True)
+    if not done.returncode:
+        return None
+    lines = done.stdout.strip().splitlines()
+    first = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no output")
+    return f"{Path(command[0]).name} failed: {first.strip()}"
+
+
 def _run(command):
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
-    if done.returncode:
-        lines = done.stdout.strip().splitlines()
-        first = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no output")
-        raise BuildError(f"{Path(command[0]).name} failed: {first.strip()}")
+    failure = _failure(command)
+    if failure:
+        raise BuildError(failure)
 
 
-def build(output=HERE / "_lib", jobs=None, sanitize=None):
+def _say(line):
+    print(f"igc_gluon: {line}", file=sys.stderr)
+
+
+def build(output=HERE / "_lib", jobs=None, sanitize=None, warn=_say):
     """Compiles into `output`/libigc.so, atomically, and returns that path. Raises BuildError.
 
-    Where MXNet is installed, libigc_mxnet.so beside it. sanitize: a key of SANITIZE.
+    Where MXNet is installed, libigc_mxnet.so beside it. sanitize: a key of SANITIZE. warn: called with a line
+    for each part that the compiler cannot build and that is left out.
     """
     cxx = compiler()
     if cxx is None:
         raise BuildError("there is no C++ compiler (looked for $CXX, c++, g++, clang++)")
-    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    target = _target(cxx)
     sanitizer = SANITIZE[sanitize] + READABLE if sanitize else []
-    flags = FLAGS + sanitizer + (["-DIGC_X86"] if x86 else [])
+    flags = FLAGS + WARNINGS + sanitizer + (["-DIGC_X86"] if _is_x86(target) else [])
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output) as work:
         work = Path(work)
-        commands, objects = [], []
-        kernels = HERE / "src" / "kernels"
-        for folder, targets in ((kernels, {**(X86 if x86 else {}), **PORTABLE}),
-                                (kernels / "int8", X86_INT8 if x86 else {})):
-            for isa, (lanes, isa_flags) in targets.items():
-                for source in sorted(folder.glob("*.cpp")):
-                    objects.append(work / f"{source.stem}.{isa}.o")
-                    commands.append([cxx, *flags, *isa_flags, f"-DIGC_TARGET={isa}", f"-DIGC_LANES={lanes}",
-                                     "-c", source, "-o", objects[-1]])
-        for source in sorted((HERE / "src").glob("*.cpp")):
-            objects.append(work / f"{source.stem}.o")
-            commands.append([cxx, *flags, "-c", source, "-o", objects[-1]])
+        def compile_one(path, more_flags, part):
+            made = work / f"{path.stem}.{part}.o"
+            return made, _failure([cxx, *flags, *more_flags, "-c", path, "-o", made])
+
         with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
-            list(pool.map(lambda command: _run([str(word) for word in command]), commands))
-        linked = work / LIBRARY
-        _run([cxx, *flags, "-shared", *map(str, objects), "-o", str(linked)])
-        os.replace(linked, output / LIBRARY)
+            running = {part: [pool.submit(compile_one, *file, part) for file in files]
+                       for part, files in _parts(target).items()}
+            results = {part: [each.result() for each in files] for part, files in running.items()}
+        objects, built, left_out = [], [], []
+        for part, files in results.items():
+            failure = next((failure for _, failure in files if failure), None)
+            if failure and part in ("", PORTABLE):
+                raise BuildError(failure)
+            if failure:
+                left_out.append(f"the kernels for {part} are left out: {failure}")
+            else:
+                objects += [made for made, _ in files]
+                built.append(part)
+        has = [f"-DIGC_HAS_{part.upper()}" for part in built if part]
+        made, failure = compile_one(HERE / "src" / "isa.cpp", has, "")
+        if failure:
+            raise BuildError(failure)
+        interface = work / "interface.map"
+        interface.write_text(INTERFACE)
+        _run([cxx, *flags, "-shared", *objects, made, f"-Wl,-soname,{LIBRARY}",
+              f"-Wl,--version-script={interface}", "-o", work / LIBRARY])
+        os.replace(work / LIBRARY, output / LIBRARY)
         if _mxnet():
-            _run(_operators_command(cxx, output, work / OPERATORS, sanitizer))
-            os.replace(work / OPERATORS, output / OPERATORS)
+            failure = _build_operators(cxx, output, work, FLAGS + sanitizer)
+            if failure:
+                left_out.append(f"the operators for MXNet are left out: {failure}")
+    for line in left_out:
+        warn(line)
     return output / LIBRARY
 
 
@@ -106,14 +174,26 @@ def _mxnet():
     return next((Path(f) for f in folders if (Path(f) / "include" / "mxnet" / "lib_api.h").is_file()), None)
 
 
-def _operators_command(cxx, library_folder, output, more_flags):
-    """MXNet's file of the interface, which comes with it, finds our operators by name: nothing is hidden."""
+def _build_operators(cxx, output, work, flags):
+    """Compiles `output`/libigc_mxnet.so. Returns None, or why it cannot be.
+
+    MXNet's file of the interface, which comes with it, finds our operators by name: nothing is hidden.
+    """
     mxnet = _mxnet()
-    flags = [flag for flag in FLAGS if flag not in ("-fvisibility=hidden", "-Wall", "-Wextra")]
-    return [str(word) for word in (
-        cxx, *flags, *more_flags, "-ffp-contract=off", "-shared", f"-I{mxnet / 'include'}",
-        *sorted((HERE / "src" / "mxnet").glob("*.cpp")),
-        mxnet / "src" / "lib_api.cc", "-o", output, f"-L{library_folder}", "-ligc", "-Wl,-rpath,$ORIGIN")]
+    flags = [*(flag for flag in flags if flag != "-fvisibility=hidden"), "-ffp-contract=off", "-isystem",
+             mxnet / "include"]
+    objects = []
+    for path in (*sorted((HERE / "src" / "mxnet").glob("*.cpp")), mxnet / "src" / "lib_api.cc"):
+        objects.append(work / f"{path.stem}.mxnet.o")
+        warnings = WARNINGS if path.parent.parent == HERE / "src" else ["-w"]
+        failure = _failure([cxx, *flags, *warnings, "-c", path, "-o", objects[-1]])
+        if failure:
+            return failure
+    failure = _failure([cxx, *flags, "-shared", *objects, "-o", work / OPERATORS, f"-L{output}", "-ligc",
+                        f"-Wl,-soname,{OPERATORS}", "-Wl,-rpath,$ORIGIN"])
+    if not failure:
+        os.replace(work / OPERATORS, output / OPERATORS)
+    return failure
 
 
 def main(arguments=None):

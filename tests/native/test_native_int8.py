@@ -1,18 +1,54 @@
 """Networks on 8-bit integers against exact integers in numpy (int8_reference), and against float32."""
+import contextlib
+import os
+
+import int8_reference as ref8
+import native_reference as ref
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import int8_reference as ref8
-import native_reference as ref
 from igc_gluon import native
 from igc_gluon.errors import UserError
 from igc_gluon.native import library as lib
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
-with_vnni = pytest.mark.skipif(not (native.available() and lib.has_int8()),
-                               reason="the kernels for 8-bit integers need AVX-512 with VNNI")
+
+# Instruction set, IGC_NATIVE_INT8. AVX2 without VNNI has kernels of the same bits, used when asked for.
+KERNELS = [("avx512", ""), ("avx2", ""), ("avx2", "avx2")]
+
+
+@contextlib.contextmanager
+def kernels_in_use(isa, forced):
+    before = os.environ.get("IGC_NATIVE_INT8")
+    os.environ["IGC_NATIVE_INT8"] = forced
+    try:
+        lib.use_isa(isa)
+        yield
+    finally:
+        lib.use_isa()
+        if before is None:
+            del os.environ["IGC_NATIVE_INT8"]
+        else:
+            os.environ["IGC_NATIVE_INT8"] = before
+
+
+def has_int8(kernels):
+    try:
+        with kernels_in_use(*kernels):
+            return lib.has_int8()
+    except UserError:
+        return False
+
+
+@pytest.fixture(params=[k for k in KERNELS if native.available() and has_int8(k)], ids="-".join)
+def kernels(request):
+    with kernels_in_use(*request.param):
+        yield
+
+
+with_int8 = pytest.mark.usefixtures("kernels")
 
 many = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 sizes = st.one_of(st.integers(2, 17), st.sampled_from([28, 31, 32, 33]))
@@ -36,7 +72,7 @@ def assert_agrees(ops, shape, batch=1, threads=1, bound=0.03, fewest=1):
     return net, x, got
 
 
-@with_vnni
+@with_int8
 @many
 @given(data=st.data())
 def test_block(data):
@@ -50,7 +86,7 @@ def test_block(data):
                   draw(st.sampled_from([1, 2])), bound=0.06)
 
 
-@with_vnni
+@with_int8
 @many
 @given(data=st.data())
 def test_group_conv(data):
@@ -63,7 +99,7 @@ def test_group_conv(data):
                   draw(st.sampled_from([1, 2])), bound=0.06)
 
 
-@with_vnni
+@with_int8
 @many
 @given(data=st.data())
 def test_residual_blocks(data):
@@ -85,7 +121,7 @@ def test_residual_blocks(data):
                   draw(st.sampled_from([1, 2])), bound=0.1, fewest=2)
 
 
-@with_vnni
+@with_int8
 @settings(many, max_examples=30)
 @given(data=st.data())
 def test_channelwise_between_pointwise(data):
@@ -103,7 +139,7 @@ def test_channelwise_between_pointwise(data):
     assert_agrees(ops, (3, draw(sizes), draw(sizes)), draw(st.integers(1, 2)), draw(st.sampled_from([1, 2])), 0.1)
 
 
-@with_vnni
+@with_int8
 @pytest.mark.parametrize("primary,secondary", [(24, 2), (4, 8), (100, 2), (16, 16), (4, 32), (1, 16), (17, 3)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_published_shapes(primary, secondary, stride):
@@ -114,7 +150,7 @@ def test_published_shapes(primary, secondary, stride):
     assert_agrees(ops, (width, 14, 16), 2, 2, fewest=2)
 
 
-@with_vnni
+@with_int8
 def test_orders_that_do_not_fit():
     """Blocks that cut the channels in other groups; a residual in another order; readers of both kinds."""
     rng = np.random.default_rng(4)
@@ -130,7 +166,7 @@ def test_orders_that_do_not_fit():
     assert_agrees(ops, (24, 9, 11), 2, 2, bound=0.2, fewest=4)
 
 
-@with_vnni
+@with_int8
 def test_one_order_seen_as_groups_of_two_sizes():
     """IGCV2's block with K = 4: channel-wise, then an IGC block of 1x1 convolutions on the same order."""
     rng = np.random.default_rng(5)
@@ -139,7 +175,7 @@ def test_one_order_seen_as_groups_of_two_sizes():
     assert_agrees(ops, (3, 12, 12), 2)
 
 
-@with_vnni
+@with_int8
 def test_batches_threads_and_calls_give_the_same_bits():
     rng = np.random.default_rng(2)
     ops = [ref.conv_op(rng, 3, 48, activation="relu"),
@@ -151,7 +187,7 @@ def test_batches_threads_and_calls_give_the_same_bits():
         np.testing.assert_array_equal(np.concatenate([net(x[i:i + 1], threads) for i in range(5)]), once)
 
 
-@with_vnni
+@with_int8
 def test_values_beyond_the_ranges_saturate():
     rng = np.random.default_rng(3)
     op = ref.conv_op(rng, 16, 16, activation="relu")
@@ -163,6 +199,42 @@ def test_values_beyond_the_ranges_saturate():
     np.testing.assert_allclose(net(far), ref8.run([op], far, ranges, net.on_bytes), rtol=1e-5, atol=1e-4)
     zeros = lib.Net([op], (16, 8, 8), np.zeros(4))  # no image had anything in it
     assert np.isfinite(zeros(x)).all()
+
+
+@with_int8
+def test_the_largest_products_do_not_saturate():
+    """Bytes of 255, weights of 127: two such products do not fit into 16 bits, nor all of a sum into 24."""
+    weight = np.ones((16, 64, 3, 3), np.float32)
+    weight[1::2] = -1
+    op = lib.Op(lib.CONV, 0, 16, kernel=(3, 3), pad=(1, 1), weight=weight)
+    x = np.ones((1, 64, 6, 6), np.float32)
+    ranges = np.array([0, 1, -576, 576], np.float32)
+    net = lib.Net([op], (64, 6, 6), ranges)
+    assert net.on_bytes.all()
+    np.testing.assert_allclose(net(x), ref8.run([op], x, ranges, net.on_bytes), rtol=1e-6)
+    np.testing.assert_allclose(net(x)[0, :2, 2, 2], [576, -576], rtol=1e-6)
+
+
+@pytest.mark.skipif(sum(map(has_int8, KERNELS)) < 2 if native.available() else True,
+                    reason="this processor has one kind of kernels for 8-bit integers at most")
+def test_all_kernels_give_the_same_bits():
+    rng = np.random.default_rng(6)
+    ops = [ref.conv_op(rng, 3, 48, activation="relu"),
+           ref.block_op(rng, 48, 24, 2, source=1, activation="relu"),
+           ref.block_op(rng, 48, 4, 12, source=2, residual=2, activation="relu"),
+           ref.block_op(rng, 48, 16, 6, stride=2, source=3), ref.conv_op(rng, 96, 10, (1, 1), source=4)]
+    x = rng.standard_normal((2, 3, 15, 17)).astype(np.float32)
+    ranges, _ = ref8.ranges_of(ops, x)
+    # The stem is of floats, and its sums are not added in one order everywhere: it is computed once.
+    stem, *rest = ops
+    rest = [op._replace(input=op.input - 1, residual=max(op.residual - 1, -1)) for op in rest]
+    x = lib.Net([stem], x.shape[1:])(x)
+    results = []
+    for kernels in filter(has_int8, KERNELS):
+        with kernels_in_use(*kernels):
+            results.append(lib.Net(rest, x.shape[1:], ranges[2:])(x))
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
 
 
 @pytest.mark.parametrize("isa", lib.ISAS)
@@ -177,7 +249,7 @@ def test_other_instruction_sets_run_in_float32(isa):
         pytest.skip(str(error))
     try:
         net = lib.Net(ops, (48, 9, 9), ranges)
-        assert isa == "avx512" or not lib.has_int8()
+        assert isa != "portable" or not lib.has_int8()
         if lib.has_int8():
             assert net.on_bytes.all()
         else:

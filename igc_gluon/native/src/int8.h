@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "convolution.h"
-#include "kernels/int8.h"
+#include "kernels/int8_kernels.h"
 
 namespace igc {
 

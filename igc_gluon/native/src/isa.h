@@ -1,6 +1,6 @@
 // isa.h - which instruction set the library runs on.
 #pragma once
-#include "kernels/int8.h"
+#include "kernels/int8_kernels.h"
 
 namespace igc {
 

@@ -13,7 +13,7 @@
 
 #include "../include/igc_train.h"
 #include "convolution.h"
-#include "kernels/train.h"
+#include "kernels/train_kernels.h"
 #include "net.h"
 
 namespace igc {

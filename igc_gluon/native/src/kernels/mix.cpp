@@ -28,7 +28,7 @@ IGC_INLINE void accumulate(const MixTask& t, const float* x, Requests& requests,
     const int length = t.segments[s].length;
     const float* base[(P + 2) / 3];
     IGC_TIMES (i, (P + 2) / 3) base[i] = x + t.segments[s].offset + 3 * i * t.x_pixel;
-    _Pragma("GCC unroll 4") for (int k = 0; k < length; k += S) {
+    IGC_UNROLL_STEPS for (int k = 0; k < length; k += S) {
       requests.next();
       vec weight[N];
       IGC_TIMES (n, N) {

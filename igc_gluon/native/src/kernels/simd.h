@@ -18,6 +18,13 @@
 #define IGC_INLINE inline __attribute__((always_inline))
 // GCC keeps an array of vectors in registers only if every loop over it is unrolled completely.
 #define IGC_TIMES(i, n) _Pragma("GCC unroll 32") for (int i = 0; i < (n); i++)
+// A loop of multiply-adds whose steps are independent. Clang moves the loads of all unrolled steps to their
+// beginning, and then has too few registers.
+#ifdef __clang__
+#define IGC_UNROLL_STEPS _Pragma("nounroll")
+#else
+#define IGC_UNROLL_STEPS _Pragma("GCC unroll 4")
+#endif
 
 #if IGC_LANES == 16 || IGC_LANES == 8
 #include <immintrin.h>
@@ -138,7 +145,11 @@ IGC_INLINE vec load_8_8(const float* low, const float* high) {
 
 #else  // portable: GCC's and Clang's generic vectors of four floats
 
+#ifdef __aarch64__
+constexpr int kRegisters = 32;  // NEON
+#else
 constexpr int kRegisters = 16;
+#endif
 typedef float quad __attribute__((vector_size(16)));
 typedef float quad_anywhere __attribute__((vector_size(16), aligned(4)));
 struct vec {
@@ -271,8 +282,9 @@ IGC_INLINE vec load_4(const float* p0, const float* p1, const float* p2, const f
 
 // Register tiles. A tile of P pixels x Q vectors needs P * Q accumulators, Q weights and one input, each of
 // 16 / IGC_LANES registers:  avx512 8 x 3: 24 + 3 + 1 of 32;  avx2 6 x 1: 12 + 2 + 2 of 16;  portable 2 x 1:
-// 8 + 4 + 4 of 16. The pixels of a row are covered by tiles of one size (Choice), the last one moved left so
-// that it ends with the row: its first pixels are computed twice, to the same bits.
+// 8 + 4 + 4 of 16;  on ARM64 6 x 1: 24 + 4 + 4 of 32.
+// The pixels of a row are covered by tiles of one size (Choice), the last one moved left so that it ends with
+// the row: its first pixels are computed twice, to the same bits.
 constexpr int kVecRegisters = 16 / IGC_LANES;
 constexpr int kMaxVectors = IGC_LANES == 16 ? 3 : 1;
 

@@ -2,7 +2,7 @@
 //
 // Bound by loads and stores; what they touch is in L1 or L2 when they come to it, because a tile of rows goes
 // through all passes before the next one. Sums run over one tile in float32, from tile to tile in float64.
-#include "train.h"
+#include "train_kernels.h"
 #include "train_simd.h"
 
 namespace igc {
@@ -94,7 +94,8 @@ enum class Mask { None, Value, Positive, Within6 };
 
 template <int Q, Mask MASK, bool SECOND>
 IGC_INLINE void finish_vectors(const FinishTask& t, int c) {
-  vec a[Q], b[Q], mean[Q], mean2[Q], sum[Q], dot[Q], dot2[Q];
+  [[maybe_unused]] vec a[Q], b[Q];
+  vec mean[Q], mean2[Q], sum[Q], dot[Q], dot2[Q];
   IGC_TIMES (q, Q) {
     if (MASK == Mask::Positive || MASK == Mask::Within6) {
       a[q] = load(t.a + c + q * 16);

@@ -10,7 +10,7 @@
 //
 // 1x1 product: K steps of S inputs x N units. The 16 / S outputs of a unit are spread over the lanes.
 // AVX-512: 8 x 3 accumulators + 3 + 1, 11 loads for 24 multiply-adds; 16 x 1. AVX2: 4 x 1. Portable: 2 x 1.
-#include "train.h"
+#include "train_kernels.h"
 #include "train_simd.h"
 
 namespace igc {

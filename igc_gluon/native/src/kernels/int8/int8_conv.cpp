@@ -1,12 +1,13 @@
-// conv.cpp - group convolution of bytes: ../conv.cpp with words of four members where that has floats.
+// int8_conv.cpp - group convolution of bytes: ../conv.cpp with words of four members where that has floats.
 //
-// Register tile: P = 8 pixels x Q = 2 vectors. With stride 1 and 3 taps in a row, for every (dy, word): 6
+// Register tile, AVX-512: P = 8 pixels x Q = 2 vectors. With stride 1 and 3 taps in a row, for every (dy, word): 6
 // weight vectors + 10 inputs loaded for 48 VPDPBUSD, of 4 x 16 products each; 16 accumulators + 6 weights + 1
 // input = 23 of 32 registers. A single vector takes 16 pixels.
+// AVX2 with VNNI: 4 pixels x 1 (8 + 6 + 2 registers of 16), without sliding 6 x 1; AVX2: 4 x 1 (8 + 4 + 4).
 //
 // The secondary of L = 4 works on the accumulators in float32: quantised too it would need a step between,
 // which costs more than its 4 multiply-adds per vector.
-#include "simd.h"
+#include "int8_simd.h"
 
 namespace igc {
 namespace IGC_TARGET {
@@ -33,11 +34,11 @@ IGC_INLINE void accumulate(const Int8ConvTask& t, const uint8_t* x, ints (&sum)[
     if constexpr (TAPS > 0) {
       Pixels<P + TAPS - 1> in(x, t.x_tap);
       _Pragma("GCC unroll 2") for (int m = 0; m < t.words; m++) {
-        ints weight[TAPS][Q];
+        Weights weight[TAPS][Q];
         IGC_TIMES (d, TAPS)
-          IGC_TIMES (q, Q) weight[d][q] = load_ints(w + (d * Q + q) * 64);
+          IGC_TIMES (q, Q) weight[d][q] = weights_at(w + (d * Q + q) * 64);
         IGC_TIMES (i, P + TAPS - 1) {
-          const ints v = broadcast_words<W>(in.at(i));
+          const Inputs v = as_inputs(broadcast_words<W>(in.at(i)));
           IGC_TIMES (d, TAPS) {
             if (i - d < 0 || i - d >= P) continue;
             IGC_TIMES (q, Q) add_products(sum[i - d][q], v, weight[d][q]);
@@ -50,10 +51,10 @@ IGC_INLINE void accumulate(const Int8ConvTask& t, const uint8_t* x, ints (&sum)[
       for (int m = 0; m < t.words; m++) {
         Pixels<P> in(x + m * 4 * W, t.x_step);
         for (int d = 0; d < t.kernel_w; d++) {
-          ints weight[Q];
-          IGC_TIMES (q, Q) weight[q] = load_ints(w + q * 64);
+          Weights weight[Q];
+          IGC_TIMES (q, Q) weight[q] = weights_at(w + q * 64);
           IGC_TIMES (p, P) {
-            const ints v = broadcast_words<W>(in.at(p));
+            const Inputs v = as_inputs(broadcast_words<W>(in.at(p)));
             IGC_TIMES (q, Q) add_products(sum[p][q], v, weight[q]);
           }
           in.advance(t.x_tap);
@@ -68,14 +69,14 @@ template <int W, int Q, int P, int TAPS, bool SECONDARY>
 IGC_INLINE void tile(const Int8ConvTask& t, const uint8_t* x, uint8_t* y, const uint8_t* residual) {
   ints sum[P][Q];
   IGC_TIMES (p, P)
-    IGC_TIMES (q, Q) sum[p][q] = _mm512_setzero_si512();
+    IGC_TIMES (q, Q) sum[p][q] = zero_ints();
   accumulate<W, Q, P, TAPS>(t, x, sum);
-  const ints shuffle = _mm512_broadcast_i32x4(quads_shuffle<W>());
+  const __m128i shuffle = quads_shuffle<W>();
   IGC_TIMES (q, Q) {
     const float* s = SECONDARY ? t.secondary + q * 64 : t.scale + q * 16;
     const vec bias = load(t.bias + q * 16), s0 = load(s);
-    const vec s1 = SECONDARY ? load(s + 16) : s0, s2 = SECONDARY ? load(s + 32) : s0,
-              s3 = SECONDARY ? load(s + 48) : s0;
+    [[maybe_unused]] const vec s1 = SECONDARY ? load(s + 16) : s0, s2 = SECONDARY ? load(s + 32) : s0,
+                               s3 = SECONDARY ? load(s + 48) : s0;
     vec result[P];
     IGC_TIMES (p, P) {
       const vec v = to_floats(sum[p][q]);
@@ -90,7 +91,7 @@ IGC_INLINE void tile(const Int8ConvTask& t, const uint8_t* x, uint8_t* y, const 
     if (residual) {
       const vec scale = splat(t.ending.residual_scale);
       IGC_TIMES (p, P) {
-        __m128i r = _mm_loadu_si128((const __m128i*)(residual + p * t.r_pixel + q * 16));
+        __m128i r = bytes_at(residual + p * t.r_pixel + q * 16);
         if (t.r_quads) r = quads_to_lanes<W>(r);
         result[p] = fma(to_floats(r), scale, result[p]);
       }
@@ -101,7 +102,7 @@ IGC_INLINE void tile(const Int8ConvTask& t, const uint8_t* x, uint8_t* y, const 
         store((float*)(y + p * t.y_pixel) + q * 16, min(highest, max(lowest, result[p])));
     } else {
       each_as_bytes<P>(result, shuffle, t.y_quads, [&](int p, __m128i bytes) IGC_ALWAYS {
-        _mm_storeu_si128((__m128i*)(y + p * t.y_pixel + q * 16), bytes);
+        put_bytes(y + p * t.y_pixel + q * 16, bytes);
       });
     }
   }
@@ -124,19 +125,31 @@ void rows(const Int8ConvTask& t, int row_begin, int row_end) {
 template <int W, int Q, int TAPS, bool SECONDARY>
 Int8ConvKernel choose_pixels(int width) {
   Choice<Int8ConvKernel> best(width);
-  if constexpr (Q == 1) best.offer(16, rows<W, Q, 16, TAPS, SECONDARY>);
-  best.offer(8, rows<W, Q, 8, TAPS, SECONDARY>);
-  best.offer(7, rows<W, Q, 7, TAPS, SECONDARY>);
+  constexpr int more = ((TAPS ? TAPS : 1) * Q + 1) * kParts;
+  if constexpr (tile_fits(16, Q, more)) best.offer(16, rows<W, Q, 16, TAPS, SECONDARY>);
+  if constexpr (tile_fits(8, Q, more)) {
+    best.offer(8, rows<W, Q, 8, TAPS, SECONDARY>);
+    best.offer(7, rows<W, Q, 7, TAPS, SECONDARY>);
+  } else if constexpr (tile_fits(6, Q, more))
+    best.offer(6, rows<W, Q, 6, TAPS, SECONDARY>);
   best.offer(4, rows<W, Q, 4, TAPS, SECONDARY>);
   best.offer(1, rows<W, Q, 1, TAPS, SECONDARY>);
   return best.value;
 }
 
+template <int W, int Q, bool SECONDARY>
+Int8ConvKernel choose_taps(bool sliding, int width) {
+  // Three taps of spread bytes and their sums do not fit into the registers.
+  if constexpr (kParts == 1)
+    if (sliding) return choose_pixels<W, Q, 3, SECONDARY>(width);
+  return choose_pixels<W, Q, 0, SECONDARY>(width);
+}
+
 template <int W, bool SECONDARY>
 Int8ConvKernel choose_vectors(int q, bool sliding, int width) {
-  if (sliding)
-    return q == 1 ? choose_pixels<W, 1, 3, SECONDARY>(width) : choose_pixels<W, 2, 3, SECONDARY>(width);
-  return q == 1 ? choose_pixels<W, 1, 0, SECONDARY>(width) : choose_pixels<W, 2, 0, SECONDARY>(width);
+  if constexpr (kInt8Vectors >= 2)
+    if (q == 2) return choose_taps<W, 2, SECONDARY>(sliding, width);
+  return choose_taps<W, 1, SECONDARY>(sliding, width);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// train.h - what the kernels of one instruction set offer to training, beside those of kernels.h.
+// train_kernels.h - what the kernels of one instruction set offer to training, beside those of kernels.h.
 #pragma once
 #include "kernels.h"
 

@@ -1,4 +1,4 @@
-// int8.h - what the kernels for 8-bit integers offer: plain tasks, one table.
+// int8_kernels.h - what the kernels for 8-bit integers offer: plain tasks, one table.
 //
 // Activations are bytes q that stand for s * (q - z): z = 0 after a ReLU, 128 where they may be negative.
 // Weights are signed bytes with a scale for each output channel. Products are added in 32-bit integers,
@@ -21,7 +21,7 @@ struct Ending {
   float residual_scale;  // residual * residual_scale is added; its z lies in the bias
 };
 
-// Rows of a group convolution over words (conv.cpp), as ConvTask.
+// Rows of a group convolution over words (int8/int8_conv.cpp), as ConvTask.
 struct Int8ConvTask {
   const uint8_t* x;
   ptrdiff_t x_row, x_line, x_step, x_tap;
@@ -41,14 +41,14 @@ struct Int8ConvTask {
 };
 typedef void (*Int8ConvKernel)(const Int8ConvTask& task, int row_begin, int row_end);
 
-// Rows of a 1x1 product (mix.cpp), as MixTask: a vector of weights holds S words for each of 16 / S outputs.
+// Rows of a 1x1 product (int8/int8_mix.cpp), as MixTask: a vector of weights holds S words for each of 16 / S outputs.
 struct Int8MixTask {
   const uint8_t* x;
   ptrdiff_t x_row, x_pixel;
   const int32_t* inputs;  // where in a pixel each run of 4 S inputs begins
   int steps;              // runs
   const int8_t* weights;  // [steps][N][16][4]
-  const float* scale;     // [N][16], in the order of the result vectors (mix.cpp)
+  const float* scale;     // [N][16], in the order of the result vectors (int8/int8_mix.cpp)
   const float* bias;      // the same
   uint8_t* y;
   ptrdiff_t y_row, y_pixel;
@@ -60,7 +60,7 @@ struct Int8MixTask {
 };
 typedef void (*Int8MixKernel)(const Int8MixTask& task, int row_begin, int row_end);
 
-// One row of `pixels` with `positions` (a multiple of 16) each (convert.cpp).
+// One row of `pixels` with `positions` (a multiple of 16) each (int8/int8_convert.cpp).
 struct RescaleTask {
   const void* x;
   void* y;
@@ -69,7 +69,7 @@ struct RescaleTask {
   float scale, shift;  // y = x * scale + shift, rounded if y are bytes
 };
 
-// For every pixel of a row 4 runs of `lanes` bytes become `lanes` quads, `quads` times (convert.cpp).
+// For every pixel of a row 4 runs of `lanes` bytes become `lanes` quads, `quads` times (int8/int8_convert.cpp).
 struct QuadTask {
   const uint8_t* x;
   uint8_t* y;
@@ -88,7 +88,13 @@ struct Int8Kernels {
   void (*make_quads)(const QuadTask& task);
 };
 
-namespace vnni {
+namespace vnni {  // AVX-512
+extern const Int8Kernels kernels;
+}
+namespace avxvnni {
+extern const Int8Kernels kernels;
+}
+namespace avx2_int8 {  // without VNNI
 extern const Int8Kernels kernels;
 }
 

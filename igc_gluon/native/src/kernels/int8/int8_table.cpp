@@ -1,5 +1,5 @@
-// table.cpp - the kernels for bytes of one instruction set, for ../../isa.cpp to choose.
-#include "simd.h"
+// int8_table.cpp - the kernels for bytes of one instruction set, for ../../isa.cpp to choose.
+#include "int8_simd.h"
 
 namespace igc {
 namespace IGC_TARGET {
@@ -11,7 +11,8 @@ void dequantise(const RescaleTask& task);
 void make_quads(const QuadTask& task);
 
 extern const Int8Kernels kernels;
-const Int8Kernels kernels = {conv_kernel, 2, mix_kernel, 3, quantise, dequantise, make_quads};
+const Int8Kernels kernels = {conv_kernel, kInt8Vectors, mix_kernel, kInt8Units,
+                             quantise,    dequantise,   make_quads};
 
 }  // namespace IGC_TARGET
 }  // namespace igc

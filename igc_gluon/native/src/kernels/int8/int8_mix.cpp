@@ -1,9 +1,10 @@
-// mix.cpp - 1x1 products of bytes: ../mix.cpp with words of four inputs where that has floats.
+// int8_mix.cpp - 1x1 products of bytes: ../mix.cpp with words of four inputs where that has floats.
 //
 // A vector of weights holds S words for each of 16 / S outputs; the S partial sums are added as integers. L =
 // 24 with S = 2: 3 units, 3 steps of 8 inputs, 9 VPDPBUSD for a pixel of 24 x 24 products.
-// Register tile: P = 8 pixels x N = 3 units, 24 accumulators + 3 weights + 1 input = 28 of 32.
-#include "simd.h"
+// Register tile, AVX-512: P = 8 pixels x N = 3 units, 24 accumulators + 3 weights + 1 input = 28 of 32. AVX2 with
+// VNNI: 6 x 1 (12 + 2 + 2 of 16), without: 4 x 1 (8 + 4 + 4).
+#include "int8_simd.h"
 
 namespace igc {
 namespace IGC_TARGET {
@@ -16,10 +17,10 @@ IGC_INLINE void accumulate(const Int8MixTask& t, const uint8_t* x, ints (&sum)[P
   // One loop, not one over segments around another: with two GCC 12 keeps the sums in memory.
   for (int k = 0; k < t.steps; k++, w += N * 64) {
     const uint8_t* base = x + t.inputs[k];
-    ints weight[N];
-    IGC_TIMES (n, N) weight[n] = load_ints(w + n * 64);
+    Weights weight[N];
+    IGC_TIMES (n, N) weight[n] = weights_at(w + n * 64);
     IGC_TIMES (p, P) {
-      const ints v = broadcast_words<S>(base + p % 3 * step);
+      const Inputs v = as_inputs(broadcast_words<S>(base + p % 3 * step));
       if (p % 3 == 2) base += 3 * step;
       IGC_TIMES (n, N) add_products(sum[p][n], v, weight[n]);
     }
@@ -52,10 +53,10 @@ struct Results {
   static IGC_INLINE __m128i fetch(const uint8_t* at, ptrdiff_t step, int i) {
     const int p = pixel(i);
     if constexpr (S == 4)
-      return _mm_setr_epi32(word(at + p * step), word(at + clip(p + 1) * step), word(at + clip(p + 2) * step),
-                            word(at + clip(p + 3) * step));
+      return _mm_setr_epi32(word_at(at + p * step), word_at(at + clip(p + 1) * step),
+                            word_at(at + clip(p + 2) * step), word_at(at + clip(p + 3) * step));
     else if (S == 1 || i < kPaired)
-      return _mm_loadu_si128((const __m128i*)(at + p * step));
+      return bytes_at(at + p * step);
     else
       return _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i*)(at + p * step)),
                                 _mm_loadl_epi64((const __m128i*)(at + clip(p + 1) * step)));
@@ -63,12 +64,12 @@ struct Results {
   static IGC_INLINE void put(uint8_t* at, ptrdiff_t step, int i, __m128i v) {
     const int p = pixel(i);
     if constexpr (S == 4) {
-      _mm_storeu_si32(at + p * step, v);
-      if (p + 1 < P) _mm_storeu_si32(at + (p + 1) * step, _mm_srli_si128(v, 4));
-      if (p + 2 < P) _mm_storeu_si32(at + (p + 2) * step, _mm_srli_si128(v, 8));
-      if (p + 3 < P) _mm_storeu_si32(at + (p + 3) * step, _mm_srli_si128(v, 12));
+      put_word(at + p * step, v);
+      if (p + 1 < P) put_word(at + (p + 1) * step, _mm_srli_si128(v, 4));
+      if (p + 2 < P) put_word(at + (p + 2) * step, _mm_srli_si128(v, 8));
+      if (p + 3 < P) put_word(at + (p + 3) * step, _mm_srli_si128(v, 12));
     } else if (S == 1 || i < kPaired) {
-      _mm_storeu_si128((__m128i*)(at + p * step), v);
+      put_bytes(at + p * step, v);
     } else {
       _mm_storel_epi64((__m128i*)(at + p * step), v);
       if (p + 1 < P) _mm_storel_epi64((__m128i*)(at + (p + 1) * step), _mm_unpackhi_epi64(v, v));
@@ -85,9 +86,6 @@ struct Results {
       if (p + 1 < P) store_high8(at + (p + 1) * step, v);
     }
   }
-
- private:
-  static IGC_INLINE int word(const uint8_t* p) { return _mm_cvtsi128_si32(_mm_loadu_si32(p)); }
 };
 
 template <int S, int N, int P>
@@ -96,7 +94,7 @@ IGC_INLINE void tile(const Int8MixTask& t, const uint8_t* x, uint8_t* y, const u
   ints sum[P][N];
   vec out[R::kCount];
   IGC_TIMES (n, N)
-    IGC_TIMES (p, P) sum[p][n] = _mm512_setzero_si512();
+    IGC_TIMES (p, P) sum[p][n] = zero_ints();
   accumulate<S, N, P>(t, x, sum);
   IGC_TIMES (i, R::kCount)
     out[i] = fma(to_floats(R::combine(sum, i)), load(t.scale + R::unit(i) * 16), load(t.bias + R::unit(i) * 16));
@@ -111,7 +109,7 @@ IGC_INLINE void tile(const Int8MixTask& t, const uint8_t* x, uint8_t* y, const u
       R::put((float*)y + t.offset[R::unit(i)], t.y_pixel / (ptrdiff_t)sizeof(float), i,
              min(highest, max(lowest, out[i])));
   } else {
-    each_as_bytes<R::kCount>(out, _mm512_setzero_si512(), false, [&](int i, __m128i bytes) IGC_ALWAYS {
+    each_as_bytes<R::kCount>(out, _mm_setzero_si128(), false, [&](int i, __m128i bytes) IGC_ALWAYS {
       R::put(y + t.offset[R::unit(i)], t.y_pixel, i, bytes);
     });
   }
@@ -133,17 +131,25 @@ void rows(const Int8MixTask& t, int row_begin, int row_end) {
 template <int S, int N>
 Int8MixKernel choose_pixels(int width) {
   Choice<Int8MixKernel> best(width);
-  if constexpr (N == 1) best.offer(16, rows<S, N, 16>);
-  best.offer(8, rows<S, N, 8>);
-  best.offer(7, rows<S, N, 7>);
+  constexpr int more = (N + 1) * kParts;
+  if constexpr (tile_fits(16, N, more)) best.offer(16, rows<S, N, 16>);
+  if constexpr (tile_fits(8, N, more)) {
+    best.offer(8, rows<S, N, 8>);
+    best.offer(7, rows<S, N, 7>);
+  } else if constexpr (tile_fits(6, N, more))
+    best.offer(6, rows<S, N, 6>);
   best.offer(4, rows<S, N, 4>);
   best.offer(1, rows<S, N, 1>);
   return best.value;
 }
 
 template <int S>
-Int8MixKernel choose_units(int n, int width) {
-  return n == 1 ? choose_pixels<S, 1>(width) : n == 2 ? choose_pixels<S, 2>(width) : choose_pixels<S, 3>(width);
+Int8MixKernel choose_units([[maybe_unused]] int n, int width) {
+  if constexpr (kInt8Units >= 3) {
+    if (n == 2) return choose_pixels<S, 2>(width);
+    if (n == 3) return choose_pixels<S, 3>(width);
+  }
+  return choose_pixels<S, 1>(width);
 }
 
 }  // namespace
