@@ -1,5 +1,6 @@
 #include "check.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -9,6 +10,7 @@ namespace {
 // Far above any network, low enough that no product of two overflows where it is used.
 constexpr int kMostChannels = 1 << 20, kMostPixels = 1 << 15, kMostKernel = 255;
 constexpr int64_t kMostOps = 1 << 16, kMostFloats = (int64_t)1 << 40;
+constexpr int64_t kMostWeights = (int64_t)1 << 30;  // of a convolution: those of two are numbered together
 
 void require(bool condition, int64_t op, const char* what) {
   if (!condition) throw BadArgument("op " + std::to_string(op) + ": " + what);
@@ -37,11 +39,11 @@ Shape check_convolution(const igc_op& op, int64_t i, const Shape& in, int64_t n_
   require(op.activation >= IGC_LINEAR && op.activation <= IGC_RELU6, i, "unknown activation");
   const Shape out = {op.channels, extent(i, in.height, op.pad_h, op.kernel_h, op.stride),
                      extent(i, in.width, op.pad_w, op.kernel_w, op.stride)};
-  require_parameter(i, "weight", op.weight,
-                    (int64_t)op.channels * (in.channels / op.groups) * op.kernel_h * op.kernel_w, n_weights,
-                    false);
-  if (op.kind == IGC_BLOCK)
-    require_parameter(i, "weight2", op.weight2, (int64_t)op.channels * op.groups, n_weights, false);
+  const int64_t weights = (int64_t)op.channels * (in.channels / op.groups) * op.kernel_h * op.kernel_w,
+                mixing = op.kind == IGC_BLOCK ? (int64_t)op.channels * op.groups : 0;
+  require(std::max(weights, mixing) <= kMostWeights, i, "has more than 2^30 weights");
+  require_parameter(i, "weight", op.weight, weights, n_weights, false);
+  if (mixing) require_parameter(i, "weight2", op.weight2, mixing, n_weights, false);
   require_parameter(i, "scale", op.scale, op.channels, n_weights, true);
   require_parameter(i, "bias", op.bias, op.channels, n_weights, true);
   return out;

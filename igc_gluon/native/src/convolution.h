@@ -9,45 +9,89 @@
 
 namespace igc {
 
-// Weights as the caller gives them and what is folded into them.
+// How the weights of a convolution are numbered and which channels each joins.
 //   ordinary: (outputs, inputs / groups, kernel_h, kernel_w);
 //   secondary of an IGC block: groups = M partitions and primary = L. Channels are numbered l * M + m on both
 //   sides, as before the first permutation and after the second one; the weights are (M * L, L), row m * L +
-//   l.
+//   l;
+//   turned round: what leads gradients back through a convolution, whose outputs are its inputs here, at the taps
+//   `rows` and `columns`. Weights have the numbers that they have there.
 struct Filter {
   int outputs = 0, inputs = 0, groups = 1, kernel_h = 1, kernel_w = 1;
   int primary = 0;
+  int turned = 0;  // the kernel of the convolution that is turned round, 0: none
+  std::vector<int> rows = {}, columns = {};
+
+  int group_of_output(int output) const { return primary ? output % groups : output / (outputs / groups); }
+  int group_of_input(int input) const { return primary ? input % groups : input / (inputs / groups); }
+  int32_t size() const { return outputs * (inputs / groups) * kernel_h * kernel_w; }
+  // The number of the weight between two channels, -1 across groups and where one is -1 (padding).
+  int32_t number(int output, int input, int dy, int dx) const {
+    if (output < 0 || input < 0 || group_of_output(output) != group_of_input(input)) return -1;
+    const int per_output = outputs / groups, per_input = inputs / groups;
+    if (turned) return ((input * per_output + output % per_output) * turned + rows[dy]) * turned + columns[dx];
+    const int row = primary ? output % groups * primary + output / groups : output;
+    const int column = primary ? input / groups : input % per_input;
+    return ((row * per_input + column) * kernel_h + dy) * kernel_w + dx;
+  }
+  // The channels that a weight joins; not of what is turned round.
+  int output_of(int32_t number) const {
+    const int row = number / (inputs / groups * kernel_h * kernel_w);
+    return primary ? row % primary * groups + row / primary : row;
+  }
+  int input_of(int32_t number) const {
+    const int column = number / (kernel_h * kernel_w) % (inputs / groups), group = group_of_output(output_of(number));
+    return primary ? column * groups + group : group * (inputs / groups) + column;
+  }
+};
+
+// The values of a filter's weights, and what is folded into them.
+struct Parameters {
   const float* weights = nullptr;
   const float* scale = nullptr;  // [outputs] or null
   const float* bias = nullptr;   // [outputs] or null
 
-  int group_of_output(int output) const { return primary ? output % groups : output / (outputs / groups); }
-  int group_of_input(int input) const { return primary ? input % groups : input / (inputs / groups); }
-  // The weight between two channels: 0 across groups and where one is -1 (padding).
-  float at(int output, int input, int dy, int dx) const {
-    if (output < 0 || input < 0 || group_of_output(output) != group_of_input(input)) return 0;
-    const size_t per_group = inputs / groups;
-    const size_t row = primary ? (size_t)(output % groups) * primary + output / groups : (size_t)output;
-    const size_t column = primary ? input / groups : input % per_group;
-    return weights[((row * per_group + column) * kernel_h + dy) * kernel_w + dx] *
-           (scale ? scale[output] : 1.0f);
+  float weight(const Filter& filter, int32_t number) const {
+    return number < 0 ? 0 : weights[number] * (scale ? scale[filter.output_of(number)] : 1.0f);
   }
   float bias_of(int output) const { return output >= 0 && bias ? bias[output] : 0.0f; }
+};
+
+// Which weight lies at each place of what the kernels read: inference gathers through it once, training every step.
+struct Packing {
+  std::vector<int32_t> weights;  // their numbers, those of a secondary in registers behind the first's; -1: zero
+  std::vector<int32_t> bias;     // channels; -1: zero
+};
+
+// Packed weights and biases of a plan.
+struct Packed {
+  Floats weights, bias;
+  size_t bytes = 0;
+  Packed() = default;
+  explicit Packed(const Packing& packing)  // zeros
+      : weights(make_floats(packing.weights.size() + kAskedBeyond)),
+        bias(make_floats(packing.bias.size())),
+        bytes((packing.weights.size() + kAskedBeyond + packing.bias.size()) * sizeof(float)) {}
+  static constexpr size_t kAskedBeyond = 1024;  // kernels prefetch what lies behind the last
 };
 
 // A group convolution between layouts with the same chunks, or a dense one between any (conv.cpp).
 struct ConvPlan {
   struct Block {
     ConvKernel kernel;
-    int x_offset, y_offset, inputs, kernel_w;
-    bool first, last;  // of the blocks that add up to the same outputs
-    const float *weights, *bias, *secondary;
-    int floats;  // of weights
+    int w, vectors;  // of the chunk; of outputs
+    int x_offset, y_offset, inputs;
+    bool first, last;           // of the blocks that add up to the same outputs
+    size_t weights, secondary;  // where they begin in what is packed
+    size_t floats;              // of weights
+    ptrdiff_t bias;             // -1: zeros
   };
   std::vector<Block> blocks;
-  int kernel_h = 1, stride = 1, pad_h = 0, pad_w = 0;
+  int kernel_h = 1, kernel_w = 1, stride = 1, pad_h = 0, pad_w = 0;
+  bool mixes = false;  // with a secondary in registers
   int activation = kLinear;
-  size_t weight_bytes = 0;
+  size_t weight_bytes = 0;  // without the secondary
+  const float *weights = nullptr, *bias = nullptr;  // packed
 };
 
 // A 1x1 product between any two layouts (mix.cpp).
@@ -56,15 +100,16 @@ struct MixPlan {
     MixKernel kernel;
     int first_segment, n_segments, n;
     int32_t offset[4];
-    const float *weights, *bias;
-    int split;   // S of mix.cpp
-    int floats;  // of weights
+    int split;               // S of mix.cpp
+    size_t weights, floats;  // where they begin in what is packed, and how many
+    ptrdiff_t bias;
   };
   std::vector<Segment> segments;
   std::vector<Block> blocks;
   int stride = 1;
   int activation = kLinear;
   size_t weight_bytes = 0;
+  const float *weights = nullptr, *bias = nullptr;  // packed
 };
 
 // Larger weights do not stay in L2 beside what passes through it: those of the next block are fetched while block i is
@@ -73,8 +118,8 @@ constexpr size_t kBeyondL2 = 512 << 10;
 template <class Plan>
 Region weights_after(const Plan& plan, size_t i) {
   if (plan.weight_bytes <= kBeyondL2 || i + 1 == plan.blocks.size()) return {};
-  const auto& next = plan.blocks[i + 1];
-  return {next.weights, next.weights + next.floats};
+  const float* const next = plan.weights + plan.blocks[i + 1].weights;
+  return {next, next + plan.blocks[i + 1].floats};
 }
 
 // The size of the next block when `left` things are cut into the fewest blocks of at most `most`, as equal as
@@ -84,14 +129,22 @@ inline int balanced(int left, int most) {
   return (left + blocks - 1) / blocks;
 }
 
-// `secondary`: the filter of L <= 4 that follows in registers, or null. With it, only its scale and bias
-// count.
-ConvPlan plan_group_conv(const Kernels& kernels, Arena& arena, const Filter& filter, const Filter* secondary,
-                         const Layout& in, const Layout& out, int stride, int width);
-ConvPlan plan_dense_conv(const Kernels& kernels, Arena& arena, const Filter& filter, const Layout& in,
-                         const Layout& out, int stride, int width);
-MixPlan plan_mix(const Kernels& kernels, Arena& arena, const Filter& filter, const Layout& in,
-                 const Layout& out, int stride, int width);
+// `mixes`: a secondary of L <= 4 follows in registers.
+ConvPlan plan_group_conv(const Kernels& kernels, const Filter& filter, bool mixes, const Layout& in, const Layout& out,
+                         int stride, int width);
+ConvPlan plan_dense_conv(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out, int stride,
+                         int width);
+MixPlan plan_mix(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out, int stride,
+                 int width);
+
+// `secondary`: of a plan that mixes.
+Packing packing_of(const ConvPlan& plan, const Filter& filter, const Filter* secondary, const Layout& in,
+                   const Layout& out);
+Packing packing_of(const MixPlan& plan, const Filter& filter, const Layout& in, const Layout& out);
+
+// The values that a packing asks for.
+Packed gathered(const Packing& packing, const Filter& filter, const Parameters& parameters,
+                const Filter* secondary = nullptr, const Parameters& mixing = {});
 
 // What plan_mix would do for one pixel, in multiply-adds of vectors.
 size_t mix_work(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out);

@@ -59,16 +59,19 @@ struct Int8Mix {
 class Quantised {
  public:
   // input_step(c): of the bytes of input channel c; zero: of all inputs.
-  Quantised(const Filter& filter, const std::function<float(int)>& input_step, int zero);
-  int8_t at(int output, int input, int dy, int dx) const;  // as Filter::at
+  Quantised(const Filter& filter, const Parameters& parameters, const std::function<float(int)>& input_step, int zero);
+  int8_t at(int32_t number) const { return number < 0 ? 0 : bytes_[number]; }  // a number of the filter
   float step(int output) const { return output < 0 ? 0 : step_[output]; }
-  // What `zero` adds to the sum over all inputs, weights and taps.
+  // The bias, without what `zero` adds to the sum over all inputs, weights and taps.
+  float bias(int output) const { return parameters_.bias_of(output) - step(output) * surplus(output); }
   float surplus(int output) const { return output < 0 ? 0 : surplus_[output]; }
   const Filter& filter() const { return filter_; }
 
  private:
   Filter filter_;
-  std::vector<float> input_step_, step_, surplus_;
+  Parameters parameters_;
+  std::vector<int8_t> bytes_;
+  std::vector<float> step_, surplus_;
 };
 
 // How results become what is written: in bytes of a tensor's scale, of a scale for each channel, or floats.
@@ -86,10 +89,10 @@ struct Target {
 };
 
 // Group convolution of quads, chunk by chunk, or with `dense` of any bytes to any order. `secondary`: of L <=
-// 4, in registers, or null. Results are written in the lanes' order, `out`.
-Int8Conv plan_int8_conv(const Int8Kernels& kernels, Arena& arena, const Quantised& filter,
-                        const Filter* secondary, const Layout& in, const Layout& out, bool dense, int stride,
-                        int width, const Target& target);
+// 4, in registers, or null, and its parameters. Results are written in the lanes' order, `out`.
+Int8Conv plan_int8_conv(const Int8Kernels& kernels, Arena& arena, const Quantised& filter, const Filter* secondary,
+                        const Parameters& mixing, const Layout& in, const Layout& out, bool dense, int stride, int width,
+                        const Target& target);
 Int8Mix plan_int8_mix(const Int8Kernels& kernels, Arena& arena, const Quantised& filter, const Layout& in,
                       const Layout& out, int stride, int width, const Target& target);
 

@@ -49,34 +49,29 @@ Layout as_quads(const Layout& layout) {
   return quads;
 }
 
-Quantised::Quantised(const Filter& filter, const std::function<float(int)>& input_step, int zero)
-    : filter_(filter), step_(filter.outputs), surplus_(filter.outputs) {
-  std::vector<std::vector<int>> inputs(filter.groups);
-  for (int i = 0; i < filter.inputs; i++) {
-    input_step_.push_back(input_step(i));
-    inputs[filter.group_of_input(i)].push_back(i);
+Quantised::Quantised(const Filter& filter, const Parameters& parameters, const std::function<float(int)>& input_step,
+                     int zero)
+    : filter_(filter),
+      parameters_(parameters),
+      bytes_(filter.size()),
+      step_(filter.outputs),
+      surplus_(filter.outputs) {
+  std::vector<float> input_steps, largest(filter.outputs);
+  for (int i = 0; i < filter.inputs; i++) input_steps.push_back(input_step(i));
+  const auto value = [&](int32_t n) { return parameters.weight(filter, n) * input_steps[filter.input_of(n)]; };
+  for (int32_t n = 0; n < filter.size(); n++) {
+    float& here = largest[filter.output_of(n)];
+    here = std::max(here, std::abs(value(n)));
   }
-  for (int o = 0; o < filter.outputs; o++) {
-    const auto for_all = [&](auto use) {
-      for (int i : inputs[filter.group_of_output(o)])
-        for (int dy = 0; dy < filter.kernel_h; dy++)
-          for (int dx = 0; dx < filter.kernel_w; dx++) use(i, dy, dx);
-    };
-    float largest = 0;
-    for_all([&](int i, int dy, int dx) {
-      largest = std::max(largest, std::abs(filter.at(o, i, dy, dx) * input_step_[i]));
-    });
-    step_[o] = step_of(largest, 127);
-    int64_t sum = 0;
-    for_all([&](int i, int dy, int dx) { sum += at(o, i, dy, dx); });
-    surplus_[o] = (float)(sum * zero);
+  for (int o = 0; o < filter.outputs; o++) step_[o] = step_of(largest[o], 127);
+  std::vector<int64_t> sum(filter.outputs);
+  for (int32_t n = 0; n < filter.size(); n++) {
+    const int o = filter.output_of(n);
+    const float q = std::nearbyint(value(n) / step_[o]);
+    bytes_[n] = (int8_t)(q > -127 ? (q < 127 ? q : 127) : -127);  // NaN: -127
+    sum[o] += bytes_[n];
   }
-}
-
-int8_t Quantised::at(int output, int input, int dy, int dx) const {
-  if (output < 0 || input < 0) return 0;
-  const float q = std::nearbyint(filter_.at(output, input, dy, dx) * input_step_[input] / step_[output]);
-  return (int8_t)(q > -127 ? (q < 127 ? q : 127) : -127);  // NaN: -127
+  for (int o = 0; o < filter.outputs; o++) surplus_[o] = (float)(sum[o] * zero);
 }
 
 float Target::start(int channel) const {
@@ -95,9 +90,9 @@ Ending Target::ending() const {
   return ending;
 }
 
-Int8Conv plan_int8_conv(const Int8Kernels& kernels, Arena& arena, const Quantised& filter,
-                        const Filter* secondary, const Layout& in, const Layout& out, bool dense, int stride,
-                        int width, const Target& target) {
+Int8Conv plan_int8_conv(const Int8Kernels& kernels, Arena& arena, const Quantised& filter, const Filter* secondary,
+                        const Parameters& mixing, const Layout& in, const Layout& out, bool dense, int stride, int width,
+                        const Target& target) {
   struct Part {
     int w, x_offset, words, y_offset, vectors;
   };
@@ -118,24 +113,24 @@ Int8Conv plan_int8_conv(const Int8Kernels& kernels, Arena& arena, const Quantise
     for (int done = 0, count; done < part.vectors; done += count) {
       count = balanced(part.vectors - done, kernels.conv_vectors);
       const int base = part.y_offset + done * 16, lanes = count * 16;
-      float *bias = arena.take(lanes), *scale = arena.take(lanes), *mixing = nullptr;
+      float *bias = arena.take(lanes), *scale = arena.take(lanes), *factors = nullptr;
       for (int j = 0; j < lanes; j++) {
         const int c = out.channel(base + j);
         if (c < 0) continue;
         const float unit = target.unit(c);
         scale[j] = filter.step(c) * unit;
-        bias[j] = target.start(c) + (f.bias_of(c) - filter.step(c) * filter.surplus(c)) * unit;
+        bias[j] = target.start(c) + filter.bias(c) * unit;
       }
       if (secondary) {
-        mixing = arena.take(4 * lanes);
+        factors = arena.take(4 * lanes);
         for (int j = 0; j < lanes; j++) {
           const int c = out.channel(base + j);
           if (c < 0) continue;
-          double constant = secondary->bias_of(c);
+          double constant = mixing.bias_of(c);
           for (int k = 0; k < 4; k++) {
             const int middle = out.channel(base + j / 4 * 4 + k);
-            const float factor = secondary->at(c, middle, 0, 0) * filter.step(middle);
-            mixing[j / 16 * 64 + k * 16 + j % 16] = factor * target.unit(c);
+            const float factor = mixing.weight(*secondary, secondary->number(c, middle, 0, 0)) * filter.step(middle);
+            factors[j / 16 * 64 + k * 16 + j % 16] = factor * target.unit(c);
             constant -= (double)factor * filter.surplus(middle);
           }
           bias[j] = target.start(c) + (float)constant * target.unit(c);
@@ -145,14 +140,14 @@ Int8Conv plan_int8_conv(const Int8Kernels& kernels, Arena& arena, const Quantise
       int8_t* weights = take_bytes(arena, size);
       plan.weight_bytes += size;
       plan.blocks.push_back({kernels.conv(part.w, count, f.kernel_w, stride, secondary != nullptr, width),
-                             part.x_offset, base, part.words, weights, scale, bias, mixing});
+                             part.x_offset, base, part.words, weights, scale, bias, factors});
       for (int dy = 0; dy < f.kernel_h; dy++)
         for (int word = 0; word < part.words; word++)
           for (int dx = 0; dx < f.kernel_w; dx++)
             for (int j = 0; j < lanes; j++)
               for (int b = 0; b < 4; b++) {
                 const int at = part.x_offset + (word * part.w + j % part.w) * 4 + b;
-                *weights++ = filter.at(out.channel(base + j), in.channel(at), dy, dx);
+                *weights++ = filter.at(f.number(out.channel(base + j), in.channel(at), dy, dx));
               }
     }
   return plan;
@@ -186,15 +181,15 @@ Int8Mix plan_int8_mix(const Int8Kernels& kernels, Arena& arena, const Quantised&
         if (c < 0) continue;
         scale[n * 16 + j] = filter.step(c) * target.unit(c);
         bias[n * 16 + j] =
-            target.start(c) + (f.bias_of(c) - filter.step(c) * filter.surplus(c)) * target.unit(c);
+            target.start(c) + filter.bias(c) * target.unit(c);
       }
     }
     for (int i = 0; i < steps; i++)
       for (int n = 0; n < count; n++)
         for (int j = 0; j < 16; j++)
           for (int b = 0; b < 4; b++)
-            *weights++ = filter.at(out.channel(block.offset[n] + j / split),
-                                   in.channel(plan.inputs[first + i] + j % split * 4 + b), 0, 0);
+            *weights++ = filter.at(f.number(out.channel(block.offset[n] + j / split),
+                                            in.channel(plan.inputs[first + i] + j % split * 4 + b), 0, 0));
     plan.blocks.push_back(block);
     done += count;
   }

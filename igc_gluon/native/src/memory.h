@@ -4,7 +4,6 @@
 #include <cstring>
 #include <memory>
 #include <new>
-#include <numeric>
 #include <vector>
 
 #ifdef __linux__
@@ -40,17 +39,14 @@ class Arena {
  public:
   float* take(size_t count) {
     arrays_.push_back(make_floats(count));
-    sizes_.push_back(count);
+    floats_ += count;
     return arrays_.back().get();
   }
-  size_t arrays() const { return arrays_.size(); }
-  float* array(size_t i) { return arrays_[i].get(); }
-  size_t size(size_t i) const { return sizes_[i]; }
-  size_t bytes() const { return std::accumulate(sizes_.begin(), sizes_.end(), (size_t)0) * sizeof(float); }
+  size_t bytes() const { return floats_ * sizeof(float); }
 
  private:
   std::vector<Floats> arrays_;
-  std::vector<size_t> sizes_;
+  size_t floats_ = 0;
 };
 
 }  // namespace igc

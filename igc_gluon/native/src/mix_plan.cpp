@@ -1,4 +1,5 @@
-// mix_plan.cpp - cuts a 1x1 product into units that share inputs for mix.cpp, and packs their weights.
+// mix_plan.cpp - cuts a 1x1 product into units that share inputs for mix.cpp, and says where
+// their weights lie.
 #include <algorithm>
 #include <map>
 
@@ -101,46 +102,47 @@ size_t mix_work(const Kernels& kernels, const Filter& filter, const Layout& in, 
   return work;
 }
 
-MixPlan plan_mix(const Kernels& kernels, Arena& arena, const Filter& filter, const Layout& in,
-                 const Layout& out, int stride, int width) {
+MixPlan plan_mix(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out, int stride,
+                 int width) {
   MixPlan plan;
   plan.stride = stride;
   const std::vector<Unit> units = sorted_units(filter, out, kernels.mix_units);
+  size_t weights = 0, bias = 0;
   for (size_t done = 0; done < units.size();) {
-    const Unit& first = units[done];
-    const int split = first.split;
-    const int count = units_of_block(units, done, kernels.mix_units);
-    const std::vector<Segment> segments = find_segments(filter, in, first.groups, split);
+    const int split = units[done].split, count = units_of_block(units, done, kernels.mix_units);
+    const std::vector<Segment> segments = find_segments(filter, in, units[done].groups, split);
     size_t inputs = 0;
     for (const Segment& segment : segments) inputs += segment.length;
     const size_t size = inputs / split * count * 16;
-    float* weights = arena.take(size + 1024);  // the kernel asks for some that lie behind the last
-    float* bias = arena.take(count * 16);
-    plan.weight_bytes += size * sizeof(float);
-    MixPlan::Block block = {kernels.mix(split, count, width),
-                            (int)plan.segments.size(),
-                            (int)segments.size(),
-                            count,
-                            {},
-                            weights,
-                            bias,
-                            split,
-                            (int)size};
-    for (int n = 0; n < count; n++) {
-      block.offset[n] = units[done + n].offset;
-      for (int j = 0; j < 16; j += split)
-        bias[n * 16 + j] = filter.bias_of(out.channel(block.offset[n] + j / split));
-    }
-    for (const Segment& segment : segments)
-      for (int k = segment.offset; k < segment.offset + segment.length; k += split)
-        for (int n = 0; n < count; n++)
-          for (int j = 0; j < 16; j++)
-            *weights++ = filter.at(out.channel(block.offset[n] + j / split), in.channel(k + j % split), 0, 0);
+    MixPlan::Block block = {kernels.mix(split, count, width), (int)plan.segments.size(), (int)segments.size(), count, {},
+                            split, weights, size, (ptrdiff_t)bias};
+    for (int n = 0; n < count; n++) block.offset[n] = units[done + n].offset;
     plan.segments.insert(plan.segments.end(), segments.begin(), segments.end());
     plan.blocks.push_back(block);
+    weights += size;
+    bias += count * 16;
     done += count;
   }
+  plan.weight_bytes = weights * sizeof(float);
   return plan;
+}
+
+Packing packing_of(const MixPlan& plan, const Filter& filter, const Layout& in, const Layout& out) {
+  Packing packing;
+  for (const MixPlan::Block& block : plan.blocks) {
+    const int split = block.split;
+    const auto output = [&](int n, int j) { return out.channel(block.offset[n] + j / split); };
+    for (int n = 0; n < block.n; n++)
+      for (int j = 0; j < 16; j++) packing.bias.push_back(j % split ? -1 : output(n, j));
+    for (int s = block.first_segment; s < block.first_segment + block.n_segments; s++) {
+      const Segment& segment = plan.segments[s];
+      for (int k = segment.offset; k < segment.offset + segment.length; k += split)
+        for (int n = 0; n < block.n; n++)
+          for (int j = 0; j < 16; j++)
+            packing.weights.push_back(filter.number(output(n, j), in.channel(k + j % split), 0, 0));
+    }
+  }
+  return packing;
 }
 
 void run_mix(const MixPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end,
@@ -163,8 +165,8 @@ void run_mix(const MixPlan& plan, Plane x, Plane y, Plane residual, int width, i
     task.next = weights_after(plan, i);
     task.segments = plan.segments.data() + block.first_segment;
     task.n_segments = block.n_segments;
-    task.weights = block.weights;
-    task.bias = block.bias;
+    task.weights = plan.weights + block.weights;
+    task.bias = plan.bias + block.bias;
     std::copy(block.offset, block.offset + 4, task.offset);
     block.kernel(task, begin, end);
   }

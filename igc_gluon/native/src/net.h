@@ -77,7 +77,8 @@ struct Net {
   const Kernels* kernels;
   const Int8Kernels* int8 = nullptr;  // null: not on this instruction set, or without ranges
   std::vector<uint8_t> int8_ops;      // of each op, whether it runs on bytes
-  Arena arena;
+  std::vector<Packed> packed;
+  Arena arena;                   // what is packed for bytes
   std::vector<Storage> storages;
   std::vector<Buffer> buffers;
   std::vector<Step> steps;

@@ -137,24 +137,34 @@ void Planner::define(int64_t tensor, const Layout& layout) {
   tensors_[tensor].storage = new_storage(layout, shape(tensor));
 }
 
-Filter Planner::filter_of(const igc_op& op) {
-  Filter filter;
-  filter.outputs = op.channels;
-  filter.inputs = shape(op.input).channels;
-  filter.groups = op.groups;
-  filter.kernel_h = op.kernel_h;
-  filter.kernel_w = op.kernel_w;
-  filter.weights = parameter(op.weight);
-  filter.scale = parameter(op.scale);
-  filter.bias = parameter(op.bias);
-  if (op.kind == IGC_BLOCK &&
-      op.groups == 1) {  // the secondary's partitions hold one channel each: factors
-    float* scale = net_.arena.take(op.channels);
-    for (int c = 0; c < op.channels; c++)
-      scale[c] = parameter(op.weight2)[c] * (filter.scale ? filter.scale[c] : 1.0f);
-    filter.scale = scale;
+Filter Planner::filter_of(const igc_op& op) const {
+  return {op.channels, shape(op.input).channels, op.groups, op.kernel_h, op.kernel_w};
+}
+
+Filter Planner::secondary_of(const igc_op& op) const {
+  return {op.channels, op.channels, op.channels / op.groups, 1, 1, op.groups};
+}
+
+// Good until the next call.
+Parameters Planner::parameters_of(const igc_op& op) {
+  Parameters result = {parameter(op.weight), parameter(op.scale), parameter(op.bias)};
+  if (op.kind == IGC_BLOCK && op.groups == 1) {  // the secondary's partitions hold one channel each: factors
+    factors_.assign(parameter(op.weight2), parameter(op.weight2) + op.channels);
+    for (int c = 0; result.scale && c < op.channels; c++) factors_[c] *= result.scale[c];
+    result.scale = factors_.data();
   }
-  return filter;
+  return result;
+}
+
+Parameters Planner::mixing_of(const igc_op& op) const {
+  return {parameter(op.weight2), parameter(op.scale), parameter(op.bias)};
+}
+
+template <class Plan>
+void Planner::fill(Plan& plan, Packed packed) {
+  plan.weights = packed.weights.get();
+  plan.bias = packed.bias.get();
+  net_.packed.push_back(std::move(packed));
 }
 
 // The storage and layout of `tensor` with positions as in `layout`; a Convert step if it has others.
@@ -270,13 +280,15 @@ void Planner::plan_convolution(int64_t i, const Forced* forced) {
     if (!in) in = Layout::interleaved(op.groups, members, narrowest(op));
     step.input = converted(op.input, *in);
     out = with_members(*in, op.channels / op.groups);
-    plan_groups(step, op, filter, *in, out, width);
+    plan_groups(step, op, *in, out, width);
   } else if (is_pointwise(op)) {
     const int64_t conv = tensors_[op.input].pending;
     step.input = conv < 0 ? as_floats(op.input) : -1;
     out = free_layout(i, filter, forced);
+    const Layout& in = tensors_[op.input].layout;
     step.work = Work::Mix;
-    step.mix = plan_mix(kernels_, net_.arena, filter, tensors_[op.input].layout, out, op.stride, width);
+    step.mix = plan_mix(kernels_, filter, in, out, op.stride, width);
+    fill(step.mix, gathered(packing_of(step.mix, filter, in, out), filter, parameters_of(op)));
     step.mix.activation = op.activation;
     if (conv >= 0) {  // the step of the convolution that was put aside takes this one in
       Step both = std::move(pending_[conv]);
@@ -289,9 +301,10 @@ void Planner::plan_convolution(int64_t i, const Forced* forced) {
   } else {
     step.input = as_floats(op.input);
     out = free_layout(i, filter, forced);
+    const Layout& in = tensors_[op.input].layout;
     step.work = Work::Conv;
-    step.conv =
-        plan_dense_conv(kernels_, net_.arena, filter, tensors_[op.input].layout, out, op.stride, width);
+    step.conv = plan_dense_conv(kernels_, filter, in, out, op.stride, width);
+    fill(step.conv, gathered(packing_of(step.conv, filter, nullptr, in, out), filter, parameters_of(op)));
     step.conv.activation = op.activation;
   }
   if (step.work != Work::Mix && !is_pointwise(op)) {
@@ -317,32 +330,19 @@ void Planner::plan_convolution(int64_t i, const Forced* forced) {
   emit(std::move(step));
 }
 
-Filter Planner::secondary_of(const igc_op& op) const {
-  Filter filter;
-  filter.outputs = filter.inputs = op.channels;
-  filter.groups = op.channels / op.groups;
-  filter.primary = op.groups;
-  filter.weights = parameter(op.weight2);
-  filter.scale = parameter(op.scale);
-  filter.bias = parameter(op.bias);
-  return filter;
-}
-
 // A group convolution or an IGC block between layouts with the same chunks.
-void Planner::plan_groups(Step& step, const igc_op& op, const Filter& filter, const Layout& in, const Layout& out,
-                 int width) {
-  Filter primary = filter, secondary;
-  if (op.kind == IGC_BLOCK) {
-    primary.scale = primary.bias = nullptr;
-    secondary = secondary_of(op);
-  }
-  const bool in_registers =
-      op.kind == IGC_BLOCK && out.chunks.size() == 1 && out.chunks[0].width == kInRegisters;
-  step.conv = plan_group_conv(kernels_, net_.arena, primary, in_registers ? &secondary : nullptr, in, out,
-                              op.stride, width);
-  if (op.kind == IGC_BLOCK && !in_registers) {
+void Planner::plan_groups(Step& step, const igc_op& op, const Layout& in, const Layout& out, int width) {
+  const bool block = op.kind == IGC_BLOCK;
+  const Filter filter = filter_of(op), secondary = secondary_of(op);
+  const Parameters parameters = parameters_of(op), mixing = mixing_of(op);
+  const bool in_registers = block && out.chunks.size() == 1 && out.chunks[0].width == kInRegisters;
+  step.conv = plan_group_conv(kernels_, filter, in_registers, in, out, op.stride, width);
+  fill(step.conv, gathered(packing_of(step.conv, filter, &secondary, in, out), filter,
+                           block ? unscaled(parameters) : parameters, in_registers ? &secondary : nullptr, mixing));
+  if (block && !in_registers) {
     step.work = Work::ConvMix;
-    step.mix = plan_mix(kernels_, net_.arena, secondary, out, out, 1, width);
+    step.mix = plan_mix(kernels_, secondary, out, out, 1, width);
+    fill(step.mix, gathered(packing_of(step.mix, secondary, out, out), secondary, mixing));
     step.mix.activation = op.activation;
     step.middle_pixel = pixel_stride(out.positions);
   } else {

@@ -169,7 +169,7 @@ void Planner::plan_int8(int64_t i, const Forced* forced) {
     if (!in) in = Layout::interleaved(op.groups, members, narrowest(op));
     step.input = bytes_in(op.input, *in, true);
     out = with_members(*in, op.channels / op.groups);
-    plan_int8_groups(step, i, filter, *in, out, target);
+    plan_int8_groups(step, i, *in, out, target);
     quads = step.int8_conv.r_quads;
   } else {
     // Every byte is read: any order will do.
@@ -185,7 +185,7 @@ void Planner::plan_int8(int64_t i, const Forced* forced) {
     quads = forced && forced->quads;
     const Layout order = quads ? igc::as_quads(out) : out;
     const Scale in_scale = scale_of(op.input);
-    const Quantised weights(filter, [&](int) { return in_scale.step; }, in_scale.zero);
+    const Quantised weights(filter, parameters_of(op), [&](int) { return in_scale.step; }, in_scale.zero);
     if (is_pointwise(op)) {
       step.work = Work::Int8Mix;
       step.int8_mix = plan_int8_mix(*net_.int8, net_.arena, weights, in, order, op.stride, width, target);
@@ -202,7 +202,7 @@ void Planner::plan_int8(int64_t i, const Forced* forced) {
     } else {
       step.work = Work::Int8Conv;
       step.int8_conv =
-          plan_int8_conv(*net_.int8, net_.arena, weights, nullptr, in, order, true, op.stride, width, target);
+          plan_int8_conv(*net_.int8, net_.arena, weights, nullptr, {}, in, order, true, op.stride, width, target);
     }
   }
   if (!is_pointwise(op)) {
@@ -230,25 +230,22 @@ void Planner::plan_int8(int64_t i, const Forced* forced) {
 }
 
 // A group convolution or an IGC block between layouts with the same chunks.
-void Planner::plan_int8_groups(Step& step, int64_t i, const Filter& filter, const Layout& in,
-                               const Layout& out, const Target& target) {
+void Planner::plan_int8_groups(Step& step, int64_t i, const Layout& in, const Layout& out, const Target& target) {
   const igc_op& op = ops_[i];
+  const bool block = op.kind == IGC_BLOCK;
   const int width = shape(i + 1).width;
   const Scale in_scale = scale_of(op.input);
   const auto input_step = [&](int) { return in_scale.step; };
   // Vectors of narrow chunks hold whole quads.
   const bool quads = out.chunks.size() == 1 && out.chunks[0].width <= kInRegisters;
   const Layout from = igc::as_quads(in);
-  if (op.kind != IGC_BLOCK || quads) {
-    Filter primary = filter, secondary;
-    if (op.kind == IGC_BLOCK) {
-      primary.scale = primary.bias = nullptr;
-      secondary = secondary_of(op);
-    }
+  const Filter secondary = secondary_of(op);
+  const Parameters parameters = parameters_of(op), mixing = mixing_of(op);
+  const Quantised primary(filter_of(op), block ? unscaled(parameters) : parameters, input_step, in_scale.zero);
+  if (!block || quads) {
     step.work = Work::Int8Conv;
-    step.int8_conv = plan_int8_conv(*net_.int8, net_.arena, Quantised(primary, input_step, in_scale.zero),
-                                    op.kind == IGC_BLOCK ? &secondary : nullptr, from, out, false, op.stride,
-                                    width, target);
+    step.int8_conv = plan_int8_conv(*net_.int8, net_.arena, primary, block ? &secondary : nullptr, mixing, from, out,
+                                    false, op.stride, width, target);
     step.int8_conv.y_quads = quads && !target.floats;
     step.int8_conv.r_quads = quads;
     return;
@@ -259,13 +256,11 @@ void Planner::plan_int8_groups(Step& step, int64_t i, const Filter& filter, cons
   Target middle;
   middle.scale.zero = 128;
   middle.steps = steps.data();
-  Filter primary = filter;
-  primary.scale = primary.bias = nullptr;
   step.work = Work::Int8ConvMix;
-  step.int8_conv = plan_int8_conv(*net_.int8, net_.arena, Quantised(primary, input_step, in_scale.zero), nullptr,
-                                  from, out, false, op.stride, width, middle);
-  const Quantised secondary(secondary_of(op), [&](int c) { return steps[c]; }, 128);
-  step.int8_mix = plan_int8_mix(*net_.int8, net_.arena, secondary, out, out, 1, width, target);
+  step.int8_conv = plan_int8_conv(*net_.int8, net_.arena, primary, nullptr, {}, from, out, false, op.stride, width, middle);
+  step.int8_mix = plan_int8_mix(*net_.int8, net_.arena,
+                                Quantised(secondary, mixing, [&](int c) { return steps[c]; }, 128), out, out, 1, width,
+                                target);
   step.byte_pixel = out.positions / 4;
 }
 

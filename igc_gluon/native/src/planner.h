@@ -45,8 +45,12 @@ class Planner {
   bool postponed(int64_t i) const;
   bool goes_by_groups(const igc_op& op, const Layout& layout) const;
   bool feeds_pointwise(int64_t i, Layout layout) const;
-  Filter filter_of(const igc_op& op);
+  Filter filter_of(const igc_op& op) const;
   Filter secondary_of(const igc_op& op) const;
+  Parameters parameters_of(const igc_op& op);
+  // Of what `secondary` says: those of the two convolutions of a block.
+  static Parameters unscaled(const Parameters& p) { return {p.weights, nullptr, nullptr}; }
+  Parameters mixing_of(const igc_op& op) const;
   Layout free_layout(int64_t i, const Filter& filter, const Forced* forced) const;
 
   void collect_wishes();
@@ -58,8 +62,9 @@ class Planner {
   void widen_halo(int storage, int h, int w);
   void plan_op(int64_t i, const Forced* forced);
   void plan_convolution(int64_t i, const Forced* forced);
-  void plan_groups(Step& step, const igc_op& op, const Filter& filter, const Layout& in, const Layout& out,
-                   int width);
+  void plan_groups(Step& step, const igc_op& op, const Layout& in, const Layout& out, int width);
+  template <class Plan>
+  void fill(Plan& plan, Packed packed);
   void choose_tile(Step& step, Shape out);
   void finish();
 
@@ -78,8 +83,7 @@ class Planner {
   void plan_int8(int64_t i, const Forced* forced);
   void make_quads_in_blocks();
   void choose_int8_tile(Step& step, Shape out);
-  void plan_int8_groups(Step& step, int64_t i, const Filter& filter, const Layout& in, const Layout& out,
-                        const Target& target);
+  void plan_int8_groups(Step& step, int64_t i, const Layout& in, const Layout& out, const Target& target);
 
   Net& net_;
   const Kernels& kernels_;
@@ -92,6 +96,7 @@ class Planner {
   std::vector<std::vector<int64_t>> readers_;
   std::vector<std::optional<Layout>> wish_;
   std::map<int64_t, Step> pending_;
+  std::vector<float> factors_;        // of parameters_of()
   std::vector<const float*> middle_;  // of each op, the largest middle values of its channels
 };
 

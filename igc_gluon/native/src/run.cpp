@@ -165,6 +165,7 @@ class Borrowed {
 
 size_t bytes_of(const Net& net) {
   size_t image = 0, bytes = net.arena.bytes();
+  for (const Packed& packed : net.packed) bytes += packed.bytes;
   for (const Buffer& buffer : net.buffers) image += buffer.floats();
   for (const auto& context : net.idle) bytes += (image + context->scratch.size() * net.scratch_floats) * sizeof(float);
   return bytes;

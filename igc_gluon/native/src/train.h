@@ -17,33 +17,22 @@
 
 namespace igc {
 
-// Packed weights that are made anew every step. They are planned once with the number of each weight in place
-// of its value; from that comes the map that packs weights and unpacks gradients.
-class Packed {
- public:
-  Arena arena;
-  void learn();
+// Packed weights of a plan that are made anew every step.
+struct Repacked {
+  Packing packing;
+  Packed packed;
+  Repacked() = default;
+  explicit Repacked(Packing p) : packing(std::move(p)), packed(packing) {}
+  template <class Plan>
+  Repacked(Plan& plan, Packing p) : Repacked(std::move(p)) {
+    plan.weights = packed.weights.get();
+    plan.bias = packed.bias.get();
+  }
   // Weight number n is first[n], or second[n - count] from `count` on.
   void pack(const float* first, size_t count, const float* second);
-  size_t floats() const { return source_.size(); }
-  size_t offset_of(const float* piece) const;  // of an array of the arena, within the packed weights
-  const std::vector<int32_t>& source() const { return source_; }
-
- private:
-  struct Piece {
-    float* at;
-    size_t begin, size;
-  };
-  std::vector<Piece> pieces_;
-  std::vector<int32_t> source_;  // -1: stays zero
+  size_t floats() const { return packing.weights.size(); }
+  size_t bytes() const { return packed.bytes + floats() * sizeof(int32_t); }
 };
-
-// The numbers of `count` weights: first, first + 1, ...; from 1 on because 0 is no weight.
-std::vector<float> numbers(size_t count, size_t first = 1);
-// Weights (outputs, inputs / groups, kernel, kernel) turned round, for gradients: (inputs, outputs / groups, rows,
-// columns), of the taps `rows` and `columns`.
-std::vector<float> turned(const std::vector<float>& weights, int outputs, int inputs, int groups, int kernel,
-                          const std::vector<int>& rows, const std::vector<int>& columns);
 
 struct TrainShape {
   int channels = 0, height = 0, width = 0;
@@ -56,6 +45,7 @@ enum class StageWork { Conv, Mix, Fours };
 // 1).
 struct BackPart {
   ConvPlan conv;
+  Repacked weights;
   int row, column, rows, columns;
 };
 
@@ -67,12 +57,10 @@ struct TrainStage {
   StageWork work = StageWork::Conv;
   ConvPlan conv;
   MixPlan mix;
-  const float* fours = nullptr;
-  Packed weights;
+  Repacked weights;
   std::vector<BackPart> conv_back;
   MixPlan mix_back;
-  const float* fours_back = nullptr;
-  Packed back_weights;
+  Repacked back_weights;  // of mix_back, or of fours
   int parameter = 0;  // index of its weight
   size_t weight_size = 0;
   size_t offset = 0;  // of the gradient of its packed weights in a slice's
@@ -86,7 +74,7 @@ struct TrainLayer {
   // Where the second convolution's kernel has L <= 4, it is done in the first one's registers. `stages` then
   // serve backward only.
   ConvPlan whole;
-  Packed whole_weights;
+  Repacked whole_weights;
   bool pool = false;  // max pooling, the only stage
   int tile_rows = 1;
   bool keeps_middle = false;  // whether the first result is stored for backward, not computed again

@@ -159,7 +159,7 @@ void Pass::stage_back(const TrainStage& stage, Plane d, Plane to, int width, int
   else if (stage.work == StageWork::Mix)
     run_mix(stage.mix_back, d, to, {}, width, 0, rows, &coming);
   else
-    fours(stage.fours_back, stage.in.positions, d, to, width, rows);
+    fours(stage.back_weights.packed.weights.get(), stage.in.positions, d, to, width, rows);
 }
 
 void Pass::lead_back(const TrainLayer& layer, Plane d, float* result, int begin, int end, Coming& coming) {

@@ -6,7 +6,7 @@
 namespace igc {
 namespace {
 
-constexpr size_t kMostWeights = (size_t)1 << 24;  // numbers of weights must be exact as floats
+constexpr size_t kMostWeights = (size_t)1 << 30;  // of a convolution: those of two are numbered together
 constexpr int kMostChannels = 1 << 16, kMostPixels = 1 << 12, kMostLayers = 1 << 14, kMostKernel = 31;
 
 void require(bool condition, int64_t layer, const char* what) {
@@ -36,7 +36,7 @@ class TrainChecker {
       stage.inputs = in.channels;
       stage.weight_size =
           pool ? 0 : (size_t)s.channels * (in.channels / s.groups) * s.kernel * s.kernel;
-      require(stage.weight_size < kMostWeights / 2, i, "has more than 2^23 weights");
+      require(stage.weight_size <= kMostWeights, i, "has more than 2^30 weights");
       stage.parameter = (int)net_.parameter_sizes.size();
       if (!pool) net_.parameter_sizes.push_back(stage.weight_size);
       if (stages.empty())

@@ -85,7 +85,7 @@ void Pass::run_stage(const TrainStage& stage, Plane x, Plane y, int width, int r
   else if (stage.work == StageWork::Mix)
     run_mix(stage.mix, x, y, {}, width, 0, rows, &coming);
   else
-    fours(stage.fours, stage.out.positions, x, y, width, rows);
+    fours(stage.weights.packed.weights.get(), stage.out.positions, x, y, width, rows);
 }
 
 void Pass::fours(const float* weights, int positions, Plane x, Plane y, int width, int rows) {

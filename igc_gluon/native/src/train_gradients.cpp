@@ -29,12 +29,10 @@ void Pass::mix_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Plan
   task.d_pixel = d.pixel;
   task.width = width;
   for (const MixPlan::Block& block : stage.mix.blocks) {
-    const size_t offset = stage.weights.offset_of(block.weights);
-    if (offset == (size_t)-1) continue;
     task.segments = stage.mix.segments.data() + block.first_segment;
     task.n_segments = block.n_segments;
     std::copy(block.offset, block.offset + 4, task.offset);
-    task.w = slice.weights.get() + stage.offset + offset;
+    task.w = slice.weights.get() + stage.offset + block.weights;
     train_.mix_weights(block.split, block.n)(task, 0, rows);
   }
 }
@@ -51,14 +49,11 @@ void Pass::conv_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Pla
   task.width = width;
   const float* corner = x.at - stage.conv.pad_h * x.row - stage.conv.pad_w * x.pixel;
   for (const ConvPlan::Block& block : stage.conv.blocks) {
-    const size_t offset = stage.weights.offset_of(block.weights);
-    if (offset == (size_t)-1) continue;
     task.x = corner + block.x_offset;
     task.d = d.at + block.y_offset;
-    task.w = slice.weights.get() + stage.offset + offset;
+    task.w = slice.weights.get() + stage.offset + block.weights;
     task.inputs = block.inputs;
-    const int vectors = block.floats / (task.kernel_h * block.kernel_w * block.inputs * 16);
-    train_.conv_weights(lanes_of(stage, block.x_offset), vectors)(task, 0, rows);
+    train_.conv_weights(block.w, block.vectors)(task, 0, rows);
   }
 }
 
@@ -80,9 +75,9 @@ void Pass::give_weights(const TrainLayer& layer, float* const* gradients) {
   for (const TrainStage& stage : layer.stages) give(stage.weights, stage.offset, gradients[stage.parameter]);
 }
 
-void Pass::give(const Packed& packed, size_t offset, float* gradient) {
-  if (!gradient || packed.floats() == 0) return;
-  const std::vector<int32_t>& source = packed.source();
+void Pass::give(const Repacked& weights, size_t offset, float* gradient) {
+  if (!gradient || weights.floats() == 0) return;
+  const std::vector<int32_t>& source = weights.packing.weights;
   constexpr size_t kAtOnce = 4096;
   parallel(team_, (source.size() + kAtOnce - 1) / kAtOnce, [&](int, int64_t part) {
     for (size_t k = part * kAtOnce; k < std::min(source.size(), (part + 1) * kAtOnce); k++) {

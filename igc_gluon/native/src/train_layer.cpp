@@ -14,15 +14,15 @@ constexpr int kKeepFrom = 64;
 
 constexpr size_t kLargestTile = 512 << 10;  // bytes, so that it stays in L2
 
-Filter filter_of(int outputs, int inputs, int groups, int kernel_h, int kernel_w, const float* weights) {
-  Filter filter;
-  filter.outputs = outputs;
-  filter.inputs = inputs;
-  filter.groups = groups;
-  filter.kernel_h = kernel_h;
-  filter.kernel_w = kernel_w;
-  filter.weights = weights;
-  return filter;
+Filter filter_of(const TrainStage& stage) {
+  const igc_layer& s = stage.spec;
+  return {s.channels, stage.inputs, s.groups, s.kernel, s.kernel};
+}
+
+// What leads gradients back through these taps.
+Filter turned(const TrainStage& stage, const std::vector<int>& rows, const std::vector<int>& columns) {
+  const igc_layer& s = stage.spec;
+  return {stage.inputs, s.channels, s.groups, (int)rows.size(), (int)columns.size(), 0, s.kernel, rows, columns};
 }
 
 // Taps of one dimension that lead to inputs of one parity: input y = stride * i + parity meets output i +
@@ -81,12 +81,9 @@ class LayerPlanner {
     }
     size_t packed = 0;
     for (TrainStage& stage : layer.stages) {
-      stage.weights.learn();
-      stage.back_weights.learn();
       stage.offset = packed;
       packed += stage.weights.floats();
     }
-    layer.whole_weights.learn();
     make_factors();
     const igc_layer& s = layer.lead();
     layer.keeps_middle =
@@ -150,11 +147,6 @@ class LayerPlanner {
     return stage.spec.groups > 1 && members > 1 && as_groups(stage.in, members, 1);
   }
 
-  Filter filter_of_stage(const TrainStage& stage, const float* weights) const {
-    const igc_layer& s = stage.spec;
-    return filter_of(s.channels, stage.inputs, s.groups, s.kernel, s.kernel, weights);
-  }
-
   // Where the 1x1 convolution `stage` may write any order: the one in which it and the next cost least.
   Layout free_layout(const TrainStage& stage, const TrainStage& next) const {
     const igc_layer &s = stage.spec, &n = next.spec;
@@ -178,71 +170,62 @@ class LayerPlanner {
 
   size_t cost(const TrainStage& stage, const TrainStage& next, const Layout& between,
               const std::vector<int>& label) const {
-    return mix_work(kernels_, filter_of_stage(stage, nullptr), stage.in, between) +
-           mix_work(kernels_, filter_of_stage(next, nullptr), relabelled(between, label),
+    return mix_work(kernels_, filter_of(stage), stage.in, between) +
+           mix_work(kernels_, filter_of(next), relabelled(between, label),
                     Layout::plain(next.spec.channels));
   }
 
-  ConvPlan any_conv(Arena& arena, const Filter& filter, const Layout& in, const Layout& out, int groups,
-                    int stride, int width) {
-    return groups > 1 ? plan_group_conv(kernels_, arena, filter, nullptr, in, out, stride, width)
-                      : plan_dense_conv(kernels_, arena, filter, in, out, stride, width);
+  ConvPlan any_conv(const Filter& filter, const Layout& in, const Layout& out, int stride, int width) {
+    return filter.groups > 1 ? plan_group_conv(kernels_, filter, false, in, out, stride, width)
+                             : plan_dense_conv(kernels_, filter, in, out, stride, width);
   }
 
   // `to`: layout of the gradient of its input.
   void plan_conv(TrainStage& stage, const Layout& to) {
     const igc_layer& s = stage.spec;
-    const std::vector<float> w = numbers(stage.weight_size);
     stage.work = StageWork::Conv;
-    stage.conv = any_conv(stage.weights.arena, filter_of_stage(stage, w.data()), stage.in, stage.out,
-                          s.groups, s.stride, width_);
+    const Filter filter = filter_of(stage);
+    stage.conv = any_conv(filter, stage.in, stage.out, s.stride, width_);
+    stage.weights = {stage.conv, packing_of(stage.conv, filter, nullptr, stage.in, stage.out)};
     stage.conv.pad_h = stage.conv.pad_w = s.kernel / 2;
-    plan_conv_back(stage, to, w);
+    plan_conv_back(stage, to);
   }
 
   void plan_mixing(TrainStage& stage) {
-    const igc_layer& s = stage.spec;
-    const std::vector<float> w = numbers(stage.weight_size),
-                             back = turned(w, s.channels, stage.inputs, s.groups, 1, {0}, {0});
+    const Filter filter = filter_of(stage), back = turned(stage, {0}, {0});
+    const Layout& to = &stage == &layer_.stages[0] ? to_ : stage.in;
     stage.work = StageWork::Mix;
-    stage.mix = plan_mix(kernels_, stage.weights.arena, filter_of_stage(stage, w.data()), stage.in, stage.out,
-                         s.stride, width_);
-    stage.mix_back = plan_mix(kernels_, stage.back_weights.arena,
-                              filter_of(stage.inputs, s.channels, s.groups, 1, 1, back.data()), stage.out,
-                              &stage == &layer_.stages[0] ? to_ : stage.in, 1, width_);
+    stage.mix = plan_mix(kernels_, filter, stage.in, stage.out, stage.spec.stride, width_);
+    stage.weights = {stage.mix, packing_of(stage.mix, filter, stage.in, stage.out)};
+    stage.mix_back = plan_mix(kernels_, back, stage.out, to, 1, width_);
+    stage.back_weights = {stage.mix_back, packing_of(stage.mix_back, back, stage.out, to)};
   }
 
   void plan_fours(TrainStage& stage) {
     const TrainStage& primary = layer_.stages[0];
-    const igc_layer& s = stage.spec;
-    const std::vector<float> w = numbers(stage.weight_size),
-                             back = turned(w, s.channels, s.channels, s.groups, 1, {0}, {0}),
-                             first = numbers(primary.weight_size),
-                             both = numbers(stage.weight_size, primary.weight_size + 1);
     stage.work = StageWork::Fours;
     // The planner for secondaries in registers counts channels as before and after both permutations.
-    Filter mixing = filter_of_stage(stage, both.data());
+    Filter mixing = filter_of(stage);
     mixing.primary = primary.spec.groups;
-    layer_.whole = plan_group_conv(kernels_, layer_.whole_weights.arena,
-                                   filter_of_stage(primary, first.data()), &mixing, primary.in, primary.out,
-                                   primary.spec.stride, width_);
+    const Filter filter = filter_of(primary);
+    layer_.whole = plan_group_conv(kernels_, filter, true, primary.in, primary.out, primary.spec.stride, width_);
+    layer_.whole_weights = {layer_.whole, packing_of(layer_.whole, filter, &mixing, primary.in, primary.out)};
     layer_.whole.pad_h = layer_.whole.pad_w = primary.spec.kernel / 2;
-    stage.fours = pack_fours(stage.weights.arena, filter_of_stage(stage, w.data()), stage.in, stage.out);
-    stage.fours_back = pack_fours(stage.back_weights.arena, filter_of_stage(stage, back.data()), stage.out,
-                                  stage.in);
+    stage.weights = Repacked(packing_of_fours(filter_of(stage), stage.in, stage.out));
+    stage.back_weights = Repacked(packing_of_fours(turned(stage, {0}, {0}), stage.out, stage.in));
   }
 
   // [vector][4][16]: lane j of vector q takes input position j / 4 * 4 + k with weight [q][k][j].
-  static float* pack_fours(Arena& arena, const Filter& filter, const Layout& from, const Layout& to) {
-    float* result = arena.take((size_t)to.positions * 4);
-    for (int p = 0; p < to.positions; p++)
+  static Packing packing_of_fours(const Filter& filter, const Layout& from, const Layout& to) {
+    Packing packing;
+    for (int q = 0; q < to.positions; q += 16)
       for (int k = 0; k < 4; k++)
-        result[p / 16 * 64 + k * 16 + p % 16] =
-            filter.at(to.channel_at[p], from.channel_at[p / 4 * 4 + k], 0, 0);
-    return result;
+        for (int p = q; p < q + 16; p++)
+          packing.weights.push_back(filter.number(to.channel_at[p], from.channel_at[p / 4 * 4 + k], 0, 0));
+    return packing;
   }
 
-  void plan_conv_back(TrainStage& stage, const Layout& to, const std::vector<float>& w) {
+  void plan_conv_back(TrainStage& stage, const Layout& to) {
     const igc_layer& s = stage.spec;
     const TrainShape in = &stage == &layer_.stages[0] ? layer_.in : layer_.out;
     for (int row = 0; row < s.stride && row < in.height; row++)
@@ -255,12 +238,9 @@ class LayerPlanner {
         part.rows = (in.height - row + s.stride - 1) / s.stride;
         part.columns = (in.width - column + s.stride - 1) / s.stride;
         if (!down.tap.empty() && !across.tap.empty()) {
-          const std::vector<float> t =
-              turned(w, s.channels, stage.inputs, s.groups, s.kernel, down.tap, across.tap);
-          part.conv = any_conv(stage.back_weights.arena,
-                               filter_of(stage.inputs, s.channels, s.groups, (int)down.tap.size(),
-                                         (int)across.tap.size(), t.data()),
-                               stage.out, to, s.groups, 1, part.columns);
+          const Filter filter = turned(stage, down.tap, across.tap);
+          part.conv = any_conv(filter, stage.out, to, 1, part.columns);
+          part.weights = {part.conv, packing_of(part.conv, filter, nullptr, stage.out, to)};
           part.conv.pad_h = -down.first_shift;
           part.conv.pad_w = -across.first_shift;
         }

@@ -66,9 +66,14 @@ void Pass::pack(const float* const* parameters) {
   parallel(team_, net_.layers.size(), [&](int, int64_t i) {
     TrainLayer& layer = net_.layers[i];
     if (layer.pool) return;
-    for (TrainStage& stage : layer.stages)
-      for (Packed* packed : {&stage.weights, &stage.back_weights})
-        packed->pack(parameters[stage.parameter], stage.weight_size, nullptr);
+    for (TrainStage& stage : layer.stages) {
+      const auto pack = [&](Repacked& weights) {
+        weights.pack(parameters[stage.parameter], stage.weight_size, nullptr);
+      };
+      pack(stage.weights);
+      pack(stage.back_weights);
+      for (BackPart& part : stage.conv_back) pack(part.weights);
+    }
     layer.whole_weights.pack(parameters[layer.stages[0].parameter], layer.stages[0].weight_size,
                              parameters[layer.stages.back().parameter]);
     const float* gamma = parameters[layer.gamma_parameter()];
@@ -145,8 +150,11 @@ size_t bytes_of(const TrainNet& net) {
   floats += net.slices.size() * (net.sum_floats + net.packed_floats);
   size_t bytes = floats * sizeof(float) + (net.folded ? bytes_of(*net.folded) : 0);
   for (const TrainLayer& layer : net.layers) {
-    bytes += layer.whole_weights.arena.bytes();
-    for (const TrainStage& stage : layer.stages) bytes += stage.weights.arena.bytes() + stage.back_weights.arena.bytes();
+    bytes += layer.whole_weights.bytes();
+    for (const TrainStage& stage : layer.stages) {
+      bytes += stage.weights.bytes() + stage.back_weights.bytes();
+      for (const BackPart& part : stage.conv_back) bytes += part.weights.bytes();
+    }
   }
   return bytes;
 }

@@ -148,15 +148,6 @@ class Pass {
   void mix_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Plane d, int width, int rows);
   void conv_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Plane d, int width, int rows);
 
-  // w of the chunk that a block reads; 1 for dense convolutions.
-  static int lanes_of(const TrainStage& stage, int x_offset) {
-    if (stage.spec.groups == 1) return 1;
-    int width = 1;
-    for (const Chunk& chunk : stage.in.chunks)
-      if (chunk.offset <= x_offset) width = chunk.width;
-    return width;
-  }
-
   // Rows [begin, end) of the gradient of the layer's input, packed from `result` on.
   void lead_back(const TrainLayer& layer, Plane d, float* result, int begin, int end, Coming& coming);
 
@@ -169,7 +160,7 @@ class Pass {
                    int64_t n, int begin, int end, float* dx);
   void add_to_image(const TrainLayer& layer, const float* result, float* dx, int begin, int end);
   void give_weights(const TrainLayer& layer, float* const* gradients);
-  void give(const Packed& packed, size_t offset, float* gradient);
+  void give(const Repacked& weights, size_t offset, float* gradient);
   // The sums over the gradient of a value give gamma's, beta's and the factors of its producers' way back.
   void normalise_back(int index, float* const* gradients);
   void normalise_back(TrainLayer& layer, std::vector<double> TrainSlice::* dots, float* const* gradients);
