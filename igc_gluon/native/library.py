@@ -12,7 +12,7 @@ import numpy as np
 
 from igc_gluon.errors import UserError
 
-ABI = 8
+ABI = 9
 CONV, BLOCK, PERMUTE, MAX_POOL, MEAN_POOL = 1, 2, 3, 4, 5
 ACTIVATIONS = {None: 0, "relu": 1, "relu6": 2}
 ISAS = ("avx512", "avx2", "portable")

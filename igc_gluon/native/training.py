@@ -70,7 +70,9 @@ def _functions():
                 ("igc_train_check", ctypes.c_int, [pointer, i64, i32, i32, i32]),
                 ("igc_train_forward", ctypes.c_int, [pointer, pointer, i64, pointer, pointer, pointer, i32]),
                 ("igc_train_backward", ctypes.c_int, [pointer, pointer, pointer, pointer, pointer, i32]),
-                ("igc_train_infer", ctypes.c_int, [pointer, pointer, i64, pointer, pointer, pointer, i32]),
+                ("igc_train_infer", ctypes.c_int,
+                 [pointer, pointer, i64, i32, i32, pointer, pointer, pointer, i32]),
+                ("igc_train_bytes", i64, [pointer]),
                 ("igc_train_free", None, [pointer])):
             function = getattr(loaded, name)
             function.restype, function.argtypes = result, arguments
@@ -106,11 +108,9 @@ class Body:
         library.check(_functions().igc_train_create(_records(self.layers), len(self.layers), *self.shape,
                                                     int(maps), ctypes.byref(handle)))
         self._handle = handle
-        values = [self.shape]
-        for l in self.layers:
-            values.append((l.channels,) + tuple((n - 1) // l.stride + 1 for n in values[l.input][1:]))
-        self.shapes = [s for l in self.layers for s in l.parameter_shapes(values[l.input][0])]
-        self._output = values[-1] if maps else values[-1][:1]
+        self._maps, channels = maps, [self.shape[0], *(l.channels for l in self.layers)]
+        self.shapes = [s for l in self.layers for s in l.parameter_shapes(channels[l.input])]
+        self._output = self._output_of(self.shape)
 
     def forward(self, x, parameters, running=None, threads=0):
         """With batch statistics. running: each layer's moving mean and variance; updated."""
@@ -134,17 +134,28 @@ class Body:
         return gradients, dx
 
     def infer(self, x, parameters, running, threads=0):
-        """With the moving statistics."""
-        x, parameters = self._image(x), self._parameters(parameters)
-        y = np.empty((len(x),) + self._output, np.float32)
+        """With the moving statistics; images may have any size."""
+        x, parameters = self._image(x, (self.shape[0], *np.shape(x)[2:])), self._parameters(parameters)
+        y = np.empty((len(x),) + self._output_of(x.shape[1:]), np.float32)
         library.check(_functions().igc_train_infer(
-            self._handle, x.ctypes.data, len(y), _pointers(parameters), _pointers(running), y.ctypes.data,
-            threads))
+            self._handle, x.ctypes.data, len(y), *x.shape[2:], _pointers(parameters), _pointers(running),
+            y.ctypes.data, threads))
         return y
 
-    def _image(self, x):
+    @property
+    def bytes(self):
+        """What it holds: packed weights, activations, workspaces."""
+        return _functions().igc_train_bytes(self._handle)
+
+    def _output_of(self, shape):
+        values = [shape]
+        for l in self.layers:
+            values.append((l.channels,) + tuple((n - 1) // l.stride + 1 for n in values[l.input][1:]))
+        return values[-1] if self._maps else values[-1][:1]
+
+    def _image(self, x, shape=None):
         x = np.ascontiguousarray(x, np.float32)
-        if x.ndim != 4 or x.shape[1:] != self.shape:
+        if x.ndim != 4 or x.shape[1:] != (shape or self.shape):
             raise UserError(f"the network takes (batch, {', '.join(map(str, self.shape))}), not {x.shape}")
         return x
 

@@ -394,3 +394,53 @@ def test_calls_that_do_not_fit():
     assert library.igc_train_backward(None, None, None, None, None, 1) == 1
     with pytest.raises(UserError, match="the image needs"):
         Body([Layer(0, 8)], (3, 0, 6))
+
+
+def test_inference_at_many_sizes_packs_once_and_levels_off():
+    layers = [Layer(0, 64), *igc_block(1, 16, 4), Layer(3, 512, kernel=1), Layer(4, 2048, kernel=1)]
+    rng = np.random.default_rng(0)
+    body = Body(layers, (3, 8, 8))
+    parameters = random_parameters(rng, body.shapes)
+    running = [np.full(l.channels, 0.1 * k + 0.5, "float32") for l in layers if l.normalised for k in range(2)]
+    held = []
+    for size in ((8, 8), (5, 6), (9, 4), (8, 8)):
+        x = rng.standard_normal((2, 3, *size)).astype("float32")
+        np.testing.assert_array_equal(body.infer(x, parameters, running),
+                                      Body(layers, (3, *size)).infer(x, parameters, running))
+        held.append(body.bytes)
+    weights = sum(p.nbytes for p in parameters)
+    assert held[0] > 2 * weights and held[-1] - held[0] < weights / 2
+    large, small = np.zeros((1, 3, 60, 60), "float32"), np.zeros((1, 3, 1, 1), "float32")
+    for width in range(50, 62):
+        body.infer(large[..., :width], parameters, running)
+    assert 64e6 < body.bytes - held[0] < 64 * 2**20 + 40e6
+    parameters[0] *= 2  # which frees what was packed
+    body.infer(small, parameters, running)
+    assert body.bytes < held[0]
+    body.infer(large, parameters, running)
+    with pytest.raises(UserError, match="input needs"):
+        body.infer(np.zeros((1, 3, 0, 4)), parameters, running)
+    with pytest.raises(UserError, match="the network takes"):
+        body.infer(np.zeros((1, 4, 8, 8)), parameters, running)
+
+
+@pytest.mark.long
+def test_more_weights_than_floats_can_number():
+    """2^24 + 2^13 in one convolution; of their gradients the first and the last rows are compared."""
+    rng = np.random.default_rng(0)
+    channels, outputs, batch = 4096, 4098, 16
+    body = Body([Layer(0, outputs, kernel=1, activation=None)], (channels, 1, 1))
+    w = rng.standard_normal((outputs, channels), dtype="float32") / 64
+    x = rng.standard_normal((batch, channels)).astype("float32")
+    gamma, beta = np.ones(outputs, "float32"), np.zeros(outputs, "float32")
+    y = body.forward(x.reshape(batch, channels, 1, 1), [w.reshape(outputs, channels, 1, 1), gamma, beta])
+    u = x.astype("float64") @ w.T
+    inverse = 1 / np.sqrt(u.var(0) + 2e-5)
+    normal = (u - u.mean(0)) * inverse
+    np.testing.assert_allclose(y, normal, atol=1e-4)
+    dy = rng.standard_normal((batch, outputs)).astype("float32")
+    du = (dy - dy.mean(0) - normal * (dy * normal).mean(0)) * inverse
+    (dw, *_), dx = body.backward(dy, data=True)
+    for rows in (slice(0, 4), slice(-4, None)):
+        np.testing.assert_allclose(dw[rows, :, 0, 0], du[:, rows].T @ x, atol=1e-3)
+    np.testing.assert_allclose(dx[:, :, 0, 0], du @ w, atol=1e-3)

@@ -6,7 +6,7 @@
 #include "net.h"
 
 struct igc_net {
-  std::unique_ptr<igc::Net> net;
+  igc::Net net;
 };
 
 using igc::fail;
@@ -45,9 +45,9 @@ int igc_net_create_int8(const igc_op* ops, int64_t n_ops, const float* weights, 
   const int status = guarded(IGC_NO_SUCH_ISA, [&] { kernels = &igc::current_kernels(); });
   if (status != IGC_OK) return status;
   return guarded(IGC_BAD_ARGUMENT, [&] {
-    auto made = std::make_unique<igc_net>();
-    made->net = igc::plan_net(*kernels, ops, n_ops, weights, n_weights, channels, height, width, ranges, n_ranges);
-    *net = made.release();
+    igc::Weights packed;
+    *net = new igc_net{igc::Net(
+        igc::plan_net(*kernels, ops, n_ops, weights, n_weights, channels, height, width, packed, ranges, n_ranges))};
   });
 }
 
@@ -59,7 +59,7 @@ int igc_has_int8(void) {
 
 int64_t igc_net_int8_ops(const igc_net* net, uint8_t* on_bytes) {
   if (!net) return 0;
-  const std::vector<uint8_t>& ops = net->net->int8_ops;
+  const std::vector<uint8_t>& ops = net->net.plan->int8_ops;
   if (on_bytes) std::copy(ops.begin(), ops.end(), on_bytes);
   return std::count(ops.begin(), ops.end(), 1);
 }
@@ -67,14 +67,14 @@ int64_t igc_net_int8_ops(const igc_net* net, uint8_t* on_bytes) {
 int igc_net_output_shape(const igc_net* net, int32_t shape[3]) {
   return guarded(IGC_BAD_ARGUMENT, [&] {
     require(net && shape, "net or shape is null");
-    const igc::Storage& out = net->net->storages[net->net->output];
-    shape[0] = net->net->out_channels;
+    const igc::Storage& out = net->net.plan->storages[net->net.plan->output];
+    shape[0] = net->net.plan->out_channels;
     shape[1] = out.height;
     shape[2] = out.width;
   });
 }
 
-int64_t igc_net_multiply_adds(const igc_net* net) { return net ? net->net->multiply_adds : 0; }
+int64_t igc_net_multiply_adds(const igc_net* net) { return net ? net->net.plan->multiply_adds : 0; }
 
 int igc_net_run(igc_net* net, const float* x, int64_t batch, float* y, int32_t threads) {
   return guarded(IGC_BAD_ARGUMENT, [&] {
@@ -84,7 +84,7 @@ int igc_net_run(igc_net* net, const float* x, int64_t batch, float* y, int32_t t
     if (batch == 0) return;
     require(x && y, "x or y is null");
     igc::FlushDenormals flush;
-    igc::run_net(*net->net, x, batch, y, threads);
+    igc::run_net(net->net, x, batch, y, threads);
   });
 }
 

@@ -20,9 +20,9 @@ bool overlap(const Storage& a, const Storage& b) {
 
 }  // namespace
 
-void assign_buffers(Net& net) {
+void assign_buffers(Plan& plan) {
   std::vector<std::vector<const Storage*>> users;
-  for (Storage& storage : net.storages) {
+  for (Storage& storage : plan.storages) {
     if (storage.last_step < 0) continue;  // the step that wrote it has become part of another
     Buffer wanted = {storage.height,
                      storage.width,
@@ -35,13 +35,13 @@ void assign_buffers(Net& net) {
     for (int c : storage.layout.channel_at)
       if (!storage.bytes) wanted.padding.push_back(c < 0);
     size_t b = 0;
-    while (b < net.buffers.size() && (!serves(net.buffers[b], wanted) ||
+    while (b < plan.buffers.size() && (!serves(plan.buffers[b], wanted) ||
                                       std::any_of(
                                           users[b].begin(), users[b].end(),
                                           [&](const Storage* user) { return overlap(*user, storage); })))
       b++;
-    if (b == net.buffers.size()) {
-      net.buffers.push_back(wanted);
+    if (b == plan.buffers.size()) {
+      plan.buffers.push_back(wanted);
       users.emplace_back();
     }
     users[b].push_back(&storage);

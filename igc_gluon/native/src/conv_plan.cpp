@@ -95,8 +95,8 @@ ConvPlan plan_dense_conv(const Kernels& kernels, const Filter& filter, const Lay
   return plan;
 }
 
-Packing packing_of(const ConvPlan& plan, const Filter& filter, const Filter* secondary, const Layout& in,
-                   const Layout& out) {
+Packing packing_of(const ConvPlan& plan, const Filter& filter, const Layout& in, const Layout& out,
+                   const Filter* secondary) {
   Packing packing;
   for (const ConvPlan::Block& block : plan.blocks) {
     const int lanes = block.vectors * 16;

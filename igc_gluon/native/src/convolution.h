@@ -137,10 +137,11 @@ ConvPlan plan_dense_conv(const Kernels& kernels, const Filter& filter, const Lay
 MixPlan plan_mix(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out, int stride,
                  int width);
 
-// `secondary`: of a plan that mixes.
-Packing packing_of(const ConvPlan& plan, const Filter& filter, const Filter* secondary, const Layout& in,
-                   const Layout& out);
-Packing packing_of(const MixPlan& plan, const Filter& filter, const Layout& in, const Layout& out);
+// `secondary`: of a plan that mixes, else null.
+Packing packing_of(const ConvPlan& plan, const Filter& filter, const Layout& in, const Layout& out,
+                   const Filter* secondary = nullptr);
+Packing packing_of(const MixPlan& plan, const Filter& filter, const Layout& in, const Layout& out,
+                   const Filter* secondary = nullptr);
 
 // The values that a packing asks for.
 Packed gathered(const Packing& packing, const Filter& filter, const Parameters& parameters,

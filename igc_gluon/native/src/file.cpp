@@ -212,13 +212,13 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
   info.border = expected.border;
   info.fill = expected.fill;
 
-  model->net = plan_net(current_kernels(), ops.data(), (int64_t)ops.size(), weights.data(),
-                        (int64_t)weights.size(), info.shape[0], info.shape[1], info.shape[2], ranges.data(),
-                        (int64_t)ranges.size());
-  info.multiply_adds = model->net->multiply_adds;
-  size_t floats = model->net->scratch_floats;
-  for (const Buffer& buffer : model->net->buffers) floats += buffer.floats();
-  require(floats <= kMostBufferFloats, "it needs more than 2 GB for an image");
+  Weights packed;
+  model->net = std::make_unique<Net>(plan_net(current_kernels(), ops.data(), (int64_t)ops.size(), weights.data(),
+                                              (int64_t)weights.size(), info.shape[0], info.shape[1], info.shape[2],
+                                              packed, ranges.data(), (int64_t)ranges.size()));
+  const Plan& plan = *model->net->plan;
+  info.multiply_adds = plan.multiply_adds;
+  require(plan.buffer_floats() + plan.scratch_floats <= kMostBufferFloats, "it needs more than 2 GB for an image");
   return model;
 }
 
@@ -291,7 +291,7 @@ int igc_get_info(const igc_model* model, igc_model_info* info) {
 }
 
 int64_t igc_int8_ops(const igc_model* model) {
-  return model ? std::count(model->net->int8_ops.begin(), model->net->int8_ops.end(), 1) : 0;
+  return model ? std::count(model->net->plan->int8_ops.begin(), model->net->plan->int8_ops.end(), 1) : 0;
 }
 
 const char* igc_class_name(const igc_model* model, int32_t class_index) {

@@ -127,7 +127,7 @@ MixPlan plan_mix(const Kernels& kernels, const Filter& filter, const Layout& in,
   return plan;
 }
 
-Packing packing_of(const MixPlan& plan, const Filter& filter, const Layout& in, const Layout& out) {
+Packing packing_of(const MixPlan& plan, const Filter& filter, const Layout& in, const Layout& out, const Filter*) {
   Packing packing;
   for (const MixPlan::Block& block : plan.blocks) {
     const int split = block.split;

@@ -1,6 +1,8 @@
-// net.h - a planned network: what igc_net_create makes of a list of ops, and what igc_net_run carries out.
+// net.h - a network for inference: weights, which all sizes of images share, a plan for one size (plan.cpp) and
+// workspaces, in which it runs (run.cpp).
 #pragma once
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -73,12 +75,33 @@ struct Step {
                             // middle_pixel words in the scratch
 };
 
-struct Net {
+// Packed weights of a network's ops, for all of its plans: each is packed once and lives as long as a plan uses it.
+class Weights {
+ public:
+  // What was packed for the same key, or what `pack` makes. One thread at a time.
+  template <class Pack>
+  std::shared_ptr<const Packed> get(const std::vector<int32_t>& key, Pack pack) {
+    const auto known = packed_.find(key);
+    std::shared_ptr<const Packed> result = known == packed_.end() ? nullptr : known->second.lock();
+    if (result) return result;
+    for (auto it = packed_.begin(); it != packed_.end();) it = it->second.expired() ? packed_.erase(it) : std::next(it);
+    result = std::make_shared<const Packed>(pack());
+    packed_[key] = result;
+    return result;
+  }
+  size_t bytes() const;
+
+ private:
+  std::map<std::vector<int32_t>, std::weak_ptr<const Packed>> packed_;
+};
+
+// Nothing in it changes when it runs.
+struct Plan {
   const Kernels* kernels;
   const Int8Kernels* int8 = nullptr;  // null: not on this instruction set, or without ranges
   std::vector<uint8_t> int8_ops;      // of each op, whether it runs on bytes
-  std::vector<Packed> packed;
-  Arena arena;                   // what is packed for bytes
+  std::vector<std::shared_ptr<const Packed>> packed;
+  Arena arena;  // what is packed for bytes
   std::vector<Storage> storages;
   std::vector<Buffer> buffers;
   std::vector<Step> steps;
@@ -89,30 +112,39 @@ struct Net {
   int64_t multiply_adds = 0;
   size_t scratch_floats = 0;
 
-  // Private memory for one image. Kept for the next call.
-  struct Context {
-    std::vector<Floats> buffers;
-    std::vector<Floats> scratch;  // one for each thread that works on the image
-  };
-  std::vector<std::unique_ptr<Context>> idle;  // under fork_safe_mutex()
+  size_t bytes() const;  // without what is packed in float32
+  size_t buffer_floats() const;
+};
+
+// Memory for one image.
+struct Workspace {
+  std::vector<Floats> buffers;
+  std::vector<Floats> scratch;  // one for each thread that works on the image
+};
+
+// A plan and its workspaces, which are kept for the next call. By several threads at once.
+struct Net {
+  explicit Net(std::unique_ptr<const Plan> p) : plan(std::move(p)) {}
+  const std::unique_ptr<const Plan> plan;
+  std::vector<std::unique_ptr<Workspace>> idle;  // under fork_safe_mutex()
+
+  size_t bytes() const;  // as Plan::bytes(). Not while it runs
 };
 
 // Gives every storage its buffer (buffers.cpp).
-void assign_buffers(Net& net);
+void assign_buffers(Plan& plan);
 
-// Raises BadArgument. `weights` and `ranges` (igc_net_create_int8) are not needed afterwards.
-std::unique_ptr<Net> plan_net(const Kernels& kernels, const igc_op* ops, int64_t n_ops, const float* weights,
-                              int64_t n_weights, int channels, int height, int width,
-                              const float* ranges = nullptr, int64_t n_ranges = 0);
+// Raises BadArgument. `numbers` and `ranges` (igc_net_create_int8) are not needed afterwards. shared: of the same ops,
+// numbers and kernels.
+std::unique_ptr<const Plan> plan_net(const Kernels& kernels, const igc_op* ops, int64_t n_ops, const float* numbers,
+                                     int64_t n_numbers, int channels, int height, int width, Weights& shared,
+                                     const float* ranges = nullptr, int64_t n_ranges = 0);
 
 // Rows of the steps on bytes, and of those that convert to and from them (int8_run.cpp). `positions`: of x.
 void run_int8_rows(const Int8Kernels& kernels, const Step& step, Plane x, Plane y, Plane residual, int width,
                    int begin, int end, float* scratch);
 void convert_rows(const Int8Kernels& kernels, const Step& step, int positions, Plane x, Plane y, int width,
                   int begin, int end);
-
-// What it holds now. Not while it runs.
-size_t bytes_of(const Net& net);
 
 void run_net(Net& net, const float* x, int64_t batch, float* y, int threads);
 

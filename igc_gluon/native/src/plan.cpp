@@ -9,6 +9,7 @@
 #include "planner.h"
 
 #include <algorithm>
+#include <type_traits>
 
 namespace igc {
 namespace {
@@ -31,13 +32,14 @@ std::vector<int> inverse(const std::vector<int>& labels) {
 
 }  // namespace
 
-Planner::Planner(Net& net, const igc_op* ops, int64_t n_ops, const float* weights, const float* ranges,
-                 std::vector<Shape> shapes)
-    : net_(net),
-      kernels_(*net.kernels),
+Planner::Planner(Plan& plan, Weights& shared, const igc_op* ops, int64_t n_ops, const float* numbers,
+                 const float* ranges, std::vector<Shape> shapes)
+    : plan_(plan),
+      shared_(shared),
+      kernels_(*plan.kernels),
       ops_(ops),
       n_ops_(n_ops),
-      weights_(weights),
+      numbers_(numbers),
       ranges_(ranges),
       shapes_(std::move(shapes)),
       tensors_(n_ops + 1),
@@ -52,9 +54,9 @@ void Planner::plan() {
   bool dense = !wish_[0];
   for (int64_t reader : readers_[0])
     dense = dense && ops_[reader].kind == IGC_CONV && ops_[reader].groups == 1 &&
-            !is_pointwise(ops_[reader]) && ops_[reader].residual != 0 && !net_.int8_ops[reader];
+            !is_pointwise(ops_[reader]) && ops_[reader].residual != 0 && !plan_.int8_ops[reader];
   define(0, wish_[0] ? *wish_[0] : Layout::plain(in.channels, !dense || readers_[0].empty()));
-  net_.input = tensors_[0].storage;
+  plan_.input = tensors_[0].storage;
   for (int64_t i = 0; i < n_ops_; i++)
     if (!postponed(i)) plan_op(i, nullptr);
   finish();
@@ -126,8 +128,8 @@ int Planner::new_storage(const Layout& layout, Shape s) {
   storage.width = s.width;
   if ((int64_t)layout.positions * (s.height + 512) * (s.width + 512) > ((int64_t)1 << 31))
     throw BadArgument("a tensor of one image would take more than 2^31 floats");
-  net_.storages.push_back(storage);
-  return (int)net_.storages.size() - 1;
+  plan_.storages.push_back(storage);
+  return (int)plan_.storages.size() - 1;
 }
 
 void Planner::define(int64_t tensor, const Layout& layout) {
@@ -160,11 +162,29 @@ Parameters Planner::mixing_of(const igc_op& op) const {
   return {parameter(op.weight2), parameter(op.scale), parameter(op.bias)};
 }
 
-template <class Plan>
-void Planner::fill(Plan& plan, Packed packed) {
-  plan.weights = packed.weights.get();
-  plan.bias = packed.bias.get();
-  net_.packed.push_back(std::move(packed));
+// What packed weights depend on, beside the op and the layouts.
+void append(std::vector<int32_t>& key, const ConvPlan& plan) {
+  for (const ConvPlan::Block& b : plan.blocks) key.insert(key.end(), {b.w, b.vectors, b.x_offset, b.y_offset, b.inputs});
+}
+void append(std::vector<int32_t>& key, const MixPlan& plan) {
+  for (const MixPlan::Block& b : plan.blocks) key.insert(key.end(), {b.split, b.n, b.offset[0]});
+}
+
+template <class Part>
+void Planner::pack(Part& part, const igc_op& op, const Filter& filter, const Parameters& parameters, const Layout& in,
+                   const Layout& out, const Filter* secondary, const Parameters& mixing) {
+  std::vector<int32_t> key = {(int32_t)(&op - ops_), std::is_same_v<Part, MixPlan>};
+  append(key, part);
+  for (const Layout* layout : {&in, &out}) {
+    key.push_back(layout->positions);
+    key.insert(key.end(), layout->channel_at.begin(), layout->channel_at.end());
+  }
+  const auto packed = shared_.get(key, [&] {
+    return gathered(packing_of(part, filter, in, out, secondary), filter, parameters, secondary, mixing);
+  });
+  part.weights = packed->weights.get();
+  part.bias = packed->bias.get();
+  plan_.packed.push_back(packed);
 }
 
 // The storage and layout of `tensor` with positions as in `layout`; a Convert step if it has others.
@@ -185,26 +205,26 @@ int Planner::converted(int64_t tensor, const Layout& layout) {
 
 int Planner::emit(Step step) {
   const int output = step.output;
-  net_.steps.push_back(std::move(step));
+  plan_.steps.push_back(std::move(step));
   return output;
 }
 
 void Planner::find_lifetimes() {
   const auto uses = [&](int storage, int step) {
     if (storage < 0) return;
-    Storage& s = net_.storages[storage];
+    Storage& s = plan_.storages[storage];
     s.first_step = s.last_step < 0 ? step : std::min(s.first_step, step);
     s.last_step = std::max(s.last_step, step);
   };
-  const int n = (int)net_.steps.size();
-  uses(net_.input, 0);
+  const int n = (int)plan_.steps.size();
+  uses(plan_.input, 0);
   for (int i = 0; i < n; i++)
-    for (int storage : {net_.steps[i].input, net_.steps[i].residual, net_.steps[i].output}) uses(storage, i);
-  uses(net_.output, n);
+    for (int storage : {plan_.steps[i].input, plan_.steps[i].residual, plan_.steps[i].output}) uses(storage, i);
+  uses(plan_.output, n);
 }
 
 void Planner::widen_halo(int storage, int h, int w) {
-  Storage& s = net_.storages[storage];
+  Storage& s = plan_.storages[storage];
   s.halo_h = std::max(s.halo_h, h);
   s.halo_w = std::max(s.halo_w, w);
 }
@@ -265,10 +285,10 @@ Layout Planner::free_layout(int64_t i, const Filter& filter, const Forced* force
 void Planner::plan_convolution(int64_t i, const Forced* forced) {
   const igc_op& op = ops_[i];
   const Shape out_shape = shape(i + 1);
-  net_.multiply_adds += (int64_t)out_shape.height * out_shape.width * op.channels *
+  plan_.multiply_adds += (int64_t)out_shape.height * out_shape.width * op.channels *
                         ((int64_t)shape(op.input).channels / op.groups * op.kernel_h * op.kernel_w +
                          (op.kind == IGC_BLOCK ? op.groups : 0));
-  if (net_.int8_ops[i]) return plan_int8(i, forced);
+  if (plan_.int8_ops[i]) return plan_int8(i, forced);
   const Filter filter = filter_of(op);
   const int width = out_shape.width;
   Step step = {};
@@ -288,7 +308,7 @@ void Planner::plan_convolution(int64_t i, const Forced* forced) {
     const Layout& in = tensors_[op.input].layout;
     step.work = Work::Mix;
     step.mix = plan_mix(kernels_, filter, in, out, op.stride, width);
-    fill(step.mix, gathered(packing_of(step.mix, filter, in, out), filter, parameters_of(op)));
+    pack(step.mix, op, filter, parameters_of(op), in, out);
     step.mix.activation = op.activation;
     if (conv >= 0) {  // the step of the convolution that was put aside takes this one in
       Step both = std::move(pending_[conv]);
@@ -304,7 +324,7 @@ void Planner::plan_convolution(int64_t i, const Forced* forced) {
     const Layout& in = tensors_[op.input].layout;
     step.work = Work::Conv;
     step.conv = plan_dense_conv(kernels_, filter, in, out, op.stride, width);
-    fill(step.conv, gathered(packing_of(step.conv, filter, nullptr, in, out), filter, parameters_of(op)));
+    pack(step.conv, op, filter, parameters_of(op), in, out);
     step.conv.activation = op.activation;
   }
   if (step.work != Work::Mix && !is_pointwise(op)) {
@@ -337,12 +357,12 @@ void Planner::plan_groups(Step& step, const igc_op& op, const Layout& in, const 
   const Parameters parameters = parameters_of(op), mixing = mixing_of(op);
   const bool in_registers = block && out.chunks.size() == 1 && out.chunks[0].width == kInRegisters;
   step.conv = plan_group_conv(kernels_, filter, in_registers, in, out, op.stride, width);
-  fill(step.conv, gathered(packing_of(step.conv, filter, &secondary, in, out), filter,
-                           block ? unscaled(parameters) : parameters, in_registers ? &secondary : nullptr, mixing));
+  pack(step.conv, op, filter, block ? unscaled(parameters) : parameters, in, out,
+       in_registers ? &secondary : nullptr, mixing);
   if (block && !in_registers) {
     step.work = Work::ConvMix;
     step.mix = plan_mix(kernels_, secondary, out, out, 1, width);
-    fill(step.mix, gathered(packing_of(step.mix, secondary, out, out), secondary, mixing));
+    pack(step.mix, op, secondary, mixing, out, out);
     step.mix.activation = op.activation;
     step.middle_pixel = pixel_stride(out.positions);
   } else {
@@ -363,7 +383,7 @@ void Planner::choose_tile(Step& step, Shape out) {
     if (step.conv.weight_bytes > 200000 || step.mix.weight_bytes > 200000)
       rows = std::max(rows, 400000 / row);
   } else {
-    const Storage &x = net_.storages[step.input], &y = net_.storages[step.output];
+    const Storage &x = plan_.storages[step.input], &y = plan_.storages[step.output];
     rows = kBeyondL2 / (sizeof(float) * ((size_t)step.conv.stride * x.width * x.pixel() +
                                          (size_t)y.width * y.pixel()));
   }
@@ -372,33 +392,33 @@ void Planner::choose_tile(Step& step, Shape out) {
   const size_t tiles = (out.height + rows - 1) / rows;
   step.tile_rows = (int)((out.height + tiles - 1) / tiles);
   if (step.work == Work::ConvMix)
-    net_.scratch_floats =
-        std::max(net_.scratch_floats, (size_t)step.tile_rows * out.width * step.middle_pixel);
+    plan_.scratch_floats =
+        std::max(plan_.scratch_floats, (size_t)step.tile_rows * out.width * step.middle_pixel);
 }
 
 void Planner::finish() {
   as_floats(n_ops_);
   const Tensor& last = tensors_[n_ops_];
-  net_.output = last.storage;
-  net_.output_layout = last.layout;
+  plan_.output = last.storage;
+  plan_.output_layout = last.layout;
   make_quads_in_blocks();
   find_lifetimes();
-  assign_buffers(net_);
+  assign_buffers(plan_);
 }
 
-std::unique_ptr<Net> plan_net(const Kernels& kernels, const igc_op* ops, int64_t n_ops, const float* weights,
-                              int64_t n_weights, int channels, int height, int width, const float* ranges,
-                              int64_t n_ranges) {
-  std::vector<Shape> shapes = check_ops(ops, n_ops, weights, n_weights, {channels, height, width});
+std::unique_ptr<const Plan> plan_net(const Kernels& kernels, const igc_op* ops, int64_t n_ops, const float* numbers,
+                                     int64_t n_numbers, int channels, int height, int width, Weights& shared,
+                                     const float* ranges, int64_t n_ranges) {
+  std::vector<Shape> shapes = check_ops(ops, n_ops, numbers, n_numbers, {channels, height, width});
   if (n_ranges) check_ranges(ops, n_ops, ranges, n_ranges);
-  auto net = std::make_unique<Net>();
-  net->kernels = &kernels;
-  net->channels = channels;
-  net->height = height;
-  net->width = width;
-  net->out_channels = shapes.back().channels;
-  Planner(*net, ops, n_ops, weights, n_ranges ? ranges : nullptr, std::move(shapes)).plan();
-  return net;
+  auto plan = std::make_unique<Plan>();
+  plan->kernels = &kernels;
+  plan->channels = channels;
+  plan->height = height;
+  plan->width = width;
+  plan->out_channels = shapes.back().channels;
+  Planner(*plan, shared, ops, n_ops, numbers, n_ranges ? ranges : nullptr, std::move(shapes)).plan();
+  return plan;
 }
 
 }  // namespace igc

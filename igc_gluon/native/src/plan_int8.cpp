@@ -16,10 +16,10 @@ constexpr int64_t kMostProducts = 60000;
 }  // namespace
 
 void Planner::choose_int8() {
-  net_.int8_ops.assign(n_ops_, 0);
+  plan_.int8_ops.assign(n_ops_, 0);
   middle_.assign(n_ops_, nullptr);
-  net_.int8 = ranges_ ? int8_kernels(kernels_) : nullptr;
-  if (!net_.int8) return;
+  plan_.int8 = ranges_ ? int8_kernels(kernels_) : nullptr;
+  if (!plan_.int8) return;
   const float* middle = ranges_ + 2 * (n_ops_ + 1);
   for (int64_t i = 0; i < n_ops_; i++) {
     const igc_op& op = ops_[i];
@@ -27,7 +27,7 @@ void Planner::choose_int8() {
       middle_[i] = middle;
       middle += op.channels;
     }
-    net_.int8_ops[i] = is_convolution(op) && pays_in_int8(op);
+    plan_.int8_ops[i] = is_convolution(op) && pays_in_int8(op);
   }
 }
 
@@ -54,7 +54,7 @@ bool Planner::pays_in_int8(const igc_op& op) const {
 // Whether an op on bytes reads the tensor, through any number of permutations.
 bool Planner::read_as_bytes(int64_t tensor) const {
   for (int64_t reader : readers_[tensor])
-    if (ops_[reader].kind == IGC_PERMUTE ? read_as_bytes(reader + 1) : net_.int8_ops[reader] != 0) return true;
+    if (ops_[reader].kind == IGC_PERMUTE ? read_as_bytes(reader + 1) : plan_.int8_ops[reader] != 0) return true;
   return false;
 }
 
@@ -69,8 +69,8 @@ Scale Planner::scale_of(int64_t tensor) const {
 
 int Planner::new_bytes(int64_t tensor, const Layout& order) {
   const int storage = new_storage(order, shape(tensor));
-  net_.storages[storage].bytes = true;
-  net_.storages[storage].zero = (uint8_t)scale_of(tensor).zero;
+  plan_.storages[storage].bytes = true;
+  plan_.storages[storage].zero = (uint8_t)scale_of(tensor).zero;
   return storage;
 }
 
@@ -188,7 +188,7 @@ void Planner::plan_int8(int64_t i, const Forced* forced) {
     const Quantised weights(filter, parameters_of(op), [&](int) { return in_scale.step; }, in_scale.zero);
     if (is_pointwise(op)) {
       step.work = Work::Int8Mix;
-      step.int8_mix = plan_int8_mix(*net_.int8, net_.arena, weights, in, order, op.stride, width, target);
+      step.int8_mix = plan_int8_mix(*plan_.int8, plan_.arena, weights, in, order, op.stride, width, target);
       if (conv >= 0) {
         Step both = std::move(pending_[conv]);
         pending_.erase(conv);
@@ -202,7 +202,7 @@ void Planner::plan_int8(int64_t i, const Forced* forced) {
     } else {
       step.work = Work::Int8Conv;
       step.int8_conv =
-          plan_int8_conv(*net_.int8, net_.arena, weights, nullptr, {}, in, order, true, op.stride, width, target);
+          plan_int8_conv(*plan_.int8, plan_.arena, weights, nullptr, {}, in, order, true, op.stride, width, target);
     }
   }
   if (!is_pointwise(op)) {
@@ -244,7 +244,7 @@ void Planner::plan_int8_groups(Step& step, int64_t i, const Layout& in, const La
   const Quantised primary(filter_of(op), block ? unscaled(parameters) : parameters, input_step, in_scale.zero);
   if (!block || quads) {
     step.work = Work::Int8Conv;
-    step.int8_conv = plan_int8_conv(*net_.int8, net_.arena, primary, block ? &secondary : nullptr, mixing, from, out,
+    step.int8_conv = plan_int8_conv(*plan_.int8, plan_.arena, primary, block ? &secondary : nullptr, mixing, from, out,
                                     false, op.stride, width, target);
     step.int8_conv.y_quads = quads && !target.floats;
     step.int8_conv.r_quads = quads;
@@ -257,8 +257,8 @@ void Planner::plan_int8_groups(Step& step, int64_t i, const Layout& in, const La
   middle.scale.zero = 128;
   middle.steps = steps.data();
   step.work = Work::Int8ConvMix;
-  step.int8_conv = plan_int8_conv(*net_.int8, net_.arena, primary, nullptr, {}, from, out, false, op.stride, width, middle);
-  step.int8_mix = plan_int8_mix(*net_.int8, net_.arena,
+  step.int8_conv = plan_int8_conv(*plan_.int8, plan_.arena, primary, nullptr, {}, from, out, false, op.stride, width, middle);
+  step.int8_mix = plan_int8_mix(*plan_.int8, plan_.arena,
                                 Quantised(secondary, mixing, [&](int c) { return steps[c]; }, 128), out, out, 1, width,
                                 target);
   step.byte_pixel = out.positions / 4;
@@ -266,7 +266,7 @@ void Planner::plan_int8_groups(Step& step, int64_t i, const Layout& in, const La
 
 // Blocks whose result is only read as quads make those row by row, while the rows are in L1.
 void Planner::make_quads_in_blocks() {
-  std::vector<Step>& steps = net_.steps;
+  std::vector<Step>& steps = plan_.steps;
   for (size_t i = 0; i < steps.size(); i++) {
     if (steps[i].work != Work::MakeQuads) continue;
     const int natural = steps[i].input;
@@ -279,7 +279,7 @@ void Planner::make_quads_in_blocks() {
     writer->from = steps[i].from;
     writer->to = steps[i].to;
     writer->middle_pixel = steps[i].from.positions / 4;
-    const Storage& out = net_.storages[writer->output];
+    const Storage& out = plan_.storages[writer->output];
     choose_int8_tile(*writer, {0, out.height, out.width});
     steps.erase(steps.begin() + (std::ptrdiff_t)i--);
   }
@@ -290,7 +290,7 @@ void Planner::choose_int8_tile(Step& step, Shape out) {
   const size_t row = (size_t)out.width * (step.byte_pixel + step.middle_pixel) * sizeof(float);
   const size_t rows = (step.int8_conv.weight_bytes + step.conv.weight_bytes > 16384 ? 49152 : 24576) / row;
   step.tile_rows = (int)std::clamp<size_t>(rows, 1, out.height);
-  net_.scratch_floats = std::max(net_.scratch_floats, step.tile_rows * row / sizeof(float) + 16);
+  plan_.scratch_floats = std::max(plan_.scratch_floats, step.tile_rows * row / sizeof(float) + 16);
 }
 
 }  // namespace igc

@@ -20,7 +20,7 @@ inline bool is_pointwise(const igc_op& op) {
 class Planner {
  public:
   // `ranges` as igc_net_create_int8 takes them, or null.
-  Planner(Net& net, const igc_op* ops, int64_t n_ops, const float* weights, const float* ranges,
+  Planner(Plan& plan, Weights& shared, const igc_op* ops, int64_t n_ops, const float* numbers, const float* ranges,
           std::vector<Shape> shapes);
   void plan();
 
@@ -40,7 +40,7 @@ class Planner {
   };
 
   Shape shape(int64_t tensor) const { return shapes_[tensor]; }
-  const float* parameter(int64_t offset) const { return offset < 0 ? nullptr : weights_ + offset; }
+  const float* parameter(int64_t offset) const { return offset < 0 ? nullptr : numbers_ + offset; }
   bool is_channelwise(const igc_op& op) const;
   bool postponed(int64_t i) const;
   bool goes_by_groups(const igc_op& op, const Layout& layout) const;
@@ -63,8 +63,9 @@ class Planner {
   void plan_op(int64_t i, const Forced* forced);
   void plan_convolution(int64_t i, const Forced* forced);
   void plan_groups(Step& step, const igc_op& op, const Layout& in, const Layout& out, int width);
-  template <class Plan>
-  void fill(Plan& plan, Packed packed);
+  template <class Part>
+  void pack(Part& part, const igc_op& op, const Filter& filter, const Parameters& parameters, const Layout& in,
+            const Layout& out, const Filter* secondary = nullptr, const Parameters& mixing = {});
   void choose_tile(Step& step, Shape out);
   void finish();
 
@@ -85,11 +86,12 @@ class Planner {
   void choose_int8_tile(Step& step, Shape out);
   void plan_int8_groups(Step& step, int64_t i, const Layout& in, const Layout& out, const Target& target);
 
-  Net& net_;
+  Plan& plan_;
+  Weights& shared_;
   const Kernels& kernels_;
   const igc_op* ops_;
   const int64_t n_ops_;
-  const float* weights_;
+  const float* numbers_;
   const float* ranges_;
   const std::vector<Shape> shapes_;
   std::vector<Tensor> tensors_;

@@ -13,12 +13,12 @@
 namespace igc {
 namespace {
 
-Plane plane_of(const Net& net, const Net::Context& context, int storage) {
+Plane plane_of(const Plan& plan, const Workspace& workspace, int storage) {
   if (storage < 0) return {};
-  const Storage& s = net.storages[storage];
-  const Buffer& b = net.buffers[s.buffer];
+  const Storage& s = plan.storages[storage];
+  const Buffer& b = plan.buffers[s.buffer];
   const ptrdiff_t pixel = b.pixel, row = (b.width + 2 * b.halo_w) * pixel;
-  return {context.buffers[s.buffer].get() + b.halo_h * row + b.halo_w * pixel, row, pixel};
+  return {workspace.buffers[s.buffer].get() + b.halo_h * row + b.halo_w * pixel, row, pixel};
 }
 
 // What the tile after this one will touch, of images that do not stay in L2.
@@ -33,12 +33,12 @@ Coming coming_of(const Step& step, Plane x, Plane y, Plane residual, int first, 
   return coming;
 }
 
-void run_rows(const Net& net, const Net::Context& context, const Step& step, int begin, int end,
+void run_rows(const Plan& plan, const Workspace& workspace, const Step& step, int begin, int end,
               float* scratch) {
-  const Plane x = plane_of(net, context, step.input), y = plane_of(net, context, step.output);
-  const Plane residual = plane_of(net, context, step.residual);
-  const Storage& in = net.storages[step.input];
-  const int width = net.storages[step.output].width;
+  const Plane x = plane_of(plan, workspace, step.input), y = plane_of(plan, workspace, step.output);
+  const Plane residual = plane_of(plan, workspace, step.residual);
+  const Storage& in = plan.storages[step.input];
+  const int width = plan.storages[step.output].width;
   switch (step.work) {
     case Work::Mix:
       return run_mix(step.mix, x, y, residual, width, begin, end);
@@ -62,18 +62,18 @@ void run_rows(const Net& net, const Net::Context& context, const Step& step, int
     case Work::Int8Mix:
     case Work::Int8ConvMix:
     case Work::ConvInt8Mix:
-      return run_int8_rows(*net.int8, step, x, y, residual, width, begin, end, scratch);
+      return run_int8_rows(*plan.int8, step, x, y, residual, width, begin, end, scratch);
     case Work::Quantise:
     case Work::Dequantise:
     case Work::MakeQuads:
     case Work::Reorder:
-      return convert_rows(*net.int8, step, in.layout.positions, x, y, width, begin, end);
+      return convert_rows(*plan.int8, step, in.layout.positions, x, y, width, begin, end);
     case Work::MaxPool: {
       const igc_op& op = step.pool;
       const PoolTask task = {x.at,        x.row,       x.pixel,   y.at,     y.row,
                              y.pixel,     in.height,   in.width,  width,    in.layout.positions,
                              op.kernel_h, op.kernel_w, op.stride, op.pad_h, op.pad_w};
-      return net.kernels->max_pool(task, begin, end);
+      return plan.kernels->max_pool(task, begin, end);
     }
     case Work::MeanPool:
       return;  // by channels, see run_step
@@ -89,106 +89,136 @@ void run_rows(const Net& net, const Net::Context& context, const Step& step, int
 
 // Part `part` of `parts` of step `index`; before the first step the image is packed, after the last one
 // unpacked.
-void run_part(const Net& net, const Net::Context& context, const float* x, float* y, size_t index, int part,
+void run_part(const Plan& plan, const Workspace& workspace, const float* x, float* y, size_t index, int part,
               int parts, float* scratch) {
   auto bound = [&](int total, int i) { return (int)((int64_t)total * i / parts); };
   auto call = [&](int total, auto work) { work(bound(total, part), bound(total, part + 1)); };
   if (index == 0) {
-    call(net.height, [&](int begin, int end) {
-      pack_rows(x, net.height, net.width, net.storages[net.input].layout, plane_of(net, context, net.input),
+    call(plan.height, [&](int begin, int end) {
+      pack_rows(x, plan.height, plan.width, plan.storages[plan.input].layout, plane_of(plan, workspace, plan.input),
                 begin, end);
     });
-  } else if (index == net.steps.size() + 1) {
-    const Storage& out = net.storages[net.output];
+  } else if (index == plan.steps.size() + 1) {
+    const Storage& out = plan.storages[plan.output];
     call(out.height, [&](int begin, int end) {
-      unpack_rows(plane_of(net, context, net.output), net.output_layout, out.height, out.width, y, begin,
+      unpack_rows(plane_of(plan, workspace, plan.output), plan.output_layout, out.height, out.width, y, begin,
                   end);
     });
   } else {
-    const Step& step = net.steps[index - 1];
-    const Storage& in = net.storages[step.input];
+    const Step& step = plan.steps[index - 1];
+    const Storage& in = plan.storages[step.input];
     if (step.work ==
         Work::MeanPool) {  // shared by channels: a sum over rows would depend on the number of threads
-      const Plane from = plane_of(net, context, step.input), to = plane_of(net, context, step.output);
+      const Plane from = plane_of(plan, workspace, step.input), to = plane_of(plan, workspace, step.output);
       const PoolTask task = {from.at, from.row, from.pixel, to.at, 0, 0, in.height, in.width,
                              1,       0,        0,          0,     0, 0, 0};
-      call(in.layout.positions / 16, [&](int begin, int end) { net.kernels->mean_pool(task, begin, end); });
+      call(in.layout.positions / 16, [&](int begin, int end) { plan.kernels->mean_pool(task, begin, end); });
     } else {
-      call(net.storages[step.output].height,
-           [&](int begin, int end) { run_rows(net, context, step, begin, end, scratch); });
+      call(plan.storages[step.output].height,
+           [&](int begin, int end) { run_rows(plan, workspace, step, begin, end, scratch); });
     }
   }
 }
 
-void run_image(const Net& net, const Net::Context& context, const float* x, float* y) {
-  for (size_t i = 0; i < net.steps.size() + 2; i++)
-    run_part(net, context, x, y, i, 0, 1, context.scratch[0].get());
+void run_image(const Plan& plan, const Workspace& workspace, const float* x, float* y) {
+  for (size_t i = 0; i < plan.steps.size() + 2; i++)
+    run_part(plan, workspace, x, y, i, 0, 1, workspace.scratch[0].get());
 }
 
-// A context from the net's store, given back when done.
+// A workspace of the net's, given back when done.
 class Borrowed {
  public:
   Borrowed(Net& net, int threads) : net_(net) {
     {
       std::lock_guard<std::mutex> lock(fork_safe_mutex());
       if (!net.idle.empty()) {
-        context_ = std::move(net.idle.back());
+        workspace_ = std::move(net.idle.back());
         net.idle.pop_back();
       }
     }
-    if (!context_) {
-      context_ = std::make_unique<Net::Context>();
-      for (const Buffer& buffer : net.buffers) {
-        context_->buffers.push_back(make_floats(buffer.floats()));
+    if (!workspace_) {
+      workspace_ = std::make_unique<Workspace>();
+      for (const Buffer& buffer : net.plan->buffers) {
+        workspace_->buffers.push_back(make_floats(buffer.floats()));
         if (buffer.fill)
-          std::memset(context_->buffers.back().get(), buffer.fill, buffer.floats() * sizeof(float));
+          std::memset(workspace_->buffers.back().get(), buffer.fill, buffer.floats() * sizeof(float));
       }
     }
-    while ((int)context_->scratch.size() < threads)
-      context_->scratch.push_back(make_floats(net.scratch_floats));
+    while ((int)workspace_->scratch.size() < threads)
+      workspace_->scratch.push_back(make_floats(net.plan->scratch_floats));
   }
   ~Borrowed() {
     std::lock_guard<std::mutex> lock(fork_safe_mutex());
     try {
-      net_.idle.push_back(std::move(context_));
+      net_.idle.push_back(std::move(workspace_));
     } catch (const std::bad_alloc&) {  // then it is freed and made again
     }
   }
-  const Net::Context& operator*() const { return *context_; }
+  const Workspace& operator*() const { return *workspace_; }
 
  private:
   Net& net_;
-  std::unique_ptr<Net::Context> context_;
+  std::unique_ptr<Workspace> workspace_;
 };
+
+template <class T>
+size_t bytes_in(const std::vector<T>& vector) {
+  return vector.capacity() * sizeof(T);
+}
+size_t bytes_in(const Layout& layout) { return bytes_in(layout.chunks) + bytes_in(layout.channel_at); }
 
 }  // namespace
 
-size_t bytes_of(const Net& net) {
-  size_t image = 0, bytes = net.arena.bytes();
-  for (const Packed& packed : net.packed) bytes += packed.bytes;
-  for (const Buffer& buffer : net.buffers) image += buffer.floats();
-  for (const auto& context : net.idle) bytes += (image + context->scratch.size() * net.scratch_floats) * sizeof(float);
+size_t Weights::bytes() const {
+  size_t bytes = 0;
+  for (const auto& [key, known] : packed_) {
+    const auto packed = known.lock();
+    bytes += bytes_in(key) + (packed ? packed->bytes : 0);
+  }
   return bytes;
 }
 
+size_t Plan::buffer_floats() const {
+  size_t floats = 0;
+  for (const Buffer& buffer : buffers) floats += buffer.floats();
+  return floats;
+}
+
+size_t Plan::bytes() const {
+  size_t bytes = sizeof(Plan) + arena.bytes() + bytes_in(packed) + bytes_in(storages) + bytes_in(buffers) + bytes_in(steps);
+  for (const Storage& storage : storages) bytes += bytes_in(storage.layout);
+  for (const Step& step : steps)
+    bytes += bytes_in(step.conv.blocks) + bytes_in(step.mix.blocks) + bytes_in(step.mix.segments) +
+             bytes_in(step.int8_conv.blocks) + bytes_in(step.int8_mix.blocks) + bytes_in(step.int8_mix.inputs) +
+             bytes_in(step.source) + bytes_in(step.from) + bytes_in(step.to);
+  return bytes;
+}
+
+size_t Net::bytes() const {
+  size_t floats = idle.size() * plan->buffer_floats();
+  for (const auto& workspace : idle) floats += workspace->scratch.size() * plan->scratch_floats;
+  return plan->bytes() + floats * sizeof(float);
+}
+
 void run_net(Net& net, const float* x, int64_t batch, float* y, int threads) {
+  const Plan& plan = *net.plan;
   const int team = team_size(threads ? threads : default_threads());
-  const Storage& out = net.storages[net.output];
-  const int64_t in_size = (int64_t)net.channels * net.height * net.width;
-  const int64_t out_size = (int64_t)net.out_channels * out.height * out.width;
+  const Storage& out = plan.storages[plan.output];
+  const int64_t in_size = (int64_t)plan.channels * plan.height * plan.width;
+  const int64_t out_size = (int64_t)plan.out_channels * out.height * out.width;
   if (batch >= team) {
-    std::vector<std::unique_ptr<Borrowed>> contexts;
-    for (int i = 0; i < team; i++) contexts.push_back(std::make_unique<Borrowed>(net, 1));
+    std::vector<std::unique_ptr<Borrowed>> workspaces;
+    for (int i = 0; i < team; i++) workspaces.push_back(std::make_unique<Borrowed>(net, 1));
     parallel(team, batch,
-             [&](int slot, int64_t i) { run_image(net, **contexts[slot], x + i * in_size, y + i * out_size); });
+             [&](int slot, int64_t i) { run_image(plan, **workspaces[slot], x + i * in_size, y + i * out_size); });
     return;
   }
-  Borrowed context(net, team);
-  const size_t per_image = net.steps.size() + 2;
+  Borrowed workspace(net, team);
+  const size_t per_image = plan.steps.size() + 2;
   for (int64_t image = 0; image < batch; image++)
     parallel_phases(team, per_image, team, [&](int slot, int64_t phase, int64_t part) {
-      run_part(net, *context, x + image * in_size, y + image * out_size, phase, (int)part, team,
-               (*context).scratch[slot].get());
+      run_part(plan, *workspace, x + image * in_size, y + image * out_size, phase, (int)part, team,
+               (*workspace).scratch[slot].get());
     });
 }
 

@@ -7,6 +7,7 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <list>
 #include <memory>
 #include <vector>
 
@@ -151,9 +152,24 @@ struct TrainNet {
   std::vector<float*> gradient_memory;
   std::vector<TrainScratch> scratch;
   std::vector<TrainSlice> slices;
-  // Inference: the network folded, and the parameters it was folded with.
-  std::unique_ptr<Net> folded;
-  std::vector<float> folded_with;
+};
+
+// Inference with the parameters of training, for images of any size: folded and packed once, as long as the parameters
+// stay the same. A plan and its workspaces for each size, of which those not used for longest are freed.
+class Inference {
+ public:
+  void run(const TrainNet& net, const float* x, int64_t batch, int height, int width, const float* const* parameters,
+           const float* const* running, float* y, int threads);
+  size_t bytes() const;
+
+ private:
+  void fold(const TrainNet& net, const float* const* parameters, const float* const* running);
+  Net& net_of(const TrainNet& net, int height, int width);
+
+  std::vector<float> numbers_;  // what it was folded with, then what that gave
+  std::vector<igc_op> ops_;     // whose parameters lie there
+  Weights weights_;
+  std::list<std::unique_ptr<Net>> nets_;  // the last one used first
 };
 
 // What there is to know of a network without kernels: enough for inference. Raises BadArgument where the layers do not
@@ -190,7 +206,5 @@ void train_forward(TrainNet& net, const float* x, int64_t batch, const float* co
                    float* const* running, float* y, int threads);
 void train_backward(TrainNet& net, const float* x, const float* dy, float* const* gradients, float* dx,
                     int threads);
-void train_infer(TrainNet& net, const float* x, int64_t batch, const float* const* parameters,
-                 const float* const* running, float* y, int threads);
 
 }  // namespace igc

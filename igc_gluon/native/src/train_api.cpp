@@ -11,6 +11,7 @@ struct igc_train {
   bool maps;
   std::unique_ptr<igc::TrainNet> net;  // not planned before the first forward: inference goes without, in a third
                                        // of the memory
+  igc::Inference inference = {};
 };
 
 using igc::fail;
@@ -84,20 +85,20 @@ int igc_train_backward(igc_train* net, const float* x, const float* dy, float* c
   });
 }
 
-int igc_train_infer(igc_train* net, const float* x, int64_t batch, const float* const* parameters,
-                    const float* const* running, float* y, int32_t threads) {
+int igc_train_infer(igc_train* net, const float* x, int64_t batch, int32_t height, int32_t width,
+                    const float* const* parameters, const float* const* running, float* y, int32_t threads) {
   return guarded(IGC_BAD_ARGUMENT, [&] {
     check_call(net, batch, x, y, threads);
     check_all(parameters, net->net->parameter_sizes.size(), "a parameter is null");
     check_all(running, net->net->moving_statistics, "a moving statistic is null");
     igc::FlushDenormals flush;
-    igc::train_infer(*net->net, x, batch, parameters, running, y, threads);
+    net->inference.run(*net->net, x, batch, height, width, parameters, running, y, threads);
   });
 }
 
 void igc_train_free(igc_train* net) { delete net; }
 
-int64_t igc_train_bytes(const igc_train* net) { return net ? (int64_t)igc::bytes_of(*net->net) : 0; }
+int64_t igc_train_bytes(const igc_train* net) { return net ? (int64_t)(igc::bytes_of(*net->net) + net->inference.bytes()) : 0; }
 
 void igc_share(int64_t parts, void (*work)(void* context, int64_t part), void* context) {
   igc::parallel(igc::team_size(igc::default_threads()), parts, [&](int, int64_t part) { work(context, part); });

@@ -1,5 +1,6 @@
 // train_infer.cpp - inference with the parameters of training: the network folded for the planner of igc.h,
 // kept as long as the parameters stay the same.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -9,16 +10,22 @@
 namespace igc {
 namespace {
 
+constexpr size_t kIdleBytes = 64 << 20;  // of plans and workspaces for other sizes than the last one
+
 class Folding {
  public:
-  Folding(const TrainNet& net, const float* const* parameters, const float* const* running)
-      : net_(net), parameters_(parameters), running_(running), tensor_(net.values.size(), 0) {}
+  // numbers: the parameters, then the moving statistics; gets the scales and biases that they are folded to.
+  Folding(const TrainNet& net, std::vector<float>& numbers) : net_(net), numbers_(numbers), tensor_(net.values.size(), 0) {
+    for (size_t size : net.parameter_sizes) {
+      parameter_.push_back(at_);
+      at_ += (int64_t)size;
+    }
+  }
 
-  std::unique_ptr<Net> fold() {
+  std::vector<igc_op> fold() {
     for (const TrainLayer& layer : net_.layers) add_layer(layer);
     if (!net_.maps) push(op(IGC_MEAN_POOL, tensor_.back()));
-    return plan_net(*net_.kernels, ops_.data(), (int64_t)ops_.size(), weights_.data(),
-                    (int64_t)weights_.size(), net_.input.channels, net_.input.height, net_.input.width);
+    return std::move(ops_);
   }
 
  private:
@@ -30,12 +37,6 @@ class Folding {
     result.groups = result.kernel_h = result.kernel_w = result.stride = 1;
     result.weight = result.weight2 = result.scale = result.bias = -1;
     return result;
-  }
-
-  int64_t put(const float* numbers, size_t count) {
-    const int64_t at = (int64_t)weights_.size();
-    weights_.insert(weights_.end(), numbers, numbers + count);
-    return at;
   }
 
   int push(const igc_op& o) {
@@ -63,7 +64,7 @@ class Folding {
     o.kernel_h = o.kernel_w = s.kernel;
     o.pad_h = o.pad_w = s.kernel / 2;
     o.stride = s.stride;
-    o.weight = put(parameters_[stage.parameter], stage.weight_size);
+    o.weight = parameter_[stage.parameter];
     return o;
   }
 
@@ -94,22 +95,23 @@ class Folding {
       o = convolution(block ? IGC_BLOCK : IGC_CONV, tensor, layer.stages[k]);
       if (block) {  // which permutes by itself
         k++;
-        o.weight2 = put(parameters_[layer.stages[k].parameter], layer.stages[k].weight_size);
+        o.weight2 = parameter_[layer.stages[k].parameter];
         std::iota(normalised.begin(), normalised.end(), 0);
       }
       if (k + 1 < layer.stages.size()) tensor = permuted(push(o), layer.stages[k].spec.permute);
     }
-    const float *gamma = parameters_[layer.gamma_parameter()],
-                *beta = parameters_[layer.gamma_parameter() + 1], *mean = running_[layer.running], *variance = running_[layer.running + 1];
-    std::vector<float> scale(s.channels), bias(s.channels);
+    o.scale = (int64_t)numbers_.size();
+    o.bias = o.scale + s.channels;
+    numbers_.resize(numbers_.size() + 2 * (size_t)s.channels);
+    const float *gamma = &numbers_[parameter_[layer.gamma_parameter()]], *beta = gamma + s.channels,
+                *mean = &numbers_[at_], *variance = mean + s.channels;
+    at_ += 2 * s.channels;
     for (int c = 0; c < s.channels; c++) {
       const int f = normalised[c];
       const double factor = gamma[f] / std::sqrt((double)variance[f] + s.epsilon);
-      scale[c] = (float)factor;
-      bias[c] = (float)(beta[f] - factor * mean[f]);
+      numbers_[o.scale + c] = (float)factor;
+      numbers_[o.bias + c] = (float)(beta[f] - factor * mean[f]);
     }
-    o.scale = put(scale.data(), scale.size());
-    o.bias = put(bias.data(), bias.size());
     o.activation = s.activation;
     if (s.residual >= 0) {
       o.residual = permuted_back(tensor_[s.residual], s.channels, s.reorder);
@@ -121,24 +123,28 @@ class Folding {
   }
 
   const TrainNet& net_;
-  const float* const* parameters_;
-  const float* const* running_;
-  std::vector<int> tensor_;  // of each value
+  std::vector<float>& numbers_;
+  std::vector<int64_t> parameter_;  // where each begins
+  int64_t at_ = 0;                  // where the next layer's moving statistics begin
+  std::vector<int> tensor_;         // of each value
   std::vector<igc_op> ops_;
-  std::vector<float> weights_;
 };
 
 }  // namespace
 
-void train_infer(TrainNet& net, const float* x, int64_t batch, const float* const* parameters,
-                 const float* const* running, float* y, int threads) {
-  bool same = net.folded != nullptr;
-  std::vector<float>& kept = net.folded_with;
+void Inference::run(const TrainNet& net, const float* x, int64_t batch, int height, int width,
+                    const float* const* parameters, const float* const* running, float* y, int threads) {
+  fold(net, parameters, running);
+  run_net(net_of(net, height, width), x, batch, y, threads);
+}
+
+void Inference::fold(const TrainNet& net, const float* const* parameters, const float* const* running) {
+  bool same = !ops_.empty();
   size_t at = 0;
   auto compare = [&](const float* numbers, size_t count) {
     if (!same)
-      kept.insert(kept.end(), numbers, numbers + count);
-    else if (std::memcmp(kept.data() + at, numbers, count * sizeof(float)) == 0)
+      numbers_.insert(numbers_.end(), numbers, numbers + count);
+    else if (std::memcmp(numbers_.data() + at, numbers, count * sizeof(float)) == 0)
       at += count;
     else
       same = false;
@@ -149,13 +155,38 @@ void train_infer(TrainNet& net, const float* x, int64_t batch, const float* cons
       for (int k = 0; k < (layer.pool ? 0 : 2); k++) compare(running[layer.running + k], layer.out.channels);
   };
   if (same) over_all();
-  if (!same) {
-    net.folded.reset();
-    kept.clear();
-    over_all();
-    net.folded = Folding(net, parameters, running).fold();
+  if (same) return;
+  nets_.clear();
+  ops_.clear();
+  numbers_.clear();
+  over_all();
+  ops_ = Folding(net, numbers_).fold();
+}
+
+// The net for a size, the first in the list from now on.
+Net& Inference::net_of(const TrainNet& net, int height, int width) {
+  const auto known = std::find_if(nets_.begin(), nets_.end(), [&](const std::unique_ptr<Net>& one) {
+    return one->plan->height == height && one->plan->width == width;
+  });
+  if (known != nets_.end()) {
+    nets_.splice(nets_.begin(), nets_, known);
+    return *nets_.front();
   }
-  run_net(*net.folded, x, batch, y, threads);
+  auto made = std::make_unique<Net>(plan_net(*net.kernels, ops_.data(), (int64_t)ops_.size(), numbers_.data(),
+                                             (int64_t)numbers_.size(), net.input.channels, height, width, weights_));
+  size_t bytes = 0;
+  for (auto it = nets_.begin(); it != nets_.end();) {
+    bytes += (*it)->bytes();
+    it = bytes > kIdleBytes ? nets_.erase(it) : std::next(it);
+  }
+  nets_.push_front(std::move(made));
+  return *nets_.front();
+}
+
+size_t Inference::bytes() const {
+  size_t bytes = numbers_.size() * sizeof(float) + weights_.bytes();
+  for (const auto& net : nets_) bytes += net->bytes();
+  return bytes;
 }
 
 }  // namespace igc

@@ -186,7 +186,7 @@ class LayerPlanner {
     stage.work = StageWork::Conv;
     const Filter filter = filter_of(stage);
     stage.conv = any_conv(filter, stage.in, stage.out, s.stride, width_);
-    stage.weights = {stage.conv, packing_of(stage.conv, filter, nullptr, stage.in, stage.out)};
+    stage.weights = {stage.conv, packing_of(stage.conv, filter, stage.in, stage.out)};
     stage.conv.pad_h = stage.conv.pad_w = s.kernel / 2;
     plan_conv_back(stage, to);
   }
@@ -209,7 +209,7 @@ class LayerPlanner {
     mixing.primary = primary.spec.groups;
     const Filter filter = filter_of(primary);
     layer_.whole = plan_group_conv(kernels_, filter, true, primary.in, primary.out, primary.spec.stride, width_);
-    layer_.whole_weights = {layer_.whole, packing_of(layer_.whole, filter, &mixing, primary.in, primary.out)};
+    layer_.whole_weights = {layer_.whole, packing_of(layer_.whole, filter, primary.in, primary.out, &mixing)};
     layer_.whole.pad_h = layer_.whole.pad_w = primary.spec.kernel / 2;
     stage.weights = Repacked(packing_of_fours(filter_of(stage), stage.in, stage.out));
     stage.back_weights = Repacked(packing_of_fours(turned(stage, {0}, {0}), stage.out, stage.in));
@@ -240,7 +240,7 @@ class LayerPlanner {
         if (!down.tap.empty() && !across.tap.empty()) {
           const Filter filter = turned(stage, down.tap, across.tap);
           part.conv = any_conv(filter, stage.out, to, 1, part.columns);
-          part.weights = {part.conv, packing_of(part.conv, filter, nullptr, stage.out, to)};
+          part.weights = {part.conv, packing_of(part.conv, filter, stage.out, to)};
           part.conv.pad_h = -down.first_shift;
           part.conv.pad_w = -across.first_shift;
         }

@@ -144,11 +144,11 @@ void Pass::foresee(Coming& coming, int index, bool first_reader, int64_t n, int 
 }
 
 size_t bytes_of(const TrainNet& net) {
-  size_t floats = net.memory_floats + net.folded_with.size();
+  size_t floats = net.memory_floats;
   floats += net.scratch.size() * (net.x_floats + net.d_floats + net.middle_floats + net.du_floats + net.back_floats +
                                   3 * net.sum_floats);
   floats += net.slices.size() * (net.sum_floats + net.packed_floats);
-  size_t bytes = floats * sizeof(float) + (net.folded ? bytes_of(*net.folded) : 0);
+  size_t bytes = floats * sizeof(float);
   for (const TrainLayer& layer : net.layers) {
     bytes += layer.whole_weights.bytes();
     for (const TrainStage& stage : layer.stages) {

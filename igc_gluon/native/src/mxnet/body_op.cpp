@@ -73,7 +73,7 @@ const std::vector<igc_layer>& layers_of(const Attributes& attributes) {
   return layers;
 }
 
-// Nets are costly to make and hold the activations of a batch: those that are not in use wait here for the next call of
+// Nets are costly to make and hold packed weights and the activations of a batch: those that are not in use wait here for the next call of
 // their owner, a network. Those of inference wait while all of them together take kIdleBytes at most, the last one
 // always; those of training, whose memory the next step needs, until others have come and gone too.
 class Store {
@@ -174,10 +174,12 @@ std::string owner_of(const Attributes& attributes) {
   return found == attributes.end() ? "" : found->second;
 }
 
-std::string key_of(const char* use, const std::string& layers, const int64_t* shape, bool maps) {
+// A net infers at any size of image, and trains at one.
+std::string key_of(bool trains, const std::string& layers, const int64_t* shape, bool maps) {
   std::ostringstream key;
-  key << use << ' ' << maps << ' ' << (igc_isa() ? igc_isa() : "") << ' ' << shape[1] << ' ' << shape[2] << ' '
-      << shape[3] << ' ' << layers;
+  key << trains << ' ' << maps << ' ' << (igc_isa() ? igc_isa() : "") << ' ' << shape[1] << ' ';
+  if (trains) key << shape[2] << ' ' << shape[3] << ' ';
+  key << layers;
   return key.str();
 }
 
@@ -208,7 +210,7 @@ class BodyState : public mxnet::ext::CustomStatefulOp {
   MXReturnValue Forward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
                         const mxnet::ext::OpResource&) override {
     MXTensor& data = inputs->at(0);
-    const std::string key = key_of("train", text_, data.shape.data(), maps_);
+    const std::string key = key_of(true, text_, data.shape.data(), maps_);
     if (key != key_) {
       store().give_back(owner_, key_, true, net_);
       net_ = nullptr;
@@ -311,9 +313,9 @@ MXReturnValue create_state(const Attributes& attributes, const mxnet::ext::MXCon
 
 void infer(const std::string& owner, const std::string& text, const std::vector<igc_layer>& layers, bool maps,
            const int64_t* shape, const float* x, const float* const* parameters, const float* const* running, float* y) {
-  const std::string key = key_of("infer", text, shape, maps);
+  const std::string key = key_of(false, text, shape, maps);
   igc_train* const net = store().take(owner, key, layers, shape, maps);
-  const int status = igc_train_infer(net, x, shape[0], parameters, running, y, 0);
+  const int status = igc_train_infer(net, x, shape[0], (int32_t)shape[2], (int32_t)shape[3], parameters, running, y, 0);
   store().give_back(owner, key, false, net);
   check(status);
 }
