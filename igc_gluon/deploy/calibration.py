@@ -1,5 +1,4 @@
 """Post-training calibration: which values the tensors of a compiled network take, for 8-bit integers."""
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 from igc_gluon import data
 from igc_gluon.errors import UserError
 from igc_gluon.native import library
+from igc_gluon.paths import expand
 
 FEWEST, ENOUGH = 8, 256  # images
 _AT_ONCE = 16  # images: as many as bound the memory at 224x224
@@ -23,7 +23,7 @@ def images_of(source, preprocessing, shape, dataset=None):
         source = dataset
     if isinstance(source, Path) or isinstance(source, str) and source.endswith(".npy"):
         try:
-            source = np.load(os.path.expanduser(source), allow_pickle=False)
+            source = np.load(expand(source), allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise UserError(f"cannot read images from {source}: {error}") from None
     elif isinstance(source, str):
