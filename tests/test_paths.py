@@ -8,10 +8,10 @@ import pytest
 
 import igc_gluon
 from igc_gluon import deploy, files, params_file, symbol_file
-from igc_gluon.data import classes, load, pack, photos, record_batches, records, repair
+from igc_gluon.data import classes, load, pack, photos, record_batches, record_file, repair
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.engine import checkpoint, inputs
-from igc_gluon.engine.networks import open_network
+from igc_gluon.engine.saved_networks import open_network
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import authors, convert
 from igc_gluon.paths import expand
@@ -39,8 +39,8 @@ CALLS = {
     "RecordInput": lambda path: inputs.RecordInput(path, None, EXPECTED),
     "RecordEvaluation": lambda path: record_batches.RecordEvaluation(path, 1, EXPECTED),
     "check_size": lambda path: record_batches.check_size(path, (32, 32)),
-    "structure": records.structure,
-    "packing": records.packing,
+    "structure": record_file.structure,
+    "packing": record_file.packing,
     "pack": lambda path: pack.pack(pack.Listing(Path("."), [], [], []), path),
     "repair": lambda path: repair.verify(path, None),
     "classes": classes.read_classes,
