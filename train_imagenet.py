@@ -34,7 +34,7 @@ from igc_gluon.paths import expand  # noqa: E402
 DEFAULT_NETWORK = "resnet18_igc_l100m2"
 # What --help says of them, see igc_gluon.cli.train.
 DEFAULTS = {"data_dir": "~/.mxnet/datasets/imagenet", "gpus": "those of the schedule, 0,...,7 or 0,...,3",
-            "cpus": "GPUs", "batch_size": "the schedule's", "batch_shards": "as many as the schedule has GPUs",
+            "cpus": "GPUs", "batch_size": "the schedule's", "batch_shards": "as many as the schedule has GPUs, or fewer of 16 images each",
             "lr_steps": "the schedule's", "wd": "the schedule's; igcv3-code decays weights and gammas alone"}
 
 

@@ -19,7 +19,6 @@ import stat
 import sys
 import threading
 import time
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
@@ -28,6 +27,7 @@ from urllib3.exceptions import ReadTimeoutError
 
 from igc_gluon.errors import UserError
 from igc_gluon.locks import Lock
+from igc_gluon.paths import expand
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def write_atomically(path, mode="wb"):
 
 def _destination(path):
     """(where the symbolic links of `path` lead to, whether a rename may replace what is there). Raises UserError."""
-    path = given = Path(path).expanduser()
+    path = given = expand(path)
     try:
         for _ in range(_MOST_LINKS):
             if not path.is_symlink():
@@ -165,7 +165,7 @@ def download(urls, path, algorithm, expected, most=MOST_BYTES):
 
     Raises UserError, naming what to fetch by hand and where to put it, when no url delivers the file.
     """
-    given, (path, replaceable) = Path(path).expanduser(), _destination(path)
+    given, (path, replaceable) = expand(path), _destination(path)
     try:
         if _is_whole(path, algorithm, expected):
             return given

@@ -8,13 +8,13 @@ Layout, little-endian: uint64 0x112, uint64 0, uint64 number of arrays, the arra
 int32 device type, int32 device id, int32 data type, the values. Before version 1 there is no magic: uint32 number of
 axes, uint32 per axis, and then as above.
 """
-import os
 import struct
 
 import numpy as np
 
 from igc_gluon.errors import UserError
 from igc_gluon.files import open_file
+from igc_gluon.paths import expand
 
 _LIST_MAGIC = 0x112
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -44,7 +44,7 @@ def dumps(arrays):
 def load(path):
     """{name: numpy array} of the file at `path`. Raises UserError, which names the file, if it is not a whole one."""
     try:
-        with open_file(os.path.expanduser(path)) as file:
+        with open_file(expand(path)) as file:
             data = file.read()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None

@@ -7,12 +7,12 @@ Three generations of the format are read: attributes under "param" (before NNVM,
 BatchNorm, and with the authors' operator `Reorder`), "attr", and "attrs".
 """
 import json
-import os
 import re
 from typing import Dict, List, NamedTuple, Tuple
 
 from igc_gluon.errors import UserError
 from igc_gluon.files import open_file
+from igc_gluon.paths import expand
 
 MAX_BYTES = 16 << 20
 MAX_NODES = 10000
@@ -159,7 +159,7 @@ OPERATORS = {
 def load(path):
     """The Graph of the file at `path`. Raises UserError, which names the file and what is wrong in it."""
     try:
-        with open_file(os.path.expanduser(path)) as file:
+        with open_file(expand(path)) as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None

@@ -367,6 +367,27 @@ def test_a_mistake_is_one_line(flags, text, tmp_path, capfd):
     assert not list(tmp_path.glob("**/checkpoints"))
 
 
+def test_shards_of_a_small_batch(tmp_path, monkeypatch, capfd):
+    """One of 16 images, unless it is said or a run was begun with another number."""
+    begun = []
+    monkeypatch.setattr("igc_gluon.engine.experiment.run", lambda experiment, *_: begun.append(experiment.batch_shards))
+
+    def shards(*flags, lines=0):
+        args = train_cifar.parse([*TINY, "--log-dir", str(tmp_path), "--batch-size", "16", *flags])
+        assert train.main(args, train_cifar.experiment, train_cifar.data, train_cifar.PAPER_GPUS) == 0
+        out, err = capfd.readouterr()
+        assert out.count("into 1 shard, not the usual 2, so that BN sees more than 8") == lines and not err
+        return begun.pop()
+
+    assert shards(lines=1) == shards("--resume", lines=1) == 1
+    assert shards("--batch-shards", "4") == 4 and shards("--batch-size", "64") == 2
+    folder = tmp_path / "digits" / "cifar_plain5_w4" / "seed0"
+    folder.mkdir(parents=True)
+    for config, number in (({"model": "x", "batch_shards": 8}, 8), ({"model": "x"}, 2)):  # the second of an older release
+        (folder / "config.json").write_text(json.dumps(config))
+        assert shards("--resume") == number and shards(lines=1) == 1 == shards("--resume", "--batch-shards", "1")
+
+
 def cifar10_archive(path, train_images=4, test_images=4):
     """In the official format: a label byte, then 32x32 red, green and blue bytes."""
     rng = np.random.RandomState(0)

@@ -10,6 +10,7 @@ from igc_gluon.cli.network_flags import SOURCE, add_normalization_arguments, add
 from igc_gluon.cli.predictions import Text, writers
 from igc_gluon.data.photos import list_photos, read_photo
 from igc_gluon.errors import UserError, printable
+from igc_gluon.paths import expand
 from igc_gluon.threads import cores
 
 LONGEST_LIST = 64 << 20  # characters of a list of names; /dev/zero has no end
@@ -59,7 +60,7 @@ def _named(arguments):
             if argument == "-":
                 names += _lines(sys.stdin, argument)
             elif argument.startswith("@"):
-                with open(argument[1:], encoding="utf-8", errors="surrogateescape") as file:
+                with open(expand(argument[1:]), encoding="utf-8", errors="surrogateescape") as file:
                     names += _lines(file, argument)
             else:
                 names.append(argument)

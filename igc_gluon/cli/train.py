@@ -22,7 +22,7 @@ def flag_int_list(text: str) -> Tuple[int, ...]:
 
 # What --help says of defaults that are not alike in both scripts; these are train_cifar.py's.
 DEFAULTS = {"data_dir": "downloaded to ~/.mxnet/datasets", "gpus": "the CPU", "cpus": "1", "batch_size": "64",
-            "batch_shards": "2, the paper's 2 GPUs", "lr_steps": "1/2, 3/4 and 7/8 of the epochs", "wd": "1e-4"}
+            "batch_shards": "2, the paper's 2 GPUs, or fewer of 16 images each", "lr_steps": "1/2, 3/4 and 7/8 of the epochs", "wd": "1e-4"}
 
 
 def add_arguments(parser: argparse.ArgumentParser, defaults: Mapping[str, str] = DEFAULTS) -> None:
@@ -121,6 +121,7 @@ def main(args: argparse.Namespace, experiment_of: Callable[[argparse.Namespace, 
     from igc_gluon.engine import precision
     from igc_gluon.engine import workers as engine_workers
     from igc_gluon.engine.loop import Stopped
+    from igc_gluon.engine.run_log import print_line
 
     logging.getLogger("igc_gluon").setLevel(logging.INFO)
     handler = logging.StreamHandler()  # the log file has everything; the screen has the bar, and warnings
@@ -137,18 +138,24 @@ def main(args: argparse.Namespace, experiment_of: Callable[[argparse.Namespace, 
         workers = engine_workers.connect(args.kv_store)
         if workers.rank:  # one speaks for all, errors and warnings apart
             sys.stdout = open(os.devnull, "w")
-        shards = default_shards if args.batch_shards is None else args.batch_shards
-        if args.batch_shards is None:
-            shards = min(shards, args.batch_size)
-        experiment = experiment_of(args, engine_devices.shards_for(devices, shards, args.batch_size, workers.count))
-        if args.gc_type != "none":
-            experiment = replace(experiment, compression=args.gc_threshold)
         prefix = args.model_prefix and str(expand(args.model_prefix))
         settings = engine.Settings(
             devices, kv_store=args.kv_store, workers=workers, log_dir=args.log_dir, exp_name=args.exp_name,
             resume=args.resume, checkpoint_epochs=args.checkpoint_epochs, checkpoint_batches=args.checkpoint_batches,
             keep_checkpoints=args.keep_checkpoints, disp_batches=args.disp_batches, model_prefix=prefix,
             load_epoch=args.load_epoch, detect_anomaly=args.detect_anomaly)
+        shards = args.batch_shards
+        if shards is None and args.resume:
+            shards = engine.begun_shards(experiment_of(args, default_shards), settings, args.rand_seed)
+        if shards is None:
+            shards = engine_devices.usual_shards(default_shards, args.batch_size, len(devices) * workers.count)
+            if shards < default_shards:
+                print_line(f"a batch of {args.batch_size} images is cut into {shards} shard{'s' if shards > 1 else ''}, not the usual "
+                    f"{default_shards}, so that BN sees more than {args.batch_size // default_shards} at once; --batch-shards "
+                    "says another number")
+        experiment = experiment_of(args, engine_devices.shards_for(devices, shards, args.batch_size, workers.count))
+        if args.gc_type != "none":
+            experiment = replace(experiment, compression=args.gc_threshold)
         data = input_of(args)
         if args.benchmark:
             engine.benchmark(experiment, settings, data.classes, data.preprocessing.image_shape)

@@ -1,10 +1,10 @@
 """Names of classes: files of them, a name in each line in the order of the labels; whether two lists are the same."""
-import os
 from pathlib import Path
 from typing import List, Optional, Sequence, Union
 
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
+from igc_gluon.paths import expand
 
 CLASS_FILE = "classes.txt"  # beside a record file
 
@@ -22,7 +22,7 @@ def read_classes(path: Union[str, Path]) -> List[str]:
     leave these. Raises UserError where it cannot be read, is not UTF-8 text, or has a blank line between names or no
     name.
     """
-    path = Path(os.path.expanduser(path))
+    path = expand(path)
     if path.exists() and not path.is_file():  # to open a pipe would wait for ever
         raise UserError(f"cannot read {path}: it is no regular file")
     try:
@@ -50,7 +50,7 @@ def classes_beside(path: Union[str, Path]) -> Optional[List[str]]:
 
 def class_file(path: Union[str, Path]) -> Path:
     """classes.txt beside the record file at `path`."""
-    return Path(os.path.expanduser(path)).with_name(CLASS_FILE)
+    return expand(path).with_name(CLASS_FILE)
 
 
 def check_same_classes(first: Sequence[str], second: Sequence[str], first_place: object, second_place: object) -> None:

@@ -30,6 +30,7 @@ from igc_gluon.data.recordio import HEADER
 from igc_gluon.errors import UserError
 from igc_gluon.files import read_text, sync_folder, write_atomically
 from igc_gluon.locks import Held, Lock
+from igc_gluon.paths import expand
 
 _HIDDEN = "hidden"
 _LONGEST = 65500  # pixels of a side of a JPEG that OpenCV writes
@@ -153,7 +154,7 @@ def pack(listing: Listing, path: Union[str, Path], encoding: Encoding = Encoding
 
     workers: processes. Raises UserError if another file is at `path`, if nothing can be packed, on a full disk.
     """
-    path = Path(path)
+    path = expand(path)
     part, state = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.part.json")
     origin = _origin(listing, encoding)
     if path.exists():

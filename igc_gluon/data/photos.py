@@ -12,6 +12,7 @@ from igc_gluon.data import bounds
 from igc_gluon.data.bounds import PHOTO_BYTES, PHOTO_PIXELS
 from igc_gluon.errors import UserError
 from igc_gluon.files import open_file
+from igc_gluon.paths import expand
 
 ENDINGS = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")  # of files that are images
 _ORIENTATION = 0x0112  # the tag in Exif
@@ -31,11 +32,17 @@ def list_photos(names: Iterable[Union[str, Path]]) -> List[Union[str, Path]]:
     """Paths of the image files that `names` mean, in their order: a folder stands for all image files in it and below,
     sorted, hidden ones left out; one without any for itself, as what `read_photo` reports. Raises UserError on a folder
     that cannot be read."""
-    return [path for name in names for path in
-            ((os.path.isdir(os.path.expanduser(name)) and list(_photos_below(os.path.expanduser(name)))) or [name])]
+    return [path for name in names for path in (list(_photos_below(name)) or [name])]
 
 
-def _photos_below(folder):
+def _photos_below(name):
+    try:
+        folder = str(expand(name))
+    except UserError:  # which `read_photo` says
+        return
+    if not os.path.isdir(folder):
+        return
+
     def fail(error):
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
 
@@ -50,12 +57,12 @@ def read_photo(path: Union[str, Path]) -> np.ndarray:
 
     Gray becomes three equal channels, CMYK becomes RGB, of 16 bits the upper 8 are taken, transparency is left out.
     """
-    path = os.path.expanduser(path)
+    place = expand(path)
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait for ever
-            kind = "a folder without images" if os.path.isdir(path) else "no regular file"
+        if not stat.S_ISREG(place.stat().st_mode):  # to open a pipe would wait for ever
+            kind = "a folder without images" if place.is_dir() else "no regular file"
             raise UserError(f"cannot read {path}: it is {kind}")
-        data = read_image_file(path)
+        data = read_image_file(place)
     except UserError:
         raise
     except ValueError:  # of a name with a NUL in it

@@ -24,6 +24,7 @@ from igc_gluon.data.record_file import read_index
 from igc_gluon.data.recordio import decode, problem_and_label, read_record
 from igc_gluon.data.sharding import evaluation_batches, training_batches
 from igc_gluon.errors import UserError
+from igc_gluon.paths import expand
 from igc_gluon.threads import cores
 
 AUGMENTS = (*AUGMENTATIONS, "none")  # the last: the center crop, as for evaluation
@@ -38,8 +39,8 @@ class _Records:
     preprocessing: what it expects of them, see `data.preprocessing`."""
 
     def __init__(self, path: Union[str, Path], preprocessing: Preprocessing):
-        self._path, self._preprocessing = path, preprocessing
-        self._positions = read_index(Path(path))
+        self._path, self._preprocessing = expand(path), preprocessing
+        self._positions = read_index(self._path)
 
     def _read(self, batches: Iterable[List[_Place]]) -> Iterator[Batch]:
         """Yields (float32 (n, 3, H, W), labels float32 (n,)) for each of `batches`: arguments of `_example`."""
@@ -162,7 +163,8 @@ class RecordEvaluation(_Records):
 def check_size(path: Union[str, Path], size: Sequence[int]) -> None:
     """Raises UserError if most images of the file at `path` are smaller than a crop of `size`, (height, width), of
     which training sees a part only: they would be enlarged to more than twice their size."""
-    positions = read_index(Path(path))
+    path = expand(path)
+    positions = read_index(path)
     chosen = np.unique(np.linspace(0, len(positions) - 1, _LOOKED_AT).astype(int))
     with open(path, "rb") as file:
         images = [decode(read_record(file, position))[0] for position in positions[chosen].tolist()]

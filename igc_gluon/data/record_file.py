@@ -29,6 +29,7 @@ from igc_gluon.data.recordio import (
 )
 from igc_gluon.errors import UserError
 from igc_gluon.files import open_file, write_atomically
+from igc_gluon.paths import expand
 
 _AT_ONCE = 1 << 16  # records whose frames are looked at together
 _LARGEST_NOTE = 1 << 28  # bytes; it names each image that was left out
@@ -54,7 +55,7 @@ def structure(path: Union[str, Path]) -> Structure:
     Does not decode the images, see `scan`. Raises UserError on anything that is no whole record, and on bytes
     that are not what was written.
     """
-    path = Path(path)
+    path = expand(path)
     try:
         stamp = _stamp(path)
         facts, positions = _read_facts(path), read_index(path)
@@ -106,7 +107,7 @@ def write_facts(path: Path, contents: Structure, packed: Optional[Dict[str, Any]
 
 def packing(path: Union[str, Path]) -> Optional[Dict[str, Any]]:
     """What `write_facts` was told of how the file came about, or None."""
-    return _read_facts(Path(path)).get("packed")
+    return _read_facts(expand(path)).get("packed")
 
 
 def _facts_path(path: Path) -> Path:

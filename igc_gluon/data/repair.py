@@ -12,6 +12,7 @@ from tqdm import tqdm
 from igc_gluon.data import record_file, recordio
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
+from igc_gluon.paths import expand
 
 DAMAGE = "no whole record lies there"
 
@@ -35,7 +36,7 @@ def verify(path: Union[str, Path], out: Union[str, Path, None] = None, threads: 
     out: None, or where to write the whole ones, with index. Raises UserError if the file cannot be read, or has no
     whole record to write.
     """
-    path, out = (name and Path(os.path.expanduser(name)) for name in (path, out))
+    path, out = (name and expand(name) for name in (path, out))
     try:
         if out is None:
             return _scan(path, lambda payload: None, threads)

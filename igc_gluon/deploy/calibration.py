@@ -1,5 +1,4 @@
 """Post-training calibration: which values the tensors of a compiled network take, for 8-bit integers."""
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from igc_gluon import data
 from igc_gluon.errors import UserError
 from igc_gluon.files import open_file
 from igc_gluon.native import library
+from igc_gluon.paths import expand
 
 FEWEST, ENOUGH = 8, 256  # images
 _AT_ONCE = 16  # images: as many as bound the memory at 224x224
@@ -24,7 +24,7 @@ def images_of(source, preprocessing, shape, dataset=None):
         source = dataset
     if isinstance(source, Path) or isinstance(source, str) and source.endswith(".npy"):
         try:
-            with open_file(os.path.expanduser(source)) as file:
+            with open_file(expand(source)) as file:
                 source = np.load(file, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise UserError(f"cannot read images from {source}: {error}") from None

@@ -12,6 +12,7 @@ from igc_gluon.data.preprocessing import not_images
 from igc_gluon.deploy import file
 from igc_gluon.errors import UserError
 from igc_gluon.native import library
+from igc_gluon.paths import expand
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +177,7 @@ class Compiled:
 def load(path, threads=0):
     """The Compiled network of an .igc file. Raises UserError if it is not a whole one, or there is no native
     library."""
-    path = os.path.expanduser(path)
+    path = expand(path)
     try:
         if os.path.exists(path) and not os.path.isfile(path):  # to open a pipe would wait for ever
             raise UserError(f"cannot read {path}: it is no regular file")

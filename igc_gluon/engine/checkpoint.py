@@ -27,6 +27,7 @@ import numpy as np
 from igc_gluon import params_file
 from igc_gluon.errors import UserError
 from igc_gluon.files import sync_folder, write_atomically
+from igc_gluon.paths import expand
 
 KEPT = 2  # the newest so many are kept, and the best
 FILES = ("net.params", "training.params", "state.json")
@@ -41,7 +42,7 @@ class CheckpointStore:
     """The checkpoints of one run, in `folder`, of which the newest `keep` are kept, and the best."""
 
     def __init__(self, folder: Union[str, Path], keep: int = KEPT):
-        self.folder, self.keep = Path(os.path.expanduser(folder)), keep
+        self.folder, self.keep = expand(folder), keep
 
     def save(self, epoch: int, batch: int, arrays: Mapping[str, Arrays], state: Mapping[str, Any], best: bool) -> Path:
         """Writes the checkpoint of the moment before batch `batch` of epoch `epoch` and returns its folder.
@@ -181,7 +182,7 @@ def _order(name: str) -> Tuple[int, int, int]:
 
 def load(folder: Union[str, Path]) -> Checkpoint:
     """(arrays by file, state) of the checkpoint in `folder`. Raises UserError, which names the damage."""
-    folder = Path(os.path.expanduser(folder))
+    folder = expand(folder)
     contents: Dict[str, bytes] = {}
     file = "manifest.json"
     try:
@@ -212,7 +213,7 @@ def load(folder: Union[str, Path]) -> Checkpoint:
 
 def read_state(folder: Union[str, Path]) -> Dict[str, Any]:
     """The state of the checkpoint in `folder`, not verified. Raises UserError if it is not there or not readable."""
-    path = Path(os.path.expanduser(folder), "state.json")
+    path = expand(folder) / "state.json"
     try:
         return _json(_read(path, _LARGEST_TEXT))
     except (OSError, ValueError, TypeError, RecursionError) as error:

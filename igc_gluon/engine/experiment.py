@@ -22,7 +22,7 @@ from igc_gluon.engine.parallel import DataParallel
 from igc_gluon.engine.precision import use_dtype
 from igc_gluon.engine.progress import Entry, best_entry
 from igc_gluon.engine.run_folder import path_of_run
-from igc_gluon.engine.run_log import NullRunLog, RunLog, print_line
+from igc_gluon.engine.run_log import NullRunLog, RunLog, print_line, read_config
 from igc_gluon.engine.saved_networks import complete
 from igc_gluon.engine.schedule import Schedule
 from igc_gluon.engine.workers import DistributedWorkers, SingleWorker, Workers
@@ -172,6 +172,13 @@ def _check_module_files(experiment: Experiment, settings: Settings) -> None:
 def run_folder(experiment: Experiment, settings: Settings, seed: int) -> Path:
     """Where the run goes, see `path_of_run`."""
     return path_of_run(settings.log_dir, experiment.dataset, experiment.model.name, settings.exp_name, seed)
+
+
+def begun_shards(experiment: Experiment, settings: Settings, seed: int) -> Optional[int]:
+    """The number of shards that the run of `seed` was begun with, by whatever rule; None where it has not begun."""
+    config = read_config(run_folder(experiment, settings, seed))
+    shards = config and config.get("batch_shards", Experiment.batch_shards)
+    return shards if isinstance(shards, int) and shards > 0 else None
 
 
 def _run_once(experiment: Experiment, net: mx.gluon.HybridBlock, data: Input, settings: Settings, seed: int,

@@ -1,6 +1,5 @@
 """What a run trains on: data sets that fit into memory, and record files."""
 import logging
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
@@ -11,6 +10,7 @@ from igc_gluon.data.classes import check_same_classes, class_file, classes_besid
 from igc_gluon.data.photos import natural_short_side
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
+from igc_gluon.paths import expand
 
 logger = logging.getLogger(__name__)
 
@@ -99,8 +99,8 @@ class RecordInput(Input):
 
     def __init__(self, train: Union[str, Path, None], val: Union[str, Path], preprocessing: Preprocessing,
                  classes: Optional[int] = None, augment: str = "authors"):
-        self._train = Path(os.path.expanduser(train)) if train else None
-        self._val = Path(os.path.expanduser(val))
+        self._train = expand(train) if train else None
+        self._val = expand(val)
         self._paths = [path for path in (self._train, self._val) if path]
         self._augment = augment
         self._structures: Dict[Path, record_file.Structure] = {}

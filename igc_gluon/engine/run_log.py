@@ -122,15 +122,7 @@ class RunLog(NullRunLog):
 
     def read_config(self) -> Optional[Dict[str, Any]]:
         """The configuration that the folder was begun with, or None."""
-        try:
-            config = load_config(self.folder / "config.json")
-            if isinstance(config.get("versions", {}), dict) and isinstance(config.get("resumed_with", []), list):
-                return config
-        except FileNotFoundError:
-            return None
-        except (OSError, UserError):
-            pass
-        raise UserError(f"{self.folder / 'config.json'} is damaged; choose another --exp-name")
+        return read_config(self.folder)
 
     def add_epoch(self, history: List[Entry]) -> None:
         self._write_history(history)
@@ -230,6 +222,19 @@ def report_epoch(entry: Entry, best: bool) -> None:
                f"{100 * entry['train_accuracy']:6.2f} %  test: loss {entry['test_loss']:.4f}, accuracy "
                f"{100 * entry['test_accuracy']:6.2f} %{more}{' (best)' if best else '       '}  "
                f"{entry['seconds']:.1f} s")
+
+
+def read_config(folder: Path) -> Optional[Dict[str, Any]]:
+    """The configuration that the run in `folder` was begun with, or None. Raises UserError where it is damaged."""
+    try:
+        config = load_config(folder / "config.json")
+        if isinstance(config.get("versions", {}), dict) and isinstance(config.get("resumed_with", []), list):
+            return config
+    except FileNotFoundError:
+        return None
+    except (OSError, UserError):
+        pass
+    raise UserError(f"{folder / 'config.json'} is damaged; choose another --exp-name")
 
 
 def print_line(line: str) -> None:

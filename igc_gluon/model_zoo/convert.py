@@ -13,14 +13,15 @@ from igc_gluon.errors import UserError
 from igc_gluon.graph import json_of
 from igc_gluon.model_zoo.authors import check_parameters
 from igc_gluon.model_zoo.graphs import Difference, Layer, layers_of, match
+from igc_gluon.model_zoo.guesses import guesses
 from igc_gluon.model_zoo.registry import get_model
 
 
 def read_checkpoint(prefix: str, epoch: int, model: Optional[str] = None, model_options: Optional[Dict[str, Any]] = None) -> Tuple[HybridBlock, str, Dict[str, Any]]:
     """(network with its weights, name of the model, options of the model) of PREFIX-symbol.json and PREFIX-0095.params.
 
-    `model` and `model_options` say which network of this package it is where that cannot be found out: it can of all
-    networks that the authors' code builds for IGCV1 and of the published IGCV3.
+    `model` and `model_options` say which network of this package it is where `guesses` does not find out: it does of all
+    families and their options.
 
     Raises UserError on files that are not whole, on a graph that is no network of this package, and where parameters
     are missing, left over or of another shape, naming all of them.
@@ -59,40 +60,6 @@ def find_network(layers: List[Layer], model: Optional[str] = None, model_options
             difference = difference or f"{name} differs: {error}"
     hint = "" if model else "; if it is one, name it: --model"
     raise UserError(f"the graph is not that of a known network ({difference or 'it has too few convolutions'}){hint}")
-
-
-def guesses(layers: List[Layer]) -> List[Tuple[str, Dict[str, Any]]]:
-    """[(name, options)] of what `layers` may be, the likeliest first."""
-    convolutions = [layer for layer in layers if layer.op == "Convolution"]
-    branches = [layer.facts[1] for layer in layers if layer.op == "Reorder"]
-    sums = sum(layer.op == "add" for layer in layers)
-    if max(len(branches), 2 * sums) >= len(convolutions):  # also where there is none; and no guess is far too deep
-        return []
-    channels, kernel, strides = convolutions[0].facts[1:4]
-    width = int(channels.split()[0])
-    found: List[Tuple[str, Dict[str, Any]]]
-    if any(layer.op == "clip" for layer in layers):
-        found = [(f"igcv3_{m}", {}) for m in sorted({round(width / 32, digits) for digits in (1, 2, 3)})]
-        found += [(f"igcv3_d{d}", {}) for d in (0.7, 0.5)] + [(f"cifar_igcv3_d{d}", options) for d in (1.0, 0.7, 0.5)
-                                                                     for options in ({}, {"strides": (64, 160)})]
-    elif kernel == "kernel (7, 7)":
-        found = [(f"resnet18_w{width}", {})]
-        if len(branches) > 1:
-            name = "resnet18_igc_l{}m{}".format(*branches)
-            found = [(name, {}), (name, {"doubled": "primary"}), (name, {"doubled": "secondary"})]
-    elif len(branches) > 1:
-        L, M = branches[:2]
-        plain, residual = 2 + len(branches) // 2, 2 + 2 * sums
-        found = [(f"cifar_plain_igc{plain}_l{L}m{M}", {}), (f"cifar_flat_igc{plain}_l{L}m{M}", {})]
-        if sums:
-            found = [(f"cifar_resnet_igc{residual}_l{L}m{M}", options) for options in ({}, {"downsample": "code"})]
-            found += [(f"cifar_igcv1_{residual}_c{width}", {})]
-    else:
-        found = [(f"cifar_resnet{2 + 2 * sums}_w{width}" if sums else f"cifar_plain{len(convolutions) + 1}_w{width}",
-                  {})]
-    if strides == "stride (2, 2)" and found[0][0].startswith("cifar_"):
-        found = [(name, {**options, "stem_strides": 2}) for name, options in found]
-    return found
 
 
 def _classes(layers):

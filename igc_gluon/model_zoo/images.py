@@ -1,5 +1,4 @@
 """What all networks of this package are: networks of images."""
-import os
 from typing import Any
 
 import mxnet as mx
@@ -9,6 +8,7 @@ from igc_gluon.data.preprocessing import not_images
 from igc_gluon.errors import UserError
 from igc_gluon.graph import NativeNetwork
 from igc_gluon.model_zoo.attributes import preprocessing_attribute, write_preprocessing
+from igc_gluon.paths import expand
 
 CHANNELS = 3
 
@@ -28,9 +28,9 @@ class ImageNetwork(NativeNetwork):
         """As HybridBlock's; what the network expects of an image, where it is known, is an attribute of the input."""
         if self._cached_graph:
             self._cached_graph[0][0]._set_attr(**preprocessing_attribute(self))
-        return super().export(os.path.expanduser(path), epoch, remove_amp_cast)
+        return super().export(str(expand(path)), epoch, remove_amp_cast)
 
-    def save_parameters(self, filename, deduplicate=False):
+    def save_parameters(self, filename: str, deduplicate: bool = False) -> None:
         """As Block's; and writes FILENAME.json, see `write_preprocessing`."""
         super().save_parameters(filename, deduplicate)
         write_preprocessing(self, filename)

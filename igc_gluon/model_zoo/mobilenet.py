@@ -15,8 +15,8 @@ from mxnet.gluon import nn
 
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.errors import UserError
-from igc_gluon.graph import NativeNetwork
 from igc_gluon.model_zoo import igcv3
+from igc_gluon.model_zoo.images import ImageNetwork
 from igc_gluon.model_zoo.registry import register
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, GroupConv2D, IGCV3Block, ReLU6, batch_norm
 
@@ -29,7 +29,7 @@ SEQUENCES = ((1, 16, 1, 1, 1), (6, 24, 2, 2, 1), (6, 32, 3, 2, 2), (6, 64, 4, 2,
              (6, 160, 3, 2, 1), (6, 320, 1, 1, 1))
 
 
-class MobileNetV1(NativeNetwork):
+class MobileNetV1(ImageNetwork):
     """(N, 3, H, W) -> (N, classes); the map shrinks 32 times. `multiplier` scales every width, cut off."""
 
     def __init__(self, multiplier: float, classes: int, norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
@@ -56,7 +56,7 @@ class MobileNetV1(NativeNetwork):
         return self.output(self.features(x))
 
 
-class MobileNetV2(NativeNetwork):
+class MobileNetV2(ImageNetwork):
     """(N, 3, H, W) -> (N, classes). The first block of a sequence has no shortcut, all others have.
 
     Its block is IGCV3's (Fig. 6b) with one branch; that of the first sequence, t = 1, has no expansion. `small`

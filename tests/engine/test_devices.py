@@ -64,6 +64,26 @@ def test_shards_matter():
     assert max(abs(whole[name] - cut[name]).max() for name in whole) > 1e-3
 
 
+@pytest.mark.parametrize("usual, batch, number", [
+    (2, 64, 2), (2, 128, 2), (2, 256, 2), (8, 256, 8), (8, 128, 8), (4, 96, 4), (2, 32, 2),  # as the papers', or larger
+    (2, 31, 1), (2, 16, 1), (8, 16, 1), (8, 4, 1), (2, 1, 1), (8, 48, 3), (8, 64, 4)])
+def test_shards_of_small_batches_are_fewer(usual, batch, number):
+    assert devices.usual_shards(usual, batch) == number
+    assert devices.usual_shards(usual, batch, 2) == max(number, min(usual, 2))
+
+
+def test_a_batch_of_16_is_normalised_whole():
+    mx.random.seed(0)
+    net = get_model("cifar_plain5_w2")
+    initialize_as_authors(net, [mx.cpu()])
+    activations = net.features[0][0](mx.nd.array(DATA[0])).asnumpy().astype("float64")
+    parallel = DataParallel(net, [mx.cpu()], devices.usual_shards(8, 16), AuthorsNesterov())
+    parallel.step(DATA[0], LABEL[0], lr=0.1)
+    parallel.average_statistics()
+    found = parallel.parameters()["g0_bn_running_var"]
+    np.testing.assert_allclose(found, 0.01 * activations.var(axis=(0, 2, 3)), rtol=1e-3)
+
+
 def test_each_shard_is_normalised_by_itself():
     """Moving statistics after one step: momentum times the start (0) plus the mean over the shards' own."""
     mx.random.seed(0)

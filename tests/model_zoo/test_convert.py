@@ -11,9 +11,10 @@ import symbols
 from igc_gluon import params_file, symbol_file
 from igc_gluon.cli import main
 from igc_gluon.errors import UserError
-from igc_gluon.model_zoo import convert
+from igc_gluon.model_zoo import convert, find_family, get_model
 from igc_gluon.model_zoo.authors import save_module_checkpoint, to_module_params
 from igc_gluon.model_zoo.graphs import layers_of
+from igc_gluon.model_zoo.images import ImageNetwork
 
 IMAGE = (1, 3, 224, 224)
 
@@ -103,9 +104,7 @@ def test_any_network_of_the_authors_code_is_recognised(network, numbers, options
 
 def test_every_small_network_goes_there_and_back(tmp_path):
     """Also those that the authors' code does not have, by --model."""
-    for name, options in (("cifar_sumfusion8_l2m3", {}), ("cifar_igcv2star_8_c16", {}), ("igcv2_0.25", {}),
-                          ("cifar_resnet_igc10_l4m2", {"spatial": "secondary"}),
-                          ("cifar_igcv3_d0.5", {"strides": (64, 160)}), ("cifar_plain_igc8_l3m2", {"stem_strides": 2})):
+    for name, options in (("cifar_sumfusion8_l2m3", {}), ("cifar_plain_igc8_l3m2", {"stem_strides": 2})):
         net = igc_gluon.get_model(name, classes=6, **options)
         net.initialize()
         save_module_checkpoint(net, str(tmp_path / "net"), 3)
@@ -114,6 +113,48 @@ def test_every_small_network_goes_there_and_back(tmp_path):
             assert set(before) == set(after)
             assert all((before[key] == after[key]).min().asscalar() == 1 for key in before), name
     assert convert.read_checkpoint(tmp_path / "net", 3)[1:] == ("cifar_plain_igc8_l3m2", {"stem_strides": 2})
+
+
+# One network of each family at least, and one of each option. (Those of cifar_igcv1_* are cifar_resnet_igc* by another name.)
+FOUND = [("cifar_plain8_w3", {}),
+         ("cifar_plain_igc8_l3m2", {"spatial": "both", "between": "relu"}),
+         ("cifar_plain_igc8_l3m2", {"spatial": "separable", "stem_strides": 2}),
+         ("cifar_plain_igc8_l3m4", {"bottleneck": 2}), ("cifar_resnet8_w3", {}),
+         ("cifar_resnet_igc10_l4m2", {"spatial": "secondary", "between": "relu"}),
+         ("cifar_sumfusion8_l2m3", {}), ("cifar_gpc8_l3m2", {}),
+         ("cifar_xception14_c5", {}),
+         ("cifar_igcv2_14_c16", {}), ("cifar_igcv2_8_c16", {"branch_channels": (2, 4, 16), "stem_strides": 2}),
+         ("cifar_igcv2star_14_c16", {}),
+         ("cifar_flat_igc5_l3m2", {}), ("cifar_flat_igc_relu5_l3m2", {}), ("cifar_flat_igc_secondary5_l2m3", {}),
+         ("cifar_flat_igc_both5_l3m2", {}), ("cifar_flat_igc_separable5_l3m2", {}),
+         ("cifar_flat_igc_bottleneck5_l3m4", {}), ("cifar_flat_gpc5_l3m2", {}), ("cifar_flat_xception5_c6", {}),
+         ("cifar_flat_igcv2_4_c9k3l4", {}), ("cifar_flat_igcv2i_5_c18k3", {}),
+         ("resnet18_w3", {}), ("resnet18_igc_l3m4", {"doubled": "primary", "between": "relu"}),
+         ("igcv2_0.25", {}), ("igcv2_0.5", {"repeats": 2, "head_partition": (8, 2)}),
+         ("igcv3_0.7", {}), ("igcv3_1.0", {"block": "paper", "partitions": (2, 4)}), ("igcv3_d0.5", {}),
+         ("cifar_igcv3_d0.7", {}), ("cifar_igcv3_d0.5", {"strides": (64, 160), "stem_strides": 2}),
+         ("mobilenet0.25", {}), ("mobilenetv2_0.7", {}), ("cifar_mobilenetv2_1.0", {"stem_strides": 2})]
+
+
+@pytest.mark.parametrize("name, options", FOUND)
+def test_any_network_of_this_package_is_recognised(name, options, monkeypatch):
+    """By its graph alone, whatever its arrays are called, and with few guesses."""
+    net = igc_gluon.get_model(name, classes=6, prefix="x_", **options)
+    symbol = net(mx.sym.var("data"))
+    tried = []
+    monkeypatch.setattr(convert, "get_model", lambda *args, **kwargs: (tried.append(args), get_model(*args, **kwargs))[1])
+    found, model, known, names = convert.find_network(layers_of(symbol_file.loads(symbol.tojson().encode())))
+    assert (model, known) == (name, options) and len(tried) < 10
+    assert isinstance(net, ImageNetwork)  # which says what it expects of an image in all that is written of it
+    assert {names[key]: found.collect_params()[names[key]].shape for key in names} == {
+        key[len("x_"):]: parameter.shape for key, parameter in net.collect_params().items()}
+
+
+def test_every_family_has_a_network_that_is_recognised():
+    families = {find_family(name)[0].template for name in igc_gluon.get_model_list()}
+    assert {find_family(name)[0].template for name, _ in FOUND} == families - {"cifar_igcv1_{depth}_c{c}"}
+    graph = igc_gluon.get_model("cifar_igcv1_14_c6")(mx.sym.var("data")).tojson().encode()
+    assert convert.find_network(layers_of(symbol_file.loads(graph)))[1] == "cifar_resnet_igc14_l3m2"
 
 
 @pytest.fixture
