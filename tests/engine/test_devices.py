@@ -79,7 +79,7 @@ def test_a_batch_of_16_is_normalised_whole():
     activations = net.features[0][0](mx.nd.array(DATA[0])).asnumpy().astype("float64")
     parallel = DataParallel(net, [mx.cpu()], devices.usual_shards(8, 16), AuthorsNesterov())
     parallel.step(DATA[0], LABEL[0], lr=0.1)
-    parallel.average_statistics()
+    parallel.end_epoch()
     found = parallel.parameters()["g0_bn_running_var"]
     np.testing.assert_allclose(found, 0.01 * activations.var(axis=(0, 2, 3)), rtol=1e-3)
 
