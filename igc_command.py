@@ -1,4 +1,5 @@
 """The program `igc`. It stands outside the package, whose import fails on a NumPy that MXNet cannot run on."""
+
 import signal
 import sys
 
@@ -10,6 +11,7 @@ def main():
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         from igc_gluon.cli import main as run
         from igc_gluon.start import interrupt
+
         signal.signal(signal.SIGINT, interrupt)
         code = run()
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,4 +1,5 @@
 """Builds the kernels, and a wheel for one platform. All that is only said of the package is in pyproject.toml."""
+
 import importlib.util
 from pathlib import Path
 

@@ -6,6 +6,7 @@
 
 Unset flags take the paper's schedule for the data set (IGCV1, section 5.2; IGCV2, section 4.1).
 """
+
 import sys
 
 try:
@@ -32,21 +33,32 @@ PAPER_GPUS = 2  # of CIFAR and SVHN, section 5.2
 
 def parse(argv=None):
     parser = Parser(description=__doc__.split("\n")[0])
-    parser.add_argument("--network", default="plain_igc",
-                        help=f"{', '.join(CIFAR_NETWORKS)}, or a cifar_... name as `igc models` lists them, or one of "
-                             "--import (default: plain_igc)")
+    parser.add_argument(
+        "--network",
+        default="plain_igc",
+        help=f"{', '.join(CIFAR_NETWORKS)}, or a cifar_... name as `igc models` lists them, or one of "
+        "--import (default: plain_igc)",
+    )
     parser.add_argument("--depth", type=int, help="(default: 38, as the authors' example)")
-    parser.add_argument("--primary-partition", type=int, metavar="L",
-                        help="number of primary partitions (default: 24)")
-    parser.add_argument("--secondary-partition", type=int, metavar="M",
-                        help="number of secondary partitions in the first stage (default: 2); the width of plain and "
-                             "resnet is L*M")
+    parser.add_argument("--primary-partition", type=int, metavar="L", help="number of primary partitions (default: 24)")
+    parser.add_argument(
+        "--secondary-partition",
+        type=int,
+        metavar="M",
+        help="number of secondary partitions in the first stage (default: 2); the width of plain and resnet is L*M",
+    )
     parser.add_argument("--dataset", default="cifar10", choices=sorted(DATASETS))
-    parser.add_argument("--pad", choices=("mean", "zero"),
-                        help="before the random crop, pad with the mean color as the authors' code (default) or with "
-                             "zeros as the paper; not for svhn and tiny-imagenet, which are not padded")
-    parser.add_argument("--downsample", choices=("paper", "code"),
-                        help="resnet_igc's first block of a stage as the paper (default) or the authors' code has it")
+    parser.add_argument(
+        "--pad",
+        choices=("mean", "zero"),
+        help="before the random crop, pad with the mean color as the authors' code (default) or with "
+        "zeros as the paper; not for svhn and tiny-imagenet, which are not padded",
+    )
+    parser.add_argument(
+        "--downsample",
+        choices=("paper", "code"),
+        help="resnet_igc's first block of a stage as the paper (default) or the authors' code has it",
+    )
     train.add_arguments(parser)
     args = parser.parse_args(argv)
     import_all(args.imports)
@@ -58,16 +70,20 @@ def model_of(args):
     numbers = (args.depth, args.primary_partition, args.secondary_partition)
     network = args.network.lower()
     if network in CIFAR_NETWORKS:
-        return cifar_model(network, *(given if given is not None else default
-                                      for given, default in zip(numbers, DEFAULT_NUMBERS)))
+        return cifar_model(
+            network, *(given if given is not None else default for given, default in zip(numbers, DEFAULT_NUMBERS))
+        )
     model = find_model(network)
     if model.family.input_size > DATASETS[args.dataset].size:
-        raise UserError(f"{model} takes images of {model.family.input_size}x{model.family.input_size} pixels, "
-                        f"{args.dataset} has {DATASETS[args.dataset].size}x{DATASETS[args.dataset].size}; train_imagenet.py "
-                        "trains it")
+        raise UserError(
+            f"{model} takes images of {model.family.input_size}x{model.family.input_size} pixels, "
+            f"{args.dataset} has {DATASETS[args.dataset].size}x{DATASETS[args.dataset].size}; train_imagenet.py "
+            "trains it"
+        )
     if any(number is not None for number in numbers):
-        raise UserError(f"{network} says its depth and partitions; leave --depth, --primary-partition and "
-                        "--secondary-partition out")
+        raise UserError(
+            f"{network} says its depth and partitions; leave --depth, --primary-partition and --secondary-partition out"
+        )
     return model
 
 
@@ -81,8 +97,18 @@ def experiment(args, batch_shards):
     if strides > 1:  # 64x64 images come to networks for 32x32 ones (IGCV2, section 4.1)
         chosen["stem_strides"] = strides
     schedule = schedule_for(args.dataset, args.num_epochs, args.lr, args.lr_factor, args.lr_steps, args.warmup_epochs)
-    return Experiment(model, args.dataset, schedule, args.batch_size, batch_shards, args.wd, args.momentum,
-                      chosen or None, label_smoothing=args.label_smoothing, dtype=args.dtype)
+    return Experiment(
+        model,
+        args.dataset,
+        schedule,
+        args.batch_size,
+        batch_shards,
+        args.wd,
+        args.momentum,
+        chosen or None,
+        label_smoothing=args.label_smoothing,
+        dtype=args.dtype,
+    )
 
 
 def data(args):

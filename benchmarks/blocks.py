@@ -6,6 +6,7 @@ Both take turns on the same hybridized block; printed are the medians of the rou
 batch, inference and a training step (forward and backward, the data's gradient too). The change between NCHW and the
 kernels' order of channels is inside.
 """
+
 import argparse
 import os
 import statistics
@@ -49,7 +50,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
     rounds = parser.parse_args().rounds
-    print("| block | batch | inference: native | MXNet | ratio | training: native | MXNet | ratio |\n" + "|---" * 8 + "|")
+    print(
+        "| block | batch | inference: native | MXNet | ratio | training: native | MXNet | ratio |\n" + "|---" * 8 + "|"
+    )
     for (primary, secondary, size), batch in ((block, batch) for block in BLOCKS for batch in BATCHES):
         block = IGCBlock(primary, primary * secondary)
         block.initialize()
@@ -71,8 +74,10 @@ def main():
             native, stock = compared(function, rounds)
             cells += [f"{native:.3g}", f"{stock:.3g}", f"{stock / native:.1f}x"]
         print("| " + " | ".join(cells) + " |", flush=True)
-    print(f"\nMilliseconds a batch, medians of {rounds} rounds, {os.environ['OMP_NUM_THREADS']} threads; "
-          f"{machine.describe()}; Python {sys.version.split()[0]}, MXNet {mx.__version__}")
+    print(
+        f"\nMilliseconds a batch, medians of {rounds} rounds, {os.environ['OMP_NUM_THREADS']} threads; "
+        f"{machine.describe()}; Python {sys.version.split()[0]}, MXNet {mx.__version__}"
+    )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@
 
 A step here is the exchange alone, of gradients that are zero: no forward or backward pass. Needs root and iproute2.
 """
+
 import argparse
 import os
 import subprocess
@@ -75,12 +76,18 @@ def counters():
 
 def measure(prefix, flags, way, env=None):
     command = [*prefix, *LAUNCH, *flags, "--", sys.executable, __file__, "--worker", way, "--network", NETWORK]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300,
-                          env={**os.environ, "OMP_NUM_THREADS": "1", "IGC_NATIVE": "0", **(env or {})})
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "IGC_NATIVE": "0", **(env or {})},
+    )
     for line in done.stdout.splitlines():
         words = line.split()
         if "WIRE" in words:
-            return [float(word) for word in words[words.index("WIRE") + 1:]]
+            return [float(word) for word in words[words.index("WIRE") + 1 :]]
     raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
 
 
@@ -96,10 +103,13 @@ def loopback():
         for way, workers, servers in (("flat", 2, 1), ("flat", 2, 2), ("flat", 3, 2), ("separate", 2, 2)):
             # sysfs shows the namespace of who mounts it; `ip netns exec` mounts it anew
             parameters, arrays, _, size, packets = measure(
-                ["ip", "netns", "exec", "igc_wire"], ["-n", str(workers), "-s", str(servers)], way)
+                ["ip", "netns", "exec", "igc_wire"], ["-n", str(workers), "-s", str(servers)], way
+            )
             name = "one array" if way == "flat" else f"{arrays:.0f} arrays"
-            print(f"| {name} | {workers} | {servers} | {size:,.0f} | {8 * parameters * workers:,.0f} | {packets:.0f} |",
-                  flush=True)
+            print(
+                f"| {name} | {workers} | {servers} | {size:,.0f} | {8 * parameters * workers:,.0f} | {packets:.0f} |",
+                flush=True,
+            )
     finally:
         run("ip", "netns", "del", "igc_wire")
 
@@ -126,23 +136,54 @@ def linked(megabits, workers=2, servers=2):
             inside(host, "ip", "addr", "add", f"10.77.0.{i + 1}/24", "dev", "up0")
             inside(host, "ip", "link", "set", "up0", "up")
             for name, device in ((host, "up0"), (bridge, f"down{i}")):  # each shapes what it sends: full duplex
-                inside(name, "tc", "qdisc", "add", "dev", device, "root", "tbf", "rate", f"{megabits}mbit", "burst",
-                       "64kb", "latency", "500ms")
+                inside(
+                    name,
+                    "tc",
+                    "qdisc",
+                    "add",
+                    "dev",
+                    device,
+                    "root",
+                    "tbf",
+                    "rate",
+                    f"{megabits}mbit",
+                    "burst",
+                    "64kb",
+                    "latency",
+                    "500ms",
+                )
         with tempfile.TemporaryDirectory() as folder:
             # The first hosts for the workers, the last for the servers: launchers place both from the first host on.
             fake = Path(folder) / "ssh"
-            fake.write_text('#!/bin/sh\nwhile [ "$1" = -o ]; do shift 2; done\nhost=$1\n'
-                            f'case "$2" in *"--role server"*) host=igc_wire$((${{host#igc_wire}} + {workers}));; esac\n'
-                            'exec ip netns exec "$host" sh -c "$2"\n')
+            fake.write_text(
+                '#!/bin/sh\nwhile [ "$1" = -o ]; do shift 2; done\nhost=$1\n'
+                f'case "$2" in *"--role server"*) host=igc_wire$((${{host#igc_wire}} + {workers}));; esac\n'
+                'exec ip netns exec "$host" sh -c "$2"\n'
+            )
             fake.chmod(0o755)
             (Path(folder) / "hosts").write_text("\n".join(hosts[:workers]))
             parameters, _, seconds, *_ = measure(
-                ["ip", "netns", "exec", bridge], ["-n", str(workers), "-s", str(servers), "-H", f"{folder}/hosts",
-                                                  "--root-uri", "10.77.0.254", "--interface", "up0"], "flat",
-                {"PATH": f"{folder}:{os.environ['PATH']}"})
+                ["ip", "netns", "exec", bridge],
+                [
+                    "-n",
+                    str(workers),
+                    "-s",
+                    str(servers),
+                    "-H",
+                    f"{folder}/hosts",
+                    "--root-uri",
+                    "10.77.0.254",
+                    "--interface",
+                    "up0",
+                ],
+                "flat",
+                {"PATH": f"{folder}:{os.environ['PATH']}"},
+            )
         expected = 8 * parameters * max(1, workers / servers) / (megabits * 1e6 / 8)
-        print(f"{megabits} Mbit/s, {workers} workers, {servers} servers: {seconds:.3f} s a step; "
-              f"8 P max(1, N/S) / B = {expected:.3f} s")
+        print(
+            f"{megabits} Mbit/s, {workers} workers, {servers} servers: {seconds:.3f} s a step; "
+            f"8 P max(1, N/S) / B = {expected:.3f} s"
+        )
     finally:
         for name in [*hosts, bridge]:
             subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL)

@@ -5,6 +5,7 @@
 Steps with and without the check take turns, in blocks; printed are the medians of the blocks in CPU time of the whole
 process, which other programs disturb less than the time on the wall, and the check alone.
 """
+
 import argparse
 import statistics
 import sys

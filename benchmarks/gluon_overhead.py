@@ -6,6 +6,7 @@ One thread. Calls alternate within a process, so that whatever else the machine 
 something even where the times do not. Of each way of calling stand the median of the time and that of the processor's
 time, of all threads, in microseconds; beside other busy processes the time has the waits for a processor in it.
 """
+
 import argparse
 import os
 import platform
@@ -30,8 +31,11 @@ def measure(name, size, calls):
     array = x.asnumpy()
     net.hybridize(static_alloc=True, static_shape=True)
     compiled = deploy.compile(net, (3, size, size), threads=1)
-    ways = {"compiled, numpy": lambda: compiled(array), "compiled, NDArray": lambda: compiled(x),
-            "Gluon": lambda: net(x).wait_to_read()}
+    ways = {
+        "compiled, numpy": lambda: compiled(array),
+        "compiled, NDArray": lambda: compiled(x),
+        "Gluon": lambda: net(x).wait_to_read(),
+    }
     times = {way: [] for way in ways}
     for _ in range(calls + 10):
         for way, call in ways.items():
@@ -46,18 +50,26 @@ def main():
     parser.add_argument("networks", nargs="*", default=NETWORKS, metavar="NETWORK[:SIZE]")
     parser.add_argument("--calls", type=int, default=400, help="of each (default: %(default)s)")
     arguments = parser.parse_args()
-    print("| network | called | time, us | processor time, us | of compiled | processor time of compiled |\n" + "|---" * 6 + "|")
+    print(
+        "| network | called | time, us | processor time, us | of compiled | processor time of compiled |\n"
+        + "|---" * 6
+        + "|"
+    )
     for network in arguments.networks:
         name, _, size = network.partition(":")
         found = measure(name, int(size or 32), arguments.calls)
         base = found["compiled, numpy"]
         for way, (wall, cpu) in found.items():
-            print(f"| {name} | {way} | {wall:.0f} | {cpu:.0f} | {wall / base[0]:.2f} | {cpu / base[1]:.2f} |", flush=True)
+            print(
+                f"| {name} | {way} | {wall:.0f} | {cpu:.0f} | {wall / base[0]:.2f} | {cpu / base[1]:.2f} |", flush=True
+            )
 
     from igc_gluon.bench import machine  # after the variables above
 
-    print(f"\n{machine.describe()}, load average {os.getloadavg()[0]:.0f}, Python {platform.python_version()}, "
-          f"NumPy {metadata.version('numpy')}, MXNet {metadata.version('mxnet')}.")
+    print(
+        f"\n{machine.describe()}, load average {os.getloadavg()[0]:.0f}, Python {platform.python_version()}, "
+        f"NumPy {metadata.version('numpy')}, MXNet {metadata.version('mxnet')}."
+    )
 
 
 if __name__ == "__main__":

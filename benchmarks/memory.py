@@ -5,6 +5,7 @@
 Each row is a process of its own; what is printed is how much its resident memory grew, in MB, after a first call.
 --against: another checkout of this repository, built, measured in the same run. 'MXNet' is IGC_NATIVE=0.
 """
+
 import argparse
 import os
 import subprocess
@@ -53,8 +54,11 @@ def call(net, batch, size):
 {body}
 print(f"{{resident() - before:.0f}}")
 """
-CASES = {"12 image sizes of L100M2": SIZES, "8 deleted networks, L100M2": DELETED,
-         "1,000 random sizes and batches, L24M2": RANDOM}
+CASES = {
+    "12 image sizes of L100M2": SIZES,
+    "8 deleted networks, L100M2": DELETED,
+    "1,000 random sizes and batches, L24M2": RANDOM,
+}
 
 
 def main():
@@ -67,8 +71,14 @@ def main():
         trees.insert(1, (arguments.against.name, arguments.against, "1"))
     for case, body in CASES.items():
         for name, tree, native in trees:
-            done = subprocess.run([sys.executable, "-c", PREPARED.format(body=body)], stdout=subprocess.PIPE, check=True,
-                                  text=True, env={**os.environ, "PYTHONPATH": str(tree), "IGC_NATIVE": native}, cwd="/")
+            done = subprocess.run(
+                [sys.executable, "-c", PREPARED.format(body=body)],
+                stdout=subprocess.PIPE,
+                check=True,
+                text=True,
+                env={**os.environ, "PYTHONPATH": str(tree), "IGC_NATIVE": native},
+                cwd="/",
+            )
             print(f"| {case} | {name} | {done.stdout.strip()} |", flush=True)
 
 

@@ -6,6 +6,7 @@ Times calls of a compiled network with one image, on one thread and on all cores
 compute without a pause. Printed are the median and the 99th percentile of each in milliseconds. --against: another
 checkout of this repository, built, whose rows are measured in the same run.
 """
+
 import argparse
 import json
 import multiprocessing
@@ -28,6 +29,7 @@ def measure(path, seconds):
     import numpy as np
 
     from igc_gluon import deploy
+
     compiled = deploy.load(path)
     x = np.random.default_rng(0).standard_normal((1, *compiled.input_shape)).astype(np.float32)
     cores = len(os.sched_getaffinity(0))
@@ -61,22 +63,41 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "network.igc")
         compile_to(path, arguments.network)
-        print("| neighbors | kernels | threads | median ms | 99 % ms | of one thread: median | 99 % |\n" + "|---" * 7 + "|")
+        print(
+            "| neighbors | kernels | threads | median ms | 99 % ms | of one thread: median | 99 % |\n"
+            + "|---" * 7
+            + "|"
+        )
         for count in arguments.neighbors:
             busy = [multiprocessing.Process(target=keep_busy, daemon=True) for _ in range(count)]
             for process in busy:
                 process.start()
             for tree in filter(None, (HERE, arguments.against)):
                 # -S -c would lose the packages: the tree only comes first.
-                command = [sys.executable, str(Path(__file__).resolve()), "--measure", path, "--seconds",
-                           str(arguments.seconds)]
-                done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True,
-                                      env={**os.environ, "PYTHONPATH": str(tree)}, cwd=folder)
+                command = [
+                    sys.executable,
+                    str(Path(__file__).resolve()),
+                    "--measure",
+                    path,
+                    "--seconds",
+                    str(arguments.seconds),
+                ]
+                done = subprocess.run(
+                    command,
+                    stdout=subprocess.PIPE,
+                    check=True,
+                    text=True,
+                    env={**os.environ, "PYTHONPATH": str(tree)},
+                    cwd=folder,
+                )
                 rows = json.loads(done.stdout)
                 one = rows[min(rows, key=int)]
                 for threads, (median, high) in rows.items():
-                    print(f"| {count} | {'these' if tree == HERE else tree.name} | {threads} | {median:.2f} | {high:.2f} "
-                          f"| {median / one[0]:.2f} | {high / one[1]:.2f} |", flush=True)
+                    print(
+                        f"| {count} | {'these' if tree == HERE else tree.name} | {threads} | {median:.2f} | {high:.2f} "
+                        f"| {median / one[0]:.2f} | {high / one[1]:.2f} |",
+                        flush=True,
+                    )
             for process in busy:
                 process.kill()
                 process.join()
@@ -87,6 +108,7 @@ def compile_to(path, network):
 
     from igc_gluon import deploy, get_model
     from igc_gluon.model_zoo import find_family
+
     mx.random.seed(0)
     net = get_model(network)
     net.initialize(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2))

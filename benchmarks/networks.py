@@ -6,6 +6,7 @@
 Needs the peers: pip install -e ".[cpu,bench]" into an environment of its own. Writes results/networks.json and, from
 all that is in there, results/networks.md.
 """
+
 import os
 import sys
 from dataclasses import asdict
@@ -45,6 +46,7 @@ BLOCKS = [block(*numbers) for numbers in ((24, 2, 32), (24, 4, 16), (24, 8, 8), 
 
 class Case(NamedTuple):
     """single: also on one thread, for the CPU time. compiled: also torch.compile, which takes a minute or more."""
+
     network: Network
     batch: int
     training: bool = False
@@ -53,13 +55,14 @@ class Case(NamedTuple):
 
 
 PARTS = {
-    "inference": [Case(net, 64, single=True, compiled=True) for net in (L24M2, L4M8, W16)] +
-                 [Case(net, 64) for net in (IGCV2_SMALL, IGCV3_SMALL)] + [Case(net, 1) for net in (L24M2, L4M8, W16)],
-    "training": [Case(net, 64, True, compiled=True) for net in (L24M2, L4M8, W16)] +
-                [Case(net, 64, True) for net in (IGCV2_SMALL, IGCV3_SMALL)],
+    "inference": [Case(net, 64, single=True, compiled=True) for net in (L24M2, L4M8, W16)]
+    + [Case(net, 64) for net in (IGCV2_SMALL, IGCV3_SMALL)]
+    + [Case(net, 1) for net in (L24M2, L4M8, W16)],
+    "training": [Case(net, 64, True, compiled=True) for net in (L24M2, L4M8, W16)]
+    + [Case(net, 64, True) for net in (IGCV2_SMALL, IGCV3_SMALL)],
     "tiny-imagenet": [Case(TINY, 64), Case(TINY, 64, True)],
-    "imagenet": [Case(net, 16, single=net is L100M2) for net in (L100M2, L16M16, L4M32, IGCV2, IGCV3)] +
-                [Case(net, 1) for net in (L100M2, L16M16, L4M32, IGCV2, IGCV3)],
+    "imagenet": [Case(net, 16, single=net is L100M2) for net in (L100M2, L16M16, L4M32, IGCV2, IGCV3)]
+    + [Case(net, 1) for net in (L100M2, L16M16, L4M32, IGCV2, IGCV3)],
     "imagenet-training": [Case(L100M2, 16, True, compiled=True)],
     "blocks": [Case(net, 64) for net in BLOCKS] + [Case(net, 64, True) for net in BLOCKS],
 }
@@ -102,10 +105,16 @@ def read(path):
 def measured(bench, case):
     """What is written down of a case."""
     load = os.getloadavg()[0]
-    both = bench.case(case.network, case.batch, case.training, case.single,
-                      () if case.compiled else ("torch-compile",))
-    return {"result": asdict(both[0]), "single": both[1] and asdict(both[1]), "machine": machine.describe(),
-            "load": load, "versions": bench.versions(both[:1]), "repeats": bench.repeats, "seconds": bench.seconds}
+    both = bench.case(case.network, case.batch, case.training, case.single, () if case.compiled else ("torch-compile",))
+    return {
+        "result": asdict(both[0]),
+        "single": both[1] and asdict(both[1]),
+        "machine": machine.describe(),
+        "load": load,
+        "versions": bench.versions(both[:1]),
+        "repeats": bench.repeats,
+        "seconds": bench.seconds,
+    }
 
 
 def result_of(fields):
@@ -122,18 +131,42 @@ def page(parts):
     results = [result_of(entry["result"]) for entry in entries]
     settings = dict.fromkeys(
         f"- {entry['machine']}; {entry['versions']}; median of {entry['repeats']} turns of about {entry['seconds']} s "
-        "each, one after the other in every turn" for entry in entries)
+        "each, one after the other in every turn"
+        for entry in entries
+    )
     loads = [entry["load"] for entry in entries]
-    lines = ["# Networks here and in other frameworks", "", NOTES, "", *settings,
-             f"- load average of the machine at the start of a case: {min(loads):.1f} to {max(loads):.1f}",
-             f"- {report.limits(results)}", "- `python benchmarks/networks.py`", "",
-             "## What was to be reached", "", report.verdicts(TARGETS, results), "",
-             "What binds the missed ones and what was tried: [tried.md](../tried.md).", "",
-             report.claim(results, L24M2.title, W16.title), "", "## Images/s", "", report.overview(results)]
+    lines = [
+        "# Networks here and in other frameworks",
+        "",
+        NOTES,
+        "",
+        *settings,
+        f"- load average of the machine at the start of a case: {min(loads):.1f} to {max(loads):.1f}",
+        f"- {report.limits(results)}",
+        "- `python benchmarks/networks.py`",
+        "",
+        "## What was to be reached",
+        "",
+        report.verdicts(TARGETS, results),
+        "",
+        "What binds the missed ones and what was tried: [tried.md](../tried.md).",
+        "",
+        report.claim(results, L24M2.title, W16.title),
+        "",
+        "## Images/s",
+        "",
+        report.overview(results),
+    ]
     for entry in entries:
         result = result_of(entry["result"])
-        lines += ["", f"## {report.title(result)}", "", f"At that time, {report.limits([result])}.", "",
-                  report.table(result, result_of(entry["single"]))]
+        lines += [
+            "",
+            f"## {report.title(result)}",
+            "",
+            f"At that time, {report.limits([result])}.",
+            "",
+            report.table(result, result_of(entry["single"])),
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -149,11 +182,16 @@ def main():
     if min(arguments.threads, arguments.repeats, arguments.seconds) <= 0:
         raise UserError("--threads, --repeats and --seconds must be above 0")
     chosen = arguments.part or list(PARTS)
-    bench = Bench(arguments.threads, peer_keys(arguments.peers), arguments.repeats, arguments.seconds,
-                  steps=sum(len(PARTS[part]) for part in chosen))
+    bench = Bench(
+        arguments.threads,
+        peer_keys(arguments.peers),
+        arguments.repeats,
+        arguments.seconds,
+        steps=sum(len(PARTS[part]) for part in chosen),
+    )
     arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / "networks.json"
-    for part, case in ((part, case) for part in chosen for case in PARTS[part]):
+    for part, case in ((name, case) for name in chosen for case in PARTS[name]):
         entry = measured(bench, case)
         parts = read(path)
         parts.setdefault(part, {})[report.title(result_of(entry["result"]))] = entry

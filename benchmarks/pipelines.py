@@ -1,4 +1,5 @@
 """What the benchmarks of input pipelines share: pipelines that take turns, and the epochs of MXNet's iterators."""
+
 import time
 
 
@@ -23,6 +24,7 @@ def measure(pipelines, repeats, cpu=None):
 
 def epochs_of(iterator):
     """The epochs of a DataIter, one after the other as in MXNet's examples."""
+
     def epoch(_):
         count = 0
         iterator.reset()
@@ -30,4 +32,5 @@ def epochs_of(iterator):
             batch.data[0].wait_to_read()
             count += iterator.batch_size
         return count
+
     return epoch

@@ -6,6 +6,7 @@ Both read the same file, crops of the two photographs that scikit-learn ships, s
 augmentation to 224x224 and with the crop alone. The pipelines take turns; the result goes to
 benchmarks/results/record_pipeline.md.
 """
+
 from igc_gluon.threads import use_all_cores
 
 use_all_cores()
@@ -33,9 +34,19 @@ from igc_gluon.threads import cores  # noqa: E402
 BATCH = 64
 SHAPE = (3, 224, 224)
 EXPECTED = Preprocessing(SHAPE[1:], 256, IMAGENET_MEAN, IMAGENET_STD)
-OPTIONS = {"authors": {"max_random_scale": 1.0, "max_aspect_ratio": 0.25, "random_h": 36, "random_s": 50, "random_l": 50,
-                       "rand_crop": True, "rand_mirror": True, "fill_value": 112},
-           "none": {"max_random_scale": 0.533}}  # of ImageRecordIter
+OPTIONS = {
+    "authors": {
+        "max_random_scale": 1.0,
+        "max_aspect_ratio": 0.25,
+        "random_h": 36,
+        "random_s": 50,
+        "random_l": 50,
+        "rand_crop": True,
+        "rand_mirror": True,
+        "fill_value": 112,
+    },
+    "none": {"max_random_scale": 0.533},
+}  # of ImageRecordIter
 RESULTS = Path(__file__).parent / "results" / "record_pipeline.md"
 
 
@@ -51,7 +62,7 @@ def make_file(folder, count):
         y, x = rng.integers(0, 427 - height + 1), rng.integers(0, 640 - width + 1)
         where = folder / "train" / ("china", "flower")[number % 2]
         where.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(where / f"{number}.jpg"), photograph[y:y + height, x:x + width, ::-1])
+        cv2.imwrite(str(where / f"{number}.jpg"), photograph[y : y + height, x : x + width, ::-1])
     begin = time.perf_counter()
     pack.pack(pack.list_images(folder / "train", shuffle_seed=0), folder / "train.rec", workers=cores())
     return folder / "train.rec", count / (time.perf_counter() - begin)
@@ -62,16 +73,32 @@ def ours(path, augment):
 
     def epoch(number):
         return sum(len(label) for _, label in batches.epoch(number))
+
     return epoch
 
 
 def plain(path, augment, threads):
-    mean, std = (dict(zip((f"{kind}_r", f"{kind}_g", f"{kind}_b"), values))
-                 for kind, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)))
-    return epochs_of(mx.io.ImageRecordIter(
-        path_imgrec=str(path), path_imgidx=str(record_file.index_path(path)), data_shape=SHAPE, batch_size=BATCH,
-        shuffle=True, preprocess_threads=threads, verbose=False, **mean, **std,
-        min_img_size=256, inter_method=9, min_random_scale=0.533, **OPTIONS[augment]))
+    mean, std = (
+        dict(zip((f"{kind}_r", f"{kind}_g", f"{kind}_b"), values))
+        for kind, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD))
+    )
+    return epochs_of(
+        mx.io.ImageRecordIter(
+            path_imgrec=str(path),
+            path_imgidx=str(record_file.index_path(path)),
+            data_shape=SHAPE,
+            batch_size=BATCH,
+            shuffle=True,
+            preprocess_threads=threads,
+            verbose=False,
+            **mean,
+            **std,
+            min_img_size=256,
+            inter_method=9,
+            min_random_scale=0.533,
+            **OPTIONS[augment],
+        )
+    )
 
 
 def evaluation(path):
@@ -80,8 +107,11 @@ def evaluation(path):
 
 
 def table(rates, cpu, packing, arguments, load):
-    rows = "\n".join(f"| {name} | {statistics.median(values):,.0f} | {min(values):,.0f} | {max(values):,.0f} "
-                     f"| {statistics.median(cpu[name]):.2f} |" for name, values in rates.items())
+    rows = "\n".join(
+        f"| {name} | {statistics.median(values):,.0f} | {min(values):,.0f} | {max(values):,.0f} "
+        f"| {statistics.median(cpu[name]):.2f} |"
+        for name, values in rates.items()
+    )
     return f"""# Reading records of photographs
 
 {arguments.images:,} JPEGs, short side 480, quality 95, to normalised float32 at 224x224, batches of {BATCH}; \
@@ -91,11 +121,12 @@ def table(rates, cpu, packing, arguments, load):
 |---|---|---|---|---|
 {rows}
 
-Ours decodes in {cores()} threads and gives NumPy arrays; MXNet's gives NDArrays, in an order and with crops that another run
+Ours decodes in {cores()} threads and gives NumPy arrays; MXNet's gives NDArrays, in an order and with crops that
+another run
 does not repeat. Packing made {packing:,.0f} images/s with {cores()} processes.
 
 - `python benchmarks/record_pipeline.py --images {arguments.images} --repeats {arguments.repeats}`, \
-OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']}
+OMP_NUM_THREADS={os.environ["OMP_NUM_THREADS"]}
 - {machine.describe()}, load average {load:.1f} from other work when it started
 - Python {platform.python_version()}, NumPy {np.__version__}, MXNet {mx.__version__}, OpenCV {cv2.__version__}, \
 igc_gluon {igc_gluon.__version__}
@@ -114,8 +145,9 @@ def main():
         for augment, words in (("authors", "the authors' augmentation"), ("none", "scale and center crop")):
             pipelines[f"igc_gluon, {words}"] = ours(path, augment)
             for threads in sorted({1, cores()}):
-                pipelines[f"mx.io.ImageRecordIter, {threads} thread{'s' * (threads > 1)}, {words}"] = \
-                    plain(path, augment, threads)
+                pipelines[f"mx.io.ImageRecordIter, {threads} thread{'s' * (threads > 1)}, {words}"] = plain(
+                    path, augment, threads
+                )
         pipelines["igc_gluon, evaluation"] = evaluation(path)
         cpu = {}
         text = table(measure(pipelines, arguments.repeats, cpu), cpu, packing, arguments, load)

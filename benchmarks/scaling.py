@@ -4,6 +4,7 @@
 
 Writes results/scaling.json and results/scaling.png (scaling_training with --training).
 """
+
 import json
 import sys
 from pathlib import Path
@@ -37,6 +38,7 @@ BATCH = 64
 
 class Series(NamedTuple):
     """A panel: a network's name with the number to put in, or a number of images or threads for one network."""
+
     title: str
     model: str
     values: Tuple[int, ...]
@@ -48,27 +50,39 @@ class Series(NamedTuple):
 
 
 def series(threads):
-    counts = sorted({1, *(2 ** i for i in range(1, 10) if 2 ** i <= threads), threads})
-    return (Series("L, at M = 2, D = 8", "cifar_plain_igc8_l{}m2", (4, 8, 16, 24, 32, 48)),
-            Series("M, at L = 4, D = 8", "cifar_plain_igc8_l4m{}", (2, 4, 8, 16, 32)),
-            Series("width of RegConv, D = 8", "cifar_plain8_w{}", (8, 16, 24, 32, 48, 64)),
-            Series("depth, IGC-L24M2", "cifar_plain_igc{}_l24m2", (8, 14, 20, 26, 38)),
-            Series("batch, IGC-L24M2, D = 20", "cifar_plain_igc20_l24m2", (1, 2, 4, 8, 16, 32, 64)),
-            Series("threads, IGC-L24M2, D = 20", "cifar_plain_igc20_l24m2", tuple(counts)))
+    counts = sorted({1, *(2**i for i in range(1, 10) if 2**i <= threads), threads})
+    return (
+        Series("L, at M = 2, D = 8", "cifar_plain_igc8_l{}m2", (4, 8, 16, 24, 32, 48)),
+        Series("M, at L = 4, D = 8", "cifar_plain_igc8_l4m{}", (2, 4, 8, 16, 32)),
+        Series("width of RegConv, D = 8", "cifar_plain8_w{}", (8, 16, 24, 32, 48, 64)),
+        Series("depth, IGC-L24M2", "cifar_plain_igc{}_l24m2", (8, 14, 20, 26, 38)),
+        Series("batch, IGC-L24M2, D = 20", "cifar_plain_igc20_l24m2", (1, 2, 4, 8, 16, 32, 64)),
+        Series("threads, IGC-L24M2, D = 20", "cifar_plain_igc20_l24m2", tuple(counts)),
+    )
 
 
 def points(rows, threads, keys, training, repeats, seconds):
     """[{title, value, milliseconds an image by peer's key, and 'limit', that at the FMA peak}]"""
-    todo = sorted(((row.point(value, threads)[2], row, value) for row in rows for value in row.values),
-                  key=lambda item: item[0])  # by threads, so that workers serve many points
+    todo = sorted(
+        ((row.point(value, threads)[2], row, value) for row in rows for value in row.values), key=lambda item: item[0]
+    )  # by threads, so that workers serve many points
     bench, children, found = Bench(threads, keys, repeats, seconds, len(todo)), {}, []
     try:
         for number, (count, row, value) in enumerate(todo):
             if number and count != todo[number - 1][0]:
                 close(children)
             model, batch, _ = row.point(value, threads)
-            result = measure(zoo(model), batch, count, training, keys, repeats, seconds,
-                             lambda text: bench.say(f"{row.title}, {value}: {text}"), children)
+            result = measure(
+                zoo(model),
+                batch,
+                count,
+                training,
+                keys,
+                repeats,
+                seconds,
+                lambda text: bench.say(f"{row.title}, {value}: {text}"),
+                children,
+            )
             cost = {key: 1e3 * timing.seconds for key, timing in result.timings.items()}
             if result.peaks:
                 factor = report.TRAINING_FACTOR if training else 1
@@ -94,9 +108,16 @@ def draw(found, training, note, path):
         for number, key in enumerate([*keys, "limit"]):
             line = [(p["value"], p["milliseconds"][key]) for p in here if key in p["milliseconds"]]
             ours = key in PEERS and PEERS[key].ours
-            style = {"color": "black", "linestyle": "--", "linewidth": 1} if key == "limit" else \
-                    {"color": "C3" if ours else f"C{(0, 1, 2, 4, 5, 6, 7, 8, 9)[number % 9]}", "marker": "o",
-                     "markersize": 4, "linewidth": 2.5 if ours else 1.3}
+            style = (
+                {"color": "black", "linestyle": "--", "linewidth": 1}
+                if key == "limit"
+                else {
+                    "color": "C3" if ours else f"C{(0, 1, 2, 4, 5, 6, 7, 8, 9)[number % 9]}",
+                    "marker": "o",
+                    "markersize": 4,
+                    "linewidth": 2.5 if ours else 1.3,
+                }
+            )
             if line:
                 axis.plot(*zip(*line), label="at the FMA peak" if key == "limit" else PEERS[key].title, **style)
         axis.set(xscale="log", yscale="log", xlabel=title, ylabel="ms an image")
@@ -105,11 +126,14 @@ def draw(found, training, note, path):
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.grid(alpha=0.3)
-    for axis in axes.flat[len(titles):]:
+    for axis in axes.flat[len(titles) :]:
         axis.axis("off")
     figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncol=len(keys) + 1, fontsize=9)
-    figure.suptitle(("Training steps" if training else "Inference") +
-                    f", 32x32 images, batch {BATCH} where it is not the axis; {note}", fontsize=10)
+    figure.suptitle(
+        ("Training steps" if training else "Inference")
+        + f", 32x32 images, batch {BATCH} where it is not the axis; {note}",
+        fontsize=10,
+    )
     figure.savefig(path, dpi=110)
 
 
@@ -119,8 +143,7 @@ def main():
     parser.add_argument("--threads", type=int, default=machine.cores(), help="(default: all cores)")
     parser.add_argument("--repeats", type=int, default=3, help="turns of each, of which the median counts (default: 3)")
     parser.add_argument("--seconds", type=float, default=0.15, help="length of a turn, about (default: 0.15)")
-    parser.add_argument("--peers", metavar="A,B",
-                        help=f"(default: {DEFAULT}, with --training {DEFAULT_TRAINING})")
+    parser.add_argument("--peers", metavar="A,B", help=f"(default: {DEFAULT}, with --training {DEFAULT_TRAINING})")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder (default: benchmarks/results)")
     arguments = parser.parse_args()
     if min(arguments.threads, arguments.repeats, arguments.seconds) <= 0:
@@ -128,8 +151,9 @@ def main():
     keys = peer_keys(arguments.peers or (DEFAULT_TRAINING if arguments.training else DEFAULT))
     if not arguments.training:
         keys = [key for key in keys if key == "igc" or not PEERS[key].ours]  # our kernels are drawn once
-    found = points(series(arguments.threads), arguments.threads, keys, arguments.training, arguments.repeats,
-                   arguments.seconds)
+    found = points(
+        series(arguments.threads), arguments.threads, keys, arguments.training, arguments.repeats, arguments.seconds
+    )
     arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / ("scaling_training" if arguments.training else "scaling")
     note = f"{machine.describe()}, {arguments.threads} threads"

@@ -1,4 +1,5 @@
 """Draws docs/igc_block.png, the picture of an IGC block in the README: `python docs/draw_block.py`."""
+
 from pathlib import Path
 
 import matplotlib
@@ -26,14 +27,24 @@ def partition_rows(partitions, channels):
     """y of every channel, partition by partition from the top; whatever the number of partitions, all of
     HEIGHT is used."""
     gap = (HEIGHT - TILE_H - (partitions * channels - 1) * PITCH) / (partitions - 1)
-    return [[HEIGHT - TILE_H / 2 - (p * channels + c) * PITCH - p * gap for c in range(channels)]
-            for p in range(partitions)]
+    return [
+        [HEIGHT - TILE_H / 2 - (p * channels + c) * PITCH - p * gap for c in range(channels)] for p in range(partitions)
+    ]
 
 
 def box(axes, x, y, width, height, color, fill, line_width=1.4):
-    axes.add_patch(FancyBboxPatch((x - width / 2, y - height / 2), width, height, linewidth=line_width,
-                                  boxstyle="round,pad=0,rounding_size=0.09", edgecolor=color, facecolor=fill,
-                                  zorder=3))
+    axes.add_patch(
+        FancyBboxPatch(
+            (x - width / 2, y - height / 2),
+            width,
+            height,
+            linewidth=line_width,
+            boxstyle="round,pad=0,rounding_size=0.09",
+            edgecolor=color,
+            facecolor=fill,
+            zorder=3,
+        )
+    )
 
 
 def write(axes, x, y, text, size, **style):
@@ -62,8 +73,15 @@ def convolution(axes, left, right, rows, colors, symbol, kernel):
 
 
 def arrow(axes, start, end, color):
-    axes.annotate("", end, start, zorder=2, arrowprops=dict(
-        arrowstyle="-|>,head_length=0.35,head_width=0.16", color=color, linewidth=1.4, shrinkA=0, shrinkB=0))
+    axes.annotate(
+        "",
+        end,
+        start,
+        zorder=2,
+        arrowprops=dict(
+            arrowstyle="-|>,head_length=0.35,head_width=0.16", color=color, linewidth=1.4, shrinkA=0, shrinkB=0
+        ),
+    )
 
 
 def permutation(axes, left, right, from_rows, to_rows, colors):
@@ -104,21 +122,25 @@ def draw():
 
     transposed = r"\mathbf{P}^{\!\mathsf{T}}"
     for x, symbol, caption in (
-            (X, r"\mathbf{x}", ""),
-            ((X + Y) / 2, r"\mathbf{W}^p",
-             f"primary group convolution\n$L = {L}$ partitions of {M} channels"),
-            (Y, r"\mathbf{y}", ""),
-            ((Y + Y_BAR) / 2, transposed, "permutation"),
-            (Y_BAR, r"\bar{\mathbf{y}}", ""),
-            ((Y_BAR + Z_BAR) / 2, r"\mathbf{W}^s",
-             f"secondary group convolution\n$M = {M}$ partitions of {L} channels"),
-            (Z_BAR, r"\bar{\mathbf{z}}", ""),
-            ((Z_BAR + X_NEW) / 2, r"\mathbf{P}", "permutation\nback"),
-            (X_NEW, r"\mathbf{x}'", "")):
+        (X, r"\mathbf{x}", ""),
+        ((X + Y) / 2, r"\mathbf{W}^p", f"primary group convolution\n$L = {L}$ partitions of {M} channels"),
+        (Y, r"\mathbf{y}", ""),
+        ((Y + Y_BAR) / 2, transposed, "permutation"),
+        (Y_BAR, r"\bar{\mathbf{y}}", ""),
+        ((Y_BAR + Z_BAR) / 2, r"\mathbf{W}^s", f"secondary group convolution\n$M = {M}$ partitions of {L} channels"),
+        (Z_BAR, r"\bar{\mathbf{z}}", ""),
+        ((Z_BAR + X_NEW) / 2, r"\mathbf{P}", "permutation\nback"),
+        (X_NEW, r"\mathbf{x}'", ""),
+    ):
         write(axes, x, HEIGHT + 0.3, f"${symbol}$", 16)
         write(axes, x, -0.2, caption, 9.5, va="top", linespacing=1.4)
-    write(axes, 12.9 / 2, -1.2,
-          rf"$\mathbf{{x}}' = \mathbf{{P}}\,\mathbf{{W}}^s\,{transposed}\,\mathbf{{W}}^p\,\mathbf{{x}}$", 19)
+    write(
+        axes,
+        12.9 / 2,
+        -1.2,
+        rf"$\mathbf{{x}}' = \mathbf{{P}}\,\mathbf{{W}}^s\,{transposed}\,\mathbf{{W}}^p\,\mathbf{{x}}$",
+        19,
+    )
     return figure
 
 

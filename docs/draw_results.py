@@ -10,6 +10,7 @@ are kept in the repository. More runs go there so; what is there is not run agai
     igc reproduce --table 4 --only plain8,igc8,sumfusion8 --dataset fashion-mnist --num-epochs 20 --num-runs 3 \
         --log-dir docs/results/20_epochs --run
 """
+
 import argparse
 import json
 import statistics
@@ -48,6 +49,7 @@ CLAIMS = (
 @dataclass(frozen=True)
 class Result:
     """A network after `epochs` epochs on `dataset`, in one run for each of `seeds`."""
+
     model: str
     dataset: str
     epochs: int
@@ -92,8 +94,10 @@ def read(folder):
     groups = defaultdict(list)
     for (dataset, epochs, model), folders in sorted(found.items()):
         configs = [json.loads((f / "config.json").read_text(encoding="utf-8")) for f in folders]
-        histories = [[json.loads(line) for line in (f / "history.jsonl").read_text(encoding="utf-8").splitlines()]
-                     for f in folders]
+        histories = [
+            [json.loads(line) for line in (f / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+            for f in folders
+        ]
         groups[dataset, epochs].append(Result(model, dataset, epochs, [c["seed"] for c in configs], configs, histories))
     return {group: sorted(results, key=lambda r: r.totals().weights) for group, results in sorted(groups.items())}
 
@@ -132,8 +136,14 @@ def draw(results, path, milliseconds):
         for axes, x in costs + [(axes, milliseconds[result.model]) for axes in by_time]:
             axes.errorbar(x, result.mean, yerr=result.deviation, marker=marker, color=color, capsize=4)
         curves = 100 * np.array([[entry["test_accuracy"] for entry in history] for history in result.histories])
-        by_epoch.plot(np.arange(1, result.epochs + 1), curves.mean(axis=0), marker=marker, markersize=4, color=color,
-                      label=f"{short(result.model)} ({len(result.seeds)})")
+        by_epoch.plot(
+            np.arange(1, result.epochs + 1),
+            curves.mean(axis=0),
+            marker=marker,
+            markersize=4,
+            color=color,
+            label=f"{short(result.model)} ({len(result.seeds)})",
+        )
     by_weights.set_xlabel("weights, thousands")
     by_weights.set_ylabel("test accuracy at the end, %")
     by_operations.set_xlabel("multiply-adds of an image, millions")
@@ -145,9 +155,11 @@ def draw(results, path, milliseconds):
         axes.set_xlabel("milliseconds of an image, compiled, one thread")
     for axes in (by_weights, by_operations, by_epoch, *by_time):
         axes.grid(alpha=0.3)
-    figure.suptitle(f"{results[0].dataset}, {results[0].epochs} epochs; circles: IGC, squares: others"
-                    + ("; bars: standard deviation of the seeds" if any(len(r.seeds) > 1 for r in results) else ""),
-                    fontsize=10)
+    figure.suptitle(
+        f"{results[0].dataset}, {results[0].epochs} epochs; circles: IGC, squares: others"
+        + ("; bars: standard deviation of the seeds" if any(len(r.seeds) > 1 for r in results) else ""),
+        fontsize=10,
+    )
     figure.savefig(path, metadata={"Software": None})
 
 
@@ -157,7 +169,7 @@ def verdict(better, than):
     seeds = f"{len(better.seeds)} and {len(than.seeds)} seeds"
     if min(len(better.seeds), len(than.seeds)) < 2:
         return f"{difference:+.2f} ({seeds})", "not decided: one seed has no spread"
-    error = np.sqrt(sum(r.deviation ** 2 / len(r.seeds) for r in (better, than)))
+    error = np.sqrt(sum(r.deviation**2 / len(r.seeds) for r in (better, than)))
     if abs(difference) <= 2 * error:
         return f"{difference:+.2f} ± {error:.2f} ({seeds})", "not decided"
     return f"{difference:+.2f} ± {error:.2f} ({seeds})", "holds" if difference > 0 else "**does not hold**"
@@ -168,39 +180,63 @@ def picture_of(results):
 
 
 def section(dataset, epochs, results, milliseconds):
-    lines = [f"## {dataset}, {epochs} epochs", "",
-             f"![accuracy against parameters, multiply-adds and epochs]({picture_of(results)})",
-             "", "| network | weights | multiply-adds, 10^6 | ms | seeds | test accuracy, % | each seed, % | minutes a run |",
-             "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        f"## {dataset}, {epochs} epochs",
+        "",
+        f"![accuracy against parameters, multiply-adds and epochs]({picture_of(results)})",
+        "",
+        "| network | weights | multiply-adds, 10^6 | ms | seeds | test accuracy, % | each seed, % | minutes a run |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for result in results:
         totals, ms = result.totals(), milliseconds.get(result.model)
-        lines.append(f"| `{result.model}` | {totals.weights:,} | {totals.multiply_adds / 1e6:.2f} | "
-                     f"{'-' if ms is None else f'{ms:.3f}'} | {len(result.seeds)} | {result.text()} | {', '.join(f'{a:.2f}' for a in result.accuracies)} | {result.minutes:.0f} |")
+        lines.append(
+            f"| `{result.model}` | {totals.weights:,} | {totals.multiply_adds / 1e6:.2f} | "
+            f"{'-' if ms is None else f'{ms:.3f}'} | {len(result.seeds)} | {result.text()} | "
+            f"{', '.join(f'{a:.2f}' for a in result.accuracies)} | {result.minutes:.0f} |"
+        )
     known = {result.model: result for result in results}
     claims = [(known[better], known[than], where) for better, than, where in CLAIMS if {better, than} <= known.keys()]
     if claims:
         lines += ["", "| claim | the papers' means, % | difference here | |", "|---|---|---|---|"]
         for better, than, where in claims:
-            lines.append(f"| {short(better.model)} above {short(than.model)} | {where} | "
-                         f"{' | '.join(verdict(better, than))} |")
+            lines.append(
+                f"| {short(better.model)} above {short(than.model)} | {where} | {' | '.join(verdict(better, than))} |"
+            )
     return lines + ["", *made_with(results), ""]
 
 
 def made_with(results):
     """The paragraph of configuration, versions and machines, each different one once."""
+
     def different(value):
         return list(dict.fromkeys(str(value(config)) for result in results for config in result.configs))
 
-    schedule = different(lambda c: f"Rate {c['schedule']['lr']:g}, times {c['schedule']['lr_factor']:g} after epochs "
-                                   f"{', '.join(map(str, dict.fromkeys(c['schedule']['lr_steps'])))}")
-    settings = different(lambda c: f"Batch {c['batch_size']} in {c['batch_shards']} shards, {c['optimizer']} momentum "
-                                   f"{c['momentum']:g}, weight decay {c['wd']:g}, padded with {c['pad']}")
-    versions = different(lambda c: "MXNet {mxnet}, NumPy {numpy}, Python {python}, kernels {native}, OMP_NUM_THREADS="
-                                   "{OMP_NUM_THREADS}".format(**c["versions"]))
+    schedule = different(
+        lambda c: (
+            f"Rate {c['schedule']['lr']:g}, times {c['schedule']['lr_factor']:g} after epochs "
+            f"{', '.join(map(str, dict.fromkeys(c['schedule']['lr_steps'])))}"
+        )
+    )
+    settings = different(
+        lambda c: (
+            f"Batch {c['batch_size']} in {c['batch_shards']} shards, {c['optimizer']} momentum "
+            f"{c['momentum']:g}, weight decay {c['wd']:g}, padded with {c['pad']}"
+        )
+    )
+    versions = different(
+        lambda c: (
+            "MXNet {mxnet}, NumPy {numpy}, Python {python}, kernels {native}, OMP_NUM_THREADS={OMP_NUM_THREADS}".format(
+                **c["versions"]
+            )
+        )
+    )
     machines = different(lambda c: c.get("processor", "a processor that was not written down"))
     commits = different(lambda c: (c.get("commit") or "not written down")[:12])
-    return [f"{'; '.join(schedule)}. {'; '.join(settings)}. {'; '.join(versions)}. {'; '.join(machines)}, beside other "
-            f"work. Commit {', '.join(commits)}."]
+    return [
+        f"{'; '.join(schedule)}. {'; '.join(settings)}. {'; '.join(versions)}. {'; '.join(machines)}, beside other "
+        f"work. Commit {', '.join(commits)}."
+    ]
 
 
 def read_times():
@@ -211,14 +247,24 @@ def read_times():
 
 def page(groups, times):
     """The text of results.md."""
-    timing = (f"Milliseconds are those of an image in a batch of {BATCH}, compiled by `igc_gluon.deploy`, CPU time of one "
-              f"thread, medians of {ROUNDS} rounds, on {times['processor']}." if times["milliseconds"] else
-              "Inference was not timed: the machine was at other work, which also makes the minutes longer than need be.")
-    lines = ["# Results", "", "Made by `python docs/draw_results.py` from the histories in `docs/results`. Test accuracy is "
-             "that of the last", "epoch, over the 10,000 official test images, the mean and sample standard deviation of "
-             "the seeds; of one seed", "there is no deviation, and differences of a few tenths between single seeds say "
-             "nothing. A claim is held to be", "decided where the difference is more than twice its standard error. Minutes "
-             "are those of training, without tests.", timing, ""]
+    timing = (
+        f"Milliseconds are those of an image in a batch of {BATCH}, compiled by `igc_gluon.deploy`, CPU time of one "
+        f"thread, medians of {ROUNDS} rounds, on {times['processor']}."
+        if times["milliseconds"]
+        else "Inference was not timed: the machine was at other work, which also makes the minutes longer than need be."
+    )
+    lines = [
+        "# Results",
+        "",
+        "Made by `python docs/draw_results.py` from the histories in `docs/results`. Test accuracy is that of the last",
+        "epoch, over the 10,000 official test images, the mean and sample standard deviation of the seeds; of one seed",
+        "there is no deviation, and differences of a few tenths between single seeds say "
+        "nothing. A claim is held to be",
+        "decided where the difference is more than twice its standard error. Minutes "
+        "are those of training, without tests.",
+        timing,
+        "",
+    ]
     for (dataset, epochs), results in groups.items():
         lines += section(dataset, epochs, results, times["milliseconds"])
     return "\n".join(lines).rstrip() + "\n"
@@ -230,8 +276,10 @@ def main():
     groups = read(DOCS / "results")
     if parser.parse_args().time:
         models = dict.fromkeys(result.model for results in groups.values() for result in results)
-        (DOCS / "results" / "milliseconds.json").write_text(json.dumps(
-            {"milliseconds": measure(models), "processor": processor.name()}, indent=1) + "\n", encoding="utf-8")
+        (DOCS / "results" / "milliseconds.json").write_text(
+            json.dumps({"milliseconds": measure(models), "processor": processor.name()}, indent=1) + "\n",
+            encoding="utf-8",
+        )
     times = read_times()
     for results in groups.values():
         draw(results, DOCS / picture_of(results), times["milliseconds"])

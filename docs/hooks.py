@@ -2,6 +2,7 @@
 
 So that one text serves the site and readers of the repository, where `../CHANGELOG.md` leads out of docs/.
 """
+
 from pathlib import Path
 
 from mkdocs.structure.files import File

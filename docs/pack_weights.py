@@ -6,6 +6,7 @@
 Of each folder, which holds seed0, seed1, ...: the last checkpoint of seed 0. A row that was there before is replaced.
 tests/model_zoo/shipped_outputs.json gets what MXNet's own operators compute with them.
 """
+
 import json
 import os
 import sys
@@ -46,26 +47,42 @@ def pack(folder):
     first = runs[0]
     config = json.loads((first.folder / "config.json").read_text(encoding="utf-8"))
     arguments = ["--dataset", first.dataset, "--network", first.model, "--num-epochs", str(first.num_epochs)]
-    meant = json.loads(json.dumps(vars(train_cifar.experiment(train_cifar.parse(arguments), train_cifar.PAPER_GPUS)),
-                                  default=vars))
+    meant = json.loads(
+        json.dumps(vars(train_cifar.experiment(train_cifar.parse(arguments), train_cifar.PAPER_GPUS)), default=vars)
+    )
     different = [key for key, value in meant.items() if config.get(key, value) != value]  # older ones had fewer
     if different:
-        raise UserError(f"{first.folder} was not trained by train_cifar.py {' '.join(arguments)}: it has another "
-                        f"{', '.join(different)}")
+        raise UserError(
+            f"{first.folder} was not trained by train_cifar.py {' '.join(arguments)}: it has another "
+            f"{', '.join(different)}"
+        )
     store = CheckpointStore(first.folder / "checkpoints")
     net = open_network(first.folder / "checkpoints" / store.pointer("last"))
     info = find_dataset(first.dataset)
-    row = shipped.Weights(first.model, first.dataset, "", first.accuracy, 0, tuple(run.accuracy for run in runs),
-                          first.num_epochs, f"python train_cifar.py {' '.join(arguments)}", config["commit"], LICENCES[first.dataset])
+    row = shipped.Weights(
+        first.model,
+        first.dataset,
+        "",
+        first.accuracy,
+        0,
+        tuple(run.accuracy for run in runs),
+        first.num_epochs,
+        f"python train_cifar.py {' '.join(arguments)}",
+        config["commit"],
+        LICENCES[first.dataset],
+    )
     arrays = {name: parameter.data().asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
     with files.write_atomically(row.path) as file:
         file.write(params_file.dumps(arrays))
     test = load(first.dataset, "test")
     pixels = test.images[:1000].astype(np.float32)
     images = ((pixels - np.array(info.mean)) / np.array(info.std)).transpose(0, 3, 1, 2)
-    scores = np.concatenate([net(mx.nd.array(images[i:i + 100])).asnumpy() for i in range(0, 1000, 100)])
-    fields = {**vars(row), "sha256": files.digest(row.path, "sha256"),
-              "correct_of_1000": int((scores.argmax(axis=1) == test.labels[:1000]).sum())}
+    scores = np.concatenate([net(mx.nd.array(images[i : i + 100])).asnumpy() for i in range(0, 1000, 100)])
+    fields = {
+        **vars(row),
+        "sha256": files.digest(row.path, "sha256"),
+        "correct_of_1000": int((scores.argmax(axis=1) == test.labels[:1000]).sum()),
+    }
     return fields, net(mx.nd.array(fixed_images(info))).asnumpy().tolist()
 
 
@@ -80,8 +97,10 @@ def main(folders):
         row, scores = pack(folder)
         rows[row["model"], row["dataset"]] = row
         outputs[f"{row['model']}, {row['dataset']}"] = scores
-        print(f"{row['model']}: {row['accuracy']:.2f} %, {row['correct_of_1000']} of 1,000, "
-              f"{Path(shipped.FOLDER, row['model'] + '-' + row['dataset'] + '.params').stat().st_size:,} bytes")
+        print(
+            f"{row['model']}: {row['accuracy']:.2f} %, {row['correct_of_1000']} of 1,000, "
+            f"{Path(shipped.FOLDER, row['model'] + '-' + row['dataset'] + '.params').stat().st_size:,} bytes"
+        )
     for path, content in ((shipped.TABLE, list(rows.values())), (OUTPUTS, outputs)):
         with files.write_atomically(path, "w") as file:
             json.dump(content, file, indent=1)

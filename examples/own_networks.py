@@ -7,6 +7,7 @@
 The block is IGCV1's with a batch normalization between the two group convolutions. Everything of the papers' training
 holds for it: schedule, optimizer, augmentation, checkpoints; `igc check`, `bench`, `eval`, `compile` take it too.
 """
+
 from functools import partial
 
 from igc_gluon.model_zoo import CIFARNet, register, stage_blocks

@@ -6,6 +6,7 @@
 MXNet is imported with the first name that needs it, so that an entry point can still set OMP_NUM_THREADS,
 which MXNet reads once, while it loads.
 """
+
 import importlib
 import warnings
 
@@ -21,12 +22,19 @@ def _prepare_numpy_for_mxnet():
     """
     release = tuple(int(part) for part in np.__version__.split(".")[:2])
     if release >= (2, 0):
-        raise ImportError(f"igc_gluon: MXNet 1.9.1 does not run on NumPy {np.__version__}; "
-                          "install one below 2: pip install 'numpy<2'")
+        raise ImportError(
+            f"igc_gluon: MXNet 1.9.1 does not run on NumPy {np.__version__}; install one below 2: pip install 'numpy<2'"
+        )
     if release >= (1, 24):
         # MXNet 1.9.1 still uses the aliases that NumPy 1.24 removed.
-        for alias, builtin in {"bool": bool, "int": int, "float": float, "complex": complex,
-                               "object": object, "str": str}.items():
+        for alias, builtin in {
+            "bool": bool,
+            "int": int,
+            "float": float,
+            "complex": complex,
+            "object": object,
+            "str": str,
+        }.items():
             if alias not in vars(np):
                 setattr(np, alias, builtin)
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"mxnet(\.|$)")
@@ -35,8 +43,13 @@ def _prepare_numpy_for_mxnet():
 _prepare_numpy_for_mxnet()
 
 # Names that are here once they are asked for (PEP 562), of the modules that have them, and modules.
-_NAMES = {"get_model": "model_zoo", "get_model_list": "model_zoo",
-          "register_with_gluoncv": "model_zoo", "accelerate": "graph", "why_not_native": "graph"}
+_NAMES = {
+    "get_model": "model_zoo",
+    "get_model_list": "model_zoo",
+    "register_with_gluoncv": "model_zoo",
+    "accelerate": "graph",
+    "why_not_native": "graph",
+}
 _MODULES = ("complexity", "data", "deploy", "graph", "model_zoo", "native", "nn", "theory")
 
 

@@ -1,4 +1,5 @@
 """Orders of channels, in NumPy: interleavings, and the weight of a group convolution over all channels."""
+
 from typing import Optional
 
 import numpy as np
@@ -37,5 +38,5 @@ def dense_weight(weight: np.ndarray, groups: int, nothing: int = 0) -> np.ndarra
     rows, columns = weight.shape[0] // groups, weight.shape[1]
     whole = np.full((weight.shape[0], columns * groups, *weight.shape[2:]), nothing, weight.dtype)
     for g in range(groups):
-        whole[g * rows:(g + 1) * rows, g * columns:(g + 1) * columns] = weight[g * rows:(g + 1) * rows]
+        whole[g * rows : (g + 1) * rows, g * columns : (g + 1) * columns] = weight[g * rows : (g + 1) * rows]
     return whole

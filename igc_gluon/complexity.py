@@ -2,6 +2,7 @@
 
 The papers count the weights of convolutions and of the fully connected layer, and call one multiply-add one FLOP.
 """
+
 from typing import List, NamedTuple, Tuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from igc_gluon.graph import Ref, trace
 class Layer(NamedTuple):
     """One operator of a network on one image: output shape without the batch axis, learned parameters (running
     statistics not counted), multiply-adds (of convolutions and fully connected layers; 0 elsewhere)."""
+
     name: str
     operator: str
     output_shape: Tuple[int, ...]
@@ -23,6 +25,7 @@ class Layer(NamedTuple):
 class Totals(NamedTuple):
     """weights: of convolutions and fully connected layers, without biases, as the papers count; multiply_adds: of the
     same, for one image; params: all learned parameters; aux: running statistics of BN."""
+
     weights: int
     multiply_adds: int
     params: int
@@ -59,10 +62,12 @@ def totals(net: HybridBlock, input_shape: Tuple[int, int, int] = (3, 32, 32)) ->
     graph = trace(net)
     shapes, learned = graph.shapes([(1, *input_shape)]), _learned(graph)
     weights = {node.inputs[1] for node in graph.nodes if node.op in _WEIGHTED}
-    return Totals(weights=sum(_size(shapes[name]) for name in weights),
-                  multiply_adds=sum(row.multiply_adds for row in _layers(graph, shapes)),
-                  params=sum(_size(shapes[name]) for name in learned),
-                  aux=sum(_size(shapes[name]) for name in graph.parameters.keys() - learned))
+    return Totals(
+        weights=sum(_size(shapes[name]) for name in weights),
+        multiply_adds=sum(row.multiply_adds for row in _layers(graph, shapes)),
+        params=sum(_size(shapes[name]) for name in learned),
+        aux=sum(_size(shapes[name]) for name in graph.parameters.keys() - learned),
+    )
 
 
 def _learned(graph):

@@ -16,8 +16,9 @@ def printable(text):
 
     For every name that comes from a file.
     """
-    return "".join(character if character.isprintable() else character.encode("unicode_escape").decode()
-                   for character in str(text))
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in str(text)
+    )
 
 
 def nearest_valid(number, valid, largest=None):

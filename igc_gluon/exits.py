@@ -3,6 +3,7 @@
 Output that cannot be written ends no work: a reader that has seen enough (`| head`) is no error; a full disk is one, in
 one line, once the work is done. What an encoding cannot hold is written as an escape.
 """
+
 import contextlib
 import importlib.util
 import logging
@@ -21,14 +22,16 @@ def mxnet_problem():
 
     installed = {distribution.metadata["Name"] for distribution in metadata.distributions()}
     if {"mxnet", "mxnet-cu112"} <= installed:
-        return ("mxnet and mxnet-cu112 are both installed, over each other; uninstall both, then install one of "
-                "'.[cpu]' and '.[cu112]'")
+        return (
+            "mxnet and mxnet-cu112 are both installed, over each other; uninstall both, then install one of "
+            "'.[cpu]' and '.[cu112]'"
+        )
     return None
 
 
 def exit_code(run, *arguments):
-    """What run(*arguments) returns, or 0; 2 after a mistake of the user, an error of a disk, or where the output could not
-    be written, in one line on stderr."""
+    """What run(*arguments) returns, or 0; 2 after a mistake of the user, an error of a disk, or where the output could
+    not be written, in one line on stderr."""
     _open_standard_files()
     output, errors = _Output(sys.stdout), _Output(sys.stderr)
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):

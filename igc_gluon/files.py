@@ -6,6 +6,7 @@
 
 Used for data sets, models and checkpoints alike; knows nothing of MXNet.
 """
+
 import contextlib
 import errno
 import hashlib
@@ -113,7 +114,7 @@ def _write_through(path, data):
         with open(handle, "wb", buffering=0) as file:
             os.set_blocking(handle, True)
             while data:
-                data = data[file.write(data):]
+                data = data[file.write(data) :]
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
@@ -129,8 +130,8 @@ def open_file(path):
 
 
 def read_text(path):
-    """The UTF-8 text in the file at `path`. Raises OSError as `open_file` does and where it is too long for a text, ValueError
-    where it is no UTF-8."""
+    """The UTF-8 text in the file at `path`. Raises OSError as `open_file` does and where it is too long for a text,
+    ValueError where it is no UTF-8."""
     with open_file(path) as file:
         data = file.read(_LONGEST_TEXT + 1)
     if len(data) > _LONGEST_TEXT:
@@ -173,8 +174,11 @@ def download(urls, path, algorithm, expected, most=MOST_BYTES):
             raise UserError(f"cannot write {given}: it is no file; take it away, or choose another place")
         path.parent.mkdir(parents=True, exist_ok=True)
         # Of several processes one downloads, the others wait.
-        with Lock(path.with_name(f".{path.name}.lock"), temporary=True,
-                  wait=lambda: logger.info("waiting for another process that downloads %s", path)):
+        with Lock(
+            path.with_name(f".{path.name}.lock"),
+            temporary=True,
+            wait=lambda: logger.info("waiting for another process that downloads %s", path),
+        ):
             if not _is_whole(path, algorithm, expected):
                 # The digest in the name keeps a part of one release from being continued with another.
                 part = path.with_name(f"{path.name}.{expected[:8]}.part")
@@ -248,8 +252,9 @@ def _fetch(urls, part, path, algorithm, expected, most_bytes):
         most, idle = (arrived, 0) if arrived > most else (most, idle + 1)
         if not urls or idle == TRIES:
             damaged = f" ({path} is there, but damaged)" if path.exists() else ""
-            raise UserError(f"cannot download {path.name}: {reason}{damaged}; get {by_hand} by other means "
-                            f"and put it at {path}")
+            raise UserError(
+                f"cannot download {path.name}: {reason}{damaged}; get {by_hand} by other means and put it at {path}"
+            )
         time.sleep(PAUSE * idle)
 
 
@@ -280,9 +285,16 @@ def _receive(url, part, title, most):
             raise _TooLong
         # A log file is not a screen: there the bar may repeat itself twice a minute, not ten times a second.
         interval = 0.1 if sys.stderr.isatty() else 30
-        with open(part, "ab" if offset else "wb") as file, \
-                tqdm(desc=title, total=total, initial=offset, unit="B", unit_scale=True, unit_divisor=1024,
-                     mininterval=interval, file=sys.stderr) as bar:
+        with open(part, "ab" if offset else "wb") as file, tqdm(
+            desc=title,
+            total=total,
+            initial=offset,
+            unit="B",
+            unit_scale=True,
+            unit_divisor=1024,
+            mininterval=interval,
+            file=sys.stderr,
+        ) as bar:
             for piece in _pieces(answer):
                 if file.tell() + len(piece) > most:  # nobody may fill the disk
                     raise _TooLong
@@ -297,7 +309,8 @@ def _receive(url, part, title, most):
 
 
 def _pieces(answer):
-    """The content of `answer` in pieces. Raises _Slow where one takes longer than PATIENCE, however much it is interrupted."""
+    """The content of `answer` in pieces. Raises _Slow where one takes longer than PATIENCE, however much it is
+    interrupted."""
     slow = threading.Event()
 
     def cut():

@@ -7,6 +7,7 @@ The operating system's lock (flock) dies with its holder and is the one that cou
 fails at it, a second file `run.lock.taken`, made exclusively, takes its place; it says who has made it, so that what a
 dead process left is seen to be left. Each kind heeds the other, as a file system may fail once only.
 """
+
 import contextlib
 import errno
 import json
@@ -123,8 +124,12 @@ class Lock:
                 self._made = _is_at(taken, self._taken)
                 if not self._made:
                     return False
-        logger.warning("%s cannot be locked (%s); %s stands for the lock", self._path,
-                       getattr(reason, "strerror", None) or reason, self._taken.name)
+        logger.warning(
+            "%s cannot be locked (%s); %s stands for the lock",
+            self._path,
+            getattr(reason, "strerror", None) or reason,
+            self._taken.name,
+        )
         return True
 
     @staticmethod
@@ -157,8 +162,9 @@ def _is_at(file, path):
 
 
 def _who_am_i():
-    return json.dumps({"host": platform.node(), "pid": os.getpid(), "began": _began(os.getpid()),
-                       "numbers": _numbers()}).encode()
+    return json.dumps(
+        {"host": platform.node(), "pid": os.getpid(), "began": _began(os.getpid()), "numbers": _numbers()}
+    ).encode()
 
 
 def _holder(path):

@@ -8,6 +8,7 @@ Layout, little-endian: uint64 0x112, uint64 0, uint64 number of arrays, the arra
 int32 device type, int32 device id, int32 data type, the values. Before version 1 there is no magic: uint32 number of
 axes, uint32 per axis, and then as above.
 """
+
 import struct
 
 import numpy as np
@@ -32,8 +33,10 @@ def dumps(arrays):
             # MXNet 1.x reads an array without axes as one that was never filled.
             raise ValueError(f"{name}: a .params file cannot hold an array without axes")
         kind = _DTYPES.index(array.dtype.newbyteorder("<") if array.dtype.itemsize > 1 else array.dtype)
-        parts += [struct.pack(f"<Iii{array.ndim}qiii", _V2, 0, array.ndim, *array.shape, _CPU, 0, kind),
-                  array.tobytes()]
+        parts += [
+            struct.pack(f"<Iii{array.ndim}qiii", _V2, 0, array.ndim, *array.shape, _CPU, 0, kind),
+            array.tobytes(),
+        ]
     parts.append(struct.pack("<Q", len(arrays)))
     for name in arrays:
         encoded = name.encode("utf-8")
@@ -78,19 +81,22 @@ class _Reader:
         if size < 0 or size > len(self.data) - self.position:
             raise UserError(f"it ends at byte {len(self.data)}, in the middle of something")
         self.position += size
-        return self.data[self.position - size:self.position]
+        return self.data[self.position - size : self.position]
 
     def take(self, layout):
         return struct.unpack(layout, self.bytes(struct.calcsize(layout)))
 
     def array(self):
-        first, = self.take("<I")
+        (first,) = self.take("<I")
         if first in (_V2, _V3):
-            storage, = self.take("<i")
+            (storage,) = self.take("<i")
             if storage != 0:
                 raise UserError("it holds a sparse array; only dense ones are known here")
-        shape = self.take(f"<{self.axes(*self.take('<i'))}q") if first in (_V1, _V2, _V3) else \
-            self.take(f"<{self.axes(first)}I")
+        shape = (
+            self.take(f"<{self.axes(*self.take('<i'))}q")
+            if first in (_V1, _V2, _V3)
+            else self.take(f"<{self.axes(first)}I")
+        )
         _, _, kind = self.take("<iii")
         if not 0 <= kind < len(_DTYPES):
             raise UserError(f"it holds an array of the unknown data type {kind}")
@@ -108,7 +114,7 @@ class _Reader:
         return number
 
     def name(self):
-        length, = self.take("<Q")
+        (length,) = self.take("<Q")
         try:
             return self.bytes(length).decode("utf-8")
         except UnicodeDecodeError:

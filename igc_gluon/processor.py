@@ -1,4 +1,5 @@
 """What the processor of this machine is."""
+
 import platform
 from pathlib import Path
 

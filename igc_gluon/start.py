@@ -1,4 +1,5 @@
 """What an entry point does first, before anything imports MXNet."""
+
 import os
 import signal
 import sys

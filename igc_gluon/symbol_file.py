@@ -6,6 +6,7 @@ every index, size and attribute is checked before it is used, and only the opera
 Three generations of the format are read: attributes under "param" (before NNVM, with implicit moving statistics of
 BatchNorm, and with the authors' operator `Reorder`), "attr", and "attrs".
 """
+
 import json
 import re
 from typing import Dict, List, NamedTuple, Tuple
@@ -28,6 +29,7 @@ PREPROCESSING = "__preprocessing__"
 class Node(NamedTuple):
     """An operator or, where `op` is "null", an array, whose only attribute may be PREPROCESSING. `inputs`: numbers of
     nodes, all of them smaller than its own."""
+
     op: str
     name: str
     attributes: Dict[str, object]
@@ -36,11 +38,13 @@ class Node(NamedTuple):
 
 class Graph(NamedTuple):
     """`nodes` in an order of execution; `head` is the number of the one whose result is the graph's."""
+
     nodes: List[Node]
     head: int
 
 
 # Kinds of attributes: each takes the text and returns the value, or raises ValueError.
+
 
 def _whole(least, largest):
     def parse(text):
@@ -49,6 +53,7 @@ def _whole(least, largest):
         if not least <= int(text) <= largest:
             raise ValueError(f"a whole number from {least} to {largest}")
         return int(text)
+
     return parse
 
 
@@ -61,6 +66,7 @@ def _pair(least):
         if len(values) not in (0, 2):  # () is MXNet's way to write the default
             raise ValueError("two whole numbers")
         return values or None
+
     return parse
 
 
@@ -72,6 +78,7 @@ def _numbers(least, largest, most):
         if len(parts) > most:
             raise ValueError(f"at most {most} whole numbers")
         return tuple(number(part.rstrip("lL")) for part in parts)
+
     return parse
 
 
@@ -94,6 +101,7 @@ def _word(*words):
         if text not in words:
             raise ValueError(" or ".join(words))
         return text
+
     return parse
 
 
@@ -101,6 +109,7 @@ class _Operator(NamedTuple):
     """name: what it is called in the Graph; data: how many inputs, arrays: names of the parameters that follow them;
     required, optional: {attribute: kind} and {attribute: (kind, default)}. What changes no result may be left out by
     the kind None; it is then not in the Graph."""
+
     name: str
     data: Tuple[int, ...]
     arrays: Tuple[str, ...] = ()
@@ -111,47 +120,112 @@ class _Operator(NamedTuple):
 _CHANNELS = _whole(1, MAX_CHANNELS)
 _LAYOUT = (_word("None", "NCHW"), "NCHW")
 _ADD = _Operator("add", (2,))
-_RESHAPE = _Operator("Reshape", (1,), required={"shape": _numbers(-4, 1 << 30, 8)},
-                     optional={"reverse": (_word("False", "0"), False)})
+_RESHAPE = _Operator(
+    "Reshape", (1,), required={"shape": _numbers(-4, 1 << 30, 8)}, optional={"reverse": (_word("False", "0"), False)}
+)
 _SWAP = _Operator("SwapAxis", (1,), optional={"dim1": (_whole(0, 7), 0), "dim2": (_whole(0, 7), 0)})
 _FLATTEN = _Operator("Flatten", (1,))
-_SOFTMAX = _Operator("SoftmaxOutput", (1, 2), optional=dict.fromkeys(
-    ("grad_scale", "ignore_label", "multi_output", "use_ignore", "preserve_shape", "normalization", "out_grad",
-     "smooth_alpha"), None))
+_SOFTMAX = _Operator(
+    "SoftmaxOutput",
+    (1, 2),
+    optional=dict.fromkeys(
+        (
+            "grad_scale",
+            "ignore_label",
+            "multi_output",
+            "use_ignore",
+            "preserve_shape",
+            "normalization",
+            "out_grad",
+            "smooth_alpha",
+        ),
+        None,
+    ),
+)
 
 OPERATORS = {
     "Convolution": _Operator(
-        "Convolution", (1,), ("weight", "bias"),
+        "Convolution",
+        (1,),
+        ("weight", "bias"),
         {"num_filter": _CHANNELS, "kernel": _pair(1)},
-        {"stride": (_pair(1), (1, 1)), "pad": (_pair(0), (0, 0)), "dilate": (_pair(1), (1, 1)),
-         "num_group": (_CHANNELS, 1), "no_bias": (_flag, False), "layout": _LAYOUT, "workspace": None,
-         "cudnn_tune": None, "cudnn_off": None}),
+        {
+            "stride": (_pair(1), (1, 1)),
+            "pad": (_pair(0), (0, 0)),
+            "dilate": (_pair(1), (1, 1)),
+            "num_group": (_CHANNELS, 1),
+            "no_bias": (_flag, False),
+            "layout": _LAYOUT,
+            "workspace": None,
+            "cudnn_tune": None,
+            "cudnn_off": None,
+        },
+    ),
     "BatchNorm": _Operator(
-        "BatchNorm", (1,), ("gamma", "beta", "moving_mean", "moving_var"),
-        optional={"eps": (_number, 1e-3), "momentum": (_number, 0.9), "fix_gamma": (_flag, True),
-                  "use_global_stats": (_flag, False), "axis": (_word("1"), "1"),
-                  "output_mean_var": (_word("False", "0"), "False"), "cudnn_off": None}),
-    "Activation": _Operator("Activation", (1,), required={
-        "act_type": _word("relu", "sigmoid", "tanh", "softrelu", "softsign")}),
+        "BatchNorm",
+        (1,),
+        ("gamma", "beta", "moving_mean", "moving_var"),
+        optional={
+            "eps": (_number, 1e-3),
+            "momentum": (_number, 0.9),
+            "fix_gamma": (_flag, True),
+            "use_global_stats": (_flag, False),
+            "axis": (_word("1"), "1"),
+            "output_mean_var": (_word("False", "0"), "False"),
+            "cudnn_off": None,
+        },
+    ),
+    "Activation": _Operator(
+        "Activation", (1,), required={"act_type": _word("relu", "sigmoid", "tanh", "softrelu", "softsign")}
+    ),
     "clip": _Operator("clip", (1,), required={"a_min": _number, "a_max": _number}),
     "Pooling": _Operator(
-        "Pooling", (1,),
-        optional={"pool_type": (_word("max", "avg"), "max"), "kernel": (_pair(1), None),
-                  "stride": (_pair(1), (1, 1)), "pad": (_pair(0), (0, 0)), "global_pool": (_flag, False),
-                  "pooling_convention": (_word("valid", "full"), "valid"),
-                  "count_include_pad": (_word("True", "False", "1", "0", "None"), "True"),
-                  "layout": _LAYOUT, "cudnn_off": None, "p_value": None}),
+        "Pooling",
+        (1,),
+        optional={
+            "pool_type": (_word("max", "avg"), "max"),
+            "kernel": (_pair(1), None),
+            "stride": (_pair(1), (1, 1)),
+            "pad": (_pair(0), (0, 0)),
+            "global_pool": (_flag, False),
+            "pooling_convention": (_word("valid", "full"), "valid"),
+            "count_include_pad": (_word("True", "False", "1", "0", "None"), "True"),
+            "layout": _LAYOUT,
+            "cudnn_off": None,
+            "p_value": None,
+        },
+    ),
     "Reorder": _Operator("Reorder", (1,), required={"branch_factor": _CHANNELS}, optional={"workspace": None}),
     "FullyConnected": _Operator(
-        "FullyConnected", (1,), ("weight", "bias"), {"num_hidden": _CHANNELS},
-        {"no_bias": (_flag, False), "flatten": (_word("True", "1"), "True")}),
-    "sum": _Operator("sum", (1,), required={"axis": _numbers(0, 7, 1)},
-                     optional={"keepdims": (_flag, False), "exclude": (_word("False", "0"), "False")}),
-    "Dropout": _Operator("Dropout", (1,), optional={"p": (_number, 0.5), "mode": (_word("training"), "training"),
-                                                    "axes": None, "cudnn_off": None}),
-    "Reshape": _RESHAPE, "reshape": _RESHAPE, "SwapAxis": _SWAP, "swapaxes": _SWAP,
-    "Flatten": _FLATTEN, "flatten": _FLATTEN, "SoftmaxOutput": _SOFTMAX, "Softmax": _SOFTMAX,
-    "_Plus": _ADD, "_plus": _ADD, "elemwise_add": _ADD, "_copy": _Operator("identity", (1,)),
+        "FullyConnected",
+        (1,),
+        ("weight", "bias"),
+        {"num_hidden": _CHANNELS},
+        {"no_bias": (_flag, False), "flatten": (_word("True", "1"), "True")},
+    ),
+    "sum": _Operator(
+        "sum",
+        (1,),
+        required={"axis": _numbers(0, 7, 1)},
+        optional={"keepdims": (_flag, False), "exclude": (_word("False", "0"), "False")},
+    ),
+    "Dropout": _Operator(
+        "Dropout",
+        (1,),
+        optional={"p": (_number, 0.5), "mode": (_word("training"), "training"), "axes": None, "cudnn_off": None},
+    ),
+    "Reshape": _RESHAPE,
+    "reshape": _RESHAPE,
+    "SwapAxis": _SWAP,
+    "swapaxes": _SWAP,
+    "Flatten": _FLATTEN,
+    "flatten": _FLATTEN,
+    "SoftmaxOutput": _SOFTMAX,
+    "Softmax": _SOFTMAX,
+    "_Plus": _ADD,
+    "_plus": _ADD,
+    "elemwise_add": _ADD,
+    "_copy": _Operator("identity", (1,)),
     "identity": _Operator("identity", (1,)),
 }
 
@@ -225,8 +299,12 @@ def _node(entry, before):
 
 def _reference(reference, limit, what):
     """The number in [number, output] or [number, output, version]."""
-    if not isinstance(reference, list) or len(reference) not in (2, 3) or \
-            any(type(number) is not int for number in reference) or not 0 <= reference[0] < limit:
+    if (
+        not isinstance(reference, list)
+        or len(reference) not in (2, 3)
+        or any(type(number) is not int for number in reference)
+        or not 0 <= reference[0] < limit
+    ):
         raise UserError(f"{what} is not the number of a node before it")
     if reference[1] != 0:
         raise UserError(f"{what} is a node's second result, which is not known here")
@@ -234,11 +312,11 @@ def _reference(reference, limit, what):
 
 
 def _attributes(name, operator, texts):
-    if not isinstance(texts, dict) or not all(_is_text(key) and (text == "" or _is_text(text))
-                                              for key, text in texts.items()):
+    if not isinstance(texts, dict) or not all(
+        _is_text(key) and (text == "" or _is_text(text)) for key, text in texts.items()
+    ):
         raise UserError(f"{name}'s attributes are not texts of at most {MAX_TEXT} characters")
-    found = {key: default for key, (_, default) in
-             ((key, rule) for key, rule in operator.optional.items() if rule)}
+    found = {key: default for key, (_, default) in ((key, rule) for key, rule in operator.optional.items() if rule)}
     for key, text in texts.items():
         kind = _kind(name, operator, key)
         if kind is None:
@@ -277,9 +355,10 @@ def _check_inputs(name, operator, attributes, inputs, before):
     if operator.name == "BatchNorm":
         numbers.add(3)  # before NNVM the moving statistics were implicit
     if len(inputs) not in numbers:
-        raise UserError(f"{name}, a {operator.name}, has {len(inputs)} inputs, not "
-                        f"{' or '.join(map(str, sorted(numbers)))}")
-    for number in inputs[max(operator.data) if arrays else len(inputs):]:
+        raise UserError(
+            f"{name}, a {operator.name}, has {len(inputs)} inputs, not {' or '.join(map(str, sorted(numbers)))}"
+        )
+    for number in inputs[max(operator.data) if arrays else len(inputs) :]:
         if before[number].op != "null":
             raise UserError(f"{name} takes the result of {before[number].name} for a parameter")
 

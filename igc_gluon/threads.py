@@ -1,4 +1,5 @@
 """How many cores an entry point uses. To be called before the first import of mxnet, which reads it once."""
+
 import math
 import os
 import re

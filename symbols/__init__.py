@@ -13,10 +13,21 @@ A trap of MXNet 1.9.1 on the CPU: BatchNorm's backward pass writes the moving st
 does not wait for it. `Module.fit` can so lose those of an epoch's last step, unless it is given
 `batch_end_callback=lambda _: mx.nd.waitall()`.
 """
+
 from symbols import igcv3, plain, plain_igc, resnet, resnet_igc, resnet_igc_imgnet_d18, resnet_imgnet_d18, sumfusion
 
-__all__ = ["NETWORKS", "get_symbol", "igcv3", "plain", "plain_igc", "resnet", "resnet_igc", "resnet_igc_imgnet_d18",
-           "resnet_imgnet_d18", "sumfusion"]
+__all__ = [
+    "NETWORKS",
+    "get_symbol",
+    "igcv3",
+    "plain",
+    "plain_igc",
+    "resnet",
+    "resnet_igc",
+    "resnet_igc_imgnet_d18",
+    "resnet_imgnet_d18",
+    "sumfusion",
+]
 
 NETWORKS = {
     "plain": plain,

@@ -2,6 +2,7 @@
 
 Every node is named here or by its caller, so that two symbols built in one process have equal names.
 """
+
 from numbers import Integral, Real
 
 import mxnet as mx
@@ -13,8 +14,16 @@ RESIDUAL_BN_MOMENTUM = 0.9
 
 def conv(data, name, width, kernel, stride=1, groups=1):
     """Convolution to `width` channels without bias, padded so that stride 1 keeps the map's size."""
-    return mx.sym.Convolution(data, num_filter=width, kernel=(kernel, kernel), stride=(stride, stride),
-                              pad=(kernel // 2, kernel // 2), num_group=groups, no_bias=True, name=name)
+    return mx.sym.Convolution(
+        data,
+        num_filter=width,
+        kernel=(kernel, kernel),
+        stride=(stride, stride),
+        pad=(kernel // 2, kernel // 2),
+        num_group=groups,
+        no_bias=True,
+        name=name,
+    )
 
 
 def batch_norm(data, name, momentum):
@@ -114,8 +123,11 @@ def imagenet_depth(depth):
 
 def check_sizes(num_classes, primary_partition, secondary_partition):
     """Raises ValueError for the first argument that is not a positive integer."""
-    for name, value in (("num_classes", num_classes), ("primary_partition", primary_partition),
-                        ("secondary_partition", secondary_partition)):
+    for name, value in (
+        ("num_classes", num_classes),
+        ("primary_partition", primary_partition),
+        ("secondary_partition", secondary_partition),
+    ):
         if not _is_integer(value) or value < 1:
             raise ValueError(f"{name} must be a positive integer, not {_shown(value)}")
 

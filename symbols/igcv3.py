@@ -1,4 +1,5 @@
 """`igcv3`: IGCV3 for ImageNet, the graph of the authors' checkpoint (IGCV2 paper, Tables 10 and 11)."""
+
 import mxnet as mx
 
 from symbols.common import check_sizes, reorder
@@ -52,7 +53,15 @@ def inverted_residual(data, name, width_in, width, expansion, stride):
 
 def unit(data, name, width, kernel=1, stride=1, groups=1, activation=True):
     """The layers `<name>-conv2d`, `<name>-batchnorm` and, with `activation`, `<name>-relu6`."""
-    data = mx.sym.Convolution(data, num_filter=width, kernel=(kernel, kernel), stride=(stride, stride),
-                              pad=(kernel // 2, kernel // 2), num_group=groups, no_bias=True, name=f"{name}-conv2d")
+    data = mx.sym.Convolution(
+        data,
+        num_filter=width,
+        kernel=(kernel, kernel),
+        stride=(stride, stride),
+        pad=(kernel // 2, kernel // 2),
+        num_group=groups,
+        no_bias=True,
+        name=f"{name}-conv2d",
+    )
     data = mx.sym.BatchNorm(data, eps=1e-5, momentum=0.9, fix_gamma=False, name=f"{name}-batchnorm")
     return mx.sym.clip(data, a_min=0, a_max=6, name=f"{name}-relu6") if activation else data

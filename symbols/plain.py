@@ -1,4 +1,5 @@
 """`plain`: regular 3x3 convolutions without shortcuts, RegConv-Wc in Tables 2 and 3 of the IGCV1 paper."""
+
 import mxnet as mx
 
 from symbols.common import PLAIN_BN_MOMENTUM, check_sizes, classifier, conv_bn_relu, plain_blocks, stages

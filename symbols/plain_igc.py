@@ -1,4 +1,5 @@
 """`plain_igc`: IGC blocks without shortcuts, IGC-LxMy in Tables 2 and 3 of the IGCV1 paper."""
+
 import mxnet as mx
 
 from symbols.common import (

@@ -1,4 +1,5 @@
 """`resnet`: regular 3x3 convolutions with shortcuts, RegConv-Wc + Ident. in Table 5 of the IGCV1 paper."""
+
 import mxnet as mx
 
 from symbols.common import (

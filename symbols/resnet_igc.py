@@ -1,4 +1,5 @@
 """`resnet_igc`: IGC blocks with shortcuts, IGC-LxMy + Ident. in Table 5 of the IGCV1 paper."""
+
 import mxnet as mx
 
 from symbols.common import (
@@ -46,8 +47,9 @@ def get_symbol(num_classes, depth, primary_partition, secondary_partition, downs
         secondary = width // primary_partition
         shortcut, first_secondary = data, secondary
         if stride == 2:
-            shortcut = conv_bn(data, f"{name}_p0_line", width, 1, RESIDUAL_BN_MOMENTUM, stride,
-                               groups=primary_partition)
+            shortcut = conv_bn(
+                data, f"{name}_p0_line", width, 1, RESIDUAL_BN_MOMENTUM, stride, groups=primary_partition
+            )
             if downsample == "code":
                 first_secondary = secondary // 2
         data = igc(data, f"{name}_p2_two1", width, primary_partition, first_secondary, stride)

@@ -1,4 +1,5 @@
 """`resnet_igc_imgnet_d18`: ResNet-18 of IGC blocks for ImageNet, IGC-LxMy in Table 6 of the IGCV1 paper."""
+
 import mxnet as mx
 
 from symbols.common import (
@@ -45,8 +46,8 @@ def get_symbol(num_classes=1000, depth=18, primary_partition=100, secondary_part
     data = conv_bn_relu(mx.sym.Variable("data"), "g0", stem, 7, RESIDUAL_BN_MOMENTUM, 2)
     data = mx.sym.Pooling(data, kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type="max", name="g0_pool")
     for name, stage, stride in imagenet_blocks():
-        channels = width * 2 ** stage
-        L = primary_partition * 2 ** stage if doubled == "primary" else primary_partition
+        channels = width * 2**stage
+        L = primary_partition * 2**stage if doubled == "primary" else primary_partition
         M = channels // L
         shortcut = data
         if stride == 2 or (name == "g1_b1" and stem != width):

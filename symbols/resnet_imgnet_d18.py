@@ -1,4 +1,5 @@
 """`resnet_imgnet_d18`: ResNet-18 for ImageNet, ResNet (C=64) and (C=69) in Table 6 of the IGCV1 paper."""
+
 import mxnet as mx
 
 from symbols.common import (
@@ -34,7 +35,7 @@ def get_symbol(num_classes=1000, depth=18, primary_partition=64, secondary_parti
     data = relu(conv_bn(mx.sym.Variable("data"), "g0", width, 7, 2), "g0_relu")
     data = mx.sym.Pooling(data, kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type="max", name="g0_pool")
     for name, stage, stride in imagenet_blocks():
-        channels = width * 2 ** stage
+        channels = width * 2**stage
         shortcut = conv_bn(data, f"{name}_proj", channels, 1, stride) if stride == 2 else data
         data = relu(conv_bn(data, f"{name}_conv1", channels, 3, stride), f"{name}_conv1_relu")
         data = conv_bn(data, f"{name}_conv2", channels, 3)

@@ -3,6 +3,7 @@
 In a block all L branches see the same input, and their outputs are added up. So the width is that of one
 branch, M, where an IGC block with as many parameters has L*M.
 """
+
 import mxnet as mx
 
 from symbols.common import (

@@ -3,12 +3,19 @@
 
 Five are of the kind before NNVM: attributes under "param", no auxiliary states, operator `Reorder`. IGCV3's is NNVM's.
 """
+
 import json
 
 import numpy as np
 
-NAMES = ("resnet18_w64", "resnet18_w69", "resnet18_igc_l4m32", "resnet18_igc_l16m16", "resnet18_igc_l100m2",
-         "igcv3_1.0")
+NAMES = (
+    "resnet18_w64",
+    "resnet18_w69",
+    "resnet18_igc_l4m32",
+    "resnet18_igc_l16m16",
+    "resnet18_igc_l100m2",
+    "igcv3_1.0",
+)
 
 
 class Graph:
@@ -39,8 +46,18 @@ class Graph:
 
     def conv(self, x, name, width, kernel, stride=1, groups=1):
         weight = self.parameter(f"{name}_weight", (width, self.width[x] // groups, kernel, kernel))
-        return self.add("Convolution", name, [x, weight], width, num_filter=width, kernel=(kernel, kernel),
-                        stride=(stride, stride), pad=(kernel // 2,) * 2, num_group=groups, no_bias=True)
+        return self.add(
+            "Convolution",
+            name,
+            [x, weight],
+            width,
+            num_filter=width,
+            kernel=(kernel, kernel),
+            stride=(stride, stride),
+            pad=(kernel // 2,) * 2,
+            num_group=groups,
+            no_bias=True,
+        )
 
     def bn(self, x, name):
         inputs = [x] + [self.parameter(f"{name}_{part}", (self.width[x],)) for part in ("gamma", "beta")]
@@ -49,8 +66,9 @@ class Graph:
             inputs += [number] if self.nnvm else []
         if self.nnvm:
             return self.add("BatchNorm", name, inputs, eps="1e-05", fix_gamma=False)
-        return self.add("BatchNorm", name, inputs, eps="2e-005", fix_gamma=False, momentum="0.9",
-                        use_global_stats=False)
+        return self.add(
+            "BatchNorm", name, inputs, eps="2e-005", fix_gamma=False, momentum="0.9", use_global_stats=False
+        )
 
     def relu(self, x, name):
         return self.add("Activation", name, [x], act_type="relu")
@@ -62,10 +80,13 @@ class Graph:
         return self.add("elemwise_add" if self.nnvm else "_Plus", name, [a, b])
 
     def classifier(self, x, fc="fc_score", **pooling):
-        x = self.add("Flatten", "flatten", [self.add("Pooling", "global_pool", [x], kernel=(7, 7), pool_type="avg",
-                                                     **pooling)])
-        weight, bias = (self.parameter(f"{fc}_{part}", shape)
-                        for part, shape in (("weight", (1000, self.width[x])), ("bias", (1000,))))
+        x = self.add(
+            "Flatten", "flatten", [self.add("Pooling", "global_pool", [x], kernel=(7, 7), pool_type="avg", **pooling)]
+        )
+        weight, bias = (
+            self.parameter(f"{fc}_{part}", shape)
+            for part, shape in (("weight", (1000, self.width[x])), ("bias", (1000,)))
+        )
         x = self.add("FullyConnected", fc, [x, weight, bias], num_hidden=1000)
         return self.add("SoftmaxOutput", "softmax", [x, self.add("null", "softmax_label")])
 
@@ -74,8 +95,13 @@ class Graph:
         head = len(self.nodes) - 1
         if not self.nnvm:
             return {"nodes": self.nodes, "arg_nodes": arguments, "heads": [[head, 0]]}
-        return {"nodes": self.nodes, "arg_nodes": arguments, "node_row_ptr": list(range(len(self.nodes) + 1)),
-                "heads": [[head, 0, 0]], "attrs": {"mxnet_version": ["int", 1100]}}
+        return {
+            "nodes": self.nodes,
+            "arg_nodes": arguments,
+            "node_row_ptr": list(range(len(self.nodes) + 1)),
+            "heads": [[head, 0, 0]],
+            "attrs": {"mxnet_version": ["int", 1100]},
+        }
 
 
 def resnet18(width):
@@ -117,13 +143,15 @@ def resnet18_igc(stem, stages, layers=("conv1", "conv2")):
 
 
 def blocks():
-    return [(f"g{stage + 1}_b{block}", stage, 2 if stage and block == 1 else 1)
-            for stage in range(4) for block in (1, 2)]
+    return [
+        (f"g{stage + 1}_b{block}", stage, 2 if stage and block == 1 else 1) for stage in range(4) for block in (1, 2)
+    ]
 
 
 def pool(graph, x):
-    return graph.add("Pooling", "g0_pool", [x], kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type="max",
-                     global_pool=False)
+    return graph.add(
+        "Pooling", "g0_pool", [x], kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type="max", global_pool=False
+    )
 
 
 def igcv3():
@@ -141,8 +169,9 @@ def igcv3():
         return graph.add("Reshape", f"reshape{first + 1}", [x], shape=(0, -3, -2))
 
     x = unit(graph.data(), "first-3x3-conv", 32, 3, 2, relu6=True)
-    for s, (t, width, count, stride) in enumerate(((1, 16, 1, 1), (6, 24, 4, 2), (6, 32, 6, 2), (6, 64, 8, 2),
-                                                   (6, 96, 6, 1), (6, 160, 6, 2), (6, 320, 1, 1))):
+    for s, (t, width, count, stride) in enumerate(
+        ((1, 16, 1, 1), (6, 24, 4, 2), (6, 32, 6, 2), (6, 64, 8, 2), (6, 96, 6, 1), (6, 160, 6, 2), (6, 320, 1, 1))
+    ):
         for i in range(count):
             name, before, expanded = f"seq-{s}-block{i}", x, graph.width[x] * t
             x = permutation(unit(x, f"{name}-exp", expanded, groups=2))
@@ -158,7 +187,7 @@ def published(name):
     if name == "igcv3_1.0":
         return igcv3()
     if name.startswith("resnet18_w"):
-        return resnet18(int(name[len("resnet18_w"):]))
+        return resnet18(int(name[len("resnet18_w") :]))
     L, M = {"resnet18_igc_l4m32": (4, 32), "resnet18_igc_l16m16": (16, 16), "resnet18_igc_l100m2": (100, 2)}[name]
     if M == 2:
         return resnet18_igc(L, [(L << s, M) for s in range(4)])
@@ -190,11 +219,19 @@ def with_stock_operators(document):
             nodes.append({**node, "inputs": inputs})
         else:
             name, b = node["name"], node["param"]["branch_factor"]
-            for op, title, param in (("Reshape", f"{name}_split", {"shape": f"(0,-4,{b},-1,-2)"}),
-                                     ("SwapAxis", f"{name}_swap", {"dim1": "1", "dim2": "2"}),
-                                     ("Reshape", name, {"shape": "(0,-3,-2)"})):
+            for op, title, param in (
+                ("Reshape", f"{name}_split", {"shape": f"(0,-4,{b},-1,-2)"}),
+                ("SwapAxis", f"{name}_swap", {"dim1": "1", "dim2": "2"}),
+                ("Reshape", name, {"shape": "(0,-3,-2)"}),
+            ):
                 nodes.append({"op": op, "name": title, "param": param, "inputs": inputs, "backward_source_id": -1})
                 inputs = [[len(nodes) - 1, 0]]
         new_number[number] = len(nodes) - 1
-    return json.dumps({**document, "nodes": nodes, "arg_nodes": [new_number[i] for i in document["arg_nodes"]],
-                       "heads": [[new_number[i], *rest] for i, *rest in document["heads"]]})
+    return json.dumps(
+        {
+            **document,
+            "nodes": nodes,
+            "arg_nodes": [new_number[i] for i in document["arg_nodes"]],
+            "heads": [[new_number[i], *rest] for i, *rest in document["heads"]],
+        }
+    )

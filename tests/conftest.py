@@ -1,4 +1,5 @@
 """Tests use the cores that an entry point would use; set before the first import of mxnet."""
+
 import ctypes
 import gc
 from pathlib import Path

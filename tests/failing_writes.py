@@ -2,11 +2,13 @@
 
     LD_PRELOAD=failing_calls.so python failing_writes.py FOLDER [EVERY [PART]]
 
-For each of EIO, ENOSPC and ESTALE, once and from then on, at every call (with EVERY only at each EVERY-th from the PART-th on, so
-that the parts 1 to EVERY are all calls): the command ends with exit code 0 or 2, with 2 in one line of an error and without a traceback; no checkpoint
+For each of EIO, ENOSPC and ESTALE, once and from then on, at every call (with EVERY only at each EVERY-th from the
+PART-th on, so that the parts 1 to EVERY are all calls): the command ends with exit code 0 or 2, with 2 in one line of
+an error and without a traceback; no checkpoint
 that `last` or `best` led to is lost; without the error the run goes on to the bits of an undisturbed one, and what is
 exported is the whole file of before or after. Prints a line of counts for each command.
 """
+
 import contextlib
 import ctypes
 import errno
@@ -36,8 +38,22 @@ from igc_gluon.engine.checkpoint import CheckpointStore  # noqa: E402
 from igc_gluon.files import write_atomically  # noqa: E402
 
 ERRORS = (errno.EIO, errno.ENOSPC, errno.ESTALE)
-FLAGS = ["--dataset", "digits", "--network", "plain", "--depth", "5", "--primary-partition", "4", "--secondary-partition", "1",
-         "--num-epochs", "2", "--batch-size", "16"]
+FLAGS = [
+    "--dataset",
+    "digits",
+    "--network",
+    "plain",
+    "--depth",
+    "5",
+    "--primary-partition",
+    "4",
+    "--secondary-partition",
+    "1",
+    "--num-epochs",
+    "2",
+    "--batch-size",
+    "16",
+]
 IMAGES = {"train": 32, "test": 10}  # of each: what is asked is what is written
 preloaded = ctypes.CDLL(None)
 preloaded.fail_calls.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int, ctypes.c_int]
@@ -49,7 +65,7 @@ real_load = functools.lru_cache(None)(inputs.load)
 
 def few_images(name, split, **where):
     images, labels = real_load(name, split, **where)
-    return Images(images[:IMAGES[split]], labels[:IMAGES[split]])
+    return Images(images[: IMAGES[split]], labels[: IMAGES[split]])
 
 
 def quick_picture(history, title, path):
@@ -79,8 +95,12 @@ def quietly(call, *args):
 
 def train(log_dir, *more):
     flags = [*FLAGS, "--log-dir", str(log_dir), "--model-prefix", str(log_dir / "export"), *more]
-    return quietly(exit_code, lambda: trainer.main(train_cifar.parse(flags), train_cifar.experiment, train_cifar.data,
-                                                   train_cifar.PAPER_GPUS))
+    return quietly(
+        exit_code,
+        lambda: trainer.main(
+            train_cifar.parse(flags), train_cifar.experiment, train_cifar.data, train_cifar.PAPER_GPUS
+        ),
+    )
 
 
 def checkpoints(log_dir):
@@ -90,8 +110,9 @@ def checkpoints(log_dir):
 def final(log_dir):
     store = checkpoints(log_dir)
     folder = store.folder / store.pointer("last")
-    return [(folder / name).read_bytes() for name in ("net.params", "training.params")] + \
-        [(log_dir / "export-0002.params").read_bytes()]
+    return [(folder / name).read_bytes() for name in ("net.params", "training.params")] + [
+        (log_dir / "export-0002.params").read_bytes()
+    ]
 
 
 def sweep(title, command, prepare_folder, check, every, part):
@@ -143,6 +164,7 @@ def main():
     # After its first epoch: as if the second checkpoint had met a full disk.
     half.mkdir()
     import igc_gluon.engine.loop as loop
+
     real, saves = loop.TrainingLoop._save, []
 
     def save(self, best):
@@ -150,11 +172,18 @@ def main():
         if len(saves) == 2:
             raise loop.UserError("stopped")
         return real(self, best)
+
     loop.TrainingLoop._save = save
     assert train(half)[0] == 2
     loop.TrainingLoop._save = real
-    sweep("resume", lambda folder: train(folder, "--resume"), lambda folder: shutil.copytree(half, folder), lost_nothing,
-          every, part)
+    sweep(
+        "resume",
+        lambda folder: train(folder, "--resume"),
+        lambda folder: shutil.copytree(half, folder),
+        lost_nothing,
+        every,
+        part,
+    )
     run = str(checkpoints(whole).folder.parent)
     assert quietly(igc, ["compile", run, str(base / "net.igc")])[0] == 0
     new = (base / "net.igc").read_bytes()
@@ -167,8 +196,7 @@ def main():
         found = (folder / "net.igc").read_bytes()
         assert found in (b"old", new) and (where[4] or found == new) and len(list(folder.iterdir())) <= 2, where
 
-    sweep("export", lambda folder: quietly(igc, ["compile", run, str(folder / "net.igc")]), old, whole_file,
-          1, 1)
+    sweep("export", lambda folder: quietly(igc, ["compile", run, str(folder / "net.igc")]), old, whole_file, 1, 1)
 
 
 if __name__ == "__main__":

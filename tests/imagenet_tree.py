@@ -1,4 +1,5 @@
 """Folders of photographs, one for each class: the two that scikit-learn ships, and crops of them."""
+
 import sys
 
 import cv2
@@ -22,7 +23,7 @@ def make_tree(root, train=20, val=6, size=(120, 160), photographs=None):
                     image = np.kron(coarse, np.ones((8, 8, 1))).astype(np.uint8)
                 else:
                     y, x = (rng.integers(0, have - want + 1) for have, want in zip(sources[name].shape, size))
-                    image = sources[name][y:y + height, x:x + width, ::-1]
+                    image = sources[name][y : y + height, x : x + width, ::-1]
                 cv2.imwrite(str(folder / f"{number:03d}.{'png' if number % 5 == 0 else 'JPEG'}"), image)
     return root
 
@@ -53,5 +54,16 @@ def slow_packing(root):
     image = np.random.default_rng(0).integers(0, 256, (400, 400, 3)).astype(np.uint8)
     for i in range(120):
         cv2.imwrite(str(folder / f"{i}.png"), image)
-    return [sys.executable, "-c", "import sys; from igc_gluon.cli import main; sys.exit(main())", "data", "imagenet",
-            "--root", str(root / "big"), "--out", str(root / "out"), "--workers", "1"]
+    return [
+        sys.executable,
+        "-c",
+        "import sys; from igc_gluon.cli import main; sys.exit(main())",
+        "data",
+        "imagenet",
+        "--root",
+        str(root / "big"),
+        "--out",
+        str(root / "out"),
+        "--workers",
+        "1",
+    ]

@@ -2,9 +2,10 @@
 
 An IGC network on digits with checkpoints every few batches, on our kernels where they are. Every run is a fork of this
 process, which has imported all there is, so that the kills strike at training and not at imports. Prints where they
-struck, and ends with exit code 1 unless parameters, optimizer state and history are those of an undisturbed run, bit for
-bit.
+struck, and ends with exit code 1 unless parameters, optimizer state and history are those of an undisturbed run, bit
+for bit.
 """
+
 import json
 import os
 import random
@@ -27,8 +28,23 @@ from igc_gluon.cli import train  # noqa: E402
 from igc_gluon.engine import experiment  # noqa: E402,F401 (before the forks)
 from igc_gluon.engine.checkpoint import CheckpointStore  # noqa: E402
 
-FLAGS = ["--dataset", "digits", "--network", "plain_igc", "--depth", "5", "--primary-partition", "4",
-         "--secondary-partition", "2", "--num-epochs", "100", "--checkpoint-batches", "4", "--resume"]
+FLAGS = [
+    "--dataset",
+    "digits",
+    "--network",
+    "plain_igc",
+    "--depth",
+    "5",
+    "--primary-partition",
+    "4",
+    "--secondary-partition",
+    "2",
+    "--num-epochs",
+    "100",
+    "--checkpoint-batches",
+    "4",
+    "--resume",
+]
 
 
 def begin(flags):
@@ -60,12 +76,14 @@ def result(log_dir):
     store = CheckpointStore(folder(log_dir) / "checkpoints")
     last = store.folder / store.pointer("last")
     history = [json.loads(line) for line in (folder(log_dir) / "history.jsonl").read_text().splitlines()]
-    return ([(last / file).read_bytes() for file in ("net.params", "training.params")],
-            [{k: v for k, v in e.items() if k not in ("seconds", "images_per_second")} for e in history])
+    return (
+        [(last / file).read_bytes() for file in ("net.params", "training.params")],
+        [{k: v for k, v in e.items() if k not in ("seconds", "images_per_second")} for e in history],
+    )
 
 
 def main(cycles, *flags):
-    seed = random.randrange(10 ** 6)
+    seed = random.randrange(10**6)
     rng, where, begun = random.Random(seed), Counter(), time.monotonic()
     with tempfile.TemporaryDirectory() as a, tempfile.TemporaryDirectory() as b:
         start = time.monotonic()
@@ -85,15 +103,23 @@ def main(cycles, *flags):
                 where["after the end"] += 1
                 continue
             now = state(b)
-            where["within a checkpoint's write" if now[1] else
-                  "after new checkpoints" if now[0] != before[0] else "before a new checkpoint"] += 1
+            where[
+                "within a checkpoint's write"
+                if now[1]
+                else "after new checkpoints"
+                if now[0] != before[0]
+                else "before a new checkpoint"
+            ] += 1
             before = now
             print(f"\r{number + 1} of {cycles} kills, at {now[0]}", end="", file=sys.stderr, flush=True)
         child = begin([*FLAGS, *flags, "--log-dir", b])
         code = os.waitpid(child, 0)[1]
         same = code == 0 and result(a) == result(b)
-    print(f"\n{cycles} kills (seed {seed}): " + ", ".join(f"{n} {text}" for text, n in where.most_common()) +
-          f"; {'the same bits' if same else 'NOT THE SAME'} in {time.monotonic() - begun:.0f} s")
+    print(
+        f"\n{cycles} kills (seed {seed}): "
+        + ", ".join(f"{n} {text}" for text, n in where.most_common())
+        + f"; {'the same bits' if same else 'NOT THE SAME'} in {time.monotonic() - begun:.0f} s"
+    )
     return 0 if same else 1
 
 

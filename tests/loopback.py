@@ -1,4 +1,5 @@
 """A server on the loopback interface that misbehaves on demand, as a fixture, and downloads that do not wait for it."""
+
 import http.server
 import re
 import threading
@@ -18,8 +19,9 @@ def quick_and_direct(monkeypatch):
 
 
 @pytest.fixture
-def server():
+def server():  # noqa: C901 (a case for each kind)
     """A server whose behaviour is set by attributes; it records the Range header of every request."""
+
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             server.requests.append(self.headers.get("Range"))
@@ -51,12 +53,12 @@ def server():
             body = server.content[start:]
             if server.cuts > 0:
                 server.cuts -= 1
-                body = body[:len(body) // 2]
+                body = body[: len(body) // 2]
             if server.trickles:
                 for byte in body:  # until nobody listens
                     self.wfile.write(bytes([byte]))
                     time.sleep(server.trickles)
-            self.wfile.write(body[:server.stops_at])
+            self.wfile.write(body[: server.stops_at])
             if server.stops_at is not None:
                 server.released.wait(10)
 

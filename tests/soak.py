@@ -1,10 +1,12 @@
 """All operations at random in one process, for so many minutes: `python tests/soak.py MINUTES [SEED]`.
 
-Networks are built, trained a step natively, saved, resumed, compiled, asked, loaded and called from several threads, asked
-in a forked child, and deleted, some at a time. Whatever is computed is compared with what the same weights gave before.
-Prints the memory, threads and open files every so often, and at the end a line; fails where memory still grows, or
+Networks are built, trained a step natively, saved, resumed, compiled, asked, loaded and called from several threads,
+asked in a forked child, and deleted, some at a time. Whatever is computed is compared with what the same weights gave
+before. Prints the memory, threads and open files every so often, and at the end a line; fails where memory still
+grows, or
 threads or files are left over.
 """
+
 import collections
 import ctypes
 import gc
@@ -33,8 +35,13 @@ from igc_gluon.engine.optimizer import AuthorsNesterov  # noqa: E402
 from igc_gluon.engine.parallel import DataParallel  # noqa: E402
 from igc_gluon.native import operators  # noqa: E402
 
-NETWORKS = (("cifar_plain_igc5_l4m2", 32), ("cifar_resnet_igc8_l3m2", 16), ("cifar_plain5_w4", 32),
-            ("cifar_igcv2_8_c18", 16), ("cifar_sumfusion8_l2m3", 16))
+NETWORKS = (
+    ("cifar_plain_igc5_l4m2", 32),
+    ("cifar_resnet_igc8_l3m2", 16),
+    ("cifar_plain5_w4", 32),
+    ("cifar_igcv2_8_c18", 16),
+    ("cifar_sumfusion8_l2m3", 16),
+)
 CLASSES, MOST = 5, 4  # networks at a time
 SAMPLES = 60  # of memory, over the whole time
 GROWTH = 8 << 20  # bytes from the middle third of the time to the last, of which a network takes some
@@ -58,7 +65,11 @@ class Trained:
         return self.parallel.net
 
     def images(self, rng, count=4):
-        return np.random.default_rng(rng.randrange(1000)).standard_normal((count, 3, self.size, self.size)).astype("float32")
+        return (
+            np.random.default_rng(rng.randrange(1000))
+            .standard_normal((count, 3, self.size, self.size))
+            .astype("float32")
+        )
 
 
 class Soak:
@@ -102,7 +113,9 @@ class Soak:
         other = Trained(one.name, one.size, one.store.folder, 0)
         names = dict(zip(arrays["net.params"], other.net.collect_params()))
         given = {names[name]: array for name, array in arrays["net.params"].items()}
-        momenta = {f"momentum:{names[name.split(':', 1)[1]]}": array for name, array in arrays["training.params"].items()}
+        momenta = {
+            f"momentum:{names[name.split(':', 1)[1]]}": array for name, array in arrays["training.params"].items()
+        }
         other.parallel.load_state_dict({"net.params": given, "training.params": momenta})
         other.steps = state["steps"]
         for name, array in other.parallel.parameters().items():
@@ -155,15 +168,26 @@ class Soak:
         child = os.fork()
         if child == 0:
             import signal
+
             signal.alarm(60)
-            same = np.array_equal(one.compiled(x, threads=2), expected) and \
-                np.array_equal(one.parallel.predict(x), through_mxnet)
+            same = np.array_equal(one.compiled(x, threads=2), expected) and np.array_equal(
+                one.parallel.predict(x), through_mxnet
+            )
             os._exit(0 if same else 1)
         assert os.waitpid(child, 0)[1] == 0, one.name
 
     def step(self):
-        kinds = {"train": 6, "predict": 3, "save": 2, "resume": 1, "compile": 2, "load_and_call": 2, "fork": 1, "build": 1,
-                 "delete": 0.5}
+        kinds = {
+            "train": 6,
+            "predict": 3,
+            "save": 2,
+            "resume": 1,
+            "compile": 2,
+            "load_and_call": 2,
+            "fork": 1,
+            "build": 1,
+            "delete": 0.5,
+        }
         kind = "build" if len(self.alive) < 2 else self.rng.choices(list(kinds), kinds.values())[0]
         getattr(self, kind)()
         self.counts[kind] += 1
@@ -187,21 +211,27 @@ def main(minutes, seed=0):
             soak.step()
             if time.monotonic() > begin + 60 * minutes * len(samples) / SAMPLES:
                 samples.append(state())
-                print(f"{time.monotonic() - begin:6.0f} s  {sum(soak.counts.values()):6,} operations  "
-                      f"{samples[-1][0] / 1e6:7.1f} MB  {samples[-1][1]} threads  {samples[-1][2]} files", flush=True)
+                print(
+                    f"{time.monotonic() - begin:6.0f} s  {sum(soak.counts.values()):6,} operations  "
+                    f"{samples[-1][0] / 1e6:7.1f} MB  {samples[-1][1]} threads  {samples[-1][2]} files",
+                    flush=True,
+                )
         soak.alive.clear()
     samples.append(state())
     memory, threads, files = zip(*samples)
     third = len(samples) // 3
-    middle, last = (max(memory[first:first + third]) for first in (third, 2 * third))
+    middle, last = (max(memory[first : first + third]) for first in (third, 2 * third))
     counts = ", ".join(f"{count:,} {kind}" for kind, count in soak.counts.most_common())
-    print(f"{(time.monotonic() - begin) / 60:.1f} minutes, {sum(soak.counts.values()):,} operations ({counts}): at most "
-          f"{middle / 1e6:.1f} MB in the middle third, {last / 1e6:.1f} MB in the last, {memory[-1] / 1e6:.1f} MB with all "
-          f"networks deleted; threads {max(threads[third:2 * third])} and {threads[-1]}, files "
-          f"{max(files[third:2 * third])} and {files[-1]}")
+    print(
+        f"{(time.monotonic() - begin) / 60:.1f} minutes, {sum(soak.counts.values()):,} operations ({counts}): at most "
+        f"{middle / 1e6:.1f} MB in the middle third, {last / 1e6:.1f} MB in the last, "
+        f"{memory[-1] / 1e6:.1f} MB with all "
+        f"networks deleted; threads {max(threads[third : 2 * third])} and {threads[-1]}, files "
+        f"{max(files[third : 2 * third])} and {files[-1]}"
+    )
     assert last <= middle + GROWTH, "memory grows"
-    assert threads[-1] <= max(threads[third:2 * third]), "threads are left over"
-    assert files[-1] <= max(files[third:2 * third]), "files are left open"
+    assert threads[-1] <= max(threads[third : 2 * third]), "threads are left over"
+    assert files[-1] <= max(files[third : 2 * third]), "files are left open"
 
 
 if __name__ == "__main__":

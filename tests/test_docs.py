@@ -1,4 +1,5 @@
 """README and docs/ against the repository: links, anchors, flags, commands, paths, counts, examples."""
+
 import contextlib
 import io
 import json
@@ -29,8 +30,9 @@ def blocks(page, language):
 def code(page):
     """Lines of shell, and what stands between backticks."""
     text = page.read_text()
-    return [line for block in blocks(page, "sh") for line in block.splitlines()] + \
-        re.findall(r"`([^`\n]+)`", BLOCK.sub("", text))
+    return [line for block in blocks(page, "sh") for line in block.splitlines()] + re.findall(
+        r"`([^`\n]+)`", BLOCK.sub("", text)
+    )
 
 
 def anchors(page):
@@ -69,7 +71,7 @@ def calls(page):
         for part in re.split(r"&&| -- |;", line.split("  #")[0]):
             found = re.search(r"(?:^|[\s/])(igc) ([a-z]+)\b|(train_\w+\.py)\b", part)
             if found:
-                yield tuple(filter(None, found.groups())), re.findall(r"(?<!\S)--?[a-zA-Z][\w-]*", part[found.end():])
+                yield tuple(filter(None, found.groups())), re.findall(r"(?<!\S)--?[a-zA-Z][\w-]*", part[found.end() :])
 
 
 @pages
@@ -94,8 +96,11 @@ def test_commands_and_their_flags_exist(page, known):
 def test_flags_that_stand_alone_exist(page, known):
     """Of the scripts, of igc, or of a script beside the package."""
     everywhere = set().union(*known.values())
-    others = "".join(path.read_text() for folder in ("benchmarks", "docs", "igc_gluon/native")
-                     for path in ROOT.glob(f"{folder}/*.py"))
+    others = "".join(
+        path.read_text()
+        for folder in ("benchmarks", "docs", "igc_gluon/native")
+        for path in ROOT.glob(f"{folder}/*.py")
+    )
     for span in code(page):
         flag = re.match(r"--[a-z][\w-]*", span)
         assert not flag or flag[0] in everywhere or f'"{flag[0]}"' in others or page.name == "CHANGELOG.md", flag[0]
@@ -123,8 +128,11 @@ def test_readme_is_short():
 
 def test_readme_counts():
     golden = json.loads((ROOT / "tests" / "model_zoo" / "golden.json").read_text())
-    rows = re.findall(r"^\| [^|]+ \| `(\w[\w.]+)` \| \d+x\d+ \| ([\d.]+) \| ([\d.]+) \|$",
-                      (ROOT / "README.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| [^|]+ \| `(\w[\w.]+)` \| \d+x\d+ \| ([\d.]+) \| ([\d.]+) \|$",
+        (ROOT / "README.md").read_text(),
+        re.MULTILINE,
+    )
     assert len(rows) >= 6
     for name, weights, multiply_adds in rows:
         assert (f"{golden[name][0] / 1e6:.3f}", f"{golden[name][3] / 1e6:.1f}") == (weights, multiply_adds), name
@@ -132,8 +140,10 @@ def test_readme_counts():
 
 def test_readme_test_command_is_what_ci_runs():
     """.ci/run takes the block behind the comment, and runs it in a fresh environment."""
-    (block,) = re.findall(r"^<!-- test command -->\n```sh\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert shlex.split(block)[-3:] == ["-m", "pytest", "-q"]
+    (block,) = re.findall(
+        r"^<!-- test command -->\n```sh\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert " -m pytest -q" in block and "test command" in (ROOT / ".ci" / "run").read_text()
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
@@ -150,6 +160,7 @@ def test_site_builds(tmp_path):
     pytest.importorskip("mkdocstrings")
     commands = pytest.importorskip("mkdocs.commands.build")
     config = pytest.importorskip("mkdocs.config").load_config(
-        str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path), strict=True)
+        str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path), strict=True
+    )
     commands.build(config)
     assert (tmp_path / "index.html").is_file() and (tmp_path / "benchmarks" / "tried" / "index.html").is_file()

@@ -2,6 +2,7 @@
 
 docs/faults.md lists them; every row names one of these tests or of those beside the code.
 """
+
 import ctypes
 import json
 import os
@@ -28,8 +29,9 @@ FLAGS = [*TINY, "--num-epochs", 4]
 def faulty(fault, *flags, log_dir):
     """(exit code, stderr) of a run with a fault of faulty.py."""
     command = [sys.executable, FAULTY, fault, *flags, "--log-dir", log_dir]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     return done.returncode, done.stderr
 
 
@@ -115,8 +117,12 @@ def test_a_full_disk_within_a_checkpoint_write(tmp_path, undisturbed):
 
 
 def _can_mount():
-    return shutil.which("unshare") and not subprocess.run(
-        ["unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /tmp"], capture_output=True).returncode
+    return (
+        shutil.which("unshare")
+        and not subprocess.run(
+            ["unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /tmp"], capture_output=True
+        ).returncode
+    )
 
 
 @pytest.mark.skipif(not _can_mount(), reason="a small disk can be mounted by root alone")
@@ -125,11 +131,35 @@ def test_a_truly_full_disk(tmp_path, undisturbed, kilobytes):
     """Wherever it strikes: log, history, events, picture or checkpoint. 40 kB are not enough to begin."""
     disk, copy = tmp_path / "disk", tmp_path / "copy"
     disk.mkdir()
-    command = " ".join(map(str, [sys.executable, "train_cifar.py", *FLAGS, "--keep-checkpoints", 50, "--log-dir", disk,
-                                 "--checkpoint-batches", 1]))
-    done = subprocess.run(["unshare", "-m", "sh", "-c", f"mount -t tmpfs -o size={kilobytes}k tmpfs {disk} && {command}; "
-                           f"code=$?; cp -r {disk} {copy}; exit $code"], capture_output=True, text=True, timeout=300,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+    command = " ".join(
+        map(
+            str,
+            [
+                sys.executable,
+                "train_cifar.py",
+                *FLAGS,
+                "--keep-checkpoints",
+                50,
+                "--log-dir",
+                disk,
+                "--checkpoint-batches",
+                1,
+            ],
+        )
+    )
+    done = subprocess.run(
+        [
+            "unshare",
+            "-m",
+            "sh",
+            "-c",
+            f"mount -t tmpfs -o size={kilobytes}k tmpfs {disk} && {command}; code=$?; cp -r {disk} {copy}; exit $code",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 2 and "No space left on device" in error_line(done.stderr), done.stderr
     assert not list(copy.glob("**/.*.tmp/*"))  # what was begun is gone, and leaves its room to others
     store = CheckpointStore(folder(copy) / "checkpoints")
@@ -174,7 +204,9 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_taken(tmp_pa
     data[len(data) // 3] ^= 16
     damaged.write_bytes(data)
     out, _ = run(*FLAGS, "--resume", "--log-dir", tmp_path / "runs")
-    assert f"checkpoint {damaged.parent} is damaged: net.params: it is not what was written; taking the one before" in out
+    assert (
+        f"checkpoint {damaged.parent} is damaged: net.params: it is not what was written; taking the one before" in out
+    )
     assert final_files(tmp_path / "runs") == final_files(undisturbed)
 
 
@@ -192,11 +224,15 @@ def test_a_run_begins_with_the_authors_prefix_0000_params(tmp_path, undisturbed)
     """And goes on after a kill, as any other."""
     import igc_gluon
     from igc_gluon.model_zoo.authors import to_module_params
+
     net = igc_gluon.get_model("cifar_plain5_w4", classes=10)
     net.initialize()
     arg_params, aux_params = to_module_params(net)
-    arrays = {f"{kind}:{name}": array.asnumpy() for kind, of in (("arg", arg_params), ("aux", aux_params))
-              for name, array in of.items()}
+    arrays = {
+        f"{kind}:{name}": array.asnumpy()
+        for kind, of in (("arg", arg_params), ("aux", aux_params))
+        for name, array in of.items()
+    }
     (tmp_path / "igc-0000.params").write_bytes(params_file.dumps(arrays))
     flags = ["--model-prefix", tmp_path / "igc", "--load-epoch", 0]
     run(*FLAGS, *flags, "--log-dir", tmp_path / "a")
@@ -214,9 +250,11 @@ def test_a_forged_checkpoint_is_one_line(tmp_path):
     store = CheckpointStore(folder(tmp_path) / "checkpoints")
     arrays, state = store.load(store.names()[-1])
     flags = [*TINY, "--num-epochs", 1, "--resume", "--log-dir", tmp_path]
-    for changed in ({"training.params": {"momentum:other": np.ones(3, "float32")}},
-                    {"training.params": {"momentum:g0_conv_weight": np.ones(3, "float32")}},
-                    {"net.params": {"other": np.ones(3, "float32")}}):
+    for changed in (
+        {"training.params": {"momentum:other": np.ones(3, "float32")}},
+        {"training.params": {"momentum:g0_conv_weight": np.ones(3, "float32")}},
+        {"net.params": {"other": np.ones(3, "float32")}},
+    ):
         store.save(1, 0, {**arrays, **changed}, state, best=False)
         assert "are not this network's" in refused(*flags)
     store.save(1, 0, arrays, {**state, "position": {**state["position"], "batch": -3}}, best=False)
@@ -246,11 +284,15 @@ def test_members_of_archives_are_never_written(tmp_path):
     """Whatever their names."""
     sys.path.insert(0, str(Path(__file__).parent / "data"))
     import make_archives
+
     from igc_gluon.data import cifar, find_dataset, tiny_imagenet
+
     members, _, _ = make_archives.cifar10_members()
     (tmp_path / "in").mkdir()
-    make_archives.tar(tmp_path / "in" / "a.tar.gz", {**{f"../../out/{name}": data for name, data in members.items()},
-                      f"{tmp_path}/absolute": b"x", "../up": b"x"})
+    make_archives.tar(
+        tmp_path / "in" / "a.tar.gz",
+        {**{f"../../out/{name}": data for name, data in members.items()}, f"{tmp_path}/absolute": b"x", "../up": b"x"},
+    )
     assert len(cifar.read_archive(find_dataset("cifar10"), "train", tmp_path / "in" / "a.tar.gz").images) == 50
     members, _, _ = make_archives.tiny_imagenet_members(val=2)
     make_archives.zip_file(tmp_path / "in" / "a.zip", {**members, "../up": b"x", f"{tmp_path}/absolute": b"x"})

@@ -1,4 +1,5 @@
 """Atomic writes and downloads, against a server on the loopback interface that misbehaves on demand."""
+
 import errno
 import hashlib
 import multiprocessing
@@ -63,15 +64,13 @@ def test_old_file_is_there_until_the_block_ends(tmp_path):
     assert target.read_bytes() == b"new" * 10000
 
 
-@pytest.mark.parametrize("error", [KeyError("bug"), KeyboardInterrupt(),
-                                   OSError(errno.EACCES, "no", "other/file")])
+@pytest.mark.parametrize("error", [KeyError("bug"), KeyboardInterrupt(), OSError(errno.EACCES, "no", "other/file")])
 def test_write_passes_foreign_errors_on_and_cleans_up(tmp_path, error):
     target = tmp_path / "a"
     target.write_bytes(b"old")
-    with pytest.raises(type(error)) as caught:
-        with files.write_atomically(target) as file:
-            file.write(b"half")
-            raise error
+    with pytest.raises(type(error)) as caught, files.write_atomically(target) as file:
+        file.write(b"half")
+        raise error
     assert caught.value is error
     assert names(tmp_path) == ["a"] and target.read_bytes() == b"old"
 
@@ -86,11 +85,11 @@ def test_full_disk_is_a_user_error_and_keeps_the_old_file(tmp_path, monkeypatch,
 
     if where != "write":
         monkeypatch.setattr(files.os, where, full)
-    with pytest.raises(UserError, match=f"cannot write {target}: No space left on device"):
-        with files.write_atomically(target) as file:
-            file.write(b"half")
-            if where == "write":
-                full()
+    message = f"cannot write {target}: No space left on device"
+    with pytest.raises(UserError, match=message), files.write_atomically(target) as file:
+        file.write(b"half")
+        if where == "write":
+            full()
     assert names(tmp_path) == ["a"] and target.read_bytes() == b"old"
 
 
@@ -104,15 +103,14 @@ def test_truly_full_device_is_a_user_error():
 
 
 def test_missing_folder_is_a_user_error(tmp_path):
-    with pytest.raises(UserError, match="cannot write .*nowhere/a: No such file or directory"):
-        with files.write_atomically(tmp_path / "nowhere" / "a"):
-            pass
+    message = "cannot write .*nowhere/a: No such file or directory"
+    with pytest.raises(UserError, match=message), files.write_atomically(tmp_path / "nowhere" / "a"):
+        pass
 
 
 def test_unknown_mode_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="mode"):
-        with files.write_atomically(tmp_path / "a", "a"):
-            pass
+    with pytest.raises(ValueError, match="mode"), files.write_atomically(tmp_path / "a", "a"):
+        pass
 
 
 def device(path, minor):
@@ -204,8 +202,10 @@ def test_folders_and_disks_are_refused(tmp_path, monkeypatch):
 def test_standard_output_is_written_to_wherever_it_goes(tmp_path, name):
     os.symlink("/proc/self/fd/1", tmp_path / "stdout")  # what /dev/stdout is, which a failure would replace
     name = tmp_path / name
-    script = "import sys\nfrom igc_gluon.files import write_atomically\nprint('before', flush=True)\n" \
+    script = (
+        "import sys\nfrom igc_gluon.files import write_atomically\nprint('before', flush=True)\n"
         "with write_atomically(sys.argv[1]) as file:\n    file.write(b'new\\n')\nprint('after')"
+    )
     command = [sys.executable, "-c", script, name]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     assert done.returncode == 0 and done.stdout == b"before\nnew\nafter\n"
@@ -343,6 +343,7 @@ def test_a_server_that_sends_too_much_is_left(tmp_path, server, says, monkeypatc
             answer = real(*args, **kwargs)
             del answer.headers["Content-Length"]
             return answer
+
         monkeypatch.setattr(files.requests, "get", get)
     with pytest.raises(UserError, match="sends more than 100,000 bytes, which is another file; get .* by other means"):
         files.download([server.url], tmp_path / "file.bin", "sha256", SHA256, most=100000)
@@ -354,7 +355,9 @@ def test_a_server_that_sends_byte_after_byte_is_left(tmp_path, server, monkeypat
     """It is never silent for long, and would take days."""
     server.trickles = 0.02
     monkeypatch.setattr(files, "PATIENCE", 0.1)
-    with pytest.raises(UserError, match="127.0.0.1:[0-9]* sends less than 16,384 bytes in 0.1 s; get .* by other means"):
+    with pytest.raises(
+        UserError, match="127.0.0.1:[0-9]* sends less than 16,384 bytes in 0.1 s; get .* by other means"
+    ):
         files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
     assert len(server.requests) == files.TRIES and names(tmp_path) == [part_of(tmp_path / "file.bin").name]
 
@@ -388,8 +391,7 @@ def test_a_circle_of_redirections_is_left(tmp_path, server):
         files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
 
 
-@pytest.mark.parametrize("says", ["\u00b2", "-1", "1e3", "9" * 5000, "9" * 18, ""],
-                         ids=lambda says: says[:18])
+@pytest.mark.parametrize("says", ["\u00b2", "-1", "1e3", "9" * 5000, "9" * 18, ""], ids=lambda says: says[:18])
 def test_a_length_that_is_no_file_s(says, tmp_path, server):
     server.says = says
     if says == "9" * 18:
@@ -441,13 +443,15 @@ def test_mirror_takes_over(tmp_path, server):
 def test_no_network_is_one_clear_line(tmp_path, monkeypatch):
     def no_resolver(*args, **kwargs):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
     monkeypatch.setattr(socket, "getaddrinfo", no_resolver)
     target = tmp_path / "file.bin"
     with pytest.raises(UserError) as caught:
         files.download(["https://www.example.org/file.bin"], target, "sha256", SHA256)
     assert str(caught.value) == (
         "cannot download file.bin: no connection to www.example.org; "
-        f"get https://www.example.org/file.bin by other means and put it at {target}")
+        f"get https://www.example.org/file.bin by other means and put it at {target}"
+    )
 
 
 def test_no_network_and_a_damaged_file_says_so(tmp_path):
@@ -469,6 +473,7 @@ def test_silent_server_is_given_up(tmp_path, server, monkeypatch):
 def test_full_disk_during_download_is_a_user_error_and_keeps_the_part(tmp_path, server, monkeypatch):
     def full(handle):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     monkeypatch.setattr(files.os, "fsync", full)
     target = tmp_path / "file.bin"
     with pytest.raises(UserError, match=f"cannot write {target}: No space left on device"):
@@ -486,8 +491,7 @@ def test_of_several_processes_one_downloads(tmp_path, server):
     server.gate = threading.Event()
     fork = multiprocessing.get_context("fork")
     target = tmp_path / "file.bin"
-    workers = [fork.Process(target=files.download, args=([server.url], target, "sha256", SHA256))
-               for _ in range(3)]
+    workers = [fork.Process(target=files.download, args=([server.url], target, "sha256", SHA256)) for _ in range(3)]
     for worker in workers:
         worker.start()
     # No other process may come through while the first one waits for the server.
@@ -512,9 +516,8 @@ def test_a_lock_that_its_holder_deleted_meanwhile_is_no_lock(tmp_path, monkeypat
         original(file, flags)
 
     monkeypatch.setattr(portalocker, "lock", after_the_holder)
-    with Lock(lock, temporary=True):
-        with open(lock, "a") as other, pytest.raises(portalocker.LockException):
-            portalocker.lock(other, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+    with Lock(lock, temporary=True), open(lock, "a") as other, pytest.raises(portalocker.LockException):
+        portalocker.lock(other, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
     assert names(tmp_path) == []
 
 
@@ -522,7 +525,8 @@ def test_lock_of_a_killed_process_does_not_block(tmp_path, server):
     server.gate = threading.Event()
     target = tmp_path / "file.bin"
     worker = multiprocessing.get_context("fork").Process(
-        target=files.download, args=([server.url], target, "sha256", SHA256))
+        target=files.download, args=([server.url], target, "sha256", SHA256)
+    )
     worker.start()
     while not server.requests:
         worker.join(0.02)

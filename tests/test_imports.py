@@ -1,4 +1,5 @@
 """Which module may import which, read off the sources, and what an import brings with it."""
+
 import ast
 import re
 import subprocess
@@ -36,19 +37,27 @@ class Module:
         self.imports, self.unexplained = {}, []  # {module of this package: line}
         for_all = any(map(FOR_ALL.match, self.lines))
         tree = ast.parse("\n".join(self.lines))
-        inner = {id(node) for function in ast.walk(tree) if isinstance(function, (ast.FunctionDef, ast.Lambda))
-                 for node in ast.walk(function)}
+        inner = {
+            id(node)
+            for function in ast.walk(tree)
+            if isinstance(function, (ast.FunctionDef, ast.Lambda))
+            for node in ast.walk(function)
+        }
         for node in ast.walk(tree):
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 names = [alias.name for alias in node.names]
-                self.imports.update((name, node.lineno) for name in
-                                    ([f"{node.module}.{name}" for name in names] if isinstance(node, ast.ImportFrom)
-                                     else names) if name.split(".")[0] == "igc_gluon")
+                self.imports.update(
+                    (name, node.lineno)
+                    for name in (
+                        [f"{node.module}.{name}" for name in names] if isinstance(node, ast.ImportFrom) else names
+                    )
+                    if name.split(".")[0] == "igc_gluon"
+                )
                 if id(node) in inner and not for_all and not self._has_reason(node):
                     self.unexplained.append(node.lineno)
 
     def _has_reason(self, node):
-        if any(REASON.search(line) for line in self.lines[node.lineno - 1:node.end_lineno]):
+        if any(REASON.search(line) for line in self.lines[node.lineno - 1 : node.end_lineno]):
             return True
         above = node.lineno - 2
         while re.match(r"\s+(from|import) |\s*$|\s+\w+,$|\s+\)$", self.lines[above]):  # of the same block of imports
@@ -88,24 +97,31 @@ def test_imports_go_one_way(modules):
 
 
 def test_no_module_imports_itself_by_way_of_others(modules):
-    edges = {name: {imported(modules, other) for other in module.imports} - {None, name}
-             for name, module in modules.items() if name != "igc_gluon"}
+    edges = {
+        name: {imported(modules, other) for other in module.imports} - {None, name}
+        for name, module in modules.items()
+        if name != "igc_gluon"
+    }
     done = set()
 
     def visit(name, way):
-        assert name not in way, "a cycle: " + " -> ".join([*way[way.index(name):], name])
+        assert name not in way, "a cycle: " + " -> ".join([*way[way.index(name) :], name])
         if name not in done:
             for other in edges[name]:
                 visit(other, [*way, name])
             done.add(name)
+
     for name in edges:
         visit(name, [])
 
 
 def test_an_import_in_a_function_has_its_reason(modules):
     """A comment 'slow: ...' or 'optional: ...' beside it, or above the first of several."""
-    found = [f"{module.path}:{line}: {module.lines[line - 1].strip()}" for module in modules.values()
-             for line in module.unexplained]
+    found = [
+        f"{module.path}:{line}: {module.lines[line - 1].strip()}"
+        for module in modules.values()
+        for line in module.unexplained
+    ]
     assert not found, "\n".join(found)
 
 

@@ -1,4 +1,5 @@
 """Locks between processes, with the operating system's lock and without one."""
+
 import errno
 import fcntl
 import hashlib
@@ -18,7 +19,10 @@ from igc_gluon.engine.run_log import RunLog
 from igc_gluon.errors import UserError
 from igc_gluon.locks import Held, Lock
 
-HOLD = "import sys, time\nfrom igc_gluon.locks import Lock\nlock = Lock(sys.argv[1])\nprint('held', flush=True)\ntime.sleep(100)"
+HOLD = (
+    "import sys, time\nfrom igc_gluon.locks import Lock\nlock = Lock(sys.argv[1])\n"
+    "print('held', flush=True)\ntime.sleep(100)"
+)
 
 
 def without(monkeypatch, number, times=1 << 30):
@@ -50,12 +54,14 @@ def test_one_at_a_time(tmp_path, monkeypatch, caplog, number):
     if number:
         without(monkeypatch, number)
     for _ in range(2):
-        with Lock(tmp_path / "lock"):
-            with pytest.raises(Held):
-                Lock(tmp_path / "lock")
+        with Lock(tmp_path / "lock"), pytest.raises(Held):
+            Lock(tmp_path / "lock")
     assert [path.name for path in tmp_path.iterdir()] == ["lock"] and (tmp_path / "lock").read_bytes() == b""
-    assert caplog.messages == ([f"{tmp_path / 'lock'} cannot be locked ({os.strerror(number)}); lock.taken stands for "
-                                "the lock"] * 2 if number else [])
+    assert caplog.messages == (
+        [f"{tmp_path / 'lock'} cannot be locked ({os.strerror(number)}); lock.taken stands for the lock"] * 2
+        if number
+        else []
+    )
 
 
 def test_both_kinds_heed_each_other(tmp_path, monkeypatch, other):
@@ -88,7 +94,9 @@ def test_what_a_dead_process_left_is_seen(tmp_path, monkeypatch, other, number):
 def test_of_another_machine_nothing_is_known(tmp_path, monkeypatch):
     without(monkeypatch, errno.ENOSYS)
     (tmp_path / "lock.taken").write_text(json.dumps({"host": "elsewhere", "pid": 1, "began": "5", "numbers": "x"}))
-    with pytest.raises(Held, match=f"process 1 on elsewhere holds it; if that is gone, delete {tmp_path / 'lock.taken'}"):
+    with pytest.raises(
+        Held, match=f"process 1 on elsewhere holds it; if that is gone, delete {tmp_path / 'lock.taken'}"
+    ):
         Lock(tmp_path / "lock")
     (tmp_path / "lock.taken").unlink()
     Lock(tmp_path / "lock").close()

@@ -1,5 +1,6 @@
 """Networks that a file outside of the package registers: examples/own_networks.py as its reader uses it, and bad
 files."""
+
 import json
 from pathlib import Path
 
@@ -56,8 +57,10 @@ def test_the_example_is_trained_and_used_as_the_papers_networks_are(tmp_path, ca
     assert not [record for record in caplog.records if "native CPU kernels" in record.getMessage()]
     net = open_network(folder)
     operators = {net.output.name, "classifier"}
-    assert all(name.startswith(("fc_score", "flatten", "hybridsequential")) or name in operators or "pool" in name
-               for name, _ in why_not_native(net, (2, 3, 32, 32)))
+    assert all(
+        name.startswith(("fc_score", "flatten", "hybridsequential")) or name in operators or "pool" in name
+        for name, _ in why_not_native(net, (2, 3, 32, 32))
+    )
     accuracy = json.loads((folder / "history.jsonl").read_text().splitlines()[-1])["test_accuracy"]
     code, out, _ = igc(capsys, "eval", folder, "--import", EXAMPLE)
     assert code == 0 and f"top-1          {100 * accuracy:.2f} %" in out
@@ -69,8 +72,9 @@ def test_the_example_is_trained_and_used_as_the_papers_networks_are(tmp_path, ca
     code, out, _ = igc(capsys, "compile", folder, tmp_path / "net.igc", "--import", EXAMPLE)
     assert code == 0 and "runs    natively" in out
     images = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype("float32")
-    np.testing.assert_allclose(igc_gluon.deploy.load(tmp_path / "net.igc")(images), net(mx.nd.array(images)).asnumpy(),
-                               rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        igc_gluon.deploy.load(tmp_path / "net.igc")(images), net(mx.nd.array(images)).asnumpy(), rtol=1e-3, atol=1e-4
+    )
     forget()
     code, _, err = igc(capsys, "eval", folder)
     assert code == 2 and f"{NAME} is a network of {EXAMPLE}; give that file: --import FILE.py" in err
@@ -81,15 +85,21 @@ def test_the_examples_block_computes_its_equation():
     net = igc_gluon.get_model("cifar_igc_bn5_l4m2")
     net.initialize()
     block = net.features[1]
-    values = {name[len("g1_b1_"):]: p.data() for name, p in block.collect_params().items()}
+    values = {name[len("g1_b1_") :]: p.data() for name, p in block.collect_params().items()}
     x = mx.nd.random.normal(shape=(2, 8, 5, 6))
     bn = {"eps": 2e-5, "fix_gamma": False, "use_global_stats": True}
 
     def norm(y, name):
-        return mx.nd.BatchNorm(y, *(values[f"{name}_{what}"] for what in ("gamma", "beta", "running_mean", "running_var")),
-                               **bn)
-    y = norm(mx.nd.Convolution(x, values["conv1_weight"], num_filter=8, kernel=(3, 3), pad=(1, 1), num_group=4,
-                               no_bias=True), "bn1")
+        return mx.nd.BatchNorm(
+            y, *(values[f"{name}_{what}"] for what in ("gamma", "beta", "running_mean", "running_var")), **bn
+        )
+
+    y = norm(
+        mx.nd.Convolution(
+            x, values["conv1_weight"], num_filter=8, kernel=(3, 3), pad=(1, 1), num_group=4, no_bias=True
+        ),
+        "bn1",
+    )
     y = y[:, [0, 2, 4, 6, 1, 3, 5, 7]]  # the first channel of each of 4 partitions, then the second
     y = mx.nd.Convolution(y, values["conv2_weight"], num_filter=8, kernel=(1, 1), num_group=2, no_bias=True)
     y = norm(y[:, [0, 4, 1, 5, 2, 6, 3, 7]], "bn2").relu()
@@ -132,16 +142,22 @@ def test_a_file_that_has_changed(tmp_path, capsys, caplog):
         open_network(tmp_path / "digits" / "my_net4" / "seed0")
 
 
-@pytest.mark.parametrize("text, message", [
-    (None, "No such file"),
-    ("", "registers no networks"),
-    ("import mxnet\nx = = 1\n", "line 2: invalid syntax"),
-    ("\n\nnames\n", "line 3: name 'names' is not defined .NameError."),
-    (REGISTER.format(template="My{w}", numbers='{"w": 4}'), "lower case"),
-    (REGISTER.format(template="my{w}", numbers='{"l": 4}'), "with the numbers w"),
-    (REGISTER.format(template="my{w}", numbers=""), "published members"),
-    (REGISTER.format(template="cifar_plain{d}_w{w}", numbers='{"w": 4, "d": 8}'), "which 'cifar_plain{depth}_w{w}' has"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (None, "No such file"),
+        ("", "registers no networks"),
+        ("import mxnet\nx = = 1\n", "line 2: invalid syntax"),
+        ("\n\nnames\n", "line 3: name 'names' is not defined .NameError."),
+        (REGISTER.format(template="My{w}", numbers='{"w": 4}'), "lower case"),
+        (REGISTER.format(template="my{w}", numbers='{"l": 4}'), "with the numbers w"),
+        (REGISTER.format(template="my{w}", numbers=""), "published members"),
+        (
+            REGISTER.format(template="cifar_plain{d}_w{w}", numbers='{"w": 4, "d": 8}'),
+            "which 'cifar_plain{depth}_w{w}' has",
+        ),
+    ],
+)
 def test_files_that_register_nothing(tmp_path, text, message):
     if text is not None:
         (tmp_path / "bad.py").write_text(text)

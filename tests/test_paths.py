@@ -1,4 +1,5 @@
 """`~` in every path that a user may give: a folder of his, or a clear line where nobody knows which."""
+
 import pwd
 from pathlib import Path
 
@@ -66,6 +67,7 @@ CALLS = {
 @pytest.fixture
 def nobody(monkeypatch, tmp_path):
     """Neither HOME nor a line in the password file."""
+
     def missing(_):
         raise KeyError("getpwuid(): uid not found")
 

@@ -1,4 +1,5 @@
 """Named pipes and /dev/zero in place of files: refused in one line, never waited for, whoever reads them."""
+
 import os
 import signal
 
@@ -7,8 +8,8 @@ import pytest
 from igc_gluon import symbol_file
 from igc_gluon.data import pack
 from igc_gluon.deploy import calibration
-from igc_gluon.engine.saved_networks import read_config
 from igc_gluon.engine.run_log import RunLog
+from igc_gluon.engine.saved_networks import read_config
 from igc_gluon.errors import UserError
 from igc_gluon.files import read_text
 from igc_gluon.paper.runs import Runs
@@ -51,9 +52,16 @@ def text(path):
         raise UserError("as open does") from None
 
 
-READERS = {"config.json": config_of_a_resumed_run, "config.json of a network": read_config, "symbol.json": symbol_file.load,
-           "images.npy": lambda path: calibration.images_of(path, None, (3, 8, 8)), "history.jsonl": history_of_a_compared_run,
-           "history.jsonl in tables": history_in_the_tables, "state": state_of_packing, "text": text}
+READERS = {
+    "config.json": config_of_a_resumed_run,
+    "config.json of a network": read_config,
+    "symbol.json": symbol_file.load,
+    "images.npy": lambda path: calibration.images_of(path, None, (3, 8, 8)),
+    "history.jsonl": history_of_a_compared_run,
+    "history.jsonl in tables": history_in_the_tables,
+    "state": state_of_packing,
+    "text": text,
+}
 
 
 @pytest.mark.parametrize("kind", ["pipe", "/dev/zero"])

@@ -38,8 +38,10 @@ def test_importing_says_nothing(code):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("program", ["runpy.run_path('train_cifar.py', run_name='__main__')",
-                                     "import igc_command; sys.exit(igc_command.main())"])
+@pytest.mark.parametrize(
+    "program",
+    ["runpy.run_path('train_cifar.py', run_name='__main__')", "import igc_command; sys.exit(igc_command.main())"],
+)
 def test_a_numpy_that_mxnet_cannot_run_on_is_one_line(program):
     code = f"import numpy, runpy, sys; numpy.__version__ = '2.1.0'; {program}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -55,9 +57,17 @@ def test_igc_without_mxnet_is_one_line():
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name, value, expected", [
-    ("OMP_NUM_THREADS", "4,2", "4"), ("OMP_NUM_THREADS", " 3 , 1", "3"), ("OMP_NUM_THREADS", "", str(threads.cores())),
-    ("OMP_NUM_THREADS", "0007", "7"), ("MXNET_OMP_MAX_THREADS", "", None), ("MXNET_OMP_MAX_THREADS", " 2 ", "2")])
+@pytest.mark.parametrize(
+    "name, value, expected",
+    [
+        ("OMP_NUM_THREADS", "4,2", "4"),
+        ("OMP_NUM_THREADS", " 3 , 1", "3"),
+        ("OMP_NUM_THREADS", "", str(threads.cores())),
+        ("OMP_NUM_THREADS", "0007", "7"),
+        ("MXNET_OMP_MAX_THREADS", "", None),
+        ("MXNET_OMP_MAX_THREADS", " 2 ", "2"),
+    ],
+)
 def test_numbers_of_threads_that_openmp_allows(name, value, expected, monkeypatch):
     """MXNet ends the process on the first of them."""
     monkeypatch.setenv(name, value)
@@ -66,7 +76,9 @@ def test_numbers_of_threads_that_openmp_allows(name, value, expected, monkeypatc
 
 
 @pytest.mark.parametrize("name", threads.VARIABLES)
-@pytest.mark.parametrize("value", ["abc", "0", "-1", "1025", "100000", "9" * 30, "1e3", "1.5", "2,x", ",", "2;3", "\u0663"])
+@pytest.mark.parametrize(
+    "value", ["abc", "0", "-1", "1025", "100000", "9" * 30, "1e3", "1.5", "2,x", ",", "2;3", "\u0663"]
+)
 def test_numbers_of_threads_that_make_no_sense(name, value, monkeypatch):
     monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=f"{name} must be a number of threads from 1 to"):
@@ -75,16 +87,31 @@ def test_numbers_of_threads_that_make_no_sense(name, value, monkeypatch):
 
 @pytest.mark.parametrize("program", ["train_cifar.py", "train_imagenet.py", "igc_command.py"])
 def test_threads_that_make_no_sense_are_one_line(program):
-    words = {"igc_command.py": ["-c", "import sys, igc_command; sys.argv = ['igc', 'models']; "
-                                      "sys.exit(igc_command.main())"]}.get(program, [program, "--help"])
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "OMP_NUM_THREADS": "all"})
+    words = {
+        "igc_command.py": ["-c", "import sys, igc_command; sys.argv = ['igc', 'models']; sys.exit(igc_command.main())"]
+    }.get(program, [program, "--help"])
+    done = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "all"}
+    )
     assert done.returncode == 2 and done.stderr.startswith("error: OMP_NUM_THREADS must be") and not done.stdout
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("word, off", [("0", True), ("no", True), ("False", True), ("OFF", True), (" 0 ", True),
-                                       ("1", False), ("yes", False), ("true", False), ("on", False), ("", False)])
+@pytest.mark.parametrize(
+    "word, off",
+    [
+        ("0", True),
+        ("no", True),
+        ("False", True),
+        ("OFF", True),
+        (" 0 ", True),
+        ("1", False),
+        ("yes", False),
+        ("true", False),
+        ("on", False),
+        ("", False),
+    ],
+)
 def test_igc_native(word, off, monkeypatch):
     monkeypatch.setenv("IGC_NATIVE", word)
     assert (native.why_not() == "switched off by IGC_NATIVE=0") == off
@@ -93,16 +120,23 @@ def test_igc_native(word, off, monkeypatch):
 def test_another_word_in_igc_native_is_one_line(monkeypatch, capsys):
     monkeypatch.setenv("IGC_NATIVE", "maybe")
     assert main(["info", "cifar_plain5_w4"]) == 2
-    assert capsys.readouterr().err == ("error: IGC_NATIVE is 'maybe'; 0, no, false, off switch the CPU kernels off, "
-                                       "1, yes, true, on on\n")
+    assert capsys.readouterr().err == (
+        "error: IGC_NATIVE is 'maybe'; 0, no, false, off switch the CPU kernels off, 1, yes, true, on on\n"
+    )
 
 
-@pytest.mark.parametrize("command, code, lines", [
-    ("train_cifar.py --help >/dev/full", 2, ["error: cannot write to standard output: No space left on device"]),
-    ("train_imagenet.py --help >&- 2>&-", 0, []), ("train_imagenet.py --help | true", 0, [])])
+@pytest.mark.parametrize(
+    "command, code, lines",
+    [
+        ("train_cifar.py --help >/dev/full", 2, ["error: cannot write to standard output: No space left on device"]),
+        ("train_imagenet.py --help >&- 2>&-", 0, []),
+        ("train_imagenet.py --help | true", 0, []),
+    ],
+)
 def test_the_scripts_help_where_it_cannot_be_written(command, code, lines):
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", f"{sys.executable} {command}"], cwd=ROOT, capture_output=True,
-                          text=True)
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{sys.executable} {command}"], cwd=ROOT, capture_output=True, text=True
+    )
     assert (done.returncode, done.stderr.splitlines()) == (code, lines)
 
 
@@ -113,10 +147,18 @@ def test_expand(monkeypatch):
         expand("~no-user-of-this-name/x")
 
 
-@pytest.mark.parametrize("error, line", [
-    (OSError(errno.EIO, "Input/output error", "/runs/\x1b[2Jconfig.json"), "error: /runs/\\x1b[2Jconfig.json: Input/output error"),
-    (OSError(errno.ESTALE, "Stale file handle"), "error: Stale file handle")])
+@pytest.mark.parametrize(
+    "error, line",
+    [
+        (
+            OSError(errno.EIO, "Input/output error", "/runs/\x1b[2Jconfig.json"),
+            "error: /runs/\\x1b[2Jconfig.json: Input/output error",
+        ),
+        (OSError(errno.ESTALE, "Stale file handle"), "error: Stale file handle"),
+    ],
+)
 def test_a_disk_that_fails_anywhere_is_one_line(error, line, capsys):
     def fail():
         raise error
+
     assert start.exit_code(fail) == 2 and capsys.readouterr().err.splitlines() == [line]

@@ -1,4 +1,5 @@
 """train_cifar.py as its users run it: a process, its exit code, what it prints and what it leaves behind."""
+
 import io
 import json
 import os
@@ -23,16 +24,32 @@ from igc_gluon.engine.experiment import build_network
 
 ROOT = Path(__file__).resolve().parent.parent
 # 23 batches an epoch, a fraction of a second
-TINY = ["--dataset", "digits", "--network", "plain", "--depth", "5", "--primary-partition", "4",
-        "--secondary-partition", "1"]
+TINY = [
+    "--dataset",
+    "digits",
+    "--network",
+    "plain",
+    "--depth",
+    "5",
+    "--primary-partition",
+    "4",
+    "--secondary-partition",
+    "1",
+]
 
 
 def start(*flags, env=None, **kwargs):
     # One thread where the network is TINY: two would mostly wait for each other.
-    threads = {"OMP_NUM_THREADS": "1"} if flags[:len(TINY)] == tuple(TINY) else {}
+    threads = {"OMP_NUM_THREADS": "1"} if flags[: len(TINY)] == tuple(TINY) else {}
     env = {**os.environ, **threads, **(env or {})}
-    return subprocess.Popen([sys.executable, str(ROOT / "train_cifar.py"), *map(str, flags)], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, env=env, **kwargs)
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train_cifar.py"), *map(str, flags)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+        **kwargs,
+    )
 
 
 def run(*flags, code=0, timeout=300, **kwargs):
@@ -79,16 +96,18 @@ TAGS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "ima
 
 
 def events(here):
-    """{(tag, step): value} of the run's TensorBoard events, read by their framing: length, checksum, event, checksum."""
+    """{(tag, step): value} of the run's TensorBoard events, read by their framing: length, checksum, event,
+    checksum."""
     from tensorboardX.proto.event_pb2 import Event
+
     found = {}
     (path,) = (here / "tensorboard").iterdir()
     data = path.read_bytes()
     while data:
         length = int.from_bytes(data[:8], "little")
-        event = Event.FromString(data[12:12 + length])
+        event = Event.FromString(data[12 : 12 + length])
         found.update({(value.tag, event.step): value.simple_value for value in event.summary.value})
-        data = data[12 + length + 4:]
+        data = data[12 + length + 4 :]
     return found
 
 
@@ -97,10 +116,14 @@ def test_what_a_run_leaves_behind(undisturbed):
     here = folder(log_dir)
     entries = history(log_dir)
     assert [e["epoch"] for e in entries] == [0, 1, 2]
-    np.testing.assert_allclose([e["lr"] for e in entries], [0.1, 0.1, 0.01])  # drops once 1/2, 3/4, 7/8 are over: 2, 3, 3
+    np.testing.assert_allclose(
+        [e["lr"] for e in entries], [0.1, 0.1, 0.01]
+    )  # drops once 1/2, 3/4, 7/8 are over: 2, 3, 3
     assert entries[-1]["train_loss"] < entries[0]["train_loss"] and entries[-1]["train_accuracy"] > 0.2
     config = json.loads((here / "config.json").read_text())
-    assert config["model"] == "cifar_plain5_w4" and config["seed"] == 0 and config["versions"]["mxnet"] == mx.__version__
+    assert (
+        config["model"] == "cifar_plain5_w4" and config["seed"] == 0 and config["versions"]["mxnet"] == mx.__version__
+    )
     head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     assert config["processor"] and (config["commit"] or "").rstrip("+") == head
     log = (here / "log.txt").read_text()
@@ -116,6 +139,7 @@ def test_what_a_run_leaves_behind(undisturbed):
 def test_the_best_and_the_last_checkpoint_are_the_networks_they_claim(undisturbed):
     import igc_gluon
     from igc_gluon.data import DATASETS, Batches, load
+
     log_dir = undisturbed[0]
     info, test = DATASETS["digits"], load("digits", "test")
     checkpoints = folder(log_dir) / "checkpoints"
@@ -127,8 +151,9 @@ def test_the_best_and_the_last_checkpoint_are_the_networks_they_claim(undisturbe
         for name, parameter in net.collect_params().items():
             parameter.set_data(mx.nd.array(arrays[name]))
         batches = Batches(test.images, test.labels, 400, info.mean, info.std, train=False)
-        accuracies[which] = np.mean([(net(mx.nd.array(x)).asnumpy().argmax(axis=1) == y).mean()
-                                     for x, y in batches.epoch(0)])
+        accuracies[which] = np.mean(
+            [(net(mx.nd.array(x)).asnumpy().argmax(axis=1) == y).mean() for x, y in batches.epoch(0)]
+        )
     entries = history(log_dir)
     np.testing.assert_allclose(accuracies["last"], entries[-1]["test_accuracy"])
     np.testing.assert_allclose(accuracies["best"], max(e["test_accuracy"] for e in entries))
@@ -136,7 +161,7 @@ def test_the_best_and_the_last_checkpoint_are_the_networks_they_claim(undisturbe
 
 def check_kills(tmp_path, flags, model, signals):
     """A run that gets a signal at each of so many random moments ends with the bits of an undisturbed one."""
-    seed = random.randrange(10 ** 6)
+    seed = random.randrange(10**6)
     print("seed", seed)
     rng = random.Random(seed)
     begin = time.monotonic()
@@ -164,16 +189,37 @@ def check_kills(tmp_path, flags, model, signals):
 
 
 def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_bits(tmp_path):
-    check_kills(tmp_path, [*TINY, "--num-epochs", 8, "--checkpoint-epochs", 2], "cifar_plain5_w4",
-                [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+    check_kills(
+        tmp_path,
+        [*TINY, "--num-epochs", 8, "--checkpoint-epochs", 2],
+        "cifar_plain5_w4",
+        [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT],
+    )
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("network", ["plain_igc", "resnet_igc"])
 def test_sigkill_at_ten_random_moments(tmp_path, network):
     """With IGC blocks, on all cores."""
-    check_kills(tmp_path, ["--dataset", "digits", "--network", network, "--depth", 8, "--primary-partition", 4,
-                           "--secondary-partition", 2, "--num-epochs", 20], f"cifar_{network}8_l4m2", [signal.SIGKILL] * 10)
+    check_kills(
+        tmp_path,
+        [
+            "--dataset",
+            "digits",
+            "--network",
+            network,
+            "--depth",
+            8,
+            "--primary-partition",
+            4,
+            "--secondary-partition",
+            2,
+            "--num-epochs",
+            20,
+        ],
+        f"cifar_{network}8_l4m2",
+        [signal.SIGKILL] * 10,
+    )
 
 
 @pytest.mark.parametrize("number,code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
@@ -248,8 +294,9 @@ def test_two_runs_in_one_folder(tmp_path):
     try:
         while not (folder(tmp_path) / "history.jsonl").exists():
             time.sleep(0.05)
-        assert "another run is at work" in refused(*TINY, "--num-epochs", 500, "--log-dir", tmp_path, "--resume",
-                                                   timeout=20 + 4 * (time.monotonic() - begin))
+        assert "another run is at work" in refused(
+            *TINY, "--num-epochs", 500, "--log-dir", tmp_path, "--resume", timeout=20 + 4 * (time.monotonic() - begin)
+        )
     finally:
         first.kill()
         first.communicate()
@@ -293,7 +340,8 @@ def test_files_for_the_module_api(tmp_path):
     assert entries[0]["train_loss"] < history(tmp_path / "a")[0]["train_loss"]
     assert "No such file" in refused(*TINY, "--model-prefix", prefix, "--load-epoch", 9, "--log-dir", tmp_path / "c")
     assert "these parameters are not this network's" in refused(
-        *TINY, "--depth", 8, "--model-prefix", prefix, "--load-epoch", 2, "--log-dir", tmp_path / "d")
+        *TINY, "--depth", 8, "--model-prefix", prefix, "--load-epoch", 2, "--log-dir", tmp_path / "d"
+    )
 
 
 def test_benchmark(tmp_path):
@@ -383,7 +431,10 @@ def test_shards_of_a_small_batch(tmp_path, monkeypatch, capfd):
     assert shards("--batch-shards", "4") == 4 and shards("--batch-size", "64") == 2
     folder = tmp_path / "digits" / "cifar_plain5_w4" / "seed0"
     folder.mkdir(parents=True)
-    for config, number in (({"model": "x", "batch_shards": 8}, 8), ({"model": "x"}, 2)):  # the second of an older release
+    for config, number in (
+        ({"model": "x", "batch_shards": 8}, 8),
+        ({"model": "x"}, 2),
+    ):  # the second of an older release
         (folder / "config.json").write_text(json.dumps(config))
         assert shards("--resume") == number and shards(lines=1) == 1 == shards("--resume", "--batch-shards", "1")
 
@@ -392,7 +443,9 @@ def cifar10_archive(path, train_images=4, test_images=4):
     """In the official format: a label byte, then 32x32 red, green and blue bytes."""
     rng = np.random.RandomState(0)
     with tarfile.open(path, "w:gz") as archive:
-        for name, count in [(f"data_batch_{i}.bin", train_images) for i in range(1, 6)] + [("test_batch.bin", test_images)]:
+        for name, count in [(f"data_batch_{i}.bin", train_images) for i in range(1, 6)] + [
+            ("test_batch.bin", test_images)
+        ]:
             records = rng.randint(0, 256, (count, 3073)).astype(np.uint8)
             records[:, 0] %= 10
             info = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
@@ -414,8 +467,10 @@ def tiny_imagenet_archive(path):
         for i in ids:
             archive.writestr(f"tiny-imagenet-200/train/{i}/{i}_boxes.txt", f"{i}_0.JPEG\t0\t0\t63\t63\n")
             archive.writestr(f"tiny-imagenet-200/train/{i}/images/{i}_0.JPEG", image())
-        archive.writestr("tiny-imagenet-200/val/val_annotations.txt",
-                         "".join(f"val_{n}.JPEG\t{ids[n]}\t0\t0\t63\t63\n" for n in range(3)))
+        archive.writestr(
+            "tiny-imagenet-200/val/val_annotations.txt",
+            "".join(f"val_{n}.JPEG\t{ids[n]}\t0\t0\t63\t63\n" for n in range(3)),
+        )
         for n in range(3):
             archive.writestr(f"tiny-imagenet-200/val/images/val_{n}.JPEG", image())
 
@@ -423,6 +478,7 @@ def tiny_imagenet_archive(path):
 def test_tiny_imagenet(tmp_path):
     import igc_gluon
     from igc_gluon import complexity
+
     tiny_imagenet_archive(tmp_path / "tiny-imagenet-200.zip")
     flags = [*TINY, "--dataset", "tiny-imagenet", "--data-dir", tmp_path]
     out, _ = run(*flags, "--num-epochs", 1, "--log-dir", tmp_path)
@@ -441,19 +497,34 @@ def test_tiny_imagenet(tmp_path):
 def test_the_papers_settings_for_tiny_imagenet():
     def experiment(*flags):
         return train_cifar.experiment(train_cifar.parse(["--dataset", "tiny-imagenet", *flags]), 2)
+
     found = experiment("--network", "cifar_igcv2_20_c64")
     assert found.schedule.num_epochs == 200 and found.schedule.lr_steps == (100, 150, 175)
-    assert [round(found.schedule.lr_at(epoch), 6) for epoch in (0, 99, 100, 150, 199)] == [0.1, 0.1, 0.01, 0.001, 0.0001]
+    assert [round(found.schedule.lr_at(epoch), 6) for epoch in (0, 99, 100, 150, 199)] == [
+        0.1,
+        0.1,
+        0.01,
+        0.001,
+        0.0001,
+    ]
     assert found.model_options == {"stem_strides": 2}
     both = experiment("--network", "resnet_igc", "--depth", "50", "--downsample", "code").model_options
     assert both == {"downsample": "code", "stem_strides": 2}
 
 
-@pytest.mark.parametrize("network, option", [
-    ("plain_igc", ("between", "relu")), ("resnet_igc", ("spatial", "secondary")), ("plain_igc", ("spatial", "both")),
-    ("plain_igc", ("bottleneck", 2)), ("cifar_igcv3_d0.5", ("strides", (64, 160))),
-    ("cifar_igcv3_d0.5", ("partitions", (2, 4))), ("cifar_igcv3_d0.5", ("block", "paper")),
-    ("cifar_igcv1_8_c16", ("between", "relu"))])
+@pytest.mark.parametrize(
+    "network, option",
+    [
+        ("plain_igc", ("between", "relu")),
+        ("resnet_igc", ("spatial", "secondary")),
+        ("plain_igc", ("spatial", "both")),
+        ("plain_igc", ("bottleneck", 2)),
+        ("cifar_igcv3_d0.5", ("strides", (64, 160))),
+        ("cifar_igcv3_d0.5", ("partitions", (2, 4))),
+        ("cifar_igcv3_d0.5", ("block", "paper")),
+        ("cifar_igcv1_8_c16", ("between", "relu")),
+    ],
+)
 def test_options_make_the_network_that_the_getter_makes(network, option):
     name, value = option
     text = ",".join(map(str, value)) if isinstance(value, tuple) else value
@@ -469,8 +540,10 @@ def test_options_make_the_network_that_the_getter_makes(network, option):
 
 def strip(graph):
     """The layers of a symbol: operators and attributes."""
-    return [(node["op"], {key: text for key, text in node.get("attrs", {}).items() if not key.startswith("__")})
-            for node in json.loads(graph)["nodes"]]
+    return [
+        (node["op"], {key: text for key, text in node.get("attrs", {}).items() if not key.startswith("__")})
+        for node in json.loads(graph)["nodes"]
+    ]
 
 
 USERS_OWN = ["--network", "plain_igc", "--primary-partition", "24", "--secondary-partition", "2"]
@@ -480,7 +553,9 @@ def test_the_users_own_command_trains_on_cifar10(tmp_path):
     """As it stands, with the archive where the default folder is; stopped after its first epoch."""
     home = tmp_path / "home"
     (home / "datasets" / "cifar10").mkdir(parents=True)
-    cifar10_archive(home / "datasets" / "cifar10" / "cifar-10-binary.tar.gz", train_images=13)  # 65: one more than a batch
+    cifar10_archive(
+        home / "datasets" / "cifar10" / "cifar-10-binary.tar.gz", train_images=13
+    )  # 65: one more than a batch
     process = start(*USERS_OWN, cwd=tmp_path, env={"MXNET_HOME": str(home)})
     here = folder(tmp_path / "runs", model="cifar_plain_igc38_l24m2", dataset="cifar10")
     while not (here / "curves.png").exists():  # drawn after the first epoch
@@ -490,14 +565,23 @@ def test_the_users_own_command_trains_on_cifar10(tmp_path):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 143, err
     config = json.loads((here / "config.json").read_text())
-    assert config["schedule"] == {"num_epochs": 400, "lr": 0.1, "lr_factor": 0.1, "lr_steps": [200, 300, 350],
-                                  "lr_decay": 1.0, "warmup_epochs": 0}
+    assert config["schedule"] == {
+        "num_epochs": 400,
+        "lr": 0.1,
+        "lr_factor": 0.1,
+        "lr_steps": [200, 300, 350],
+        "lr_decay": 1.0,
+        "warmup_epochs": 0,
+    }
     assert (config["batch_size"], config["wd"], config["momentum"]) == (64, 1e-4, 0.9)
     assert "400 epochs of 2 batches of 64" in out
 
 
 def test_the_users_own_command_without_files(tmp_path):
     # a proxy that is not there stands for a machine without network
-    line = refused(*USERS_OWN, cwd=tmp_path, env={"MXNET_HOME": str(tmp_path), "HTTPS_PROXY": "http://127.0.0.1:9",
-                                                  "https_proxy": "http://127.0.0.1:9"})
+    line = refused(
+        *USERS_OWN,
+        cwd=tmp_path,
+        env={"MXNET_HOME": str(tmp_path), "HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"},
+    )
     assert "cifar-10-binary.tar.gz" in line and str(tmp_path) in line and "--dataset digits" in line

@@ -1,4 +1,5 @@
 """From photographs to predictions, with the commands of the README; and what goes wrong on the way."""
+
 import json
 import os
 import shutil
@@ -22,14 +23,33 @@ from igc_gluon.model_zoo import find_family
 
 ROOT = Path(__file__).resolve().parent.parent
 # 12 batches an epoch of a small network at 32x32, on two CPU contexts
-SMALL = ["--network", "cifar_plain_igc8_l4m2", "--image-shape", "3,32,32", "--cpus", "2", "--batch-size", "8",
-         "--num-epochs", "2", "--lr", "0.05"]
+SMALL = [
+    "--network",
+    "cifar_plain_igc8_l4m2",
+    "--image-shape",
+    "3,32,32",
+    "--cpus",
+    "2",
+    "--batch-size",
+    "8",
+    "--num-epochs",
+    "2",
+    "--lr",
+    "0.05",
+]
 
 
 def start(*command, **kwargs):
     env = {**os.environ, "OMP_NUM_THREADS": "1", **kwargs.pop("env", {})}
-    return subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            text=True, env=env, cwd=ROOT, **kwargs)
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+        cwd=ROOT,
+        **kwargs,
+    )
 
 
 def run(*command, code=0, **kwargs):
@@ -97,8 +117,21 @@ def test_from_photographs_to_predictions(packed, tmp_path, capsys):
 def test_devices_and_order(packed, tmp_path):
     """One device and two train to the same weights, to float accuracy: BN's shards and the images' order are alike."""
     for name, cpus in (("one", 1), ("two", 2)):
-        code = train_main([*SMALL, "--num-epochs", "1", "--data-dir", str(packed), "--log-dir", str(tmp_path / name),
-                           "--cpus", str(cpus), "--batch-shards", "2"])
+        code = train_main(
+            [
+                *SMALL,
+                "--num-epochs",
+                "1",
+                "--data-dir",
+                str(packed),
+                "--log-dir",
+                str(tmp_path / name),
+                "--cpus",
+                str(cpus),
+                "--batch-shards",
+                "2",
+            ]
+        )
         assert code == 0
     one, two = last_params(tmp_path / "one"), last_params(tmp_path / "two")
     for name, value in one.items():
@@ -131,17 +164,30 @@ def test_without_flags_it_is_the_papers_experiment():
     assert (experiment.label_smoothing, experiment.dtype, schedule.warmup_epochs) == (0.0, "float32", 0)
 
 
-@pytest.mark.parametrize("flags, model, options", [
-    (["--network=resnet_igc_imgnet_d18", "--depth=18", "--primary-partition=100", "--secondary-partition=1"],
-     "resnet18_igc_l100m2", {}),
-    (["--network=resnet_igc_imgnet_d18", "--primary-partition=8", "--secondary-partition=4"], "resnet18_igc_l8m8",
-     {"doubled": "primary"}),
-    (["--network=resnet_imgnet_d18", "--depth=18"], "resnet18_w64", {}),
-    (["--network=resnet_imgnet_d18", "--primary-partition=69"], "resnet18_w69", {}),
-    (["--network=igcv3_1.0"], "igcv3_1.0", {}),
-    (["--network=igcv3_1.0", "--option", "block=paper"], "igcv3_1.0", {"block": "paper"}),
-    (["--network=resnet18_igc_l4m2", "--option", "doubled=secondary"], "resnet18_igc_l4m2", {"doubled": "secondary"}),
-])
+@pytest.mark.parametrize(
+    "flags, model, options",
+    [
+        (
+            ["--network=resnet_igc_imgnet_d18", "--depth=18", "--primary-partition=100", "--secondary-partition=1"],
+            "resnet18_igc_l100m2",
+            {},
+        ),
+        (
+            ["--network=resnet_igc_imgnet_d18", "--primary-partition=8", "--secondary-partition=4"],
+            "resnet18_igc_l8m8",
+            {"doubled": "primary"},
+        ),
+        (["--network=resnet_imgnet_d18", "--depth=18"], "resnet18_w64", {}),
+        (["--network=resnet_imgnet_d18", "--primary-partition=69"], "resnet18_w69", {}),
+        (["--network=igcv3_1.0"], "igcv3_1.0", {}),
+        (["--network=igcv3_1.0", "--option", "block=paper"], "igcv3_1.0", {"block": "paper"}),
+        (
+            ["--network=resnet18_igc_l4m2", "--option", "doubled=secondary"],
+            "resnet18_igc_l4m2",
+            {"doubled": "secondary"},
+        ),
+    ],
+)
 def test_networks(flags, model, options):
     described, given = train_imagenet.model_of(train_imagenet.parse(flags))
     assert (described.name, given) == (model, options)
@@ -158,9 +204,9 @@ def test_schedules_of_the_mobile_networks():
     _, code, _ = parsed("--network", "igcv2_0.5", "--schedule", "igcv3-code")
     assert code.schedule.num_epochs == 480 and code.schedule.lr_steps == ()
     rates = [code.schedule.lr_at(epoch) for epoch in (0, 1, 479)]
-    np.testing.assert_allclose(rates, [0.045, 0.0441, 0.045 * 0.98 ** 479])
+    np.testing.assert_allclose(rates, [0.045, 0.0441, 0.045 * 0.98**479])
     _, short, _ = parsed("--network", "igcv2_0.5", "--schedule", "igcv3-code", "--num-epochs", "48")
-    np.testing.assert_allclose(short.schedule.lr_at(24), 0.045 * 0.98 ** 240)
+    np.testing.assert_allclose(short.schedule.lr_at(24), 0.045 * 0.98**240)
     _, other, _ = parsed("--network", "igcv2_0.5", "--batch-size", "64", "--wd", "0", "--schedule", "igcv1")
     assert (other.batch_size, other.wd, other.schedule.num_epochs) == (64, 0, 95)
 
@@ -172,29 +218,42 @@ def refused(capfd, flags):
     return lines[0]
 
 
-@pytest.mark.parametrize("flags, text", [
-    ([], "built without CUDA"),
-    (["--gpus", "0"], "built without CUDA"),
-    (["--cpus", "0"], "--cpus must be at least 1"),
-    (["--cpus", "1", "--data-dir", "nowhere"], "there is no file nowhere/train.rec; igc data imagenet"),
-    (["--cpus", "1", "--network", "resnet19"], "unknown model 'resnet19'"),
-    (["--cpus", "1", "--network", "resnet_igc_imgnet_d18", "--depth", "34"], "has depth 18, not 34"),
-    (["--cpus", "1", "--network", "resnet_imgnet_d18", "--primary-partition", "0"], "--primary-partition must be at"),
-    (["--cpus", "1", "--network", "resnet_igc_imgnet_d18", "--secondary-partition", "0"], "--secondary-partition must"),
-    (["--cpus", "1", "--network", "resnet_igc_imgnet_d18", "--primary-partition", "100"], "100 and 1 are the published"),
-    (["--cpus", "1", "--network", "resnet_imgnet_d18", "--secondary-partition", "4"], "leave that out"),
-    (["--cpus", "1", "--option", "block=paper"], "resnet18_igc_l100m2 has no option 'block'"),
-    (["--cpus", "1", "--depth", "18"], "leave --depth"),
-    (["--cpus", "1", "--image-shape", "3,224"], "--image-shape"),
-    (["--cpus", "1", "--image-shape", "1,224,224"], "--image-shape"),
-    (["--cpus", "1", "--augment", "more"], "--augment"),
-    (["--cpus", "1", "--schedule", "fast"], "--schedule"),
-    (["--cpus", "1", "--num-classes", "0"], "--num-classes must be at least 1"),
-    (["--cpus", "1", "--dtype", "float16"], "--dtype float16 needs GPUs"),
-    (["--cpus", "1", "--label-smoothing", "1"], "--label-smoothing"),
-    (["--cpus", "1", "--warmup-epochs", "-1"], "--warmup-epochs"),
-    (["--cpus", "1", "--kv-store", "fast"], "--kv-store"),
-], ids=lambda value: " ".join(value) if isinstance(value, list) else None)
+@pytest.mark.parametrize(
+    "flags, text",
+    [
+        ([], "built without CUDA"),
+        (["--gpus", "0"], "built without CUDA"),
+        (["--cpus", "0"], "--cpus must be at least 1"),
+        (["--cpus", "1", "--data-dir", "nowhere"], "there is no file nowhere/train.rec; igc data imagenet"),
+        (["--cpus", "1", "--network", "resnet19"], "unknown model 'resnet19'"),
+        (["--cpus", "1", "--network", "resnet_igc_imgnet_d18", "--depth", "34"], "has depth 18, not 34"),
+        (
+            ["--cpus", "1", "--network", "resnet_imgnet_d18", "--primary-partition", "0"],
+            "--primary-partition must be at",
+        ),
+        (
+            ["--cpus", "1", "--network", "resnet_igc_imgnet_d18", "--secondary-partition", "0"],
+            "--secondary-partition must",
+        ),
+        (
+            ["--cpus", "1", "--network", "resnet_igc_imgnet_d18", "--primary-partition", "100"],
+            "100 and 1 are the published",
+        ),
+        (["--cpus", "1", "--network", "resnet_imgnet_d18", "--secondary-partition", "4"], "leave that out"),
+        (["--cpus", "1", "--option", "block=paper"], "resnet18_igc_l100m2 has no option 'block'"),
+        (["--cpus", "1", "--depth", "18"], "leave --depth"),
+        (["--cpus", "1", "--image-shape", "3,224"], "--image-shape"),
+        (["--cpus", "1", "--image-shape", "1,224,224"], "--image-shape"),
+        (["--cpus", "1", "--augment", "more"], "--augment"),
+        (["--cpus", "1", "--schedule", "fast"], "--schedule"),
+        (["--cpus", "1", "--num-classes", "0"], "--num-classes must be at least 1"),
+        (["--cpus", "1", "--dtype", "float16"], "--dtype float16 needs GPUs"),
+        (["--cpus", "1", "--label-smoothing", "1"], "--label-smoothing"),
+        (["--cpus", "1", "--warmup-epochs", "-1"], "--warmup-epochs"),
+        (["--cpus", "1", "--kv-store", "fast"], "--kv-store"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
 def test_a_mistake_is_one_line(flags, text, tmp_path, capfd, monkeypatch):
     monkeypatch.setenv("MXNET_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -203,7 +262,7 @@ def test_a_mistake_is_one_line(flags, text, tmp_path, capfd, monkeypatch):
 
 
 def cut(content):
-    return content[:len(content) // 8 * 4]
+    return content[: len(content) // 8 * 4]
 
 
 def flip_magic(content):
@@ -219,12 +278,18 @@ def flip_pixels(content):
     return content[:600] + bytes([content[600] ^ 1]) + content[601:]
 
 
-@pytest.mark.parametrize("damage, text", [
-    (cut, "do not fit together"), (flip_magic, "is damaged"), (lambda content: b"", "is empty"),
-    (lambda content: b"GIF89a" + bytes(1000), "is damaged|do not fit"),
-    (foreign_label, "labels up to 7, too many for 3 classes"),
-    (flip_pixels, "the record at byte 0 is not what was written"),
-], ids=["truncated", "wrong magic", "empty", "foreign", "label", "pixels"])
+@pytest.mark.parametrize(
+    "damage, text",
+    [
+        (cut, "do not fit together"),
+        (flip_magic, "is damaged"),
+        (lambda content: b"", "is empty"),
+        (lambda content: b"GIF89a" + bytes(1000), "is damaged|do not fit"),
+        (foreign_label, "labels up to 7, too many for 3 classes"),
+        (flip_pixels, "the record at byte 0 is not what was written"),
+    ],
+    ids=["truncated", "wrong magic", "empty", "foreign", "label", "pixels"],
+)
 def test_a_damaged_file_is_one_line(packed, tmp_path, capfd, damage, text):
     for file in packed.iterdir():
         if file.suffix in (".rec", ".idx", ".txt"):
@@ -249,17 +314,29 @@ def test_an_image_that_cannot_be_decoded_is_one_line_from_the_process(packed, tm
 
 def test_classes_that_do_not_fit(packed, capfd, tmp_path):
     assert "classes.txt has 3 classes, not 2; leave out --num-classes" in refused(
-        capfd, [*SMALL, "--data-dir", str(packed), "--num-classes", "2", "--log-dir", str(tmp_path)])
+        capfd, [*SMALL, "--data-dir", str(packed), "--num-classes", "2", "--log-dir", str(tmp_path)]
+    )
     assert "fewer than a batch of 128" in refused(
-        capfd, [*SMALL, "--data-dir", str(packed), "--batch-size", "128", "--log-dir", str(tmp_path)])
+        capfd, [*SMALL, "--data-dir", str(packed), "--batch-size", "128", "--log-dir", str(tmp_path)]
+    )
 
 
 def test_files_of_other_classes(packed, capfd, tmp_path):
     for file in packed.iterdir():
         shutil.copy(file, tmp_path)
     (tmp_path / "classes.txt").write_text("china\ngrey\nflower\n")
-    line = refused(capfd, [*SMALL, "--data-train", str(packed / "train.rec"), "--data-val", str(tmp_path / "val.rec"),
-                           "--log-dir", str(tmp_path / "runs")])
+    line = refused(
+        capfd,
+        [
+            *SMALL,
+            "--data-train",
+            str(packed / "train.rec"),
+            "--data-val",
+            str(tmp_path / "val.rec"),
+            "--log-dir",
+            str(tmp_path / "runs"),
+        ],
+    )
     assert "class 1 is 'flower' in" in line and "--num-classes" not in line
     assert not (tmp_path / "runs").exists()
 
@@ -269,14 +346,20 @@ def test_a_resumed_run_keeps_its_data(packed, tmp_path, capfd):
     assert train_main([*flags, "--num-epochs", "1"]) == 0
     capfd.readouterr()
     assert "was begun with augment authors, not resnet" in refused(
-        capfd, [*flags, "--num-epochs", "1", "--resume", "--augment", "resnet"])
+        capfd, [*flags, "--num-epochs", "1", "--resume", "--augment", "resnet"]
+    )
 
 
 def test_help_says_these_defaults_not_those_for_cifar(capsys):
     assert train_main(["--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    for said in ("(default: ~/.mxnet/datasets/imagenet)", "workers (default: the schedule's)",
-                 "parameter (default: the schedule's; igcv3-code", "0,...,7 or 0,...,3", "as many as the schedule has GPUs"):
+    for said in (
+        "(default: ~/.mxnet/datasets/imagenet)",
+        "workers (default: the schedule's)",
+        "parameter (default: the schedule's; igcv3-code",
+        "0,...,7 or 0,...,3",
+        "as many as the schedule has GPUs",
+    ):
         assert said in text, said
     assert "default: 64)" not in text and "the CPU)" not in text
 
@@ -296,12 +379,23 @@ def test_bfloat16_trains(packed, tmp_path):
     import mxnet as mx
 
     from igc_gluon.engine.precision import check_dtype
+
     try:
         check_dtype("bfloat16", [mx.cpu()])
     except UserError as error:
         pytest.skip(str(error))
-    run("train_imagenet.py", *SMALL, "--data-dir", packed, "--dtype", "bfloat16", "--num-epochs", 1,
-        "--log-dir", tmp_path)
+    run(
+        "train_imagenet.py",
+        *SMALL,
+        "--data-dir",
+        packed,
+        "--dtype",
+        "bfloat16",
+        "--num-epochs",
+        1,
+        "--log-dir",
+        tmp_path,
+    )
     found = last_params(tmp_path)
     assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in found.values())
 
@@ -312,8 +406,23 @@ def test_the_papers_network_from_photographs_to_predictions(tmp_path):
     root = make_tree(tmp_path, train=40, val=8, size=(400, 500))
     run(*IGC, "data", "imagenet", "--root", root)
     run(*IGC, "data", "verify", root / "train.rec")
-    flags = ["train_imagenet.py", "--network=resnet_igc_imgnet_d18", "--depth=18", "--primary-partition=100",
-             "--secondary-partition=1", "--cpus", 2, "--batch-size", 16, "--num-epochs", 2, "--data-dir", root, "--log-dir", root / "runs"]
+    flags = [
+        "train_imagenet.py",
+        "--network=resnet_igc_imgnet_d18",
+        "--depth=18",
+        "--primary-partition=100",
+        "--secondary-partition=1",
+        "--cpus",
+        2,
+        "--batch-size",
+        16,
+        "--num-epochs",
+        2,
+        "--data-dir",
+        root,
+        "--log-dir",
+        root / "runs",
+    ]
     process = start(*flags, "--checkpoint-batches", 2)
     folder = root / "runs" / "imagenet" / "resnet18_igc_l100m2" / "seed0"
     while not (folder / "checkpoints" / "last").exists():

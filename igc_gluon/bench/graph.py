@@ -3,6 +3,7 @@
 `describe` reads it off the graph that MXNet itself traces, so it shares nothing with the lowering of
 igc_gluon.deploy, whose results it is used to check. Reading a file of it (`load`) needs NumPy only.
 """
+
 # Imports in functions are slow: MXNet, which not every peer's process needs.
 import json
 from typing import Dict, NamedTuple, Tuple
@@ -31,6 +32,7 @@ class Node(NamedTuple):
         affine      scale, shift: numbers
     shape: of the result, without the batch.
     """
+
     op: str
     inputs: Tuple[int, ...]
     shape: Tuple[int, ...]
@@ -74,15 +76,26 @@ def _pair(value):
 
 def _conv(a, arrays):
     kernel = _pair(a["kernel"])
-    return "conv", {"groups": a.get("num_group", 1), "kernel": kernel, "stride": _pair(a.get("stride") or (1, 1)),
-                    "pad": _pair(a.get("pad") or (0, 0))}, ("weight", "bias")
+    return (
+        "conv",
+        {
+            "groups": a.get("num_group", 1),
+            "kernel": kernel,
+            "stride": _pair(a.get("stride") or (1, 1)),
+            "pad": _pair(a.get("pad") or (0, 0)),
+        },
+        ("weight", "bias"),
+    )
 
 
 def _batch_norm(a, arrays):
     if a.get("fix_gamma", True):
         arrays[0] = np.ones_like(arrays[0])
-    return "batch_norm", {"epsilon": a.get("eps", 1e-3), "momentum": a.get("momentum", 0.9)}, \
-        ("gamma", "beta", "mean", "variance")
+    return (
+        "batch_norm",
+        {"epsilon": a.get("eps", 1e-3), "momentum": a.get("momentum", 0.9)},
+        ("gamma", "beta", "mean", "variance"),
+    )
 
 
 def _activation(a, arrays):
@@ -95,12 +108,22 @@ def _pooling(a, arrays):
     kind = a.get("pool_type", "max")
     if a.get("global_pool", False) and kind == "avg":
         return "mean", {}, ()
-    if kind not in ("max", "avg") or a.get("global_pool", False) or \
-            a.get("pooling_convention", "valid") != "valid" or not a.get("count_include_pad", True):
+    if (
+        kind not in ("max", "avg")
+        or a.get("global_pool", False)
+        or a.get("pooling_convention", "valid") != "valid"
+        or not a.get("count_include_pad", True)
+    ):
         raise UserError("only max and mean pooling without windows that stick out can be given to the peers")
-    return f"{'mean' if kind == 'avg' else 'max'}_pool", \
-        {"kernel": _pair(a["kernel"]), "stride": _pair(a.get("stride") or (1, 1)),
-         "pad": _pair(a.get("pad") or (0, 0))}, ()
+    return (
+        f"{'mean' if kind == 'avg' else 'max'}_pool",
+        {
+            "kernel": _pair(a["kernel"]),
+            "stride": _pair(a.get("stride") or (1, 1)),
+            "pad": _pair(a.get("pad") or (0, 0)),
+        },
+        (),
+    )
 
 
 def _swap(a, arrays):
@@ -189,8 +212,10 @@ def load(path):
             number, _, name = key.partition(".")
             if name:
                 arrays[int(number)][name] = file[key]
-    return [Node(line["op"], tuple(line["inputs"]), tuple(line["shape"]), _tuples(line["attributes"]), given)
-            for line, given in zip(lines, arrays)]
+    return [
+        Node(line["op"], tuple(line["inputs"]), tuple(line["shape"]), _tuples(line["attributes"]), given)
+        for line, given in zip(lines, arrays)
+    ]
 
 
 def _tuples(attributes):

@@ -1,4 +1,5 @@
 """What this machine can do at most, measured: multiply-adds of each instruction set, and memory."""
+
 import ctypes
 import functools
 import platform
@@ -42,8 +43,19 @@ def _libraries():
             if not _runs(isa):
                 continue
             path = Path(folder) / f"{isa}.so"
-            command = [cxx, "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-fopenmp", *flags, f"-DIGC_LANES={lanes}",
-                       str(Path(__file__).with_name("peak.cpp")), "-o", str(path)]
+            command = [
+                cxx,
+                "-O3",
+                "-ffp-contract=fast",
+                "-fPIC",
+                "-shared",
+                "-fopenmp",
+                *flags,
+                f"-DIGC_LANES={lanes}",
+                str(Path(__file__).with_name("peak.cpp")),
+                "-o",
+                str(path),
+            ]
             if subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
                 continue
             found[isa] = ctypes.CDLL(str(path))

@@ -1,4 +1,5 @@
 """The loop that times one network in all peers: each in a process of its own, taking turns."""
+
 import json
 import os
 import select
@@ -29,12 +30,21 @@ class Child:
 
     def __init__(self, peer, threads):
         self.peer = peer
-        environment = dict(os.environ, OMP_NUM_THREADS=str(threads), MXNET_SUBGRAPH_VERBOSE="0",
-                           IGC_NATIVE="1" if PEERS[peer].ours else "0")
-        self._errors = tempfile.TemporaryFile("w+")
+        environment = dict(
+            os.environ,
+            OMP_NUM_THREADS=str(threads),
+            MXNET_SUBGRAPH_VERBOSE="0",
+            IGC_NATIVE="1" if PEERS[peer].ours else "0",
+        )
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (as long as the process)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "igc_gluon.bench.worker", peer, str(threads)], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=self._errors, env=environment, bufsize=0)
+            [sys.executable, "-m", "igc_gluon.bench.worker", peer, str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=environment,
+            bufsize=0,
+        )
 
     def ask(self, do, limit=CALL_LIMIT, **arguments):
         try:
@@ -71,6 +81,7 @@ class Child:
 @dataclass
 class Timing:
     """Of one peer: seconds per image of each repeat, wall and CPU; peak memory in bytes above the framework's own."""
+
     wall: list = field(default_factory=list)
     cpu: list = field(default_factory=list)
     memory: int = None
@@ -85,6 +96,7 @@ class Timing:
 @dataclass
 class Result:
     """Of one network, batch size and number of threads."""
+
     network: str
     batch: int
     threads: int
@@ -112,8 +124,17 @@ def candidates(keys, training):
     return there, missing
 
 
-def measure(network, batch, threads, training=False, keys=tuple(PEERS), repeats=7, seconds=0.3,
-            report=lambda text: None, children=None):
+def measure(
+    network,
+    batch,
+    threads,
+    training=False,
+    keys=tuple(PEERS),
+    repeats=7,
+    seconds=0.3,
+    report=lambda text: None,
+    children=None,
+):
     """Result of `network` (networks.Network) in the peers `keys`, ours first.
 
     Each gets `repeats` turns of about `seconds`. children: workers {peer: Child} to be used again, and left open; by
@@ -123,8 +144,9 @@ def measure(network, batch, threads, training=False, keys=tuple(PEERS), repeats=
     keys, missing = candidates(keys, training)
     own, opened = children is None, {} if children is None else children
     with tempfile.TemporaryDirectory() as folder:
-        result = Result(network.title, batch, threads, training, write(network, folder) // network.repeats,
-                        missing=missing)
+        result = Result(
+            network.title, batch, threads, training, write(network, folder) // network.repeats, missing=missing
+        )
         try:
             calls, reference = {}, None
             for key in keys:  # all at once: their imports take the longest
@@ -134,8 +156,15 @@ def measure(network, batch, threads, training=False, keys=tuple(PEERS), repeats=
                 report(f"building {PEERS[key].title}")
                 output = Path(folder) / f"{key}.npy"
                 try:
-                    built = opened[key].ask("build", BUILD_LIMIT, network=network.as_json(), folder=folder, batch=batch,
-                                            training=training, output=str(output))
+                    built = opened[key].ask(
+                        "build",
+                        BUILD_LIMIT,
+                        network=network.as_json(),
+                        folder=folder,
+                        batch=batch,
+                        training=training,
+                        output=str(output),
+                    )
                 except PeerFailed as failure:
                     missing[key] = str(failure)
                     opened.pop(key).close()
@@ -168,7 +197,7 @@ def _take_turns(result, children, calls, repeats, divisor, report):
         for kind, rate in machine.bandwidth(result.threads).items():
             result.bandwidth.setdefault(kind, []).append(rate)
         order = list(result.timings)
-        order = order[repeat % len(order):] + order[:repeat % len(order)]  # no one always follows the same one
+        order = order[repeat % len(order) :] + order[: repeat % len(order)]  # no one always follows the same one
         for key in order:
             time.sleep(PAUSE)
             try:

@@ -1,4 +1,5 @@
 """The networks that are timed, and what is written down of one so that every peer builds the same."""
+
 # Imports in functions are slow: MXNet, which not every peer's process needs.
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ class Network:
 
     shape: (channels, height, width) of the image, or of what the first block reads.
     """
+
     title: str
     shape: Tuple[int, int, int]
     model: Optional[str] = None
@@ -64,6 +66,7 @@ def _chain(primary_partition, channels):
 
         def hybrid_forward(self, F, x):
             return self.output(self.features(x))
+
     return Chain()
 
 
@@ -77,15 +80,23 @@ def zoo(model, classes=None, size=None, title=None, **options):
     if size < 1:
         raise UserError(f"--size must be at least 1, not {size}")
     options["classes"] = family.classes if classes is None else classes
-    return Network(title or model.lower(), (3, size, size), model.lower(), options,
-                   model_file=str(family.source.path) if family.source else None)
+    return Network(
+        title or model.lower(),
+        (3, size, size),
+        model.lower(),
+        options,
+        model_file=str(family.source.path) if family.source else None,
+    )
 
 
 def block(primary_partition, secondary_partition, size):
     """A single IGC block on size x size positions, timed in a chain."""
     width = primary_partition * secondary_partition
-    return Network(f"block L{primary_partition}M{secondary_partition} {size}x{size}", (width, size, size),
-                   block=(primary_partition, width))
+    return Network(
+        f"block L{primary_partition}M{secondary_partition} {size}x{size}",
+        (width, size, size),
+        block=(primary_partition, width),
+    )
 
 
 def write(network, folder, seed=0):

@@ -5,6 +5,7 @@ scores in one; a training step is forward, loss, backward and update of the weig
 and weight decay 1e-4), the loss read. Outside: conversion of the batch to that kind of array, to channels-last
 order too, compilation, warm-up. igc_gluon's own conversion between NCHW and its order of channels is inside.
 """
+
 # Imports in functions are optional: each peer is a process of its own, which imports what it needs.
 import importlib.util
 from pathlib import Path
@@ -17,6 +18,7 @@ LEARNING_RATE, MOMENTUM, DECAY = 1e-3, 0.9, 1e-4
 
 class Job(NamedTuple):
     """What a peer gets: a folder that networks.write made, images (batch, C, H, W), labels (batch,), threads."""
+
     network: object
     folder: Path
     images: np.ndarray
@@ -32,6 +34,7 @@ class Job(NamedTuple):
 class Peer(NamedTuple):
     """needs: modules. inference(job), training(job): return a function without arguments, one call of which is timed;
     it returns the scores, as something that numpy.asarray takes or with asnumpy(). None: the peer cannot."""
+
     title: str
     needs: Tuple[str, ...]
     inference: Optional[Callable]
@@ -82,6 +85,7 @@ def _mxnet_inference(job, backend=None):
         y = net(x)
         y.wait_to_read()
         return y
+
     return call
 
 
@@ -106,6 +110,7 @@ def _mxnet_training(job):
         loss.mean().asscalar()
         mx.nd.waitall()
         return scores
+
     return step
 
 
@@ -136,7 +141,9 @@ def _torch_inference(channels_last=False, compiled=False):
         def call():
             with torch.inference_mode() if not compiled else torch.no_grad():
                 return net(x)
+
         return call
+
     return inference
 
 
@@ -152,6 +159,7 @@ def _torch_training(channels_last=False, compiled=False):
         if compiled:
             net = torch.compile(net)
         return lambda: to_torch.training_step(net, x, labels, optimizer).detach()
+
     return training
 
 
@@ -178,15 +186,24 @@ def _openvino(rewritten=False):
         core = openvino.Core()
         model = core.read_model(_onnx(job, rewritten), b"")
         # Left to itself it takes bfloat16 where the processor has it, with errors of half a percent.
-        request = core.compile_model(model, "CPU", {
-            "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": job.threads, "NUM_STREAMS": 1,
-            "PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
+        request = core.compile_model(
+            model,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "f32",
+                "INFERENCE_NUM_THREADS": job.threads,
+                "NUM_STREAMS": 1,
+                "PERFORMANCE_HINT": "LATENCY",
+            },
+        ).create_infer_request()
         images = openvino.Tensor(job.images, shared_memory=True)  # nothing is copied within the clock
 
         def call():
             request.infer({0: images})
             return request.get_output_tensor().data
+
         return call
+
     return inference
 
 
@@ -197,12 +214,15 @@ PEERS = {
     "mxnet": Peer("MXNet, hybridized", ("mxnet",), _mxnet_inference, _mxnet_training),
     "mxnet-onednn": Peer("MXNet, oneDNN fusion", ("mxnet",), lambda job: _mxnet_inference(job, "MKLDNN")),
     "torch": Peer("PyTorch, eager", ("torch",), _torch_inference(), _torch_training()),
-    "torch-channels-last": Peer("PyTorch, channels_last", ("torch",), _torch_inference(channels_last=True),
-                                _torch_training(channels_last=True)),
-    "torch-compile": Peer("PyTorch, torch.compile", ("torch",), _torch_inference(compiled=True),
-                          _torch_training(compiled=True)),
+    "torch-channels-last": Peer(
+        "PyTorch, channels_last", ("torch",), _torch_inference(channels_last=True), _torch_training(channels_last=True)
+    ),
+    "torch-compile": Peer(
+        "PyTorch, torch.compile", ("torch",), _torch_inference(compiled=True), _torch_training(compiled=True)
+    ),
     "onnxruntime": Peer("ONNX Runtime", ("onnx", "onnxruntime"), _onnxruntime),
     "openvino": Peer("OpenVINO", ("onnx", "openvino"), _openvino()),
-    "openvino-rewrite": Peer("OpenVINO, permutations absorbed", ("onnx", "openvino"), _openvino(rewritten=True),
-                             modified=True),
+    "openvino-rewrite": Peer(
+        "OpenVINO, permutations absorbed", ("onnx", "openvino"), _openvino(rewritten=True), modified=True
+    ),
 }

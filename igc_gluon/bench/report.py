@@ -1,4 +1,5 @@
 """Results as tables in Markdown, and beside what was to be reached."""
+
 import statistics
 from typing import NamedTuple, Optional
 
@@ -14,8 +15,11 @@ def ours(result):
 
 def peers(result, prefix="", modified=False):
     """{key: seconds per image} of those that are not ours, whose key begins with `prefix`."""
-    return {key: timing.seconds for key, timing in result.timings.items()
-            if key.startswith(prefix) and not PEERS[key].ours and (modified or not PEERS[key].modified)}
+    return {
+        key: timing.seconds
+        for key, timing in result.timings.items()
+        if key.startswith(prefix) and not PEERS[key].ours and (modified or not PEERS[key].modified)
+    }
 
 
 def peak(result):
@@ -40,8 +44,11 @@ def table(result, single=None):
     single = result if single is None and result.threads == 1 else single
     base = ours(result)
     unit = "steps' images/s" if result.training else "images/s"
-    lines = [f"| {title(result)} | {unit} | slowest to fastest | ms of CPU an image, 1 thread | of the FMA peak | "
-             "memory, MB | error | igc_gluon against it | by CPU time |", "|---" * 9 + "|"]
+    lines = [
+        f"| {title(result)} | {unit} | slowest to fastest | ms of CPU an image, 1 thread | of the FMA peak | "
+        "memory, MB | error | igc_gluon against it | by CPU time |",
+        "|---" * 9 + "|",
+    ]
     for key, timing in sorted(result.timings.items(), key=lambda item: item[1].seconds):
         alone = single.timings.get(key) if single else None
         cpu = statistics.median(alone.cpu) if alone else None
@@ -50,16 +57,23 @@ def table(result, single=None):
             slower = timing.seconds / result.timings[base].seconds
             if alone and base in single.timings:
                 slower_cpu = cpu / statistics.median(single.timings[base].cpu)
-        lines.append("| " + " | ".join((
-            PEERS[key].title + (" (not native)" if PEERS[key].ours and timing.notes else ""),
-            f"{1 / timing.seconds:,.1f}",
-            f"{1 / max(timing.wall):,.1f} to {1 / min(timing.wall):,.1f}",
-            "" if cpu is None else f"{1e3 * cpu:.3g}",
-            "" if share is None else f"{100 * share:.0f} %",
-            "" if timing.memory is None else f"{timing.memory / 1e6:.0f}",
-            f"{timing.error:.0e}" if timing.error else "-",
-            "" if slower is None else f"{slower:.2f}x",
-            "" if slower_cpu is None else f"{slower_cpu:.2f}x")) + " |")
+        lines.append(
+            "| "
+            + " | ".join(
+                (
+                    PEERS[key].title + (" (not native)" if PEERS[key].ours and timing.notes else ""),
+                    f"{1 / timing.seconds:,.1f}",
+                    f"{1 / max(timing.wall):,.1f} to {1 / min(timing.wall):,.1f}",
+                    "" if cpu is None else f"{1e3 * cpu:.3g}",
+                    "" if share is None else f"{100 * share:.0f} %",
+                    "" if timing.memory is None else f"{timing.memory / 1e6:.0f}",
+                    f"{timing.error:.0e}" if timing.error else "-",
+                    "" if slower is None else f"{slower:.2f}x",
+                    "" if slower_cpu is None else f"{slower_cpu:.2f}x",
+                )
+            )
+            + " |"
+        )
     for key, reason in result.missing.items():
         lines.append(f"\nLeft out: {PEERS[key].title}: {reason}")
     for key, timing in result.timings.items():
@@ -83,8 +97,10 @@ def limits(results):
 def overview(results):
     """Markdown: a row for each of `results`, a column for each peer, images/s."""
     keys = [key for key in PEERS if any(key in result.timings for result in results)]
-    lines = ["| network | batch | " + " | ".join(PEERS[key].title for key in keys) + " | against the best peer |",
-             "|---" * (len(keys) + 3) + "|"]
+    lines = [
+        "| network | batch | " + " | ".join(PEERS[key].title for key in keys) + " | against the best peer |",
+        "|---" * (len(keys) + 3) + "|",
+    ]
     for result in results:
         cells = [f"{1 / result.timings[key].seconds:,.1f}" if key in result.timings else "" for key in keys]
         best = min(peers(result).values(), default=None)
@@ -96,6 +112,7 @@ def overview(results):
 
 class Target(NamedTuple):
     """What was to be reached; ratios of our speed to others', None: nothing asked."""
+
     network: str
     inference: Optional[float]  # to the best unmodified peer
     peak: Optional[float]  # share of the FMA peak, inference
@@ -118,24 +135,47 @@ def verdicts(targets, results):
             key = ours(result)
             own = result.timings[key].seconds
             best = peers(result)
-            rows = [("training step, against PyTorch's best", peers(result, "torch"), target.torch),
-                    ("training step, against stock MXNet", peers(result, "mxnet"), target.mxnet)] if training else \
-                   [("inference, against the best peer", best, target.inference)]
+            rows = (
+                [
+                    ("training step, against PyTorch's best", peers(result, "torch"), target.torch),
+                    ("training step, against stock MXNet", peers(result, "mxnet"), target.mxnet),
+                ]
+                if training
+                else [("inference, against the best peer", best, target.inference)]
+            )
             for what, times, wanted in rows:
                 if wanted is not None and times:
                     fastest = min(times, key=times.get)
                     share = f"{100 * wanted * share_of_peak(result, fastest):.0f} %" if result.peaks else ""
-                    lines.append(_verdict(target.network, f"{what} ({PEERS[fastest].title})", times[fastest] / own,
-                                          wanted, "{:.2f}x", share))
+                    lines.append(
+                        _verdict(
+                            target.network,
+                            f"{what} ({PEERS[fastest].title})",
+                            times[fastest] / own,
+                            wanted,
+                            "{:.2f}x",
+                            share,
+                        )
+                    )
             if not training and target.peak is not None and result.peaks:
-                lines.append(_verdict(target.network, "inference, of the FMA peak", 100 * share_of_peak(result, key),
-                                      100 * target.peak, "{:.0f} %", f"{100 * target.peak:.0f} %"))
+                lines.append(
+                    _verdict(
+                        target.network,
+                        "inference, of the FMA peak",
+                        100 * share_of_peak(result, key),
+                        100 * target.peak,
+                        "{:.0f} %",
+                        f"{100 * target.peak:.0f} %",
+                    )
+                )
     return "\n".join(lines)
 
 
 def _verdict(network, what, measured, wanted, form, share):
-    return (f"| {network} | {what} | {form.format(measured)} | {form.format(wanted)} | "
-            f"{'reached' if measured >= wanted else 'missed'} | {share} |")
+    return (
+        f"| {network} | {what} | {form.format(measured)} | {form.format(wanted)} | "
+        f"{'reached' if measured >= wanted else 'missed'} | {share} |"
+    )
 
 
 def claim(results, igc, regular):
@@ -151,6 +191,8 @@ def claim(results, igc, regular):
             if times:
                 fastest = min(times, key=times.get)
                 ratio = times[fastest] / result.timings[ours(result)].seconds
-                lines.append(f"- {title(result)}: {ratio:.2f} times the images/s of {regular} on the best peer "
-                             f"({PEERS[fastest].title}): {'faster' if ratio > 1 else 'not faster'}")
+                lines.append(
+                    f"- {title(result)}: {ratio:.2f} times the images/s of {regular} on the best peer "
+                    f"({PEERS[fastest].title}): {'faster' if ratio > 1 else 'not faster'}"
+                )
     return "\n".join(lines)

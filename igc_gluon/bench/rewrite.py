@@ -4,6 +4,7 @@ A 1x1 group convolution beside a permutation becomes a dense 1x1 convolution tha
 remain the primary group convolution and one dense product. That is more multiply-adds (M times the secondary
 convolution's) and still faster in a stock engine than moving channels about.
 """
+
 import numpy as np
 
 from igc_gluon.bench.graph import order_of, readers, renumbered

@@ -1,4 +1,5 @@
 """Cases one after the other, with progress and the time left: what `igc bench` and benchmarks/ share."""
+
 import platform
 import sys
 import time
@@ -30,11 +31,21 @@ class Bench:
     def case(self, network, batch, training, single=True, without=()):
         """(Result on all threads, Result on one thread or None) of a network, in all peers but `without`."""
         results = []
-        for threads in (self.threads, 1)[:1 + (single and self.threads > 1)]:
+        for threads in (self.threads, 1)[: 1 + (single and self.threads > 1)]:
             name = f"{network.title}, {'training' if training else 'inference'}, batch {batch}, {threads} threads"
             keys = [key for key in self.keys if key not in without]
-            results.append(measure(network, batch, threads, training, keys, self.repeats, self.seconds,
-                                   lambda text: self.say(f"{name}: {text}")))
+            results.append(
+                measure(
+                    network,
+                    batch,
+                    threads,
+                    training,
+                    keys,
+                    self.repeats,
+                    self.seconds,
+                    lambda text: self.say(f"{name}: {text}"),
+                )
+            )
         self.advance()
         return results[0], results[1] if len(results) > 1 else None
 

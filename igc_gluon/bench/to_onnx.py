@@ -1,8 +1,9 @@
 """An ONNX model of a described network, for one batch size; permutations are reshape, transpose, reshape.
 
-    made = of_network(net, batch=16)      # with weights; onnx.save(made, "net.onnx")
-    preprocessing_of(made).prepare(image)  # as the network was trained, see igc_gluon.data.preprocessing
+made = of_network(net, batch=16)      # with weights; onnx.save(made, "net.onnx")
+preprocessing_of(made).prepare(image)  # as the network was trained, see igc_gluon.data.preprocessing
 """
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -36,8 +37,8 @@ class _Writer:
 
 
 def of_network(net, batch=1):
-    """An onnx.ModelProto of a network of `model_zoo` that has weights and says what it expects of an image, for batches of
-    that size. Raises UserError on an operator that cannot be described."""
+    """An onnx.ModelProto of a network of `model_zoo` that has weights and says what it expects of an image, for batches
+    of that size. Raises UserError on an operator that cannot be described."""
     # slow: these import MXNet
     from igc_gluon.bench import graph
     from igc_gluon.model_zoo.attributes import preprocessing_attribute
@@ -55,8 +56,8 @@ def preprocessing_of(made):
 
 
 def model(nodes, input_shape, batch, metadata=None):
-    """A checked onnx.ModelProto, `images` (batch,) + input_shape -> `scores`, of [graph.Node]. metadata: {key: text} for
-    its metadata_props; PREPROCESSING says what the network expects of an image, in JSON."""
+    """A checked onnx.ModelProto, `images` (batch,) + input_shape -> `scores`, of [graph.Node]. metadata: {key: text}
+    for its metadata_props; PREPROCESSING says what the network expects of an image, in JSON."""
     writer, values = _Writer(), ["images"]
     for node in nodes:
         values.append(_WRITERS[node.op](writer, node, batch, *[values[v] for v in node.inputs]))
@@ -76,8 +77,14 @@ def _pads(node):
 
 def _conv(w, node, batch, x):
     a = node.attributes
-    return w.add("Conv", [x] + [w.constant(array) for array in node.arrays.values()], group=a["groups"],
-                 kernel_shape=a["kernel"], strides=a["stride"], pads=_pads(node))
+    return w.add(
+        "Conv",
+        [x] + [w.constant(array) for array in node.arrays.values()],
+        group=a["groups"],
+        kernel_shape=a["kernel"],
+        strides=a["stride"],
+        pads=_pads(node),
+    )
 
 
 def _linear(w, node, batch, x):
@@ -91,8 +98,15 @@ def _batch_norm(w, node, batch, x):
 
 def _pool(op, **options):
     def write(w, node, batch, x):
-        return w.add(op, [x], kernel_shape=node.attributes["kernel"], strides=node.attributes["stride"],
-                     pads=_pads(node), **options)
+        return w.add(
+            op,
+            [x],
+            kernel_shape=node.attributes["kernel"],
+            strides=node.attributes["stride"],
+            pads=_pads(node),
+            **options,
+        )
+
     return write
 
 

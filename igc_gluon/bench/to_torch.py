@@ -1,4 +1,5 @@
 """A PyTorch module of a described network: plain layers in a traced graph, as anyone would write them."""
+
 import numpy as np
 import torch
 from torch import fx, nn
@@ -37,8 +38,15 @@ def _set(layer, **arrays):
 
 def _conv(node):
     weight, a = node.arrays["weight"], node.attributes
-    layer = nn.Conv2d(weight.shape[1] * a["groups"], weight.shape[0], a["kernel"], a["stride"], a["pad"],
-                      groups=a["groups"], bias="bias" in node.arrays)
+    layer = nn.Conv2d(
+        weight.shape[1] * a["groups"],
+        weight.shape[0],
+        a["kernel"],
+        a["stride"],
+        a["pad"],
+        groups=a["groups"],
+        bias="bias" in node.arrays,
+    )
     return _set(layer, **node.arrays)
 
 
@@ -83,7 +91,8 @@ _FUNCTIONS = {
     "transpose": lambda traced, node, x: traced.call_method("permute", (x, *node.attributes["axes"])),
     "sum": lambda traced, node, x: traced.call_method("sum", (x, node.attributes["axis"])),
     "affine": lambda traced, node, x: traced.call_function(
-        torch.add, (traced.call_function(torch.mul, (x, node.attributes["scale"])), node.attributes["shift"])),
+        torch.add, (traced.call_function(torch.mul, (x, node.attributes["scale"])), node.attributes["shift"])
+    ),
 }
 
 

@@ -6,7 +6,9 @@
     {"do": "memory"}               -> {"peak": bytes, "before": bytes with the framework imported}
 An answer {"error": "one line"} in place of these; the end of the input ends the process.
 """
+
 import argparse
+import contextlib
 import importlib
 import json
 import logging
@@ -49,8 +51,11 @@ class Worker:
         np.save(output, np.concatenate(scores))
         begin = time.perf_counter()
         self._call()
-        return {"seconds": time.perf_counter() - begin, "notes": self.notes,
-                "versions": {name: getattr(sys.modules[name], "__version__", "") for name in self.peer.needs}}
+        return {
+            "seconds": time.perf_counter() - begin,
+            "notes": self.notes,
+            "versions": {name: getattr(sys.modules[name], "__version__", "") for name in self.peer.needs},
+        }
 
     def time(self, calls):
         begin, cpu = time.perf_counter(), time.process_time()
@@ -85,10 +90,8 @@ def _memory(field="VmRSS"):
 
 
 def _reset_peak():
-    try:
+    with contextlib.suppress(OSError):  # the peak then counts imports too, if they needed more
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass  # the peak then counts imports too, if they needed more
 
 
 def serve(worker, requests, answers):

@@ -1,5 +1,6 @@
 """The command `igc`: one short module per subcommand, with add_arguments(parser) and run(args), imported when it is
 called."""
+
 import importlib
 import os
 import sys
@@ -26,7 +27,7 @@ COMMANDS = {
     "checkpoint": "list, verify or compare the checkpoints of a run",
     "bench": "time a network beside the same network in PyTorch, ONNX Runtime, OpenVINO and stock MXNet",
     "launch": "starts a distributed run: scheduler, servers and workers, here or on other machines, and ends them "
-              "together",
+    "together",
 }
 
 

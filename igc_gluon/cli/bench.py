@@ -1,4 +1,5 @@
 """`igc bench NAME`"""
+
 from igc_gluon.bench import machine, networks, report
 from igc_gluon.bench.run import Bench, peer_keys
 from igc_gluon.cli.network_flags import add_import_argument
@@ -16,9 +17,12 @@ def add_arguments(parser):
     parser.add_argument("--threads", type=int, help="(default: all cores)")
     parser.add_argument("--repeats", type=int, default=7, help="turns of each, of which the median counts (default: 7)")
     parser.add_argument("--seconds", type=float, default=0.3, help="length of a turn, about (default: 0.3)")
-    parser.add_argument("--peers", metavar="A,B",
-                        help="only these beside igc_gluon: mxnet, mxnet-onednn, torch, torch-channels-last, "
-                             "torch-compile, onnxruntime, openvino, openvino-rewrite (default: all that are installed)")
+    parser.add_argument(
+        "--peers",
+        metavar="A,B",
+        help="only these beside igc_gluon: mxnet, mxnet-onednn, torch, torch-channels-last, "
+        "torch-compile, onnxruntime, openvino, openvino-rewrite (default: all that are installed)",
+    )
     add_import_argument(parser)
 
 

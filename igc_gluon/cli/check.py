@@ -1,4 +1,5 @@
 """`igc check NAME`: what the papers ask of a block, checked on every block of a network."""
+
 import difflib
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,7 @@ Normalizations, activations and shortcuts are left out: they connect no other ch
 
 class Check(NamedTuple):
     """What `check_stack` finds on one block. paths: (fewest, most); connected: share of pairs of channels."""
+
     paths: tuple
     connected: float
     condition: str
@@ -37,12 +39,14 @@ class Check(NamedTuple):
 
 def add_arguments(parser):
     parser.add_argument("name", help="a model's name, cifar_plain_igc20_l24m2 for example")
-    parser.add_argument("--block", metavar="BLOCK",
-                        help="the block to draw, named as in the table (default: the first)")
+    parser.add_argument(
+        "--block", metavar="BLOCK", help="the block to draw, named as in the table (default: the first)"
+    )
     add_option_argument(parser)
     picture = parser.add_mutually_exclusive_group()
-    picture.add_argument("--picture", type=Path, metavar="FILE.png",
-                         help="where the picture goes (default: NAME.png in this folder)")
+    picture.add_argument(
+        "--picture", type=Path, metavar="FILE.png", help="where the picture goes (default: NAME.png in this folder)"
+    )
     picture.add_argument("--no-picture", action="store_true", help="draw nothing")
     add_import_argument(parser)
 
@@ -66,13 +70,17 @@ def run(args):
     checks = _check_all(stacks)
     print(f"{name}: {len(blocks)} blocks that interleave group convolutions\n")
     print(_table(stacks, checks))
-    dense, single = (sum(check.paths[0] >= 1 and check.paths[1] <= most for check in checks.values())
-                     for most in (float("inf"), 1))
-    print(f"\n{dense} of {len(blocks)} blocks are dense, {single} of them with one path between any two "
-          f"channels\n\n{LEGEND}")
+    dense, single = (
+        sum(check.paths[0] >= 1 and check.paths[1] <= most for check in checks.values()) for most in (float("inf"), 1)
+    )
+    print(
+        f"\n{dense} of {len(blocks)} blocks are dense, {single} of them with one path between any two "
+        f"channels\n\n{LEGEND}"
+    )
     if not args.no_picture:
-        pattern_picture.draw(picture, f"{name}, block {chosen}: {describe(checks[chosen])}",
-                             pattern_picture.factors(blocks[chosen]))
+        pattern_picture.draw(
+            picture, f"{name}, block {chosen}: {describe(checks[chosen])}", pattern_picture.factors(blocks[chosen])
+        )
         print(f"\nthe picture of block {chosen} is in {picture}")
 
 
@@ -90,8 +98,15 @@ def check_stack(stack):
     width = stack[-1].out_channels
     # The width at which a regular convolution, whose input narrows with it, has as many weights.
     regular = width * theory.non_sparsity(stack) ** 0.5
-    return Check((fewest, most), np.count_nonzero(counts) / counts.size, condition, terms,
-                 theory.imbalance(terms), width, regular)
+    return Check(
+        (fewest, most),
+        np.count_nonzero(counts) / counts.size,
+        condition,
+        terms,
+        theory.imbalance(terms),
+        width,
+        regular,
+    )
 
 
 def describe(check):
@@ -101,16 +116,19 @@ def describe(check):
     if check.condition == "loose":
         paths = _range(check.paths, " to ")
         return f"dense, {paths} paths between two channels (loose complementary condition)"
-    return "dense, one path between any two channels" + \
-        (" (complementary condition)" if check.condition == "strict" else "")
+    return "dense, one path between any two channels" + (
+        " (complementary condition)" if check.condition == "strict" else ""
+    )
 
 
 def _check_all(stacks):
     """{block: its Check}; equal stacks, of which networks have many, are checked once."""
     found, checks = {}, {}
     for title, stack in stacks.items():
-        key = tuple((layer.weight.shape, layer.groups) if isinstance(layer, theory.GroupConv)
-                    else layer.indices.tobytes() for layer in stack)
+        key = tuple(
+            (layer.weight.shape, layer.groups) if isinstance(layer, theory.GroupConv) else layer.indices.tobytes()
+            for layer in stack
+        )
         if key not in found:
             found[key] = check_stack(stack)
         checks[title] = found[key]
@@ -131,15 +149,28 @@ def _find(blocks, wanted):
 def _table(stacks, checks):
     rows = [("block", "branches", "dense", "paths", "compl.", "terms", "balance", "width", "regular", "wider")]
     for title, check in checks.items():
-        rows.append((title, branches(stacks[title]),
-                     "yes" if check.paths[0] else f"no, {_percent(check.connected)}",
-                     _range(check.paths), check.condition,
-                     " ".join(f"{term:.4g}" for term in check.terms), f"{check.imbalance:.2f}",
-                     str(check.width), f"{check.regular_width:.1f}",
-                     f"{check.width / check.regular_width:.2f}"))
+        rows.append(
+            (
+                title,
+                branches(stacks[title]),
+                "yes" if check.paths[0] else f"no, {_percent(check.connected)}",
+                _range(check.paths),
+                check.condition,
+                " ".join(f"{term:.4g}" for term in check.terms),
+                f"{check.imbalance:.2f}",
+                str(check.width),
+                f"{check.regular_width:.1f}",
+                f"{check.width / check.regular_width:.2f}",
+            )
+        )
     widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join("  ".join(cell.ljust(width) if column < 6 else cell.rjust(width)
-                               for column, (cell, width) in enumerate(zip(row, widths))) for row in rows)
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column < 6 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths))
+        )
+        for row in rows
+    )
 
 
 def branches(stack):
@@ -150,8 +181,11 @@ def branches(stack):
             continue
         outputs, inputs = layer.out_channels // layer.groups, layer.in_channels // layer.groups
         taps = layer.weight.shape[2:]
-        texts.append(f"{layer.groups}x{inputs}" + (f"->{outputs}" if outputs != inputs else "") +
-                     (f" {taps[0]}x{taps[1]}" if taps != (1, 1) else ""))
+        texts.append(
+            f"{layer.groups}x{inputs}"
+            + (f"->{outputs}" if outputs != inputs else "")
+            + (f" {taps[0]}x{taps[1]}" if taps != (1, 1) else "")
+        )
     return ", ".join(texts)
 
 

@@ -2,6 +2,7 @@
 
 A run may be at work in the folder: checkpoints go, and pointers move, while they are looked at.
 """
+
 import time
 
 import numpy as np
@@ -15,13 +16,16 @@ GOING_SECONDS = 0.5  # for a run to remove a whole checkpoint, of which some fil
 
 def add_arguments(parser):
     actions = parser.add_subparsers(dest="action", metavar="ls|verify|diff", required=True)
-    for name, text in (("ls", "what is there, oldest first"),
-                       ("verify", "read every byte; exit code 1 if a checkpoint is damaged"),
-                       ("diff", "compare two bit for bit; exit code 1 if they differ")):
+    for name, text in (
+        ("ls", "what is there, oldest first"),
+        ("verify", "read every byte; exit code 1 if a checkpoint is damaged"),
+        ("diff", "compare two bit for bit; exit code 1 if they differ"),
+    ):
         action = actions.add_parser(name, help=text, description=text)
         action.add_argument("dir", metavar="DIR", help="a run's folder, its checkpoints/, or one checkpoint")
-    action.add_argument("other", metavar="DIR", nargs="?",
-                        help="a second one (default: the first one's checkpoint before its last)")
+    action.add_argument(
+        "other", metavar="DIR", nargs="?", help="a second one (default: the first one's checkpoint before its last)"
+    )
 
 
 def run(args):
@@ -52,8 +56,10 @@ def _list(args):
             if _is_gone(store, name):
                 continue
             accuracy, size = "damaged", float("nan")
-        print(f"{name:{width}}  {epoch:>6}  {batch:>7}  {accuracy:>13}  {size / 1e6:>8.2f}",
-              *(which for which in POINTERS if store.pointer(which) == name))
+        print(
+            f"{name:{width}}  {epoch:>6}  {batch:>7}  {accuracy:>13}  {size / 1e6:>8.2f}",
+            *(which for which in POINTERS if store.pointer(which) == name),
+        )
     return 0
 
 
@@ -87,11 +93,12 @@ def _verify(args):
                 print(error)
             continue
         tensors = {f"{file}: {key}": array for file, found in arrays.items() for key, array in found.items()}
-        broken = [key for key, array in tensors.items()
-                  if array.dtype.kind == "f" and not np.isfinite(array).all()]
+        broken = [key for key, array in tensors.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
         problems += bool(broken)
-        print(f"{name} is whole: {len(tensors)} arrays, {sum(a.nbytes for a in tensors.values()) / 1e6:.2f} MB" +
-              (f"; not finite: {printable(', '.join(broken[:3]))}" if broken else ""))
+        print(
+            f"{name} is whole: {len(tensors)} arrays, {sum(a.nbytes for a in tensors.values()) / 1e6:.2f} MB"
+            + (f"; not finite: {printable(', '.join(broken[:3]))}" if broken else "")
+        )
     for which in POINTERS:
         if not _leads_somewhere(store, which):
             problems += 1
@@ -164,6 +171,8 @@ def _print_arrays(file, first, second):
             if gap > worst or np.isnan(gap):
                 worst, where = np.nan_to_num(gap, nan=np.inf), name
     if differ:
-        print(f"  {file}: {differ} of {len(both)} arrays differ" +
-              (f", {printable(where)} the most: by {worst:.1e} of its largest value" if where else ""))
+        print(
+            f"  {file}: {differ} of {len(both)} arrays differ"
+            + (f", {printable(where)} the most: by {worst:.1e} of its largest value" if where else "")
+        )
     return bool(differ) or set(first) != set(second)

@@ -1,4 +1,5 @@
 """`igc compare RUN ...`"""
+
 import csv
 
 from igc_gluon.cli.network_flags import add_import_argument
@@ -19,21 +20,62 @@ def run(args):
 
     found = sorted(experiments(find_runs(args.runs)), key=lambda experiment: -experiment.accuracies.mean())
     data = {experiment.config["dataset"] for experiment in found}
-    rows = [(printable(e.label), *([printable(e.config["dataset"])] if len(data) > 1 else []), e.epochs_text, len(e.runs),
-             e.accuracy_text, f"{e.cost.weights / 1e6:.3f}", f"{e.cost.multiply_adds / 1e6:.1f}", f"{e.minutes:.1f}")
-            for e in found]
-    header = ("network", *(["data"] if len(data) > 1 else []), "epochs", "seeds", "accuracy, %", "weights, M", "MACs, M",
-              "minutes")
+    rows = [
+        (
+            printable(e.label),
+            *([printable(e.config["dataset"])] if len(data) > 1 else []),
+            e.epochs_text,
+            len(e.runs),
+            e.accuracy_text,
+            f"{e.cost.weights / 1e6:.3f}",
+            f"{e.cost.multiply_adds / 1e6:.1f}",
+            f"{e.minutes:.1f}",
+        )
+        for e in found
+    ]
+    header = (
+        "network",
+        *(["data"] if len(data) > 1 else []),
+        "epochs",
+        "seeds",
+        "accuracy, %",
+        "weights, M",
+        "MACs, M",
+        "minutes",
+    )
     print(table(header, rows, left=len(header) - 6))
     where = "" if len(data) > 1 else f"On {printable(*data)}. "
-    print(f"\n{where}Accuracy on the test images after the last epoch, mean and standard\n"
-          "deviation of the seeds; MACs: multiply-adds of an image; minutes of training, of one run.")
+    print(
+        f"\n{where}Accuracy on the test images after the last epoch, mean and standard\n"
+        "deviation of the seeds; MACs: multiply-adds of an image; minutes of training, of one run."
+    )
     if args.csv:
         with write_atomically(args.csv, "w") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("network", "data", "epochs", "seeds", "accuracy_mean", "accuracy_std", "weights",
-                             "multiply_adds", "minutes"))
+            writer.writerow(
+                (
+                    "network",
+                    "data",
+                    "epochs",
+                    "seeds",
+                    "accuracy_mean",
+                    "accuracy_std",
+                    "weights",
+                    "multiply_adds",
+                    "minutes",
+                )
+            )
             for e in found:
-                writer.writerow((e.label, e.config["dataset"], e.epochs_text, len(e.runs), f"{e.accuracies.mean():.4f}",
-                                 "" if e.deviation is None else f"{e.deviation:.4f}", e.cost.weights,
-                                 e.cost.multiply_adds, f"{e.minutes:.2f}"))
+                writer.writerow(
+                    (
+                        e.label,
+                        e.config["dataset"],
+                        e.epochs_text,
+                        len(e.runs),
+                        f"{e.accuracies.mean():.4f}",
+                        "" if e.deviation is None else f"{e.deviation:.4f}",
+                        e.cost.weights,
+                        e.cost.multiply_adds,
+                        f"{e.minutes:.2f}",
+                    )
+                )

@@ -1,4 +1,5 @@
 """`igc compile NETWORK OUT.igc`"""
+
 from igc_gluon import deploy
 from igc_gluon.cli.network_flags import SOURCE, add_normalization_arguments, add_params_arguments, open_classifier
 from igc_gluon.data.classes import read_classes
@@ -11,15 +12,20 @@ def add_arguments(parser):
     parser.add_argument("out", help="the file to write, net.igc for example")
     add_params_arguments(parser)
     add_normalization_arguments(parser)
-    parser.add_argument("--size", type=int,
-                        help="height and width of the images (default: the model's natural size)")
+    parser.add_argument("--size", type=int, help="height and width of the images (default: the model's natural size)")
     parser.add_argument("--class-names", metavar="FILE", help="a text file, in each line the name of a class")
-    parser.add_argument("--int8", action="store_true",
-                        help="run on 8-bit integers the layers that gain by it, where the processor has AVX-512 "
-                             "with VNNI; elsewhere the same file runs in float32")
-    parser.add_argument("--calibration", metavar="DATA",
-                        help="with --int8: the name of a data set, of which 256 training images are taken, or a "
-                             ".npy file of uint8 images (N, height, width, 3) (default: the run's data set)")
+    parser.add_argument(
+        "--int8",
+        action="store_true",
+        help="run on 8-bit integers the layers that gain by it, where the processor has AVX-512 "
+        "with VNNI; elsewhere the same file runs in float32",
+    )
+    parser.add_argument(
+        "--calibration",
+        metavar="DATA",
+        help="with --int8: the name of a data set, of which 256 training images are taken, or a "
+        ".npy file of uint8 images (N, height, width, 3) (default: the run's data set)",
+    )
 
 
 def run(args):
@@ -30,13 +36,16 @@ def run(args):
     out = expand(args.out)
     shape = None if args.size is None else (3, args.size, args.size)
     names = None if args.class_names is None else read_classes(args.class_names)
-    compiled = deploy.compile(open_classifier(args), shape, class_names=names,
-                              calibration=(args.calibration or True) if args.int8 else None)
+    compiled = deploy.compile(
+        open_classifier(args), shape, class_names=names, calibration=(args.calibration or True) if args.int8 else None
+    )
     compiled.save(out)
-    print(f"""{printable(compiled.name)}: images {'x'.join(map(str, compiled.input_shape))} -> \
-{'x'.join(map(str, compiled.output_shape))}
+    print(f"""{printable(compiled.name)}: images {"x".join(map(str, compiled.input_shape))} -> \
+{"x".join(map(str, compiled.output_shape))}
   file    {printable(args.out)}, {out.stat().st_size / 1e6:.2f} MB
   images  {compiled.preprocessing}""")
     if compiled.native:
-        print(f"  runs    natively, {compiled.multiply_adds / 1e8:.3f} x 10^8 multiply-adds" +
-              (f", {compiled.int8_layers} layers on 8-bit integers" if args.int8 else ""))
+        print(
+            f"  runs    natively, {compiled.multiply_adds / 1e8:.3f} x 10^8 multiply-adds"
+            + (f", {compiled.int8_layers} layers on 8-bit integers" if args.int8 else "")
+        )

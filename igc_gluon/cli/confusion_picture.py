@@ -1,4 +1,5 @@
 """A confusion matrix as a picture: what each class is taken for."""
+
 import numpy as np
 
 from igc_gluon.errors import printable
@@ -34,7 +35,14 @@ def draw(path, title, confusion, names):
         axes.set_xticks(range(count), labels, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
         axes.set_yticks(range(count), labels, fontsize=8)
         for row, column in np.argwhere(np.rint(shares) > 0):
-            axes.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center", fontsize=7 if count > 20 else 8,
-                      color="black" if shares[row, column] > 50 else "white")
+            axes.text(
+                column,
+                row,
+                f"{shares[row, column]:.0f}",
+                ha="center",
+                va="center",
+                fontsize=7 if count > 20 else 8,
+                color="black" if shares[row, column] > 50 else "white",
+            )
     with write_atomically(path) as file:
         figure.savefig(file, format="png")

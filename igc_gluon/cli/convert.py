@@ -1,4 +1,5 @@
 """`igc convert`: checkpoints of the authors' code, or of any Module, to a Gluon network and back."""
+
 import shlex
 from pathlib import Path
 
@@ -8,16 +9,20 @@ from igc_gluon.paths import expand
 
 
 def add_arguments(parser):
-    parser.usage = ("igc convert PREFIX EPOCH OUT.params [--model MODEL [--option NAME=VALUE ...]]\n"
-                    "       igc convert NETWORK PREFIX [--model MODEL ...]")
+    parser.usage = (
+        "igc convert PREFIX EPOCH OUT.params [--model MODEL [--option NAME=VALUE ...]]\n"
+        "       igc convert NETWORK PREFIX [--model MODEL ...]"
+    )
     parser.description = (
         "With three arguments: PREFIX-symbol.json and PREFIX-0095.params (EPOCH 95), of MXNet's Module or of the "
         "authors' code with its Reorder operators, become OUT.params for a network of this package, which is found by "
         "the graph. With two: NETWORK becomes PREFIX-symbol.json and PREFIX-0000.params, which mx.mod.Module loads on "
-        "the stock wheel.")
+        "the stock wheel."
+    )
 
-    parser.add_argument("network", metavar="PREFIX or NETWORK", help=f"PREFIX: a path without '-symbol.json'. NETWORK: "
-                                                                     f"{SOURCE}")
+    parser.add_argument(
+        "network", metavar="PREFIX or NETWORK", help=f"PREFIX: a path without '-symbol.json'. NETWORK: {SOURCE}"
+    )
     parser.add_argument("rest", nargs="+", metavar="EPOCH OUT.params or PREFIX", help="see above")
     add_params_arguments(parser)
 
@@ -51,8 +56,10 @@ def _from_module(args, epoch, out):
     out = str(expand(out))
     save_parameters(net, Path(out))
     classes = next(p.shape[0] for p in net.output.collect_params().values())
-    flags = "".join(" --option " + shlex.quote(
-        f"{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}") for name, value in found.items())
+    flags = "".join(
+        " --option " + shlex.quote(f"{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}")
+        for name, value in found.items()
+    )
     if expected is None and find_family(model)[0].mean is None:
         flags += " --dataset DATASET"
     keywords = "".join(f", {name}={value!r}" for name, value in found.items())

@@ -1,4 +1,5 @@
 """`igc data imagenet`, `igc data verify`"""
+
 import shlex
 import signal
 
@@ -11,13 +12,26 @@ from igc_gluon.threads import cores
 def add_arguments(parser):
     commands = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     pack = commands.add_parser("imagenet", help="pack ImageNet, or any folder of one folder per class, into .rec files")
-    pack.add_argument("--root", required=True, metavar="FOLDER",
-                      help="has train/ and val/ with a folder for each class, or such folders itself")
+    pack.add_argument(
+        "--root",
+        required=True,
+        metavar="FOLDER",
+        help="has train/ and val/ with a folder for each class, or such folders itself",
+    )
     pack.add_argument("--out", metavar="FOLDER", help="where train.rec, val.rec and classes.txt go (default: --root)")
-    pack.add_argument("--val-share", type=float, metavar="S",
-                      help="where there is no val/: this share of each class goes to val.rec, 0.1 for example")
-    pack.add_argument("--short-side", type=int, default=480, metavar="N",
-                      help="of the images in the file, 0 to leave sizes as they are (default: 480, as the authors')")
+    pack.add_argument(
+        "--val-share",
+        type=float,
+        metavar="S",
+        help="where there is no val/: this share of each class goes to val.rec, 0.1 for example",
+    )
+    pack.add_argument(
+        "--short-side",
+        type=int,
+        default=480,
+        metavar="N",
+        help="of the images in the file, 0 to leave sizes as they are (default: 480, as the authors')",
+    )
     pack.add_argument("--quality", type=int, default=95, metavar="Q", help="of the JPEGs, 1 to 100 (default: 95)")
     pack.add_argument("--workers", type=int, metavar="N", help="processes (default: one for each core)")
     pack.add_argument("--seed", type=int, default=0, help="of the order of the training images (default: 0)")
@@ -42,16 +56,21 @@ def _pack(args):
         for line in listing.remarks():
             print(line)
     # Workers are ended by what ends this process; SIGTERM and SIGHUP are to do so as Ctrl-C does.
-    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)
-              if signal.getsignal(number) is not signal.SIG_IGN}
+    before = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         encoding = pack.Encoding(args.short_side, args.quality)
         for name, listing in splits.items():
             path = out / f"{name}.rec"
             count, left_out = pack.pack(listing, path, encoding, args.workers or cores())
-            print(f"{path}: {count:,} images of {len(set(listing.labels)):,} classes, "
-                  f"{path.stat().st_size / 1e6:,.1f} MB"
-                  + (f"; {len(left_out)} could not be read and were left out" if left_out else ""))
+            print(
+                f"{path}: {count:,} images of {len(set(listing.labels)):,} classes, "
+                f"{path.stat().st_size / 1e6:,.1f} MB"
+                + (f"; {len(left_out)} could not be read and were left out" if left_out else "")
+            )
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -64,11 +83,12 @@ def _pack(args):
 
 def _check_numbers(args):
     for flag, fits, range_ in (
-            ("short_side", args.short_side == 0 or 32 <= args.short_side <= 4096, "from 32 to 4096, or 0"),
-            ("quality", 1 <= args.quality <= 100, "from 1 to 100"),
-            ("workers", args.workers is None or args.workers >= 1, "at least 1"),
-            ("seed", args.seed >= 0, "at least 0"),
-            ("val_share", args.val_share is None or 0 < args.val_share < 1, "between 0 and 1")):
+        ("short_side", args.short_side == 0 or 32 <= args.short_side <= 4096, "from 32 to 4096, or 0"),
+        ("quality", 1 <= args.quality <= 100, "from 1 to 100"),
+        ("workers", args.workers is None or args.workers >= 1, "at least 1"),
+        ("seed", args.seed >= 0, "at least 0"),
+        ("val_share", args.val_share is None or 0 < args.val_share < 1, "between 0 and 1"),
+    ):
         if not fits:
             raise UserError(f"--{flag.replace('_', '-')} must be {range_}, not {getattr(args, flag)}")
 
@@ -76,8 +96,10 @@ def _check_numbers(args):
 def _splits(root, args, pack):
     """{name of the file: Listing}"""
     if (root / "val").is_dir() and not (root / "train").is_dir():
-        raise UserError(f"{root} has a folder val/ but no train/; name the latter so, or give --root "
-                        f"{shlex.quote(str(root / 'val'))}")
+        raise UserError(
+            f"{root} has a folder val/ but no train/; name the latter so, or give --root "
+            f"{shlex.quote(str(root / 'val'))}"
+        )
     train = pack.list_images(root / "train" if (root / "train").is_dir() else root, shuffle_seed=args.seed)
     if (root / "train").is_dir() and (root / "val").is_dir():
         if args.val_share is not None:

@@ -1,4 +1,5 @@
 """`igc eval NETWORK`, with `--data` a data set, a record file or a folder of photographs"""
+
 import csv
 import json
 import time
@@ -18,9 +19,13 @@ CLASSES_SHOWN = 50  # at most, in the terminal
 
 def add_arguments(parser):
     parser.add_argument("network", help=SOURCE)
-    parser.add_argument("--data", metavar="DATA", help="a folder with a folder of photographs for each class; a record file, "
-                                                       "FILE.rec; or the name of a data set, fashion-mnist for example "
-                                                       "(default: that of the weights)")
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        help="a folder with a folder of photographs for each class; a record file, "
+        "FILE.rec; or the name of a data set, fashion-mnist for example "
+        "(default: that of the weights)",
+    )
     parser.add_argument("--data-dir", help="folder of the data set's files (default: downloaded to ~/.mxnet/datasets)")
     parser.add_argument("--gpus", help="GPUs to use, e.g. 0,1 (default: the CPU)")
     parser.add_argument("--batch-size", type=int, default=64, help="over all devices (default: 64)")
@@ -70,16 +75,25 @@ def _print(network, net, data, metrics, seconds):
   calibration    confidence differs from accuracy by {100 * metrics.calibration_error:.2f} points on average
   {seconds:.1f} s, {found.images / max(seconds, 1e-9):,.0f} images/s; {net.preprocessing}""")
     if len(names) <= CLASSES_SHOWN:
-        rows = [(name, f"{images:,}", *map(_percent, shares)) for name, images, *shares in
-                zip(names, metrics.support.tolist(), metrics.recall, metrics.precision, metrics.f1)]
+        rows = [
+            (name, f"{images:,}", *map(_percent, shares))
+            for name, images, *shares in zip(
+                names, metrics.support.tolist(), metrics.recall, metrics.precision, metrics.f1
+            )
+        ]
         print("\n" + table(("class", "images", "recall, %", "precision, %", "F1, %"), rows))
     else:
         print(f"\nThe table of {len(names):,} classes: --csv FILE")
     confused = metrics.confused()
     if confused:
-        print("\n" + table(("class", "taken for", "images"), [(names[a], names[b], f"{n:,}") for a, b, n in confused], left=2))
-        rows = [(printable(data.image_name(m.number)), names[m.label], names[m.predicted], f"{100 * m.confidence:.1f}")
-                for m in metrics.mistakes()[:10]]
+        print(
+            "\n"
+            + table(("class", "taken for", "images"), [(names[a], names[b], f"{n:,}") for a, b, n in confused], left=2)
+        )
+        rows = [
+            (printable(data.image_name(m.number)), names[m.label], names[m.predicted], f"{100 * m.confidence:.1f}")
+            for m in metrics.mistakes()[:10]
+        ]
         print("\n" + table(("surest mistake", "class", "taken for", "confidence, %"), rows, left=3))
 
 
@@ -95,13 +109,23 @@ def _write(args, net, data, metrics):
         with write_atomically(args.csv, "w") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("class", "name", "images", "recall", "precision", "f1"))
-            for number, (name, images, *shares) in enumerate(zip(
-                    data.class_names or [""] * len(metrics.confusion), metrics.support.tolist(), metrics.recall,
-                    metrics.precision, metrics.f1)):
+            for number, (name, images, *shares) in enumerate(
+                zip(
+                    data.class_names or [""] * len(metrics.confusion),
+                    metrics.support.tolist(),
+                    metrics.recall,
+                    metrics.precision,
+                    metrics.f1,
+                )
+            ):
                 writer.writerow((number, name, images, *("" if share != share else f"{share:.6f}" for share in shares)))
     if args.confusion:
-        draw(args.confusion, f"{net.model} on {data.name}: {100 * metrics.accuracy:.2f} % of {metrics.images:,} images right",
-             metrics.confusion, data.class_names)
+        draw(
+            args.confusion,
+            f"{net.model} on {data.name}: {100 * metrics.accuracy:.2f} % of {metrics.images:,} images right",
+            metrics.confusion,
+            data.class_names,
+        )
 
 
 def _names(data, classes):

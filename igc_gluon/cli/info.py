@@ -1,10 +1,13 @@
 """`igc info NAME`"""
+
 from igc_gluon.cli.network_flags import add_import_argument, add_option_argument, options
 from igc_gluon.errors import UserError
 
 
 def add_arguments(parser):
-    parser.add_argument("name", help="a model's name, cifar_plain_igc20_l24m2 for example; any valid depth and partition")
+    parser.add_argument(
+        "name", help="a model's name, cifar_plain_igc20_l24m2 for example; any valid depth and partition"
+    )
     parser.add_argument("--classes", type=int, help="(default: 10 of networks for 32x32 images, 1000 for ImageNet)")
     parser.add_argument("--size", type=int, help="height and width of the image (default: 32, or 224 for ImageNet)")
     add_option_argument(parser)

@@ -1,4 +1,5 @@
 """`igc launch`"""
+
 import signal
 import sys
 from dataclasses import replace
@@ -15,25 +16,46 @@ FINAL = (2, 127, 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGHUP)
 
 def add_arguments(parser):
     parser.add_argument("-n", "--num-workers", type=int, required=True, metavar="WORKERS")
-    parser.add_argument("-s", "--num-servers", type=int, metavar="SERVERS",
-                        help="(default: as many as workers; 0 for a command without a KVStore)")
-    parser.add_argument("--launcher", choices=("local", "ssh", "mpi", "slurm"),
-                        help="(default: ssh with a hostfile, otherwise local)")
-    parser.add_argument("-H", "--hostfile", metavar="FILE",
-                        help="a host a line, or 'host slots=4'; Python, this package, the data and the run's folder "
-                             "must be under the same paths on all of them")
-    parser.add_argument("--max-restarts", type=int, default=0, metavar="K",
-                        help="when a process dies, start all again from the last checkpoint, with --resume, up to K "
-                             "times")
-    parser.add_argument("--hang-timeout", type=float, default=300, metavar="SECONDS",
-                        help="a worker that makes no step, no connection and no checkpoint for so long, without "
-                             "computing, and any process that gives no sign of life, or whose machine does not, counts "
-                             "as dead; 0: never (default: 300)")
+    parser.add_argument(
+        "-s",
+        "--num-servers",
+        type=int,
+        metavar="SERVERS",
+        help="(default: as many as workers; 0 for a command without a KVStore)",
+    )
+    parser.add_argument(
+        "--launcher", choices=("local", "ssh", "mpi", "slurm"), help="(default: ssh with a hostfile, otherwise local)"
+    )
+    parser.add_argument(
+        "-H",
+        "--hostfile",
+        metavar="FILE",
+        help="a host a line, or 'host slots=4'; Python, this package, the data and the run's folder "
+        "must be under the same paths on all of them",
+    )
+    parser.add_argument(
+        "--max-restarts",
+        type=int,
+        default=0,
+        metavar="K",
+        help="when a process dies, start all again from the last checkpoint, with --resume, up to K times",
+    )
+    parser.add_argument(
+        "--hang-timeout",
+        type=float,
+        default=300,
+        metavar="SECONDS",
+        help="a worker that makes no step, no connection and no checkpoint for so long, without "
+        "computing, and any process that gives no sign of life, or whose machine does not, counts "
+        "as dead; 0: never (default: 300)",
+    )
     parser.add_argument("--root-uri", metavar="ADDRESS", help="this machine's address as the others see it")
-    parser.add_argument("--interface", metavar="NAME",
-                        help="the network interface to use on every machine, such as eth0")
-    parser.add_argument("script", nargs="+", metavar="COMMAND",
-                        help="after --: python train_cifar.py --kv-store dist_sync ...")
+    parser.add_argument(
+        "--interface", metavar="NAME", help="the network interface to use on every machine, such as eth0"
+    )
+    parser.add_argument(
+        "script", nargs="+", metavar="COMMAND", help="after --: python train_cifar.py --kv-store dist_sync ..."
+    )
 
 
 def run(args):
@@ -57,21 +79,28 @@ def run(args):
             if not left or failed.code in FINAL:
                 print(f"error: {failed}; all others have been ended", file=sys.stderr)
                 return failed.code
-            print(f"igc launch: {failed}; starting again from the last checkpoint, {left} restarts left",
-                  file=sys.stderr, flush=True)
+            print(
+                f"igc launch: {failed}; starting again from the last checkpoint, {left} restarts left",
+                file=sys.stderr,
+                flush=True,
+            )
             if "--resume" not in command:
                 command.append("--resume")
 
 
 def _check(args, servers, most_processes):
     """Raises UserError on numbers and flags that do not go together."""
-    for flag, value, least, most in (("--num-workers", args.num_workers, 1, most_processes),
-                                     ("--num-servers", servers, 0, most_processes),
-                                     ("--max-restarts", args.max_restarts, 0, 1 << 30),
-                                     ("--hang-timeout", args.hang_timeout, 0, 1 << 30)):
+    for flag, value, least, most in (
+        ("--num-workers", args.num_workers, 1, most_processes),
+        ("--num-servers", servers, 0, most_processes),
+        ("--max-restarts", args.max_restarts, 0, 1 << 30),
+        ("--hang-timeout", args.hang_timeout, 0, 1 << 30),
+    ):
         if not least <= value <= most:
-            raise UserError(f"{flag} must be at least {least}" +
-                            (f", not {value}" if value < least else f" and at most {most:,}, not {value}"))
+            raise UserError(
+                f"{flag} must be at least {least}"
+                + (f", not {value}" if value < least else f" and at most {most:,}, not {value}")
+            )
     if args.launcher == "local" and args.hostfile:
         raise UserError("--launcher local starts everything here; leave -H out")
     if args.launcher == "ssh" and not args.hostfile:
@@ -81,8 +110,10 @@ def _check(args, servers, most_processes):
 def _attempt(plan, launcher, hang_timeout):
     """Runs `plan` once and returns the exit code. Raises Failed, with everything ended."""
     with Job(hang_timeout) as job:
-        before = {number: signal.signal(number, lambda number, frame: job.stop(number))
-                  for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        before = {
+            number: signal.signal(number, lambda number, frame: job.stop(number))
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        }
         try:
             if plan.servers:
                 job.start(scheduler(replace(plan, environment={**plan.environment, "DMLC_PS_ROOT_PORT": "0"})))

@@ -1,4 +1,5 @@
 """`igc models`"""
+
 import numpy as np
 
 from igc_gluon.cli.network_flags import add_import_argument
@@ -20,19 +21,37 @@ def _pretrained(args):
     from igc_gluon.model_zoo.published import PUBLISHED
     from igc_gluon.model_zoo.shipped import shipped
 
-    rows = [(row.model, row.dataset, f"{row.accuracy:.2f}", _spread(row.seeds), f"{row.epochs}",
-             f"{row.path.stat().st_size / 1e6:.2f} MB") for row in shipped().values() if args.filter.lower() in row.model]
-    rows += [(name, "imagenet", "-", "-", "-", "to be downloaded from the authors") for name in PUBLISHED
-             if args.filter.lower() in name]
+    rows = [
+        (
+            row.model,
+            row.dataset,
+            f"{row.accuracy:.2f}",
+            _spread(row.seeds),
+            f"{row.epochs}",
+            f"{row.path.stat().st_size / 1e6:.2f} MB",
+        )
+        for row in shipped().values()
+        if args.filter.lower() in row.model
+    ]
+    rows += [
+        (name, "imagenet", "-", "-", "-", "to be downloaded from the authors")
+        for name in PUBLISHED
+        if args.filter.lower() in name
+    ]
     if not rows:
-        raise UserError(f"no model with weights has {args.filter!r} in its name; `igc models --pretrained` lists them all")
+        raise UserError(
+            f"no model with weights has {args.filter!r} in its name; `igc models --pretrained` lists them all"
+        )
     head = ("model", "trained on", "accuracy, %", "of seeds", "epochs", "size")
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     for row in [head, *rows]:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
-    print("accuracy: of these weights, over the test images; of seeds: mean, standard deviation and number of all that "
-          "were trained.\nget_model(NAME, pretrained=\"fashion-mnist\"), igc eval NAME --dataset fashion-mnist; of imagenet "
-          "pretrained=True.")
+    print(
+        "accuracy: of these weights, over the test images; of seeds: mean, standard deviation and number of all that "
+        'were trained.\nget_model(NAME, pretrained="fashion-mnist"), igc eval NAME --dataset fashion-mnist; '
+        "of imagenet "
+        "pretrained=True."
+    )
 
 
 def _spread(accuracies):
@@ -54,6 +73,10 @@ def _all(args):
     for name in names:
         size = find_family(name)[0].input_size
         totals = complexity.totals(get_model(name), (3, size, size))
-        print(f"{name:{width}}  {f'{size}x{size}':>7}  {totals.weights / 1e6:10.3f}  {totals.multiply_adds / 1e8:19.3f}")
-    print(f"{len(names)} models; weights of convolutions and FC, for 10 classes, or 1000 with images of 224x224. Other "
-          "depths and partitions work too: see `igc info`.")
+        print(
+            f"{name:{width}}  {f'{size}x{size}':>7}  {totals.weights / 1e6:10.3f}  {totals.multiply_adds / 1e8:19.3f}"
+        )
+    print(
+        f"{len(names)} models; weights of convolutions and FC, for 10 classes, or 1000 with images of 224x224. Other "
+        "depths and partitions work too: see `igc info`."
+    )

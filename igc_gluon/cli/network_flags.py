@@ -1,23 +1,38 @@
 """Arguments that say which network is meant, shared by several commands."""
+
 import argparse
 from dataclasses import replace
 from math import isfinite
 
 from igc_gluon.errors import UserError
 
-SOURCE = ("the folder of a run (its best checkpoint) or of one checkpoint, a .params file with --model, the name of "
-          "a model with published weights, or with --dataset one whose weights come with the package (igc models "
-          "--pretrained)")
+SOURCE = (
+    "the folder of a run (its best checkpoint) or of one checkpoint, a .params file with --model, the name of "
+    "a model with published weights, or with --dataset one whose weights come with the package (igc models "
+    "--pretrained)"
+)
 
 
 def add_option_argument(parser):
-    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", type=_option,
-                        help="an option of the model, downsample=code for example; may be repeated")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        type=_option,
+        help="an option of the model, downsample=code for example; may be repeated",
+    )
 
 
 def add_import_argument(parser):
-    parser.add_argument("--import", dest="imports", action="append", default=[], metavar="FILE.py",
-                        help="a Python file that registers networks of your own, see docs/python.md; may be repeated")
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="a Python file that registers networks of your own, see docs/python.md; may be repeated",
+    )
 
 
 def add_params_arguments(parser):
@@ -25,16 +40,24 @@ def add_params_arguments(parser):
     add_import_argument(parser)
     parser.add_argument("--model", help="of a .params file: cifar_plain_igc20_l24m2 for example")
     add_option_argument(parser)
-    parser.add_argument("--classes", type=int, help="of a .params file (default: the data set's; 10, or 1000 for "
-                                                    "ImageNet)")
-    parser.add_argument("--dataset", help="that a .params file was trained on, cifar10 for example, for mean, std and "
-                                          "size of the images (default: ImageNet of a model for it); or that the "
-                                          "package's weights of a name were trained on")
+    parser.add_argument(
+        "--classes", type=int, help="of a .params file (default: the data set's; 10, or 1000 for ImageNet)"
+    )
+    parser.add_argument(
+        "--dataset",
+        help="that a .params file was trained on, cifar10 for example, for mean, std and "
+        "size of the images (default: ImageNet of a model for it); or that the "
+        "package's weights of a name were trained on",
+    )
 
 
 def add_normalization_arguments(parser):
-    parser.add_argument("--mean", type=_numbers, metavar="R,G,B",
-                        help="of pixels 0..255, with --std (default: that of the weights, where it is known)")
+    parser.add_argument(
+        "--mean",
+        type=_numbers,
+        metavar="R,G,B",
+        help="of pixels 0..255, with --std (default: that of the weights, where it is known)",
+    )
     parser.add_argument("--std", type=_numbers, metavar="R,G,B", help="see --mean")
 
 
@@ -52,8 +75,10 @@ def open_classifier(args):
     from igc_gluon.model_zoo.attributes import check_normalized
 
     given = (args.mean, args.std)
-    if any(given) and (any(values is None or len(values) != 3 or not all(map(isfinite, values)) for values in given)
-                       or min(args.std) <= 0):
+    if any(given) and (
+        any(values is None or len(values) != 3 or not all(map(isfinite, values)) for values in given)
+        or min(args.std) <= 0
+    ):
         raise UserError("--mean and --std go together, three numbers each, for R, G and B; --std above 0")
     net = open_source(args)
     if any(given):

@@ -1,4 +1,5 @@
 """The argument parser of every entry point."""
+
 import argparse
 
 from igc_gluon.errors import printable
@@ -6,6 +7,7 @@ from igc_gluon.errors import printable
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong with a flag in one line, without the usage; takes no abbreviated flags."""
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, allow_abbrev=False, **kwargs)
 

@@ -1,4 +1,5 @@
 """`igc predict NETWORK PHOTO ...`: photographs, folders and lists of them, to text, CSV or JSON lines"""
+
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,13 +19,22 @@ LONGEST_LIST = 64 << 20  # characters of a list of names; /dev/zero has no end
 
 def add_arguments(parser):
     parser.add_argument("network", help=f"{SOURCE}; or an .igc file")
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image files, and folders of them; @FILE reads such names "
-                                                                   "from a file, a line each, - from standard input. The "
-                                                                   "shorter side is resized, the middle cropped and a "
-                                                                   "border put around as the network expects")
+    parser.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="image files, and folders of them; @FILE reads such names "
+        "from a file, a line each, - from standard input. The "
+        "shorter side is resized, the middle cropped and a "
+        "border put around as the network expects",
+    )
     parser.add_argument("--top", type=int, default=5, metavar="N", help="print so many classes (default: 5)")
-    parser.add_argument("--csv", metavar="FILE", help="write a table there, a row for each image; - for standard output")
-    parser.add_argument("--jsonl", metavar="FILE", help="write a line of JSON for each image there; - for standard output")
+    parser.add_argument(
+        "--csv", metavar="FILE", help="write a table there, a row for each image; - for standard output"
+    )
+    parser.add_argument(
+        "--jsonl", metavar="FILE", help="write a line of JSON for each image there; - for standard output"
+    )
     parser.add_argument("--batch-size", type=int, default=16, help="images at once (default: 16)")
     add_params_arguments(parser)
     add_normalization_arguments(parser)
@@ -40,7 +50,9 @@ def run(args):
     failed = 0
     with writers(args.csv, args.jsonl, args.top) as outputs:
         quiet = outputs and len(paths) > 1
-        with tqdm(total=len(paths), unit=" images", dynamic_ncols=True, leave=False, disable=None if quiet else True) as bar:
+        with tqdm(
+            total=len(paths), unit=" images", dynamic_ncols=True, leave=False, disable=None if quiet else True
+        ) as bar:
             for path, result in _results(scores, expected, paths, args):
                 bar.update()
                 if isinstance(result, UserError):
@@ -78,6 +90,7 @@ def _lines(file, argument):
 
 def _results(scores, expected, paths, args):
     """(path, [(probability, class, its name)] or a UserError) of every path, in their order."""
+
     def pixels(path):
         try:
             return expected.pixels(read_photo(path))
@@ -86,7 +99,7 @@ def _results(scores, expected, paths, args):
 
     with ThreadPoolExecutor(cores()) as pool:
         for first in range(0, len(paths), args.batch_size):
-            chosen = paths[first:first + args.batch_size]
+            chosen = paths[first : first + args.batch_size]
             images = list(pool.map(pixels, chosen))
             good = [image for image in images if not isinstance(image, UserError)]
             rows = iter(scores(expected.normalise(np.stack(good))) if good else ())
@@ -97,8 +110,10 @@ def _results(scores, expected, paths, args):
 def _likeliest(scores, expected, args):
     probabilities = _probabilities(scores, args.network)
     names = expected.class_names
-    return [(float(probabilities[number]), int(number), names[number] if names else None)
-            for number in probabilities.argsort()[::-1][:args.top]]
+    return [
+        (float(probabilities[number]), int(number), names[number] if names else None)
+        for number in probabilities.argsort()[::-1][: args.top]
+    ]
 
 
 def _open(args):
@@ -116,8 +131,10 @@ def _open(args):
     if net.input_shape[0] != 3 or len(net.output_shape) != 1:
         raise UserError(f"{args.network} is no classifier of photographs: {net.input_shape} -> {net.output_shape}")
     if net.preprocessing.mean is None:
-        raise UserError(f"{args.network} was compiled without the mean and std that its images are normalized with; "
-                        "compile it again with --mean and --std")
+        raise UserError(
+            f"{args.network} was compiled without the mean and std that its images are normalized with; "
+            "compile it again with --mean and --std"
+        )
     return net, net.preprocessing
 
 

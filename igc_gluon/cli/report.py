@@ -1,4 +1,5 @@
 """`igc report RUN ...`"""
+
 import sys
 
 from tqdm import tqdm
@@ -10,11 +11,15 @@ from igc_gluon.files import write_atomically
 
 
 def add_arguments(parser):
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="the folder of a run, or one with runs below it; several are "
-                                                               "compared")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="the folder of a run, or one with runs below it; several are compared"
+    )
     parser.add_argument("--output", "-o", default="report.html", metavar="FILE.html", help="(default: report.html)")
-    parser.add_argument("--data", metavar="DATA", help="what a single run is evaluated on, as igc eval takes it (default: the "
-                                                       "test images of its data set)")
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        help="what a single run is evaluated on, as igc eval takes it (default: the test images of its data set)",
+    )
     parser.add_argument("--data-dir", help="folder of the data set's files")
     parser.add_argument("--no-eval", action="store_true", help="do not evaluate, which takes the longest")
     add_import_argument(parser)
@@ -59,7 +64,10 @@ def _evaluated(run, args):
     net = open_network(run.folder)
     check_normalized(net)
     net.hybridize(static_alloc=True)
-    data, metrics = evaluation_data(net, run.config["classes"], args.data, args.data_dir), Metrics(run.config["classes"])
+    data, metrics = (
+        evaluation_data(net, run.config["classes"], args.data, args.data_dir),
+        Metrics(run.config["classes"]),
+    )
     with tqdm(total=data.images, unit=" images", dynamic_ncols=True, desc=net.model, leave=False, disable=None) as bar:
         for images, labels in data.batches.epoch(0):
             metrics.add(net(mx.nd.array(images)).asnumpy(), labels, images)

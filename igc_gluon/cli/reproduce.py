@@ -1,4 +1,5 @@
 """`igc reproduce`"""
+
 from igc_gluon.cli import tables, train
 from igc_gluon.data import find_dataset
 from igc_gluon.errors import UserError
@@ -9,22 +10,39 @@ PASSED_ON = ("num_epochs", "gpus", "cpus", "data_dir", "log_dir", "exp_name")
 
 def add_arguments(parser):
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--table", metavar="N",
-                       help="4 of IGCV1's, or of --paper, or 'IGCV2 4' (`igc tables` prints them); 'Section 4', of "
-                            "IGCV1: the variants of its block")
+    which.add_argument(
+        "--table",
+        metavar="N",
+        help="4 of IGCV1's, or of --paper, or 'IGCV2 4' (`igc tables` prints them); 'Section 4', of "
+        "IGCV1: the variants of its block",
+    )
     which.add_argument("--figure", metavar="N")
     tables.add_paper(parser)
-    parser.add_argument("--only", default="", metavar="TEXT",
-                        help="only networks whose name contains this, or one of several: plain8,igc8")
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="TEXT",
+        help="only networks whose name contains this, or one of several: plain8,igc8",
+    )
     # `args.run` is the command itself.
-    parser.add_argument("--run", dest="do_run", action="store_true",
-                        help="run what is not done yet, one after the other, then print the filled table; to be called "
-                             "again after a stop")
-    parser.add_argument("--dataset", help="train on this in place of the paper's; digits needs no download, nor "
-                        "fashion-mnist with Debian's package")
+    parser.add_argument(
+        "--run",
+        dest="do_run",
+        action="store_true",
+        help="run what is not done yet, one after the other, then print the filled table; to be called "
+        "again after a stop",
+    )
+    parser.add_argument(
+        "--dataset",
+        help="train on this in place of the paper's; digits needs no download, nor fashion-mnist with Debian's package",
+    )
     parser.add_argument("--num-epochs", type=int, help="(default: the paper's)")
-    parser.add_argument("--num-runs", type=int, metavar="N",
-                        help="seeds of each network (default: 5, or 1 where the paper prints no deviation)")
+    parser.add_argument(
+        "--num-runs",
+        type=int,
+        metavar="N",
+        help="seeds of each network (default: 5, or 1 where the paper prints no deviation)",
+    )
     parser.add_argument("--gpus", help="GPUs to train on, e.g. 0,1 (default: the CPU)")
     parser.add_argument("--cpus", type=int, metavar="N", help="without --gpus: treat the CPU as N devices (default: 1)")
     parser.add_argument("--data-dir", help="folder of the data set's files (default: downloaded to ~/.mxnet/datasets)")
@@ -46,8 +64,12 @@ def run(args):
         raise UserError(f"{number!r} is {', '.join(found.id for found in (table, *more))}; give one of them")
     table = reproduce.select(table, args.only)
     todo = reproduce.experiments(table, dataset, args.num_runs)
-    flags = [text for name in PASSED_ON if getattr(args, name) is not None
-             for text in ("--" + name.replace("_", "-"), str(getattr(args, name)))]
+    flags = [
+        text
+        for name in PASSED_ON
+        if getattr(args, name) is not None
+        for text in ("--" + name.replace("_", "-"), str(getattr(args, name)))
+    ]
     if args.do_run:
         return _run(args, table, todo, flags, dataset)
     print(f"# {table}: {table.title}")
@@ -65,8 +87,17 @@ def _run(args, table, todo, flags, dataset):
     from igc_gluon.paper import compare, formats, reproduce, runs
 
     log_dir = args.log_dir or "runs"
-    reproduction = reproduce.Reproduction(todo, flags, log_dir, args.exp_name, args.num_epochs, args.data_dir,
-                                          args.gpus, 1 if args.cpus is None else args.cpus, train.main)
+    reproduction = reproduce.Reproduction(
+        todo,
+        flags,
+        log_dir,
+        args.exp_name,
+        args.num_epochs,
+        args.data_dir,
+        args.gpus,
+        1 if args.cpus is None else args.cpus,
+        train.main,
+    )
     code = reproduction.run()
     print()
     print(formats.terminal([compare.compare(table, runs.Runs(log_dir, reproduction.has), dataset)]), end="")

@@ -1,4 +1,5 @@
 """The tables that commands print."""
+
 import shutil
 from typing import Iterable, List, Sequence
 
@@ -14,10 +15,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence], left: int = 1, width:
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     room = (width or shutil.get_terminal_size().columns) - sum(widths[1:]) - 2 * (len(widths) - 1)
     widths[0] = min(widths[0], max(room, 12))
-    return "\n".join("  ".join(_cell(text, size, column < left) for column, (text, size) in enumerate(zip(line, widths)))
-                     .rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(_cell(text, size, column < left) for column, (text, size) in enumerate(zip(line, widths))).rstrip()
+        for line in lines
+    )
 
 
 def _cell(text, size, left):
-    text = text if len(text) <= size else text[:size - 1] + "…"
+    text = text if len(text) <= size else text[: size - 1] + "…"
     return text.ljust(size) if left else text.rjust(size)

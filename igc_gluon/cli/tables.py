@@ -1,4 +1,5 @@
 """`igc tables`"""
+
 import shutil
 import sys
 
@@ -16,15 +17,23 @@ def add_paper(parser):
 
 
 def add_arguments(parser):
-    parser.add_argument("--table", action="append", metavar="N",
-                        help="4 of IGCV1's, or of --paper; or a full name: 'IGCV2 4', 'IGCV2 Figure 2', "
-                             "'IGCV3 CIFAR'; or 'IGCV2' for a whole document; repeatable (default: all)")
+    parser.add_argument(
+        "--table",
+        action="append",
+        metavar="N",
+        help="4 of IGCV1's, or of --paper; or a full name: 'IGCV2 4', 'IGCV2 Figure 2', "
+        "'IGCV3 CIFAR'; or 'IGCV2' for a whole document; repeatable (default: all)",
+    )
     parser.add_argument("--figure", action="append", dest="table", metavar="N", type="Figure {}".format)
     add_paper(parser)
     parser.add_argument("--format", choices=FORMATS, default="terminal")
     parser.add_argument("--output", metavar="FILE", help="write there (default: standard output)")
-    parser.add_argument("--runs", default="runs", metavar="DIR",
-                        help="folder of your own runs, the --log-dir of training (default: runs)")
+    parser.add_argument(
+        "--runs",
+        default="runs",
+        metavar="DIR",
+        help="folder of your own runs, the --log-dir of training (default: runs)",
+    )
     add_import_argument(parser)
 
 

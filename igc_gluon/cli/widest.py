@@ -1,4 +1,5 @@
 """`igc widest`: which IGC block is the widest for a budget of parameters (IGCV1, section 3.2 and Table 1)."""
+
 import csv
 from math import isqrt
 from pathlib import Path
@@ -26,10 +27,18 @@ L/(M S)  1 where a block is the widest;  bound  the width that eq. 15 allows wit
 
 def add_arguments(parser):
     parser.add_argument("--params", type=int, required=True, metavar="T", help="parameters of one block")
-    parser.add_argument("--kernel", type=int, default=3, metavar="K",
-                        help="side of the kernel of the primary convolution (default 3, so S = 9)")
-    parser.add_argument("--near", action="store_true",
-                        help="the blocks nearest to the budget, above it or below, as in the paper's Table 1")
+    parser.add_argument(
+        "--kernel",
+        type=int,
+        default=3,
+        metavar="K",
+        help="side of the kernel of the primary convolution (default 3, so S = 9)",
+    )
+    parser.add_argument(
+        "--near",
+        action="store_true",
+        help="the blocks nearest to the budget, above it or below, as in the paper's Table 1",
+    )
     parser.add_argument("--top", type=int, metavar="N", help="only the N widest blocks")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table, unrounded, to FILE")
 
@@ -38,16 +47,20 @@ def run(args):
     for flag, value in (("--params", args.params), ("--kernel", args.kernel), ("--top", args.top)):
         if value is not None and value < 1:
             raise UserError(f"{flag} must be at least 1, got {value}")
-    T, S = args.params, args.kernel ** 2
+    T, S = args.params, args.kernel**2
     blocks = best_blocks(T, S, near=args.near)
     if args.top:
         by_width = sorted(blocks, key=lambda block: (-block.width, block.params))
-        blocks = sorted(by_width[:args.top], key=lambda block: block.M)
+        blocks = sorted(by_width[: args.top], key=lambda block: block.M)
     widest = widest_of(blocks)
-    print(f"IGC blocks of {'about' if args.near else 'at most'} {T:,} parameters, "
-          f"primary kernel {args.kernel}x{args.kernel} (S = {S})")
-    print(f"regular convolution of this cost: width {_regular(T, S)};  "
-          f"no IGC block of this cost is wider than {width_bound(T, S):.1f} (eq. 15)\n")
+    print(
+        f"IGC blocks of {'about' if args.near else 'at most'} {T:,} parameters, "
+        f"primary kernel {args.kernel}x{args.kernel} (S = {S})"
+    )
+    print(
+        f"regular convolution of this cost: width {_regular(T, S)};  "
+        f"no IGC block of this cost is wider than {width_bound(T, S):.1f} (eq. 15)\n"
+    )
     print(_table(blocks, widest))
     print(f"\n{LEGEND}")
     if args.csv:

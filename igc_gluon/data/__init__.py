@@ -10,6 +10,7 @@ folders -> record files (`pack`), checked (`record_file`, `repair`) -> batches (
 
 Knows nothing of networks, the training loop or MXNet.
 """
+
 from pathlib import Path
 from typing import Optional, Union
 
@@ -66,5 +67,7 @@ def load(name: str, split: str, data_dir: Union[str, Path, None] = None, downloa
         name = error.filename or (files.folder if files else data_dir)
         raise UserError(f"cannot read {name}: {error.strerror or error}") from error
     except MemoryError as error:
-        raise UserError(f"{dataset.name} in {files.folder if files else data_dir} does not fit into the memory of this "
-                        "machine, or its files are damaged") from error
+        raise UserError(
+            f"{dataset.name} in {files.folder if files else data_dir} does not fit into the memory of this "
+            "machine, or its files are damaged"
+        ) from error

@@ -8,6 +8,7 @@ other sizes see the same shares of the photograph: the scale is multiplied by wh
 short side to 480 / 224 of the crop. Only at the authors' own sizes may a crop reach beyond the photograph, as
 theirs do where the aspect ratio leaves a part of the canvas empty; at all others it stays within.
 """
+
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
@@ -17,8 +18,9 @@ import numpy as np
 RECORD, CROP = 480, 224  # the authors': short side of the records, side of the crops
 
 # Eigenvalues times eigenvectors of ImageNet's colors, RGB, as MXNet has them (Krizhevsky et al. 2012, section 4.1).
-PRINCIPAL_COLORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]],
-                             np.float32) * np.array([55.46, 4.794, 1.148], np.float32)
+PRINCIPAL_COLORS = np.array(
+    [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]], np.float32
+) * np.array([55.46, 4.794, 1.148], np.float32)
 HLS_LIMITS = (180, 255, 255)  # of OpenCV's hue (in steps of 2 degrees), lightness and saturation
 
 
@@ -31,6 +33,7 @@ class Augmentation:
     noise: deviation of the colors along their principal components. fill: RGB of what the canvas has beyond
     the photograph.
     """
+
     scale: Tuple[float, float]
     aspect: float = 0.0
     canvas: float = 0.0
@@ -54,6 +57,7 @@ class Draw:
     """The random numbers of one crop. scale, ratio (height over width): see Augmentation. x, y: place of the
     crop on the canvas, from 0 (left, top) to 1. hls: what is added to hue, lightness, saturation; rgb: to the
     colors; or None."""
+
     scale: float
     ratio: float = 1.0
     x: float = 0.5
@@ -69,12 +73,15 @@ def draw(augmentation: Augmentation, random: np.random.Generator) -> Draw:
     lowest, highest = augmentation.scale
     hls = rgb = None
     if augmentation.hls:  # the weighted sum of two makes large changes rarer
-        hls = tuple(int((2 * (one + 4 * other) / 5 - 1) * most)
-                    for one, other, most in zip(color[::2], color[1::2], augmentation.hls))
+        hls = tuple(
+            int((2 * (one + 4 * other) / 5 - 1) * most)
+            for one, other, most in zip(color[::2], color[1::2], augmentation.hls)
+        )
     if augmentation.noise:
         rgb = tuple((PRINCIPAL_COLORS @ random.normal(0, augmentation.noise, 3)).tolist())
-    return Draw(lowest + (highest - lowest) * scale, 1 + augmentation.aspect * (2 * ratio - 1), x, y, coin < 0.5,
-                hls, rgb)
+    return Draw(
+        lowest + (highest - lowest) * scale, 1 + augmentation.aspect * (2 * ratio - 1), x, y, coin < 0.5, hls, rgb
+    )
 
 
 def random_crop(image: np.ndarray, height: int, width: int, augmentation: Augmentation, drawn: Draw) -> np.ndarray:
@@ -109,8 +116,9 @@ def _warp(image, height, width, places, fill):
     """As MXNet does it. It asks for areas, of which OpenCV knows nothing here: it interpolates."""
     (left, across), (top, down) = places
     matrix = np.array([[across, 0, -left], [0, down, -top]])
-    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT,
-                          borderValue=fill)
+    return cv2.warpAffine(
+        image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=fill
+    )
 
 
 def _resize(image, height, width, places):
@@ -125,7 +133,7 @@ def _resize(image, height, width, places):
         kind = cv2.INTER_AREA
     elif columns <= width and rows <= height:
         kind = cv2.INTER_CUBIC
-    return cv2.resize(image[top:top + rows, left:left + columns], (width, height), interpolation=kind)
+    return cv2.resize(image[top : top + rows, left : left + columns], (width, height), interpolation=kind)
 
 
 def recolor(image: np.ndarray, drawn: Draw) -> np.ndarray:

@@ -4,6 +4,7 @@ Augmentation is the papers': pad by 4 pixels (IGCV1, section 5.1) or, for Tiny I
 size (IGCV2, section 4.1); crop 32x32 or 64x64 at random, mirror half of the images.
 What comes out depends on seed and epoch alone, not on where a run was resumed or how many workers share it.
 """
+
 from typing import Iterator, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 import cv2
@@ -36,6 +37,7 @@ class BatchSource(Protocol):
 class _Draws(NamedTuple):
     """The random numbers of an epoch, one of each for every position: indices of images (P,), heights and widths to
     resize to (P, 2), corners of crops (P, 2), flags of mirroring (P,); None for what is not done."""
+
     order: np.ndarray
     sizes: Optional[np.ndarray]
     corners: Optional[np.ndarray]
@@ -64,17 +66,33 @@ class Batches:
     Raises UserError on an empty data set and on numbers out of range.
     """
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, batch_size: int, mean: Sequence[float],
-                 std: Sequence[float], *, train: bool = True, shuffle: bool = True, augment: bool = False,
-                 mirror: bool = False, pad_value: str = "mean", short_side: Optional[Tuple[int, int]] = None,
-                 seed: int = 0, part_index: int = 0, num_parts: int = 1):
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        batch_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        train: bool = True,
+        shuffle: bool = True,
+        augment: bool = False,
+        mirror: bool = False,
+        pad_value: str = "mean",
+        short_side: Optional[Tuple[int, int]] = None,
+        seed: int = 0,
+        part_index: int = 0,
+        num_parts: int = 1,
+    ):
         _check_arrays(images, labels)
         _check_numbers(train, batch_size, seed, part_index, num_parts)
         if pad_value not in PAD_VALUES:
             raise UserError(f"the padding is {' or '.join(PAD_VALUES)}, not {pad_value!r}")
         if short_side and not min(images.shape[1:3]) <= short_side[0] <= short_side[1]:
-            raise ValueError(f"the short side of {images.shape[2]}x{images.shape[1]} images cannot become "
-                             f"{short_side[0]} to {short_side[1]} pixels")
+            raise ValueError(
+                f"the short side of {images.shape[2]}x{images.shape[1]} images cannot become "
+                f"{short_side[0]} to {short_side[1]} pixels"
+            )
         self._images, self._labels = images, np.asarray(labels)
         self._mean, self._std = tuple(mean), tuple(std)
         self._shuffle, self._augment, self._mirror = shuffle and train, augment and train, mirror and train
@@ -99,8 +117,9 @@ class Batches:
         # All random numbers of the epoch are drawn at once, one set for each position in the epoch, so that
         # neither first_batch nor the number of workers moves them. It costs 2 ms for 50,000 images.
         draws = self._draw(epoch)
-        yield from prefetched(lambda batch: self._make(draws, slice(batch.start, batch.stop)),
-                              self._batches[first_batch:])
+        yield from prefetched(
+            lambda batch: self._make(draws, slice(batch.start, batch.stop)), self._batches[first_batch:]
+        )
 
     def _make(self, draws: _Draws, batch: slice) -> Batch:
         chosen = draws.order[batch]
@@ -178,5 +197,5 @@ def _resize_and_crop(images: np.ndarray, sizes: np.ndarray, corners: np.ndarray)
     for target, image, size, (row, column) in zip(cropped, images, sizes.tolist(), corners.tolist()):
         # The exact kind gives the same bits on every machine. It is half as fast as the other.
         resized = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR_EXACT)
-        target[:] = resized[row:row + height, column:column + width]
+        target[:] = resized[row : row + height, column : column + width]
     return cropped

@@ -3,6 +3,7 @@
 What comes from strangers is read under these bounds, each of which follows from what the files are for; whatever is
 beyond one is refused before memory is taken for it.
 """
+
 import lzma
 import struct
 import zipfile
@@ -68,14 +69,14 @@ def _jpeg(data):
     at = 2
     while True:
         at = data.index(b"\xff", at)
-        while data[at] == 0xff:
+        while data[at] == 0xFF:
             at += 1
         kind, at = data[at], at + 1
-        if kind in (0x00, 0x01) or 0xd0 <= kind <= 0xd8:
+        if kind in (0x00, 0x01) or 0xD0 <= kind <= 0xD8:
             continue
-        if kind in (0xd9, 0xda):  # an end, or pixels, before their size
+        if kind in (0xD9, 0xDA):  # an end, or pixels, before their size
             raise ValueError
-        if 0xc0 <= kind <= 0xcf and kind not in (0xc4, 0xc8, 0xcc):
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
             return struct.unpack_from(">HH", data, at + 3)
         at += struct.unpack_from(">H", data, at)[0]
 
@@ -100,12 +101,12 @@ def _webp(data):
     if data[8:12] != b"WEBP":
         raise ValueError
     if kind == b"VP8X":
-        width, height = (int.from_bytes(data[at:at + 3], "little") + 1 for at in (24, 27))
+        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
     elif kind == b"VP8L":
-        bits, = struct.unpack_from("<I", data, 21)
-        width, height = (bits & 0x3fff) + 1, (bits >> 14 & 0x3fff) + 1
+        (bits,) = struct.unpack_from("<I", data, 21)
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     elif kind == b"VP8 ":
-        width, height = (side & 0x3fff for side in struct.unpack_from("<HH", data, 26))
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
     else:
         raise ValueError
     return height, width
@@ -113,13 +114,13 @@ def _webp(data):
 
 def _tiff(data):
     order = "<" if data[:2] == b"II" else ">"
-    at, = struct.unpack_from(order + "I", data, 4)
-    count, = struct.unpack_from(order + "H", data, at)
+    (at,) = struct.unpack_from(order + "I", data, 4)
+    (count,) = struct.unpack_from(order + "H", data, at)
     tags = {}
     for number in range(count):
         tag, kind, _ = struct.unpack_from(order + "HHI", data, at + 2 + 12 * number)
         if kind in (3, 4):
-            value, = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, at + 10 + 12 * number)
+            (value,) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, at + 10 + 12 * number)
             tags.setdefault(tag, value)
     return tags[257], tags[256], tags.get(322, 0) * tags.get(323, 0)  # a tile is taken memory for as a whole
 
@@ -133,9 +134,17 @@ def _pnm(data):
     return int(words[2]), int(words[1])
 
 
-_FORMATS = ((b"\xff\xd8\xff", _jpeg), (b"\x89PNG\r\n\x1a\n", _png), (b"BM", _bmp), (b"GIF8", _gif), (b"RIFF", _webp),
-            (b"II*\0", _tiff), (b"MM\0*", _tiff), (b"\0\0\0\x0cjP  ", _jpeg2000),
-            *((b"P%d" % number, _pnm) for number in range(1, 7)))
+_FORMATS = (
+    (b"\xff\xd8\xff", _jpeg),
+    (b"\x89PNG\r\n\x1a\n", _png),
+    (b"BM", _bmp),
+    (b"GIF8", _gif),
+    (b"RIFF", _webp),
+    (b"II*\0", _tiff),
+    (b"MM\0*", _tiff),
+    (b"\0\0\0\x0cjP  ", _jpeg2000),
+    *((b"P%d" % number, _pnm) for number in range(1, 7)),
+)
 
 
 def check_zip(file: BinaryIO) -> None:
@@ -154,8 +163,10 @@ def check_zip(file: BinaryIO) -> None:
         count += (before + piece).count(b"PK\1\2")
         left, before = left - len(piece), piece[-3:]
     if size > ZIP_DIRECTORY or count > ZIP_ENTRIES:
-        raise UserError("it claims more than "
-                        f"{f'{ZIP_ENTRIES:,} files' if count > ZIP_ENTRIES else f'{ZIP_DIRECTORY:,} bytes of names'}")
+        raise UserError(
+            "it claims more than "
+            f"{f'{ZIP_ENTRIES:,} files' if count > ZIP_ENTRIES else f'{ZIP_DIRECTORY:,} bytes of names'}"
+        )
     file.seek(0)
 
 
@@ -170,9 +181,15 @@ class Unpacked:
         self._file, self._most, self._out, self._rest = file, most, 0, b""
         begin = file.read(6)
         file.seek(0)
-        self._new = (lambda: zlib.decompressobj(31)) if begin[:2] == b"\x1f\x8b" else \
-            (lambda: lzma.LZMADecompressor(memlimit=LZMA_MEMORY)) if begin == b"\xfd7zXZ\0" else \
-            _bz2 if begin[:3] == b"BZh" else None
+        self._new = (
+            (lambda: zlib.decompressobj(31))
+            if begin[:2] == b"\x1f\x8b"
+            else (lambda: lzma.LZMADecompressor(memlimit=LZMA_MEMORY))
+            if begin == b"\xfd7zXZ\0"
+            else _bz2
+            if begin[:3] == b"BZh"
+            else None
+        )
         self._decompressor = self._new and self._new()
 
     def read(self, count: int) -> bytes:
@@ -223,6 +240,7 @@ class Unpacked:
 def _bz2():
     # optional: Python may be built without it
     import bz2
+
     return bz2.BZ2Decompressor()
 
 
@@ -280,11 +298,11 @@ def _pax(text):
     """{name: value} of records such as b"19 path=folder/file\\n"."""
     at, records = 0, {}
     while at < len(text):
-        length, space, _ = text[at:at + 20].partition(b" ")
+        length, space, _ = text[at : at + 20].partition(b" ")
         end = at + int(length)
         if not space or end <= at + len(length) + 1 or end > len(text):
             raise ValueError("a header in it is damaged")
-        key, _, value = text[at + len(length) + 1:end - 1].partition(b"=")
+        key, _, value = text[at + len(length) + 1 : end - 1].partition(b"=")
         records[key], at = value, end
     return records
 

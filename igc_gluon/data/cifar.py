@@ -4,6 +4,7 @@ A .bin file is a row of records: label bytes (CIFAR-10: the class; CIFAR-100: co
 3072 bytes of pixels, the red plane first, each plane row by row.
 Source: https://www.cs.toronto.edu/~kriz/cifar.html
 """
+
 import lzma
 import os
 import zlib
@@ -31,8 +32,11 @@ class Layout:
 
 
 LAYOUTS = {
-    "cifar10": Layout("cifar-10-batches-bin", 1, {
-        "train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)), "test": ("test_batch.bin",)}),
+    "cifar10": Layout(
+        "cifar-10-batches-bin",
+        1,
+        {"train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)), "test": ("test_batch.bin",)},
+    ),
     "cifar100": Layout("cifar-100-binary", 2, {"train": ("train.bin",), "test": ("test.bin",)}),
 }
 
@@ -55,14 +59,14 @@ def read(dataset: Any, split: str, paths: List[Path]) -> Images:
                         contents[name] = stream.read(size) if keep else _check(dataset, title, size, stream.read)
                 missing = [name for name in members if name not in contents]
                 if missing:
-                    raise UserError(f"{path} does not hold {', '.join(missing)}; is it the binary version of "
-                                    f"{dataset.name}?")
+                    raise UserError(
+                        f"{path} does not hold {', '.join(missing)}; is it the binary version of {dataset.name}?"
+                    )
         except _DAMAGE as error:
             if isinstance(error, UserError):
                 raise error if str(path) in str(error) else UserError(f"{path}: {error}") from None
             reason = str(error).partition("\n")[0].rstrip(":")
-            raise UserError(f"{path} is not a whole tar archive ({reason}); delete it or fetch it "
-                            "again") from error
+            raise UserError(f"{path} is not a whole tar archive ({reason}); delete it or fetch it again") from error
     return _decode(dataset, [contents[name] for name in members])
 
 
@@ -77,8 +81,10 @@ def read_unpacked(files: Any, split: str) -> Optional[Images]:
     if len(missing) == len(paths):
         return None
     if missing:
-        raise UserError(f"{files.folder} holds some of the unpacked files of {dataset.name}, but not "
-                        f"{', '.join(missing)}; unpack the archive again, or put the archive itself there")
+        raise UserError(
+            f"{files.folder} holds some of the unpacked files of {dataset.name}, but not "
+            f"{', '.join(missing)}; unpack the archive again, or put the archive itself there"
+        )
     for path in paths.values():
         with open_file(path) as file:
             _check(dataset, str(path), os.fstat(file.fileno()).st_size, file.read)
@@ -91,15 +97,19 @@ def _check(dataset: Any, title: str, size: int, read: Callable[[int], bytes]) ->
     if not size:
         raise UserError(f"{title} is empty")
     if size % length:
-        raise UserError(f"{title} has {size:,} bytes, which is no whole number of "
-                        f"{length}-byte records; it is truncated or not {dataset.name}")
+        raise UserError(
+            f"{title} has {size:,} bytes, which is no whole number of "
+            f"{length}-byte records; it is truncated or not {dataset.name}"
+        )
     for first in range(0, size, length * _PIECE):
         labels = np.frombuffer(read(min(length * _PIECE, size - first)), np.uint8)[label_byte::length]
         if labels.max() >= dataset.classes:
             record = int(np.argmax(labels >= dataset.classes))
-            raise UserError(f"{title}: record {first // length + record} has label {labels[record]}, but "
-                            f"{dataset.name} has labels 0 to {dataset.classes - 1}; the file is damaged or another "
-                            "data set")
+            raise UserError(
+                f"{title}: record {first // length + record} has label {labels[record]}, but "
+                f"{dataset.name} has labels 0 to {dataset.classes - 1}; the file is damaged or another "
+                "data set"
+            )
 
 
 def _record(dataset: Any) -> Tuple[int, int]:
@@ -113,5 +123,5 @@ def _decode(dataset: Any, contents: List[bytes]) -> Images:
     length, label_byte = _record(dataset)
     records = np.frombuffer(b"".join(contents), np.uint8).reshape(-1, length)
     labels = records[:, label_byte].astype(np.int32)
-    planes = records[:, label_byte + 1:].reshape(-1, 3, 32, 32)
+    planes = records[:, label_byte + 1 :].reshape(-1, 3, 32, 32)
     return Images.of_planes(np.ascontiguousarray(planes), labels)

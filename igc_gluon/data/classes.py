@@ -1,4 +1,5 @@
 """Names of classes: files of them, a name in each line in the order of the labels; whether two lists are the same."""
+
 from pathlib import Path
 from typing import List, Optional, Sequence, Union
 
@@ -37,8 +38,10 @@ def read_classes(path: Union[str, Path]) -> List[str]:
         raise UserError(f"{path} names no class; a line for each is needed")
     blank = next((number for number, name in enumerate(names, 1) if not name.strip()), None)
     if blank is not None:
-        raise UserError(f"line {blank} of {path} is blank, so that class {blank - 1} has no name; take the line out or "
-                        "name the class")
+        raise UserError(
+            f"line {blank} of {path} is blank, so that class {blank - 1} has no name; take the line out or "
+            "name the class"
+        )
     return names
 
 

@@ -1,4 +1,5 @@
 """Where the files of a data set lie on this machine, and how they come there."""
+
 import functools
 import logging
 import os
@@ -31,11 +32,11 @@ class DatasetFiles:
         self.dataset = dataset
         self.folder = expand(data_dir) if data_dir else default_folder(dataset.name)
         if data_dir and not self.folder.exists() and not self.folder.parent.exists():
-            raise UserError(f"there is no folder {self.folder}; make it, or name the one that holds the files of "
-                            f"{dataset.name}")
+            raise UserError(
+                f"there is no folder {self.folder}; make it, or name the one that holds the files of {dataset.name}"
+            )
         if self.folder.exists() and not self.folder.is_dir():
-            raise UserError(f"{self.folder} is not a folder; name the one that holds the files of "
-                            f"{dataset.name}")
+            raise UserError(f"{self.folder} is not a folder; name the one that holds the files of {dataset.name}")
         self._folders = [self.folder, self.folder / dataset.name]
         if dataset.debian and not data_dir:
             self._folders.append(DEBIAN / dataset.name)
@@ -79,8 +80,10 @@ class DatasetFiles:
             _check_official(path, self.dataset.name, archive, status.st_size, status.st_mtime_ns)
             return path
         if not download:
-            raise UserError(f"{self.dataset.name}: there is no {archive.name} in {self.folder}; get "
-                            f"{archive.sources[0].url} and put it there{self._alternatives()}")
+            raise UserError(
+                f"{self.dataset.name}: there is no {archive.name} in {self.folder}; get "
+                f"{archive.sources[0].url} and put it there{self._alternatives()}"
+            )
         path = self.folder / archive.name
         first_error = None
         for source in archive.sources:
@@ -92,20 +95,29 @@ class DatasetFiles:
 
     def _alternatives(self) -> str:
         others = [archive.name for archive in self.dataset.archives if not self.find(archive.name)]
-        return (f"; it needs {', '.join(others)} in {self.folder}" if len(others) > 1 else "") + (
-            f"; Debian's package {self.dataset.debian} holds them" if self.dataset.debian else "") + (
-            "; train.rec and test.rec there do as well, and --dataset digits needs no files at all")
+        return (
+            (f"; it needs {', '.join(others)} in {self.folder}" if len(others) > 1 else "")
+            + (f"; Debian's package {self.dataset.debian} holds them" if self.dataset.debian else "")
+            + ("; train.rec and test.rec there do as well, and --dataset digits needs no files at all")
+        )
 
 
 @functools.lru_cache(maxsize=None)  # once for each state of a file: hashing 1.3 GB takes seconds
 def _check_official(path: Path, name: str, archive: Archive, size: int, modified: int) -> None:
     """Warns of a file that is not the official one. Raises UserError if it is another data set's than `name`'s."""
     digests = {source.algorithm: files.digest(path, source.algorithm) for source in archive.sources}
-    if archive.debian_sha256 and digests["sha256"] == archive.debian_sha256 or any(
-            digests[source.algorithm] == source.digest for source in archive.sources):
+    if (
+        archive.debian_sha256
+        and digests["sha256"] == archive.debian_sha256
+        or any(digests[source.algorithm] == source.digest for source in archive.sources)
+    ):
         return
     for other in DATASETS.values():
         if any(digests.get(source.algorithm) == source.digest for of in other.archives for source in of.sources):
             raise UserError(f"{path} is a file of {other.name}, not of {name}; name another folder")
-    logger.warning("%s is not the official file (%s of %s is another); it is used as it is", path,
-                   archive.sources[0].algorithm, archive.sources[0].url)
+    logger.warning(
+        "%s is not the official file (%s of %s is another); it is used as it is",
+        path,
+        archive.sources[0].algorithm,
+        archive.sources[0].url,
+    )

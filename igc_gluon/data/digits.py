@@ -2,6 +2,7 @@
 
 They are the test part of the UCI "Optical Recognition of Handwritten Digits": 8x8 pixels, gray 0..16.
 """
+
 from pathlib import Path
 from typing import Any, List
 
@@ -16,6 +17,7 @@ _SEED = 20170710  # of the split, never to be changed: published numbers on `dig
 def read(dataset: Any, split: str, paths: List[Path]) -> Images:
     """Images (1437 of "train", 360 of "test"; uint8 RGB 32x32) and labels 0..9, the same on every machine."""
     from sklearn.datasets import load_digits  # slow: a second, which other data sets need not pay
+
     digits = load_digits()
     labels = digits.target.astype(np.int32)
     chosen = _held_out(labels)
@@ -31,10 +33,13 @@ def _held_out(labels: np.ndarray) -> np.ndarray:
     shares = counts * TEST_SIZE / len(labels)
     take = shares.astype(int)
     # What rounding down left over goes to the classes that lost most by it.
-    take[np.argsort(take - shares, kind="stable")[:TEST_SIZE - take.sum()]] += 1
+    take[np.argsort(take - shares, kind="stable")[: TEST_SIZE - take.sum()]] += 1
     random = np.random.RandomState(_SEED)  # its stream is frozen by NumPy, that of Generator is not
-    return np.sort(np.concatenate([random.permutation(np.flatnonzero(labels == label))[:count]
-                                   for label, count in enumerate(take)]))
+    return np.sort(
+        np.concatenate(
+            [random.permutation(np.flatnonzero(labels == label))[:count] for label, count in enumerate(take)]
+        )
+    )
 
 
 def _enlarge(images: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ each dimension as big-endian uint32, then the numbers, the last dimension the fa
 (N, 28, 28), and one of labels, (N,).
 Source: http://yann.lecun.com/exdb/mnist/
 """
+
 import gzip
 import os
 import struct
@@ -26,7 +27,8 @@ _DAMAGE = (gzip.BadGzipFile, zlib.error, EOFError)
 def read(dataset, split, paths):
     """Images of one split, from its file of images and its file of labels. dataset: row of DATASETS.
 
-    Grey becomes three equal channels, 28x28 pixels 32x32 by the border that `dataset.preprocessing` says. Raises UserError when a file is damaged, of
+    Grey becomes three equal channels, 28x28 pixels 32x32 by the border that `dataset.preprocessing` says. Raises
+    UserError when a file is damaged, of
     another format, or does not belong to the other.
     """
     image_path, label_path = paths
@@ -34,12 +36,16 @@ def read(dataset, split, paths):
     grey = _read(image_path, expected.window)
     labels = _read(label_path, ())
     if len(grey) != len(labels):
-        raise UserError(f"{image_path} has {len(grey):,} images, but {label_path} has {len(labels):,} labels; they are "
-                        "not of the same split")
+        raise UserError(
+            f"{image_path} has {len(grey):,} images, but {label_path} has {len(labels):,} labels; they are "
+            "not of the same split"
+        )
     if labels.max() >= dataset.classes:
         wrong = int(np.argmax(labels >= dataset.classes))
-        raise UserError(f"{label_path}: image {wrong} has label {labels[wrong]}, but {dataset.name} has labels 0 to "
-                        f"{dataset.classes - 1}; the file is damaged or another data set")
+        raise UserError(
+            f"{label_path}: image {wrong} has label {labels[wrong]}, but {dataset.name} has labels 0 to "
+            f"{dataset.classes - 1}; the file is damaged or another data set"
+        )
     images = expected.bordered(np.broadcast_to(grey[..., None], (*grey.shape, 3)))
     return Images(images, labels.astype(np.int32))
 
@@ -58,11 +64,15 @@ def _read(path, item):
                 raise UserError(f"{path} ends within its header; it is truncated")
             found, count, *shape = header.unpack(head)
             if found != magic:
-                raise UserError(f"{path} starts with {found:#010x}, not {magic:#010x}; it is no IDX file of "
-                                f"{'images' if item else 'labels'}")
+                raise UserError(
+                    f"{path} starts with {found:#010x}, not {magic:#010x}; it is no IDX file of "
+                    f"{'images' if item else 'labels'}"
+                )
             if tuple(shape) != item:
-                raise UserError(f"{path} has images of {'x'.join(map(str, shape[::-1]))} pixels, not "
-                                f"{'x'.join(map(str, item[::-1]))}")
+                raise UserError(
+                    f"{path} has images of {'x'.join(map(str, shape[::-1]))} pixels, not "
+                    f"{'x'.join(map(str, item[::-1]))}"
+                )
             if not 0 < count <= _MOST_IMAGES:
                 raise UserError(f"{path} claims to hold {count:,} {'images' if item else 'labels'}; it is damaged")
             packed = os.fstat(file.fileno()).st_size
@@ -74,6 +84,8 @@ def _read(path, item):
         except _DAMAGE as error:
             raise UserError(f"{path} is not a whole gzip file ({error}); delete it or fetch it again") from error
     if len(data) < count * size or more:
-        raise UserError(f"{path} announces {count * size:,} bytes of {'pixels' if item else 'labels'}, but has "
-                        f"{'more' if more else f'{len(data):,}'}; it is damaged")
+        raise UserError(
+            f"{path} announces {count * size:,} bytes of {'pixels' if item else 'labels'}, but has "
+            f"{'more' if more else f'{len(data):,}'}; it is damaged"
+        )
     return np.frombuffer(data, np.uint8).reshape((count,) + item)

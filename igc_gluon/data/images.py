@@ -1,4 +1,5 @@
 """What every data set is loaded into."""
+
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ class Images(NamedTuple):
 
     In memory the images are as their archive has them, plane by plane or pixel by pixel: `Batches` takes either.
     """
+
     images: np.ndarray
     labels: np.ndarray
 

@@ -9,6 +9,7 @@ in the upper 16 bits of the first. A compressed element, not padded, holds one e
 matrix holds the elements flags, dimensions, name, values; values may be stored in a smaller type than their
 class.
 """
+
 import io
 import math
 import struct
@@ -22,8 +23,7 @@ from igc_gluon.data.bounds import ALWAYS, MOST_PACKED
 from igc_gluon.errors import UserError
 from igc_gluon.files import open_file
 
-_NUMBERS = {1: "<i1", 2: "<u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8",
-            12: "<i8", 13: "<u8"}
+_NUMBERS = {1: "<i1", 2: "<u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}
 _INT8, _INT32, _UINT32, _MATRIX, _COMPRESSED = 1, 5, 6, 14, 15
 _NUMERIC_CLASSES = range(6, 16)  # the others are cell, struct, object, char, sparse, and newer ones
 _COMPLEX = 1 << 11
@@ -86,8 +86,8 @@ class _Stream:
             piece = self.some(min(len(view), _PIECE))
             if not piece:
                 raise _Damaged("a variable ends too early")
-            view[:len(piece)] = piece
-            view = view[len(piece):]
+            view[: len(piece)] = piece
+            view = view[len(piece) :]
 
     def finish(self):
         """Raises _Damaged if what has been read is not intact, as far as the format can tell."""
@@ -128,7 +128,7 @@ def _read_variable(stream, names, arrays, packed):
     name = _read_small(stream, _INT8).tobytes().decode("latin-1")
     if name not in names:
         return name
-    if len(flags) != 2 or flags[0] & 0xff not in _NUMERIC_CLASSES or flags[0] & _COMPLEX:
+    if len(flags) != 2 or flags[0] & 0xFF not in _NUMERIC_CLASSES or flags[0] & _COMPLEX:
         raise _Damaged(f"{name} does not hold real numbers")
     kind, length, source = _read_tag(stream)
     if kind not in _NUMBERS or not 1 <= len(shape) <= 8 or min(shape) < 0:
@@ -152,7 +152,7 @@ def _read_tag(stream):
     first, second = struct.unpack("<II", stream.read(8))
     if first >> 16:
         data = io.BytesIO(struct.pack("<I", second))
-        return first & 0xffff, first >> 16, _Stored(data, 4)
+        return first & 0xFFFF, first >> 16, _Stored(data, 4)
     return first, second, stream
 
 

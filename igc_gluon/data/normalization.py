@@ -1,11 +1,13 @@
 """(pixel - mean) / std as pixel * scale + shift: the one place where images become what a network takes."""
+
 from typing import Optional, Sequence
 
 import numpy as np
 
 
-def normalize(images: np.ndarray, mean: Sequence[float], std: Sequence[float],
-              out: Optional[np.ndarray] = None) -> np.ndarray:
+def normalize(
+    images: np.ndarray, mean: Sequence[float], std: Sequence[float], out: Optional[np.ndarray] = None
+) -> np.ndarray:
     """uint8 (N, channels, H, W), in any order in memory -> float32, into `out` where that is given.
 
     igc_normalise of the C runtime computes the same bits.

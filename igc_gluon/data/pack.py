@@ -4,6 +4,7 @@ A split is packed in an order that its seed shuffles, into `.FILE.rec.part`, whi
 packing that was cut off goes on after the last whole record there. The same folder, seed, short side and quality give
 the same bytes, with the same release of OpenCV.
 """
+
 import contextlib
 import hashlib
 import json
@@ -43,6 +44,7 @@ class Listing:
     """The images of a split: `paths` relative to `folder`, `labels` (numbers into `classes`), in packing order.
 
     passed_over: what lies in `folder` and is none of them, by the reason."""
+
     folder: Path
     classes: List[str]
     paths: List[str]
@@ -59,14 +61,17 @@ class Listing:
         empty = [name for label, name in enumerate(self.classes) if label not in present]
         if empty:
             named = ", ".join(map(_printable, empty[:_NAMED])) + (", ..." if len(empty) > _NAMED else "")
-            lines.append(f"{self.folder}: no images of {len(empty):,} of the {len(self.classes):,} classes: {named}; "
-                         "if these are none, remove their folders and pack again")
+            lines.append(
+                f"{self.folder}: no images of {len(empty):,} of the {len(self.classes):,} classes: {named}; "
+                "if these are none, remove their folders and pack again"
+            )
         return lines
 
 
 @dataclass(frozen=True)
 class Encoding:
     """What an image becomes: its short side in pixels (0: as it is), the JPEG quality."""
+
     short_side: int = 480  # as the authors'
     quality: int = 95
 
@@ -86,8 +91,9 @@ def class_folders(folder: Union[str, Path]) -> List[str]:
     return names
 
 
-def list_images(folder: Union[str, Path], classes: Optional[Sequence[str]] = None,
-                shuffle_seed: Optional[int] = None) -> Listing:
+def list_images(
+    folder: Union[str, Path], classes: Optional[Sequence[str]] = None, shuffle_seed: Optional[int] = None
+) -> Listing:
     """The `Listing` of all images below the class folders of `folder`, sorted, or shuffled by `shuffle_seed`.
 
     classes: those of the training images, where `folder` holds others. Raises UserError on a class that is not one of
@@ -100,13 +106,17 @@ def list_images(folder: Union[str, Path], classes: Optional[Sequence[str]] = Non
         raise UserError(f"{folder} has a class {unknown[0]} that the training images have not")
     classes = names if classes is None else classes
     with os.scandir(folder) as entries:
-        passed_over.update(_HIDDEN if entry.name.startswith(".") else "beside the class folders" for entry in entries
-                           if entry.name not in names)
+        passed_over.update(
+            _HIDDEN if entry.name.startswith(".") else "beside the class folders"
+            for entry in entries
+            if entry.name not in names
+        )
     for name in names:
         images += [(path, classes.index(name)) for path in _images_below(folder, name, passed_over)]
     if not images:
-        raise UserError(f"there are no images in the folders of {folder}; their names should end in "
-                        f"{', '.join(ENDINGS)}")
+        raise UserError(
+            f"there are no images in the folders of {folder}; their names should end in {', '.join(ENDINGS)}"
+        )
     bad = next((path for path, _ in images if "\n" in path or "\t" in path), None)
     if bad:
         raise UserError(f"{folder / bad!r}: rename it, a list of files cannot hold a tabulator or a new line")
@@ -117,6 +127,7 @@ def list_images(folder: Union[str, Path], classes: Optional[Sequence[str]] = Non
 
 def _images_below(folder, name, passed_over):
     """Paths, relative to `folder`, of the images in its folder `name` and below; counts all else in `passed_over`."""
+
     def fail(error):
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
 
@@ -143,13 +154,25 @@ def divide(listing: Listing, share: float) -> Tuple[Listing, ...]:
         members = np.flatnonzero(labels == label)
         if len(members) < 2:
             raise UserError(f"class {listing.classes[label]} has too few images to divide: {len(members)}")
-        second[members[:min(len(members) - 1, max(1, round(share * len(members))))]] = True
-    return tuple(Listing(listing.folder, listing.classes, [p for p, chosen in zip(listing.paths, mask) if chosen],
-                         labels[mask].tolist()) for mask in (~second, second))
+        second[members[: min(len(members) - 1, max(1, round(share * len(members))))]] = True
+    return tuple(
+        Listing(
+            listing.folder,
+            listing.classes,
+            [p for p, chosen in zip(listing.paths, mask) if chosen],
+            labels[mask].tolist(),
+        )
+        for mask in (~second, second)
+    )
 
 
-def pack(listing: Listing, path: Union[str, Path], encoding: Encoding = Encoding(), workers: int = 1,
-         report: Callable[[str], object] = print) -> Tuple[int, list]:
+def pack(
+    listing: Listing,
+    path: Union[str, Path],
+    encoding: Encoding = Encoding(),
+    workers: int = 1,
+    report: Callable[[str], object] = print,
+) -> Tuple[int, list]:
     """Packs `listing` into the file at `path`, unless that is done, and returns (records, left out: what and why).
 
     workers: processes. Raises UserError if another file is at `path`, if nothing can be packed, on a full disk.
@@ -160,8 +183,10 @@ def pack(listing: Listing, path: Union[str, Path], encoding: Encoding = Encoding
     if path.exists():
         before = record_file.packing(path) or {}
         if origin not in (before.get("origin"), _read_state(state)):  # the second after a kill right at the end
-            raise UserError(f"{path} exists and was not made from the same images with the same flags; delete it, or "
-                            "choose another --out")
+            raise UserError(
+                f"{path} exists and was not made from the same images with the same flags; delete it, or "
+                "choose another --out"
+            )
         return record_file.structure(path).records, before.get("left_out", [])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,22 +197,32 @@ def pack(listing: Listing, path: Union[str, Path], encoding: Encoding = Encoding
                 raise UserError(f"none of the images of {listing.folder} can be read: {'; '.join(left_out[0])}")
             _finish(part, path, listing, positions, numbers)
             labels = [listing.labels[number] for number in numbers]
-            record_file.write_facts(path, record_file.Structure(len(labels), float(min(labels)), float(max(labels))),
-                                {"origin": origin, "left_out": left_out, "short_side": encoding.short_side,
-                                 "quality": encoding.quality, "classes": len(listing.classes)})
+            record_file.write_facts(
+                path,
+                record_file.Structure(len(labels), float(min(labels)), float(max(labels))),
+                {
+                    "origin": origin,
+                    "left_out": left_out,
+                    "short_side": encoding.short_side,
+                    "quality": encoding.quality,
+                    "classes": len(listing.classes),
+                },
+            )
             state.unlink()
     except Held as held:
         raise UserError(f"another process is packing {path} ({held}); wait for it") from None
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; free the disk, the same command goes on from "
-                        "here") from None
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; free the disk, the same command goes on from here"
+        ) from None
     return len(positions), left_out
 
 
 def _origin(listing, encoding):
     """A digest of all that the file's content follows from."""
-    state = hashlib.sha256(f"Form(short_side={encoding.short_side}, quality={encoding.quality})\n"
-                           f"{listing.folder.resolve()}\n".encode())  # as it is in the files of all releases
+    state = hashlib.sha256(
+        f"Form(short_side={encoding.short_side}, quality={encoding.quality})\n{listing.folder.resolve()}\n".encode()
+    )  # as it is in the files of all releases
     for path, label in zip(listing.paths, listing.labels):
         state.update(f"{path}\t{label}\n".encode("utf-8", "surrogateescape"))
     return state.hexdigest()
@@ -225,10 +260,17 @@ def _fill(part, listing, encoding, workers, positions, numbers):
     """Appends the records that `part` lacks, noting them in `positions` and `numbers`. Returns those left out."""
     first = numbers[-1] + 1 if numbers else 0
     total = len(listing.paths)
-    left_out = [(listing.paths[number], "could not be read before") for number in
-                sorted(set(range(first)) - set(numbers))]
-    with open(part, "ab") as file, tqdm(total=total, initial=first, unit=" images", dynamic_ncols=True,
-                                        desc=f"packing {listing.folder.name}", mininterval=0.5) as bar:
+    left_out = [
+        (listing.paths[number], "could not be read before") for number in sorted(set(range(first)) - set(numbers))
+    ]
+    with open(part, "ab") as file, tqdm(
+        total=total,
+        initial=first,
+        unit=" images",
+        dynamic_ncols=True,
+        desc=f"packing {listing.folder.name}",
+        mininterval=0.5,
+    ) as bar:
         end = file.tell()
         for number, image, problem in _encoded(listing, encoding, workers, first):
             if problem:
@@ -248,9 +290,13 @@ def _fill(part, listing, encoding, workers, positions, numbers):
 
 def _encoded(listing, encoding, workers, first):
     """Yields (number, JPEG bytes, problem or None) for the images from `first` on, in order."""
-    jobs = ([(number, str(listing.folder / listing.paths[number])) for number in
-             range(start, min(start + _PORTION, len(listing.paths)))]
-            for start in range(first, len(listing.paths), _PORTION))
+    jobs = (
+        [
+            (number, str(listing.folder / listing.paths[number]))
+            for number in range(start, min(start + _PORTION, len(listing.paths)))
+        ]
+        for start in range(first, len(listing.paths), _PORTION)
+    )
     # Not forked: this process may have threads, of MXNet for example.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare_worker, (os.getpid(),))
     waiting = deque()
@@ -262,8 +308,10 @@ def _encoded(listing, encoding, workers, first):
         while waiting:
             yield from waiting.popleft().result()
     except BrokenProcessPool:
-        raise UserError("a process that encodes images was killed, perhaps for want of memory; the same command goes "
-                        "on from here, with fewer --workers perhaps") from None
+        raise UserError(
+            "a process that encodes images was killed, perhaps for want of memory; the same command goes "
+            "on from here, with fewer --workers perhaps"
+        ) from None
     finally:
         for job in waiting:
             job.cancel()
@@ -279,6 +327,7 @@ def _prepare_worker(parent):
         while os.getppid() == parent:
             time.sleep(1)
         os._exit(1)
+
     threading.Thread(target=watch, daemon=True).start()
 
 
@@ -308,8 +357,9 @@ def _finish(part, path, listing, positions, numbers):
     with write_atomically(record_file.index_path(path), "w") as file:
         file.writelines(f"{number}\t{position}\n" for number, position in zip(numbers, positions))
     with write_atomically(path.with_suffix(".lst"), "w") as file:
-        file.writelines(f"{number}\t{listing.labels[number]:.6f}\t{_printable(listing.paths[number])}\n"
-                        for number in numbers)
+        file.writelines(
+            f"{number}\t{listing.labels[number]:.6f}\t{_printable(listing.paths[number])}\n" for number in numbers
+        )
     os.rename(part, path)
     sync_folder(path.parent)
 

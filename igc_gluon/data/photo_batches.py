@@ -1,4 +1,5 @@
 """A folder of photographs -> normalized batches, for evaluation: read and prepared in threads as they are needed."""
+
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Iterator, Sequence

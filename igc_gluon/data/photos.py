@@ -1,4 +1,5 @@
 """Photographs: files to pixels, and pixels resized and cropped. What a network wants of them: `preprocessing`."""
+
 import os
 import stat
 import struct
@@ -19,8 +20,12 @@ _ORIENTATION = 0x0112  # the tag in Exif
 _MOST_CHUNKS = 1000  # of a WebP file that are looked at
 _EIGHT_OR_SIXTEEN_BITS = (b"\xff\xd8", b"\x89P", b"RI", b"BM")  # how a JPEG, a PNG, a WebP, a BMP begins
 # How the pixels of a smaller and of a larger image are found. "area" is MXNet's inter_method 9, the authors' choice.
-INTERPOLATIONS = {"area": (cv2.INTER_AREA, cv2.INTER_CUBIC), "bilinear": (cv2.INTER_LINEAR, cv2.INTER_LINEAR),
-                  "bicubic": (cv2.INTER_CUBIC, cv2.INTER_CUBIC), "nearest": (cv2.INTER_NEAREST, cv2.INTER_NEAREST)}
+INTERPOLATIONS = {
+    "area": (cv2.INTER_AREA, cv2.INTER_CUBIC),
+    "bilinear": (cv2.INTER_LINEAR, cv2.INTER_LINEAR),
+    "bicubic": (cv2.INTER_CUBIC, cv2.INTER_CUBIC),
+    "nearest": (cv2.INTER_NEAREST, cv2.INTER_NEAREST),
+}
 
 
 def natural_short_side(crop: int) -> int:
@@ -48,8 +53,11 @@ def _photos_below(name):
 
     for where, folders, files in os.walk(folder, onerror=fail):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (os.path.join(where, name) for name in sorted(files)
-                    if not name.startswith(".") and name.lower().endswith(ENDINGS))
+        yield from (
+            os.path.join(where, name)
+            for name in sorted(files)
+            if not name.startswith(".") and name.lower().endswith(ENDINGS)
+        )
 
 
 def read_photo(path: Union[str, Path]) -> np.ndarray:
@@ -110,12 +118,12 @@ def _webp_orientation(data):
         return 1
     at = 12
     for _ in range(_MOST_CHUNKS):
-        head = data[at:at + 8].tobytes()
+        head = data[at : at + 8].tobytes()
         if len(head) < 8:
             break
         name, length = struct.unpack("<4sI", head)
         if name == b"EXIF":
-            return _exif_orientation(data[at + 8:at + 8 + length].tobytes())
+            return _exif_orientation(data[at + 8 : at + 8 + length].tobytes())
         at += 8 + length + length % 2
     return 1
 
@@ -124,8 +132,8 @@ def _exif_orientation(exif):
     exif = exif[6:] if exif.startswith(b"Exif\0\0") else exif
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
     try:
-        begin, = struct.unpack_from(order + "I", exif, 4)
-        entries, = struct.unpack_from(order + "H", exif, begin)
+        (begin,) = struct.unpack_from(order + "I", exif, 4)
+        (entries,) = struct.unpack_from(order + "H", exif, begin)
         for number in range(entries):
             tag, kind, count, value = struct.unpack_from(order + "HHIH", exif, begin + 2 + 12 * number)
             if (tag, kind, count) == (_ORIENTATION, 3, 1) and 1 <= value <= 8:
@@ -139,7 +147,7 @@ def _turned(image, orientation):
     """`image` upright. orientation: what Exif says of it, from 1, upright."""
     if orientation >= 5:
         image = image.transpose(1, 0, 2)
-    image = image[::-1 if orientation in (3, 4, 7, 8) else 1, ::-1 if orientation in (2, 3, 6, 7) else 1]
+    image = image[:: -1 if orientation in (3, 4, 7, 8) else 1, :: -1 if orientation in (2, 3, 6, 7) else 1]
     return np.ascontiguousarray(image)
 
 
@@ -156,12 +164,13 @@ def resize(image: np.ndarray, short_side: int, interpolation: str = "area") -> n
     return cv2.resize(image, size, interpolation=smaller if factor < 1 else larger)
 
 
-def central_crop(image: np.ndarray, short_side: int, height: int, width: int,
-                 interpolation: str = "area") -> np.ndarray:
+def central_crop(
+    image: np.ndarray, short_side: int, height: int, width: int, interpolation: str = "area"
+) -> np.ndarray:
     """The middle of `image` (uint8, RGB) after its shorter side has been resized to `short_side`: (height, width, 3).
 
     `short_side` is at least as long as `height` and `width`. Raises UserError as `resize`.
     """
     resized = resize(image, short_side, interpolation)
     top, left = (resized.shape[0] - height) // 2, (resized.shape[1] - width) // 2
-    return np.ascontiguousarray(resized[top:top + height, left:left + width])
+    return np.ascontiguousarray(resized[top : top + height, left : left + width])

@@ -1,4 +1,5 @@
 """Work that a thread does ahead of its use."""
+
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, Iterable, Iterator, TypeVar

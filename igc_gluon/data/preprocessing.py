@@ -6,6 +6,7 @@
 The object goes with the weights: into a run's config.json and so its checkpoints, into .igc files, into the symbol of a
 Module checkpoint.
 """
+
 import json
 import math
 from dataclasses import asdict, dataclass, fields, replace
@@ -26,7 +27,8 @@ class Preprocessing:
     """What happens to an image on its way into a network, and what the scores that come out mean.
 
     crop           (height, width) of what it takes: the middle of an image
-    short_side     whose shorter side, with the border, was first made this long. Where nobody said it is the crop's longer
+    short_side     whose shorter side, with the border, was first made this long. Where nobody said it is the crop's
+    longer
                    side times 8/7 from 128 on, 256 for 224, and below it that side itself: small images are whole
     mean, std      of each channel, of pixels 0..255: it takes (pixel - mean) / std. None where nobody said
     interpolation  of the resizing, one of `photos.INTERPOLATIONS`
@@ -38,6 +40,7 @@ class Preprocessing:
 
     Raises UserError (a ValueError) where these make no sense.
     """
+
     crop: Tuple[int, int]
     short_side: Optional[int] = None
     mean: Optional[Tuple[float, ...]] = None
@@ -48,7 +51,7 @@ class Preprocessing:
     border: int = 0
     fill: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self):  # noqa: C901 (one check after another)
         def put(name, value):
             object.__setattr__(self, name, value)
 
@@ -59,10 +62,14 @@ class Preprocessing:
             longer = max(self.crop)
             put("short_side", natural_short_side(longer) if longer >= 128 else longer)
         if not _is_length(self.short_side) or self.short_side < max(self.crop):
-            raise UserError(f"the short side must be a number from {max(self.crop)} on, the crop's longer side, to "
-                            f"{_LARGEST}, not {self.short_side}")
+            raise UserError(
+                f"the short side must be a number from {max(self.crop)} on, the crop's longer side, to "
+                f"{_LARGEST}, not {self.short_side}"
+            )
         if type(self.border) is not int or not 0 <= 2 * self.border < min(self.crop):
-            raise UserError(f"the border is a number of pixels from 0 on that leaves some of {self.crop}, not {self.border}")
+            raise UserError(
+                f"the border is a number of pixels from 0 on that leaves some of {self.crop}, not {self.border}"
+            )
         if type(self.fill) is not int or not 0 <= self.fill <= 255:
             raise UserError(f"the border's brightness is a number from 0 to 255, not {self.fill}")
         if (self.mean is None) != (self.std is None):
@@ -71,8 +78,9 @@ class Preprocessing:
             for name in ("mean", "std"):
                 put(name, _numbers(name, getattr(self, name)))
             if len(self.mean) != len(self.std) or min(self.std) <= 0:
-                raise UserError(f"mean and std are a number each for every channel, std above 0, not {self.mean} and "
-                                f"{self.std}")
+                raise UserError(
+                    f"mean and std are a number each for every channel, std above 0, not {self.mean} and {self.std}"
+                )
         if self.interpolation not in list(INTERPOLATIONS):
             raise UserError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, not {self.interpolation!r}")
         if self.color_order not in COLOR_ORDERS:
@@ -93,14 +101,15 @@ class Preprocessing:
         return tuple(side - 2 * self.border for side in self.crop)
 
     def pixels(self, image):
-        """uint8 (H, W, 3), RGB, of any size -> uint8 (height, width, 3) in the network's order of colours: resized, cropped
-        and with the border. An image of the crop's size that has the border already, as those that `load` returns, stays
-        as it is. Raises UserError where that cannot be."""
+        """uint8 (H, W, 3), RGB, of any size -> uint8 (height, width, 3) in the network's order of colours: resized,
+        cropped and with the border. An image of the crop's size that has the border already, as those that `load`
+        returns, stays as it is. Raises UserError where that cannot be."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise UserError(f"an image is uint8 (height, width, 3), RGB, not {image.dtype} {image.shape}")
         if not self._has_border(image):
-            image = self.bordered(central_crop(image, self.short_side - 2 * self.border, *self.window,
-                                               self.interpolation))
+            image = self.bordered(
+                central_crop(image, self.short_side - 2 * self.border, *self.window, self.interpolation)
+            )
         return self.ordered(image)
 
     def bordered(self, images):
@@ -114,10 +123,14 @@ class Preprocessing:
         return whole
 
     def _inside(self, images):
-        return images[..., self.border:images.shape[-3] - self.border, self.border:images.shape[-2] - self.border, :]
+        return images[
+            ..., self.border : images.shape[-3] - self.border, self.border : images.shape[-2] - self.border, :
+        ]
 
     def _has_border(self, image):
-        return self.border and image.shape[:2] == self.crop and np.array_equal(self.bordered(self._inside(image)), image)
+        return (
+            self.border and image.shape[:2] == self.crop and np.array_equal(self.bordered(self._inside(image)), image)
+        )
 
     def ordered(self, image):
         """The RGB image in the network's order of colours."""
@@ -125,7 +138,8 @@ class Preprocessing:
 
     def normalise(self, pixels, out=None):
         """uint8 (N, height, width, channels), as `pixels` returns them -> float32 (N, channels, height, width),
-        (pixel - mean) / std, into `out` where that is given. Takes an NDArray too. Raises UserError on others, and where mean and std are not known."""
+        (pixel - mean) / std, into `out` where that is given. Takes an NDArray too. Raises UserError on others, and
+        where mean and std are not known."""
         if self.mean is None:
             raise UserError("nothing says how the network wants its images normalised; give it mean and std")
         if hasattr(pixels, "asnumpy"):
@@ -143,8 +157,12 @@ class Preprocessing:
     def with_crop(self, crop):
         """The same at another size: of an image the same share is seen, and the border is in proportion."""
         crop, scale = tuple(crop), max(crop) / max(self.crop)
-        return replace(self, crop=crop, short_side=round(self.short_side * scale),
-                       border=min(round(self.border * scale), (min(crop) - 1) // 2))
+        return replace(
+            self,
+            crop=crop,
+            short_side=round(self.short_side * scale),
+            border=min(round(self.border * scale), (min(crop) - 1) // 2),
+        )
 
     def __str__(self):
         text = f"short side {self.short_side - 2 * self.border}, central {'x'.join(map(str, self.window))}"
@@ -198,8 +216,11 @@ def not_images(name, shape, found, preprocessing=None):
     channels, height, width = shape
     sides = f"{height or 'H'}, {width or 'W'}"
     dtype, layout = np.dtype(found.dtype), tuple(found.shape)
-    how = "as its images were in training" if preprocessing is None or preprocessing.mean is None else \
-        f"as in training: {preprocessing.normalisation}"
+    how = (
+        "as its images were in training"
+        if preprocessing is None or preprocessing.mean is None
+        else f"as in training: {preprocessing.normalisation}"
+    )
     text = f"{name} takes float32 (N, {channels}, {sides}), normalised {how}; not {dtype} {layout}"
 
     def fits(axes):  # whether the layout is (N, channels, height, width), in this order of the axes

@@ -8,6 +8,7 @@ MXNet's ImageRecordIter is not used: its random crops are of one size of records
 `igc_gluon.data.augment`), depend on its threads and how far it has read ahead, and cannot be resumed; it
 takes signs in names for addresses, reads fewer formats, and ends the process on some damaged images.
 """
+
 import shlex
 import struct
 from collections import deque
@@ -48,8 +49,9 @@ class _Records:
             with open(self._path, "rb") as file, ThreadPoolExecutor(cores()) as pool:
                 yield from self._decoded(file, pool, batches)
         except MemoryError:
-            raise UserError(f"there is too little memory to read {self._path}; lower --batch-size or "
-                            "--image-shape") from None
+            raise UserError(
+                f"there is too little memory to read {self._path}; lower --batch-size or --image-shape"
+            ) from None
         except OSError as error:
             raise UserError(f"cannot read {self._path}: {error.strerror or error}") from None
 
@@ -58,8 +60,9 @@ class _Records:
         try:
             for batch in batches:
                 data = np.empty((len(batch), *self._preprocessing.image_shape), np.float32)
-                waiting.append((data, [pool.submit(self._example, file, target, *job)
-                                       for target, job in zip(data, batch)]))
+                waiting.append(
+                    (data, [pool.submit(self._example, file, target, *job) for target, job in zip(data, batch)])
+                )
                 if len(waiting) > _AHEAD:
                     yield _finished(waiting.popleft())
             while waiting:
@@ -79,9 +82,11 @@ class _Records:
         problem, label = problem_and_label(payload, look=False)  # flipped bytes mostly are an image still
         image = None if problem else decode(payload)[0]
         if image is None:
-            raise UserError(f"{self._path}, record at byte {position}: {problem or 'it holds no readable image'}; igc "
-                            f"data verify {shlex.quote(str(self._path))} lists what is broken, with --repair OUT.rec "
-                            "it writes a file without it")
+            raise UserError(
+                f"{self._path}, record at byte {position}: {problem or 'it holds no readable image'}; igc "
+                f"data verify {shlex.quote(str(self._path))} lists what is broken, with --repair OUT.rec "
+                "it writes a file without it"
+            )
         self._preprocessing.normalise(self._crop(image, place)[None], out=target[None])
         return label
 
@@ -104,15 +109,25 @@ class RecordTraining(_Records):
     Raises UserError if the file has fewer images than a batch, or a batch than there are workers.
     """
 
-    def __init__(self, path: Union[str, Path], batch_size: int, preprocessing: Preprocessing, *, augment: str,
-                 seed: int, part_index: int = 0, num_parts: int = 1):
+    def __init__(
+        self,
+        path: Union[str, Path],
+        batch_size: int,
+        preprocessing: Preprocessing,
+        *,
+        augment: str,
+        seed: int,
+        part_index: int = 0,
+        num_parts: int = 1,
+    ):
         super().__init__(path, preprocessing)
         count = len(self._positions)
         if augment not in AUGMENTS:
             raise UserError(f"--augment must be one of {', '.join(AUGMENTS)}, not {augment!r}")
         if count < batch_size:
-            raise UserError(f"the training file has {count} images, fewer than a batch of {batch_size}; lower "
-                            "--batch-size")
+            raise UserError(
+                f"the training file has {count} images, fewer than a batch of {batch_size}; lower --batch-size"
+            )
         if batch_size < num_parts:
             raise UserError(f"a batch of {batch_size} images is too small for {num_parts} workers")
         self._augmentation, self._seed = AUGMENTATIONS.get(augment), seed
@@ -128,8 +143,9 @@ class RecordTraining(_Records):
         Raises UserError on an image that cannot be read.
         """
         order = self._random(epoch, _ORDER).permutation(len(self._positions))
-        return self._read([(order[place % len(order)], (epoch, place)) for place in batch]
-                          for batch in self._batches[first_batch:])
+        return self._read(
+            [(order[place % len(order)], (epoch, place)) for place in batch] for batch in self._batches[first_batch:]
+        )
 
     def _crop(self, image: np.ndarray, place: Any) -> np.ndarray:
         if self._augmentation is None:
@@ -147,8 +163,15 @@ class RecordEvaluation(_Records):
     Arguments as of RecordTraining; batch_size: of this worker.
     """
 
-    def __init__(self, path: Union[str, Path], batch_size: int, preprocessing: Preprocessing, *, part_index: int = 0,
-                 num_parts: int = 1):
+    def __init__(
+        self,
+        path: Union[str, Path],
+        batch_size: int,
+        preprocessing: Preprocessing,
+        *,
+        part_index: int = 0,
+        num_parts: int = 1,
+    ):
         super().__init__(path, preprocessing)
         self._batches = evaluation_batches(len(self._positions), batch_size, part_index, num_parts)
 
@@ -171,6 +194,8 @@ def check_size(path: Union[str, Path], size: Sequence[int]) -> None:
     sides = [min(image.shape[:2]) for image in images if image is not None]
     crop = min(size)
     if sides and np.median(sides) < crop:
-        raise UserError(f"{path} is too small for images of {size[1]}x{size[0]} pixels: the short "
-                        f"side of its images is {np.median(sides):.0f}; pack the photographs with --short-side "
-                        f"{crop} or more")
+        raise UserError(
+            f"{path} is too small for images of {size[1]}x{size[0]} pixels: the short "
+            f"side of its images is {np.median(sides):.0f}; pack the photographs with --short-side "
+            f"{crop} or more"
+        )

@@ -1,4 +1,5 @@
 """The authors' train.rec and test.rec: a data set of small images in RecordIO files."""
+
 import contextlib
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,10 @@ def load(dataset: Any, path: Path) -> Images:
         if len(labels) != 1:
             raise UserError(f"{path}: record {number} has {len(labels)} labels; {dataset.name} needs one")
         if not (0 <= labels[0] < dataset.classes and labels[0] == int(labels[0])):
-            raise UserError(f"{path}: record {number} has label {labels[0]:g}, but {dataset.name} has labels "
-                            f"0 to {dataset.classes - 1}; the file is damaged or another data set")
+            raise UserError(
+                f"{path}: record {number} has label {labels[0]:g}, but {dataset.name} has labels "
+                f"0 to {dataset.classes - 1}; the file is damaged or another data set"
+            )
         image, (height, width) = None, shape[:2]
         if 0 < len(encoded) <= _LARGEST_IMAGE:
             height, width, _ = image_size(encoded) or shape
@@ -38,8 +41,9 @@ def load(dataset: Any, path: Path) -> Images:
         if image is None and (height, width) == shape[:2]:
             raise UserError(f"{path}: record {number} holds no readable image; the file is damaged")
         if image is None or image.shape != shape:
-            raise UserError(f"{path}: record {number} holds an image of {width}x{height} pixels, not "
-                            f"{shape[1]}x{shape[0]}")
+            raise UserError(
+                f"{path}: record {number} holds an image of {width}x{height} pixels, not {shape[1]}x{shape[0]}"
+            )
         pixels += image[:, :, ::-1].tobytes()  # OpenCV decodes to BGR
         classes.append(int(labels[0]))
     if not classes:

@@ -6,6 +6,7 @@ read the whole file. What it found stands in `<file>.json` beside the file, so t
 
 A file FILE.rec has an index FILE.idx: a line for each record, its number and its position in bytes.
 """
+
 import hashlib
 import json
 import os
@@ -17,16 +18,7 @@ from typing import Any, Dict, List, Optional, Union
 import numpy as np
 from tqdm import tqdm
 
-from igc_gluon.data.recordio import (
-    FIRST,
-    HEADER,
-    MAGIC,
-    WHOLE,
-    first_record,
-    padded,
-    problem_and_label,
-    split_word,
-)
+from igc_gluon.data.recordio import FIRST, HEADER, MAGIC, WHOLE, first_record, padded, problem_and_label, split_word
 from igc_gluon.errors import UserError
 from igc_gluon.files import open_file, write_atomically
 from igc_gluon.paths import expand
@@ -39,6 +31,7 @@ _SAMPLED = 1000  # records whose frames a note is compared with
 @dataclass(frozen=True)
 class Structure:
     """Of a whole file: how many records it has, and their labels' range."""
+
     records: int
     smallest_label: float
     largest_label: float
@@ -76,8 +69,13 @@ def _noted(facts: Dict[str, Any], stamp: List[List[int]], path: Path, positions:
         labels = [float(label) for label in (note.smallest_label, note.largest_label)]
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
-    fits = (facts.get("stamp") == stamp and isinstance(note.records, int) and note.records == len(positions) and
-            0 <= labels[0] <= labels[1] < 1 << 24 and all(label.is_integer() for label in labels))
+    fits = (
+        facts.get("stamp") == stamp
+        and isinstance(note.records, int)
+        and note.records == len(positions)
+        and 0 <= labels[0] <= labels[1] < 1 << 24
+        and all(label.is_integer() for label in labels)
+    )
     return note if fits and facts.get("digest") == _digest(path, positions) else None
 
 
@@ -99,8 +97,16 @@ def write_facts(path: Path, contents: Structure, packed: Optional[Dict[str, Any]
     """Writes what is known of the file, see `structure`. packed: how it came about, of files that this package made."""
     try:
         with write_atomically(_facts_path(path), "w") as file:
-            json.dump({"stamp": _stamp(path), "structure": asdict(contents), "digest": _digest(path, read_index(path)),
-                       "packed": packed}, file, indent=1)
+            json.dump(
+                {
+                    "stamp": _stamp(path),
+                    "structure": asdict(contents),
+                    "digest": _digest(path, read_index(path)),
+                    "packed": packed,
+                },
+                file,
+                indent=1,
+            )
     except (UserError, OSError):
         pass  # the folder may be read-only; then the file is looked at each time
 
@@ -127,8 +133,10 @@ def _stamp(path: Path) -> List[List[int]]:
     if not path.is_file():
         raise UserError(f"there is no file {path}")
     if not index_path(path).is_file():
-        raise UserError(f"{path} has no index {index_path(path).name} beside it; igc data verify "
-                        f"{shlex.quote(str(path))} --index writes one")
+        raise UserError(
+            f"{path} has no index {index_path(path).name} beside it; igc data verify "
+            f"{shlex.quote(str(path))} --index writes one"
+        )
     return [[status.st_size, status.st_mtime_ns] for status in (os.stat(path), os.stat(index_path(path)))]
 
 
@@ -159,16 +167,18 @@ def _walk(path: Path, positions: np.ndarray) -> Structure:
     smallest, largest = np.inf, -np.inf
     with tqdm(total=len(positions), desc=f"checking {path.name}", unit=" records", delay=2, leave=False) as bar:
         for first in range(0, len(positions), _AT_ONCE):
-            at, until = positions[first:first + _AT_ONCE], ends[first:first + _AT_ONCE]
+            at, until = positions[first : first + _AT_ONCE], ends[first : first + _AT_ONCE]
             labels = _check_frames(words, at // 4, until // 4)
             if labels is None or positions[0] != 0:
                 raise UserError(f"{path} is damaged, or its index is of another file; {damaged}")
             smallest, largest = min(smallest, float(labels.min())), max(largest, float(labels.max()))
             if not (labels >= 0).all() or (labels != np.floor(labels)).any() or largest >= 1 << 24:
-                raise UserError(f"{path} has a label that is no class: "
-                                f"{labels[~((labels >= 0) & (labels == np.floor(labels)))][:1]}; {damaged}")
+                raise UserError(
+                    f"{path} has a label that is no class: "
+                    f"{labels[~((labels >= 0) & (labels == np.floor(labels)))][:1]}; {damaged}"
+                )
             for begin, end in zip(at // 4, until // 4):
-                if not words[begin + 6:begin + 8].any():  # it has no checksum
+                if not words[begin + 6 : begin + 8].any():  # it has no checksum
                     continue
                 record = first_record(words[begin:end])
                 if record is None or problem_and_label(record[0], look=False)[0]:
@@ -190,7 +200,7 @@ def _check_frames(words: np.ndarray, at: np.ndarray, until: np.ndarray) -> Optio
         return None
     labels = words[np.where(whole & (counts == 1), at + 2 + HEADER.size // 4, at + 3)].view("<f4")
     for number in np.flatnonzero(~whole):  # few: they hold the magic number by chance
-        record = first_record(words[at[number]:until[number]])
+        record = first_record(words[at[number] : until[number]])
         label = record and problem_and_label(record[0], look=False)[1]
         if record is None or label is None or record[1] != until[number] - at[number]:
             return None

@@ -9,6 +9,7 @@ Payload (MXNet): flag uint32, label float32, id uint64, id2 uint64; if flag > 0,
 then stand for the one label; then the encoded image. Records that this package writes have the CRC-32 of label, first
 id and image in id2, where MXNet writes 0.
 """
+
 import os
 import struct
 import zlib
@@ -21,7 +22,7 @@ from igc_gluon.data import photos
 from igc_gluon.errors import UserError
 from igc_gluon.files import open_file
 
-MAGIC = 0xced7230a
+MAGIC = 0xCED7230A
 WHOLE, FIRST, MIDDLE, LAST = range(4)  # flags
 HEADER = struct.Struct("<IfQQ")
 _FRAME = struct.Struct("<II")
@@ -32,6 +33,7 @@ _LARGEST = 1 << 27  # bytes of a record, as libjpeg's own limit allows for any i
 
 class Payload(NamedTuple):
     """What a record says of its image."""
+
     labels: np.ndarray  # float32 (n,)
     number: int
     checksum: int  # 0: there is none
@@ -70,8 +72,10 @@ def read_records(path: Union[str, Path]) -> Iterator[Tuple[np.ndarray, bytes]]:
             raise UserError(f"{path}: record {number} at byte {position} is too short for an image record")
         record = parse(payload)
         if record is None:
-            raise UserError(f"{path}: record {number} at byte {position} is too short for its "
-                            f"{HEADER.unpack_from(payload)[0]:,} labels; the file is damaged")
+            raise UserError(
+                f"{path}: record {number} at byte {position} is too short for its "
+                f"{HEADER.unpack_from(payload)[0]:,} labels; the file is damaged"
+            )
         yield record.labels, record.image
 
 
@@ -89,17 +93,22 @@ def _read_payloads(path: Union[str, Path]) -> Iterator[Tuple[int, int, bytes]]:
             magic, word = _FRAME.unpack(head)
             flag, length = split_word(word)
             if magic != MAGIC or flag > LAST:
-                raise UserError(f"{path}: there is no record at byte {position}, where record {number} "
-                                "should be; the file is damaged or no RecordIO")
+                raise UserError(
+                    f"{path}: there is no record at byte {position}, where record {number} "
+                    "should be; the file is damaged or no RecordIO"
+                )
             if (flag in (WHOLE, FIRST)) == bool(parts):
-                raise UserError(f"{path}: the parts of record {number} at byte {position} are out of order; "
-                                "the file is damaged")
+                raise UserError(
+                    f"{path}: the parts of record {number} at byte {position} are out of order; the file is damaged"
+                )
             space = padded(length)
             if position + 8 + space > size:
                 raise UserError(f"{path} ends in the middle of record {number}; it is truncated")
             if sum(map(len, parts)) + length > _LARGEST_RECORD:
-                raise UserError(f"{path}: record {number} at byte {position} claims more than {_LARGEST_RECORD:,} "
-                                "bytes; the file is damaged or of larger images")
+                raise UserError(
+                    f"{path}: record {number} at byte {position} claims more than {_LARGEST_RECORD:,} "
+                    "bytes; the file is damaged or of larger images"
+                )
             start = start if parts else position
             parts.append(file.read(space)[:length])
             position += 8 + space
@@ -119,8 +128,8 @@ def first_record(words: np.ndarray) -> Optional[Tuple[bytes, int]]:
         end = at + 2 + padded(length) // 4
         if flag > LAST or (flag in (WHOLE, FIRST)) == bool(parts) or end > len(words) or length > _LARGEST:
             return None
-        part = words[at + 2:end]
-        if _holds_magic(part[:length // 4]):  # a writer splits there: this length runs over another record
+        part = words[at + 2 : end]
+        if _holds_magic(part[: length // 4]):  # a writer splits there: this length runs over another record
             return None
         parts.append(part.tobytes()[:length])
         at = end
@@ -128,7 +137,8 @@ def first_record(words: np.ndarray) -> Optional[Tuple[bytes, int]]:
             payload = _MAGIC_BYTES.join(parts)
             # Where no record follows it may be this one's length that is wrong, unless its checksum says otherwise.
             follows = at == len(words) or (
-                words[at] == MAGIC and at + 1 < len(words) and split_word(words[at + 1])[0] <= FIRST)
+                words[at] == MAGIC and at + 1 < len(words) and split_word(words[at + 1])[0] <= FIRST
+            )
             return (payload, at) if follows or _has_checksum(payload) else None
     return None
 
@@ -137,7 +147,7 @@ def _holds_magic(words: np.ndarray) -> bool:
     """Looks at more and more of them: lengths that were made up must not cost the square of a file's."""
     begin, window = 0, 64
     while begin < len(words):
-        if (words[begin:begin + window] == MAGIC).any():
+        if (words[begin : begin + window] == MAGIC).any():
             return True
         begin, window = begin + window, 2 * window
     return False
@@ -151,7 +161,7 @@ def scan(path: Union[str, Path]) -> Iterator[Tuple[int, Optional[bytes]]]:
     at = 0
     while at < len(words):
         # A window bounds what a wrong length can reach; the last word says whether a record follows.
-        record = first_record(words[at:at + _LARGEST // 4 + 64])
+        record = first_record(words[at : at + _LARGEST // 4 + 64])
         if record:
             yield 4 * at, record[0]
             at += record[1]
@@ -165,7 +175,7 @@ def scan(path: Union[str, Path]) -> Iterator[Tuple[int, Optional[bytes]]]:
 def _next_head(words: np.ndarray, at: int) -> int:
     size = 64  # grows: after much damage the next record is near, and after little perhaps far
     while at < len(words):
-        window, size = words[at:at + size], min(2 * size, 1 << 20)
+        window, size = words[at : at + size], min(2 * size, 1 << 20)
         for place in np.flatnonzero(window == MAGIC):
             if at + place + 1 < len(words) and split_word(words[at + place + 1])[0] <= FIRST:
                 return at + int(place)
@@ -193,12 +203,14 @@ def frame(payload: bytes) -> bytes:
     pieces, begin = [], 0
     # Parts end where the magic number stands at a multiple of 4, which is left out.
     for word in np.flatnonzero(np.frombuffer(payload, "<u4", len(payload) // 4) == MAGIC):
-        pieces.append(payload[begin:4 * int(word)])
+        pieces.append(payload[begin : 4 * int(word)])
         begin = 4 * int(word) + 4
     pieces.append(payload[begin:])
     flags = [WHOLE] if len(pieces) == 1 else [FIRST] + [MIDDLE] * (len(pieces) - 2) + [LAST]
-    return b"".join(_FRAME.pack(MAGIC, flag << 29 | len(piece)) + piece + b"\0" * (-len(piece) % 4)
-                    for flag, piece in zip(flags, pieces))
+    return b"".join(
+        _FRAME.pack(MAGIC, flag << 29 | len(piece)) + piece + b"\0" * (-len(piece) % 4)
+        for flag, piece in zip(flags, pieces)
+    )
 
 
 def problem_and_label(payload: bytes, look: bool = True) -> Tuple[Optional[str], Optional[float]]:

@@ -1,4 +1,5 @@
 """Finds the broken records of a file, and writes a file without them."""
+
 import os
 import shlex
 from collections import deque
@@ -21,6 +22,7 @@ DAMAGE = "no whole record lies there"
 class Report:
     """Of a file: how many records are whole, (number, position in bytes, what is wrong) of the others, the labels'
     range."""
+
     whole: int = 0
     broken: List[Tuple[int, int, str]] = field(default_factory=list)
     smallest_label: float = float("inf")
@@ -50,6 +52,7 @@ def verify(path: Union[str, Path], out: Union[str, Path, None] = None, threads: 
             def keep(payload):
                 positions.append(file.tell())
                 file.write(recordio.frame(payload))
+
             report = _scan(path, keep, threads)
             if not report.whole:
                 raise UserError(f"{path} has no whole record")
@@ -66,8 +69,10 @@ def write_index(path: Union[str, Path]) -> int:
         positions = []
         for position, payload in recordio.scan(path):
             if payload is None:
-                raise UserError(f"{path} is damaged at byte {position:,}; igc data verify {shlex.quote(str(path))} "
-                                "--repair OUT.rec drops what is")
+                raise UserError(
+                    f"{path} is damaged at byte {position:,}; igc data verify {shlex.quote(str(path))} "
+                    "--repair OUT.rec drops what is"
+                )
             positions.append(position)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
@@ -98,8 +103,9 @@ def _scan(path, keep, threads):
 
     size = os.path.getsize(path)
     # OpenCV decodes outside Python's lock, so that threads do.
-    with ThreadPoolExecutor(threads) as pool, tqdm(total=size, unit="B", unit_scale=True, delay=1, leave=False,
-                                                   desc=f"reading {path.name}", dynamic_ncols=True) as bar:
+    with ThreadPoolExecutor(threads) as pool, tqdm(
+        total=size, unit="B", unit_scale=True, delay=1, leave=False, desc=f"reading {path.name}", dynamic_ncols=True
+    ) as bar:
         for number, (position, payload) in enumerate(recordio.scan(path)):
             job = None if payload is None else pool.submit(recordio.problem_and_label, payload)
             waiting.append((number, position, payload, job))

@@ -1,4 +1,5 @@
 """How batches and data sets are divided among workers, and batches among devices."""
+
 from typing import List
 
 
@@ -17,4 +18,4 @@ def training_batches(images: int, batch_size: int, index: int, count: int) -> Li
 def evaluation_batches(images: int, batch_size: int, index: int, count: int) -> List[range]:
     """The batches of worker `index` of `count`, of whose part of the images the last batch may be short."""
     mine = shard(images, index, count)
-    return [mine[first:first + batch_size] for first in range(0, len(mine), batch_size)]
+    return [mine[first : first + batch_size] for first in range(0, len(mine), batch_size)]

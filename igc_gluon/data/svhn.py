@@ -5,6 +5,7 @@ A file holds X, uint8 (32, 32, 3, N), and y, (N, 1), the digits 1..9 and 10, whi
 paper does not say which, here a fixed seed does. Of the papers that it follows in this some choose the best epoch by
 them, and so does training here. 73,257 + 531,131 - 6,000 = 598,388 images are left to train.
 """
+
 from pathlib import Path
 from typing import Any, List, Tuple
 
@@ -37,8 +38,8 @@ def read(dataset: Any, split: str, paths: List[Path]) -> Images:
     start = 0
     for pixels, _, chosen in parts:
         for first in range(0, len(chosen), _PIECE):
-            piece = chosen[first:first + _PIECE]
-            planes[start:start + len(piece)] = pixels[..., piece].transpose(3, 2, 0, 1)
+            piece = chosen[first : first + _PIECE]
+            planes[start : start + len(piece)] = pixels[..., piece].transpose(3, 2, 0, 1)
             start += len(piece)
     if not start:
         raise UserError(f"{paths[-1]}: no image is left for the split {split!r}")
@@ -53,8 +54,10 @@ def _held_out(path: Path, labels: np.ndarray) -> np.ndarray:
     for label in range(_CLASSES):
         members = np.flatnonzero(labels == label)
         if len(members) < count:
-            raise UserError(f"{path} has {len(members)} images of digit {label}, but the paper's split holds "
-                            f"out {count} of each for validation; the file is not complete")
+            raise UserError(
+                f"{path} has {len(members)} images of digit {label}, but the paper's split holds "
+                f"out {count} of each for validation; the file is not complete"
+            )
         chosen.append(random.permutation(members)[:count])
     return np.sort(np.concatenate(chosen))
 
@@ -71,6 +74,8 @@ def _read_mat(path: Path) -> Tuple[np.ndarray, np.ndarray]:
         raise UserError(f"{path} holds no images")
     wrong = np.flatnonzero(~np.isin(labels, np.arange(1, _CLASSES + 1)))
     if len(wrong):
-        raise UserError(f"{path}: image {wrong[0]} has label {labels[wrong[0]]}, but SVHN has labels 1 to "
-                        f"{_CLASSES}; the file is damaged or another data set")
+        raise UserError(
+            f"{path}: image {wrong[0]} has label {labels[wrong[0]]}, but SVHN has labels 1 to "
+            f"{_CLASSES}; the file is damaged or another data set"
+        )
     return pixels, (labels % _CLASSES).astype(np.int32)

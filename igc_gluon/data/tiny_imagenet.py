@@ -10,6 +10,7 @@ The labels of test/ are not published, so val/ is what everyone tests on, here t
 the order of their sorted ids, as in ImageNet and by readers that sort the folders, not in that of wnids.txt.
 The images are decoded at each start: a core does some 16,000 a second, so a cache would save seconds.
 """
+
 import re
 import zipfile
 import zlib
@@ -31,8 +32,16 @@ _LARGEST_MEMBER = TEXT_BYTES  # the images have about 2,000, the largest text 30
 _MOST_IMAGES = 1 << 17
 # What zipfile and zlib raise on damaged bytes; RuntimeError of an encrypted member, NotImplementedError of an
 # unknown compression.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError,
-           OverflowError)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,
+    OverflowError,
+)
 
 
 def read(dataset: Any, split: str, paths: List[Path]) -> Images:
@@ -40,7 +49,7 @@ def read(dataset: Any, split: str, paths: List[Path]) -> Images:
 
     Raises UserError when the zip is damaged, incomplete or of another format.
     """
-    path, = paths
+    (path,) = paths
     with open_file(path) as file:
         try:
             check_zip(file)
@@ -48,12 +57,12 @@ def read(dataset: Any, split: str, paths: List[Path]) -> Images:
         except UserError as error:
             raise UserError(f"{path}: {error}; it is no {FOLDER}.zip") from None
         except _DAMAGE as error:
-            raise UserError(f"{path} is not a whole zip archive ({_line(error)}); delete it or fetch it "
-                            "again") from error
+            raise UserError(
+                f"{path} is not a whole zip archive ({_line(error)}); delete it or fetch it again"
+            ) from error
         with archive:
             names = archive.namelist()
-            root = next((name[:-len("wnids.txt")] for name in names
-                         if name.rpartition("/")[2] == "wnids.txt"), None)
+            root = next((name[: -len("wnids.txt")] for name in names if name.rpartition("/")[2] == "wnids.txt"), None)
             if root is None:
                 raise UserError(f"{path} does not hold wnids.txt; is it {FOLDER}.zip?")
 
@@ -61,18 +70,22 @@ def read(dataset: Any, split: str, paths: List[Path]) -> Images:
                 try:
                     member = archive.getinfo(root + name)
                     if member.file_size > _LARGEST_MEMBER:
-                        raise UserError(f"{path}: {name} claims {member.file_size:,} bytes; it is no file of "
-                                        f"{dataset.name}")
+                        raise UserError(
+                            f"{path}: {name} claims {member.file_size:,} bytes; it is no file of {dataset.name}"
+                        )
                     with archive.open(member) as packed:  # no more than it claims is unpacked
                         return packed.read(_LARGEST_MEMBER + 1)
                 except KeyError:
-                    raise UserError(f"{path} does not hold {name}; the archive is not complete, fetch it "
-                                    "again") from None
+                    raise UserError(
+                        f"{path} does not hold {name}; the archive is not complete, fetch it again"
+                    ) from None
                 except UserError:
                     raise
                 except _DAMAGE as error:
-                    raise UserError(f"{path}: {name} is damaged ({_line(error)}); delete the archive or "
-                                    "fetch it again") from error
+                    raise UserError(
+                        f"{path}: {name} is damaged ({_line(error)}); delete the archive or fetch it again"
+                    ) from error
+
             return _read(dataset, split, path, read_member)
 
 
@@ -88,14 +101,17 @@ def read_unpacked(files: Any, split: str) -> Optional[Images]:
             with open_file(Path(folder, name)) as file:
                 data = file.read(_LARGEST_MEMBER + 1)
             if len(data) > _LARGEST_MEMBER:
-                raise UserError(f"{folder}: {name} has more than {_LARGEST_MEMBER:,} bytes; it is no file of "
-                                f"{dataset.name}")
+                raise UserError(
+                    f"{folder}: {name} has more than {_LARGEST_MEMBER:,} bytes; it is no file of {dataset.name}"
+                )
             return data
         except FileNotFoundError:
-            raise UserError(f"{folder} does not hold {name}; unpack the archive again, or put the archive "
-                            "itself beside the folder") from None
+            raise UserError(
+                f"{folder} does not hold {name}; unpack the archive again, or put the archive itself beside the folder"
+            ) from None
         except OSError as error:
             raise UserError(f"{folder}: cannot read {name}: {error.strerror or error}") from None
+
     return _read(dataset, split, folder, read_file)
 
 
@@ -109,7 +125,7 @@ def _find_unpacked(files: Any) -> Optional[Path]:
 
 def _read(dataset: Any, split: str, where: Path, read: Callable[[str], bytes]) -> Images:
     """read(name) -> bytes; where: the zip or folder, for messages."""
-    ids = [identifier for identifier, in _lines(where, "wnids.txt", read, 1)]
+    ids = [identifier for (identifier,) in _lines(where, "wnids.txt", read, 1)]
     wrong = [identifier for identifier in ids if not _ID.fullmatch(identifier)]
     if wrong or len(set(ids)) != dataset.classes or len(ids) != dataset.classes:
         found = f"{wrong[0]!r}, which is no WordNet id" if wrong else f"{len(set(ids))} different classes"
@@ -118,13 +134,14 @@ def _read(dataset: Any, split: str, where: Path, read: Callable[[str], bytes]) -
     listed = []  # (folder, name, label)
     if split == "train":
         for identifier, label in label_of.items():
-            for name, in _lines(where, f"train/{identifier}/{identifier}_boxes.txt", read, 1):
+            for (name,) in _lines(where, f"train/{identifier}/{identifier}_boxes.txt", read, 1):
                 listed.append((f"train/{identifier}/images", name, label))
     else:
         for name, identifier in _lines(where, "val/val_annotations.txt", read, 2):
             if identifier not in label_of:
-                raise UserError(f"{where}: val/val_annotations.txt gives {name} the class {identifier!r}, "
-                                "which is not in wnids.txt")
+                raise UserError(
+                    f"{where}: val/val_annotations.txt gives {name} the class {identifier!r}, which is not in wnids.txt"
+                )
             listed.append(("val/images", name, label_of[identifier]))
     if len(listed) > _MOST_IMAGES:
         raise UserError(f"{where} lists {len(listed):,} images; {dataset.name} has {dataset.train_size:,}")
@@ -147,8 +164,7 @@ def _lines(where: Path, name: str, read: Callable[[str], bytes], columns: int) -
     rows = [line.split()[:columns] for line in lines]
     for number, row in enumerate(rows, 1):
         if len(row) < columns:
-            raise UserError(f"{where}: line {number} of {name} has {len(row)} of {columns} columns; it is "
-                            "damaged")
+            raise UserError(f"{where}: line {number} of {name} has {len(row)} of {columns} columns; it is damaged")
     return rows
 
 

@@ -1,10 +1,11 @@
 """Whole-network inference: `compile` folds a trained network into a native program, `.igc` files hold it.
 
-    fast = igc_gluon.deploy.compile(net)   # any network of the zoo, or what is made of the same layers
-    scores = fast(images)                  # (N, 3, 32, 32) float32, numpy or NDArray
-    fast.save("net.igc")
-    igc_gluon.deploy.load("net.igc")       # needs no MXNet; nor does C: native/include/igc_file.h
+fast = igc_gluon.deploy.compile(net)   # any network of the zoo, or what is made of the same layers
+scores = fast(images)                  # (N, 3, 32, 32) float32, numpy or NDArray
+fast.save("net.igc")
+igc_gluon.deploy.load("net.igc")       # needs no MXNet; nor does C: native/include/igc_file.h
 """
+
 from igc_gluon.deploy.runtime import Compiled, load
 
 __all__ = ["Compiled", "compile", "load"]

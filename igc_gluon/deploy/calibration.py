@@ -1,4 +1,5 @@
 """Post-training calibration: which values the tensors of a compiled network take, for 8-bit integers."""
+
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,15 @@ FEWEST, ENOUGH = 8, 256  # images
 _AT_ONCE = 16  # images: as many as bound the memory at 224x224
 
 
-def images_of(source, preprocessing, shape, dataset=None):
+def images_of(source, preprocessing, shape, dataset=None):  # noqa: C901 (one check after another)
     """Images float32 (N,) + shape of what `compiler.compile` takes as calibration. preprocessing: the network's.
     dataset: the run's."""
     if source is True:
         if dataset is None:
-            raise UserError("only a run on a data set of this package knows its images; give calibration images, the "
-                            "name of a data set or a .npy file")
+            raise UserError(
+                "only a run on a data set of this package knows its images; give calibration images, the "
+                "name of a data set or a .npy file"
+            )
         source = dataset
     if isinstance(source, Path) or isinstance(source, str) and source.endswith(".npy"):
         try:
@@ -54,7 +57,7 @@ def _some(images):
     return images[np.linspace(0, len(images) - 1, min(len(images), ENOUGH)).astype(int)]
 
 
-def ranges(ops, shape, images):
+def ranges(ops, shape, images):  # noqa: C901 (a case for each kind of op)
     """What igc_net_create_int8 (igc.h) takes: of each tensor the lowest and the highest value over `images`,
     then of each BLOCK, for each channel, the largest absolute value between its two convolutions.
 
@@ -64,8 +67,9 @@ def ranges(ops, shape, images):
     """
     images = np.asarray(images)
     if images.dtype != np.float32 or images.shape[1:] != tuple(shape) or images.ndim != 4:
-        raise UserError(f"images for calibration are float32 {('N',) + tuple(shape)}, not {images.dtype} "
-                        f"{images.shape}")
+        raise UserError(
+            f"images for calibration are float32 {('N',) + tuple(shape)}, not {images.dtype} {images.shape}"
+        )
     if len(images) < FEWEST:
         raise UserError(f"calibration needs at least {FEWEST} images, better a few hundred; not {len(images)}")
     last_reader = {}
@@ -73,7 +77,7 @@ def ranges(ops, shape, images):
         last_reader.update({op.input: i, op.residual: i})
     nets, lowest, highest, middles = {}, [], [], {}
     for start in range(0, len(images), _AT_ONCE):
-        tensors = {0: images[start:start + _AT_ONCE]}
+        tensors = {0: images[start : start + _AT_ONCE]}
         low, high = [tensors[0].min()], [tensors[0].max()]
         for i, op in enumerate(ops):
             x = tensors[op.input]
@@ -97,8 +101,9 @@ def ranges(ops, shape, images):
     both = np.stack([np.min(lowest, axis=0), np.max(highest, axis=0)], axis=1).ravel()
     result = np.concatenate([both, *(middles[i] for i in sorted(middles))]).astype(np.float32)
     if not np.isfinite(result).all():
-        raise UserError("calibration gives values that are not finite; the network has diverged or an image is "
-                        "not finite")
+        raise UserError(
+            "calibration gives values that are not finite; the network has diverged or an image is not finite"
+        )
     return result
 
 

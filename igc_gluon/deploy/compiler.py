@@ -1,4 +1,5 @@
 """`compile`: from a Gluon network or a checkpoint to a `Compiled` one."""
+
 import logging
 import threading
 from dataclasses import replace
@@ -8,8 +9,8 @@ import numpy as np
 from mxnet.gluon import HybridBlock, SymbolBlock
 
 from igc_gluon import native
-from igc_gluon.deploy import calibration as calibrating
 from igc_gluon.data.preprocessing import Preprocessing
+from igc_gluon.deploy import calibration as calibrating
 from igc_gluon.deploy import file
 from igc_gluon.deploy.lower import lower
 from igc_gluon.deploy.runtime import Compiled
@@ -21,8 +22,20 @@ from igc_gluon.graph.network import read_network
 logger = logging.getLogger(__name__)
 
 
-def compile(network, input_shape=None, threads=0, model=None, classes=None, name=None, class_names=None,
-            mean=None, std=None, calibration=None, preprocessing=None, **model_options):
+def compile(
+    network,
+    input_shape=None,
+    threads=0,
+    model=None,
+    classes=None,
+    name=None,
+    class_names=None,
+    mean=None,
+    std=None,
+    calibration=None,
+    preprocessing=None,
+    **model_options,
+):
     """Compiles a network for inference on the CPU.
 
     Parameters
@@ -103,6 +116,7 @@ def _check_shape(shape):
 class StockModel:
     """What NativeModel is, on MXNet's operators: with a copy of the network's parameters, one call at a
     time."""
+
     multiply_adds, int8_layers = None, 0
 
     def __init__(self, graph, values, shape, output_shape, name, preprocessing):
@@ -119,8 +133,9 @@ class StockModel:
 
     @classmethod
     def of(cls, net, *facts):
-        values = {key: parameter.data(parameter.list_ctx()[0]).asnumpy()
-                  for key, parameter in net.collect_params().items()}
+        values = {
+            key: parameter.data(parameter.list_ctx()[0]).asnumpy() for key, parameter in net.collect_params().items()
+        }
         return cls(json_of(net(mx.sym.var("data"))), values, *facts)
 
     def __reduce__(self):

@@ -1,4 +1,5 @@
 """Writes .igc files; the native library reads them. native/include/igc_file.h describes them."""
+
 import struct
 import zlib
 
@@ -31,8 +32,13 @@ def dumps(ops, shape, is_row, name="", preprocessing=None, ranges=()):
     if expected.crop != tuple(shape[1:]):
         raise UserError(f"the network takes images of {shape[1:]}, not of {expected.crop}")
     known = expected.mean is not None
-    mean, std = (_per_channel(what, values, shape[0]) for what, values in (
-        ("mean", expected.mean if known else [0.0] * shape[0]), ("std", expected.std if known else [1.0] * shape[0])))
+    mean, std = (
+        _per_channel(what, values, shape[0])
+        for what, values in (
+            ("mean", expected.mean if known else [0.0] * shape[0]),
+            ("std", expected.std if known else [1.0] * shape[0]),
+        )
+    )
     if not (std > 0).all():  # too small for a float32
         raise UserError(f"std must be above 0 for every channel, not {std.tolist()}")
     records, weights, size = [], [], 0
@@ -43,18 +49,43 @@ def dumps(ops, shape, is_row, name="", preprocessing=None, ranges=()):
             if array is not None:
                 weights.append(np.ascontiguousarray(array, "<f4"))
                 size += array.size
-        records.append(_OP.pack(op.kind, op.input, op.residual, op.channels, op.groups, *op.kernel, op.stride,
-                                *op.pad, library.ACTIVATIONS[op.activation], 0, *offsets))
+        records.append(
+            _OP.pack(
+                op.kind,
+                op.input,
+                op.residual,
+                op.channels,
+                op.groups,
+                *op.kernel,
+                op.stride,
+                *op.pad,
+                library.ACTIVATIONS[op.activation],
+                0,
+                *offsets,
+            )
+        )
     class_names = expected.class_names or ()
     texts = b"".join(_text(text) for text in (name, *class_names))
     texts += bytes(-len(texts) % 8)
     ranges = np.asarray(ranges, "<f4")
-    parts = [mean.tobytes(), std.tobytes(), *records, texts, *(array.tobytes() for array in weights),
-             ranges.tobytes()]
+    parts = [mean.tobytes(), std.tobytes(), *records, texts, *(array.tobytes() for array in weights), ranges.tobytes()]
     total = _BEFORE_HEADER + _HEADER.size + sum(map(len, parts))
-    header = _HEADER.pack(total, *shape, int(is_row), len(ops), len(texts), size, len(class_names), ranges.size,
-                          expected.short_side, _INTERPOLATIONS.index(expected.interpolation),
-                          COLOR_ORDERS.index(expected.color_order), int(known), expected.border, expected.fill)
+    header = _HEADER.pack(
+        total,
+        *shape,
+        int(is_row),
+        len(ops),
+        len(texts),
+        size,
+        len(class_names),
+        ranges.size,
+        expected.short_side,
+        _INTERPOLATIONS.index(expected.interpolation),
+        COLOR_ORDERS.index(expected.color_order),
+        int(known),
+        expected.border,
+        expected.fill,
+    )
     body = b"".join([header, *parts])
     return MAGIC + struct.pack("<II", VERSION, zlib.crc32(body)) + body
 
@@ -62,9 +93,18 @@ def dumps(ops, shape, is_row, name="", preprocessing=None, ranges=()):
 def preprocessing_of(info, shape, class_names):
     """The Preprocessing in an igc_model_info of the native library; what an older file does not say is as
     usual: the short side, no border."""
-    mean, std = (tuple(array[:shape[0]]) if info.normalised else None for array in (info.mean, info.deviation))
-    return Preprocessing(shape[1:], info.short_side or None, mean, std, _INTERPOLATIONS[info.interpolation],
-                         COLOR_ORDERS[info.color_order], class_names, info.border, info.fill)
+    mean, std = (tuple(array[: shape[0]]) if info.normalised else None for array in (info.mean, info.deviation))
+    return Preprocessing(
+        shape[1:],
+        info.short_side or None,
+        mean,
+        std,
+        _INTERPOLATIONS[info.interpolation],
+        COLOR_ORDERS[info.color_order],
+        class_names,
+        info.border,
+        info.fill,
+    )
 
 
 def has_ranges(data):

@@ -1,4 +1,5 @@
 """Operators that become convolutions, and those that fold into one; `lower` has the others."""
+
 import numpy as np
 
 from igc_gluon.channels import dense_weight, permutation_indices
@@ -27,8 +28,9 @@ class Folding:
         something into."""
         layer = view.layer
         # It keeps the layer's own order of channels, so that reshapes that are under way go on.
-        made = self.add_layer(library.CONV, layer.shape, layer.view(), groups=layer.shape[0],
-                              weight=np.ones((layer.shape[0], 1, 1, 1)))
+        made = self.add_layer(
+            library.CONV, layer.shape, layer.view(), groups=layer.shape[0], weight=np.ones((layer.shape[0], 1, 1, 1))
+        )
         return made._replace(dims=view.dims, index=view.index)
 
     @staticmethod
@@ -36,8 +38,12 @@ class Folding:
         """Whether a sum (and, not `before_sum`, an activation after it) can still be added to the layer of
         `view`."""
         layer = view.layer
-        return (layer.is_convolution and not view.shared and layer.activation is None and
-                not (before_sum and layer.residual is not None))
+        return (
+            layer.is_convolution
+            and not view.shared
+            and layer.activation is None
+            and not (before_sum and layer.residual is not None)
+        )
 
     def _affine(self, view, scale, shift):
         """`view` * scale + shift, float64 arrays in the order of its channels."""
@@ -78,18 +84,25 @@ class Folding:
             # The block's last permutation is undone here; the graph's own brings it back.
             made = View(primary, view.dims, view.index, False)
         else:
-            made = self.add_layer(library.CONV, (len(weight), *extent), view, groups, kernel, stride[0], pad,
-                                  weight)
+            made = self.add_layer(library.CONV, (len(weight), *extent), view, groups, kernel, stride[0], pad, weight)
         return made if bias is None else self._affine(made, None, bias.astype(np.float64))
 
     def _primary_of(self, view, partitions, weight, stride, pad):
         """The layer of `view` if it is the primary group convolution to this secondary one, else None."""
         layer = view.layer
         channels = layer.shape[0]
-        fits = (layer.kind == library.CONV and self.is_open(view) and layer.scale is None and
-                layer.bias is None and layer.groups * partitions == channels and len(weight) == channels and
-                weight.shape[2:] == (1, 1) and stride == (1, 1) and pad == (0, 0) and
-                (view.index == permutation_indices(channels, layer.groups)).all())
+        fits = (
+            layer.kind == library.CONV
+            and self.is_open(view)
+            and layer.scale is None
+            and layer.bias is None
+            and layer.groups * partitions == channels
+            and len(weight) == channels
+            and weight.shape[2:] == (1, 1)
+            and stride == (1, 1)
+            and pad == (0, 0)
+            and (view.index == permutation_indices(channels, layer.groups)).all()
+        )
         return layer if fits else None
 
     def _with_columns(self, what, view, groups, weight, stride, pad, extent):
@@ -97,11 +110,19 @@ class Folding:
         with stride (1, s) and becomes one convolution with it; to_ops refuses what is left waiting."""
         layer = view.layer
         if not isinstance(layer.stride, tuple):
-            return self.add_layer(library.CONV, (len(weight), *extent), view, groups, weight.shape[2:],
-                                  stride, pad, weight)
-        if not (self.is_open(view) and layer.groups == groups and layer.scale is None and
-                layer.bias is None and layer.kernel[1] == weight.shape[2] == 1 and
-                layer.pad[1] == pad[0] == 0 and layer.stride == stride[::-1] and stride[0] == 1):
+            return self.add_layer(
+                library.CONV, (len(weight), *extent), view, groups, weight.shape[2:], stride, pad, weight
+            )
+        if not (
+            self.is_open(view)
+            and layer.groups == groups
+            and layer.scale is None
+            and layer.bias is None
+            and layer.kernel[1] == weight.shape[2] == 1
+            and layer.pad[1] == pad[0] == 0
+            and layer.stride == stride[::-1]
+            and stride[0] == 1
+        ):
             raise UserError(f"{what}: strides {stride}, which differ, have no native kernel")
         # Both are linear and what is padded stays zero in between.
         rows = layer.weight[..., 0].astype(np.float64).reshape(groups, -1, *layer.weight.shape[1:3])
@@ -120,8 +141,13 @@ class Folding:
             raise UserError(f"{what} on a tensor of shape {('N',) + view.dims[1:]} has no native kernel")
         require_shape(what, weight, (attributes["num_hidden"], channels * height * width))
         # Over a whole image it is a convolution as large as the image.
-        made = self.add_layer(library.CONV, (len(weight), 1, 1), view, kernel=(height, width),
-                              weight=weight.reshape(len(weight), channels, height, width))
+        made = self.add_layer(
+            library.CONV,
+            (len(weight), 1, 1),
+            view,
+            kernel=(height, width),
+            weight=weight.reshape(len(weight), channels, height, width),
+        )
         made = made._replace(dims=(1, len(weight)))
         return made if bias is None else self._affine(made, None, bias.astype(np.float64))
 
@@ -155,8 +181,9 @@ class Folding:
 
     def clip(self, what, attributes, view):
         if (attributes["a_min"], attributes["a_max"]) != (0, 6):
-            raise UserError(f"{what}: a clip to {attributes['a_min']}..{attributes['a_max']} has no native "
-                            "kernel, only 0..6 has")
+            raise UserError(
+                f"{what}: a clip to {attributes['a_min']}..{attributes['a_max']} has no native kernel, only 0..6 has"
+            )
         return self._activate(view, "relu6")
 
     def _activate(self, view, kind):
@@ -191,13 +218,11 @@ def pair(value):
 def require_shape(what, array, shape):
     if not isinstance(array, np.ndarray) or array.shape != tuple(shape):
         found = array.shape if isinstance(array, np.ndarray) else "computed"
-        raise UserError(f"{what} needs a parameter of shape {tuple(shape)} for images of this size, its own "
-                        f"is {found}")
+        raise UserError(f"{what} needs a parameter of shape {tuple(shape)} for images of this size, its own is {found}")
 
 
 def window_extent(what, size, kernel, stride, pad):
     extent = tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, pad))
     if min(extent) < 1:
-        raise UserError(f"{what} has a window of {kernel}, larger than its image of {size}; give a larger "
-                        "input_shape")
+        raise UserError(f"{what} has a window of {kernel}, larger than its image of {size}; give a larger input_shape")
     return extent

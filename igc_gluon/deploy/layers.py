@@ -1,5 +1,6 @@
 """What a network consists of while it is lowered: layers, each of which will be one native operation, and
 views of their results, in which reshapes and transpositions have only changed the order of channels."""
+
 from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
@@ -15,6 +16,7 @@ class Layer:
     """A library.Op in the making. `shape` is (channels, height, width) of the result; `source` and `residual`
     are Views. scale and bias are float64, rounded once at the end. `depth`: layers on the longest way from
     the image."""
+
     kind: Optional[int]  # None: the image
     shape: tuple
     source: Optional["View"] = None
@@ -48,6 +50,7 @@ class View(NamedTuple):
     dims: MXNet's shape, batch 1. index: channel of the layer at each place of the axes that channels are
     spread over, flat. shared: whether several operators read the result, so that no one may change the layer.
     """
+
     layer: Layer
     dims: tuple
     index: np.ndarray
@@ -58,7 +61,7 @@ class View(NamedTuple):
         up."""
         channels, height, width = self.layer.shape
         axes = self.dims[1:] if height == width == 1 else self.dims[1:-2]
-        rest = self.dims[1 + len(axes):]
+        rest = self.dims[1 + len(axes) :]
         if self.dims[0] == 1 and int(np.prod(axes)) == channels and rest in ((), (height, width)):
             return self.index.reshape(axes)
         raise UserError(f"{what} on a tensor of shape {('N',) + self.dims[1:]} has no native kernel")
@@ -85,8 +88,8 @@ def permutations(index):
 
 
 def to_ops(layers, result):
-    """[library.Op] of `layers`, the last of which `result` is a View of. Raises UserError on numbers that float32 cannot
-    hold."""
+    """[library.Op] of `layers`, the last of which `result` is a View of. Raises UserError on numbers that float32
+    cannot hold."""
     tensors, ops = {}, []
 
     def tensor(view):
@@ -96,8 +99,14 @@ def to_ops(layers, result):
         if factors is None:  # a convolution with one 1 for each channel
             key, factors = (number, tuple(index)), []
             if key not in tensors:
-                ops.append(library.Op(library.CONV, number, len(index),
-                                      weight=np.eye(len(index), dtype=np.float32)[index, :, None, None]))
+                ops.append(
+                    library.Op(
+                        library.CONV,
+                        number,
+                        len(index),
+                        weight=np.eye(len(index), dtype=np.float32)[index, :, None, None],
+                    )
+                )
                 tensors[key] = len(ops)
             number = tensors[key]
         for branches in factors:
@@ -115,10 +124,23 @@ def to_ops(layers, result):
             source = tensor(layer.source)
             residual = -1 if layer.residual is None else tensor(layer.residual)
             convolution = layer.is_convolution
-            ops.append(library.Op(
-                layer.kind, source, layer.shape[0] if convolution else 0, layer.groups, layer.kernel,
-                layer.stride, layer.pad, layer.activation, residual, _float32(layer.weight),
-                _float32(layer.weight2), _float32(layer.scale), _float32(layer.bias)))
+            ops.append(
+                library.Op(
+                    layer.kind,
+                    source,
+                    layer.shape[0] if convolution else 0,
+                    layer.groups,
+                    layer.kernel,
+                    layer.stride,
+                    layer.pad,
+                    layer.activation,
+                    residual,
+                    _float32(layer.weight),
+                    _float32(layer.weight2),
+                    _float32(layer.scale),
+                    _float32(layer.bias),
+                )
+            )
         tensors[id(layer)] = len(ops)
     tensor(result)
     return ops
@@ -130,6 +152,8 @@ def _float32(array):
     with np.errstate(over="ignore"):
         array = np.ascontiguousarray(array, np.float32)
     if not np.isfinite(array).all():
-        raise UserError("a folded batch normalization is beyond float32: a moving variance is negative, or "
-                        "so small that it needs a larger epsilon")
+        raise UserError(
+            "a folded batch normalization is beyond float32: a moving variance is negative, or "
+            "so small that it needs a larger epsilon"
+        )
     return array

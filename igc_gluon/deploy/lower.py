@@ -4,6 +4,7 @@ permutation and a 1x1 group convolution that belong together an IGC block.
 
 An operator is a row of OPERATORS; what is not there raises UserError with its name.
 """
+
 import numpy as np
 
 from igc_gluon.deploy.fold import Folding, pair, window_extent
@@ -55,9 +56,9 @@ class Lowering(Folding):
             kernel = pair(attributes["kernel"])
             stride, pad = pair(attributes.get("stride") or (1, 1)), pair(attributes.get("pad") or (0, 0))
             if attributes.get("pooling_convention", "valid") != "valid" and any(
-                    (n + 2 * p - k) % s for n, k, s, p in zip((height, width), kernel, stride, pad)):
-                raise UserError(f"{what}: windows that stick out (pooling_convention 'full') have no native "
-                                "kernel")
+                (n + 2 * p - k) % s for n, k, s, p in zip((height, width), kernel, stride, pad)
+            ):
+                raise UserError(f"{what}: windows that stick out (pooling_convention 'full') have no native kernel")
         if stride[0] != stride[1]:
             raise UserError(f"{what}: strides {stride}, which differ, have no native kernel")
         shape = (channels, *window_extent(what, (height, width), kernel, stride, pad))
@@ -79,8 +80,13 @@ class Lowering(Folding):
     def permute(self, what, attributes, view):
         view = view.image(what)
         view, layer = view._replace(index=view.index[attributes["index"]]), view.layer
-        if layer.kind == library.CONV and layer.groups == 1 and layer.residual is None and not view.shared and \
-                permutations(view.index) is None:  # the weights take the order
+        if (
+            layer.kind == library.CONV
+            and layer.groups == 1
+            and layer.residual is None
+            and not view.shared
+            and permutations(view.index) is None
+        ):  # the weights take the order
             layer.weight = layer.weight[view.index]
             layer.scale, layer.bias = (None if a is None else a[view.index] for a in (layer.scale, layer.bias))
             return view._replace(index=np.arange(len(view.index)))
@@ -106,19 +112,23 @@ class Lowering(Folding):
     def transpose(self, what, attributes, view):
         axes, cells = list(attributes["axes"]), view.cells(what)
         rest = list(range(1 + cells.ndim, len(view.dims)))
-        if axes[0] != 0 or len(axes) != len(view.dims) or axes[1 + cells.ndim:] != rest:
+        if axes[0] != 0 or len(axes) != len(view.dims) or axes[1 + cells.ndim :] != rest:
             raise UserError(f"{what}: a transposition of the image itself has no native kernel")
-        moved = cells.transpose([axis - 1 for axis in axes[1:1 + cells.ndim]])
+        moved = cells.transpose([axis - 1 for axis in axes[1 : 1 + cells.ndim]])
         return view._replace(dims=tuple(view.dims[axis] for axis in axes), index=moved.ravel())
 
     def sum(self, what, attributes, view):
         axis, cells = attributes.get("axis"), view.cells(what)
         axis = axis[0] if isinstance(axis, (tuple, list)) and len(axis) == 1 else axis
-        if not isinstance(axis, int) or not 1 <= axis <= cells.ndim or \
-                attributes.get("exclude") or attributes.get("keepdims"):
+        if (
+            not isinstance(axis, int)
+            or not 1 <= axis <= cells.ndim
+            or attributes.get("exclude")
+            or attributes.get("keepdims")
+        ):
             raise UserError(f"{what}: only a sum over branches of channels has a native kernel")
         branches = np.moveaxis(cells, axis - 1, 0).reshape(cells.shape[axis - 1], -1)
-        dims = view.dims[:axis] + view.dims[axis + 1:]
+        dims = view.dims[:axis] + view.dims[axis + 1 :]
         layer, channels = view.layer, branches.shape[1]
         if layer.kind == library.CONV and layer.groups == 1 and self.is_open(view):
             scaled = layer.weight if layer.scale is None else layer.weight * layer.scale[:, None, None, None]
@@ -162,7 +172,7 @@ OPERATORS = {
 SUMS = ("elemwise_add", "broadcast_add")  # read two Views, all others one
 
 
-def _reshaped(what, dims, target):
+def _reshaped(what, dims, target):  # noqa: C901 (a case for each special number)
     """MXNet's rules for the special numbers 0, -1, -2, -3 and -4 in a target shape."""
     target, result, at, unknown = list(target), [], 0, None
     try:
@@ -193,6 +203,5 @@ def _reshaped(what, dims, target):
     if unknown is not None and result and total % int(np.prod(result)) == 0:
         result[unknown] = total // int(np.prod(result))
     if not result or min(result) < 1 or int(np.prod(result)) != total:
-        raise UserError(f"{what}: a tensor of shape {('N',) + tuple(dims[1:])} cannot be reshaped natively "
-                        "like this")
+        raise UserError(f"{what}: a tensor of shape {('N',) + tuple(dims[1:])} cannot be reshaped natively like this")
     return tuple(result)

@@ -1,4 +1,5 @@
 """Runs compiled networks. Does not import MXNet; takes and gives its arrays where the caller has it."""
+
 import ctypes
 import logging
 import os
@@ -19,12 +20,23 @@ logger = logging.getLogger(__name__)
 
 class _Info(ctypes.Structure):
     """igc_model_info of igc_file.h."""
-    _fields_ = [("name", ctypes.c_char_p), ("shape", ctypes.c_int32 * 3),
-                ("output_shape", ctypes.c_int32 * 3), ("scores", ctypes.c_int32), ("named", ctypes.c_int32),
-                ("multiply_adds", ctypes.c_int64), ("mean", ctypes.POINTER(ctypes.c_float)),
-                ("deviation", ctypes.POINTER(ctypes.c_float)), ("normalised", ctypes.c_int32),
-                ("short_side", ctypes.c_int32), ("interpolation", ctypes.c_int32),
-                ("color_order", ctypes.c_int32), ("border", ctypes.c_int32), ("fill", ctypes.c_int32)]
+
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("shape", ctypes.c_int32 * 3),
+        ("output_shape", ctypes.c_int32 * 3),
+        ("scores", ctypes.c_int32),
+        ("named", ctypes.c_int32),
+        ("multiply_adds", ctypes.c_int64),
+        ("mean", ctypes.POINTER(ctypes.c_float)),
+        ("deviation", ctypes.POINTER(ctypes.c_float)),
+        ("normalised", ctypes.c_int32),
+        ("short_side", ctypes.c_int32),
+        ("interpolation", ctypes.c_int32),
+        ("color_order", ctypes.c_int32),
+        ("border", ctypes.c_int32),
+        ("fill", ctypes.c_int32),
+    ]
 
 
 class NativeModel:
@@ -41,14 +53,20 @@ class NativeModel:
         self.name = info.name.decode("utf-8", "replace")
         self.shape = tuple(info.shape)
         self.output_shape = (info.scores,) if info.scores else tuple(info.output_shape)
-        class_names = tuple(self._library.igc_class_name(handle, i).decode("utf-8", "replace")
-                            for i in range(info.scores)) if info.named else None
+        class_names = (
+            tuple(self._library.igc_class_name(handle, i).decode("utf-8", "replace") for i in range(info.scores))
+            if info.named
+            else None
+        )
         self.preprocessing = file.preprocessing_of(info, self.shape, class_names)
         self.multiply_adds = info.multiply_adds
         self.int8_layers = self._library.igc_int8_ops(handle)
         if file.has_ranges(data) and not self.int8_layers:
-            reason = "no layer gains by it" if library.has_int8() else \
-                f"the kernels in use, {library.isa()}, have none; they need AVX-512 with VNNI"
+            reason = (
+                "no layer gains by it"
+                if library.has_int8()
+                else f"the kernels in use, {library.isa()}, have none; they need AVX-512 with VNNI"
+            )
             logger.warning("%s runs in float32, not on 8-bit integers: %s", self.name or "the network", reason)
 
     def run(self, x, y, threads):
@@ -69,17 +87,17 @@ def _library():
     try:
         i32, i64, pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
         for name, result, arguments in (
-                ("igc_load_buffer", ctypes.c_int, [ctypes.c_char_p, i64, pointer]),
-                ("igc_free", None, [pointer]),
-                ("igc_get_info", ctypes.c_int, [pointer, pointer]),
-                ("igc_class_name", ctypes.c_char_p, [pointer, i32]),
-                ("igc_int8_ops", i64, [pointer]),
-                ("igc_run", ctypes.c_int, [pointer, pointer, i64, pointer, i32])):
+            ("igc_load_buffer", ctypes.c_int, [ctypes.c_char_p, i64, pointer]),
+            ("igc_free", None, [pointer]),
+            ("igc_get_info", ctypes.c_int, [pointer, pointer]),
+            ("igc_class_name", ctypes.c_char_p, [pointer, i32]),
+            ("igc_int8_ops", i64, [pointer]),
+            ("igc_run", ctypes.c_int, [pointer, pointer, i64, pointer, i32]),
+        ):
             function = getattr(loaded, name)
             function.restype, function.argtypes = result, arguments
     except AttributeError:
-        raise UserError(f"{library.path()} is of another release; run: python -m igc_gluon.native.build") \
-            from None
+        raise UserError(f"{library.path()} is of another release; run: python -m igc_gluon.native.build") from None
     return loaded
 
 
@@ -142,9 +160,9 @@ class Compiled:
     def classify(self, image, top=5):
         """[(class, probability)] of the `top` likeliest classes of a photograph, the likeliest first.
 
-        image: uint8 (height, width, 3), RGB, of any size, or the path of an image file. A class is its name, or its number
-        where it has none. As `igc predict` prints them; C programs have igc_classify. Raises UserError where the image
-        cannot be read, the network gives no scores, or nothing says how its images are normalised.
+        image: uint8 (height, width, 3), RGB, of any size, or the path of an image file. A class is its name, or its
+        number where it has none. As `igc predict` prints them; C programs have igc_classify. Raises UserError where
+        the image cannot be read, the network gives no scores, or nothing says how its images are normalised.
         """
         if len(self.output_shape) != 1:
             raise UserError(f"{self.name or 'the network'} gives no scores but {self.output_shape}")
@@ -157,8 +175,10 @@ class Compiled:
     def normalise(self, images):
         """uint8 (N, height, width, channels) -> float32 (N,) + input_shape, see `Preprocessing.normalise`."""
         if self.preprocessing.mean is None:
-            raise UserError(f"{self.name or 'the network'} was compiled without the mean and std that its images are "
-                            "normalised with; compile it again with mean and std")
+            raise UserError(
+                f"{self.name or 'the network'} was compiled without the mean and std that its images are "
+                "normalised with; compile it again with mean and std"
+            )
         return self.preprocessing.normalise(images)
 
     def save(self, path):
@@ -169,9 +189,11 @@ class Compiled:
             out.write(self._data)
 
     def __repr__(self):
-        return (f"{type(self).__name__}({self.name!r}, {self.input_shape} -> {self.output_shape}, "
-                f"{library.isa() if self.native else 'MXNet'}"
-                f"{f', {self.int8_layers} layers on 8-bit integers' if self.int8_layers else ''})")
+        return (
+            f"{type(self).__name__}({self.name!r}, {self.input_shape} -> {self.output_shape}, "
+            f"{library.isa() if self.native else 'MXNet'}"
+            f"{f', {self.int8_layers} layers on 8-bit integers' if self.int8_layers else ''})"
+        )
 
 
 def load(path, threads=0):
@@ -189,7 +211,7 @@ def load(path, threads=0):
         return Compiled(data, threads)
     except UserError as error:
         text = str(error)
-        raise UserError(f"{path}{text[len('this'):]}" if text.startswith("this is not") else text) from None
+        raise UserError(f"{path}{text[len('this') :]}" if text.startswith("this is not") else text) from None
 
 
 def softmax(scores):

@@ -1,4 +1,5 @@
 """Detection of anomalies: whether gradients and weights are finite, and which layer began it."""
+
 from typing import Any, Iterable, Iterator, List, Optional, Tuple
 
 import mxnet as mx

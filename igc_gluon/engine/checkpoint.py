@@ -13,6 +13,7 @@ no longer needed goes. A kill or an error at any moment leaves the checkpoint be
 by two SIGTERMs in one validation, gets a folder of its own, `epoch-0012-batch-000000-2`: a name never changes what it
 holds. Nothing here asks the clock: a checkpoint is newer by its epoch, batch and this number.
 """
+
 import contextlib
 import hashlib
 import json
@@ -52,8 +53,9 @@ class CheckpointStore:
         """
         contents = {file: params_file.dumps(tensors) for file, tensors in arrays.items()}
         contents["state.json"] = json.dumps(state, indent=1).encode()
-        manifest = {file: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-                    for file, data in contents.items()}
+        manifest = {
+            file: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for file, data in contents.items()
+        }
         contents["manifest.json"] = json.dumps(manifest, indent=1).encode()
         name = self._free_name(epoch, batch)
         temporary = self.folder / f".{name}.tmp"
@@ -113,7 +115,7 @@ class CheckpointStore:
         if not last:
             self._report_lost(names, warn)
         if last:  # what is newer was cut off before the pointer changed; it is whole, but nobody was told of it
-            names = names[:names.index(last) + 1]
+            names = names[: names.index(last) + 1]
         for name in reversed(names):
             try:
                 return self.load(name)
@@ -130,8 +132,9 @@ class CheckpointStore:
             if os.path.lexists(path):
                 lost = f"{path} leads to no checkpoint that is there"
                 if not names:
-                    raise UserError(f"{lost}, and there is no other; bring the checkpoints back, or start again "
-                                    "without --resume")
+                    raise UserError(
+                        f"{lost}, and there is no other; bring the checkpoints back, or start again without --resume"
+                    )
                 if which == "last":
                     warn(f"{lost}; taking the newest")
 
@@ -145,8 +148,8 @@ class CheckpointStore:
             names, best = self.names(), self._checked_pointer("best")
         except (OSError, UserError):  # what cannot be told to be superfluous stays; the next save asks again
             return
-        newest = {position_of(name): name for name in names[:names.index(last) + 1]}  # of those of one position
-        for name in set(names) - set(list(newest.values())[-self.keep:]) - {best}:
+        newest = {position_of(name): name for name in names[: names.index(last) + 1]}  # of those of one position
+        for name in set(names) - set(list(newest.values())[-self.keep :]) - {best}:
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def _free_name(self, epoch: int, batch: int) -> str:
@@ -182,16 +185,16 @@ def _order(name: str) -> Tuple[int, int, int]:
 
 def load(folder: Union[str, Path]) -> Checkpoint:
     """(arrays by file, state) of the checkpoint in `folder`. Raises UserError, which names the damage."""
-    folder = expand(folder)
+    place = expand(folder)
     contents: Dict[str, bytes] = {}
     file = "manifest.json"
     try:
-        manifest = _json(_read(folder / file, _LARGEST_TEXT))
+        manifest = _json(_read(place / file, _LARGEST_TEXT))
         for name in FILES:
             file = "manifest.json"
             size, expected = int(manifest[name]["size"]), manifest[name]["sha256"]
             file = name
-            contents[file] = data = _read(folder / file, size)
+            contents[file] = data = _read(place / file, size)
             if len(data) != size or hashlib.sha256(data).hexdigest() != expected:
                 raise UserError("it is not what was written")
         # What follows fails only where somebody has made a manifest for something else.

@@ -1,4 +1,5 @@
 """Loss, top-1 and top-5 accuracy of a network over a data set."""
+
 from dataclasses import dataclass
 from typing import Callable
 
@@ -10,15 +11,19 @@ from igc_gluon.data.batches import BatchSource
 @dataclass(frozen=True)
 class Evaluation:
     """Over `images` images: the mean cross-entropy and the accuracies, from 0 to 1."""
+
     loss: float
     accuracy: float
     top5: float
     images: int
 
 
-def evaluate(predict: Callable[[np.ndarray], np.ndarray], batches: BatchSource,
-             after_batch: Callable[[int], object] = lambda images: None,
-             reduce: Callable[[np.ndarray], np.ndarray] = lambda sums: sums) -> Evaluation:
+def evaluate(
+    predict: Callable[[np.ndarray], np.ndarray],
+    batches: BatchSource,
+    after_batch: Callable[[int], object] = lambda images: None,
+    reduce: Callable[[np.ndarray], np.ndarray] = lambda sums: sums,
+) -> Evaluation:
     """The `Evaluation` of predict(numpy (n, 3, H, W)) -> scores (n, classes) over `batches`, see igc_gluon.data.
 
     after_batch(images seen so far) is called after each batch. reduce(sums) gives the sums over all workers, where

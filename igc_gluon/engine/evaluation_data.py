@@ -1,5 +1,6 @@
 """Images with labels that a network with weights is evaluated on: a data set, a record file, a folder of
 photographs."""
+
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class EvaluationData:
     """name: in words. batches: with epoch(0), as igc_gluon.data's. paths: of the files, where each image is one."""
+
     name: str
     images: int
     batches: BatchSource
@@ -35,8 +37,13 @@ class EvaluationData:
         return str(self.paths[number]) if self.paths else f"image {number}"
 
 
-def evaluation_data(net: mx.gluon.Block, classes: int, source: Union[str, Path, None] = None,
-                    data_dir: Union[str, Path, None] = None, batch_size: int = 64) -> EvaluationData:
+def evaluation_data(
+    net: mx.gluon.Block,
+    classes: int,
+    source: Union[str, Path, None] = None,
+    data_dir: Union[str, Path, None] = None,
+    batch_size: int = 64,
+) -> EvaluationData:
     """What `source` means for `net`, a network with weights and `classes` scores.
 
     source: the path of a folder with a folder of photographs for each class, or of a record file; the name of a data
@@ -45,32 +52,47 @@ def evaluation_data(net: mx.gluon.Block, classes: int, source: Union[str, Path, 
     """
     source = source or getattr(net, "dataset", None)
     if source is None:
-        raise UserError(f"nothing says what {net.model} was trained on; give --data: a folder of photographs, a record "
-                        "file or the name of a data set")
+        raise UserError(
+            f"nothing says what {net.model} was trained on; give --data: a folder of photographs, a record "
+            "file or the name of a data set"
+        )
     if str(source).lower() in DATASETS:
         return _of_data_set(net, classes, DATASETS[str(source).lower()], data_dir, batch_size)
     if data_dir:
-        raise UserError("--data-dir is the folder of a data set; --data gives the whole path of a record file or "
-                        "folder")
+        raise UserError(
+            "--data-dir is the folder of a data set; --data gives the whole path of a record file or folder"
+        )
     path = expand(source)
     return _of_folder(net, classes, path, batch_size) if path.is_dir() else _of_records(net, classes, path, batch_size)
 
 
-def _of_data_set(net: mx.gluon.Block, classes: int, info: Dataset, data_dir: Union[str, Path, None],
-                 batch_size: int) -> EvaluationData:
+def _of_data_set(
+    net: mx.gluon.Block, classes: int, info: Dataset, data_dir: Union[str, Path, None], batch_size: int
+) -> EvaluationData:
     expected, names = net.preprocessing, class_names(net)
     if (info.size, info.size) != expected.crop:
-        raise UserError(f"{net.model} takes images of {'x'.join(map(str, expected.crop))} pixels, {info.name} has "
-                        f"{info.size}x{info.size}")
+        raise UserError(
+            f"{net.model} takes images of {'x'.join(map(str, expected.crop))} pixels, {info.name} has "
+            f"{info.size}x{info.size}"
+        )
     if info.classes != classes:
         raise UserError(f"{info.name} has {info.classes} classes, {net.model} {classes}")
     if names and info.class_names:
         check_same_classes(info.class_names, names, info.name, net.model)
     test = load(info.name, "test", data_dir)
-    return EvaluationData(f"the test images of {info.name}", len(test.labels),
-                          Batches(np.stack([expected.pixels(image) for image in test.images]), test.labels, batch_size,
-                                  expected.mean, expected.std, train=False),
-                          names or info.class_names)
+    return EvaluationData(
+        f"the test images of {info.name}",
+        len(test.labels),
+        Batches(
+            np.stack([expected.pixels(image) for image in test.images]),
+            test.labels,
+            batch_size,
+            expected.mean,
+            expected.std,
+            train=False,
+        ),
+        names or info.class_names,
+    )
 
 
 def _of_records(net: mx.gluon.Block, classes: int, path: Path, batch_size: int) -> EvaluationData:
@@ -78,8 +100,9 @@ def _of_records(net: mx.gluon.Block, classes: int, path: Path, batch_size: int) 
     data = RecordInput(None, path, net.preprocessing, classes)
     data.compare_classes(names, classes, net.model)
     data.prepare()
-    return EvaluationData(str(path), data.test_images, data.evaluation(batch_size),
-                          names or data.preprocessing.class_names)
+    return EvaluationData(
+        str(path), data.test_images, data.evaluation(batch_size), names or data.preprocessing.class_names
+    )
 
 
 def _of_folder(net: mx.gluon.Block, classes: int, folder: Path, batch_size: int) -> EvaluationData:
@@ -87,8 +110,10 @@ def _of_folder(net: mx.gluon.Block, classes: int, folder: Path, batch_size: int)
     if names is None:
         folders = class_folders(folder)
         if len(folders) != classes:
-            raise UserError(f"{folder} has {len(folders)} folders, {net.model} {classes} classes, and nothing names "
-                            f"them; {folder} needs a folder for each class")
+            raise UserError(
+                f"{folder} has {len(folders)} folders, {net.model} {classes} classes, and nothing names "
+                f"them; {folder} needs a folder for each class"
+            )
         names = folders
     listing = list_images(folder, list(names))
     if listing.passed_over:

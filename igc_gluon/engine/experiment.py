@@ -1,4 +1,5 @@
 """An experiment: a network, a schedule and seeds, run once or several times on an input (`igc_gluon.engine.inputs`)."""
+
 import hashlib
 import json
 import logging
@@ -37,13 +38,14 @@ from igc_gluon.paths import expand
 
 logger = logging.getLogger(__name__)
 
-MAX_SEED = 2 ** 32  # NumPy takes no larger one
+MAX_SEED = 2**32  # NumPy takes no larger one
 Report = Callable[[str], object]  # takes lines for people
 
 
 @dataclass(frozen=True)
 class Experiment:
     """What the result of a run depends on, beside the input and the seed; config.json holds all of it."""
+
     model: Model
     dataset: str
     schedule: Schedule
@@ -63,8 +65,12 @@ class Experiment:
         """The dict that config.json holds: the model by its name, and the file of the user's that registered it."""
         source = self.model.family.source
         numbers = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "model"}
-        return {"model": self.model.name, **numbers, "schedule": asdict(self.schedule),
-                **({"model_file": source.as_config()} if source else {})}
+        return {
+            "model": self.model.name,
+            **numbers,
+            "schedule": asdict(self.schedule),
+            **({"model_file": source.as_config()} if source else {}),
+        }
 
     def build(self, classes: int) -> mx.gluon.HybridBlock:
         """The network without values. Raises UserError where there is none of these numbers and options."""
@@ -74,6 +80,7 @@ class Experiment:
 @dataclass(frozen=True)
 class Settings:
     """What a run may change without another result (to float accuracy: the devices)."""
+
     devices: List[mx.Context]
     kv_store: str = "device"
     workers: Workers = field(default_factory=SingleWorker)
@@ -89,14 +96,14 @@ class Settings:
     detect_anomaly: bool = False
 
 
-def build_network(experiment: Experiment, devices: List[mx.Context], classes: int,
-                  seed: int) -> mx.gluon.HybridBlock:
+def build_network(experiment: Experiment, devices: List[mx.Context], classes: int, seed: int) -> mx.gluon.HybridBlock:
     """The network of `experiment`, initialized with `seed` on `devices`, hybridized."""
     return initialize(experiment.build(classes), experiment, devices, seed)
 
 
-def initialize(net: mx.gluon.HybridBlock, experiment: Experiment, devices: List[mx.Context],
-               seed: int) -> mx.gluon.HybridBlock:
+def initialize(
+    net: mx.gluon.HybridBlock, experiment: Experiment, devices: List[mx.Context], seed: int
+) -> mx.gluon.HybridBlock:
     """Gives `net`, of `experiment`, values by `seed` on `devices`, hybridizes and returns it."""
     use_dtype(experiment.dtype)
     mx.random.seed(seed)
@@ -114,15 +121,27 @@ def build_parallel(experiment: Experiment, settings: Settings, net: mx.gluon.Hyb
         if name.endswith(experiment.undecayed):
             parameter.wd_mult = 0.0
     optimizer = OPTIMIZERS[experiment.optimizer](
-        momentum=experiment.momentum, wd=experiment.wd, learning_rate=experiment.schedule.lr,
-        multi_precision=experiment.dtype == "float16")
-    return DataParallel(net, settings.devices, experiment.batch_shards, optimizer, kv_store=settings.kv_store,
-                        label_smoothing=experiment.label_smoothing, workers=settings.workers,
-                        batch_size=experiment.batch_size, compression=experiment.compression)
+        momentum=experiment.momentum,
+        wd=experiment.wd,
+        learning_rate=experiment.schedule.lr,
+        multi_precision=experiment.dtype == "float16",
+    )
+    return DataParallel(
+        net,
+        settings.devices,
+        experiment.batch_shards,
+        optimizer,
+        kv_store=settings.kv_store,
+        label_smoothing=experiment.label_smoothing,
+        workers=settings.workers,
+        batch_size=experiment.batch_size,
+        compression=experiment.compression,
+    )
 
 
-def run(experiment: Experiment, data: Input, settings: Settings, seeds: Sequence[int],
-        report: Report = print_line) -> List[Dict[str, Any]]:
+def run(
+    experiment: Experiment, data: Input, settings: Settings, seeds: Sequence[int], report: Report = print_line
+) -> List[Dict[str, Any]]:
     """Runs `experiment` on the input `data` once for every seed and returns a summary per run, see `_summary`.
 
     Raises UserError, Stopped, NotFinite.
@@ -133,8 +152,10 @@ def run(experiment: Experiment, data: Input, settings: Settings, seeds: Sequence
     networks = [experiment.build(data.classes) for _ in seeds]
     with heartbeat.patiently():  # others may download or pack what this worker waits for
         data.prepare()
-    summaries = [_run_once(experiment, networks.pop(), data, settings, seed, folder, report)
-                 for seed, folder in zip(seeds, folders)]
+    summaries = [
+        _run_once(experiment, networks.pop(), data, settings, seed, folder, report)
+        for seed, folder in zip(seeds, folders)
+    ]
     if len(seeds) > 1 and settings.workers.rank == 0:
         _write_mean(summaries, folders[0].parent, report)
     return summaries
@@ -148,8 +169,10 @@ def _check_settings(experiment: Experiment, settings: Settings, seeds: Sequence[
         if len(seeds) > 1:
             raise UserError("the servers of dist_async hold one run; leave --num-runs out")
         if experiment.optimizer != "nesterov" or experiment.undecayed or experiment.dtype == "float16":
-            raise UserError("the servers of dist_async know the optimizer nesterov in float32, with weight decay of "
-                            "every parameter; use --kv-store dist_sync")
+            raise UserError(
+                "the servers of dist_async know the optimizer nesterov in float32, with weight decay of "
+                "every parameter; use --kv-store dist_sync"
+            )
     if seeds[-1] >= MAX_SEED:
         raise UserError(f"seeds must be below {MAX_SEED}, not {seeds[-1]}; lower --rand-seed")
     _check_module_files(experiment, settings)
@@ -165,8 +188,10 @@ def _check_module_files(experiment: Experiment, settings: Settings) -> None:
         if not settings.model_prefix:
             raise UserError("--load-epoch needs --model-prefix, the path of PREFIX-0010.params without '-0010.params'")
         if settings.load_epoch >= experiment.schedule.num_epochs:
-            raise UserError(f"--load-epoch {settings.load_epoch} leaves nothing of {experiment.schedule.num_epochs} "
-                            "epochs to train; raise --num-epochs")
+            raise UserError(
+                f"--load-epoch {settings.load_epoch} leaves nothing of {experiment.schedule.num_epochs} "
+                "epochs to train; raise --num-epochs"
+            )
 
 
 def run_folder(experiment: Experiment, settings: Settings, seed: int) -> Path:
@@ -181,16 +206,30 @@ def begun_shards(experiment: Experiment, settings: Settings, seed: int) -> Optio
     return shards if isinstance(shards, int) and shards > 0 else None
 
 
-def _run_once(experiment: Experiment, net: mx.gluon.HybridBlock, data: Input, settings: Settings, seed: int,
-              folder: Path, report: Report) -> Dict[str, Any]:
+def _run_once(
+    experiment: Experiment,
+    net: mx.gluon.HybridBlock,
+    data: Input,
+    settings: Settings,
+    seed: int,
+    folder: Path,
+    report: Report,
+) -> Dict[str, Any]:
     workers = settings.workers
     log = NullRunLog(folder) if workers.rank else RunLog(folder)
     try:
         train, test = data.batches(experiment.batch_size, seed, workers.rank, workers.count)
         store = ReadOnlyStore if workers.rank else CheckpointStore
         checkpoints = store(folder / "checkpoints", settings.keep_checkpoints)
-        config = {**experiment.as_config(), "classes": data.classes, **data.preprocessing.as_config(), **data.config(),
-                  "seed": seed, "load_epoch": settings.load_epoch, "train_batches": len(train)}
+        config = {
+            **experiment.as_config(),
+            "classes": data.classes,
+            **data.preprocessing.as_config(),
+            **data.config(),
+            "seed": seed,
+            "load_epoch": settings.load_epoch,
+            "train_batches": len(train),
+        }
         if isinstance(log, RunLog):
             _check_folder(log, checkpoints, config, settings.resume)
         workers.barrier()
@@ -199,22 +238,41 @@ def _run_once(experiment: Experiment, net: mx.gluon.HybridBlock, data: Input, se
         if settings.detect_anomaly:
             parallel.detect_anomaly()
         loop = TrainingLoop(
-            parallel, train, test, validation=data.validation(workers.rank, workers.count),
-            schedule=experiment.schedule, log=log, checkpoints=checkpoints, config=config,
+            parallel,
+            train,
+            test,
+            validation=data.validation(workers.rank, workers.count),
+            schedule=experiment.schedule,
+            log=log,
+            checkpoints=checkpoints,
+            config=config,
             after_checkpoint=_module_checkpoints(net, None if workers.rank else settings.model_prefix),
-            options=LoopOptions(f"{experiment.model} on {experiment.dataset}", settings.checkpoint_epochs,
-                                settings.checkpoint_batches, settings.disp_batches, data.top5))
+            options=LoopOptions(
+                f"{experiment.model} on {experiment.dataset}",
+                settings.checkpoint_epochs,
+                settings.checkpoint_batches,
+                settings.disp_batches,
+                data.top5,
+            ),
+        )
         _load_weights(loop, net, settings, report)
         if isinstance(workers, DistributedWorkers):
             begun = json.dumps([config, loop.progress.epoch, loop.progress.batch], sort_keys=True)
             workers.check_same(hashlib.sha256(begun.encode()).digest(), "flags or a last checkpoint")
-        report(f"{experiment.model} on {experiment.dataset}, seed {seed}: {experiment.schedule.num_epochs} epochs of "
-               f"{len(train)} batches of {experiment.batch_size} images on {', '.join(map(str, settings.devices))}"
-               f"{f' of each of {workers.count} workers' if workers.count > 1 else ''}; all of it goes to {folder}")
+        report(
+            f"{experiment.model} on {experiment.dataset}, seed {seed}: {experiment.schedule.num_epochs} epochs of "
+            f"{len(train)} batches of {experiment.batch_size} images on {', '.join(map(str, settings.devices))}"
+            f"{f' of each of {workers.count} workers' if workers.count > 1 else ''}; all of it goes to {folder}"
+        )
         log.open(loop.progress.history)
-        log.write_config(config, {
-            "devices": f"{len(settings.devices)} x {settings.devices[0].device_type}", "kv_store": settings.kv_store,
-            "workers": workers.count})
+        log.write_config(
+            config,
+            {
+                "devices": f"{len(settings.devices)} x {settings.devices[0].device_type}",
+                "kv_store": settings.kv_store,
+                "workers": workers.count,
+            },
+        )
         logger.info("start with arguments %s, %s", experiment, settings)
         history = loop.run()
         return _summary(experiment, net, data.preprocessing.image_shape, history, folder, report)
@@ -242,8 +300,10 @@ def _load_weights(loop: TrainingLoop, net: mx.gluon.HybridBlock, settings: Setti
 def _check_folder(log: RunLog, checkpoints: CheckpointStore, config: Mapping[str, Any], resume: bool) -> None:
     """Raises UserError where starting would mix two runs in one folder."""
     if not resume and checkpoints.names():
-        raise UserError(f"{log.folder} holds a run already; add --resume to go on with it, or choose another "
-                        "--exp-name or --rand-seed")
+        raise UserError(
+            f"{log.folder} holds a run already; add --resume to go on with it, or choose another "
+            "--exp-name or --rand-seed"
+        )
     if resume:
         check_same(log.read_config() or {}, config, log.folder)
     else:
@@ -269,30 +329,37 @@ def check_same(before: Any, config: Mapping[str, Any], folder: object) -> None:
         if key == "class_names" and old and value:
             check_same_classes(old, value, folder, "the data")
         if key in before and old != value:
-            raise UserError(f"{folder} was begun with {key} {before[key]}, not {value}; resume with the same "
-                            "flags, or choose another --exp-name")
+            raise UserError(
+                f"{folder} was begun with {key} {before[key]}, not {value}; resume with the same "
+                "flags, or choose another --exp-name"
+            )
 
 
 def check_model_file(before: Any, now: Mapping[str, str], folder: object) -> None:
     """Raises UserError where the file that registered the network has changed since the run was begun; it may have been
     moved."""
     if isinstance(before, dict) and before.get("sha256") != now["sha256"]:
-        raise UserError(f"{folder} was begun with {before.get('path')} as it was then (sha256 "
-                        f"{str(before.get('sha256'))[:12]}); {now['path']} is another ({now['sha256'][:12]}): bring the "
-                        "old one back, or choose another --exp-name")
+        raise UserError(
+            f"{folder} was begun with {before.get('path')} as it was then (sha256 "
+            f"{str(before.get('sha256'))[:12]}); {now['path']} is another ({now['sha256'][:12]}): bring the "
+            "old one back, or choose another --exp-name"
+        )
 
 
 def _defaults(dataclass: type) -> Dict[str, Any]:
     """{name: default} of its fields that have one, as JSON holds it."""
-    return json.loads(json.dumps({field.name: field.default for field in fields(dataclass)
-                                  if field.default is not MISSING}))
+    return json.loads(
+        json.dumps({field.name: field.default for field in fields(dataclass) if field.default is not MISSING})
+    )
 
 
 def _module_checkpoints(net: mx.gluon.HybridBlock, prefix: Optional[str]) -> Callable[[int], None]:
     """Writes `prefix-symbol.json` and `prefix-0010.params` as MXNet's Module does, under the authors' names."""
+
     def write(epoch: int) -> None:
         if prefix:
             save_module_checkpoint(net, prefix, epoch)
+
     return write
 
 
@@ -303,10 +370,15 @@ def _load_module_checkpoint(parallel: DataParallel, net: mx.gluon.HybridBlock, p
     if sorted(names) == sorted(own):
         check_same_classes(names, own, path, "the data")
     elif names and own:
-        logger.warning("%s was trained on other classes than the data has: %s and so on, not %s; the scores begin with "
-                       "theirs", path, names[0], own[0])
-    arrays = {name.split(":", 1)[-1]: mx.nd.array(array, dtype=array.dtype)
-              for name, array in params_file.load(path).items()}
+        logger.warning(
+            "%s was trained on other classes than the data has: %s and so on, not %s; the scores begin with theirs",
+            path,
+            names[0],
+            own[0],
+        )
+    arrays = {
+        name.split(":", 1)[-1]: mx.nd.array(array, dtype=array.dtype) for name, array in params_file.load(path).items()
+    }
     try:
         from_module_params(net, arrays, {})
     except UserError as error:
@@ -314,22 +386,33 @@ def _load_module_checkpoint(parallel: DataParallel, net: mx.gluon.HybridBlock, p
     parallel.replicas.set_parameters(parallel.parameters())
 
 
-def _summary(experiment: Experiment, net: mx.gluon.HybridBlock, image_shape: Tuple[int, int, int],
-             history: List[Entry], folder: Path, report: Report) -> Dict[str, Any]:
+def _summary(
+    experiment: Experiment,
+    net: mx.gluon.HybridBlock,
+    image_shape: Tuple[int, int, int],
+    history: List[Entry],
+    folder: Path,
+    report: Report,
+) -> Dict[str, Any]:
     last, best = history[-1], best_entry(history)
     which = "in the epoch that is best on the validation images" if "validation_accuracy" in last else "at best"
     totals = complexity.totals(net, image_shape)
     top5 = f"\n  top-5           {100 * last['test_top5']:.2f} % at the end" if "test_top5" in last else ""
-    summary = {"folder": str(folder), "epochs": len(history), "seconds": sum(e["seconds"] for e in history),
-               "last_test_accuracy": last["test_accuracy"], "best_test_accuracy": best["test_accuracy"],
-               "best_epoch": best["epoch"]}
+    summary = {
+        "folder": str(folder),
+        "epochs": len(history),
+        "seconds": sum(e["seconds"] for e in history),
+        "last_test_accuracy": last["test_accuracy"],
+        "best_test_accuracy": best["test_accuracy"],
+        "best_epoch": best["epoch"],
+    }
     report(f"""
-{experiment.model} on {experiment.dataset}: {summary['epochs']} epochs in {summary['seconds']:.0f} s of training
-  test accuracy   {100 * last['test_accuracy']:.2f} % at the end, {100 * best['test_accuracy']:.2f} % {which} \
-(epoch {best['epoch'] + 1}){top5}
+{experiment.model} on {experiment.dataset}: {summary["epochs"]} epochs in {summary["seconds"]:.0f} s of training
+  test accuracy   {100 * last["test_accuracy"]:.2f} % at the end, {100 * best["test_accuracy"]:.2f} % {which} \
+(epoch {best["epoch"] + 1}){top5}
   weights         {totals.weights / 1e6:.3f} M in convolutions and FC, {totals.multiply_adds / 1e8:.3f} x 10^8 \
 multiply-adds
-  look at         {folder / 'curves.png'}, log.txt beside it; the weights are in checkpoints/""")
+  look at         {folder / "curves.png"}, log.txt beside it; the weights are in checkpoints/""")
     return summary
 
 
@@ -340,14 +423,23 @@ def _write_mean(summaries: List[Dict[str, Any]], folder: Path, report: Report) -
     for key in ("last_test_accuracy", "best_test_accuracy"):
         values = 100 * np.array([summary[key] for summary in summaries])
         result[key] = {"mean": values.mean(), "std": values.std(ddof=1)}
-        report(f"  {key.split('_')[0]:5s} {values.mean():.2f} +- {values.std(ddof=1):.2f}   "
-               f"({', '.join(f'{v:.2f}' for v in values)})")
+        report(
+            f"  {key.split('_')[0]:5s} {values.mean():.2f} +- {values.std(ddof=1):.2f}   "
+            f"({', '.join(f'{v:.2f}' for v in values)})"
+        )
     with write_atomically(folder / "summary.json", "w") as file:
         json.dump(result, file, indent=1)
 
 
-def benchmark(experiment: Experiment, settings: Settings, classes: int, image_shape: Tuple[int, int, int],
-              steps: int = 20, warm_up: int = 3, report: Report = print_line) -> float:
+def benchmark(
+    experiment: Experiment,
+    settings: Settings,
+    classes: int,
+    image_shape: Tuple[int, int, int],
+    steps: int = 20,
+    warm_up: int = 3,
+    report: Report = print_line,
+) -> float:
     """Times training steps on one synthetic batch of images (channels, height, width): nothing is read or written.
 
     Returns images per second, from the median step of `steps` after `warm_up`.
@@ -368,7 +460,9 @@ def benchmark(experiment: Experiment, settings: Settings, classes: int, image_sh
         mx.nd.waitall()
         seconds.append(time.monotonic() - begin)
     median = float(np.median(seconds[warm_up:]))
-    report(f"{experiment.model}, batch {experiment.batch_size}, {workers.count * len(settings.devices)} x "
-           f"{settings.devices[0].device_type}: {experiment.batch_size / median:.1f} images/s in training "
-           f"(median of {steps} steps, {1000 * median:.1f} ms; synthetic data)")
+    report(
+        f"{experiment.model}, batch {experiment.batch_size}, {workers.count * len(settings.devices)} x "
+        f"{settings.devices[0].device_type}: {experiment.batch_size / median:.1f} images/s in training "
+        f"(median of {steps} steps, {1000 * median:.1f} ms; synthetic data)"
+    )
     return experiment.batch_size / median

@@ -1,4 +1,5 @@
 """What a run trains on: data sets that fit into memory, and record files."""
+
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ class Input:
     top5: whether top-5 accuracy is reported. preprocessing: what evaluation does to the images, and so what a network
     that was trained on them expects.
     """
+
     name: str
     classes: int
     preprocessing: Preprocessing
@@ -37,8 +39,9 @@ class Input:
         """Reads or checks the files. Raises UserError."""
         raise NotImplementedError
 
-    def batches(self, batch_size: int, seed: int, part_index: int = 0,
-                num_parts: int = 1) -> Tuple[BatchSource, BatchSource]:
+    def batches(
+        self, batch_size: int, seed: int, part_index: int = 0, num_parts: int = 1
+    ) -> Tuple[BatchSource, BatchSource]:
         """(training, test) batches of worker `part_index` of `num_parts`, whose shares of a training batch together
         make the batch of one worker."""
         raise NotImplementedError
@@ -50,6 +53,7 @@ class Input:
 
 class ArrayInput(Input):
     """A data set of `igc_gluon.data.DATASETS`, which fits into memory. `pad`: see `Batches`."""
+
     top5 = False
 
     def __init__(self, dataset: str, pad: str = "mean", data_dir: Union[str, Path, None] = None):
@@ -67,24 +71,45 @@ class ArrayInput(Input):
             self._validation = load(self.name, "validation", data_dir=self._data_dir)
         self._train, self._test = (load(self.name, split, data_dir=self._data_dir) for split in ("train", "test"))
 
-    def batches(self, batch_size: int, seed: int, part_index: int = 0,
-                num_parts: int = 1) -> Tuple[BatchSource, BatchSource]:
+    def batches(
+        self, batch_size: int, seed: int, part_index: int = 0, num_parts: int = 1
+    ) -> Tuple[BatchSource, BatchSource]:
         assert self._train and self._test, "prepare() comes first"
         info, images = self._info, len(self._train.images)
         if batch_size > images:
-            raise UserError(f"{self.name} has {images} training images, fewer than a batch of {batch_size}; "
-                            "lower --batch-size")
-        train = Batches(self._train.images, self._train.labels, batch_size, info.mean, info.std, augment=info.augment,
-                        mirror=info.mirror, pad_value=self._pad, short_side=info.short_side, seed=seed,
-                        part_index=part_index, num_parts=num_parts)
+            raise UserError(
+                f"{self.name} has {images} training images, fewer than a batch of {batch_size}; lower --batch-size"
+            )
+        train = Batches(
+            self._train.images,
+            self._train.labels,
+            batch_size,
+            info.mean,
+            info.std,
+            augment=info.augment,
+            mirror=info.mirror,
+            pad_value=self._pad,
+            short_side=info.short_side,
+            seed=seed,
+            part_index=part_index,
+            num_parts=num_parts,
+        )
         return train, self._evaluation(self._test, part_index, num_parts)
 
     def validation(self, part_index: int = 0, num_parts: int = 1) -> Optional[BatchSource]:
         return self._validation and self._evaluation(self._validation, part_index, num_parts)
 
     def _evaluation(self, images: Images, part_index: int, num_parts: int) -> Batches:
-        return Batches(images.images, images.labels, TEST_BATCH, self._info.mean, self._info.std, train=False,
-                       part_index=part_index, num_parts=num_parts)
+        return Batches(
+            images.images,
+            images.labels,
+            TEST_BATCH,
+            self._info.mean,
+            self._info.std,
+            train=False,
+            part_index=part_index,
+            num_parts=num_parts,
+        )
 
 
 class RecordInput(Input):
@@ -95,10 +120,17 @@ class RecordInput(Input):
     classes.txt beside the files are taken. classes: None to take the number of its lines, or 1000. augment: one of
     `record_batches.AUGMENTS`.
     """
+
     name, top5 = "imagenet", True
 
-    def __init__(self, train: Union[str, Path, None], val: Union[str, Path], preprocessing: Preprocessing,
-                 classes: Optional[int] = None, augment: str = "authors"):
+    def __init__(
+        self,
+        train: Union[str, Path, None],
+        val: Union[str, Path],
+        preprocessing: Preprocessing,
+        classes: Optional[int] = None,
+        augment: str = "authors",
+    ):
         self._train = expand(train) if train else None
         self._val = expand(val)
         self._paths = [path for path in (self._train, self._val) if path]
@@ -117,29 +149,40 @@ class RecordInput(Input):
 
     def config(self) -> Dict[str, Any]:
         assert self._train, "only trained on has it a configuration"
-        return {"augment": self._augment, "train_images": self._structures[self._train].records,
-                "test_images": self.test_images}
+        return {
+            "augment": self._augment,
+            "train_images": self._structures[self._train].records,
+            "test_images": self.test_images,
+        }
 
     def prepare(self) -> None:
         """Raises UserError on files that are not there or damaged, whose labels are no classes or are other classes
         than those of the other file, or whose images are too small."""
         for path in self._paths:
             if not path.is_file():
-                raise UserError(f"there is no file {path}; igc data imagenet --root FOLDER makes it from folders of "
-                                "images")
+                raise UserError(
+                    f"there is no file {path}; igc data imagenet --root FOLDER makes it from folders of images"
+                )
         if self._names:
             self.compare_classes(self._names, len(self._names), self._names_file)
             if self._train and self.classes != len(self._names):
-                raise UserError(f"{self._names_file} has {len(self._names)} classes, not {self.classes}; leave out "
-                                "--num-classes")
+                raise UserError(
+                    f"{self._names_file} has {len(self._names)} classes, not {self.classes}; leave out --num-classes"
+                )
         self._structures = {path: record_file.structure(path) for path in self._paths}
         for path, structure in self._structures.items():
             if structure.largest_label >= self.classes:
-                advice = ("it is not of the data that the network was trained on" if not self._train else
-                          f"{self._names_file} is of another file" if self._names else
-                          f"give --num-classes {structure.largest_label + 1:.0f}, or another file")
-                raise UserError(f"{path} has labels up to {structure.largest_label:.0f}, too many for {self.classes} "
-                                f"classes; {advice}")
+                advice = (
+                    "it is not of the data that the network was trained on"
+                    if not self._train
+                    else f"{self._names_file} is of another file"
+                    if self._names
+                    else f"give --num-classes {structure.largest_label + 1:.0f}, or another file"
+                )
+                raise UserError(
+                    f"{path} has labels up to {structure.largest_label:.0f}, too many for {self.classes} "
+                    f"classes; {advice}"
+                )
             record_batches.check_size(path, self.preprocessing.window)
 
     def compare_classes(self, names: Optional[Sequence[str]], number: int, place: object) -> None:
@@ -150,27 +193,41 @@ class RecordInput(Input):
             if beside and names:
                 check_same_classes(beside, names, class_file(path), place)
             elif beside and len(beside) != number:
-                raise UserError(f"{class_file(path)} has {len(beside)} classes, {place} {number}; the labels of {path} "
-                                "mean others")
+                raise UserError(
+                    f"{class_file(path)} has {len(beside)} classes, {place} {number}; the labels of {path} mean others"
+                )
             elif not beside and len(self._paths) > 1:
-                logger.warning("there is no %s, by which to see that the labels of %s mean the classes of %s",
-                               class_file(path), path, place)
+                logger.warning(
+                    "there is no %s, by which to see that the labels of %s mean the classes of %s",
+                    class_file(path),
+                    path,
+                    place,
+                )
 
     @property
     def test_images(self) -> int:
         return self._structures[self._val].records
 
-    def batches(self, batch_size: int, seed: int, part_index: int = 0,
-                num_parts: int = 1) -> Tuple[BatchSource, BatchSource]:
+    def batches(
+        self, batch_size: int, seed: int, part_index: int = 0, num_parts: int = 1
+    ) -> Tuple[BatchSource, BatchSource]:
         assert self._train, "there is no file to train on"
-        train = record_batches.RecordTraining(self._train, batch_size, self.preprocessing, augment=self._augment,
-                                              seed=seed, part_index=part_index, num_parts=num_parts)
+        train = record_batches.RecordTraining(
+            self._train,
+            batch_size,
+            self.preprocessing,
+            augment=self._augment,
+            seed=seed,
+            part_index=part_index,
+            num_parts=num_parts,
+        )
         return train, self.evaluation(batch_size, part_index, num_parts)
 
     def evaluation(self, batch_size: int, part_index: int = 0, num_parts: int = 1) -> BatchSource:
         """The second of `batches` alone."""
-        return record_batches.RecordEvaluation(self._val, batch_size, self.preprocessing, part_index=part_index,
-                                               num_parts=num_parts)
+        return record_batches.RecordEvaluation(
+            self._val, batch_size, self.preprocessing, part_index=part_index, num_parts=num_parts
+        )
 
 
 def record_preprocessing(image_shape: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> Preprocessing:

@@ -1,4 +1,5 @@
 """The training loop: epochs of batches, evaluation, checkpoints, progress, signals."""
+
 import logging
 import os
 import signal
@@ -54,8 +55,11 @@ class StopSignals:
         self._received_at = 0.0
         self._process, self._before = os.getpid(), {}
         if threading.current_thread() is threading.main_thread():  # elsewhere Python refuses handlers
-            self._before = {n: signal.signal(n, self._handle) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-                            if signal.getsignal(n) is not signal.SIG_IGN}
+            self._before = {
+                n: signal.signal(n, self._handle)
+                for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+                if signal.getsignal(n) is not signal.SIG_IGN
+            }
         return self
 
     def _handle(self, number: int, frame: Optional[FrameType]) -> None:
@@ -81,6 +85,7 @@ class LoopOptions:
     after every so many batches of the run too, or None. disp_batches: log every so many batches. top5: whether top-5
     accuracy is reported too.
     """
+
     title: str = ""
     checkpoint_epochs: int = 1
     checkpoint_batches: Optional[int] = None
@@ -96,10 +101,20 @@ class TrainingLoop:
     after_checkpoint(epochs done): called after each epoch's checkpoint.
     """
 
-    def __init__(self, parallel: DataParallel, train: BatchSource, test: BatchSource, *, schedule: Schedule,
-                 log: NullRunLog, checkpoints: CheckpointStore, config: Dict[str, Any],
-                 validation: Optional[BatchSource] = None, options: LoopOptions = LoopOptions(),
-                 after_checkpoint: Callable[[int], object] = lambda epoch: None):
+    def __init__(
+        self,
+        parallel: DataParallel,
+        train: BatchSource,
+        test: BatchSource,
+        *,
+        schedule: Schedule,
+        log: NullRunLog,
+        checkpoints: CheckpointStore,
+        config: Dict[str, Any],
+        validation: Optional[BatchSource] = None,
+        options: LoopOptions = LoopOptions(),
+        after_checkpoint: Callable[[int], object] = lambda epoch: None,
+    ):
         self.parallel, self.workers = parallel, parallel.workers
         self.train, self.test, self.validation = train, test, validation
         self.schedule, self.log, self.checkpoints, self.config = schedule, log, checkpoints, config
@@ -108,8 +123,9 @@ class TrainingLoop:
 
     def restore(self, arrays: Mapping[str, Arrays], state: Mapping[str, Any]) -> None:
         """Continues from a checkpoint of `CheckpointStore`. Raises UserError if it is of something else."""
-        progress = Progress.from_state(state, len(self.train), self.schedule.num_epochs,
-                                       self.config.get("load_epoch") or 0)
+        progress = Progress.from_state(
+            state, len(self.train), self.schedule.num_epochs, self.config.get("load_epoch") or 0
+        )
         self.parallel.load_state_dict(arrays)
         self.progress = progress
         if self.workers.rank:  # worker 0 has the totals of all of them
@@ -121,10 +137,16 @@ class TrainingLoop:
         self.parallel.begin()
         if progress.epoch and not progress.batch:
             self.after_checkpoint(progress.epoch)  # a kill may have come before it
-        with StopSignals() as stop, tqdm(total=epochs * batches, initial=progress.epoch * batches + progress.batch,
-                                         unit="batch", desc=self.options.title, dynamic_ncols=True, file=sys.stderr,
-                                         disable=self.workers.rank > 0,
-                                         mininterval=0.1 if sys.stderr.isatty() else 30) as bar:
+        with StopSignals() as stop, tqdm(
+            total=epochs * batches,
+            initial=progress.epoch * batches + progress.batch,
+            unit="batch",
+            desc=self.options.title,
+            dynamic_ncols=True,
+            file=sys.stderr,
+            disable=self.workers.rank > 0,
+            mininterval=0.1 if sys.stderr.isatty() else 30,
+        ) as bar:
             while progress.epoch < epochs:
                 self._train_epoch(stop, bar)
                 self.parallel.end_epoch()
@@ -145,8 +167,12 @@ class TrainingLoop:
             lr = self.schedule.lr_at(progress.epoch, progress.batch, len(self.train))
             result = self.parallel.step(data, label, lr, lambda: stop.number)
             self._check_numbers(result, data, label)
-            progress.add_batch(result.loss, count_correct(result.scores, label),
-                               count_correct(result.scores, label, 5) if self.options.top5 else 0, len(label))
+            progress.add_batch(
+                result.loss,
+                count_correct(result.scores, label),
+                count_correct(result.scores, label, 5) if self.options.top5 else 0,
+                len(label),
+            )
             progress.seconds += time.monotonic() - begin
             self._show(bar)
             if progress.batch % self.options.disp_batches == 0:
@@ -162,6 +188,7 @@ class TrainingLoop:
     def evaluate(self, stop: StopSignals, batches: BatchSource) -> Evaluation:
         """The `Evaluation` of test or validation batches, of all workers' parts together. Raises Stopped on all workers
         after a signal to one, which tells the others when the sums are reduced."""
+
         def check(_: int) -> None:
             if stop.number is not None:
                 raise _EvaluationStopped
@@ -199,10 +226,16 @@ class TrainingLoop:
     def _entry(self, test: Evaluation, validation: Optional[Evaluation]) -> Entry:
         """What the history says of the epoch that has just been trained."""
         progress = self.progress
-        entry = {"epoch": progress.epoch, "lr": self.schedule.lr_at(progress.epoch),
-                 "train_loss": progress.loss / progress.images, "train_accuracy": progress.correct / progress.images,
-                 "test_loss": test.loss, "test_accuracy": test.accuracy,
-                 "seconds": progress.seconds, "images_per_second": _rate(progress.images, progress.seconds)}
+        entry = {
+            "epoch": progress.epoch,
+            "lr": self.schedule.lr_at(progress.epoch),
+            "train_loss": progress.loss / progress.images,
+            "train_accuracy": progress.correct / progress.images,
+            "test_loss": test.loss,
+            "test_accuracy": test.accuracy,
+            "seconds": progress.seconds,
+            "images_per_second": _rate(progress.images, progress.seconds),
+        }
         if self.options.top5:
             entry.update(train_top5=progress.correct_of_five / progress.images, test_top5=test.top5)
         if validation:
@@ -211,9 +244,13 @@ class TrainingLoop:
 
     def _show(self, bar: tqdm) -> None:
         at = self.progress
-        bar.set_postfix(epoch=f"{at.epoch + 1}/{self.schedule.num_epochs}", loss=f"{at.loss / at.images:.3f}",
-                        acc=f"{100 * at.correct / at.images:.1f}%",
-                        speed=f"{_rate(self.workers.count * at.images, at.seconds):.0f} img/s", refresh=False)
+        bar.set_postfix(
+            epoch=f"{at.epoch + 1}/{self.schedule.num_epochs}",
+            loss=f"{at.loss / at.images:.3f}",
+            acc=f"{100 * at.correct / at.images:.1f}%",
+            speed=f"{_rate(self.workers.count * at.images, at.seconds):.0f} img/s",
+            refresh=False,
+        )
         bar.update()
 
     def _check_numbers(self, result: StepResult, data: np.ndarray, label: np.ndarray) -> None:
@@ -225,8 +262,10 @@ class TrainingLoop:
             layer = result.anomaly or self.parallel.first_broken_layer(data, label)
             if self.workers.synchronous:
                 self.workers.barrier()  # the first that ends is the end of all, also of one that still looks
-            raise NotFinite(f"{what} in epoch {self.progress.epoch + 1}, batch {self.progress.batch + 1}: {layer}; "
-                            f"{self._last_checkpoint()}")
+            raise NotFinite(
+                f"{what} in epoch {self.progress.epoch + 1}, batch {self.progress.batch + 1}: {layer}; "
+                f"{self._last_checkpoint()}"
+            )
 
     def _check_last_update(self) -> None:
         broken = self.parallel.finite_check.end()
@@ -235,8 +274,10 @@ class TrainingLoop:
 
     def _raise_broken(self, broken: str) -> NoReturn:
         hint = "" if self.parallel.anomaly_detector else "--resume --detect-anomaly finds where it begins; "
-        raise NotFinite(f"{broken} after epoch {self.progress.epoch + 1}, batch {self.progress.batch}; "
-                        f"{hint}{self._last_checkpoint()}")
+        raise NotFinite(
+            f"{broken} after epoch {self.progress.epoch + 1}, batch {self.progress.batch}; "
+            f"{hint}{self._last_checkpoint()}"
+        )
 
     def _save(self, best: bool) -> object:
         """To be called by all workers; when it returns, worker 0 has written the checkpoint. Returns its folder."""
@@ -249,8 +290,10 @@ class TrainingLoop:
         # MXNet's ReLU turns NaN into 0, so that a network of broken weights may still have a finite loss.
         broken = [name for name, array in arrays[NETWORK].items() if not np.isfinite(array).all()]
         if broken:
-            raise NotFinite(f"{', '.join(broken[:3])}{' and others' if broken[3:] else ''}: not finite before epoch "
-                            f"{at.epoch + 1}, batch {at.batch + 1}; {self._last_checkpoint()}")
+            raise NotFinite(
+                f"{', '.join(broken[:3])}{' and others' if broken[3:] else ''}: not finite before epoch "
+                f"{at.epoch + 1}, batch {at.batch + 1}; {self._last_checkpoint()}"
+            )
         state = {"position": asdict(at), "config": self.config, "versions": versions()}
         folder = self.checkpoints.save(at.epoch, at.batch, arrays, state, best)
         heartbeat.progress()
@@ -259,8 +302,11 @@ class TrainingLoop:
 
     def _last_checkpoint(self) -> str:
         last = self.checkpoints.pointer("last")
-        return (f"the last checkpoint before is kept: {self.checkpoints.folder / last}" if last else
-                "there is no checkpoint yet") + "; a lower --lr may help"
+        return (
+            f"the last checkpoint before is kept: {self.checkpoints.folder / last}"
+            if last
+            else "there is no checkpoint yet"
+        ) + "; a lower --lr may help"
 
     def _stop(self, number: int) -> NoReturn:
         raise Stopped(number, self._save(best=False) if self.workers.synchronous else None)
@@ -276,9 +322,15 @@ class _Interval:
     def log(self) -> None:
         at, before = self._progress, self._before
         images = at.images - before.images
-        logger.info("Epoch[%d] Batch [%d-%d]\tSpeed: %.2f samples/sec\taccuracy=%f\tcross-entropy=%f",
-                    at.epoch, before.batch, at.batch, _rate(self._workers * images, time.monotonic() - self._begin),
-                    (at.correct - before.correct) / images, (at.loss - before.loss) / images)
+        logger.info(
+            "Epoch[%d] Batch [%d-%d]\tSpeed: %.2f samples/sec\taccuracy=%f\tcross-entropy=%f",
+            at.epoch,
+            before.batch,
+            at.batch,
+            _rate(self._workers * images, time.monotonic() - self._begin),
+            (at.correct - before.correct) / images,
+            (at.loss - before.loss) / images,
+        )
         self._begin, self._before = time.monotonic(), replace(at)
 
 

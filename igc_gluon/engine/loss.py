@@ -1,4 +1,5 @@
 """Cross-entropy with label smoothing."""
+
 from typing import Any
 
 from mxnet.gluon import HybridBlock

@@ -1,10 +1,11 @@
 """What a classifier does to each class, how far its confidence can be trusted, and its surest mistakes.
 
-    metrics = Metrics(classes=10)
-    for data, labels in batches.epoch(0):
-        metrics.add(predict(data), labels, data)
-    metrics.accuracy, metrics.recall, metrics.calibration_error, metrics.mistakes()
+metrics = Metrics(classes=10)
+for data, labels in batches.epoch(0):
+    metrics.add(predict(data), labels, data)
+metrics.accuracy, metrics.recall, metrics.calibration_error, metrics.mistakes()
 """
+
 import heapq
 from dataclasses import dataclass
 from typing import List, Optional, Sequence
@@ -22,6 +23,7 @@ TOP5_FROM = 20  # classes: of fewer, five guesses say little
 class Mistake:
     """Image `number` (from 0, in the order of evaluation) of class `label`, taken for `predicted` with `confidence`
     (0 to 1). image: what `Metrics.add` was given for it."""
+
     confidence: float
     number: int
     label: int
@@ -101,8 +103,11 @@ class Metrics:
     def bins(self) -> List[dict]:
         """The BINS intervals of confidence (0 to 1) that have images: {low, high, images, confidence, accuracy}, the
         last two means over its images."""
-        return [{"low": i / BINS, "high": (i + 1) / BINS, "images": int(n), "confidence": c / n, "accuracy": r / n}
-                for i, (n, c, r) in enumerate(self._bins.T.tolist()) if n]
+        return [
+            {"low": i / BINS, "high": (i + 1) / BINS, "images": int(n), "confidence": c / n, "accuracy": r / n}
+            for i, (n, c, r) in enumerate(self._bins.T.tolist())
+            if n
+        ]
 
     @property
     def calibration_error(self) -> float:
@@ -114,27 +119,39 @@ class Metrics:
         """[(class, taken for, images)], the most frequent first; at most `most`."""
         wrong = self.confusion * (1 - np.eye(len(self.confusion), dtype=np.int64))
         order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-        return [(int(a), int(b), int(wrong[a, b])) for a, b in zip(*np.unravel_index(order, wrong.shape))
-                if wrong[a, b]]
+        return [
+            (int(a), int(b), int(wrong[a, b])) for a, b in zip(*np.unravel_index(order, wrong.shape)) if wrong[a, b]
+        ]
 
     def mistakes(self) -> List[Mistake]:
         """The wrong images with the highest confidence, the surest first."""
-        return [Mistake(float(entry[0]), -entry[1], *entry[2:])
-                for entry in sorted(self._kept, key=lambda entry: entry[:2], reverse=True)]
+        return [
+            Mistake(float(entry[0]), -entry[1], *entry[2:])
+            for entry in sorted(self._kept, key=lambda entry: entry[:2], reverse=True)
+        ]
 
     def summary(self, class_names: Optional[Sequence[str]] = None) -> dict:
         """All numbers, for JSON; shares from 0 to 1, None where a class has no images."""
         names: Sequence[Optional[str]] = class_names or [None] * len(self.confusion)
         evaluation = self.evaluation
         columns = zip(names, self.support.tolist(), *(_or_none(v) for v in (self.precision, self.recall, self.f1)))
-        return {"images": evaluation.images, "top1": evaluation.accuracy, "top5": evaluation.top5,
-                "cross_entropy": evaluation.loss,
-                "calibration_error": self.calibration_error,
-                "classes": [{"class": number, "name": name, "images": images, "precision": p, "recall": r, "f1": f}
-                            for number, (name, images, p, r, f) in enumerate(columns)],
-                "calibration": self.bins, "confusion": self.confusion.tolist(),
-                "surest_mistakes": [{"image": m.number, "class": m.label, "predicted": m.predicted,
-                                     "confidence": m.confidence} for m in self.mistakes()]}
+        return {
+            "images": evaluation.images,
+            "top1": evaluation.accuracy,
+            "top5": evaluation.top5,
+            "cross_entropy": evaluation.loss,
+            "calibration_error": self.calibration_error,
+            "classes": [
+                {"class": number, "name": name, "images": images, "precision": p, "recall": r, "f1": f}
+                for number, (name, images, p, r, f) in enumerate(columns)
+            ],
+            "calibration": self.bins,
+            "confusion": self.confusion.tolist(),
+            "surest_mistakes": [
+                {"image": m.number, "class": m.label, "predicted": m.predicted, "confidence": m.confidence}
+                for m in self.mistakes()
+            ],
+        }
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

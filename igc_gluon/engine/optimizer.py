@@ -1,4 +1,5 @@
 """Update rules: the authors' own and MXNet's SGD, and the parts of their states."""
+
 import sys
 from typing import Any, Optional, Tuple
 
@@ -41,8 +42,9 @@ class AuthorsNesterov(mx.optimizer.Optimizer):
             for arrays in zip(weight, grad, state, lrs, wds):
                 self._update_one(*arrays)
 
-    def _update_one(self, weight: mx.nd.NDArray, grad: mx.nd.NDArray, state: mx.nd.NDArray, lr: float,
-                    wd: float) -> None:
+    def _update_one(
+        self, weight: mx.nd.NDArray, grad: mx.nd.NDArray, state: mx.nd.NDArray, lr: float, wd: float
+    ) -> None:
         gradient = grad * self.rescale_grad
         _scale_and_add(gradient, 1, weight, wd)
         _scale_and_add(state, self.momentum, gradient, 1)
@@ -59,8 +61,9 @@ def _scale_and_add(y: mx.nd.NDArray, a: float, x: mx.nd.NDArray, b: float) -> No
 OPTIMIZERS = {"nesterov": AuthorsNesterov, "sgd": mx.optimizer.SGD}
 
 
-def momentum_and_master(optimizer: mx.optimizer.Optimizer, state: Any) -> Tuple[Optional[mx.nd.NDArray],
-                                                                                Optional[mx.nd.NDArray]]:
+def momentum_and_master(
+    optimizer: mx.optimizer.Optimizer, state: Any
+) -> Tuple[Optional[mx.nd.NDArray], Optional[mx.nd.NDArray]]:
     """The parts of one parameter's state, None for what it has not: momentum, and float32 weights of a float16 one."""
     if not isinstance(state, tuple):
         return state, None
@@ -68,8 +71,9 @@ def momentum_and_master(optimizer: mx.optimizer.Optimizer, state: Any) -> Tuple[
     return state if isinstance(optimizer, mx.optimizer.SGD) else state[::-1]
 
 
-def state_of(optimizer: mx.optimizer.Optimizer, weight: mx.nd.NDArray, momentum: mx.nd.NDArray,
-             master: mx.nd.NDArray) -> Any:
+def state_of(
+    optimizer: mx.optimizer.Optimizer, weight: mx.nd.NDArray, momentum: mx.nd.NDArray, master: mx.nd.NDArray
+) -> Any:
     """The opposite of `momentum_and_master`, for a parameter whose value is `weight`."""
     if weight.dtype == "float32" or not optimizer.multi_precision:
         return momentum

@@ -5,6 +5,7 @@ saw 32. The number of shards is part of the experiment and the number of devices
 shards works them off one after the other, each with moving statistics of its own, and the result is that of as many
 devices as shards, to float accuracy. Workers (`igc_gluon.engine.workers`) divide the shards in the same way.
 """
+
 from dataclasses import dataclass
 from typing import Dict, Mapping, Optional, Sequence
 
@@ -31,6 +32,7 @@ class StepResult:
     finite only with an anomaly detector, or from another worker. stop: the number of the signal for which all workers
     stop after this step, or None.
     """
+
     loss: float
     scores: np.ndarray
     broken: Optional[str] = None
@@ -46,15 +48,25 @@ class DataParallel:
     far from float16's smallest numbers. kv_store, compression: see `LocalUpdate`.
     """
 
-    def __init__(self, net: mx.gluon.HybridBlock, devices: Sequence[mx.Context], shards: int,
-                 optimizer: mx.optimizer.Optimizer, *, kv_store: str = "device", label_smoothing: float = 0.0,
-                 workers: Optional[Workers] = None, batch_size: Optional[int] = None,
-                 compression: Optional[float] = None):
+    def __init__(
+        self,
+        net: mx.gluon.HybridBlock,
+        devices: Sequence[mx.Context],
+        shards: int,
+        optimizer: mx.optimizer.Optimizer,
+        *,
+        kv_store: str = "device",
+        label_smoothing: float = 0.0,
+        workers: Optional[Workers] = None,
+        batch_size: Optional[int] = None,
+        compression: Optional[float] = None,
+    ):
         self.net, self.workers = net, workers or SingleWorker()
         parameters = net.collect_params()
         self.updates = update_for(self.workers, parameters, optimizer, devices, kv_store, compression)
-        self.replicas = Replicas(net, devices, shards, workers=self.workers, batch_size=batch_size,
-                                 label_smoothing=label_smoothing)
+        self.replicas = Replicas(
+            net, devices, shards, workers=self.workers, batch_size=batch_size, label_smoothing=label_smoothing
+        )
         self.finite_check = FiniteCheck(parameters.values(), devices[0])
         self.anomaly_detector: Optional[AnomalyDetector] = None
 
@@ -115,8 +127,9 @@ class DataParallel:
         on."""
         training = {f"momentum:{name}": array for name, array in self.updates.momenta().items()}
         if within_epoch:
-            training.update({f"shard:{name}": array
-                             for name, array in self.replicas.statistics.state(self.workers).items()})
+            training.update(
+                {f"shard:{name}": array for name, array in self.replicas.statistics.state(self.workers).items()}
+            )
         return {NETWORK: self.parameters(), TRAINING: training}
 
     def load_state_dict(self, state: Mapping[str, Arrays]) -> None:
@@ -128,4 +141,4 @@ class DataParallel:
 
 
 def _with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> Arrays:
-    return {name[len(prefix):]: array for name, array in arrays.items() if name.startswith(prefix)}
+    return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}

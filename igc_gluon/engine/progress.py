@@ -1,4 +1,5 @@
 """How far a run has come; checkpoints hold it under the name "position"."""
+
 from dataclasses import dataclass, field, fields
 from typing import Any, Dict, List, Mapping
 
@@ -21,8 +22,12 @@ def is_number(value: Any) -> bool:
 
 def _is_entry(entry: Any, epoch: int) -> bool:
     """Whether `entry` is that of epoch number `epoch` in a history. The loss of a test may overflow."""
-    return (type(entry) is dict and {"epoch", *MEASURED} <= set(entry) and entry["epoch"] == epoch and
-            all(is_number(value) or (key == "test_loss" and type(value) is float) for key, value in entry.items()))
+    return (
+        type(entry) is dict
+        and {"epoch", *MEASURED} <= set(entry)
+        and entry["epoch"] == epoch
+        and all(is_number(value) or (key == "test_loss" and type(value) is float) for key, value in entry.items())
+    )
 
 
 def choosing_accuracy(entry: Entry) -> float:
@@ -39,6 +44,7 @@ def best_entry(history: List[Entry]) -> Entry:
 @dataclass
 class Progress:
     """Before batch `batch` of epoch `epoch`, with the totals of the epoch so far and the history of those before."""
+
     epoch: int = 0
     batch: int = 0
     loss: float = 0.0
@@ -55,8 +61,9 @@ class Progress:
         ends after `epochs`. Raises UserError if it has none."""
         try:
             progress = cls(**state["position"])
-            if {"epoch", "batch", "history"} <= set(state["position"]) and \
-                    progress._is_possible(batches, epochs, first_epoch):
+            if {"epoch", "batch", "history"} <= set(state["position"]) and progress._is_possible(
+                batches, epochs, first_epoch
+            ):
                 return progress
         except (KeyError, TypeError, AttributeError):
             pass
@@ -65,12 +72,18 @@ class Progress:
     def _is_possible(self, batches: int, epochs: int, first_epoch: int) -> bool:
         kinds: Dict[Any, Any] = {int: is_count, float: is_number, List[dict]: lambda value: type(value) is list}
         done = self.epoch - first_epoch
-        return (all(kinds[f.type](getattr(self, f.name)) for f in fields(self)) and
-                first_epoch <= self.epoch <= epochs and 0 <= self.batch <= batches and
-                (self.batch > 0) == (self.images > 0) and max(self.correct, self.correct_of_five) <= self.images and
-                abs(self.best_accuracy) <= 1 and self.loss >= 0 <= self.seconds and len(self.history) == done and
-                all(_is_entry(entry, first_epoch + number) for number, entry in enumerate(self.history)) and
-                len({frozenset(entry) for entry in self.history}) < 2)
+        return (
+            all(kinds[f.type](getattr(self, f.name)) for f in fields(self))
+            and first_epoch <= self.epoch <= epochs
+            and 0 <= self.batch <= batches
+            and (self.batch > 0) == (self.images > 0)
+            and max(self.correct, self.correct_of_five) <= self.images
+            and abs(self.best_accuracy) <= 1
+            and self.loss >= 0 <= self.seconds
+            and len(self.history) == done
+            and all(_is_entry(entry, first_epoch + number) for number, entry in enumerate(self.history))
+            and len({frozenset(entry) for entry in self.history}) < 2
+        )
 
     def add_batch(self, loss: float, correct: int, correct_of_five: int, images: int) -> None:
         self.batch += 1

@@ -1,4 +1,5 @@
 """A network on one or several devices, each of which works off its shards of every batch."""
+
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import mxnet as mx
@@ -21,15 +22,25 @@ class Replicas:
     one.
     """
 
-    def __init__(self, net: mx.gluon.HybridBlock, devices: Sequence[mx.Context], shards: int, *, workers: Workers,
-                 batch_size: Optional[int] = None, label_smoothing: float = 0.0):
+    def __init__(
+        self,
+        net: mx.gluon.HybridBlock,
+        devices: Sequence[mx.Context],
+        shards: int,
+        *,
+        workers: Workers,
+        batch_size: Optional[int] = None,
+        label_smoothing: float = 0.0,
+    ):
         self.net, self.devices = net, list(devices)
         self._workers, self._batch_size, self._count = workers, batch_size, shards
         self._shards = shard(shards, workers.rank, workers.count)
-        self._shard_devices = [self.devices[i * len(self.devices) // len(self._shards)]
-                               for i in range(len(self._shards))]
-        self._dtype = "float16" if any(p.dtype in ("float16", np.float16) for p in net.collect_params().values()) \
-            else "float32"
+        self._shard_devices = [
+            self.devices[i * len(self.devices) // len(self._shards)] for i in range(len(self._shards))
+        ]
+        self._dtype = (
+            "float16" if any(p.dtype in ("float16", np.float16) for p in net.collect_params().values()) else "float32"
+        )
         self.statistics = ShardStatistics(net, self.devices, self._shards, shards)
         self._loss = SoftmaxLoss(label_smoothing)
         self._loss.hybridize()
@@ -83,11 +94,14 @@ class ShardStatistics:
     def __init__(self, net: mx.gluon.HybridBlock, devices: List[mx.Context], shards: range, count: int):
         self._shards, self._count, self._devices = shards, count, devices
         self.copies = len(shards) // len(devices)
-        self._parameters = [p for name, p in net.collect_params().items()
-                            if name.endswith(("running_mean", "running_var"))]
+        self._parameters = [
+            p for name, p in net.collect_params().items() if name.endswith(("running_mean", "running_var"))
+        ]
         # [parameter][device][copy]; copy 0 is the array that the parameter came with.
-        self._arrays = [[[p.data(d)] + [p.data(d).copy() for _ in range(self.copies - 1)] for d in devices]
-                        for p in self._parameters]
+        self._arrays = [
+            [[p.data(d)] + [p.data(d).copy() for _ in range(self.copies - 1)] for d in devices]
+            for p in self._parameters
+        ]
 
     def select(self, device: mx.Context, copy: int) -> None:
         if self.copies == 1:
@@ -104,8 +118,10 @@ class ShardStatistics:
             self.select(device, 0)
         if self._count == 1 or not self._parameters:
             return
-        sums = [np.sum([array.asnumpy() for array in _by_shard(arrays)], axis=0, dtype=np.float64)
-                for arrays in self._arrays]
+        sums = [
+            np.sum([array.asnumpy() for array in _by_shard(arrays)], axis=0, dtype=np.float64)
+            for arrays in self._arrays
+        ]
         means = workers.sum(np.concatenate([value.ravel() for value in sums])) / self._count
         for value, arrays in zip(_split_like(means, sums), self._arrays):
             for array in _by_shard(arrays):

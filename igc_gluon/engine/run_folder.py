@@ -1,4 +1,5 @@
 """Where the folder of a run is, and what it was begun with."""
+
 import json
 from pathlib import Path
 from typing import Any, Dict, Optional, Union
@@ -8,8 +9,9 @@ from igc_gluon.files import read_text
 from igc_gluon.paths import expand
 
 
-def path_of_run(log_dir: Union[str, Path], dataset: str, model: str, exp_name: Optional[str],
-                seed: Optional[int]) -> Path:
+def path_of_run(
+    log_dir: Union[str, Path], dataset: str, model: str, exp_name: Optional[str], seed: Optional[int]
+) -> Path:
     """`<log-dir>/<data set>/<model>[_<exp-name>]/seed<seed>`."""
     return expand(log_dir) / dataset / (model + (f"_{exp_name}" if exp_name else "")) / f"seed{seed}"
 

@@ -1,12 +1,13 @@
 """What a run leaves behind for people and programs, all in its folder:
 
-    config.json     the exact configuration, and what it ran on: versions, processor, commit of a checkout
-    log.txt         MXNet's usual lines
-    history.jsonl   a line per epoch
-    tensorboard/    the same as events
-    curves.png      the same as a picture
-    checkpoints/    see `igc_gluon.engine.checkpoint`
+config.json     the exact configuration, and what it ran on: versions, processor, commit of a checkout
+log.txt         MXNet's usual lines
+history.jsonl   a line per epoch
+tensorboard/    the same as events
+curves.png      the same as a picture
+checkpoints/    see `igc_gluon.engine.checkpoint`
 """
+
 import contextlib
 import json
 import logging
@@ -35,9 +36,12 @@ logger = logging.getLogger(__name__)
 
 def commit() -> Optional[str]:
     """The commit that this package was run from, with a + where files differ from it; None outside a checkout."""
+
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(Path(igc_gluon.__file__).parent), *arguments], capture_output=True,
-                              text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(Path(igc_gluon.__file__).parent), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
     try:
         git("ls-files", "--error-unmatch", "__init__.py")  # it may be installed somewhere within another project
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no", ".") else "")
@@ -79,8 +83,9 @@ class RunLog(NullRunLog):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = Lock(self.folder / "run.lock")
         except Held as held:
-            raise UserError(f"another run is at work in {self.folder} ({held}); wait for it or choose another "
-                            "--exp-name") from None
+            raise UserError(
+                f"another run is at work in {self.folder} ({held}); wait for it or choose another --exp-name"
+            ) from None
         except OSError as error:
             raise UserError(f"cannot write to {self.folder}: {error.strerror}") from None
         self._handler: Optional[_LogFile] = None
@@ -107,14 +112,21 @@ class RunLog(NullRunLog):
 
         how: {name: value} of what a resumed run may change, and the last bits with it.
         """
-        now = {"versions": {**versions(), **how}, "processor": processor.name(), "commit": commit(),
-               "command": " ".join(sys.argv)}
+        now = {
+            "versions": {**versions(), **how},
+            "processor": processor.name(),
+            "commit": commit(),
+            "command": " ".join(sys.argv),
+        }
         before = self.read_config()
         if before is None:
             before = {**config, **now}
         elif changed := changes(before.get("versions") or {}, now["versions"]):
-            logger.warning("%s was begun with other versions (%s): it goes on, but not with the same last bits",
-                           self.folder, ", ".join(changed))
+            logger.warning(
+                "%s was begun with other versions (%s): it goes on, but not with the same last bits",
+                self.folder,
+                ", ".join(changed),
+            )
             before.setdefault("resumed_with", []).append(now)
         with write_atomically(self.folder / "config.json", "w") as file:
             json.dump(before, file, indent=1)
@@ -131,8 +143,9 @@ class RunLog(NullRunLog):
 
     def _write_history(self, history: List[Entry]) -> None:
         with write_atomically(self.folder / "history.jsonl", "w") as file:
-            file.writelines(json.dumps({key: _finite_or_none(value) for key, value in entry.items()}) + "\n"
-                            for entry in history)
+            file.writelines(
+                json.dumps({key: _finite_or_none(value) for key, value in entry.items()}) + "\n" for entry in history
+            )
 
     def draw(self, history: List[Entry], title: str) -> None:
         draw_curves(history, title, self.folder / "curves.png")
@@ -185,8 +198,18 @@ class EventFile:
         # slow: takes a second
         from tensorboardX.summary import scalar
 
-        for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr", "images_per_second",
-                    "train_top5", "test_top5", "validation_loss", "validation_accuracy"):
+        for key in (
+            "train_loss",
+            "train_accuracy",
+            "test_loss",
+            "test_accuracy",
+            "lr",
+            "images_per_second",
+            "train_top5",
+            "test_top5",
+            "validation_loss",
+            "validation_accuracy",
+        ):
             if key not in entry:
                 continue
             self._write(summary=scalar(key, entry[key]), step=entry["epoch"], wall_time=time.time())
@@ -204,6 +227,7 @@ class EventFile:
 
 def report_epoch(entry: Entry, best: bool) -> None:
     """Says of an epoch what its entry in the history holds: MXNet's usual lines to the log, a line for people."""
+
     def log(name: str, key: str) -> None:
         if key in entry:
             logger.info("Epoch[%d] %s=%f", entry["epoch"], name, entry[key])
@@ -216,12 +240,17 @@ def report_epoch(entry: Entry, best: bool) -> None:
     log("Held-out-accuracy", "validation_accuracy")
     log("Train-top_k_accuracy_5", "train_top5")
     log("Validation-top_k_accuracy_5", "test_top5")
-    more = "".join(f", {name} {100 * entry[key]:6.2f} %" for name, key in
-                   (("top-5", "test_top5"), ("validation", "validation_accuracy")) if key in entry)
-    print_line(f"epoch {entry['epoch'] + 1:3d}  lr {entry['lr']:<7.4g} train: loss {entry['train_loss']:.4f}, accuracy "
-               f"{100 * entry['train_accuracy']:6.2f} %  test: loss {entry['test_loss']:.4f}, accuracy "
-               f"{100 * entry['test_accuracy']:6.2f} %{more}{' (best)' if best else '       '}  "
-               f"{entry['seconds']:.1f} s")
+    more = "".join(
+        f", {name} {100 * entry[key]:6.2f} %"
+        for name, key in (("top-5", "test_top5"), ("validation", "validation_accuracy"))
+        if key in entry
+    )
+    print_line(
+        f"epoch {entry['epoch'] + 1:3d}  lr {entry['lr']:<7.4g} train: loss {entry['train_loss']:.4f}, accuracy "
+        f"{100 * entry['train_accuracy']:6.2f} %  test: loss {entry['test_loss']:.4f}, accuracy "
+        f"{100 * entry['test_accuracy']:6.2f} %{more}{' (best)' if best else '       '}  "
+        f"{entry['seconds']:.1f} s"
+    )
 
 
 def read_config(folder: Path) -> Optional[Dict[str, Any]]:
@@ -258,11 +287,21 @@ def draw_curves(history: List[Entry], title: str, path: Path) -> None:
         for split, color in (("train", "tab:blue"), ("test", "tab:orange"), ("validation", "tab:green")):
             if f"{split}_{quantity}" not in history[0]:
                 continue
-            axes.plot(epochs, [scale * entry[f"{split}_{quantity}"] for entry in history], color=color, label=split,
-                      marker="." if len(history) < 50 else None)
+            axes.plot(
+                epochs,
+                [scale * entry[f"{split}_{quantity}"] for entry in history],
+                color=color,
+                label=split,
+                marker="." if len(history) < 50 else None,
+            )
             if f"{split}_top5" in history[0] and quantity == "accuracy":
-                axes.plot(epochs, [scale * entry[f"{split}_top5"] for entry in history], color=color, linestyle="--",
-                          label=f"{split}, top-5")
+                axes.plot(
+                    epochs,
+                    [scale * entry[f"{split}_top5"] for entry in history],
+                    color=color,
+                    linestyle="--",
+                    label=f"{split}, top-5",
+                )
         for before, after in zip(history, history[1:]):
             if after["lr"] < before["lr"] / 2:  # a drop, not a decay of 0.98 at every epoch
                 axes.axvline(after["epoch"] + 0.5, color="grey", linestyle=":", linewidth=1)
@@ -273,8 +312,14 @@ def draw_curves(history: List[Entry], title: str, path: Path) -> None:
     loss_axes.set_yscale("log")
     accuracy_axes.set_ylabel("accuracy, %")
     best = best_entry(history)
-    accuracy_axes.plot(best["epoch"] + 1, 100 * best["test_accuracy"], "o", color="tab:red", zorder=3,
-                       label=f"best: {100 * best['test_accuracy']:.2f} % in epoch {best['epoch'] + 1}")
+    accuracy_axes.plot(
+        best["epoch"] + 1,
+        100 * best["test_accuracy"],
+        "o",
+        color="tab:red",
+        zorder=3,
+        label=f"best: {100 * best['test_accuracy']:.2f} % in epoch {best['epoch'] + 1}",
+    )
     accuracy_axes.legend(loc="best")
     loss_axes.legend(loc="upper right")
     with write_atomically(path) as file:

@@ -1,4 +1,5 @@
 """Networks with weights, by name or from a checkpoint: what is evaluated, asked and compiled."""
+
 import logging
 import re
 from dataclasses import replace
@@ -24,9 +25,14 @@ logger = logging.getLogger(__name__)
 _MOST = 1 << 16  # classes
 
 
-def open_network(source: Union[str, Path], model: Optional[str] = None, classes: Optional[int] = None,
-                 model_options: Optional[Dict[str, Any]] = None, dataset: Optional[str] = None,
-                 ctx: Any = None) -> HybridBlock:
+def open_network(
+    source: Union[str, Path],
+    model: Optional[str] = None,
+    classes: Optional[int] = None,
+    model_options: Optional[Dict[str, Any]] = None,
+    dataset: Optional[str] = None,
+    ctx: Any = None,
+) -> HybridBlock:
     """The network of `source`, with its weights and what it expects as attributes, see `model_zoo.attributes`.
 
     Parameters
@@ -50,8 +56,9 @@ def open_network(source: Union[str, Path], model: Optional[str] = None, classes:
     path = expand(source)
     if path.is_dir():
         if not (model is None and classes is None and dataset is None) or model_options:
-            raise UserError(f"{path} is a run, which knows its model and data set; leave out model, classes, options "
-                            "and data set")
+            raise UserError(
+                f"{path} is a run, which knows its model and data set; leave out model, classes, options and data set"
+            )
         return _open_run(path, ctx)
     if not path.exists():
         if model is not None:
@@ -60,16 +67,25 @@ def open_network(source: Union[str, Path], model: Optional[str] = None, classes:
     if not path.is_file():  # to open a pipe would wait for ever
         raise UserError(f"{path} is neither a folder nor a regular file")
     if path.suffix == ".igc":
-        raise UserError(f"{path} is compiled, which igc predict and igc_gluon.deploy.load take alone; give the run or "
-                        "the .params file that it was compiled from")
+        raise UserError(
+            f"{path} is compiled, which igc predict and igc_gluon.deploy.load take alone; give the run or "
+            "the .params file that it was compiled from"
+        )
     if model is None:
-        raise UserError(f"{path} does not say which network it belongs to; give model, "
-                        "cifar_plain_igc20_l24m2 for example")
+        raise UserError(
+            f"{path} does not say which network it belongs to; give model, cifar_plain_igc20_l24m2 for example"
+        )
     return _open_params(path, find_model(model), classes, model_options, dataset, ctx)
 
 
-def _open_named(name: str, path: Path, classes: Optional[int],
-                model_options: Optional[Dict[str, Any]], dataset: Optional[str], ctx: Any) -> HybridBlock:
+def _open_named(
+    name: str,
+    path: Path,
+    classes: Optional[int],
+    model_options: Optional[Dict[str, Any]],
+    dataset: Optional[str],
+    ctx: Any,
+) -> HybridBlock:
     """A model whose weights are published or come with the package; `path` is the file that `name` is not."""
     try:
         find_model(name)
@@ -79,8 +95,14 @@ def _open_named(name: str, path: Path, classes: Optional[int],
     return get_model(name, pretrained=pretrained, classes=classes, ctx=ctx, **(model_options or {}))
 
 
-def _open_params(path: Path, model: Model, classes: Optional[int],
-                 model_options: Optional[Dict[str, Any]], dataset: Optional[str], ctx: Any) -> HybridBlock:
+def _open_params(
+    path: Path,
+    model: Model,
+    classes: Optional[int],
+    model_options: Optional[Dict[str, Any]],
+    dataset: Optional[str],
+    ctx: Any,
+) -> HybridBlock:
     """The `Model` with the weights in a .params file."""
     family, kept = model.family, read_preprocessing(path)
     info = find_dataset(dataset) if dataset else None
@@ -152,26 +174,42 @@ def _find_model(config: Dict[str, Any], path: Path) -> Model:
         model = find_model(config["model"])
     except UserError:
         missing = "" if Path(name).is_file() else ", which is no longer there"
-        raise UserError(f"{path.parent}: {config['model']} is a network of {name}{missing}; give that file: "
-                        "--import FILE.py, or igc_gluon.model_zoo.import_networks in Python") from None
+        raise UserError(
+            f"{path.parent}: {config['model']} is a network of {name}{missing}; give that file: "
+            "--import FILE.py, or igc_gluon.model_zoo.import_networks in Python"
+        ) from None
     source = model.family.source
     if source is None or source.sha256 != digest:
-        logger.warning("%s was trained with %s as it was then (sha256 %s); %s has changed since (%s)", path.parent, name,
-                       digest[:12], source and source.path, source and source.sha256[:12])
+        logger.warning(
+            "%s was trained with %s as it was then (sha256 %s); %s has changed since (%s)",
+            path.parent,
+            name,
+            digest[:12],
+            source and source.path,
+            source and source.sha256[:12],
+        )
     return model
 
 
 def read_config(path: Path) -> Tuple[Dict[str, Any], Preprocessing]:
     """(the dict in a run's config.json, the Preprocessing in it), with a model and only such numbers as a network may
     have: a run may come from a stranger. Raises UserError."""
-    kinds: Dict[str, Any] = {"model": str, "dataset": str, "classes": int, "model_options": (dict, type(None)), "model_file": dict}
+    kinds: Dict[str, Any] = {
+        "model": str,
+        "dataset": str,
+        "classes": int,
+        "model_options": (dict, type(None)),
+        "model_file": dict,
+    }
     try:
         config = load_config(path)
-        sound = (all(isinstance(config[key], kind) for key, kind in kinds.items() if key in config) and
-                 not re.search(r"\d{5}", config["model"]) and 0 < config.get("classes", 1) <= _MOST and
-                 not NO_TEXT & set(config.get("model_options") or {}) and
-                 all(isinstance(config["model_file"][key], str) for key in ("path", "sha256")
-                     if "model_file" in config))
+        sound = (
+            all(isinstance(config[key], kind) for key, kind in kinds.items() if key in config)
+            and not re.search(r"\d{5}", config["model"])
+            and 0 < config.get("classes", 1) <= _MOST
+            and not NO_TEXT & set(config.get("model_options") or {})
+            and all(isinstance(config["model_file"][key], str) for key in ("path", "sha256") if "model_file" in config)
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         sound = False
     if not sound:

@@ -1,4 +1,5 @@
 """Learning-rate schedules, one row per data set."""
+
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +20,7 @@ class Schedule:
     Epochs count from 0, so that `lr_steps=(200,)` trains 200 epochs at `lr` before the drop. (The authors' code counts
     updates, 781 an epoch, while its iterator makes 782, so its drops come a fraction of an epoch early.)
     """
+
     num_epochs: int
     lr: float
     lr_factor: float
@@ -28,7 +30,7 @@ class Schedule:
 
     def lr_at(self, epoch: int, batch: int = 0, batches: int = 1) -> float:
         """The rate of batch `batch` of the epoch's `batches`; without them, of the epoch (its end in the warm-up)."""
-        lr = self.lr * self.lr_factor ** sum(step <= epoch for step in self.lr_steps) * self.lr_decay ** epoch
+        lr = self.lr * self.lr_factor ** sum(step <= epoch for step in self.lr_steps) * self.lr_decay**epoch
         done = epoch + (batch + 1) / batches
         return lr * done / self.warmup_epochs if done < self.warmup_epochs else lr
 
@@ -51,6 +53,7 @@ PAPER = {
 class Recipe:
     """How a paper or its authors' code trains on ImageNet: `drops` are epochs, `gpus` what a batch was shared by.
     `undecayed`, `initializer`: see `Experiment`; `augment`: of igc_gluon.data.record_batches."""
+
     num_epochs: int
     lr: float
     drops: Tuple[int, ...]
@@ -78,8 +81,14 @@ IMAGENET = {
 }
 
 
-def schedule_for(dataset: str, num_epochs: Optional[int] = None, lr: Optional[float] = None, lr_factor: float = 0.1,
-                 lr_steps: Optional[Sequence[int]] = None, warmup_epochs: int = 0) -> Schedule:
+def schedule_for(
+    dataset: str,
+    num_epochs: Optional[int] = None,
+    lr: Optional[float] = None,
+    lr_factor: float = 0.1,
+    lr_steps: Optional[Sequence[int]] = None,
+    warmup_epochs: int = 0,
+) -> Schedule:
     """The paper's schedule for `dataset`, but for what is given; a shorter one drops at the same fractions.
 
     Raises UserError on numbers that make no schedule.
@@ -87,17 +96,32 @@ def schedule_for(dataset: str, num_epochs: Optional[int] = None, lr: Optional[fl
     return _schedule(*PAPER[dataset], DROP_FRACTIONS, 1.0, num_epochs, lr, lr_factor, lr_steps, warmup_epochs)
 
 
-def imagenet_schedule(recipe: Recipe, num_epochs: Optional[int] = None, lr: Optional[float] = None,
-                      lr_factor: float = 0.1, lr_steps: Optional[Sequence[int]] = None,
-                      warmup_epochs: int = 0) -> Schedule:
+def imagenet_schedule(
+    recipe: Recipe,
+    num_epochs: Optional[int] = None,
+    lr: Optional[float] = None,
+    lr_factor: float = 0.1,
+    lr_steps: Optional[Sequence[int]] = None,
+    warmup_epochs: int = 0,
+) -> Schedule:
     """The schedule of a `Recipe`, as `schedule_for`; a shorter one decays by as much in all."""
     drops = tuple(Fraction(drop, recipe.num_epochs) for drop in recipe.drops)
-    return _schedule(recipe.num_epochs, recipe.lr, drops, recipe.lr_decay, num_epochs, lr, lr_factor, lr_steps,
-                     warmup_epochs)
+    return _schedule(
+        recipe.num_epochs, recipe.lr, drops, recipe.lr_decay, num_epochs, lr, lr_factor, lr_steps, warmup_epochs
+    )
 
 
-def _schedule(paper_epochs: int, paper_lr: float, drops: Sequence[Fraction], lr_decay: float, num_epochs: Optional[int],
-              lr: Optional[float], lr_factor: float, lr_steps: Optional[Sequence[int]], warmup_epochs: int) -> Schedule:
+def _schedule(
+    paper_epochs: int,
+    paper_lr: float,
+    drops: Sequence[Fraction],
+    lr_decay: float,
+    num_epochs: Optional[int],
+    lr: Optional[float],
+    lr_factor: float,
+    lr_steps: Optional[Sequence[int]],
+    warmup_epochs: int,
+) -> Schedule:
     num_epochs = paper_epochs if num_epochs is None else num_epochs
     lr = paper_lr if lr is None else lr
     if num_epochs < 1:

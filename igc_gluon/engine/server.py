@@ -7,6 +7,7 @@ commands are JSON, and the momentum is the stored value of a key, to be pushed a
 Only `dist_async` gives commands: `{}` at its start, `{"optimizer": {"momentum": 0.9, "wd": 0.0001, "lr": 0.1}}`,
 `{"lr": 0.01}`. In `dist_sync` a server adds up what the workers push.
 """
+
 import ctypes
 import json
 import os
@@ -60,8 +61,9 @@ def serve(role: str) -> int:
     try:
         check_call(_LIB.MXKVStoreRunServer(store.handle, kind(handle_command), None))
     except mx.MXNetError as error:
-        _end(f"{str(error).splitlines()[-1]}; is {os.environ['DMLC_PS_ROOT_URI']} an address of the launcher's "
-             "machine?")
+        _end(
+            f"{str(error).splitlines()[-1]}; is {os.environ['DMLC_PS_ROOT_URI']} an address of the launcher's machine?"
+        )
     return 0
 
 
@@ -86,8 +88,9 @@ class AsynchronousRule:
 
         if "optimizer" in command:
             numbers = command["optimizer"]
-            self.optimizer = AuthorsNesterov(momentum=numbers["momentum"], wd=numbers["wd"],
-                                             learning_rate=numbers["lr"])
+            self.optimizer = AuthorsNesterov(
+                momentum=numbers["momentum"], wd=numbers["wd"], learning_rate=numbers["lr"]
+            )
         elif "lr" in command:
             self.optimizer.set_learning_rate(command["lr"])
 

@@ -3,6 +3,7 @@
 Across workers all gradients go over the network as one array, because IGC networks have hundreds of small ones: a
 message per server instead of one per parameter, and servers with equal shares.
 """
+
 import signal
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -26,12 +27,22 @@ class LocalUpdate:
     compression: None or MXNet's threshold for gradients of 2 bits.
     """
 
-    def __init__(self, parameters: gluon.ParameterDict, optimizer: mx.optimizer.Optimizer,
-                 devices: Sequence[mx.Context], kv_store: Optional[str] = "device",
-                 compression: Optional[float] = None):
+    def __init__(
+        self,
+        parameters: gluon.ParameterDict,
+        optimizer: mx.optimizer.Optimizer,
+        devices: Sequence[mx.Context],
+        kv_store: Optional[str] = "device",
+        compression: Optional[float] = None,
+    ):
         self.devices = list(devices)
-        self.trainer = gluon.Trainer(parameters, optimizer, kvstore=kv_store, update_on_kvstore=False,
-                                     compression_params=compression and {"type": "2bit", "threshold": compression})
+        self.trainer = gluon.Trainer(
+            parameters,
+            optimizer,
+            kvstore=kv_store,
+            update_on_kvstore=False,
+            compression_params=compression and {"type": "2bit", "threshold": compression},
+        )
         # Left to itself, the trainer does this at its first step and so gives every device the moving statistics that
         # the first one has by then.
         self.trainer._init_kvstore()
@@ -68,9 +79,12 @@ class LocalUpdate:
         for updater, device in zip(self.trainer._updaters, self.devices):
             for i, parameter in enumerate(self.trainer._params):
                 if parameter.name in arrays:
-                    updater.states[i] = state_of(self.trainer.optimizer, parameter.data(device),
-                                                 mx.nd.array(arrays[parameter.name], ctx=device),
-                                                 mx.nd.array(weights[parameter.name], ctx=device))
+                    updater.states[i] = state_of(
+                        self.trainer.optimizer,
+                        parameter.data(device),
+                        mx.nd.array(arrays[parameter.name], ctx=device),
+                        mx.nd.array(weights[parameter.name], ctx=device),
+                    )
                     updater.states_synced[i] = True
 
     def _states(self) -> Dict[str, Tuple[Optional[mx.nd.NDArray], Optional[mx.nd.NDArray]]]:
@@ -82,16 +96,23 @@ class LocalUpdate:
 class AllReduceUpdate(LocalUpdate):
     """Every worker has the sum of all gradients and updates its own copy of the weights, to the same bits."""
 
-    def __init__(self, workers: DistributedWorkers, parameters: gluon.ParameterDict, optimizer: mx.optimizer.Optimizer,
-                 devices: Sequence[mx.Context]):
+    def __init__(
+        self,
+        workers: DistributedWorkers,
+        parameters: gluon.ParameterDict,
+        optimizer: mx.optimizer.Optimizer,
+        devices: Sequence[mx.Context],
+    ):
         # No store of the trainer's own, for which the servers, which know of one worker, have no answer.
         super().__init__(parameters, optimizer, devices, kv_store=None)
         self._workers = workers
         self._trained = [p for p in self.trainer._params if p.grad_req != "null"]
 
     def begin(self) -> None:
-        weights = [self._flat(lambda p, d: p.data(d), d) * (self._workers.rank == 0 and d == self.devices[0])
-                   for d in self.devices]
+        weights = [
+            self._flat(lambda p, d: p.data(d), d) * (self._workers.rank == 0 and d == self.devices[0])
+            for d in self.devices
+        ]
         self._workers.all_reduce(weights)
         self._scatter(weights, lambda p, d: p.data(d))
         self._workers.barrier()
@@ -99,9 +120,12 @@ class AllReduceUpdate(LocalUpdate):
     def update(self, loss: float, images: int, lr: float, stop: Stop) -> Tuple[float, Optional[int]]:
         own = stop()
         extra = mx.nd.array([loss, images, own or 0])
-        gradients = [mx.nd.concat(self._flat(lambda p, d: p.grad(d), d),
-                                  (extra if i == 0 else extra * 0).as_in_context(d), dim=0)
-                     for i, d in enumerate(self.devices)]
+        gradients = [
+            mx.nd.concat(
+                self._flat(lambda p, d: p.grad(d), d), (extra if i == 0 else extra * 0).as_in_context(d), dim=0
+            )
+            for i, d in enumerate(self.devices)
+        ]
         self._workers.all_reduce(gradients)
         loss, images, stopping = gradients[0][-EXTRA:].asnumpy().tolist()
         if np.isfinite(loss):
@@ -118,23 +142,36 @@ class AllReduceUpdate(LocalUpdate):
             begin = 0
             for parameter in self._trained:
                 array = of(parameter, device)
-                array[:] = flat[begin:begin + array.size].reshape(array.shape).astype(array.dtype, copy=False)
+                array[:] = flat[begin : begin + array.size].reshape(array.shape).astype(array.dtype, copy=False)
                 begin += array.size
 
 
 class AsynchronousUpdate(AllReduceUpdate):
     """The servers update; a worker goes on with whatever weights they have. A push counts as its share of a batch:
     of the gradient's mean over the batch, and of the weight decay."""
+
     _workers: AsynchronousWorkers
 
     def begin(self) -> None:
         optimizer, first = self.trainer.optimizer, self.devices[0]
         updater = self.trainer._updaters[0]
-        state = mx.nd.concat(*(updater.states[i].reshape((-1,)) if updater.states.get(i) is not None else
-                               mx.nd.zeros(p.data(first).size) for i, p in self._numbered()), dim=0)
+        state = mx.nd.concat(
+            *(
+                updater.states[i].reshape((-1,))
+                if updater.states.get(i) is not None
+                else mx.nd.zeros(p.data(first).size)
+                for i, p in self._numbered()
+            ),
+            dim=0,
+        )
         self._lr = optimizer.learning_rate
-        self._workers.begin(self._flat(lambda p, d: p.data(d), first), state, momentum=optimizer.momentum,
-                            wd=optimizer.wd / self._workers.count, lr=self._lr)
+        self._workers.begin(
+            self._flat(lambda p, d: p.data(d), first),
+            state,
+            momentum=optimizer.momentum,
+            wd=optimizer.wd / self._workers.count,
+            lr=self._lr,
+        )
         self.synchronize()
 
     def update(self, loss: float, images: int, lr: float, stop: Stop) -> Tuple[float, Optional[int]]:
@@ -164,7 +201,7 @@ class AsynchronousUpdate(AllReduceUpdate):
         begin = 0
         for i, parameter in self._numbered():
             array = parameter.data(first)
-            self.trainer._updaters[0].states[i] = state[begin:begin + array.size].reshape(array.shape).copy()
+            self.trainer._updaters[0].states[i] = state[begin : begin + array.size].reshape(array.shape).copy()
             begin += array.size
         self._workers.barrier()
 
@@ -172,8 +209,14 @@ class AsynchronousUpdate(AllReduceUpdate):
         return [(i, p) for i, p in enumerate(self.trainer._params) if p.grad_req != "null"]
 
 
-def update_for(workers: Workers, parameters: gluon.ParameterDict, optimizer: mx.optimizer.Optimizer,
-               devices: Sequence[mx.Context], kv_store: str, compression: Optional[float]) -> LocalUpdate:
+def update_for(
+    workers: Workers,
+    parameters: gluon.ParameterDict,
+    optimizer: mx.optimizer.Optimizer,
+    devices: Sequence[mx.Context],
+    kv_store: str,
+    compression: Optional[float],
+) -> LocalUpdate:
     """The update of one process, or with others as their kind asks for."""
     if not isinstance(workers, DistributedWorkers):
         return LocalUpdate(parameters, optimizer, devices, kv_store, compression)

@@ -1,4 +1,5 @@
 """What the bits of a run may depend on beside its configuration: recorded at its start, compared at --resume."""
+
 import contextlib
 import ctypes
 import functools
@@ -17,24 +18,38 @@ from igc_gluon import native
 from igc_gluon.threads import cores
 
 # Variables that may choose other kernels or another number of threads, which adds up in another order.
-_VARIABLES = re.compile("(G?OMP|KMP|MKL|OPENBLAS|GOTO|BLIS|DNNL|ONEDNN|MKLDNN|MXNET|CUDNN|CUBLAS|NVIDIA_TF32)_.*|"
-                        "IGC_NATIVE(_ISA)?")
+_VARIABLES = re.compile(
+    "(G?OMP|KMP|MKL|OPENBLAS|GOTO|BLIS|DNNL|ONEDNN|MKLDNN|MXNET|CUDNN|CUBLAS|NVIDIA_TF32)_.*|IGC_NATIVE(_ISA)?"
+)
 # Where files are, what is printed, where threads and memory lie: the numbers stay.
-_HARMLESS = re.compile("MXNET_(HOME|GLUON_REPO|SUBGRAPH_VERBOSE|(GPU|CPU)_MEM_.*|PROFILER_.*|MKLDNN_VERBOSE)|"
-                       "(DNNL|ONEDNN|MKLDNN|MKL|KMP)_VERBOSE|G?OMP_(DISPLAY_.*|PROC_BIND|PLACES|WAIT_POLICY|"
-                       "CPU_AFFINITY|SPINCOUNT|STACKSIZE|NUM_THREADS)|KMP_(AFFINITY|BLOCKTIME)")
+_HARMLESS = re.compile(
+    "MXNET_(HOME|GLUON_REPO|SUBGRAPH_VERBOSE|(GPU|CPU)_MEM_.*|PROFILER_.*|MKLDNN_VERBOSE)|"
+    "(DNNL|ONEDNN|MKLDNN|MKL|KMP)_VERBOSE|G?OMP_(DISPLAY_.*|PROC_BIND|PLACES|WAIT_POLICY|"
+    "CPU_AFFINITY|SPINCOUNT|STACKSIZE|NUM_THREADS)|KMP_(AFFINITY|BLOCKTIME)"
+)
 _VECTORS = re.compile("sse4.*|avx.*|fma.*|f16c|amx.*|asimd.*|sve.*|neon")
 _DIGITS = 16  # of a library's SHA-256
 
 
 def versions() -> Dict[str, Any]:
     """{what: value}, as JSON can hold it; "environment" is a dict of its own."""
-    return {"igc_gluon": igc_gluon.__version__, "mxnet": mx.__version__, "numpy": np.__version__,
-            "python": platform.python_version(), "machine": platform.machine(), "system": platform.platform(),
-            "cores": cores(), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
-            "environment": {name: value for name, value in sorted(os.environ.items())
-                            if _VARIABLES.fullmatch(name) and not _HARMLESS.fullmatch(name)},
-            "native": native.why_not() or native.library.isa(), **_of_the_machine()}
+    return {
+        "igc_gluon": igc_gluon.__version__,
+        "mxnet": mx.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "cores": cores(),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+        "environment": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if _VARIABLES.fullmatch(name) and not _HARMLESS.fullmatch(name)
+        },
+        "native": native.why_not() or native.library.isa(),
+        **_of_the_machine(),
+    }
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> List[str]:
@@ -43,8 +58,11 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> List[str]:
     for key, value in now.items():
         if key in before and isinstance(value, dict) and isinstance(before[key], dict):
             old = before[key]
-            changed += [f"{name} {old.get(name)} -> {value.get(name)}" for name in sorted({*old, *value})
-                        if old.get(name) != value.get(name)]
+            changed += [
+                f"{name} {old.get(name)} -> {value.get(name)}"
+                for name in sorted({*old, *value})
+                if old.get(name) != value.get(name)
+            ]
         elif key in before and before[key] != value:
             changed.append(f"{key} {before[key]} -> {value}")
     return changed
@@ -55,11 +73,14 @@ def _of_the_machine() -> Dict[str, str]:
     """What does not change while a process runs."""
     model, flags = _processor()
     kernels = [native.library.path(), native.library.path().with_name("libigc_mxnet.so")]
-    return {"processor": model, "vectors": " ".join(sorted(flag for flag in flags if _VECTORS.fullmatch(flag))),
-            "kernels": " ".join(map(_digest, kernels)),
-            "mxnet_features": " ".join(sorted(f.name for f in mx.runtime.feature_list() if f.enabled)),
-            "mxnet_blas": _blas(Path(mx.__file__).parent),
-            "numpy_blas": _blas(Path(np.__file__).parents[1] / "numpy.libs")}
+    return {
+        "processor": model,
+        "vectors": " ".join(sorted(flag for flag in flags if _VECTORS.fullmatch(flag))),
+        "kernels": " ".join(map(_digest, kernels)),
+        "mxnet_features": " ".join(sorted(f.name for f in mx.runtime.feature_list() if f.enabled)),
+        "mxnet_blas": _blas(Path(mx.__file__).parent),
+        "numpy_blas": _blas(Path(np.__file__).parents[1] / "numpy.libs"),
+    }
 
 
 def _processor() -> Tuple[str, List[str]]:

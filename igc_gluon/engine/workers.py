@@ -2,6 +2,7 @@
 
 All workers make the same calls in the same order: one that is left out is a hang.
 """
+
 import json
 import os
 import shlex
@@ -29,6 +30,7 @@ class Workers:
 
     synchronous: whether every step waits for all workers; dist_async does not.
     """
+
     rank: int = 0
     count: int = 1
     synchronous: bool = True
@@ -85,8 +87,10 @@ class DistributedWorkers(Workers):
             raise UserError("two workers have the same number; start them with one igc launch")
         own = np.frombuffer(digest, np.uint8).astype(np.float32)
         if (self.sum(own if self.rank == 0 else 0 * own) != own).any():
-            raise UserError(f"worker {self.rank} has {what} that are not worker 0's; give all workers the same "
-                            "command, and a --log-dir that they share")
+            raise UserError(
+                f"worker {self.rank} has {what} that are not worker 0's; give all workers the same "
+                "command, and a --log-dir that they share"
+            )
 
 
 class ServerWorkers(DistributedWorkers):
@@ -127,6 +131,7 @@ class ServerWorkers(DistributedWorkers):
 
 class AsynchronousWorkers(ServerWorkers):
     """MXNet's parameter servers, which update the weights whenever a worker's gradient comes; see engine.server."""
+
     synchronous = False
 
     def __init__(self, kv_store: str):
@@ -173,8 +178,10 @@ class HorovodWorkers(DistributedWorkers):
             # optional: horovod
             import horovod.mxnet as hvd
         except ImportError as error:
-            raise UserError(f"--kv-store horovod needs Horovod with MXNet, which is not installed here ({error}); see "
-                            "docs/distributed.md, or use --kv-store dist_sync") from None
+            raise UserError(
+                f"--kv-store horovod needs Horovod with MXNet, which is not installed here ({error}); see "
+                "docs/distributed.md, or use --kv-store dist_sync"
+            ) from None
         hvd.init()
         self._hvd, self.rank, self.count = hvd, hvd.rank(), hvd.size()
 
@@ -201,8 +208,10 @@ def connect(kv_store: str) -> Workers:
         return SingleWorker()
     # igc launch without servers sets the others.
     if len(variables.missing()) == len(variables.VARIABLES) or os.environ.get("DMLC_NUM_SERVER") == "0":
-        raise UserError(f"--kv-store {kv_store} trains on several processes and servers; start it with "
-                        f"igc launch -n WORKERS -s SERVERS -- python {shlex.join(sys.argv)}")
+        raise UserError(
+            f"--kv-store {kv_store} trains on several processes and servers; start it with "
+            f"igc launch -n WORKERS -s SERVERS -- python {shlex.join(sys.argv)}"
+        )
     variables.check()
     if variables.role() != "worker":
         raise UserError(f"DMLC_ROLE is {variables.role()}, but this is a worker; start it with igc launch")
@@ -210,7 +219,10 @@ def connect(kv_store: str) -> Workers:
 
 
 def _give_up() -> None:
-    print(f"error: the servers and workers of this run have not come together within {CONNECT_SECONDS} s; can all "
-          f"machines reach each other, and {os.environ['DMLC_PS_ROOT_URI']}, port {os.environ['DMLC_PS_ROOT_PORT']}?",
-          file=sys.stderr, flush=True)
+    print(
+        f"error: the servers and workers of this run have not come together within {CONNECT_SECONDS} s; can all "
+        f"machines reach each other, and {os.environ['DMLC_PS_ROOT_URI']}, port {os.environ['DMLC_PS_ROOT_PORT']}?",
+        file=sys.stderr,
+        flush=True,
+    )
     os._exit(1)

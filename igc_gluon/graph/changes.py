@@ -1,4 +1,5 @@
 """Whether a block is still what it was when it was traced, and whether its Python code need not run at every call."""
+
 import types
 from collections import OrderedDict
 from operator import itemgetter
@@ -6,12 +7,37 @@ from operator import itemgetter
 from mxnet.gluon import Block
 
 # What MXNet gives every block and no computation depends on, or what changes with the way it is called only.
-_OF_EVERY_BLOCK = {"_empty_prefix", "_prefix", "_params", "_name", "_scope", "_cached_graph", "_cached_op",
-                   "_cached_op_args", "_out_format", "_in_format", "_active", "_flags", "_monitor_all", "_backend",
-                   "_backend_opts", "_native"}
+_OF_EVERY_BLOCK = {
+    "_empty_prefix",
+    "_prefix",
+    "_params",
+    "_name",
+    "_scope",
+    "_cached_graph",
+    "_cached_op",
+    "_cached_op_args",
+    "_out_format",
+    "_in_format",
+    "_active",
+    "_flags",
+    "_monitor_all",
+    "_backend",
+    "_backend_opts",
+    "_native",
+}
 _METHODS = ("__call__", "forward", "hybrid_forward")
-_HARMLESS = {"__module__", "__qualname__", "__doc__", "__init__", "__repr__", "__dict__", "__weakref__", "__annotations__",
-             "__firstlineno__", "__static_attributes__"}
+_HARMLESS = {
+    "__module__",
+    "__qualname__",
+    "__doc__",
+    "__init__",
+    "__repr__",
+    "__dict__",
+    "__weakref__",
+    "__annotations__",
+    "__firstlineno__",
+    "__static_attributes__",
+}
 
 
 def blocks_below(block):
@@ -54,9 +80,14 @@ class State:
     def holds(self):
         """Whether all is as it was."""
         try:
-            return (list(map(type, self._blocks)) == self._types and list(map(len, self._dicts)) == self._counts and
-                    not any(self._empty) and self._full == self._copies and self._read() == self._values and
-                    self.methods_hold())
+            return (
+                list(map(type, self._blocks)) == self._types
+                and list(map(len, self._dicts)) == self._counts
+                and not any(self._empty)
+                and self._full == self._copies
+                and self._read() == self._values
+                and self.methods_hold()
+            )
         except Exception:  # attributes that are gone, or that cannot be compared: any class may be among them
             return False
 
@@ -90,7 +121,9 @@ def _watched(watch, value):
 
 def _copy(value):
     if isinstance(value, dict):  # the order of children is that of execution
-        return (OrderedDict if isinstance(value, OrderedDict) else dict)((key, _copy(one)) for key, one in value.items())
+        return (OrderedDict if isinstance(value, OrderedDict) else dict)(
+            (key, _copy(one)) for key, one in value.items()
+        )
     return [_copy(one) for one in value] if isinstance(value, list) else set(value) if isinstance(value, set) else value
 
 
@@ -106,8 +139,11 @@ def why_python_runs(block, below):
         if type(one) not in known:
             known[type(one)] = _functions_of(type(one))
         names = known[type(one)]
-        if names is None or any(name in names or (callable(value) and not isinstance(value, (Block, type)))
-                                for name, value in vars(one).items() if name not in _OF_EVERY_BLOCK):
+        if names is None or any(
+            name in names or (callable(value) and not isinstance(value, (Block, type)))
+            for name, value in vars(one).items()
+            if name not in _OF_EVERY_BLOCK
+        ):
             return f"{type(one).__name__} has code of its own, which hybridize() makes a graph of"
     return None
 

@@ -1,5 +1,6 @@
 """A Gluon network in inference: its graph with permutations as one node each, sizes of all values, parameters as numpy
 arrays. Compiled networks (igc_gluon.deploy) and what peers and ONNX are given (igc_gluon.bench) are made of it."""
+
 from collections import Counter
 from typing import Dict, NamedTuple
 
@@ -15,6 +16,7 @@ from igc_gluon.graph.tracing import Graph, Node, Value, first_line, trace
 class Network(NamedTuple):
     """nodes: by number, in an order of execution, the last of which gives the result. shapes: of values, for one image;
     empty where they do not fit the image. readers: how many read each value. arrays: of parameters, float32."""
+
     graph: Graph
     nodes: Dict[int, Node]
     shapes: Dict[Value, tuple]
@@ -47,8 +49,9 @@ def read_network(net, input_shape):
     for value in readers:
         if not isinstance(value, str) and value.output != 0:
             other = graph.nodes[value.node]
-            raise UserError(f"operator {other.op} ({other.name}) has more than one result, which native inference "
-                            "does not know")
+            raise UserError(
+                f"operator {other.op} ({other.name}) has more than one result, which native inference does not know"
+            )
     return Network(graph, nodes, shapes, readers, arrays)
 
 
@@ -60,16 +63,16 @@ def _initialize_deferred(net, input_shape):
         with mx.autograd.pause():
             net(mx.nd.zeros((1, *input_shape))).wait_to_read()
     except (ValueError, mx.MXNetError) as error:
-        raise UserError(f"{_title(net)} does not take images of {input_shape}: {first_line(error)}") \
-            from None
+        raise UserError(f"{_title(net)} does not take images of {input_shape}: {first_line(error)}") from None
 
 
 def _array(parameter):
     try:
         array = parameter.data(parameter.list_ctx()[0]).asnumpy().astype(np.float32)
     except RuntimeError:
-        raise UserError(f"parameter {parameter.name} has no value; call initialize() or load_parameters() "
-                        "first") from None
+        raise UserError(
+            f"parameter {parameter.name} has no value; call initialize() or load_parameters() first"
+        ) from None
     if not np.isfinite(array).all():
         raise UserError(f"parameter {parameter.name} is not finite everywhere; the network has diverged")
     return array

@@ -3,6 +3,7 @@
 A permutation may be a reshape, a swap of axes and a reshape back, `take` with constant indices, parts that are put
 together again. It is found by trying: the operators move an array that holds the number of each of its values.
 """
+
 import functools
 from typing import Dict, List, NamedTuple, Set
 
@@ -13,8 +14,21 @@ from mxnet import autograd
 from igc_gluon.graph.tracing import Graph, Node, Ref, Value
 
 PERMUTE = "permute"  # as an operator's name; attributes: {"index": channel read by each output channel}
-_MOVES = {"Reshape", "SwapAxis", "transpose", "take", "SliceChannel", "slice_axis", "slice", "Concat", "reverse", "stack",
-          "expand_dims", "squeeze", "_copy"}
+_MOVES = {
+    "Reshape",
+    "SwapAxis",
+    "transpose",
+    "take",
+    "SliceChannel",
+    "slice_axis",
+    "slice",
+    "Concat",
+    "reverse",
+    "stack",
+    "expand_dims",
+    "squeeze",
+    "_copy",
+}
 _IS_COUNTED = ("num_args",)  # attributes that MXNet sets by itself
 
 
@@ -24,6 +38,7 @@ class Contracted(NamedTuple):
     inner: {number of a permutation: numbers of the nodes before it that it stands for}. constants: {name of a
     parameter: the values by which permutations are known}.
     """
+
     nodes: Dict[int, Node]
     inner: Dict[int, Set[int]]
     constants: Dict[str, np.ndarray]
@@ -31,6 +46,7 @@ class Contracted(NamedTuple):
 
 class _Moved(NamedTuple):
     """A value that is only another value's numbers, moved. numbers: where in it they were, in an image by itself."""
+
     source: Value
     numbers: mx.nd.NDArray
     nodes: Set[int]

@@ -1,4 +1,5 @@
 """A graph with its segments as native operators, as one CachedOp of MXNet's: what a call runs."""
+
 import json
 
 import mxnet as mx
@@ -50,22 +51,35 @@ class AtOnce(Program):
         """None unless all of `graph` is one segment and, perhaps, a fully connected layer of its means."""
         if len(segments) != 1 or any(p.branches > 1 or p.index is not None for p in segments[0].parameters):
             return None
-        segment, = segments
+        (segment,) = segments
         rest = [node for number, node in enumerate(graph.nodes) if number not in segment.nodes]
-        is_dense = [node.op for node in rest] == ["FullyConnected"] and rest[0].inputs[0] == segment.end and \
-            segment.form != "maps" and all(value in graph.parameters for value in rest[0].inputs[1:])
+        is_dense = (
+            [node.op for node in rest] == ["FullyConnected"]
+            and rest[0].inputs[0] == segment.end
+            and segment.form != "maps"
+            and all(value in graph.parameters for value in rest[0].inputs[1:])
+        )
         fits = segment.source in graph.data and (is_dense or not rest) and len(graph.outputs) == 1
         return cls(graph, segment, owner, rest[0] if is_dense else None) if fits else None
 
     def __init__(self, graph, segment, owner, classifier):
         self.operators, self._parameters = [OPERATORS[False]], None
-        names = [*(p.name for p in segment.parameters), *segment.running, *(classifier.inputs[1:] if classifier else ())]
+        names = [
+            *(p.name for p in segment.parameters),
+            *segment.running,
+            *(classifier.inputs[1:] if classifier else ()),
+        ]
         number = {name: i for i, name in enumerate(graph.parameters)}
         self._read, self._source = [number[name] for name in names], graph.data.index(segment.source)
         scores = classifier.attributes["num_hidden"] if classifier else 0
         self._shape = (scores,) if classifier else segment.shape
-        self._run = Inference(owner.name(segment.end.node), _text(segment.layers), segment.form == "maps", scores,
-                              bool(classifier) and len(classifier.inputs) > 2)
+        self._run = Inference(
+            owner.name(segment.end.node),
+            _text(segment.layers),
+            segment.form == "maps",
+            scores,
+            bool(classifier) and len(classifier.inputs) > 2,
+        )
 
     def __call__(self, parameters, inputs):
         if parameters is not self._parameters:
@@ -109,8 +123,12 @@ class _Writer:
     def written(self):
         heads = [[*self._at(value), 0] for value in self._graph.outputs]
         variables = [place for place, entry in enumerate(self._entries) if entry["op"] == "null"]
-        return {"nodes": self._entries, "arg_nodes": variables, "heads": heads,
-                "attrs": {"mxnet_version": ["int", 10901]}}
+        return {
+            "nodes": self._entries,
+            "arg_nodes": variables,
+            "heads": heads,
+            "attrs": {"mxnet_version": ["int", 10901]},
+        }
 
     def _kept(self, number, place):
         self._places[number] = place
@@ -130,8 +148,9 @@ class _Writer:
         return len(self._entries) - 1
 
     def _operator(self, op, inputs, **attributes):
-        return self._add({"op": op, "name": f"igc{len(self._entries)}", "attrs": attributes,
-                          "inputs": [[*i, 0] for i in inputs]})
+        return self._add(
+            {"op": op, "name": f"igc{len(self._entries)}", "attrs": attributes, "inputs": [[*i, 0] for i in inputs]}
+        )
 
     def _native(self, segment):
         inputs = [self._read(segment.source)]
@@ -145,9 +164,14 @@ class _Writer:
             inputs.append(place)
         inputs += [self._at(name) for name in segment.running]
         options = {"data_gradient": str(int(segment.source not in self._unwanted))} if self._training else {}
-        made = self._operator(OPERATORS[self._training], inputs, maps=str(int(segment.form == "maps")),
-                              owner=self._owner.name(segment.end.node),
-                              layers=_text(segment.layers), **options)
+        made = self._operator(
+            OPERATORS[self._training],
+            inputs,
+            maps=str(int(segment.form == "maps")),
+            owner=self._owner.name(segment.end.node),
+            layers=_text(segment.layers),
+            **options,
+        )
         if segment.form == "means":
             made = self._operator("Reshape", [[made, 0]], shape="(0, 0, 1, 1)")
         if not self._training:

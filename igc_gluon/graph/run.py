@@ -11,6 +11,7 @@ is changed afterwards (layers, options, hooks, attributes) is noticed at the nex
 Parameters stay where they are; gradients and moving statistics arrive in them as ever, the statistics with the forward
 pass (MXNet's own BN writes them in backward).
 """
+
 import functools
 import logging
 from operator import is_
@@ -51,9 +52,10 @@ class NativeNetwork(Native, HybridBlock):
 def accelerate(net):
     """Makes the HybridBlock `net` run natively where it can, in training and inference, and returns it.
 
-    What has no kernel runs on MXNet's operators between the native parts, and so does a call that is out of the ordinary
-    (other devices and number types); `why_not_native` lists it. A block whose `hybrid_forward` is not one of MXNet's or
-    of this package has to be hybridized; until then only the blocks in it are native. Raises TypeError if `net` is no
+    What has no kernel runs on MXNet's operators between the native parts, and so does a call that is out of the
+    ordinary (other devices and number types); `why_not_native` lists it. A block whose `hybrid_forward` is not one of
+    MXNet's or of this package has to be hybridized; until then only the blocks in it are native. Raises TypeError if
+    `net` is no
     HybridBlock.
     """
     if not isinstance(net, HybridBlock):
@@ -65,9 +67,9 @@ def accelerate(net):
 
 
 def why_not_native(net, *input_shapes):
-    """[(name of an operator, one line why it has no kernel)] of the HybridBlock `net` called with arrays of these shapes,
-    the batch included, in order of execution. What always runs on MXNet's operators, as the classifier does, is among
-    them."""
+    """[(name of an operator, one line why it has no kernel)] of the HybridBlock `net` called with arrays of these
+    shapes, the batch included, in order of execution. What always runs on MXNet's operators, as the classifier does,
+    is among them."""
     graph = trace(net, len(input_shapes))
     _, reasons = segments.find(graph, graph.shapes(input_shapes))
     return [(graph.nodes[number].name, reason) for number, reason in reasons.items()]
@@ -79,8 +81,8 @@ def _native_class(cls):
 
 
 def compute(block, forward, inputs):
-    """(what the native program of `block` makes of `inputs`,), or None where there is none: `forward`, which is MXNet's,
-    is to go on."""
+    """(what the native program of `block` makes of `inputs`,), or None where there is none: `forward`, which is
+    MXNet's, is to go on."""
     for x in inputs:
         if type(x) is not mx.nd.NDArray or x.context.device_type != "cpu":
             return None
@@ -145,9 +147,14 @@ class _Plan:
             self._parameters = list(self._graph.parameters.values())
             # With static_shape MXNet forgets one of two passes before a backward one; with static_alloc each size of
             # image would keep what training needs for it.
-            self._flags = {training: [(name, value) for name, value in (block._flags if self._active else ())
-                                      if name not in ("static_shape", training and "static_alloc")]
-                           for training in (True, False)}
+            self._flags = {
+                training: [
+                    (name, value)
+                    for name, value in (block._flags if self._active else ())
+                    if name not in ("static_shape", training and "static_alloc")
+                ]
+                for training in (True, False)
+            }
 
     def _hybridized(self, inputs):
         require(not getattr(self._block, "_backend", None), "the network is for another backend")
@@ -156,8 +163,7 @@ class _Plan:
         symbols, made = self._block._get_graph(*inputs)
         self._cached_graph = self._block._cached_graph
         require(len(symbols) == len(inputs), "inputs within inputs have no native kernel")
-        return read(made, [symbol.name for symbol in symbols], self._block._out_format,
-                    parameters_of(self._block))
+        return read(made, [symbol.name for symbol in symbols], self._block._out_format, parameters_of(self._block))
 
     def _by_itself(self, below, forward):
         reason = why_python_runs(self._block, below)
@@ -167,20 +173,30 @@ class _Plan:
     def holds(self, block, count):
         """Whether this is still `block`, called with so many arrays."""
         self._untouched = self._watch is not None and self._watch.same() and self._state.methods_hold()
-        return (block is self._block and count == self._count and block._active == self._active and
-                (not self._active or (block._cached_graph is self._cached_graph and not block._backend and
-                                      not block._callback)) and (self._untouched or self._state.holds()))
+        return (
+            block is self._block
+            and count == self._count
+            and block._active == self._active
+            and (
+                not self._active
+                or (block._cached_graph is self._cached_graph and not block._backend and not block._callback)
+            )
+            and (self._untouched or self._state.holds())
+        )
 
     def __call__(self, inputs):
         """NDArrays on a CPU, float32 -> what the block makes. Raises NotNative, _Left."""
         require(self._reason is None, self._reason)
         training = autograd.is_training()
-        require(autograd.is_recording() == training,
-                "gradients through moving statistics and batch statistics without gradients have no kernel")
+        require(
+            autograd.is_recording() == training,
+            "gradients through moving statistics and batch statistics without gradients have no kernel",
+        )
         context, shapes = inputs[0].context, tuple(x.shape for x in inputs)
         for x, shape in zip(inputs, shapes):
-            require(x.dtype == np.float32 and x.stype == "default" and x.context == context,
-                    "the data is not dense float32")
+            require(
+                x.dtype == np.float32 and x.stype == "default" and x.context == context, "the data is not dense float32"
+            )
             require(shape and 0 not in shape, "the data is empty")
         arrays = self._values(context)
         if not all(np.array_equal(arrays[number].asnumpy(), values) for number, values in self._constants.items()):
@@ -205,12 +221,19 @@ class _Plan:
             except (ValueError, mx.MXNetError):
                 raise _Left from None
             short = contracted(self._graph, of_values)
-            self._constants.update({self._parameters.index(self._graph.parameters[name]): values
-                                    for name, values in short.constants.items()})
+            self._constants.update(
+                {
+                    self._parameters.index(self._graph.parameters[name]): values
+                    for name, values in short.constants.items()
+                }
+            )
             found, reasons = segments.find(self._graph, of_values, short)
             # A classifier may be a convolution of a single pixel: MXNet's operator is meant to run there.
-            left = [reason for number, reason in reasons.items() if self._graph.nodes[number].op == "Convolution" and
-                    set(of_values[Ref(number)][2:]) != {1}]
+            left = [
+                reason
+                for number, reason in reasons.items()
+                if self._graph.nodes[number].op == "Convolution" and set(of_values[Ref(number)][2:]) != {1}
+            ]
             if found and left:
                 _say(left[0], " in parts of a network")
             self._found[key[0]] = found, [*left, *reasons.values(), "there is no operator"][0]
@@ -222,7 +245,9 @@ class _Plan:
             del self._programs[next(iter(self._programs))]
         try:
             program = AtOnce.of(self._graph, found, self._owner) if single else None
-            program = program or Program(self._graph, found, self._owner, training, wanted, apart, self._flags[training])
+            program = program or Program(
+                self._graph, found, self._owner, training, wanted, apart, self._flags[training]
+            )
         except mx.MXNetError as error:  # an operator without a gradient, perhaps, which MXNet asks for here already
             self._found[key[0]] = (), first_line(error)
             raise NotNative(first_line(error)) from None
@@ -244,8 +269,11 @@ class _Plan:
         if known is None or not all(map(is_, arrays, known)):
             if any(a.context != context for a in arrays):
                 raise _Left
-            require(all(a.dtype == np.float32 and a.stype == "default" for a in arrays) and
-                    all(p._grad_stype == "default" for p in self._parameters), "the parameters are not float32")
+            require(
+                all(a.dtype == np.float32 and a.stype == "default" for a in arrays)
+                and all(p._grad_stype == "default" for p in self._parameters),
+                "the parameters are not float32",
+            )
             known = arrays
         self._arrays[context] = place, known
         if not self._untouched:

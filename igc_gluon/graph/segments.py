@@ -3,6 +3,7 @@
 A segment reads one value and makes one; what lies in it is read nowhere else. What has no kernel stays between
 segments.
 """
+
 from collections import Counter
 from typing import Dict, List, NamedTuple, Optional, Set
 
@@ -18,6 +19,7 @@ from igc_gluon.native import training
 class Parameter(NamedTuple):
     """A variable that layers read. branches above 1: that many equal parts of it are added up. index: of the shape of
     the array that the layer gets, for each number where in the variable, flat, it is; -1: it is 0."""
+
     name: str
     branches: int = 1
     index: Optional[np.ndarray] = None
@@ -27,9 +29,10 @@ class Segment(NamedTuple):
     """Nodes that become one native operator.
 
     source: the value read. end: the one made. parameters: of the layers, in the order of igc_train.h. running: names
-    of moving means and variances. form: "maps", "flat" ((batch, channels), of means) or "means" (with two axes of 1). shape: of
-    the value made, without the batch.
+    of moving means and variances. form: "maps", "flat" ((batch, channels), of means) or "means" (with two axes of 1).
+    shape: of the value made, without the batch.
     """
+
     nodes: Set[int]
     source: Value
     end: Ref
@@ -67,8 +70,10 @@ def find(graph: Graph, shapes: Dict[Value, tuple], short: Optional[Contracted] =
             segments.append(segment)
             taken |= segment.nodes
     others = set().union(*(inner for number, inner in short.inner.items() if number not in taken))
-    return [segment._replace(nodes=set().union(segment.nodes, *(short.inner.get(n, ()) for n in segment.nodes)) - others)
-            for segment in segments], reasons
+    return [
+        segment._replace(nodes=set().union(segment.nodes, *(short.inner.get(n, ()) for n in segment.nodes)) - others)
+        for segment in segments
+    ], reasons
 
 
 def _segment(facts, first, taken):
@@ -102,7 +107,9 @@ class _Facts:
         self.nodes, self.shapes = short.nodes, shapes
         self.data = graph.data
         self.readers = Counter([value for node in short.nodes.values() for value in node.inputs] + graph.outputs)
-        self.running = Counter(name for node in short.nodes.values() if node.op == "BatchNorm" for name in node.inputs[3:])
+        self.running = Counter(
+            name for node in short.nodes.values() if node.op == "BatchNorm" for name in node.inputs[3:]
+        )
         self.running = {name for name, times in self.running.items() if times == self.readers[name] == 1}
 
 
@@ -135,8 +142,16 @@ class _Reader:
 
     def segment(self):
         layers = self._layers + ([self._open] if self._open is not None else [])
-        return Segment(set(self._nodes), self._source, self.last, layers, list(self._parameters), list(self._running),
-                       self.form, self._facts.shapes[self.last][1:])
+        return Segment(
+            set(self._nodes),
+            self._source,
+            self.last,
+            layers,
+            list(self._parameters),
+            list(self._running),
+            self.form,
+            self._facts.shapes[self.last][1:],
+        )
 
     def add(self, number):
         node = self._facts.nodes[number]
@@ -159,23 +174,32 @@ class _Reader:
     def _convolution(self, node, value, weight, bias=None):
         a = node.attributes
         kernel, stride = a["kernel"], a.get("stride") or (1, 1)
-        require(bias is None and a.get("layout", "NCHW") in ("NCHW", "None", None) and len(kernel) == 2 and
-                len(set(kernel)) == 1 and kernel[0] % 2 == 1 and (a.get("pad") or (0, 0)) == (kernel[0] // 2,) * 2 and
-                (a.get("dilate") or (1, 1)) == (1, 1) and tuple(stride) in ((1, 1), (2, 2)),
-                "a convolution of this form has no native kernel")
+        require(
+            bias is None
+            and a.get("layout", "NCHW") in ("NCHW", "None", None)
+            and len(kernel) == 2
+            and len(set(kernel)) == 1
+            and kernel[0] % 2 == 1
+            and (a.get("pad") or (0, 0)) == (kernel[0] // 2,) * 2
+            and (a.get("dilate") or (1, 1)) == (1, 1)
+            and tuple(stride) in ((1, 1), (2, 2)),
+            "a convolution of this form has no native kernel",
+        )
         require(self._cut is None, "a convolution here has no native kernel")
         if self._open is not None and not self._open.normalised:
-            require(value == self.last and self._alone(value) and kernel[0] == stride[0] == 1,
-                    "a spatial convolution behind another one without a normalization between them has no native "
-                    "kernel")
+            require(
+                value == self.last and self._alone(value) and kernel[0] == stride[0] == 1,
+                "a spatial convolution behind another one without a normalization between them has no native kernel",
+            )
             self._layers.append(self._open)
             read, order = len(self._layers), self._order
         else:
             self._close()
             require(value in self._values, "a convolution of this value has no native kernel")
             read, order = self._values[value], self._orders.get(value)
-        self._open = training.Layer(read, a["num_filter"], a.get("num_group", 1), kernel[0], stride[0],
-                                    activation=None, normalised=False)
+        self._open = training.Layer(
+            read, a["num_filter"], a.get("num_group", 1), kernel[0], stride[0], activation=None, normalised=False
+        )
         self._parameter(weight)
         self._order = None
         if order is not None:  # the weights of channel i of the value are those of channel order[i] of the layer
@@ -184,11 +208,17 @@ class _Reader:
 
     def _normalization(self, node, value, gamma, beta, mean, variance):
         a = node.attributes
-        require(a.get("axis", 1) == 1 and not a.get("fix_gamma", True) and not a.get("use_global_stats", False) and
-                not a.get("output_mean_var", False),
-                "BatchNorm with other options than epsilon and momentum has no native kernel")
-        require(self._is_open(value) and not self._open.normalised,
-                "a normalization that does not follow a convolution has no native kernel")
+        require(
+            a.get("axis", 1) == 1
+            and not a.get("fix_gamma", True)
+            and not a.get("use_global_stats", False)
+            and not a.get("output_mean_var", False),
+            "BatchNorm with other options than epsilon and momentum has no native kernel",
+        )
+        require(
+            self._is_open(value) and not self._open.normalised,
+            "a normalization that does not follow a convolution has no native kernel",
+        )
         require({mean, variance} <= self._facts.running, "a normalization that is used twice has no native kernel")
         if self._order is not None:
             self._weight(self._dense()[self._order])
@@ -200,39 +230,60 @@ class _Reader:
 
     def _activation(self, node, value):
         kind = "relu6" if node.op == "clip" else node.attributes.get("act_type", "relu")
-        require(kind == "relu" or (node.op == "clip" and
-                                   (node.attributes["a_min"], node.attributes["a_max"]) == (0, 6)),
-                "another activation than ReLU has no native kernel")
-        require(self._is_open(value) and self._open.normalised and self._open.activation is None and
-                (self._open.residual < 0 or kind == "relu"),
-                "an activation that does not follow a normalization has no native kernel")
+        require(
+            kind == "relu" or (node.op == "clip" and (node.attributes["a_min"], node.attributes["a_max"]) == (0, 6)),
+            "another activation than ReLU has no native kernel",
+        )
+        require(
+            self._is_open(value)
+            and self._open.normalised
+            and self._open.activation is None
+            and (self._open.residual < 0 or kind == "relu"),
+            "an activation that does not follow a normalization has no native kernel",
+        )
         self._open = self._open._replace(activation=kind)
 
     def _sum(self, node, a, b):
         other = b if self._is_open(a) else a
-        require(self._is_open(a) != self._is_open(b) and self._open.normalised and self._open.activation is None and
-                self._open.residual < 0, "a sum that does not follow a normalization has no native kernel")
+        require(
+            self._is_open(a) != self._is_open(b)
+            and self._open.normalised
+            and self._open.activation is None
+            and self._open.residual < 0,
+            "a sum that does not follow a normalization has no native kernel",
+        )
         require(self._values.get(other, 0) > 0, "a sum with this value has no native kernel")
-        require(self._order is None and self._orders.get(other) is None,
-                "a sum of channels in an order that is no interleaving has no native kernel")
+        require(
+            self._order is None and self._orders.get(other) is None,
+            "a sum of channels in an order that is no interleaving has no native kernel",
+        )
         require(self._facts.shapes[a] == self._facts.shapes[b], "a sum of different shapes has no native kernel")
         self._open = self._open._replace(residual=self._values[other])
 
     def _pooling(self, node, value):
         a = node.attributes
         kind = a.get("pool_type", "max")
-        require(a.get("layout", "NCHW") in ("NCHW", "None", None) and self._cut is None,
-                "pooling of this form has no native kernel")
+        require(
+            a.get("layout", "NCHW") in ("NCHW", "None", None) and self._cut is None,
+            "pooling of this form has no native kernel",
+        )
         self._close()
         if kind == "avg" and a.get("global_pool", False):
             require(value == self.last and self._orders.get(value) is None, "a mean of this value has no native kernel")
             self.form = "means"
             return
         kernel, stride = a["kernel"], a.get("stride") or (1, 1)
-        require(kind == "max" and not a.get("global_pool", False) and self._values.get(value, 0) > 0 and
-                len(set(kernel)) == 1 and kernel[0] % 2 == 1 and (a.get("pad") or (0, 0)) == (kernel[0] // 2,) * 2 and
-                tuple(stride) in ((1, 1), (2, 2)) and a.get("pooling_convention", "valid") == "valid",
-                "pooling of this form has no native kernel")
+        require(
+            kind == "max"
+            and not a.get("global_pool", False)
+            and self._values.get(value, 0) > 0
+            and len(set(kernel)) == 1
+            and kernel[0] % 2 == 1
+            and (a.get("pad") or (0, 0)) == (kernel[0] // 2,) * 2
+            and tuple(stride) in ((1, 1), (2, 2))
+            and a.get("pooling_convention", "valid") == "valid",
+            "pooling of this form has no native kernel",
+        )
         self._order = self._orders.get(value)
         channels = self._layers[self._values[value] - 1].channels
         self._layers.append(training.Layer.max_pool(self._values[value], channels, kernel[0], stride[0]))
@@ -247,15 +298,21 @@ class _Reader:
         if branches is not None and getattr(self._open, field) == 1:
             self._open = self._open._replace(**{field: branches})
         else:  # the weights of the next convolution, or of this one, are put into that order
-            before = permutation_indices(self._open.channels, getattr(self._open, field)) if self._order is None else self._order
+            before = (
+                permutation_indices(self._open.channels, getattr(self._open, field))
+                if self._order is None
+                else self._order
+            )
             self._open = self._open if self._order is not None else self._open._replace(**{field: 1})
             self._order = before[index]
 
     def _dense(self):
         """The index of the open convolution's weights, which becomes one over all channels."""
         layer, (name, branches, index) = self._open, self._parameters[-1]
-        require(branches == 1 and layer.permute == 1 and (layer.groups == 1 or layer.kernel == 1),
-                "channels in an order that is no interleaving, before a spatial group convolution, have no native kernel")
+        require(
+            branches == 1 and layer.permute == 1 and (layer.groups == 1 or layer.kernel == 1),
+            "channels in an order that is no interleaving, before a spatial group convolution, have no native kernel",
+        )
         if index is None:
             shape = self._facts.shapes[name]
             index = np.arange(int(np.prod(shape))).reshape(shape)
@@ -269,19 +326,35 @@ class _Reader:
 
     def _reshape(self, node, value):
         shape = node.attributes["shape"]
-        require(self._is_open(value) and self._order is None and self._open.residual < 0 and len(shape) == 5 and
-                not node.attributes.get("reverse", False) and shape[:2] == (0, -4) and shape[3:] == (-1, -2) and
-                shape[2] > 0 and len(self._facts.shapes[value]) == 4, "a reshape here has no native kernel")
+        require(
+            self._is_open(value)
+            and self._order is None
+            and self._open.residual < 0
+            and len(shape) == 5
+            and not node.attributes.get("reverse", False)
+            and shape[:2] == (0, -4)
+            and shape[3:] == (-1, -2)
+            and shape[2] > 0
+            and len(self._facts.shapes[value]) == 4,
+            "a reshape here has no native kernel",
+        )
         self._cut = shape[2]
 
     def _sum_of_branches(self, node, value):
         a = node.attributes
         axis = a.get("axis")
         axis = axis[0] if isinstance(axis, (tuple, list)) and len(axis) == 1 else axis
-        require(self._cut is not None and self._alone(value) and axis == 1 and
-                not a.get("keepdims", False) and not a.get("exclude", False) and not self._open.normalised and
-                self._open.permute == self._open.groups == self._parameters[-1].branches == 1 and
-                self._parameters[-1].index is None, "a sum over axes has no native kernel here")
+        require(
+            self._cut is not None
+            and self._alone(value)
+            and axis == 1
+            and not a.get("keepdims", False)
+            and not a.get("exclude", False)
+            and not self._open.normalised
+            and self._open.permute == self._open.groups == self._parameters[-1].branches == 1
+            and self._parameters[-1].index is None,
+            "a sum over axes has no native kernel here",
+        )
         branches, self._cut = self._cut, None
         self._open = self._open._replace(channels=self._open.channels // branches)
         self._parameters[-1] = self._parameters[-1]._replace(branches=branches)
@@ -301,8 +374,12 @@ class _Reader:
         return self._open is not None and self._cut is None and self._alone(value)
 
     def _can_close(self):
-        return self._cut is None and self._order is None and self._orders.get(self.last) is None and (
-            self._open.normalised if self._open is not None else bool(self._layers))
+        return (
+            self._cut is None
+            and self._order is None
+            and self._orders.get(self.last) is None
+            and (self._open.normalised if self._open is not None else bool(self._layers))
+        )
 
     def _close(self):
         if self._open is not None:

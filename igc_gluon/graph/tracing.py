@@ -3,6 +3,7 @@
 Everything that is made of a network starts here: the native parts of training and inference (segments.py), compiled
 networks (igc_gluon.deploy), multiply-adds (igc_gluon.complexity), what peers are given (igc_gluon.bench).
 """
+
 import ast
 import json
 import re
@@ -16,6 +17,7 @@ from mxnet.gluon.block import _flatten
 
 class Ref(NamedTuple):
     """Output `output` of node number `node`."""
+
     node: int
     output: int = 0
 
@@ -24,7 +26,9 @@ Value = Union[Ref, str]  # what an operator made, or a variable's name
 
 
 class Node(NamedTuple):
-    """An operator: MXNet's name of it, its own name, attributes, the values it reads, its place among `Graph.entries`."""
+    """An operator: MXNet's name of it, its own name, attributes, the values it reads, its place among
+    `Graph.entries`."""
+
     op: str
     name: str
     attributes: Dict[str, object]
@@ -39,6 +43,7 @@ class Graph(NamedTuple):
     MXNet's `_flatten`). parameters: those that are read, by name. entries: the nodes of MXNet's JSON, variables
     included, whose numbers are `Node.entry`; symbol: the same as MXNet holds it.
     """
+
     nodes: List[Node]
     data: Tuple[str, ...]
     outputs: List[Value]
@@ -68,8 +73,11 @@ class Graph(NamedTuple):
                 at += 1
                 continue
             output = 0
-            while output == 0 or (at < len(names) and names[at].startswith(entry["name"]) and
-                                  _FURTHER_OUTPUT.fullmatch(names[at][len(entry["name"]):])):
+            while output == 0 or (
+                at < len(names)
+                and names[at].startswith(entry["name"])
+                and _FURTHER_OUTPUT.fullmatch(names[at][len(entry["name"]) :])
+            ):
                 shapes[Ref(numbers[number], output)] = found[at]
                 output, at = output + 1, at + 1
         if at != len(names):
@@ -109,8 +117,15 @@ def read(symbol, data, form, parameters):
         attributes = {key: _literal(text) for key, text in entry.get("attrs", {}).items()}
         inputs = tuple(_value(values, i) for i in entry["inputs"])
         nodes.append(Node(entry["op"], entry["name"], attributes, inputs, number))
-    return Graph(nodes, tuple(data), [_value(values, head) for head in graph["heads"]], form,
-                 {name: parameters[name] for name in variables if name not in data}, graph["nodes"], symbol)
+    return Graph(
+        nodes,
+        tuple(data),
+        [_value(values, head) for head in graph["heads"]],
+        form,
+        {name: parameters[name] for name in variables if name not in data},
+        graph["nodes"],
+        symbol,
+    )
 
 
 def json_of(symbol):

@@ -5,6 +5,7 @@ number whenever it is written to (PEP 509), an OrderedDict another state when it
 in memory, of which a native function compares hundreds in microseconds. Where they do not behave like that, on another
 Python than those up to 3.12, nothing is watched, and the walk is made.
 """
+
 import ctypes
 import functools
 import struct

@@ -16,6 +16,7 @@ there is none while the guard or its process stands still.
 
 Runs by its path, without igc_gluon or any other package.
 """
+
 import argparse
 import contextlib
 import ctypes
@@ -59,8 +60,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     if index is None:
         index = next((int(os.environ[name]) for name in INDEX_VARIABLES if name in os.environ), 0)
     name = args.role if args.role == "scheduler" else f"{args.role} {index}"
-    environment = {**os.environ, **dict(pair.split("=", 1) for pair in args.environment),
-                   "DMLC_ROLE": args.role, "PYTHONUNBUFFERED": "1"}
+    environment = {
+        **os.environ,
+        **dict(pair.split("=", 1) for pair in args.environment),
+        "DMLC_ROLE": args.role,
+        "PYTHONUNBUFFERED": "1",
+    }
     if args.role == "worker":
         environment["IGC_WORKER"] = str(index)
     if args.share:
@@ -68,9 +73,16 @@ def main(argv: Optional[List[str]] = None) -> int:
     here = platform.node()
     beats, environment[HEARTBEAT] = _pipe()
     try:
-        process = subprocess.Popen(args.command, env=environment, cwd=args.directory, stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-                                   preexec_fn=functools.partial(_become, args.role))
+        process = subprocess.Popen(
+            args.command,
+            env=environment,
+            cwd=args.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=functools.partial(_become, args.role),
+        )
     except OSError as error:
         _write(sys.stderr, f"{MARK}{name} on {here} could not be started: {error.strerror}: {error.filename}")
         return 127
@@ -79,8 +91,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     for number in STOPPING:
         signal.signal(number, functools.partial(_pass_signal_on, process))
     threading.Thread(target=_tell, args=(beats, f"{name} on {here}"), daemon=True).start()
-    pumps = [threading.Thread(target=_pass_on, args=(source, target, f"[{name}] "), daemon=True)
-             for source, target in ((process.stdout, sys.stdout), (process.stderr, sys.stderr))]
+    pumps = [
+        threading.Thread(target=_pass_on, args=(source, target, f"[{name}] "), daemon=True)
+        for source, target in ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
+    ]
     for pump in pumps:
         pump.start()
     code = process.wait()

@@ -8,6 +8,7 @@
 A thread sends a byte every second: WORKS after progress, WAITS, or else LIVES. A long step or first batch says so by
 its work: while the process uses the processor it counts as working, up to LONGEST_STEP.
 """
+
 import atexit
 import contextlib
 import os

@@ -1,4 +1,5 @@
 """All processes of one attempt at a distributed run, started and ended together."""
+
 import contextlib
 import os
 import queue
@@ -62,11 +63,19 @@ class Job:
             return
         try:
             stdin = subprocess.PIPE if start.controlled else subprocess.DEVNULL
-            process = subprocess.Popen(start.command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                       start_new_session=True, text=True, errors="replace")
+            process = subprocess.Popen(
+                start.command,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                text=True,
+                errors="replace",
+            )
         except OSError as error:
-            raise UserError(f"cannot start {start.command[0]}: {error.strerror}; install it or choose another "
-                            "--launcher") from None
+            raise UserError(
+                f"cannot start {start.command[0]}: {error.strerror}; install it or choose another --launcher"
+            ) from None
         self._processes.append((start, process))
         for source, target in ((process.stdout, sys.stdout), (process.stderr, sys.stderr)):
             pump = threading.Thread(target=self._pass_on, args=(source, target), daemon=True)
@@ -152,8 +161,11 @@ class Job:
         codes = [process.poll() for _, process in self._processes]
         if self._stop_number is not None and not any(code for code in codes if code != 128 + self._stop_number):
             return codes
-        bad = [(code if code > 0 else 128 - code, start.name, code) for (start, _), code in zip(self._processes, codes)
-               if code]
+        bad = [
+            (code if code > 0 else 128 - code, start.name, code)
+            for (start, _), code in zip(self._processes, codes)
+            if code
+        ]
         if not bad:
             return codes
         time.sleep(4 * POLL_SECONDS)  # the guard's report is on its way through a pipe
@@ -177,8 +189,10 @@ class Job:
         for last, what in checks:
             for name, when in list(last.items()):
                 if self._hang_timeout and self._clock - when > self._hang_timeout:
-                    raise Failed(f"{name} hangs: it has not {what} for {self._hang_timeout:g} s",
-                                 128 + (self._stop_number or signal.SIGKILL))
+                    raise Failed(
+                        f"{name} hangs: it has not {what} for {self._hang_timeout:g} s",
+                        128 + (self._stop_number or signal.SIGKILL),
+                    )
 
     def _note(self, report: str) -> None:
         """What a guard says of its process."""
@@ -206,7 +220,7 @@ class Job:
     def _pass_on(self, source: TextIO, target: TextIO) -> None:
         for line in source:
             if line.startswith(MARK):
-                self._note(line[len(MARK):].rstrip())
+                self._note(line[len(MARK) :].rstrip())
             elif line.startswith(f"[scheduler] {PORT}"):
                 self._ports.put(int(line.split()[-1]))
             else:

@@ -2,6 +2,7 @@
 
 Each function takes a Plan and returns a list of Start, one per process to start from here.
 """
+
 import os
 import re
 import shlex
@@ -21,13 +22,23 @@ SERVER = [sys.executable, "-m", "igc_gluon.engine.server"]
 PASSED_ON = ("DMLC_", "PS_", "MXNET_", "IGC_", "OMP_", "PYTHONPATH", "LD_LIBRARY_PATH", "PATH", "NCCL_")
 _HOST = re.compile(r"(?P<host>[^\s-]\S*)(\s+slots=(?P<slots>[0-9]{1,9}))?")
 _LARGEST_HOSTFILE = 1 << 20  # characters
-SSH = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=5", "-o",
-       "ServerAliveCountMax=3"]
+SSH = [
+    "ssh",
+    "-o",
+    "BatchMode=yes",
+    "-o",
+    "ConnectTimeout=30",
+    "-o",
+    "ServerAliveInterval=5",
+    "-o",
+    "ServerAliveCountMax=3",
+]
 
 
 @dataclass(frozen=True)
 class Plan:
     """What is to be started: `command` as `workers` workers, served by `servers` servers."""
+
     command: List[str]
     workers: int
     servers: int
@@ -39,6 +50,7 @@ class Plan:
 @dataclass(frozen=True)
 class Start:
     """A command line to run here, for one process, "worker 2", or for all "workers" of an mpirun."""
+
     command: List[str]
     name: str
     controlled: bool  # whether its guard listens to standard input
@@ -54,35 +66,61 @@ def scheduler(plan: Plan) -> Start:
 
 
 def local(plan: Plan) -> List[Start]:
-    return [_local(plan, role, index, plan.workers if role == "worker" else 0, command)
-            for role, index, command in _processes(plan)]
+    return [
+        _local(plan, role, index, plan.workers if role == "worker" else 0, command)
+        for role, index, command in _processes(plan)
+    ]
 
 
 def ssh(plan: Plan) -> List[Start]:
     """Server and worker i on host i, beginning again at the first host; the folder is the one of the launcher."""
-    placed = [(role, index, command, plan.hosts[index % len(plan.hosts)])
-              for role, index, command in _processes(plan)]
+    placed = [(role, index, command, plan.hosts[index % len(plan.hosts)]) for role, index, command in _processes(plan)]
     workers = [host for role, _, _, host in placed if role == "worker"]
-    return [Start([*SSH, host, shlex.join(_guard(plan, role, index, workers.count(host) if role == "worker" else 0,
-                                                 command, remote=True))], f"{role} {index}", True)
-            for role, index, command, host in placed]
+    return [
+        Start(
+            [
+                *SSH,
+                host,
+                shlex.join(
+                    _guard(plan, role, index, workers.count(host) if role == "worker" else 0, command, remote=True)
+                ),
+            ],
+            f"{role} {index}",
+            True,
+        )
+        for role, index, command, host in placed
+    ]
 
 
 def mpi(plan: Plan) -> List[Start]:
     """One mpirun for the servers and one for the workers, as it gives all its processes one command."""
     hosts = ["--hostfile", plan.hostfile] if plan.hostfile else []
-    return [Start(["mpirun", "-n", str(count), *hosts, *_guard(plan, role, None, 0, command, remote=True)],
-                  f"{role}s", False)
-            for role, count, command in _roles(plan)]
+    return [
+        Start(
+            ["mpirun", "-n", str(count), *hosts, *_guard(plan, role, None, 0, command, remote=True)], f"{role}s", False
+        )
+        for role, count, command in _roles(plan)
+    ]
 
 
 def slurm(plan: Plan) -> List[Start]:
     """One srun for the servers and one for the workers, inside an allocation (salloc, sbatch)."""
     hosts = ["--nodelist", ",".join(dict.fromkeys(plan.hosts))] if plan.hosts else []
-    return [Start(["srun", f"--ntasks={count}", "--kill-on-bad-exit=1", "--overlap", *hosts,
-                   *_guard(plan, role, None, 0, command, remote=True)],
-                  f"{role}s", False)
-            for role, count, command in _roles(plan)]
+    return [
+        Start(
+            [
+                "srun",
+                f"--ntasks={count}",
+                "--kill-on-bad-exit=1",
+                "--overlap",
+                *hosts,
+                *_guard(plan, role, None, 0, command, remote=True),
+            ],
+            f"{role}s",
+            False,
+        )
+        for role, count, command in _roles(plan)
+    ]
 
 
 LAUNCHERS = {"local": local, "ssh": ssh, "mpi": mpi, "slurm": slurm}
@@ -116,8 +154,9 @@ def own_address(hosts: List[str]) -> str:
             probe.connect((hosts[0].split("@")[-1] if hosts else "192.0.2.1", 9))  # sends nothing
             return probe.getsockname()[0]
     except OSError as error:
-        raise UserError(f"cannot tell this machine's address ({error.strerror or error}); say it with --root-uri") \
-            from None
+        raise UserError(
+            f"cannot tell this machine's address ({error.strerror or error}); say it with --root-uri"
+        ) from None
 
 
 def _processes(plan: Plan) -> List[Tuple[str, int, List[str]]]:
@@ -133,8 +172,9 @@ def _local(plan: Plan, role: str, index: int, share: int, command: List[str]) ->
     return Start(_guard(plan, role, index, share, command), role if role == "scheduler" else f"{role} {index}", True)
 
 
-def _guard(plan: Plan, role: str, index: Optional[int], share: int, command: List[str],
-           remote: bool = False) -> List[str]:
+def _guard(
+    plan: Plan, role: str, index: Optional[int], share: int, command: List[str], remote: bool = False
+) -> List[str]:
     environment = dict(plan.environment)
     if remote:
         environment = {**{k: v for k, v in os.environ.items() if k.startswith(PASSED_ON)}, **environment}

@@ -1,11 +1,12 @@
 """What a network that has weights says of itself, as attributes of it.
 
-    model          its name, as `get_model` takes it
-    preprocessing  what it expects of an image and what its scores mean, see `igc_gluon.data.preprocessing`
-    classes        the name of each score, as in GluonCV's networks; None where nobody said
-    classes_long, synset
-                   of ImageNet's classes also the long names and WordNet's numbers
+model          its name, as `get_model` takes it
+preprocessing  what it expects of an image and what its scores mean, see `igc_gluon.data.preprocessing`
+classes        the name of each score, as in GluonCV's networks; None where nobody said
+classes_long, synset
+               of ImageNet's classes also the long names and WordNet's numbers
 """
+
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -58,8 +59,7 @@ def preprocessing_attribute(net: HybridBlock) -> Dict[str, str]:
     """{name: text} of the attribute that says in a symbol what `net` expects, see `symbol_file`; {} where it is not
     known. Classes are called there as the folders of their images are."""
     expected = getattr(net, "preprocessing", None)
-    return {} if expected is None else {
-        PREPROCESSING: replace(expected, class_names=class_names(net)).to_json()}
+    return {} if expected is None else {PREPROCESSING: replace(expected, class_names=class_names(net)).to_json()}
 
 
 def write_preprocessing(net: HybridBlock, params: Union[str, Path]) -> None:

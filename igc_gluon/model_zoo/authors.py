@@ -3,6 +3,7 @@
 The Gluon networks name their parameters as the authors' symbols do, but for the running statistics of BN, which Gluon
 calls `running_mean`, `running_var` and the Module API `moving_mean`, `moving_var`, and keeps as auxiliary states.
 """
+
 from pathlib import Path
 from typing import Any, Dict, Mapping, Tuple, Union
 
@@ -23,7 +24,7 @@ def authors_name(gluon_name: str) -> str:
     """`g0_bn_running_mean` -> `g0_bn_moving_mean`; other names stay."""
     for ours, theirs in _GLUON_TO_AUTHORS.items():
         if gluon_name.endswith(ours):
-            return gluon_name[:-len(ours)] + theirs
+            return gluon_name[: -len(ours)] + theirs
     return gluon_name
 
 
@@ -32,9 +33,10 @@ def to_module_params(net: HybridBlock) -> Tuple[Dict[str, Any], Dict[str, Any]]:
     arg_params: Dict[str, Any] = {}
     aux_params: Dict[str, Any] = {}
     for name, parameter in net.collect_params().items():
-        name_there = authors_name(name[len(net.prefix):])
-        (aux_params if name_there != name[len(net.prefix):] else arg_params)[name_there] = \
-            parameter.data(parameter.list_ctx()[0]).as_in_context(mx.cpu())
+        name_there = authors_name(name[len(net.prefix) :])
+        (aux_params if name_there != name[len(net.prefix) :] else arg_params)[name_there] = parameter.data(
+            parameter.list_ctx()[0]
+        ).as_in_context(mx.cpu())
     return arg_params, aux_params
 
 
@@ -43,22 +45,29 @@ def check_parameters(given: Mapping[str, Any], wanted: Mapping[str, Any]) -> Non
 
     Both are dicts of name to what has a shape.
     """
-    problems = ([f"missing {name}" for name in wanted if name not in given] +
-                [f"left over {name}" for name in given if name not in wanted] +
-                [f"{name} is {tuple(given[name].shape)}, not {tuple(p.shape)}" for name, p in wanted.items()
-                 if name in given and tuple(given[name].shape) != tuple(p.shape)])
+    problems = (
+        [f"missing {name}" for name in wanted if name not in given]
+        + [f"left over {name}" for name in given if name not in wanted]
+        + [
+            f"{name} is {tuple(given[name].shape)}, not {tuple(p.shape)}"
+            for name, p in wanted.items()
+            if name in given and tuple(given[name].shape) != tuple(p.shape)
+        ]
+    )
     if problems:
         raise UserError("these parameters are not this network's: " + "; ".join(problems))
 
 
-def from_module_params(net: HybridBlock, arg_params: Dict[str, Any], aux_params: Dict[str, Any], ctx: Any = mx.cpu()) -> None:
+def from_module_params(
+    net: HybridBlock, arg_params: Dict[str, Any], aux_params: Dict[str, Any], ctx: Any = mx.cpu()
+) -> None:
     """Sets the parameters of `net` to those of a Module-API network; the opposite of `to_module_params`.
 
     Raises UserError that names every parameter that is missing, left over or of another shape; `net` is then as
     before.
     """
     given = {**arg_params, **aux_params}
-    wanted = {authors_name(name[len(net.prefix):]): p for name, p in net.collect_params().items()}
+    wanted = {authors_name(name[len(net.prefix) :]): p for name, p in net.collect_params().items()}
     check_parameters(given, wanted)
     for name, parameter in wanted.items():
         if parameter._data is None:
@@ -72,10 +81,14 @@ def set_parameters(net: HybridBlock, arrays: Mapping[str, np.ndarray], path: Uni
 
     Raises UserError, see `from_module_params`.
     """
-    own_names = {name: authors_name(parameter.name[len(net.prefix):])
-                 for name, parameter in net._collect_params_with_prefix().items()}
-    renamed = {own_names.get(name) or authors_name(name.split(":", 1)[-1]):
-               mx.nd.array(array, dtype=array.dtype) for name, array in arrays.items()}
+    own_names = {
+        name: authors_name(parameter.name[len(net.prefix) :])
+        for name, parameter in net._collect_params_with_prefix().items()
+    }
+    renamed = {
+        own_names.get(name) or authors_name(name.split(":", 1)[-1]): mx.nd.array(array, dtype=array.dtype)
+        for name, array in arrays.items()
+    }
     try:
         from_module_params(net, renamed, {}, ctx or mx.cpu())
     except UserError as error:
@@ -94,8 +107,10 @@ def to_module_symbol(net: HybridBlock) -> Any:
 def save_module_checkpoint(net: HybridBlock, prefix: str, epoch: int) -> None:
     """Writes `prefix-symbol.json` and `prefix-0010.params` as MXNet's Module does, under the authors' names."""
     arg_params, aux_params = to_module_params(net)
-    arrays = {**{f"arg:{k}": v.asnumpy() for k, v in arg_params.items()},
-              **{f"aux:{k}": v.asnumpy() for k, v in aux_params.items()}}
+    arrays = {
+        **{f"arg:{k}": v.asnumpy() for k, v in arg_params.items()},
+        **{f"aux:{k}": v.asnumpy() for k, v in aux_params.items()},
+    }
     with write_atomically(f"{prefix}-symbol.json", "w") as file:
         file.write(json_of(to_module_symbol(net)))
     with write_atomically(f"{prefix}-{epoch:04d}.params") as file:
@@ -104,8 +119,10 @@ def save_module_checkpoint(net: HybridBlock, prefix: str, epoch: int) -> None:
 
 def save_parameters(net: HybridBlock, path: Union[str, Path]) -> None:
     """Writes what `net.load_parameters(path)` reads, whole or not at all, and PATH.json, see `write_preprocessing`."""
-    arrays = {name: parameter.data(parameter.list_ctx()[0]).asnumpy()
-              for name, parameter in net._collect_params_with_prefix().items()}
+    arrays = {
+        name: parameter.data(parameter.list_ctx()[0]).asnumpy()
+        for name, parameter in net._collect_params_with_prefix().items()
+    }
     with write_atomically(path) as file:
         file.write(params_file.dumps(arrays))
     write_preprocessing(net, path)

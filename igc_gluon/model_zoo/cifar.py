@@ -8,6 +8,7 @@ All have a 3x3 stem, three stages of the width C, 2C and 4C, the first layer of 
 Parameters are named as in the authors' symbols (`g1_b1_conv1_weight`, ...), whatever else lives in the process: fixed
 names give a fixed order of parameters, on which optimizer states and reproducible runs depend.
 """
+
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple
@@ -26,6 +27,7 @@ DOWNSAMPLE_FORMS = ("paper", "code")
 # Layers: one convolution (or IGC block) with BN and ReLU. Each factory returns layer(channels, in_channels,
 # strides=..., **kwargs).
 
+
 def _regular(primary_partition, secondary_partition):
     return ConvBNReLU
 
@@ -39,9 +41,18 @@ def _igc(primary_partition, secondary_partition, downsample="paper", spatial="pr
     def layer(channels, in_channels, strides, **kwargs):
         # The authors' resnet_igc takes the number of secondary partitions from the input width, so that in the
         # first block of a down-sampling stage each holds 2L channels. The paper takes it from the output width.
-        return IGCBlock(primary_partition, channels, in_channels, strides=strides, spatial=spatial,
-                        secondary_partition=in_channels // primary_partition if downsample == "code" else None,
-                        bottleneck=bottleneck, between=between, **kwargs)
+        return IGCBlock(
+            primary_partition,
+            channels,
+            in_channels,
+            strides=strides,
+            spatial=spatial,
+            secondary_partition=in_channels // primary_partition if downsample == "code" else None,
+            bottleneck=bottleneck,
+            between=between,
+            **kwargs,
+        )
+
     return layer
 
 
@@ -61,14 +72,25 @@ class ResidualBlock(HybridBlock):
     (N, in_channels, H, W) -> (N, channels, H', W').
     """
 
-    def __init__(self, layer: Callable[..., HybridBlock], channels: int, in_channels: int, strides: int, projection: Optional[Callable[..., HybridBlock]], norm: Dict[str, Any],
-                 names: Tuple[str, str, str] = ("p2_two1_", "p2_two2_", "p0_line_"), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        layer: Callable[..., HybridBlock],
+        channels: int,
+        in_channels: int,
+        strides: int,
+        projection: Optional[Callable[..., HybridBlock]],
+        norm: Dict[str, Any],
+        names: Tuple[str, str, str] = ("p2_two1_", "p2_two2_", "p0_line_"),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self._has_shortcut = projection is not None or channels == in_channels
         with self.name_scope():
             self.body = nn.HybridSequential(prefix="")
-            self.body.add(layer(channels, in_channels, strides=strides, prefix=names[0], **norm),
-                          layer(channels, channels, strides=1, activation=None, prefix=names[1], **norm))
+            self.body.add(
+                layer(channels, in_channels, strides=strides, prefix=names[0], **norm),
+                layer(channels, channels, strides=1, activation=None, prefix=names[1], **norm),
+            )
             self.shortcut = None
             if projection is not None:
                 self.shortcut = projection(channels, in_channels, strides=strides, prefix=names[2], **norm)
@@ -99,8 +121,21 @@ class CIFARNet(ImageNetwork):
     norm_layer, norm_kwargs : the normalization and its arguments, as in GluonCV, by default BN with the authors'.
     """
 
-    def __init__(self, layer: Callable[..., HybridBlock], width: int, blocks: Sequence[int], classes: int, residual: bool = False, shortcut_groups: Callable[[int], int] = lambda in_channels: 1, stem: Optional[int] = None,
-                 stem_strides: int = 1, norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, prefix: str = "", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        layer: Callable[..., HybridBlock],
+        width: int,
+        blocks: Sequence[int],
+        classes: int,
+        residual: bool = False,
+        shortcut_groups: Callable[[int], int] = lambda in_channels: 1,
+        stem: Optional[int] = None,
+        stem_strides: int = 1,
+        norm_layer: type = nn.BatchNorm,
+        norm_kwargs: Optional[Dict[str, Any]] = None,
+        prefix: str = "",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(prefix=prefix, **kwargs)
         norm = norm_arguments(norm_layer, norm_kwargs, BN_MOMENTUM_RESIDUAL if residual else BN_MOMENTUM_PLAIN)
         if stem_strides not in (1, 2):
@@ -110,19 +145,25 @@ class CIFARNet(ImageNetwork):
             in_channels = stem or width
             self.features.add(ConvBNReLU(in_channels, 3, strides=stem_strides, prefix="g0_", **norm))
             for stage, count in enumerate(blocks):
-                channels = width * 2 ** stage
+                channels = width * 2**stage
                 for i in range(count):
                     strides = 2 if stage > 0 and i == 0 else 1
                     prefix = f"g{stage + 1}_b{i + 1}_"
-                    projection = partial(ConvBNReLU, kernel_size=1, groups=shortcut_groups(in_channels),
-                                         activation=None) if strides != 1 else None
+                    projection = (
+                        partial(ConvBNReLU, kernel_size=1, groups=shortcut_groups(in_channels), activation=None)
+                        if strides != 1
+                        else None
+                    )
                     self.features.add(
                         ResidualBlock(layer, channels, in_channels, strides, projection, norm, prefix=prefix)
-                        if residual else layer(channels, in_channels, strides=strides, prefix=prefix, **norm))
+                        if residual
+                        else layer(channels, in_channels, strides=strides, prefix=prefix, **norm)
+                    )
                     in_channels = channels
             self.features.add(nn.GlobalAvgPool2D(), nn.Flatten())
-            self.output = nn.Dense(classes, in_units=in_channels, weight_initializer=SCORE_INIT,
-                                   prefix="fc_" if residual else "fc_score_")
+            self.output = nn.Dense(
+                classes, in_units=in_channels, weight_initializer=SCORE_INIT, prefix="fc_" if residual else "fc_score_"
+            )
 
     def hybrid_forward(self, F, x):
         return self.output(self.features(x))
@@ -134,8 +175,10 @@ def stage_blocks(depth: int, residual: bool = False) -> Tuple[int, ...]:
     rule = _blocks_residual if residual else _blocks_plain
     blocks = rule(depth)
     if blocks is None:
-        raise UserError(f"a {'residual' if residual else 'plain'} network has no depth {depth}: it must be "
-                        f"{'even, at least 8' if residual else '3B + 2'}; nearest valid: {nearest_valid(depth, rule)}")
+        raise UserError(
+            f"a {'residual' if residual else 'plain'} network has no depth {depth}: it must be "
+            f"{'even, at least 8' if residual else '3B + 2'}; nearest valid: {nearest_valid(depth, rule)}"
+        )
     return blocks
 
 
@@ -159,6 +202,7 @@ def _blocks_residual(depth):
 class CIFARNetwork:
     """What tells the networks apart. `width(L, M)` is the first stage's; depth rule and BN momentum follow
     `residual`."""
+
     layer: Callable
     residual: bool
     grouped: bool  # named by L and M, shortcuts with L groups; otherwise named by the width C
@@ -177,19 +221,38 @@ CIFAR_NETWORKS = {
 }
 
 
-def _build(network, depth, primary_partition, secondary_partition, classes, norm_layer=nn.BatchNorm,
-           norm_kwargs=None, stem_strides=1, prefix="", params=None, **options):
+def _build(
+    network,
+    depth,
+    primary_partition,
+    secondary_partition,
+    classes,
+    norm_layer=nn.BatchNorm,
+    norm_kwargs=None,
+    stem_strides=1,
+    prefix="",
+    params=None,
+    **options,
+):
     row = CIFAR_NETWORKS[network]
     for what, number in (("primary", primary_partition), ("secondary", secondary_partition)):
         if number < 1:
             raise UserError(f"{network}: {number} {what} partitions make no network; the smallest number is 1")
     if "downsample" in options and not row.residual:
         raise UserError(f"{network} has no option 'downsample': paper and code differ in resnet_igc only")
-    return CIFARNet(row.layer(primary_partition, secondary_partition, **options),
-                    row.width(primary_partition, secondary_partition), stage_blocks(depth, row.residual), classes,
-                    row.residual, lambda in_channels: primary_partition if row.grouped else 1,
-                    stem_strides=stem_strides, norm_layer=norm_layer, norm_kwargs=norm_kwargs, prefix=prefix,
-                    params=params)
+    return CIFARNet(
+        row.layer(primary_partition, secondary_partition, **options),
+        row.width(primary_partition, secondary_partition),
+        stage_blocks(depth, row.residual),
+        classes,
+        row.residual,
+        lambda in_channels: primary_partition if row.grouped else 1,
+        stem_strides=stem_strides,
+        norm_layer=norm_layer,
+        norm_kwargs=norm_kwargs,
+        prefix=prefix,
+        params=params,
+    )
 
 
 def norm_arguments(norm_layer: type, norm_kwargs: Optional[Dict[str, Any]], momentum: float) -> Dict[str, Any]:
@@ -200,9 +263,14 @@ def norm_arguments(norm_layer: type, norm_kwargs: Optional[Dict[str, Any]], mome
 
 
 # Getters. The published members are those of Tables 3, 4, 5 and 7.
-_DEPTHS = {"plain": (8, 20, 38, 62, 98), "plain_igc": (8, 20, 38, 62, 98), "sumfusion": (8, 20, 38, 62),
-           "resnet": (50, 74, 98), "resnet_igc": (50, 74, 98),
-           "gpc": (20,)}  # no table holds one; the supplementary's are those of `flat`
+_DEPTHS = {
+    "plain": (8, 20, 38, 62, 98),
+    "plain_igc": (8, 20, 38, 62, 98),
+    "sumfusion": (8, 20, 38, 62),
+    "resnet": (50, 74, 98),
+    "resnet_igc": (50, 74, 98),
+    "gpc": (20,),
+}  # no table holds one; the supplementary's are those of `flat`
 _LM = {"sumfusion": ((4, 8),)}
 _TABLE_7 = tuple({"depth": 20, "l": l, "m": m} for l, m in ((16, 32), (450, 2), (32, 26)))
 
@@ -212,8 +280,9 @@ def _family(network, row):
         return _build(network, depth, w if l is None else l, m, **kwargs)
 
     if row.grouped:
-        published = tuple({"depth": d, "l": l, "m": m} for l, m in _LM.get(network, ((4, 8), (24, 2)))
-                          for d in _DEPTHS[network])
+        published = tuple(
+            {"depth": d, "l": l, "m": m} for l, m in _LM.get(network, ((4, 8), (24, 2))) for d in _DEPTHS[network]
+        )
         template = "cifar_%s{depth}_l{l}m{m}"
     else:
         published = tuple({"depth": d, "w": w} for w in (16, 18) for d in _DEPTHS[network])
@@ -231,8 +300,10 @@ def cifar_model(network: str, depth: int, primary_partition: int, secondary_part
     refused when it is built.
     """
     if network not in CIFAR_NETWORKS:
-        raise UserError(f"unknown network {network!r}; the networks are {', '.join(CIFAR_NETWORKS)}, and "
-                        "the cifar_... names of `igc models`")
+        raise UserError(
+            f"unknown network {network!r}; the networks are {', '.join(CIFAR_NETWORKS)}, and "
+            "the cifar_... names of `igc models`"
+        )
     if CIFAR_NETWORKS[network].grouped:
         return Model(_FAMILIES[network], {"depth": depth, "l": primary_partition, "m": secondary_partition})
     smallest = min(primary_partition, secondary_partition)  # the product of two negative numbers would be a width

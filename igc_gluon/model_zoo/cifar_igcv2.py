@@ -14,6 +14,7 @@ it prints (Tables 3, 4 and 6; without the fully connected layer) come out:
 - IGCV1 has L = C/2 in all stages and M = 2, 4, 8 (Table 1 prints L doubling, which fits no count).
 - IGCV2* takes ceil(log_8 of the stage's width) 1x1 convolutions, which may differ from stage to stage.
 """
+
 from dataclasses import dataclass
 from functools import partial
 from typing import Callable, Optional, Tuple
@@ -36,12 +37,14 @@ def branch_channels_for(width: int) -> Tuple[int, ...]:
     if width in PUBLISHED_K:
         return PUBLISHED_K[width]
     stages = ((width, width), (width, 2 * width), (2 * width, 4 * width))
-    return tuple(next(K for K in range(1, in_channels + 1)
-                      if in_channels % K == 0 and (K * K >= channels or K == in_channels))
-                 for in_channels, channels in stages)
+    return tuple(
+        next(K for K in range(1, in_channels + 1) if in_channels % K == 0 and (K * K >= channels or K == in_channels))
+        for in_channels, channels in stages
+    )
 
 
 # Layers: each factory takes the width C and returns layer(channels, in_channels, strides=..., **kwargs).
+
 
 def _xception(width):
     return XceptionBlock
@@ -55,25 +58,28 @@ def _igcv2(width, branch_channels=None):
     branch_channels = branch_channels or branch_channels_for(width)
     if len(branch_channels) != 3:
         raise UserError(f"branch_channels must be K of each of the three stages, not {branch_channels}")
-    by_width = {width * 2 ** stage: K for stage, K in enumerate(branch_channels)}
+    by_width = {width * 2**stage: K for stage, K in enumerate(branch_channels)}
 
     def layer(channels, in_channels, **kwargs):
         return IGCV2Block((1, by_width[channels], by_width[channels]), channels, in_channels, **kwargs)
+
     return layer
 
 
 def _igcv2_star(width):
     def layer(channels, in_channels, **kwargs):
         pointwise = 1
-        while STAR_K ** pointwise < channels:
+        while STAR_K**pointwise < channels:
             pointwise += 1
         return IGCV2Block((1,) + (STAR_K,) * pointwise, channels, in_channels, **kwargs)
+
     return layer
 
 
 @dataclass(frozen=True)
 class Table1Network:
     """What tells the networks apart; `multiple` is what C must be a multiple of."""
+
     layer: Callable
     multiple: int
     stem: Optional[int] = None
@@ -88,18 +94,41 @@ TABLE_1_NETWORKS = {
 }
 
 
-def _build(network, depth, width, classes, norm_layer=nn.BatchNorm, norm_kwargs=None, stem_strides=1, prefix="",
-           params=None, **options):
+def _build(
+    network,
+    depth,
+    width,
+    classes,
+    norm_layer=nn.BatchNorm,
+    norm_kwargs=None,
+    stem_strides=1,
+    prefix="",
+    params=None,
+    **options,
+):
     row, name = TABLE_1_NETWORKS[network], network.rstrip("_")
     for what, number, valid, rule in (
-            ("depth", depth, lambda d: d >= 8 and d % 6 == 2, "6n + 2 (a skip connection every two blocks)"),
-            ("width", width, lambda c: c >= 1 and c % row.multiple == 0, f"a multiple of {row.multiple}")):
+        ("depth", depth, lambda d: d >= 8 and d % 6 == 2, "6n + 2 (a skip connection every two blocks)"),
+        ("width", width, lambda c: c >= 1 and c % row.multiple == 0, f"a multiple of {row.multiple}"),
+    ):
         if not valid(number):
-            raise UserError(f"{name} has no {what} {number}: it must be {rule}; nearest valid: "
-                            f"{nearest_valid(number, valid)}")
-    return CIFARNet(row.layer(width, **options), width, ((depth - 2) // 6,) * 3, classes, True,
-                    partial(row.shortcut_groups, width), row.stem, stem_strides, norm_layer, norm_kwargs, prefix,
-                    params=params)
+            raise UserError(
+                f"{name} has no {what} {number}: it must be {rule}; nearest valid: {nearest_valid(number, valid)}"
+            )
+    return CIFARNet(
+        row.layer(width, **options),
+        width,
+        ((depth - 2) // 6,) * 3,
+        classes,
+        True,
+        partial(row.shortcut_groups, width),
+        row.stem,
+        stem_strides,
+        norm_layer,
+        norm_kwargs,
+        prefix,
+        params=params,
+    )
 
 
 # (depth, C) of Tables 3, 4 and 6 and of Figure 4.
@@ -107,8 +136,8 @@ _PUBLISHED = {
     "xception": [(20, c) for c in (58, 71, 83)] + [(depth, 35) for depth in (8, 20, 26)],
     "igcv1_": [(20, c) for c in (96, 126, 150)] + [(depth, 48) for depth in (8, 20, 26)],
     "igcv2_": [(depth, c) for c in (64, 80) for depth in (8, 20, 26)],
-    "igcv2star_": [(20, c) for c in (216, 304, 416, 112, 136, 160, 192, 256)] +
-                  [(depth, 64) for depth in (38, 50, 62, 74, 98)],
+    "igcv2star_": [(20, c) for c in (216, 304, 416, 112, 136, 160, 192, 256)]
+    + [(depth, 64) for depth in (38, 50, 62, 74, 98)],
 }
 
 

@@ -3,6 +3,7 @@
 Which network a checkpoint belongs to is read off its graph: the numbers in it make a name or a few, and the network
 that computes the same gets the arrays, whatever they are called. MXNet never sees the file.
 """
+
 from typing import Any, Dict, List, Optional, Tuple
 
 import mxnet as mx
@@ -17,18 +18,19 @@ from igc_gluon.model_zoo.guesses import guesses
 from igc_gluon.model_zoo.registry import get_model
 
 
-def read_checkpoint(prefix: str, epoch: int, model: Optional[str] = None, model_options: Optional[Dict[str, Any]] = None) -> Tuple[HybridBlock, str, Dict[str, Any]]:
+def read_checkpoint(
+    prefix: str, epoch: int, model: Optional[str] = None, model_options: Optional[Dict[str, Any]] = None
+) -> Tuple[HybridBlock, str, Dict[str, Any]]:
     """(network with its weights, name of the model, options of the model) of PREFIX-symbol.json and PREFIX-0095.params.
 
-    `model` and `model_options` say which network of this package it is where `guesses` does not find out: it does of all
-    families and their options.
+    `model` and `model_options` say which network of this package it is where `guesses` does not find out: it does of
+    all families and their options.
 
     Raises UserError on files that are not whole, on a graph that is no network of this package, and where parameters
     are missing, left over or of another shape, naming all of them.
     """
     graph = symbol_file.load(f"{prefix}-symbol.json")
-    arrays = {name.split(":", 1)[-1]: array
-              for name, array in params_file.load(f"{prefix}-{epoch:04d}.params").items()}
+    arrays = {name.split(":", 1)[-1]: array for name, array in params_file.load(f"{prefix}-{epoch:04d}.params").items()}
     try:
         net, model, options, names = find_network(layers_of(graph), model, model_options)
         wanted = {theirs: net.collect_params()[ours] for theirs, ours in names.items()}
@@ -41,7 +43,9 @@ def read_checkpoint(prefix: str, epoch: int, model: Optional[str] = None, model_
     return net, model, options
 
 
-def find_network(layers: List[Layer], model: Optional[str] = None, model_options: Optional[Dict[str, Any]] = None) -> Tuple[HybridBlock, str, Dict[str, Any], Dict[str, str]]:
+def find_network(
+    layers: List[Layer], model: Optional[str] = None, model_options: Optional[Dict[str, Any]] = None
+) -> Tuple[HybridBlock, str, Dict[str, Any], Dict[str, str]]:
     """(network without weights, name, options, {array of `layers`: parameter}) of what computes the same as `layers`,
     a list of `graphs.Layer`. Raises UserError."""
     difference = None

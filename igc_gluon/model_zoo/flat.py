@@ -18,6 +18,7 @@ Tables 2 and 5. Names end in the block's numbers:
 
 Figure 3 of IGCV2 prints no widths; its kind is C64, C144K12L3, C174K6L4, ..., of about 4700 weights a block.
 """
+
 from dataclasses import dataclass
 from functools import partial
 from typing import Callable, Tuple
@@ -41,27 +42,83 @@ class FlatNetwork:
     """What tells the networks apart, as functions of the numbers in the name: the block's maker, called with
     (channels, in_channels, strides=..., **kwargs), and the width. Then the names of the numbers, and their values in
     the papers' figures and tables."""
+
     layer: Callable
     width: Callable
     numbers: str
     published: Tuple[tuple, ...]
 
 
-_IGCV1_TABLE_1 = ((1, 23), (2, 16), (3, 13), (5, 10), (6, 9), (12, 6), (28, 3), (40, 2), (64, 1),
-                  (1, 44), (2, 31), (4, 22), (12, 12), (14, 11), (23, 8), (28, 7), (41, 5), (64, 3), (85, 2), (128, 1))
+_IGCV1_TABLE_1 = (
+    (1, 23),
+    (2, 16),
+    (3, 13),
+    (5, 10),
+    (6, 9),
+    (12, 6),
+    (28, 3),
+    (40, 2),
+    (64, 1),
+    (1, 44),
+    (2, 31),
+    (4, 22),
+    (12, 12),
+    (14, 11),
+    (23, 8),
+    (28, 7),
+    (41, 5),
+    (64, 3),
+    (85, 2),
+    (128, 1),
+)
 _IGCV2_TABLE_5_IGCV1 = ((32, 2), (48, 2), (64, 2))
-_SUPPLEMENTARY_TABLE_1 = ((1, 22), (2, 15), (3, 12), (5, 8), (10, 5), (19, 3), (30, 2), (64, 1),
-                          (1, 42), (2, 28), (3, 22), (6, 14), (11, 9), (15, 7), (18, 6), (29, 4), (62, 2), (128, 1))
+_SUPPLEMENTARY_TABLE_1 = (
+    (1, 22),
+    (2, 15),
+    (3, 12),
+    (5, 8),
+    (10, 5),
+    (19, 3),
+    (30, 2),
+    (64, 1),
+    (1, 42),
+    (2, 28),
+    (3, 22),
+    (6, 14),
+    (11, 9),
+    (15, 7),
+    (18, 6),
+    (29, 4),
+    (62, 2),
+    (128, 1),
+)
 _IGCV2_TABLES_2_AND_5 = ((144, 12, 3), (256, 16, 3), (361, 19, 3), (100, 10, 3), (169, 13, 3))
-_IGCV2_FIGURE_2 = ((272, 4, 3), (222, 6, 3), (184, 8, 3), (112, 16, 3),  # C144K12L3 is in Table 2 too
-                   (258, 3, 4), (220, 4, 4), (174, 6, 4), (136, 8, 4), (108, 12, 4),
-                   (222, 3, 5), (184, 4, 5), (144, 6, 5), (112, 8, 5), (84, 12, 5))
+_IGCV2_FIGURE_2 = (
+    (272, 4, 3),
+    (222, 6, 3),
+    (184, 8, 3),
+    (112, 16, 3),  # C144K12L3 is in Table 2 too
+    (258, 3, 4),
+    (220, 4, 4),
+    (174, 6, 4),
+    (136, 8, 4),
+    (108, 12, 4),
+    (222, 3, 5),
+    (184, 4, 5),
+    (144, 6, 5),
+    (112, 8, 5),
+    (84, 12, 5),
+)
 
 # IGCV1's section 4 prints no numbers. L40M2 is the best block of Figure 3, of 4640 weights; the first two variants can
 # have its size, of the others here is the widest block of 4672 weights give or take 1.5 %.
-_VARIANTS = {"relu": ({"between": "relu"}, (40, 2)), "secondary": ({"spatial": "secondary"}, (2, 40)),
-             "both": ({"spatial": "both"}, (8, 5)), "separable": ({"spatial": "separable"}, (24, 4)),
-             "bottleneck": ({"bottleneck": 2}, (12, 8))}
+_VARIANTS = {
+    "relu": ({"between": "relu"}, (40, 2)),
+    "secondary": ({"spatial": "secondary"}, (2, 40)),
+    "both": ({"spatial": "both"}, (8, 5)),
+    "separable": ({"spatial": "separable"}, (24, 4)),
+    "bottleneck": ({"bottleneck": 2}, (12, 8)),
+}
 
 
 def _variant(options, published):
@@ -69,28 +126,43 @@ def _variant(options, published):
 
 
 FLAT_NETWORKS = {
-    "igc{depth}_l{l}m{m}": FlatNetwork(lambda l, m: partial(IGCBlock, l), lambda l, m: l * m, "lm",
-                                       _IGCV1_TABLE_1 + _IGCV2_TABLE_5_IGCV1),
+    "igc{depth}_l{l}m{m}": FlatNetwork(
+        lambda l, m: partial(IGCBlock, l), lambda l, m: l * m, "lm", _IGCV1_TABLE_1 + _IGCV2_TABLE_5_IGCV1
+    ),
     **{f"igc_{name}{{depth}}_l{{l}}m{{m}}": _variant(*row) for name, row in _VARIANTS.items()},
-    "gpc{depth}_l{l}m{m}": FlatNetwork(lambda l, m: partial(GPCBlock, l), lambda l, m: l * m, "lm",
-                                       _SUPPLEMENTARY_TABLE_1),
+    "gpc{depth}_l{l}m{m}": FlatNetwork(
+        lambda l, m: partial(GPCBlock, l), lambda l, m: l * m, "lm", _SUPPLEMENTARY_TABLE_1
+    ),
     "xception{depth}_c{c}": FlatNetwork(lambda c: XceptionBlock, lambda c: c, "c", ((64,), (96,), (128,))),
-    "igcv2_{depth}_c{c}k{k}l{l}": FlatNetwork(lambda c, k, l: _igcv2(k, l), lambda c, k, l: c, "ckl",
-                                              _IGCV2_TABLES_2_AND_5 + _IGCV2_FIGURE_2),
-    "igcv2i_{depth}_c{c}k{k}": FlatNetwork(lambda c, k: partial(IGCV2Block, (2, k, k)), lambda c, k: c, "ck",
-                                           ((98, 7), (162, 9), (242, 11))),
+    "igcv2_{depth}_c{c}k{k}l{l}": FlatNetwork(
+        lambda c, k, l: _igcv2(k, l), lambda c, k, l: c, "ckl", _IGCV2_TABLES_2_AND_5 + _IGCV2_FIGURE_2
+    ),
+    "igcv2i_{depth}_c{c}k{k}": FlatNetwork(
+        lambda c, k: partial(IGCV2Block, (2, k, k)), lambda c, k: c, "ck", ((98, 7), (162, 9), (242, 11))
+    ),
 }
 
 
-def _build(row, depth, numbers, classes, norm_layer=nn.BatchNorm, norm_kwargs=None, stem_strides=1, prefix="",
-           params=None):
+def _build(
+    row, depth, numbers, classes, norm_layer=nn.BatchNorm, norm_kwargs=None, stem_strides=1, prefix="", params=None
+):
     if depth < 3:
-        raise UserError(f"a network without down-sampling has no depth {depth}: a stem, blocks and the classifier are "
-                        "at least 3")
+        raise UserError(
+            f"a network without down-sampling has no depth {depth}: a stem, blocks and the classifier are at least 3"
+        )
     if min(numbers) < 1:
         raise UserError(f"{', '.join(row.numbers.upper())} must be at least 1, not {', '.join(map(str, numbers))}")
-    return CIFARNet(row.layer(*numbers), row.width(*numbers), (depth - 2,), classes, stem_strides=stem_strides,
-                    norm_layer=norm_layer, norm_kwargs=norm_kwargs, prefix=prefix, params=params)
+    return CIFARNet(
+        row.layer(*numbers),
+        row.width(*numbers),
+        (depth - 2,),
+        classes,
+        stem_strides=stem_strides,
+        norm_layer=norm_layer,
+        norm_kwargs=norm_kwargs,
+        prefix=prefix,
+        params=params,
+    )
 
 
 def _register(template, row):

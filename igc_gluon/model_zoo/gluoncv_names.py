@@ -1,4 +1,5 @@
 """Our names in GluonCV's model zoo, so that its scripts, and those written for it, build and train our networks."""
+
 import functools
 
 from igc_gluon.errors import UserError
@@ -7,8 +8,8 @@ from igc_gluon.model_zoo.registry import find_family, get_model, get_model_list
 
 def register_with_gluoncv() -> None:
     """Makes `gluoncv.model_zoo.get_model(name, **kwargs)` take every name that `igc_gluon.get_model` takes, with its
-    arguments; `gluoncv.model_zoo.get_model_list()` then has those of the papers' tables too. GluonCV's own names stay its
-    own. To call it again changes nothing.
+    arguments; `gluoncv.model_zoo.get_model_list()` then has those of the papers' tables too. GluonCV's own names stay
+    its own. To call it again changes nothing.
 
         import igc_gluon, gluoncv
         igc_gluon.register_with_gluoncv()

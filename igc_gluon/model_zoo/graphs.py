@@ -3,6 +3,7 @@
 Symbols of one network differ in names, in the order of nodes, in how a permutation or a global pooling is written, and
 in what does nothing in inference. `layers_of` takes that away; `match` compares what is left.
 """
+
 from typing import Any, Dict, List, NamedTuple, Set, Tuple
 
 from igc_gluon.errors import UserError
@@ -14,6 +15,7 @@ _PERMUTATION = (0, -3, -2)
 class Layer(NamedTuple):
     """facts: operator and attributes, as far as they tell in inference; inputs: positions of layers, or DATA; arrays:
     names of its parameters; name: of the node."""
+
     facts: tuple
     inputs: Tuple[int, ...]
     arrays: Tuple[str, ...]
@@ -32,7 +34,7 @@ def layers_of(graph: Any) -> List[Layer]:
     layers: List[Layer] = []
     place: Dict[int, int] = {}
     images: Set[str] = set()
-    for number, node in enumerate(graph.nodes[:graph.head + 1]):
+    for number, node in enumerate(graph.nodes[: graph.head + 1]):
         if node.op == "null":
             continue
         count = 2 if node.op == "add" else 1
@@ -61,23 +63,37 @@ def layers_of(graph: Any) -> List[Layer]:
     if len(images) != 1:
         raise UserError(f"the graph takes {len(images)} inputs ({', '.join(sorted(images))}); one image is wanted")
     head = place.get(graph.head, DATA)
-    return layers[:head + 1]
+    return layers[: head + 1]
 
 
 def _facts(node):
     a = node.attributes
     if node.op == "Convolution":
-        return (node.op, f"{a['num_filter']} channels", f"kernel {a['kernel']}", f"stride {a['stride']}",
-                f"pad {a['pad']}", f"dilate {a['dilate']}", f"{a['num_group']} groups",
-                "no bias" if a["no_bias"] else "bias")
+        return (
+            node.op,
+            f"{a['num_filter']} channels",
+            f"kernel {a['kernel']}",
+            f"stride {a['stride']}",
+            f"pad {a['pad']}",
+            f"dilate {a['dilate']}",
+            f"{a['num_group']} groups",
+            "no bias" if a["no_bias"] else "bias",
+        )
     if node.op == "BatchNorm":  # the momentum is of training only
         return node.op, f"eps {a['eps']:.4g}", "fixed gamma" if a["fix_gamma"] else "gamma"
     if node.op == "Pooling":
         if a["global_pool"]:
             return node.op, a["pool_type"], "global"
         included = a["pool_type"] == "avg" and any(a["pad"]) and a["count_include_pad"]
-        return (node.op, a["pool_type"], f"kernel {a['kernel']}", f"stride {a['stride']}", f"pad {a['pad']}",
-                a["pooling_convention"], f"count_include_pad {included}")
+        return (
+            node.op,
+            a["pool_type"],
+            f"kernel {a['kernel']}",
+            f"stride {a['stride']}",
+            f"pad {a['pad']}",
+            a["pooling_convention"],
+            f"count_include_pad {included}",
+        )
     if node.op == "FullyConnected":
         return node.op, f"{a['num_hidden']} outputs", "no bias" if a["no_bias"] else "bias"
     return (node.op, *(a[key] for key in sorted(a)))

@@ -4,16 +4,21 @@ Of each kind of network the first block tells the kind and its widths and branch
 the depth. So there are a dozen guesses at most, none of more layers than the graph has; whether one is right,
 `graphs.match` says.
 """
+
 import re
-from typing import List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 from igc_gluon.model_zoo import igcv2, igcv3, mobilenet
 from igc_gluon.model_zoo.graphs import Layer
 
 Guess = Tuple[str, dict]
 # Of the kernels in a block's convolutions: SPATIAL_FORMS of nn.igcv1.
-_SPATIAL = {((3, 3), (1, 1)): "primary", ((1, 1), (3, 3)): "secondary", ((3, 3), (3, 3)): "both",
-            ((3, 1), (1, 3), (1, 1)): "separable"}
+_SPATIAL = {
+    ((3, 3), (1, 1)): "primary",
+    ((1, 1), (3, 3)): "secondary",
+    ((3, 3), (3, 3)): "both",
+    ((3, 1), (1, 3), (1, 1)): "separable",
+}
 
 
 class _Convolution(NamedTuple):
@@ -24,8 +29,9 @@ class _Convolution(NamedTuple):
 
 
 class _Numbers(NamedTuple):
-    """convolutions: all, in order. block: those of the first block, up to its normalization. between: whether a permutation
-    follows an activation. norms: number of normalizations. last: the convolution before each of them."""
+    """convolutions: all, in order. block: those of the first block, up to its normalization. between: whether a
+    permutation follows an activation. norms: number of normalizations. last: the convolution before each of them."""
+
     convolutions: List[_Convolution]
     branches: List[int]
     sums: int
@@ -51,8 +57,12 @@ def guesses(layers: List[Layer]) -> List[Guess]:
         names = [(f"mobilenet{m}", {}) for m in _multipliers(found.convolutions[-1].channels, mobilenet.STAGES[-1][0])]
     else:
         names = _residual(found) if found.sums else _plain(found)
-    return [(name, {**options, "stem_strides": stem.strides[0]})
-            if stem.strides[0] != (1 if name.startswith("cifar_") else 2) else (name, options) for name, options in names]
+    return [
+        (name, {**options, "stem_strides": stem.strides[0]})
+        if stem.strides[0] != (1 if name.startswith("cifar_") else 2)
+        else (name, options)
+        for name, options in names
+    ]
 
 
 def _numbers(layers):
@@ -60,15 +70,23 @@ def _numbers(layers):
     for layer in layers:
         if layer.op == "Convolution":
             channels, kernel, strides, _, _, groups = layer.facts[1:7]
-            convolutions.append(_Convolution(_integers(channels)[0], _integers(kernel), _integers(strides),
-                                             _integers(groups)[0]))
+            convolutions.append(
+                _Convolution(_integers(channels)[0], _integers(kernel), _integers(strides), _integers(groups)[0])
+            )
             block += convolutions[-1:] if norms == 1 else []
         elif layer.op == "BatchNorm":
             norms += 1
             last += convolutions[-1:]
     between = any(layer.op == "Reorder" and layers[layer.inputs[0]].op in ("Activation", "relu") for layer in layers)
-    return _Numbers(convolutions, [layer.facts[1] for layer in layers if layer.op == "Reorder"],
-                    sum(layer.op == "add" for layer in layers), block, between, norms, last)
+    return _Numbers(
+        convolutions,
+        [layer.facts[1] for layer in layers if layer.op == "Reorder"],
+        sum(layer.op == "add" for layer in layers),
+        block,
+        between,
+        norms,
+        last,
+    )
 
 
 def _integers(text):
@@ -81,15 +99,22 @@ def _multipliers(channels, of):
 
 def _relu6(found, layers):
     if found.block[0].kernel != (1, 1):  # MobileNetV2's first block does not expand
-        return [(f"{name}{m}", {}) for m in _multipliers(found.convolutions[-2].channels, mobilenet.LAST)
-                for name in ("mobilenetv2_", "cifar_mobilenetv2_")]
+        return [
+            (f"{name}{m}", {})
+            for m in _multipliers(found.convolutions[-2].channels, mobilenet.LAST)
+            for name in ("mobilenetv2_", "cifar_mobilenetv2_")
+        ]
     partitions = tuple(convolution.groups for convolution in found.convolutions[1:4] if convolution.kernel == (1, 1))
-    options = {} if partitions == (2, 2) else {"partitions": partitions}
+    options: Dict[str, Any] = {} if partitions == (2, 2) else {"partitions": partitions}
     if 2 * sum(layer.op == "clip" for layer in layers) > len(found.convolutions):  # two a block of three, not one
         options["block"] = "paper"
-    names = [(f"igcv3_{m}", {}) for m in _multipliers(found.convolutions[-1].channels, igcv3.LAST)]
+    names: List[Tuple[str, Dict[str, Any]]] = [
+        (f"igcv3_{m}", {}) for m in _multipliers(found.convolutions[-1].channels, igcv3.LAST)
+    ]
     names += [(f"igcv3_d{d}", {}) for d in igcv3.DEPTHS if d != 1.0]
-    names += [(f"cifar_igcv3_d{d}", strides) for d in igcv3.DEPTHS for strides in ({}, {"strides": igcv3.SMALL_STRIDES[1]})]
+    names += [
+        (f"cifar_igcv3_d{d}", strides) for d in igcv3.DEPTHS for strides in ({}, {"strides": igcv3.SMALL_STRIDES[1]})
+    ]
     return [(name, {**options, **more}) for name, more in names]
 
 
@@ -102,13 +127,15 @@ def _resnet18(found):
 
 
 def _igcv2(found, layers):
-    after = sum(layer.op == "Convolution" for layer in
-                layers[max((i for i, layer in enumerate(layers) if layer.op == "Pooling"), default=0):])
+    after = sum(
+        layer.op == "Convolution"
+        for layer in layers[max((i for i, layer in enumerate(layers) if layer.op == "Pooling"), default=0) :]
+    )
     inner, head = found.convolutions[:-after], tuple(convolution.groups for convolution in found.convolutions[-after:])
     if not inner:
         return []
     repeats = (len(inner) - 1) // 3 - sum(blocks or 0 for _, blocks, _ in igcv2.STAGES)
-    options = {} if repeats == igcv2.REPEATS else {"repeats": repeats}
+    options: Dict[str, Any] = {} if repeats == igcv2.REPEATS else {"repeats": repeats}
     if head != (2,):
         options["head_partition"] = head[0] if len(head) == 1 else head
     return [(f"igcv2_{m}", options) for m in _multipliers(inner[-1].channels, igcv2.STAGES[-1][0])]
@@ -129,7 +156,11 @@ def _igc(found):
 
 
 def _residual(found):
-    depth, width, igc = found.norms - 1, found.block[-1].channels, _igc(found)  # less the stem and two projections, plus 2
+    depth, width, igc = (
+        found.norms - 1,
+        found.block[-1].channels,
+        _igc(found),
+    )  # less the stem and two projections, plus 2
     if len(found.block) == 1:
         return [(f"cifar_resnet{depth}_w{width}", {})]
     names = []
@@ -137,10 +168,13 @@ def _residual(found):
         L, M, options = igc
         names = [(f"cifar_resnet_igc{depth}_l{L}m{M}", {**options, **more}) for more in ({}, {"downsample": "code"})]
     by_width = {convolution.channels: convolution.channels // convolution.groups for convolution in found.last}
-    branch_channels = tuple(by_width.get(width * 2 ** stage, 1) for stage in range(3))
-    return names + [(f"cifar_igcv2_{depth}_c{width}", {}), (f"cifar_igcv2star_{depth}_c{width}", {}),
-                    (f"cifar_igcv2_{depth}_c{width}", {"branch_channels": branch_channels}),
-                    (f"cifar_xception{depth}_c{width}", {})]
+    branch_channels = tuple(by_width.get(width * 2**stage, 1) for stage in range(3))
+    return names + [
+        (f"cifar_igcv2_{depth}_c{width}", {}),
+        (f"cifar_igcv2star_{depth}_c{width}", {}),
+        (f"cifar_igcv2_{depth}_c{width}", {"branch_channels": branch_channels}),
+        (f"cifar_xception{depth}_c{width}", {}),
+    ]
 
 
 def _plain(found):
@@ -152,11 +186,16 @@ def _plain(found):
     if igc:
         L, M, options = igc
         names = [(f"cifar_plain_igc{depth}_l{L}m{M}", options), (f"cifar_flat_igc{depth}_l{L}m{M}", options)]
-        names += [(f"cifar_flat_igc_{kind}{depth}_l{L}m{M}", {}) for kind in (*options.values(), *options)
-                  if isinstance(kind, str)]
+        names += [
+            (f"cifar_flat_igc_{kind}{depth}_l{L}m{M}", {})
+            for kind in (*options.values(), *options)
+            if isinstance(kind, str)
+        ]
     K = width // found.block[-1].groups
-    return names + [(f"cifar_gpc{depth}_l{first.groups}m{width // first.groups}", {}),
-                    (f"cifar_flat_xception{depth}_c{width}", {}),
-                    (f"cifar_flat_gpc{depth}_l{first.groups}m{width // first.groups}", {}),
-                    (f"cifar_flat_igcv2_{depth}_c{width}k{K}l{len(found.block)}", {}),
-                    (f"cifar_flat_igcv2i_{depth}_c{width}k{K}", {})]
+    return names + [
+        (f"cifar_gpc{depth}_l{first.groups}m{width // first.groups}", {}),
+        (f"cifar_flat_xception{depth}_c{width}", {}),
+        (f"cifar_flat_gpc{depth}_l{first.groups}m{width // first.groups}", {}),
+        (f"cifar_flat_igcv2_{depth}_c{width}k{K}l{len(found.block)}", {}),
+        (f"cifar_flat_igcv2i_{depth}_c{width}k{K}", {}),
+    ]

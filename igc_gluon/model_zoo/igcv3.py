@@ -19,6 +19,7 @@ cifar_test/baseline_version/IGCV3.py with `downsampling` 4, as its configuration
 78.21 %, where the authors print 77.95, shrinks the map once more, at 160; of that one users said that weights and code
 do not fit together). `strides=(64, 160)` shrinks it at the sequences of 64 and 160 channels instead.
 """
+
 from math import gcd
 from typing import Any, Dict, Optional, Sequence, Tuple
 
@@ -43,10 +44,14 @@ DEPTHS = {1.0: (1, 4, 6, 8, 6, 6, 1), 0.7: (1, 2, 4, 4, 3, 4, 1), 0.5: (1, 2, 2,
 
 
 def _least_common_multiple(partitions):
-    if not (isinstance(partitions, (tuple, list)) and len(partitions) == 2 and
-            all(isinstance(g, int) and g >= 1 for g in partitions)):
-        raise UserError(f"partitions must be the numbers of branches of both 1x1 convolutions, 2,4 for example, not "
-                        f"{partitions}")
+    if not (
+        isinstance(partitions, (tuple, list))
+        and len(partitions) == 2
+        and all(isinstance(g, int) and g >= 1 for g in partitions)
+    ):
+        raise UserError(
+            f"partitions must be the numbers of branches of both 1x1 convolutions, 2,4 for example, not {partitions}"
+        )
     first, second = partitions
     return first * second // gcd(first, second)
 
@@ -57,8 +62,10 @@ def _check(multiplier, depth, strides, stem_strides):
     if depth not in DEPTHS:
         raise UserError(f"there is no IGCV3-D {depth}; there are {', '.join(map(str, sorted(DEPTHS)))}")
     if strides not in (None, *SMALL_STRIDES, *map(list, SMALL_STRIDES)):  # a list in a run's config.json
-        raise UserError(f"strides must be {' or '.join(f'{a},{b}' for a, b in SMALL_STRIDES)}, the channels of the "
-                        f"sequences that shrink the map, not {strides}")
+        raise UserError(
+            f"strides must be {' or '.join(f'{a},{b}' for a, b in SMALL_STRIDES)}, the channels of the "
+            f"sequences that shrink the map, not {strides}"
+        )
     if stem_strides not in (1, 2):
         raise UserError(f"stem_strides must be 1 or 2, not {stem_strides}")
 
@@ -82,8 +89,19 @@ class IGCV3Net(ImageNetwork):
         See IGCV3Block.
     """
 
-    def __init__(self, classes: int, multiplier: float = 1.0, depth: float = 1.0, strides: Optional[Sequence[int]] = None, stem_strides: Optional[int] = None, block: str = "released",
-                 partitions: Tuple[int, int] = (2, 2), norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        classes: int,
+        multiplier: float = 1.0,
+        depth: float = 1.0,
+        strides: Optional[Sequence[int]] = None,
+        stem_strides: Optional[int] = None,
+        block: str = "released",
+        partitions: Tuple[int, int] = (2, 2),
+        norm_layer: type = nn.BatchNorm,
+        norm_kwargs: Optional[Dict[str, Any]] = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if stem_strides is None:
             stem_strides = 1 if strides else 2
@@ -107,19 +125,40 @@ class IGCV3Net(ImageNetwork):
                 if strides:
                     first = 2 if c in strides else 1
                 for i in range(blocks):
-                    self.features.add(IGCV3Block(channels, in_channels, t, 1 if i else first, shortcut=i > 0,
-                                                 partitions=partitions, block=block, norm_layer=norm_layer, norm_kwargs=norm_kwargs,
-                                                 prefix=f"seq-{s}-block{i}-"))
+                    self.features.add(
+                        IGCV3Block(
+                            channels,
+                            in_channels,
+                            t,
+                            1 if i else first,
+                            shortcut=i > 0,
+                            partitions=partitions,
+                            block=block,
+                            norm_layer=norm_layer,
+                            norm_kwargs=norm_kwargs,
+                            prefix=f"seq-{s}-block{i}-",
+                        )
+                    )
                     in_channels = channels
             self._add_convolution(width(LAST), in_channels, 1, 1, norm, "last-1x1-conv-")
             self.features.add(nn.GlobalAvgPool2D(), nn.Flatten())
             self.output = nn.Dense(classes, in_units=width(LAST), weight_initializer=SCORE_INIT, prefix="fc_")
 
     def _add_convolution(self, channels, in_channels, kernel, strides, norm, prefix):
-        self.features.add(nn.Conv2D(channels, kernel, strides, kernel // 2, use_bias=False, in_channels=in_channels,
-                                    weight_initializer=CONVOLUTION_INIT, prefix=f"{prefix}conv2d_"),
-                          batch_norm(channels, norm[0], norm[1], f"{prefix}batchnorm_"),
-                          ReLU6(prefix=f"{prefix}relu6_"))
+        self.features.add(
+            nn.Conv2D(
+                channels,
+                kernel,
+                strides,
+                kernel // 2,
+                use_bias=False,
+                in_channels=in_channels,
+                weight_initializer=CONVOLUTION_INIT,
+                prefix=f"{prefix}conv2d_",
+            ),
+            batch_norm(channels, norm[0], norm[1], f"{prefix}batchnorm_"),
+            ReLU6(prefix=f"{prefix}relu6_"),
+        )
 
     def hybrid_forward(self, F, x):
         return self.output(self.features(x))

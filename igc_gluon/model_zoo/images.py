@@ -1,4 +1,5 @@
 """What all networks of this package are: networks of images."""
+
 from typing import Any
 
 import mxnet as mx

@@ -1,4 +1,5 @@
 """Files of the user's that register networks: `--import my_networks.py`."""
+
 import hashlib
 import importlib.util
 import sys
@@ -54,8 +55,10 @@ def _run(path: Path) -> None:
         spec.loader.exec_module(module)
     except Exception as error:  # the user's code may raise anything
         remove_families(name)
-        raise UserError(f"cannot import {path}: {_line(error, path)}{printable(error)}"
-                        f"{'' if isinstance(error, UserError) else f' ({type(error).__name__})'}") from None
+        raise UserError(
+            f"cannot import {path}: {_line(error, path)}{printable(error)}"
+            f"{'' if isinstance(error, UserError) else f' ({type(error).__name__})'}"
+        ) from None
 
 
 def _line(error: Exception, path: Path) -> str:

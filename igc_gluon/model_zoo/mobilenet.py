@@ -9,6 +9,7 @@ for the last convolution too, as in IGCV3: at 0.7 the printed 160 M multiply-add
 off and keeps the last one at 1280: 155 M). On 32x32 images the map shrinks at the sequences of 32 and 64 channels,
 as in IGCV3's networks; the authors did not publish where.
 """
+
 from typing import Any, Dict, Optional
 
 from mxnet.gluon import nn
@@ -22,17 +23,40 @@ from igc_gluon.nn import SCORE_INIT, ConvBNReLU, GroupConv2D, IGCV3Block, ReLU6,
 
 STEM, LAST = 32, 1280
 # MobileNetV1: output channels, number of blocks, strides of the first one.
-STAGES = ((64, 1, 1), (128, 1, 2), (128, 1, 1), (256, 1, 2), (256, 1, 1), (512, 1, 2), (512, 5, 1),
-          (1024, 1, 2), (1024, 1, 1))
+STAGES = (
+    (64, 1, 1),
+    (128, 1, 2),
+    (128, 1, 1),
+    (256, 1, 2),
+    (256, 1, 1),
+    (512, 1, 2),
+    (512, 5, 1),
+    (1024, 1, 2),
+    (1024, 1, 1),
+)
 # MobileNetV2: expansion t, output channels, number of blocks, strides of the first one, those for 32x32 images.
-SEQUENCES = ((1, 16, 1, 1, 1), (6, 24, 2, 2, 1), (6, 32, 3, 2, 2), (6, 64, 4, 2, 2), (6, 96, 3, 1, 1),
-             (6, 160, 3, 2, 1), (6, 320, 1, 1, 1))
+SEQUENCES = (
+    (1, 16, 1, 1, 1),
+    (6, 24, 2, 2, 1),
+    (6, 32, 3, 2, 2),
+    (6, 64, 4, 2, 2),
+    (6, 96, 3, 1, 1),
+    (6, 160, 3, 2, 1),
+    (6, 320, 1, 1, 1),
+)
 
 
 class MobileNetV1(ImageNetwork):
     """(N, 3, H, W) -> (N, classes); the map shrinks 32 times. `multiplier` scales every width, cut off."""
 
-    def __init__(self, multiplier: float, classes: int, norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        multiplier: float,
+        classes: int,
+        norm_layer: type = nn.BatchNorm,
+        norm_kwargs: Optional[Dict[str, Any]] = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         norm: Dict[str, Any] = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
         _check(multiplier)
@@ -45,9 +69,16 @@ class MobileNetV1(ImageNetwork):
                 for i in range(blocks):
                     prefix = f"g{stage}_b{i + 1}_"
                     self.features.add(
-                        ConvBNReLU(in_channels, in_channels, strides=1 if i else strides, groups=in_channels,
-                                   prefix=f"{prefix}depthwise_", **norm),
-                        ConvBNReLU(channels, in_channels, 1, prefix=f"{prefix}pointwise_", **norm))
+                        ConvBNReLU(
+                            in_channels,
+                            in_channels,
+                            strides=1 if i else strides,
+                            groups=in_channels,
+                            prefix=f"{prefix}depthwise_",
+                            **norm,
+                        ),
+                        ConvBNReLU(channels, in_channels, 1, prefix=f"{prefix}pointwise_", **norm),
+                    )
                     in_channels = channels
             self.features.add(nn.GlobalAvgPool2D(), nn.Flatten())
             self.output = nn.Dense(classes, in_units=in_channels, weight_initializer=SCORE_INIT, prefix="fc_")
@@ -63,8 +94,16 @@ class MobileNetV2(ImageNetwork):
     is for 32x32 images: the map shrinks 4 times `stem_strides` instead of 32.
     """
 
-    def __init__(self, multiplier: float, classes: int, small: bool = False, stem_strides: Optional[int] = None, norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        multiplier: float,
+        classes: int,
+        small: bool = False,
+        stem_strides: Optional[int] = None,
+        norm_layer: type = nn.BatchNorm,
+        norm_kwargs: Optional[Dict[str, Any]] = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         _check(multiplier)
         if stem_strides is None:
@@ -79,9 +118,10 @@ class MobileNetV2(ImageNetwork):
             return channels + channels % 2
 
         def add(prefix, channels, in_channels, kernel, strides=1, groups=1, activation=True):
-            self.features.add(GroupConv2D(channels, in_channels, groups, (kernel,) * 2, (strides,) * 2,
-                                          prefix=f"{prefix}conv2d_"),
-                              batch_norm(channels, norm_layer, norm_kwargs, prefix=f"{prefix}batchnorm_"))
+            self.features.add(
+                GroupConv2D(channels, in_channels, groups, (kernel,) * 2, (strides,) * 2, prefix=f"{prefix}conv2d_"),
+                batch_norm(channels, norm_layer, norm_kwargs, prefix=f"{prefix}batchnorm_"),
+            )
             if activation:
                 self.features.add(ReLU6(prefix=f"{prefix}relu6_"))
 
@@ -98,15 +138,30 @@ class MobileNetV2(ImageNetwork):
                         add(f"{prefix}depthwise-", in_channels, in_channels, 3, stride, in_channels)
                         add(f"{prefix}linear-", channels, in_channels, 1, activation=False)
                     else:
-                        self.features.add(IGCV3Block(channels, in_channels, t, stride, shortcut=i > 0,
-                                                     partitions=(1, 1), block="paper", norm_layer=norm_layer,
-                                                     norm_kwargs=norm_kwargs, prefix=prefix))
+                        self.features.add(
+                            IGCV3Block(
+                                channels,
+                                in_channels,
+                                t,
+                                stride,
+                                shortcut=i > 0,
+                                partitions=(1, 1),
+                                block="paper",
+                                norm_layer=norm_layer,
+                                norm_kwargs=norm_kwargs,
+                                prefix=prefix,
+                            )
+                        )
                     in_channels = channels
             add("last-1x1-conv-", width(LAST), in_channels, 1)
             self.features.add(nn.GlobalAvgPool2D())
             self.output = nn.HybridSequential(prefix="")
-            self.output.add(nn.Conv2D(classes, 1, use_bias=False, in_channels=width(LAST),
-                                      weight_initializer=SCORE_INIT, prefix="score_"), nn.Flatten())
+            self.output.add(
+                nn.Conv2D(
+                    classes, 1, use_bias=False, in_channels=width(LAST), weight_initializer=SCORE_INIT, prefix="score_"
+                ),
+                nn.Flatten(),
+            )
 
     def hybrid_forward(self, F, x):
         return self.output(self.features(x))
@@ -117,14 +172,28 @@ def _check(multiplier):
         raise UserError(f"the width multiplier must be above 0, not {multiplier}")
 
 
-@register("mobilenet{multiplier}", [{"multiplier": m} for m in (1.0, 0.5, 0.25)], classes=1000, input_size=224,
-          mean=IMAGENET_MEAN, std=IMAGENET_STD, schedule="igcv2")
+@register(
+    "mobilenet{multiplier}",
+    [{"multiplier": m} for m in (1.0, 0.5, 0.25)],
+    classes=1000,
+    input_size=224,
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
+    schedule="igcv2",
+)
 def _v1(multiplier, classes, prefix="", **kwargs):
     return MobileNetV1(multiplier, classes, prefix=prefix, **kwargs)
 
 
-@register("mobilenetv2_{multiplier}", [{"multiplier": 1.0}, {"multiplier": 0.7}], classes=1000, input_size=224,
-          mean=igcv3.MEAN, std=igcv3.STD, schedule="igcv2")
+@register(
+    "mobilenetv2_{multiplier}",
+    [{"multiplier": 1.0}, {"multiplier": 0.7}],
+    classes=1000,
+    input_size=224,
+    mean=igcv3.MEAN,
+    std=igcv3.STD,
+    schedule="igcv2",
+)
 def _v2(multiplier, classes, prefix="", **kwargs):
     return MobileNetV2(multiplier, classes, prefix=prefix, **kwargs)
 

@@ -6,6 +6,7 @@ constants of the network's `Family`; a 224x224 crop, in their evaluation the cen
 is 256. There is no BN on the data. The order of classes is taken to be that of WordNet's numbers: so MXNet's im2rec,
 which packs such data, numbers sorted folders; the files do not say it.
 """
+
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ CLASSES = 1000
 @dataclass(frozen=True)
 class Checkpoint:
     """A file in the branch `master` of a repository on GitHub."""
+
     repository: str
     path: str
     git_blob: str
@@ -43,19 +45,27 @@ class Checkpoint:
 _IGCV1 = "hellozting/InterleavedGroupConvolutions"
 
 PUBLISHED = {
-    "resnet18_w64": Checkpoint(_IGCV1, "models/ResNet18-w64_ImageNet/resnet_d18-0095.params",
-                               "3d926978e2d8e6b4d145bbaca618a71b2bda9402"),
-    "resnet18_w69": Checkpoint(_IGCV1, "models/ResNet18-w69_ImageNet/resnet_d18_w69-0095.params",
-                               "11bb29afd5f71d00ff472afb0aa8240f4edbaa2c"),
+    "resnet18_w64": Checkpoint(
+        _IGCV1, "models/ResNet18-w64_ImageNet/resnet_d18-0095.params", "3d926978e2d8e6b4d145bbaca618a71b2bda9402"
+    ),
+    "resnet18_w69": Checkpoint(
+        _IGCV1, "models/ResNet18-w69_ImageNet/resnet_d18_w69-0095.params", "11bb29afd5f71d00ff472afb0aa8240f4edbaa2c"
+    ),
     "resnet18_igc_l4m32": Checkpoint(
-        _IGCV1, "models/IGC-L4M32_ImageNet/resnet_gcwf_noshare_imagenet_d18b4-0095.params",
-        "e13f33740800f06378006b90da35d8edc971eabf"),
+        _IGCV1,
+        "models/IGC-L4M32_ImageNet/resnet_gcwf_noshare_imagenet_d18b4-0095.params",
+        "e13f33740800f06378006b90da35d8edc971eabf",
+    ),
     "resnet18_igc_l16m16": Checkpoint(
-        _IGCV1, "models/IGC-L16M16_ImageNet/resnet_gcwf_noshare_imagenet_d18b16-0095.params",
-        "a96f44a0f7ae49241351efc451195e4fdf4d0bfc"),
+        _IGCV1,
+        "models/IGC-L16M16_ImageNet/resnet_gcwf_noshare_imagenet_d18b16-0095.params",
+        "a96f44a0f7ae49241351efc451195e4fdf4d0bfc",
+    ),
     "resnet18_igc_l100m2": Checkpoint(
-        _IGCV1, "models/IGC-L100M2_ImageNet/resnet_gcwf_noshare_imagenet_d18b100-0095.params",
-        "1dee63a039d71a5bbe0ada0343372534538e7bd8"),
+        _IGCV1,
+        "models/IGC-L100M2_ImageNet/resnet_gcwf_noshare_imagenet_d18b100-0095.params",
+        "1dee63a039d71a5bbe0ada0343372534538e7bd8",
+    ),
     "igcv3_1.0": Checkpoint("homles11/IGCV3", "models/igcv3-0000.params", "c4b0a995619676b526f41669d0fbff8886a79943"),
 }
 
@@ -65,19 +75,31 @@ def check_published(name: str, classes: int, options: Mapping[str, Any]) -> None
     if name not in PUBLISHED:
         ours = [dataset for model, dataset in shipped() if model == name]
         if ours:
-            raise UserError(f"the weights of {name} that come with this package were trained on {ours[0]}; say so: "
-                            f"pretrained={ours[0]!r}, or --dataset {ours[0]} on the command line")
-        raise UserError(f"there are no published weights of {name} to load, only of {', '.join(PUBLISHED)}; use "
-                        "pretrained=False")
+            raise UserError(
+                f"the weights of {name} that come with this package were trained on {ours[0]}; say so: "
+                f"pretrained={ours[0]!r}, or --dataset {ours[0]} on the command line"
+            )
+        raise UserError(
+            f"there are no published weights of {name} to load, only of {', '.join(PUBLISHED)}; use pretrained=False"
+        )
     if classes != CLASSES:
-        raise UserError(f"the published weights of {name} are for {CLASSES} classes, not {classes}; load those and put "
-                        "a new layer in place of net.output")
+        raise UserError(
+            f"the published weights of {name} are for {CLASSES} classes, not {classes}; load those and put "
+            "a new layer in place of net.output"
+        )
     other = sorted(set(options) - OPTIONS)
     if other:
         raise UserError(f"the published weights of {name} are those of the network without {', '.join(other)}")
 
 
-def load_published(net: HybridBlock, name: str, family: Any, place: Union[bool, str] = True, root: str = "~/.mxnet/models", ctx: Any = None) -> HybridBlock:
+def load_published(
+    net: HybridBlock,
+    name: str,
+    family: Any,
+    place: Union[bool, str] = True,
+    root: str = "~/.mxnet/models",
+    ctx: Any = None,
+) -> HybridBlock:
     """Gives `net` its published weights and what it expects as attributes (see `attributes`), and returns it.
 
     `place` and `root`: see `get_model`. Raises UserError.
@@ -85,8 +107,9 @@ def load_published(net: HybridBlock, name: str, family: Any, place: Union[bool, 
     path = find_or_download(name, place, root)
     set_parameters(net, params_file.load(path), path, ctx)
     size = family.input_size
-    return set_attributes(net, name, Preprocessing((size, size), mean=family.mean, std=family.std,
-                                                   class_names=wordnet_numbers()))
+    return set_attributes(
+        net, name, Preprocessing((size, size), mean=family.mean, std=family.std, class_names=wordnet_numbers())
+    )
 
 
 def find_or_download(name: str, place: Union[bool, str] = True, root: str = "~/.mxnet/models") -> Path:
@@ -113,8 +136,11 @@ def find_or_download(name: str, place: Union[bool, str] = True, root: str = "~/.
 def _from(place, row, cached):
     """The checkpoint at `place`, a file or a mirror's folder."""
     if place.is_dir():
-        found = [path for path in (place / cached, place / "gluon" / "models" / cached, place / row.file,
-                                   place / row.path) if path.is_file()]
+        found = [
+            path
+            for path in (place / cached, place / "gluon" / "models" / cached, place / row.file, place / row.path)
+            if path.is_file()
+        ]
         if not found:
             raise UserError(f"there is neither {cached} nor {row.file} in {place}; get {row.url} and put it there")
         place = found[0]
@@ -123,6 +149,8 @@ def _from(place, row, cached):
     except OSError as error:
         raise UserError(f"cannot read {place}: {error.strerror}") from None
     if digest != row.git_blob:
-        raise UserError(f"{place} is not the file that the authors published: its git blob id is {digest}, not "
-                        f"{row.git_blob}; get {row.url}")
+        raise UserError(
+            f"{place} is not the file that the authors published: its git blob id is {digest}, not "
+            f"{row.git_blob}; get {row.url}"
+        )
     return place

@@ -6,6 +6,7 @@ A module registers a family of networks, those of the papers as well as a file o
     def mine(depth, w, classes, **options):
         return CIFARNet(MyBlock, w, stage_blocks(depth), classes, **options)
 """
+
 import difflib
 import re
 import string
@@ -41,6 +42,7 @@ class Family:
     one of several data sets. `schedule` is the one on ImageNet, of `igc_gluon.engine.schedule.IMAGENET`. `source` is
     the file outside of this package that registered the family.
     """
+
     template: str
     build: Callable[..., HybridBlock]
     published: Tuple[Numbers, ...]
@@ -58,8 +60,7 @@ class Family:
             digits = r"\d+\.\d+" if isinstance(number, float) else r"\d+"
             pattern = pattern.replace(re.escape(f"{{{field}}}"), f"(?P<{field}>{digits})")
         match = re.fullmatch(pattern, name)
-        return match and {field: type(self.published[0][field])(number)
-                          for field, number in match.groupdict().items()}
+        return match and {field: type(self.published[0][field])(number) for field, number in match.groupdict().items()}
 
     def names(self) -> List[str]:
         """Names of the published members."""
@@ -72,6 +73,7 @@ class Model:
 
     Flags make one directly; a name is parsed to one by `find_model`.
     """
+
     family: Family
     numbers: Numbers
 
@@ -121,26 +123,35 @@ def register(template: str, published: Sequence[Mapping[str, Number]], **facts: 
     HybridBlock (N, 3, H, W) -> (N, classes). It is registered anew if its module is run again, as a notebook's cell.
     Raises UserError where the template does not fit the numbers, or another family has these names.
     """
+
     def decorate(build: Callable) -> Callable:
         add_family(Family(template, build, tuple(map(dict, published)), source=SourceFile.of(build), **facts))
         return build
+
     return decorate
 
 
 def add_family(family: Family) -> Family:
     """Registers `family` and returns it. Raises UserError, see `register`."""
     fields = [field for _, field, *_ in string.Formatter().parse(family.template) if field is not None]
-    if family.template != family.template.lower() or not family.published or \
-            any(sorted(numbers) != sorted(set(fields)) for numbers in family.published):
-        raise UserError(f"the family {family.template!r} needs a template in lower case, and published members with the "
-                        f"numbers {', '.join(fields) or 'of its fields'}, not {list(family.published)}")
+    if (
+        family.template != family.template.lower()
+        or not family.published
+        or any(sorted(numbers) != sorted(set(fields)) for numbers in family.published)
+    ):
+        raise UserError(
+            f"the family {family.template!r} needs a template in lower case, and published members with the "
+            f"numbers {', '.join(fields) or 'of its fields'}, not {list(family.published)}"
+        )
     if not is_of_package(family.build):  # of the package's own a test knows that names are given once
         for other in _families.values():
             if other.template == family.template and other.build.__module__ == family.build.__module__:
                 continue
             for name in [n for n in family.names() if other.parse(n)] + [n for n in other.names() if family.parse(n)]:
-                raise UserError(f"the family {family.template!r} has the name {name}, which {other.template!r} has "
-                                "already; choose another template")
+                raise UserError(
+                    f"the family {family.template!r} has the name {name}, which {other.template!r} has "
+                    "already; choose another template"
+                )
     _families[family.template] = family
     return family
 
@@ -174,8 +185,10 @@ def find_model(name: str) -> Model:
         if numbers is not None:
             return Model(family, numbers)
     close = difflib.get_close_matches(lowered, get_model_list(), n=3, cutoff=0.5)
-    raise UserError(f"unknown model {name!r}; " + (f"did you mean {', '.join(close)}?" if close else
-                                                   "igc_gluon.get_model_list() (or `igc models`) lists them"))
+    raise UserError(
+        f"unknown model {name!r}; "
+        + (f"did you mean {', '.join(close)}?" if close else "igc_gluon.get_model_list() (or `igc models`) lists them")
+    )
 
 
 def find_family(name: str) -> Tuple[Family, Numbers]:
@@ -184,8 +197,14 @@ def find_family(name: str) -> Tuple[Family, Numbers]:
     return model.family, model.numbers
 
 
-def get_model(name: str, pretrained: Union[bool, str] = False, root: str = "~/.mxnet/models", ctx: Any = mx.cpu(),
-              classes: Optional[int] = None, **kwargs: Any) -> HybridBlock:
+def get_model(
+    name: str,
+    pretrained: Union[bool, str] = False,
+    root: str = "~/.mxnet/models",
+    ctx: Any = mx.cpu(),
+    classes: Optional[int] = None,
+    **kwargs: Any,
+) -> HybridBlock:
     """Builds the network called `name`.
 
     Parameters

@@ -10,6 +10,7 @@ which then begins with a projection too; otherwise both are L M wide. Projection
 
 Parameters are named as in the authors' checkpoints (`g1_b1_conv1_conv1_weight`, `g2_b1_proj_bn_gamma`).
 """
+
 from functools import partial
 from typing import Any, Callable, Dict, Optional, Tuple
 
@@ -34,21 +35,42 @@ class ResNet18(ImageNetwork):
     where width or strides change.
     """
 
-    def __init__(self, stem_layer: Callable[..., HybridBlock], layer: Callable[..., HybridBlock], shortcut: Callable[[int], Callable[..., HybridBlock]], stem: int, width: int, classes: int, norm: Dict[str, Any], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        stem_layer: Callable[..., HybridBlock],
+        layer: Callable[..., HybridBlock],
+        shortcut: Callable[[int], Callable[..., HybridBlock]],
+        stem: int,
+        width: int,
+        classes: int,
+        norm: Dict[str, Any],
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         with self.name_scope():
             self.features = NativeLayers(prefix="")
-            self.features.add(stem_layer(stem, 3, kernel_size=7, strides=2, prefix="g0_", **norm),
-                              nn.MaxPool2D(3, 2, 1, prefix="g0_pool_"))
+            self.features.add(
+                stem_layer(stem, 3, kernel_size=7, strides=2, prefix="g0_", **norm),
+                nn.MaxPool2D(3, 2, 1, prefix="g0_pool_"),
+            )
             in_channels = stem
             for stage, count in enumerate(BLOCKS):
-                channels = width * 2 ** stage
+                channels = width * 2**stage
                 for i in range(count):
                     strides = 2 if stage > 0 and i == 0 else 1
                     projection = shortcut(stage) if strides != 1 or channels != in_channels else None
-                    self.features.add(ResidualBlock(layer(stage), channels, in_channels, strides, projection, norm,
-                                                    names=("conv1_", "conv2_", "proj_"),
-                                                    prefix=f"g{stage + 1}_b{i + 1}_"))
+                    self.features.add(
+                        ResidualBlock(
+                            layer(stage),
+                            channels,
+                            in_channels,
+                            strides,
+                            projection,
+                            norm,
+                            names=("conv1_", "conv2_", "proj_"),
+                            prefix=f"g{stage + 1}_b{i + 1}_",
+                        )
+                    )
                     in_channels = channels
             self.features.add(nn.GlobalAvgPool2D(), nn.Flatten())
             self.output = nn.Dense(classes, in_units=in_channels, weight_initializer=SCORE_INIT, prefix="fc_score_")
@@ -66,8 +88,15 @@ def _regular(w, classes, **kwargs):
         raise UserError(f"resnet18 has no width {w}; the smallest is 1")
     # The authors' regular network names a convolution as its layer: `g0_weight`, not `g0_conv_weight`.
     layer = partial(ConvBNReLU, conv_prefix="")
-    return ResNet18(layer, lambda stage: layer, lambda stage: partial(layer, kernel_size=1, activation=None), w, w,
-                    classes, **_arguments(**kwargs))
+    return ResNet18(
+        layer,
+        lambda stage: layer,
+        lambda stage: partial(layer, kernel_size=1, activation=None),
+        w,
+        w,
+        classes,
+        **_arguments(**kwargs),
+    )
 
 
 def _usually_doubled(m):
@@ -82,23 +111,42 @@ def _igc(l, m, classes, doubled=None, between=None, **kwargs):
     if doubled not in DOUBLED:
         raise UserError(f"doubled must be one of {', '.join(DOUBLED)}, not {doubled!r}")
     if doubled == "primary" and m % 2:
-        raise UserError(f"resnet18_igc with doubled='primary' needs an even M, not {m}: its stem is half as wide as "
-                        "the first stage, whose L primary partitions it must fill")
+        raise UserError(
+            f"resnet18_igc with doubled='primary' needs an even M, not {m}: its stem is half as wide as "
+            "the first stage, whose L primary partitions it must fill"
+        )
 
     def partitions(stage):
-        return l * 2 ** stage if doubled == "primary" else l
+        return l * 2**stage if doubled == "primary" else l
 
-    return ResNet18(ConvBNReLU, lambda stage: partial(IGCBlock, partitions(stage), between=between),
-                    lambda stage: partial(ConvBNReLU, kernel_size=1, groups=partitions(stage), activation=None),
-                    l * m // 2 if doubled == "primary" else l * m, l * m, classes, **_arguments(**kwargs))
+    return ResNet18(
+        ConvBNReLU,
+        lambda stage: partial(IGCBlock, partitions(stage), between=between),
+        lambda stage: partial(ConvBNReLU, kernel_size=1, groups=partitions(stage), activation=None),
+        l * m // 2 if doubled == "primary" else l * m,
+        l * m,
+        classes,
+        **_arguments(**kwargs),
+    )
 
 
 _REGULAR = add_family(Family("resnet18_w{w}", _regular, ({"w": 64}, {"w": 69}), 1000, 224, IMAGENET_MEAN, IMAGENET_STD))
-_IGC = add_family(Family("resnet18_igc_l{l}m{m}", _igc, ({"l": 4, "m": 32}, {"l": 16, "m": 16}, {"l": 100, "m": 2}), 1000,
-                         224, IMAGENET_MEAN, IMAGENET_STD))
+_IGC = add_family(
+    Family(
+        "resnet18_igc_l{l}m{m}",
+        _igc,
+        ({"l": 4, "m": 32}, {"l": 16, "m": 16}, {"l": 100, "m": 2}),
+        1000,
+        224,
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+    )
+)
 
 
-def imagenet_model(network: str, primary_partition: int, secondary_partition: Optional[int] = None) -> Tuple[Model, dict]:
+def imagenet_model(
+    network: str, primary_partition: int, secondary_partition: Optional[int] = None
+) -> Tuple[Model, dict]:
     """(`Model`, its options) of what the authors' `network`, resnet_imgnet_d18 or resnet_igc_imgnet_d18, builds.
 
     The width of the first is L. Of the second L and M are those of the stem, while the model has those of the first
@@ -111,7 +159,9 @@ def imagenet_model(network: str, primary_partition: int, secondary_partition: Op
     return Model(_IGC, {"l": primary_partition, "m": m}), options
 
 
-def imagenet_model_name(network: str, primary_partition: int, secondary_partition: Optional[int] = None) -> Tuple[str, dict]:
+def imagenet_model_name(
+    network: str, primary_partition: int, secondary_partition: Optional[int] = None
+) -> Tuple[str, dict]:
     """(the getter's name, its options), see `imagenet_model`."""
     model, options = imagenet_model(network, primary_partition, secondary_partition)
     return model.name, options

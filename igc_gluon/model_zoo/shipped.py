@@ -5,6 +5,7 @@
 Each is the last checkpoint of seed 0, not the best one, which would have been chosen by the test images. weights/ holds
 the files, which are MXNet's `.params`, and weights.json a row for each; `docs/pack_weights.py` makes both from runs.
 """
+
 import functools
 import json
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ class Weights:
     """accuracy: of this file, in %, over the test images of `dataset`, of whose first 1,000 `correct_of_1000` are
     right; seeds: accuracies of all seeds that were trained, this one the first. commit: of the package that trained
     it."""
+
     model: str
     dataset: str
     sha256: str
@@ -60,11 +62,15 @@ def find_shipped(name: str, dataset: str, classes: int, options: Mapping[str, An
     row = shipped().get((name, dataset))
     if row is None:
         known = ", ".join(model for model, on in shipped() if on == dataset)
-        raise UserError(f"no weights of {name} trained on {dataset} come with this package" +
-                        (f", but those of {known}" if known else "; igc models --pretrained lists all"))
+        raise UserError(
+            f"no weights of {name} trained on {dataset} come with this package"
+            + (f", but those of {known}" if known else "; igc models --pretrained lists all")
+        )
     if classes != find_dataset(dataset).classes:
-        raise UserError(f"these weights of {name} are for the {find_dataset(dataset).classes} classes of {dataset}, not "
-                        f"{classes}; load those and put a new layer in place of net.output")
+        raise UserError(
+            f"these weights of {name} are for the {find_dataset(dataset).classes} classes of {dataset}, not "
+            f"{classes}; load those and put a new layer in place of net.output"
+        )
     other = sorted(set(options) - OPTIONS)
     if other:
         raise UserError(f"the weights of {name} are those of the network without {', '.join(other)}")

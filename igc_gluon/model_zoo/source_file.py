@@ -1,4 +1,5 @@
 """The file outside of this package that a family of networks comes from."""
+
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ def is_of_package(function: Callable) -> bool:
 @dataclass(frozen=True)
 class SourceFile:
     """`sha256` is that of the file when the family was registered."""
+
     path: Path
     sha256: str
 

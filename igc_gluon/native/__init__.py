@@ -2,6 +2,7 @@
 
 `IGC_NATIVE=0` (no, false, off) switches them off, `IGC_NATIVE_ISA` forces avx512, avx2 or portable code.
 """
+
 import os
 
 from igc_gluon.errors import UserError

@@ -6,6 +6,7 @@ are compiled once for each instruction set, with flags for that set and in a nam
 runs is decided when the library is loaded, so it runs on any processor of the architecture, whichever built
 it. An instruction set that the compiler or its assembler does not know is left out alone; one line says so.
 """
+
 import argparse
 import importlib.util
 import os
@@ -26,8 +27,19 @@ OPERATORS = "libigc_mxnet.so"  # MXNet operators on it, where MXNet's headers ar
 # IGC_HAS_<NAME> tells src/isa.cpp what is built in.
 X86 = {
     # GCC 12 takes the undefined operand inside its own AVX-512 intrinsics for a mistake of the caller.
-    "avx512": (16, ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma",
-                    "-Wno-maybe-uninitialized", "-Wno-uninitialized"]),
+    "avx512": (
+        16,
+        [
+            "-mavx512f",
+            "-mavx512bw",
+            "-mavx512dq",
+            "-mavx512vl",
+            "-mavx2",
+            "-mfma",
+            "-Wno-maybe-uninitialized",
+            "-Wno-uninitialized",
+        ],
+    ),
     "avx2": (8, ["-mavx2", "-mfma"]),
 }
 PORTABLE = "portable"
@@ -35,9 +47,11 @@ PORTABLE = "portable"
 # that takes all of them.
 PORTABLE_FLAGS = {"aarch64": ["-fno-schedule-insns", "-Wno-ignored-optimization-argument"]}
 # Kernels for 8-bit integers, src/kernels/int8.
-X86_INT8 = {"vnni": (16, X86["avx512"][1] + ["-mavx512vnni"]),
-            "avxvnni": (8, X86["avx2"][1] + ["-mavxvnni"]),
-            "avx2_int8": (8, X86["avx2"][1])}
+X86_INT8 = {
+    "vnni": (16, X86["avx512"][1] + ["-mavx512vnni"]),
+    "avxvnni": (8, X86["avx2"][1] + ["-mavxvnni"]),
+    "avx2_int8": (8, X86["avx2"][1]),
+}
 
 # -Wno-unknown-warning-option: for Clang, which lacks -Wno-maybe-uninitialized; GCC minds no such flag.
 # -Wno-ignored-attributes: a register's type as the argument of a template loses its alignment, unused there.
@@ -47,8 +61,10 @@ FLAGS = ["-std=c++17", "-O3", "-fPIC", "-pthread", "-fvisibility=hidden"]
 # library's copy of such a function could be bound to ours.
 INTERFACE = "{ global: igc_*; local: *; };\n"
 # By what is looked for: wrong addresses and undefined behaviour, or threads that meet on one place.
-SANITIZE = {"address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
-            "thread": ["-fsanitize=thread"]}
+SANITIZE = {
+    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
+    "thread": ["-fsanitize=thread"],
+}
 READABLE = ["-fno-omit-frame-pointer", "-g", "-O1"]  # what a sanitizer says
 
 
@@ -68,8 +84,9 @@ def compiler():
 def _target(cxx):
     """The architecture that the compiler builds for, e.g. x86_64."""
     try:
-        said = subprocess.run([cxx, "-dumpmachine"], check=False, stdout=subprocess.PIPE,
-                              stderr=subprocess.DEVNULL, text=True).stdout
+        said = subprocess.run(
+            [cxx, "-dumpmachine"], check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ).stdout
     except OSError:
         said = ""
     return (said.split("-")[0].strip() or platform.machine()).lower()
@@ -84,19 +101,20 @@ def _parts(target):
     source, x86 = HERE / "src", _is_x86(target)
     floats = {**(X86 if x86 else {}), PORTABLE: (4, PORTABLE_FLAGS.get(target, []))}
     parts = {}
-    for folder, isas in ((source / "kernels", floats),
-                         (source / "kernels" / "int8", X86_INT8 if x86 else {})):
+    for folder, isas in ((source / "kernels", floats), (source / "kernels" / "int8", X86_INT8 if x86 else {})):
         for isa, (lanes, flags) in isas.items():
-            parts[isa] = [(path, [*flags, f"-DIGC_TARGET={isa}", f"-DIGC_LANES={lanes}"])
-                          for path in sorted(folder.glob("*.cpp"))]
+            parts[isa] = [
+                (path, [*flags, f"-DIGC_TARGET={isa}", f"-DIGC_LANES={lanes}"]) for path in sorted(folder.glob("*.cpp"))
+            ]
     parts[""] = [(path, []) for path in sorted(source.glob("*.cpp")) if path.name != "isa.cpp"]
     return parts
 
 
 def _failure(command):
     """None if the command succeeds, else the line of what it says that tells why."""
-    done = subprocess.run([str(word) for word in command], check=False, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        [str(word) for word in command], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     if not done.returncode:
         return None
     lines = done.stdout.strip().splitlines()
@@ -130,13 +148,16 @@ def build(output=HERE / "_lib", jobs=None, sanitize=None, warn=_say):
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output) as work:
         work = Path(work)
+
         def compile_one(path, more_flags, part):
             made = work / f"{path.stem}.{part}.o"
             return made, _failure([cxx, *flags, *more_flags, "-c", path, "-o", made])
 
         with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
-            running = {part: [pool.submit(compile_one, *file, part) for file in files]
-                       for part, files in _parts(target).items()}
+            running = {
+                part: [pool.submit(compile_one, *file, part) for file in files]
+                for part, files in _parts(target).items()
+            }
             results = {part: [each.result() for each in files] for part, files in running.items()}
         objects, built, left_out = [], [], []
         for part, files in results.items():
@@ -154,8 +175,19 @@ def build(output=HERE / "_lib", jobs=None, sanitize=None, warn=_say):
             raise BuildError(failure)
         interface = work / "interface.map"
         interface.write_text(INTERFACE)
-        _run([cxx, *flags, "-shared", *objects, made, f"-Wl,-soname,{LIBRARY}",
-              f"-Wl,--version-script={interface}", "-o", work / LIBRARY])
+        _run(
+            [
+                cxx,
+                *flags,
+                "-shared",
+                *objects,
+                made,
+                f"-Wl,-soname,{LIBRARY}",
+                f"-Wl,--version-script={interface}",
+                "-o",
+                work / LIBRARY,
+            ]
+        )
         os.replace(work / LIBRARY, output / LIBRARY)
         if _mxnet():
             failure = _build_operators(cxx, output, work, FLAGS + sanitizer)
@@ -180,8 +212,12 @@ def _build_operators(cxx, output, work, flags):
     MXNet's file of the interface, which comes with it, finds our operators by name: nothing is hidden.
     """
     mxnet = _mxnet()
-    flags = [*(flag for flag in flags if flag != "-fvisibility=hidden"), "-ffp-contract=off", "-isystem",
-             mxnet / "include"]
+    flags = [
+        *(flag for flag in flags if flag != "-fvisibility=hidden"),
+        "-ffp-contract=off",
+        "-isystem",
+        mxnet / "include",
+    ]
     objects = []
     for path in (*sorted((HERE / "src" / "mxnet").glob("*.cpp")), mxnet / "src" / "lib_api.cc"):
         objects.append(work / f"{path.stem}.mxnet.o")
@@ -189,21 +225,36 @@ def _build_operators(cxx, output, work, flags):
         failure = _failure([cxx, *flags, *warnings, "-c", path, "-o", objects[-1]])
         if failure:
             return failure
-    failure = _failure([cxx, *flags, "-shared", *objects, "-o", work / OPERATORS, f"-L{output}", "-ligc",
-                        f"-Wl,-soname,{OPERATORS}", "-Wl,-rpath,$ORIGIN"])
+    failure = _failure(
+        [
+            cxx,
+            *flags,
+            "-shared",
+            *objects,
+            "-o",
+            work / OPERATORS,
+            f"-L{output}",
+            "-ligc",
+            f"-Wl,-soname,{OPERATORS}",
+            "-Wl,-rpath,$ORIGIN",
+        ]
+    )
     if not failure:
         os.replace(work / OPERATORS, output / OPERATORS)
     return failure
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m igc_gluon.native.build",
-                                     description=__doc__.splitlines()[0])
-    parser.add_argument("--output", default=str(HERE / "_lib"),
-                        help="folder of libigc.so (default: where it is looked for)")
+    parser = argparse.ArgumentParser(prog="python -m igc_gluon.native.build", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--output", default=str(HERE / "_lib"), help="folder of libigc.so (default: where it is looked for)"
+    )
     parser.add_argument("--jobs", type=int, help="compilers at a time (default: one per core)")
-    parser.add_argument("--sanitize", choices=SANITIZE,
-                        help="with the sanitizers of addresses and undefined behaviour, or that of threads")
+    parser.add_argument(
+        "--sanitize",
+        choices=SANITIZE,
+        help="with the sanitizers of addresses and undefined behaviour, or that of threads",
+    )
     options = parser.parse_args(arguments)
     try:
         print(build(options.output, options.jobs, options.sanitize))

@@ -3,6 +3,7 @@
 The C interface is described in include/igc.h; structures and constants here follow it. Nothing in this module
 needs MXNet: arrays are numpy, float32, NCHW.
 """
+
 import ctypes
 import os
 from pathlib import Path
@@ -20,10 +21,23 @@ _NO_MEMORY = 2
 
 
 class _Op(ctypes.Structure):
-    _fields_ = ([(name, ctypes.c_int32) for name in (
-        "kind", "input", "residual", "channels", "groups", "kernel_h", "kernel_w", "stride", "pad_h", "pad_w",
-        "activation", "reserved")] +
-        [(name, ctypes.c_int64) for name in ("weight", "weight2", "scale", "bias")])
+    _fields_ = [
+        (name, ctypes.c_int32)
+        for name in (
+            "kind",
+            "input",
+            "residual",
+            "channels",
+            "groups",
+            "kernel_h",
+            "kernel_w",
+            "stride",
+            "pad_h",
+            "pad_w",
+            "activation",
+            "reserved",
+        )
+    ] + [(name, ctypes.c_int64) for name in ("weight", "weight2", "scale", "bias")]
 
 
 class Op(NamedTuple):
@@ -34,6 +48,7 @@ class Op(NamedTuple):
     scale, bias: (channels,), a folded batch normalisation: scale * convolution + bias, to which the residual
         is added before the activation.
     """
+
     kind: int
     input: int
     channels: int = 0
@@ -70,8 +85,9 @@ def load():
         except (OSError, AttributeError) as error:
             raise UserError(f"the kernel library cannot be loaded: {error}") from None
         if abi != ABI:
-            raise UserError(f"{path()} is of another release (interface {abi}, not {ABI}); "
-                            "run: python -m igc_gluon.native.build")
+            raise UserError(
+                f"{path()} is of another release (interface {abi}, not {ABI}); run: python -m igc_gluon.native.build"
+            )
         _declare(library)
         _loaded = library
     return _loaded
@@ -80,20 +96,20 @@ def load():
 def _declare(library):
     i32, i64, pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
     for name, result, arguments in (
-            ("igc_message", ctypes.c_char_p, []),
-            ("igc_threads", ctypes.c_int, []),
-            ("igc_isa", ctypes.c_char_p, []),
-            ("igc_use_isa", ctypes.c_int, [ctypes.c_char_p]),
-            ("igc_net_create_int8", ctypes.c_int,
-             [pointer, i64, pointer, i64, pointer, i64, i32, i32, i32, pointer]),
-            ("igc_has_int8", ctypes.c_int, []),
-            ("igc_net_int8_ops", i64, [pointer, pointer]),
-            ("igc_net_output_shape", ctypes.c_int, [pointer, pointer]),
-            ("igc_net_multiply_adds", i64, [pointer]),
-            ("igc_net_run", ctypes.c_int, [pointer, pointer, i64, pointer, i32]),
-            ("igc_net_free", None, [pointer]),
-            ("igc_share", None, [i64, pointer, pointer]),
-            ("igc_layout", ctypes.c_int, [i32, i32, pointer, pointer])):
+        ("igc_message", ctypes.c_char_p, []),
+        ("igc_threads", ctypes.c_int, []),
+        ("igc_isa", ctypes.c_char_p, []),
+        ("igc_use_isa", ctypes.c_int, [ctypes.c_char_p]),
+        ("igc_net_create_int8", ctypes.c_int, [pointer, i64, pointer, i64, pointer, i64, i32, i32, i32, pointer]),
+        ("igc_has_int8", ctypes.c_int, []),
+        ("igc_net_int8_ops", i64, [pointer, pointer]),
+        ("igc_net_output_shape", ctypes.c_int, [pointer, pointer]),
+        ("igc_net_multiply_adds", i64, [pointer]),
+        ("igc_net_run", ctypes.c_int, [pointer, pointer, i64, pointer, i32]),
+        ("igc_net_free", None, [pointer]),
+        ("igc_share", None, [i64, pointer, pointer]),
+        ("igc_layout", ctypes.c_int, [i32, i32, pointer, pointer]),
+    ):
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
 
@@ -146,8 +162,7 @@ class Net:
         library, blob, size, records = load(), [], 0, (_Op * len(ops))()
         for i, op in enumerate(ops):
             if op.activation not in ACTIVATIONS:
-                raise UserError(f"op {i}: activation must be one of {list(ACTIVATIONS)}, "
-                                f"not {op.activation!r}")
+                raise UserError(f"op {i}: activation must be one of {list(ACTIVATIONS)}, not {op.activation!r}")
             record = records[i]
             record.kind, record.input, record.residual = op.kind, op.input, op.residual
             record.channels, record.groups, record.stride = op.channels, op.groups, op.stride
@@ -164,8 +179,18 @@ class Net:
         ranges = np.ascontiguousarray(ranges, np.float32)
         self.shape = tuple(int(n) for n in shape)
         handle = ctypes.c_void_p()
-        check(library.igc_net_create_int8(records, len(ops), weights.ctypes.data, weights.size,
-                                          ranges.ctypes.data, ranges.size, *self.shape, ctypes.byref(handle)))
+        check(
+            library.igc_net_create_int8(
+                records,
+                len(ops),
+                weights.ctypes.data,
+                weights.size,
+                ranges.ctypes.data,
+                ranges.size,
+                *self.shape,
+                ctypes.byref(handle),
+            )
+        )
         self._handle = handle
         out = (ctypes.c_int32 * 3)()
         check(library.igc_net_output_shape(handle, out))

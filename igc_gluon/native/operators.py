@@ -1,4 +1,5 @@
 """Our operators for MXNet (src/mxnet): loads them."""
+
 import ctypes
 import functools
 import itertools
@@ -42,8 +43,18 @@ def functions():
     loaded = ctypes.CDLL(str(path_of_operators()))
     pointer, text = ctypes.c_void_p, ctypes.c_char_p
     loaded.igc_body_call.restype = text
-    loaded.igc_body_call.argtypes = [text, text, ctypes.c_int, pointer, pointer, ctypes.c_int64, ctypes.c_int64,
-                                       ctypes.c_int, pointer, pointer]
+    loaded.igc_body_call.argtypes = [
+        text,
+        text,
+        ctypes.c_int,
+        pointer,
+        pointer,
+        ctypes.c_int64,
+        ctypes.c_int64,
+        ctypes.c_int,
+        pointer,
+        pointer,
+    ]
     loaded.igc_read_words.restype, loaded.igc_read_words.argtypes = None, [ctypes.c_int64, pointer, pointer]
     loaded.igc_same_words.restype, loaded.igc_same_words.argtypes = ctypes.c_int, [ctypes.c_int64, pointer, pointer]
     loaded.igc_body_release.restype, loaded.igc_body_release.argtypes = None, [text]
@@ -59,8 +70,9 @@ class Inference:
 
     def __init__(self, owner, layers, maps, scores=0, has_bias=False):
         self._attributes, self._scores = (owner.encode(), layers.encode(), int(maps)), (scores, int(has_bias))
-        self._in_mxnet = [ctypes.cast(function, ctypes.c_void_p)
-                          for function in (_LIB.MXNDArrayWaitToRead, _LIB.MXNDArrayGetData)]
+        self._in_mxnet = [
+            ctypes.cast(function, ctypes.c_void_p) for function in (_LIB.MXNDArrayWaitToRead, _LIB.MXNDArrayGetData)
+        ]
 
     def read(self, arrays):
         """Calls from now on read these: parameters, moving statistics, weight and bias of the fully connected layer."""
@@ -71,8 +83,9 @@ class Inference:
         """NDArrays, float32, of which `output` is written."""
         handles = type(self._handles).from_buffer_copy(self._handles)  # several threads may call
         handles[0], handles[1] = output.handle.value, image.handle.value
-        message = functions().igc_body_call(*self._attributes, (ctypes.c_int64 * 4)(*image.shape), handles, len(handles),
-                                            *self._scores, *self._in_mxnet)
+        message = functions().igc_body_call(
+            *self._attributes, (ctypes.c_int64 * 4)(*image.shape), handles, len(handles), *self._scores, *self._in_mxnet
+        )
         if message is not None:
             check_call(0 if message else -1)
             raise mx.MXNetError(message.decode())

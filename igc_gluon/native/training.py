@@ -3,6 +3,7 @@
 The C interface is described in include/igc_train.h; structures here follow it. Nothing in this module needs
 MXNet: arrays are numpy, float32, NCHW.
 """
+
 import ctypes
 from typing import NamedTuple, Optional
 
@@ -20,6 +21,7 @@ class Layer(NamedTuple):
     branches that the channels are permuted from after the convolution and after the normalisation, 1: not.
     normalised=False: followed by a 1x1 convolution, the next layer, and nothing between.
     """
+
     input: int
     channels: int
     groups: int = 1
@@ -36,15 +38,28 @@ class Layer(NamedTuple):
 
     def numbers(self):
         """The members of igc_layer, in order."""
-        return (self.kind, self.input, self.residual, self.channels, self.groups, self.kernel, self.stride,
-                self.permute, int(self.normalised), self.reorder, library.ACTIVATIONS[self.activation],
-                self.epsilon, self.momentum)
+        return (
+            self.kind,
+            self.input,
+            self.residual,
+            self.channels,
+            self.groups,
+            self.kernel,
+            self.stride,
+            self.permute,
+            int(self.normalised),
+            self.reorder,
+            library.ACTIVATIONS[self.activation],
+            self.epsilon,
+            self.momentum,
+        )
 
     @classmethod
     def max_pool(cls, input, channels, kernel, stride):
         """Padded by kernel // 2; channels: those of its input."""
-        return cls(input, channels, kernel=kernel, stride=stride, activation=None, normalised=False,
-                   kind=library.MAX_POOL)
+        return cls(
+            input, channels, kernel=kernel, stride=stride, activation=None, normalised=False, kind=library.MAX_POOL
+        )
 
     def parameter_shapes(self, in_channels):
         """Of weight and, where it is normalised, gamma, beta, in the order of igc_train.h."""
@@ -55,10 +70,22 @@ class Layer(NamedTuple):
 
 
 class _Layer(ctypes.Structure):
-    _fields_ = ([(name, ctypes.c_int32) for name in
-                 ("kind", "input", "residual", "channels", "groups", "kernel", "stride", "permute",
-                  "normalised", "reorder", "activation")] +
-                [("epsilon", ctypes.c_float), ("momentum", ctypes.c_float)])
+    _fields_ = [
+        (name, ctypes.c_int32)
+        for name in (
+            "kind",
+            "input",
+            "residual",
+            "channels",
+            "groups",
+            "kernel",
+            "stride",
+            "permute",
+            "normalised",
+            "reorder",
+            "activation",
+        )
+    ] + [("epsilon", ctypes.c_float), ("momentum", ctypes.c_float)]
 
 
 def _functions():
@@ -66,14 +93,14 @@ def _functions():
     if not hasattr(loaded, "igc_train_declared"):
         i32, i64, pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
         for name, result, arguments in (
-                ("igc_train_create", ctypes.c_int, [pointer, i64, i32, i32, i32, i32, pointer]),
-                ("igc_train_check", ctypes.c_int, [pointer, i64, i32, i32, i32]),
-                ("igc_train_forward", ctypes.c_int, [pointer, pointer, i64, pointer, pointer, pointer, i32]),
-                ("igc_train_backward", ctypes.c_int, [pointer, pointer, pointer, pointer, pointer, i32]),
-                ("igc_train_infer", ctypes.c_int,
-                 [pointer, pointer, i64, i32, i32, pointer, pointer, pointer, i32]),
-                ("igc_train_bytes", i64, [pointer]),
-                ("igc_train_free", None, [pointer])):
+            ("igc_train_create", ctypes.c_int, [pointer, i64, i32, i32, i32, i32, pointer]),
+            ("igc_train_check", ctypes.c_int, [pointer, i64, i32, i32, i32]),
+            ("igc_train_forward", ctypes.c_int, [pointer, pointer, i64, pointer, pointer, pointer, i32]),
+            ("igc_train_backward", ctypes.c_int, [pointer, pointer, pointer, pointer, pointer, i32]),
+            ("igc_train_infer", ctypes.c_int, [pointer, pointer, i64, i32, i32, pointer, pointer, pointer, i32]),
+            ("igc_train_bytes", i64, [pointer]),
+            ("igc_train_free", None, [pointer]),
+        ):
             function = getattr(loaded, name)
             function.restype, function.argtypes = result, arguments
         loaded.igc_train_declared = True
@@ -105,8 +132,11 @@ class Body:
         self._handle = None
         self.layers, self.shape = list(layers), tuple(int(n) for n in shape)
         handle = ctypes.c_void_p()
-        library.check(_functions().igc_train_create(_records(self.layers), len(self.layers), *self.shape,
-                                                    int(maps), ctypes.byref(handle)))
+        library.check(
+            _functions().igc_train_create(
+                _records(self.layers), len(self.layers), *self.shape, int(maps), ctypes.byref(handle)
+            )
+        )
         self._handle = handle
         self._maps, channels = maps, [self.shape[0], *(l.channels for l in self.layers)]
         self.shapes = [s for l in self.layers for s in l.parameter_shapes(channels[l.input])]
@@ -116,9 +146,17 @@ class Body:
         """With batch statistics. running: each layer's moving mean and variance; updated."""
         self._x, parameters = self._image(x), self._parameters(parameters)
         y = np.empty((len(self._x),) + self._output, np.float32)
-        library.check(_functions().igc_train_forward(
-            self._handle, self._x.ctypes.data, len(y), _pointers(parameters),
-            None if running is None else _pointers(running), y.ctypes.data, threads))
+        library.check(
+            _functions().igc_train_forward(
+                self._handle,
+                self._x.ctypes.data,
+                len(y),
+                _pointers(parameters),
+                None if running is None else _pointers(running),
+                y.ctypes.data,
+                threads,
+            )
+        )
         return y
 
     def backward(self, dy, threads=0, data=False):
@@ -128,18 +166,34 @@ class Body:
             raise UserError(f"the gradient must be (batch, {', '.join(map(str, self._output))}), not {dy.shape}")
         gradients = [np.empty(s, np.float32) for s in self.shapes]
         dx = np.empty_like(self._x) if data else None
-        library.check(_functions().igc_train_backward(
-            self._handle, self._x.ctypes.data, dy.ctypes.data, _pointers(gradients),
-            dx.ctypes.data if data else None, threads))
+        library.check(
+            _functions().igc_train_backward(
+                self._handle,
+                self._x.ctypes.data,
+                dy.ctypes.data,
+                _pointers(gradients),
+                dx.ctypes.data if data else None,
+                threads,
+            )
+        )
         return gradients, dx
 
     def infer(self, x, parameters, running, threads=0):
         """With the moving statistics; images may have any size."""
         x, parameters = self._image(x, (self.shape[0], *np.shape(x)[2:])), self._parameters(parameters)
         y = np.empty((len(x),) + self._output_of(x.shape[1:]), np.float32)
-        library.check(_functions().igc_train_infer(
-            self._handle, x.ctypes.data, len(y), *x.shape[2:], _pointers(parameters), _pointers(running),
-            y.ctypes.data, threads))
+        library.check(
+            _functions().igc_train_infer(
+                self._handle,
+                x.ctypes.data,
+                len(y),
+                *x.shape[2:],
+                _pointers(parameters),
+                _pointers(running),
+                y.ctypes.data,
+                threads,
+            )
+        )
         return y
 
     @property

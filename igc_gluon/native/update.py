@@ -1,4 +1,5 @@
 """The optimizer's update of many parameters as one native operator (src/mxnet/optimizer_op.cpp)."""
+
 import ctypes
 
 import mxnet as mx
@@ -15,15 +16,26 @@ def nesterov(weights, gradients, momenta, rates, decays, momentum, rescale):
     rate and weight decay of each.
     """
     first = weights[0]
-    if (first.context.device_type != "cpu" or first.dtype != np.float32 or why_not() is not None or
-            any(gradient.stype != "default" for gradient in gradients)):
+    if (
+        first.context.device_type != "cpu"
+        or first.dtype != np.float32
+        or why_not() is not None
+        or any(gradient.stype != "default" for gradient in gradients)
+    ):
         return False
     for array in weights:
         _leave_blocks(array)
-    mx.nd.igc_nesterov(*weights, *momenta, *gradients, out=[*weights, *momenta],
-                       rescale_grad=repr(rescale), decay=repr(momentum - 1), wd=_text(decays),
-                       rate=_text(-rate for rate in rates),
-                       rate_of_momentum=_text(-rate * momentum for rate in rates))
+    mx.nd.igc_nesterov(
+        *weights,
+        *momenta,
+        *gradients,
+        out=[*weights, *momenta],
+        rescale_grad=repr(rescale),
+        decay=repr(momentum - 1),
+        wd=_text(decays),
+        rate=_text(-rate for rate in rates),
+        rate_of_momentum=_text(-rate * momentum for rate in rates),
+    )
     return True
 
 

@@ -1,4 +1,5 @@
 """Blocks that the papers compare IGC with."""
+
 from typing import Any, Dict, Optional
 
 from mxnet.gluon import HybridBlock, nn
@@ -15,13 +16,30 @@ class SumFusion(Native, HybridBlock):
     they are one convolution with L * channels outputs, of which the L groups are added up.
     """
 
-    def __init__(self, primary_partition: int, channels: int, in_channels: int, kernel_size: int = 3, strides: int = 1,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        primary_partition: int,
+        channels: int,
+        in_channels: int,
+        kernel_size: int = 3,
+        strides: int = 1,
+        norm_layer: type = nn.BatchNorm,
+        norm_kwargs: Optional[Dict[str, Any]] = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self._branches = primary_partition
         with self.name_scope():
-            self.conv = nn.Conv2D(primary_partition * channels, kernel_size, strides, kernel_size // 2, use_bias=False,
-                                  in_channels=in_channels, weight_initializer=CONVOLUTION_INIT, prefix="conv_")
+            self.conv = nn.Conv2D(
+                primary_partition * channels,
+                kernel_size,
+                strides,
+                kernel_size // 2,
+                use_bias=False,
+                in_channels=in_channels,
+                weight_initializer=CONVOLUTION_INIT,
+                prefix="conv_",
+            )
             self.bn = batch_norm(channels, norm_layer, norm_kwargs)
 
     def hybrid_forward(self, F, x):
@@ -37,13 +55,24 @@ class GPCBlock(InterleavedBlock, OrderedBlock):
     Raises UserError where L does not divide the input channels.
     """
 
-    def __init__(self, primary_partition: int, channels: int, in_channels: Optional[int] = None, kernel_size: int = 3, strides: int = 1, activation: Optional[str] = "relu",
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        primary_partition: int,
+        channels: int,
+        in_channels: Optional[int] = None,
+        kernel_size: int = 3,
+        strides: int = 1,
+        activation: Optional[str] = "relu",
+        norm_layer: type = nn.BatchNorm,
+        norm_kwargs: Optional[Dict[str, Any]] = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         in_channels = in_channels or channels
         with self.name_scope():
-            self.spatial = GroupConv2D(in_channels, in_channels, primary_partition, (kernel_size,) * 2, (strides,) * 2,
-                                       prefix="conv1_")
+            self.spatial = GroupConv2D(
+                in_channels, in_channels, primary_partition, (kernel_size,) * 2, (strides,) * 2, prefix="conv1_"
+            )
             self.pointwise = GroupConv2D(channels, in_channels, 1, prefix="conv2_")
             self.bn = batch_norm(channels, norm_layer, norm_kwargs)
             self.relu = nn.Activation(activation, prefix="relu_") if activation else None

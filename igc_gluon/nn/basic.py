@@ -1,4 +1,5 @@
 """What every block is made of: the authors' initializers, batch normalization, convolution + BN + ReLU."""
+
 from typing import Any, Dict, Optional
 
 import mxnet as mx
@@ -16,7 +17,9 @@ CONVOLUTION_INIT = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitu
 SCORE_INIT = mx.init.Xavier(rnd_type="uniform", factor_type="in", magnitude=1)
 
 
-def batch_norm(channels: int, norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, prefix: str = "bn_") -> HybridBlock:
+def batch_norm(
+    channels: int, norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, prefix: str = "bn_"
+) -> HybridBlock:
     """A normalization layer for `channels` channels, by default batch normalization with the authors' settings.
 
     `norm_layer` and `norm_kwargs` as in GluonCV: the class, and its keyword arguments, which win over the defaults.
@@ -102,12 +105,32 @@ class ConvBNReLU(OrderedBlock):
     convolution's parameters.
     """
 
-    def __init__(self, channels: int, in_channels: int, kernel_size: int = 3, strides: int = 1, groups: int = 1, activation: Optional[str] = "relu",
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, conv_prefix: str = "conv_", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        channels: int,
+        in_channels: int,
+        kernel_size: int = 3,
+        strides: int = 1,
+        groups: int = 1,
+        activation: Optional[str] = "relu",
+        norm_layer: type = nn.BatchNorm,
+        norm_kwargs: Optional[Dict[str, Any]] = None,
+        conv_prefix: str = "conv_",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         with self.name_scope():
-            self.conv = nn.Conv2D(channels, kernel_size, strides, kernel_size // 2, groups=groups, use_bias=False,
-                                  in_channels=in_channels, weight_initializer=CONVOLUTION_INIT, prefix=conv_prefix)
+            self.conv = nn.Conv2D(
+                channels,
+                kernel_size,
+                strides,
+                kernel_size // 2,
+                groups=groups,
+                use_bias=False,
+                in_channels=in_channels,
+                weight_initializer=CONVOLUTION_INIT,
+                prefix=conv_prefix,
+            )
             self.bn = batch_norm(channels, norm_layer, norm_kwargs)
             self.relu = nn.Activation(activation, prefix="relu_") if activation else None
 

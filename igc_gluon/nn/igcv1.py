@@ -9,6 +9,7 @@ collects the m-th channel of every primary partition into the m-th secondary par
 secondary partitions of L channels (a 1x1 convolution each), and P the permutation back. BN and ReLU follow; there is
 no non-linearity between the two group convolutions (footnote 4: it hurts), but as an option.
 """
+
 from typing import Any, Dict, Optional, Tuple
 
 from mxnet.gluon import nn
@@ -37,14 +38,34 @@ class GroupConv2D(nn.Conv2D):
     width). Padding keeps the size at stride 1. Raises UserError where `partitions` does not divide the channels.
     """
 
-    def __init__(self, channels: int, in_channels: int, partitions: int, kernel_size: Tuple[int, int] = (1, 1), strides: Tuple[int, int] = (1, 1), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        channels: int,
+        in_channels: int,
+        partitions: int,
+        kernel_size: Tuple[int, int] = (1, 1),
+        strides: Tuple[int, int] = (1, 1),
+        **kwargs: Any,
+    ) -> None:
         for what, number in (("input", in_channels), ("output", channels)):
             if partitions < 1 or number < 1 or number % partitions:
-                raise UserError(f"a group convolution with {partitions} partitions needs a multiple of {partitions} "
-                                f"{what} channels, not {number}" if partitions >= 1 else
-                                f"a group convolution needs at least one partition, not {partitions}")
-        super().__init__(channels, kernel_size, strides, tuple(k // 2 for k in kernel_size), groups=partitions,
-                         use_bias=False, in_channels=in_channels, weight_initializer=CONVOLUTION_INIT, **kwargs)
+                raise UserError(
+                    f"a group convolution with {partitions} partitions needs a multiple of {partitions} "
+                    f"{what} channels, not {number}"
+                    if partitions >= 1
+                    else f"a group convolution needs at least one partition, not {partitions}"
+                )
+        super().__init__(
+            channels,
+            kernel_size,
+            strides,
+            tuple(k // 2 for k in kernel_size),
+            groups=partitions,
+            use_bias=False,
+            in_channels=in_channels,
+            weight_initializer=CONVOLUTION_INIT,
+            **kwargs,
+        )
 
 
 class IGCBlock(InterleavedBlock, OrderedBlock):
@@ -80,9 +101,22 @@ class IGCBlock(InterleavedBlock, OrderedBlock):
     Raises UserError where a number of partitions does not divide the channels, or on an even kernel.
     """
 
-    def __init__(self, primary_partition: int, channels: int, in_channels: Optional[int] = None, kernel_size: int = 3, strides: int = 1, spatial: str = "primary",
-                 secondary_partition: Optional[int] = None, bottleneck: int = 1, between: Optional[str] = None, activation: Optional[str] = "relu", norm_layer: type = nn.BatchNorm,
-                 norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        primary_partition: int,
+        channels: int,
+        in_channels: Optional[int] = None,
+        kernel_size: int = 3,
+        strides: int = 1,
+        spatial: str = "primary",
+        secondary_partition: Optional[int] = None,
+        bottleneck: int = 1,
+        between: Optional[str] = None,
+        activation: Optional[str] = "relu",
+        norm_layer: type = nn.BatchNorm,
+        norm_kwargs: Optional[Dict[str, Any]] = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if spatial not in SPATIAL_FORMS:
             raise UserError(f"spatial must be one of {', '.join(SPATIAL_FORMS)}, not {spatial!r}")
@@ -91,8 +125,10 @@ class IGCBlock(InterleavedBlock, OrderedBlock):
         if primary_partition < 1 or channels % primary_partition:
             raise UserError(f"{channels} channels cannot be cut into {primary_partition} primary partitions")
         if not isinstance(bottleneck, int) or bottleneck < 1 or channels // primary_partition % bottleneck:
-            raise UserError(f"the bottleneck must divide M = {channels // primary_partition}, the channels of a primary "
-                            f"partition, not {bottleneck}")
+            raise UserError(
+                f"the bottleneck must divide M = {channels // primary_partition}, the channels of a primary "
+                f"partition, not {bottleneck}"
+            )
         if between not in BETWEEN:
             raise UserError(f"between must be {' or '.join(map(str, BETWEEN))}, not {between!r}")
         in_channels, middle = in_channels or channels, channels // bottleneck
@@ -101,8 +137,9 @@ class IGCBlock(InterleavedBlock, OrderedBlock):
         first, *second = primary
         with self.name_scope():
             self.primary = GroupConv2D(middle, in_channels, primary_partition, *first, prefix="conv1_")
-            self.primary_across = GroupConv2D(middle, middle, primary_partition, *second[0],
-                                              prefix="conv1_1_") if second else None
+            self.primary_across = (
+                GroupConv2D(middle, middle, primary_partition, *second[0], prefix="conv1_1_") if second else None
+            )
             self.between = nn.Activation(between, prefix="between_") if between else None
             self.permute = ChannelPermutation(primary_partition, prefix="reorder1_")
             self.secondary = GroupConv2D(channels, middle, secondary_partition, *secondary, prefix="conv2_")

@@ -9,6 +9,7 @@ the K_l channels of every branch out to K_l places far apart. So the composed ke
 to C or more; where they multiply up to exactly C, one path leads from any channel to any other (eq. 6, the
 complementary condition).
 """
+
 from typing import Any, Dict, Optional, Sequence, Tuple
 
 from mxnet.gluon import nn
@@ -41,20 +42,34 @@ class IGCV2Block(InterleavedBlock, OrderedBlock):
     Raises UserError with fewer than two K, where a K does not divide the channels, or on an even kernel.
     """
 
-    def __init__(self, branch_channels: Sequence[int], channels: int, in_channels: Optional[int] = None, kernel_size: int = 3, strides: int = 1, activation: Optional[str] = "relu",
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        branch_channels: Sequence[int],
+        channels: int,
+        in_channels: Optional[int] = None,
+        kernel_size: int = 3,
+        strides: int = 1,
+        activation: Optional[str] = "relu",
+        norm_layer: type = nn.BatchNorm,
+        norm_kwargs: Optional[Dict[str, Any]] = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         in_channels = in_channels or channels
         branch_channels = tuple(branch_channels)
         _check_odd(kernel_size)
         if len(branch_channels) < 2:
-            raise UserError("an IGCV2 block needs a spatial convolution and at least one 1x1 convolution: give "
-                            f"K_1, K_2, ..., not {branch_channels}")
+            raise UserError(
+                "an IGCV2 block needs a spatial convolution and at least one 1x1 convolution: give "
+                f"K_1, K_2, ..., not {branch_channels}"
+            )
         for number, K in enumerate(branch_channels, 1):
             if K < 1 or in_channels % K:
                 nearest = nearest_valid(K, lambda n: in_channels % n == 0, largest=in_channels)
-                raise UserError(f"K_{number} = {K} does not divide {in_channels} channels into equal branches; nearest "
-                                f"that does: {nearest}")
+                raise UserError(
+                    f"K_{number} = {K} does not divide {in_channels} channels into equal branches; nearest "
+                    f"that does: {nearest}"
+                )
         self._depth = len(branch_channels)  # L
         with self.name_scope():
             for l, K in enumerate(branch_channels, 1):  # noqa: E741 (the paper's index)
@@ -62,7 +77,9 @@ class IGCV2Block(InterleavedBlock, OrderedBlock):
                 branches = in_channels // K
                 kernel, stride = ((kernel_size,) * 2, (strides,) * 2) if l == 1 else ((1, 1), (1, 1))
                 setattr(self, f"W{l}", GroupConv2D(width, in_channels, branches, kernel, stride, prefix=f"conv{l}_"))
-                setattr(self, f"P{l}", ChannelPermutation(branches, prefix=f"reorder{l}_") if 1 < branches < width else None)
+                setattr(
+                    self, f"P{l}", ChannelPermutation(branches, prefix=f"reorder{l}_") if 1 < branches < width else None
+                )
             self.bn = batch_norm(channels, norm_layer, norm_kwargs)
             self.relu = nn.Activation(activation, prefix="relu_") if activation else None
 
@@ -85,14 +102,24 @@ class NonlinearIGCV2Block(InterleavedBlock, OrderedBlock):
     Raises UserError where a number of branches does not divide the channels, or on an even kernel.
     """
 
-    def __init__(self, channels: int, in_channels: int, partitions: Tuple[int, int] = (8, 8), kernel_size: int = 3, strides: int = 1,
-                 norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        channels: int,
+        in_channels: int,
+        partitions: Tuple[int, int] = (8, 8),
+        kernel_size: int = 3,
+        strides: int = 1,
+        norm_layer: type = nn.BatchNorm,
+        norm_kwargs: Optional[Dict[str, Any]] = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         _check_odd(kernel_size)
         first, second = partitions
         with self.name_scope():
-            self.depthwise = GroupConv2D(in_channels, in_channels, in_channels, (kernel_size,) * 2, (strides,) * 2,
-                                         prefix="conv1_")
+            self.depthwise = GroupConv2D(
+                in_channels, in_channels, in_channels, (kernel_size,) * 2, (strides,) * 2, prefix="conv1_"
+            )
             self.bn1 = batch_norm(in_channels, norm_layer, norm_kwargs, prefix="bn1_")
             self.relu1 = nn.Activation("relu", prefix="relu1_")
             self.pointwise1 = GroupConv2D(in_channels, in_channels, first, prefix="conv2_")

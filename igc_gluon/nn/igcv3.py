@@ -3,6 +3,7 @@
 A 1x1 group convolution widens by the factor t, a channel-wise 3x3 convolution follows, and a second 1x1 group
 convolution narrows again: MobileNetV2's block with two branches, which costs half, so that networks are twice as deep.
 """
+
 from typing import Any, Dict, Optional, Tuple
 
 from mxnet.gluon import HybridBlock, nn
@@ -26,7 +27,17 @@ class ReLU6(HybridBlock):
 class LowRankConvolutions(Native, OrderedBlock):
     """What an IGCV3Block adds to its input: widen, convolve channel by channel, narrow again; see there."""
 
-    def __init__(self, channels: int, in_channels: int, expansion: int, strides: int, partitions: Tuple[int, int], as_paper: bool, norm: Tuple[type, Optional[Dict[str, Any]]], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        channels: int,
+        in_channels: int,
+        expansion: int,
+        strides: int,
+        partitions: Tuple[int, int],
+        as_paper: bool,
+        norm: Tuple[type, Optional[Dict[str, Any]]],
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         first, second = partitions
         width = expansion * in_channels
@@ -40,8 +51,11 @@ class LowRankConvolutions(Native, OrderedBlock):
             self.relu2 = ReLU6(prefix="depthwise-relu6_")
             self.narrow = GroupConv2D(channels, width, second, prefix="linear-conv2d_")
             self.bn3 = batch_norm(channels, *norm, prefix="linear-batchnorm_")
-            self.permute2 = ChannelPermutation(inverse_branch_factor(channels, second),
-                                               prefix="linear-reorder_") if as_paper else None
+            self.permute2 = (
+                ChannelPermutation(inverse_branch_factor(channels, second), prefix="linear-reorder_")
+                if as_paper
+                else None
+            )
 
     def hybrid_forward(self, F, x):
         x = self.bn1(self.expand(x))
@@ -76,18 +90,39 @@ class IGCV3Block(InterleavedBlock):
     Raises UserError where a number of branches does not divide the channels, or the shortcut cannot be.
     """
 
-    def __init__(self, channels: int, in_channels: int, expansion: int = 6, strides: int = 1, shortcut: bool = False, partitions: Tuple[int, int] = (2, 2),
-                 block: str = "released", norm_layer: type = nn.BatchNorm, norm_kwargs: Optional[Dict[str, Any]] = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        channels: int,
+        in_channels: int,
+        expansion: int = 6,
+        strides: int = 1,
+        shortcut: bool = False,
+        partitions: Tuple[int, int] = (2, 2),
+        block: str = "released",
+        norm_layer: type = nn.BatchNorm,
+        norm_kwargs: Optional[Dict[str, Any]] = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if block not in IGCV3_FORMS:
             raise UserError(f"an IGCV3 block is one of {', '.join(IGCV3_FORMS)}, not {block!r}")
         if shortcut and (strides != 1 or channels != in_channels):
-            raise UserError("a block with a shortcut needs stride 1 and as many channels out as in, not stride "
-                            f"{strides} and {in_channels} -> {channels}")
+            raise UserError(
+                "a block with a shortcut needs stride 1 and as many channels out as in, not stride "
+                f"{strides} and {in_channels} -> {channels}"
+            )
         self._shortcut = shortcut
         with self.name_scope():
-            self.body = LowRankConvolutions(channels, in_channels, expansion, strides, partitions, block == "paper",
-                                            (norm_layer, norm_kwargs), prefix="")
+            self.body = LowRankConvolutions(
+                channels,
+                in_channels,
+                expansion,
+                strides,
+                partitions,
+                block == "paper",
+                (norm_layer, norm_kwargs),
+                prefix="",
+            )
 
     def hybrid_forward(self, F, x):
         return x + self.body(x) if self._shortcut else self.body(x)

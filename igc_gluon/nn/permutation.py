@@ -1,4 +1,5 @@
 """The channel permutation between the two group convolutions of an IGC block (IGCV1, eq. 2 and 4)."""
+
 from typing import Any
 
 from mxnet.gluon import HybridBlock

@@ -1,6 +1,8 @@
 """From blocks to `igc_gluon.theory`: the stack of group convolutions and permutations that a block consists of."""
+
 from typing import Dict, List, Set, Union
 
+import numpy as np
 from mxnet.gluon import HybridBlock
 
 from igc_gluon import theory
@@ -32,11 +34,14 @@ def block_stack(block: HybridBlock) -> List[Union[theory.GroupConv, theory.Permu
         if node.op == "Convolution":
             if not follows:
                 raise UserError(f"the convolutions of {block.name} do not follow each other")
-            stack.append(theory.GroupConv(tuple(graph.parameters[node.inputs[1]].shape),
-                                          node.attributes.get("num_group", 1)))
+            stack.append(
+                theory.GroupConv(
+                    tuple(graph.parameters[node.inputs[1]].shape), int(str(node.attributes.get("num_group", 1)))
+                )
+            )
             behind = {number}
         elif node.op == PERMUTE:
-            stack.append(theory.Permutation(node.attributes["index"]))
+            stack.append(theory.Permutation(np.asarray(node.attributes["index"])))
             behind = {number}
         elif follows:
             behind.add(number)
@@ -53,6 +58,7 @@ def interleaved_blocks(net: HybridBlock) -> Dict[str, InterleavedBlock]:
         else:
             for child in block._children.values():
                 visit(child)
+
     visit(net)
     return blocks
 

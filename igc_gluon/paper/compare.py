@@ -1,4 +1,5 @@
 """Printed beside computed, and beside the user's own runs."""
+
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
@@ -7,11 +8,13 @@ from igc_gluon.paper.published import Row, Table
 from igc_gluon.paper.recipes import RECIPES, Recipe, by_name
 
 AGREES, KNOWN, UNKNOWN, DRAWN, WRONG = "=", "known", "none", "drawn", "WRONG"
-VERDICTS = {AGREES: "agrees with what is printed, to the printed digits ('~', about: within 10 %)",
-            KNOWN: "cannot agree, for the reason given",
-            UNKNOWN: "nothing to compute it from, for the reason given",
-            DRAWN: "computed; a figure draws it and prints no value",
-            WRONG: "should agree and does not"}
+VERDICTS = {
+    AGREES: "agrees with what is printed, to the printed digits ('~', about: within 10 %)",
+    KNOWN: "cannot agree, for the reason given",
+    UNKNOWN: "nothing to compute it from, for the reason given",
+    DRAWN: "computed; a figure draws it and prints no value",
+    WRONG: "should agree and does not",
+}
 ABOUT = 0.1  # the papers' '~' spans as much
 UNITS = {"": 1, "M": 1e6, "10^7": 1e7, "10^8": 1e8, "10^9": 1e9}
 
@@ -19,6 +22,7 @@ UNITS = {"": 1, "M": 1e6, "10^7": 1e7, "10^8": 1e8, "10^9": 1e9}
 @dataclass(frozen=True)
 class Number:
     """A printed number or structure (empty if only drawn) beside the computed one, a text with two digits more."""
+
     quantity: str
     published: str
     computed: Optional[str]
@@ -29,6 +33,7 @@ class Number:
 @dataclass(frozen=True)
 class Result:
     """A printed accuracy or error (mean and deviation, empty if it is only drawn) on `dataset`, and the user's runs."""
+
     dataset: str
     published: str
     yours: Optional[object] = None  # igc_gluon.paper.runs.Summary
@@ -68,11 +73,15 @@ def compare(table: Table, runs: Any = None, dataset: Optional[str] = None) -> Co
         if row.numbers and recipe and not missing:
             for network, measure in recipe.sources:
                 values.update(measure(network))
-        numbers = [_number(table, row, quantity, published, values, missing)
-                   for quantity, published in row.numbers.items()]
-        results = [Result(on, " ± ".join(printed),
-                          runs.summary(name, on, dataset, list(row.results)) if runs and name else None)
-                   for on, printed in row.results.items()]
+        numbers = [
+            _number(table, row, quantity, published, values, missing) for quantity, published in row.numbers.items()
+        ]
+        results = [
+            Result(
+                on, " ± ".join(printed), runs.summary(name, on, dataset, list(row.results)) if runs and name else None
+            )
+            for on, printed in row.results.items()
+        ]
         rows.append(ComparedRow(row.label, name, missing, numbers, results, row.quoted))
     return ComparedTable(table, rows)
 

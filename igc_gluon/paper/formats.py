@@ -1,4 +1,5 @@
 """A comparison as text for a terminal, Markdown, CSV or JSON. Each takes a list of `ComparedTable`."""
+
 import csv
 import io
 import json
@@ -13,8 +14,21 @@ WIDTH = 100  # of text at most
 COMPUTED, YOURS = "computed", "yours (seeds)"
 BESIDE = (COMPUTED, YOURS, "")  # headings of columns that belong to the one before
 MARKS = {AGREES: "=", KNOWN: "≠", UNKNOWN: "", DRAWN: "", WRONG: "WRONG"}
-CSV_COLUMNS = ("table", "row", "network", "quantity", "published", "computed", "verdict", "reason", "dataset",
-               "yours_mean", "yours_std", "yours_seeds", "yours_notes")
+CSV_COLUMNS = (
+    "table",
+    "row",
+    "network",
+    "quantity",
+    "published",
+    "computed",
+    "verdict",
+    "reason",
+    "dataset",
+    "yours_mean",
+    "yours_std",
+    "yours_seeds",
+    "yours_notes",
+)
 
 
 def counts(tables: Sequence[ComparedTable]) -> Dict[str, int]:
@@ -28,12 +42,18 @@ def terminal(tables: Sequence[ComparedTable], width: Optional[int] = None) -> st
     parts = []
     for table in tables:
         header, rows, notes, labels = _grid(table)
-        columns = [(_heading(name, [row[i] for row in rows]), [row[i] for row in rows])
-                   for i, name in enumerate(header)]
-        parts.append("\n".join(
-            [*_wrapped(f"{table.table}: {table.table.title}", width),
-             "\n\n".join("\n".join(_beside(band)) for band in _bands(header, columns, labels, width)),
-             *(line for note in notes for line in _wrapped(note, width, "  ", "      "))]))
+        columns = [
+            (_heading(name, [row[i] for row in rows]), [row[i] for row in rows]) for i, name in enumerate(header)
+        ]
+        parts.append(
+            "\n".join(
+                [
+                    *_wrapped(f"{table.table}: {table.table.title}", width),
+                    "\n\n".join("\n".join(_beside(band)) for band in _bands(header, columns, labels, width)),
+                    *(line for note in notes for line in _wrapped(note, width, "  ", "      ")),
+                ]
+            )
+        )
     return "\n\n".join(parts + _legend(tables, width)) + "\n"
 
 
@@ -71,8 +91,14 @@ def _beside(columns, full=False):
 
 
 def _wrapped(text, width, indent="", further="  "):
-    return textwrap.wrap(text, min(width or WIDTH, WIDTH), initial_indent=indent, subsequent_indent=further,
-                         break_on_hyphens=False, break_long_words=False)
+    return textwrap.wrap(
+        text,
+        min(width or WIDTH, WIDTH),
+        initial_indent=indent,
+        subsequent_indent=further,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
 
 
 def markdown(tables: Sequence[ComparedTable]) -> str:
@@ -82,8 +108,19 @@ def markdown(tables: Sequence[ComparedTable]) -> str:
     parts = []
     for table in tables:
         header, rows, notes, _ = _grid(table)
-        parts.append("\n".join([f"## {table.table}", "", table.table.title, "", line(header),
-                                "|---" * len(header) + "|", *map(line, rows)]))
+        parts.append(
+            "\n".join(
+                [
+                    f"## {table.table}",
+                    "",
+                    table.table.title,
+                    "",
+                    line(header),
+                    "|---" * len(header) + "|",
+                    *map(line, rows),
+                ]
+            )
+        )
         parts += notes
     return "\n\n".join(parts + _legend(tables)) + "\n"
 
@@ -95,29 +132,78 @@ def csv_text(tables: Sequence[ComparedTable]) -> str:
     writer.writeheader()
     for table in tables:
         for row in table.rows:
-            common = {"table": table.table.id, "network": row.network or "", "reason": row.note,
-                      "row": "; ".join(f"{key}={value}" for key, value in row.label.items())}
+            common = {
+                "table": table.table.id,
+                "network": row.network or "",
+                "reason": row.note,
+                "row": "; ".join(f"{key}={value}" for key, value in row.label.items()),
+            }
             for number in row.numbers:
-                writer.writerow({**common, "quantity": number.quantity, "published": number.published,
-                                 "computed": number.computed or "", "verdict": number.verdict, "reason": number.reason})
+                writer.writerow(
+                    {
+                        **common,
+                        "quantity": number.quantity,
+                        "published": number.published,
+                        "computed": number.computed or "",
+                        "verdict": number.verdict,
+                        "reason": number.reason,
+                    }
+                )
             for result in row.results:
-                writer.writerow({**common, "quantity": table.table.metric, "published": result.published,
-                                 "dataset": result.dataset,
-                                 **{f"yours_{key}": value for key, value in _yours(result, table).items()}})
+                writer.writerow(
+                    {
+                        **common,
+                        "quantity": table.table.metric,
+                        "published": result.published,
+                        "dataset": result.dataset,
+                        **{f"yours_{key}": value for key, value in _yours(result, table).items()},
+                    }
+                )
             for quantity, published in row.quoted.items():
                 writer.writerow({**common, "quantity": quantity, "published": published})
     return text.getvalue()
 
 
 def json_text(tables: Sequence[ComparedTable]) -> str:
-    document = {"verdicts": VERDICTS, "counts": counts(tables), "tables": [
-        {"id": table.table.id, "title": table.table.title, "metric": table.table.metric, "rows": [
-            {"label": row.label, "network": row.network, "note": row.note,
-             "numbers": [{"quantity": number.quantity, "published": number.published, "computed": number.computed,
-                          "verdict": number.verdict, "reason": number.reason} for number in row.numbers],
-             "results": [{"dataset": result.dataset, "published": result.published,
-                          "yours": _yours(result, table) or None} for result in row.results],
-             "quoted": row.quoted} for row in table.rows]} for table in tables]}
+    document = {
+        "verdicts": VERDICTS,
+        "counts": counts(tables),
+        "tables": [
+            {
+                "id": table.table.id,
+                "title": table.table.title,
+                "metric": table.table.metric,
+                "rows": [
+                    {
+                        "label": row.label,
+                        "network": row.network,
+                        "note": row.note,
+                        "numbers": [
+                            {
+                                "quantity": number.quantity,
+                                "published": number.published,
+                                "computed": number.computed,
+                                "verdict": number.verdict,
+                                "reason": number.reason,
+                            }
+                            for number in row.numbers
+                        ],
+                        "results": [
+                            {
+                                "dataset": result.dataset,
+                                "published": result.published,
+                                "yours": _yours(result, table) or None,
+                            }
+                            for result in row.results
+                        ],
+                        "quoted": row.quoted,
+                    }
+                    for row in table.rows
+                ],
+            }
+            for table in tables
+        ],
+    }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -140,8 +226,9 @@ def _grid(table):
     quoted = _keys(row.quoted for row in table.rows)
     header = [*labels]
     for quantity in quantities:
-        drawn = all(number.verdict == DRAWN for row in table.rows for number in row.numbers
-                    if number.quantity == quantity)
+        drawn = all(
+            number.verdict == DRAWN for row in table.rows for number in row.numbers if number.quantity == quantity
+        )
         header += ["", quantity, ""] if drawn else [quantity, COMPUTED, ""]
     for dataset in datasets:
         header += [f"{dataset} {table.table.metric}, %", YOURS]
@@ -150,8 +237,12 @@ def _grid(table):
     rows = [_cells(table, row, (labels, quantities, datasets, quoted), notes) for row in table.rows]
     # A column that stays empty only widens the table.
     used = [i for i, name in enumerate(header) if any(row[i] for row in rows)]
-    return ([header[i] for i in used], [[row[i] for i in used] for row in rows],
-            [f"[{mark}] {note}" for note, mark in notes.items()], len(labels))
+    return (
+        [header[i] for i in used],
+        [[row[i] for i in used] for row in rows],
+        [f"[{mark}] {note}" for note, mark in notes.items()],
+        len(labels),
+    )
 
 
 def _cells(table, row, columns, notes):
@@ -200,12 +291,19 @@ def _keys(dicts):
 
 def _legend(tables, width=None):
     found = counts(tables)
-    wrong = [f"{table.table}, {', '.join(map(str, row.label.values()))}: {number.quantity} is printed "
-             f"{number.published}, computed {number.computed}"
-             for table in tables for row in table.rows for number in row.numbers if number.verdict == WRONG]
+    wrong = [
+        f"{table.table}, {', '.join(map(str, row.label.values()))}: {number.quantity} is printed "
+        f"{number.published}, computed {number.computed}"
+        for table in tables
+        for row in table.rows
+        for number in row.numbers
+        if number.verdict == WRONG
+    ]
     # One wrong number must not be lost in hundreds of lines.
-    summary = (f"Of the printed numbers and structures, {found[AGREES]} agree (=) to the printed digits ('~', "
-               f"about: within a tenth), {found[KNOWN]} cannot (≠) and {found[UNKNOWN]} have nothing here to be "
-               f"computed from, for the reasons in brackets; {found[WRONG]} should agree and do not.")
+    summary = (
+        f"Of the printed numbers and structures, {found[AGREES]} agree (=) to the printed digits ('~', "
+        f"about: within a tenth), {found[KNOWN]} cannot (≠) and {found[UNKNOWN]} have nothing here to be "
+        f"computed from, for the reasons in brackets; {found[WRONG]} should agree and do not."
+    )
     summary = "\n".join(_wrapped(summary, width, further=""))
     return [summary] * any(found.values()) + [f"WRONG  {text}" for text in wrong]

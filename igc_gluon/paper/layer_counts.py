@@ -1,4 +1,5 @@
 """The networks behind the tables' rows."""
+
 from collections import namedtuple
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,8 +11,9 @@ from mxnet.gluon import HybridBlock
 from igc_gluon import complexity
 from igc_gluon.model_zoo import find_family, get_model
 
-Convolution = namedtuple("Convolution", "name weights multiply_adds kernel strides groups channels in_channels "
-                                        "input_size branches")
+Convolution = namedtuple(
+    "Convolution", "name weights multiply_adds kernel strides groups channels in_channels input_size branches"
+)
 Convolution.__doc__ = """A convolution or fully connected layer of a network, on one image.
 
 weights: without biases; input_size: height of its input; branches: in how many equal parts, which are then summed, its
@@ -21,6 +23,7 @@ output falls (1 but for SumFusion)."""
 @dataclass(frozen=True)
 class Network:
     """A network by name, with the number of classes that its table counts; by default that of its family."""
+
     name: str
     classes: Optional[int] = None
 
@@ -53,12 +56,24 @@ def convolutions(network: Network) -> Tuple[Convolution, ...]:
         # Every weight is used once per output position.
         weights = row.multiply_adds // int(np.prod(row.output_shape[1:]))
         options = getattr(modules[row.name], "_kwargs", None) if row.operator == "Convolution" else None
-        kernel, strides, groups = (options["kernel"], options["stride"], options["num_group"]) if options else \
-            ((1, 1), (1, 1), 1)
+        kernel, strides, groups = (
+            (options["kernel"], options["stride"], options["num_group"]) if options else ((1, 1), (1, 1), 1)
+        )
         channels = row.output_shape[0]
-        found.append(Convolution(row.name, weights, row.multiply_adds, kernel[0], strides[0], groups, channels,
-                                 weights * groups // (channels * kernel[0] * kernel[1]),
-                                 row.output_shape[1] * strides[0] if options else 1, 1))
+        found.append(
+            Convolution(
+                row.name,
+                weights,
+                row.multiply_adds,
+                kernel[0],
+                strides[0],
+                groups,
+                channels,
+                weights * groups // (channels * kernel[0] * kernel[1]),
+                row.output_shape[1] * strides[0] if options else 1,
+                1,
+            )
+        )
     return tuple(found)
 
 
@@ -66,4 +81,3 @@ def convolutions(network: Network) -> Tuple[Convolution, ...]:
 def learned_parameters(network: Network) -> int:
     """All learned parameters of `network`, with biases, gamma and beta."""
     return complexity.totals(network.build(), network.image_shape).params
-

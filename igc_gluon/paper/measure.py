@@ -2,6 +2,7 @@
 
 Each function takes a `Network` and returns {quantity: value}, a number in single units or, for structures, a text.
 """
+
 import re
 from itertools import groupby
 from typing import Callable, Dict, Union
@@ -47,8 +48,12 @@ def block(network: Network) -> Values:
     found = [c for c in convolutions(network) if LAST_FLAT_BLOCK.match(c.name)]
     total = _sum(found)
     dense = found[0].in_channels * found[-1].channels * max(c.kernel for c in found) ** 2
-    return {WIDTH: found[-1].channels, NON_SPARSITY: total[PARAMS] / dense, **total,
-            **{f"{key} of a block": value for key, value in total.items()}}
+    return {
+        WIDTH: found[-1].channels,
+        NON_SPARSITY: total[PARAMS] / dense,
+        **total,
+        **{f"{key} of a block": value for key, value in total.items()},
+    }
 
 
 def _sum(rows):
@@ -87,14 +92,18 @@ def _convolution(c):
     return f"{c.groups}x({kernel},{c.channels // c.groups})" if c.groups > 1 else f"({kernel},{c.channels})"
 
 
-def line(column: str, number: int, block_kind: str, head_kind: str, expansion: bool = False) -> Callable[[Network], Values]:
+def line(
+    column: str, number: int, block_kind: str, head_kind: str, expansion: bool = False
+) -> Callable[[Network], Values]:
     """Measures row `number` (from 1) of one half of IGCV2's Tables 8 and 10, called `column`: a text such as
     '14x14 /1 IGCV2 x5 1024>1024 g 8,8': 5 equal blocks at 14x14 with stride 1, 1024 channels in and out, 8 branches in
     both 1x1 convolutions; with `expansion`, t too. The kinds are what the table calls a block and the last layer.
     """
+
     def measure(network):
         found = _lines(network, block_kind, head_kind, expansion)
         return {column: found[number - 1] if number <= len(found) else "none"}
+
     return measure
 
 
@@ -107,8 +116,11 @@ def _lines(network, block_kind, head_kind, expansion):
     body, head = described[:-1], described[-1:]
     last = units[-2][-1]
     pooled = last.input_size // last.strides
-    return [f"{what} x{len(list(alike))} {details}" for (what, details), alike in groupby(body)] + \
-        [f"{pooled}x{pooled} pooling"] + [f"{what} x1 {details}" for what, details in head]
+    return (
+        [f"{what} x{len(list(alike))} {details}" for (what, details), alike in groupby(body)]
+        + [f"{pooled}x{pooled} pooling"]
+        + [f"{what} x1 {details}" for what, details in head]
+    )
 
 
 def _unit(unit, kind, expansion):

@@ -7,6 +7,7 @@ speaks of without numbers.
        "results": {"cifar10": ["89.89", "0.24"]},            data set -> mean and deviation in %, [] if only drawn
        "quoted": {"test top-5 error": "8.92"}}]}             other results
 """
+
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,7 @@ from typing import Dict, List, Optional, Tuple
 from igc_gluon.errors import UserError
 
 # By what the command line calls them.
-PAPERS = {"igcv1": "IGCV1", "supplementary": "Supplementary", "igcv2": "IGCV2", "igcv3": "IGCV3",
-          "readme": "README"}
+PAPERS = {"igcv1": "IGCV1", "supplementary": "Supplementary", "igcv2": "IGCV2", "igcv3": "IGCV3", "readme": "README"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Row:
 class Table:
     """`metric` says what the results are: 'accuracy' or 'error', None in a table without any; `runs` over how
     many they are a mean: 5 ('over five runs', IGCV1's Figure 3), or 1 where no deviation is printed."""
+
     id: str
     title: str
     rows: Tuple[Row, ...]
@@ -60,7 +61,7 @@ def find_tables(wanted: str, paper: Optional[str] = None) -> List[Table]:
     if words and words[0] not in PAPERS:
         words.insert(0, paper or "igcv1")
         wanted = f"{PAPERS[words[0]]} {wanted}"
-    found = [table for table in tables if table.id.lower().split()[:len(words)] == words]
+    found = [table for table in tables if table.id.lower().split()[: len(words)] == words]
     if not words or not found or paper not in (None, words[0]):
         where = f" in {PAPERS[paper]}" if paper and paper not in words[:1] else ""
         known = ", ".join(table.id for table in tables)

@@ -2,6 +2,7 @@
 
 A table's function takes a row and returns its `Recipe`, or None where the row's network is not here.
 """
+
 from dataclasses import dataclass
 from typing import Callable, Tuple
 
@@ -14,6 +15,7 @@ from igc_gluon.paper.published import Row
 class Recipe:
     """`sources` are (network, measure) pairs, which together give the row's quantities; the first network is the one
     whose results the row reports."""
+
     sources: Tuple[Tuple[Network, Callable], ...]
 
     @property
@@ -42,42 +44,82 @@ def _section_4(row):
 
 def _by_model(names, how=measure.weights, classes=None):
     """Of the model a row names: `names` has {fields} of the row's label. Other rows quote other papers."""
+
     def recipe(row):
         name = names.get(row.label["model"])
         return name and _one(name.format(**row.label), how, classes)
+
     return recipe
 
 
-_PLAIN = {"SumFusion": "cifar_sumfusion{depth}_l4m8", "RegConv-W16": "cifar_plain{depth}_w16",
-          "RegConv-W18": "cifar_plain{depth}_w18", "IGC-L4M8": "cifar_plain_igc{depth}_l4m8",
-          "IGC-L24M2": "cifar_plain_igc{depth}_l24m2", "IGC-L16M32": "cifar_plain_igc{depth}_l16m32",
-          "IGC-L450M2": "cifar_plain_igc{depth}_l450m2", "IGC-L32M26": "cifar_plain_igc{depth}_l32m26"}
-_RESIDUAL = {"RegConv-W16 + Ident.": "cifar_resnet{depth}_w16", "RegConv-W18 + Ident.": "cifar_resnet{depth}_w18",
-             "IGC-L4M8 + Ident.": "cifar_resnet_igc{depth}_l4m8", "IGC-L24M2 + Ident.": "cifar_resnet_igc{depth}_l24m2"}
-_RESNET_18 = {"ResNet (C=64)": "resnet18_w64", "ResNet (C=69)": "resnet18_w69",
-              "ResNet(C=64)": "resnet18_w64", "ResNet(C=69)": "resnet18_w69",
-              "IGC-L4M32 + Ident.": "resnet18_igc_l4m32", "IGC-L16M16 + Ident.": "resnet18_igc_l16m16",
-              "IGC-L100M2 + Ident.": "resnet18_igc_l100m2"}
-_SECTION_4 = {"IGC": "igc", "IGC, ReLU between the group convolutions": "igc_relu",
-              "IGC, 3x3 in the secondary group convolution": "igc_secondary",
-              "IGC, 3x3 in both group convolutions": "igc_both",
-              "IGC, 3x1 and 1x3 in the primary group convolution": "igc_separable",
-              "IGC, half as many channels between": "igc_bottleneck", "IGC, dense 1x1 convolution in place of the "
-              "secondary group convolution": "gpc"}
-_TABLE_1 = {"Xception (Cx)": "cifar_xception20_c{x}", "IGC-V1 (Cx)": "cifar_igcv1_20_c{x}",
-            "IGCV2 (Cx)": "cifar_igcv2_20_c{x}", "IGCV2* (Cx)": "cifar_igcv2star_20_c{x}"}
+_PLAIN = {
+    "SumFusion": "cifar_sumfusion{depth}_l4m8",
+    "RegConv-W16": "cifar_plain{depth}_w16",
+    "RegConv-W18": "cifar_plain{depth}_w18",
+    "IGC-L4M8": "cifar_plain_igc{depth}_l4m8",
+    "IGC-L24M2": "cifar_plain_igc{depth}_l24m2",
+    "IGC-L16M32": "cifar_plain_igc{depth}_l16m32",
+    "IGC-L450M2": "cifar_plain_igc{depth}_l450m2",
+    "IGC-L32M26": "cifar_plain_igc{depth}_l32m26",
+}
+_RESIDUAL = {
+    "RegConv-W16 + Ident.": "cifar_resnet{depth}_w16",
+    "RegConv-W18 + Ident.": "cifar_resnet{depth}_w18",
+    "IGC-L4M8 + Ident.": "cifar_resnet_igc{depth}_l4m8",
+    "IGC-L24M2 + Ident.": "cifar_resnet_igc{depth}_l24m2",
+}
+_RESNET_18 = {
+    "ResNet (C=64)": "resnet18_w64",
+    "ResNet (C=69)": "resnet18_w69",
+    "ResNet(C=64)": "resnet18_w64",
+    "ResNet(C=69)": "resnet18_w69",
+    "IGC-L4M32 + Ident.": "resnet18_igc_l4m32",
+    "IGC-L16M16 + Ident.": "resnet18_igc_l16m16",
+    "IGC-L100M2 + Ident.": "resnet18_igc_l100m2",
+}
+_SECTION_4 = {
+    "IGC": "igc",
+    "IGC, ReLU between the group convolutions": "igc_relu",
+    "IGC, 3x3 in the secondary group convolution": "igc_secondary",
+    "IGC, 3x3 in both group convolutions": "igc_both",
+    "IGC, 3x1 and 1x3 in the primary group convolution": "igc_separable",
+    "IGC, half as many channels between": "igc_bottleneck",
+    "IGC, dense 1x1 convolution in place of the secondary group convolution": "gpc",
+}
+_TABLE_1 = {
+    "Xception (Cx)": "cifar_xception20_c{x}",
+    "IGC-V1 (Cx)": "cifar_igcv1_20_c{x}",
+    "IGCV2 (Cx)": "cifar_igcv2_20_c{x}",
+    "IGCV2* (Cx)": "cifar_igcv2star_20_c{x}",
+}
 _DEPTH_20 = {"Xception": "cifar_xception20_c{C}", "IGCV1": "cifar_igcv1_20_c{C}", "IGCV2*": "cifar_igcv2star_20_c{C}"}
-_DEPTHS = {"Xception": "cifar_xception{depth}_c{C}", "IGCV1": "cifar_igcv1_{depth}_c{C}",
-           "IGCV2": "cifar_igcv2_{depth}_c{C}"}
-_MOBILE = {"MobileNetV1": "mobilenet{multiplier}", "IGCV2": "igcv2_{multiplier}",
-           "MobileNetV2 (Our impl.)": "mobilenetv2_{multiplier}", "MobileNetV2 [35]": "mobilenetv2_{multiplier}",
-           "IGCV3 (ours)": "igcv3_{multiplier}"}
+_DEPTHS = {
+    "Xception": "cifar_xception{depth}_c{C}",
+    "IGCV1": "cifar_igcv1_{depth}_c{C}",
+    "IGCV2": "cifar_igcv2_{depth}_c{C}",
+}
+_MOBILE = {
+    "MobileNetV1": "mobilenet{multiplier}",
+    "IGCV2": "igcv2_{multiplier}",
+    "MobileNetV2 (Our impl.)": "mobilenetv2_{multiplier}",
+    "MobileNetV2 [35]": "mobilenetv2_{multiplier}",
+    "IGCV3 (ours)": "igcv3_{multiplier}",
+}
 _IGCV3 = {"MobileNetV2 (our impl.)": "cifar_mobilenetv2_1.0", "IGCV3-D": "cifar_igcv3_d{s}"}
 _IGCV3_IMAGENET = {"MobileNetV2": "mobilenetv2_1.0", "IGCV3-D": "igcv3_1.0"}
 # C of Figure 3's designs, by L and K: about 4700 weights a block, 9C + (L - 1)CK, and K the smallest number with
 # which the composed kernel is dense, K^(L - 1) >= C.
-_FIGURE_3_C = {(2, 64): 64, (3, 12): 144, (4, 6): 174, (5, 4): 184, (6, 3): 195, (7, 3): 174, (8, 3): 156,
-               (9, 2): 188, (10, 2): 174}
+_FIGURE_3_C = {
+    (2, 64): 64,
+    (3, 12): 144,
+    (4, 6): 174,
+    (5, 4): 184,
+    (6, 3): 195,
+    (7, 3): 174,
+    (8, 3): 156,
+    (9, 2): 188,
+    (10, 2): 174,
+}
 # K of Table 2's networks, by C.
 _TABLE_2_K = {144: 12, 256: 16, 361: 19}
 
@@ -111,18 +153,23 @@ def _igcv2_figure_3(row):
 
 def _mobile(names, classes=None):
     """Rows of MobileNets and IGCV3."""
+
     def recipe(row):
         # 3.5 M of IGCV3-1.0 counts gamma and beta too; without them it is 3.4.
         how = measure.learned if row.label["model"].startswith("IGCV3") else measure.weights
         return _by_model(names, how, classes)(row)
+
     return recipe
 
 
 def _halves(*halves):
     """Two networks side by side, a line each: (name, arguments of measure.line but the number)."""
+
     def recipe(row):
-        return Recipe(tuple((Network(name), measure.line(column, row.label["line"], *rest))
-                            for name, column, *rest in halves))
+        return Recipe(
+            tuple((Network(name), measure.line(column, row.label["line"], *rest)) for name, column, *rest in halves)
+        )
+
     return recipe
 
 
@@ -146,11 +193,14 @@ RECIPES = {
     "IGCV2 5": _igcv2_table_5,
     "IGCV2 6": _by_model(_DEPTHS, measure.convolution_weights),
     "IGCV2 7": _by_model({"IGCV2*-C416": "cifar_igcv2star_{depth}_c416"}, measure.convolution_weights),
-    "IGCV2 8": _halves(("igcv2_1.0", "IGCV2-1.0", "IGCV2", "IGCV2*"),
-                       ("mobilenet1.0", "MobileNetV1-1.0", "Xception", "FC")),
+    "IGCV2 8": _halves(
+        ("igcv2_1.0", "IGCV2-1.0", "IGCV2", "IGCV2*"), ("mobilenet1.0", "MobileNetV1-1.0", "Xception", "FC")
+    ),
     "IGCV2 9": _mobile(_MOBILE),
-    "IGCV2 10": _halves(("igcv3_1.0", "IGCV3-1.0", "IGCV3", "Conv2d", True),
-                        ("mobilenetv2_1.0", "MobileNetV2-1.0", "Bottleneck", "Conv2d", True)),
+    "IGCV2 10": _halves(
+        ("igcv3_1.0", "IGCV3-1.0", "IGCV3", "Conv2d", True),
+        ("mobilenetv2_1.0", "MobileNetV2-1.0", "Bottleneck", "Conv2d", True),
+    ),
     "IGCV2 11": _mobile(_MOBILE),
     "IGCV2 Figure 2": _igcv2_figure_2,
     "IGCV2 Figure 3": _igcv2_figure_3,

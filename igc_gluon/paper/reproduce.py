@@ -2,6 +2,7 @@
 
 A run that is done is skipped, one that was cut off is resumed, so the same call can be made again at any time.
 """
+
 import importlib.util
 import shlex
 import time
@@ -29,6 +30,7 @@ SCRIPTS = {"imagenet": "train_imagenet.py"}  # of all other data sets train_cifa
 @dataclass(frozen=True)
 class Experiment:
     """A network to train on a data set `runs` times. `obstacle` says why this package cannot, empty where it can."""
+
     network: str
     dataset: str
     runs: int
@@ -57,7 +59,9 @@ def select(table: Table, only: str = "") -> Table:
     if table.metric is None:
         with_results = "; ".join(str(other) for other in load_tables() if other.metric)
         raise UserError(f"{table} holds no accuracies to be trained for; these do: {with_results}")
-    names = [(row, recipe.network.name) for row, recipe in ((row, recipe_of(table, row)) for row in table.rows) if recipe]
+    names = [
+        (row, recipe.network.name) for row, recipe in ((row, recipe_of(table, row)) for row in table.rows) if recipe
+    ]
     texts = only.lower().split(",")
     left = tuple(row for row, name in names if any(text in name for text in texts))
     if not left:
@@ -79,8 +83,9 @@ def experiments(table: Table, dataset: Optional[str] = None, num_runs: Optional[
         if recipe is None:  # another paper's network
             continue
         for on in row.results:
-            experiment = Experiment(recipe.network.name, dataset or on, num_runs or table.runs,
-                                    _obstacle(dataset or on))
+            experiment = Experiment(
+                recipe.network.name, dataset or on, num_runs or table.runs, _obstacle(dataset or on)
+            )
             found.setdefault((experiment.network, experiment.dataset), experiment)
     return list(found.values())
 
@@ -110,12 +115,25 @@ class Reproduction:
     run.
     """
 
-    def __init__(self, todo: Sequence[Experiment], flags: List[str], log_dir: Union[str, Path], exp_name: Optional[str], num_epochs: Optional[int], data_dir: Optional[str], gpus: Optional[str], cpus: int, train: Callable[..., int], report: Callable[[str], Any] = print) -> None:
+    def __init__(
+        self,
+        todo: Sequence[Experiment],
+        flags: List[str],
+        log_dir: Union[str, Path],
+        exp_name: Optional[str],
+        num_epochs: Optional[int],
+        data_dir: Optional[str],
+        gpus: Optional[str],
+        cpus: int,
+        train: Callable[..., int],
+        report: Callable[[str], Any] = print,
+    ) -> None:
         self.flags, self.train, self.report = flags, train, report
         self.log_dir, self.exp_name = expand(log_dir), exp_name
         self.left_out = [experiment for experiment in todo if experiment.obstacle]
-        self.jobs = [(experiment, seed) for experiment in todo if not experiment.obstacle
-                     for seed in range(experiment.runs)]
+        self.jobs = [
+            (experiment, seed) for experiment in todo if not experiment.obstacle for seed in range(experiment.runs)
+        ]
         if not self.jobs:
             raise UserError(f"nothing of this can be run by this command: {self.left_out[0].obstacle}")
         script = find_script("train_cifar.py")
@@ -141,18 +159,26 @@ class Reproduction:
         failed = []
         for number, (experiment, seed) in enumerate(waiting):
             cut_off = (self.folder(experiment, seed) / "checkpoints").is_dir()
-            self.report(f"\n[{done + number + 1}/{len(self.jobs)}] {_name(experiment, seed)}"
-                        f"{' (resumed)' if cut_off else ''}; {self._time_left(waiting[number:])}")
+            self.report(
+                f"\n[{done + number + 1}/{len(self.jobs)}] {_name(experiment, seed)}"
+                f"{' (resumed)' if cut_off else ''}; {self._time_left(waiting[number:])}"
+            )
             begin = time.monotonic()
             try:
-                code = self.train(self.script.parse(experiment.argv(self.flags, seed)), self.script.experiment,
-                                  self.script.data, self.script.PAPER_GPUS)
+                code = self.train(
+                    self.script.parse(experiment.argv(self.flags, seed)),
+                    self.script.experiment,
+                    self.script.data,
+                    self.script.PAPER_GPUS,
+                )
             except Exception:  # one network that MXNet cannot run must not keep the others from running
                 traceback.print_exc()
                 code = 1
             if code > 128:
-                self.report(f"stopped with {len(waiting) - number} of {len(self.jobs)} runs to go; the same command "
-                            "continues from here")
+                self.report(
+                    f"stopped with {len(waiting) - number} of {len(self.jobs)} runs to go; the same command "
+                    "continues from here"
+                )
                 return code
             if code:
                 failed.append((experiment, seed))
@@ -177,7 +203,12 @@ class Reproduction:
         except DAMAGE:
             return False  # the training script says what is wrong with it
         experiment = job[0]
-        if found is None or not found.finished or not found.as_named or found.num_epochs != self.epochs[experiment.dataset]:
+        if (
+            found is None
+            or not found.finished
+            or not found.as_named
+            or found.num_epochs != self.epochs[experiment.dataset]
+        ):
             return False
         self.speeds[job] = self._cost(experiment), found.seconds
         return True
@@ -192,8 +223,9 @@ class Reproduction:
             return "the time left is known after the first run"
         seconds = 0
         for experiment, _ in waiting:
-            known = [speed for (other, _), speed in self.speeds.items() if other.network == experiment.network] or \
-                list(self.speeds.values())
+            known = [speed for (other, _), speed in self.speeds.items() if other.network == experiment.network] or list(
+                self.speeds.values()
+            )
             seconds += self._cost(experiment) * sum(s for _, s in known) / sum(cost for cost, _ in known)
         return f"about {_duration(seconds)} left for {len(waiting)} runs"
 

@@ -1,4 +1,5 @@
 """The user's own results, from the folders that training leaves: <log-dir>/<data set>/<model>[_<exp-name>]/seed<n>/."""
+
 import json
 from collections import defaultdict
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, Recurs
 @dataclass(frozen=True)
 class Run:
     """One run: `epochs` of `num_epochs` done, test accuracy in % after the last of them, `seconds` of training."""
+
     folder: Path
     model: str
     dataset: str
@@ -45,6 +47,7 @@ class Run:
 class Summary:
     """Over the runs of one experiment: test accuracy in % after the last epoch, mean and, of several, sample standard
     deviation. `notes` say in what it is not the paper's experiment."""
+
     mean: float
     std: Optional[float]
     seeds: int
@@ -64,11 +67,21 @@ def read_run(folder: Path) -> Optional[Run]:
         return None
     names, num_epochs = (config["model"], config["dataset"]), config["schedule"]["num_epochs"]
     accuracy, seconds = history[-1]["test_accuracy"], [entry["seconds"] for entry in history]
-    if not (all(isinstance(name, str) for name in names) and is_count(num_epochs) and
-            all(map(is_number, [accuracy, *seconds]))):
+    if not (
+        all(isinstance(name, str) for name in names)
+        and is_count(num_epochs)
+        and all(map(is_number, [accuracy, *seconds]))
+    ):
         raise TypeError("a model and a data set have names, the others are numbers")
-    return Run(folder, *names, dict(config.get("model_options") or {}), num_epochs, len(history), 100 * accuracy,
-               float(sum(seconds)))
+    return Run(
+        folder,
+        *names,
+        dict(config.get("model_options") or {}),
+        num_epochs,
+        len(history),
+        100 * accuracy,
+        float(sum(seconds)),
+    )
 
 
 class Runs:
@@ -97,20 +110,24 @@ class Runs:
                 found[model].append(dataset)
         return found
 
-    def summary(self, model: str, dataset: Optional[str], instead: Optional[str] = None, columns: Sequence[str] = ()) -> Optional[Summary]:
+    def summary(
+        self, model: str, dataset: Optional[str], instead: Optional[str] = None, columns: Sequence[str] = ()
+    ) -> Optional[Summary]:
         """`Summary` of the best experiment with `model`, or None: on `dataset`, the table's, or on `instead`; without
         either on a data set that has no column of its own among `columns`.
 
         Of several experiments it is that with the most epochs, then the most seeds.
         """
+
         def on(wanted):
             return [runs for (of, dataset, *_), runs in self._experiments.items() if of == model and wanted(dataset)]
 
         found = on(lambda name: name == (instead or dataset)) or on(lambda name: not instead and name not in columns)
         if not found:
             return None
-        return _summarize(max(found, key=lambda runs: (any(run.finished for run in runs), runs[0].num_epochs,
-                                                       len(runs))), dataset)
+        return _summarize(
+            max(found, key=lambda runs: (any(run.finished for run in runs), runs[0].num_epochs, len(runs))), dataset
+        )
 
 
 def _summarize(runs, dataset):
@@ -127,5 +144,6 @@ def _summarize(runs, dataset):
     if used[0].num_epochs < paper_epochs:
         notes.append(f"a schedule of {used[0].num_epochs} epochs in place of {paper_epochs}")
     accuracies = np.array([run.accuracy for run in used])
-    return Summary(accuracies.mean(), accuracies.std(ddof=1) if len(used) > 1 else None, len(used), used[0].dataset,
-                   tuple(notes))
+    return Summary(
+        accuracies.mean(), accuracies.std(ddof=1) if len(used) > 1 else None, len(used), used[0].dataset, tuple(notes)
+    )

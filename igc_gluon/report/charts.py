@@ -1,4 +1,5 @@
 """Charts as SVG for a page: lines and letters take the page's own color, so that they are read on light and dark."""
+
 import io
 import re
 from typing import Sequence
@@ -21,8 +22,13 @@ def curves(history: Sequence[dict]) -> str:
 
 def test_curves(experiments: Sequence) -> str:
     """Of report.experiments.Experiments, each in its color, a line for each run: an SVG."""
-    return _curves([(experiment.label if run is experiment.runs[0] else None, "test", run.history, _style(number))
-                    for number, experiment in enumerate(experiments) for run in experiment.runs])
+    return _curves(
+        [
+            (experiment.label if run is experiment.runs[0] else None, "test", run.history, _style(number))
+            for number, experiment in enumerate(experiments)
+            for run in experiment.runs
+        ]
+    )
 
 
 def _curves(lines):
@@ -43,25 +49,46 @@ def _curves(lines):
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
     # Below the axes, where it hides nothing.
-    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9,
-                  labelcolor=_INK)
+    figure.legend(
+        *accuracy.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+        labelcolor=_INK,
+    )
     return _svg(figure)
 
 
 def accuracy_against_cost(experiments: Sequence) -> str:
-    """Mean accuracy, with its deviation, of report.experiments.Experiments against weights and multiply-adds: an SVG."""
+    """Mean accuracy, with its deviation, of report.experiments.Experiments against weights and multiply-adds: an
+    SVG."""
     figure = _figure(9.2, 3.6)
     by_weights, by_operations = figure.subplots(1, 2, sharey=True)
     for number, experiment in enumerate(experiments):
-        cost, style = experiment.cost, {**_style(number), "linestyle": "", "marker": "os^DvPX"[number % 7], "capsize": 4,
-                                        "label": experiment.label}
+        cost, style = (
+            experiment.cost,
+            {
+                **_style(number),
+                "linestyle": "",
+                "marker": "os^DvPX"[number % 7],
+                "capsize": 4,
+                "label": experiment.label,
+            },
+        )
         for axes, value in ((by_weights, cost.weights / 1e6), (by_operations, cost.multiply_adds / 1e6)):
             axes.errorbar(value, experiment.accuracies.mean(), yerr=experiment.deviation, **style)
     by_weights.set_xlabel("weights, millions")
     by_operations.set_xlabel("multiply-adds of an image, millions")
     by_weights.set_ylabel("test accuracy, %")
-    figure.legend(*by_weights.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9,
-                  labelcolor=_INK)
+    figure.legend(
+        *by_weights.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+        labelcolor=_INK,
+    )
     return _svg(figure)
 
 
@@ -71,8 +98,14 @@ def reliability(bins) -> str:
     axes = figure.subplots()
     axes.plot([0, 100], [0, 100], color=_INK, linestyle=(0, (2, 3)), linewidth=1)
     largest = max(entry["images"] for entry in bins)
-    axes.scatter([100 * entry["confidence"] for entry in bins], [100 * entry["accuracy"] for entry in bins],
-                 [20 + 180 * entry["images"] / largest for entry in bins], color=COLORS[0], alpha=0.85, linewidths=0)
+    axes.scatter(
+        [100 * entry["confidence"] for entry in bins],
+        [100 * entry["accuracy"] for entry in bins],
+        [20 + 180 * entry["images"] / largest for entry in bins],
+        color=COLORS[0],
+        alpha=0.85,
+        linewidths=0,
+    )
     axes.set_xlim(0, 102)
     axes.set_ylim(0, 102)
     axes.set_xlabel("confidence, % (area: images; dotted: as it should be)")
@@ -106,6 +139,6 @@ def _svg(figure):
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "igc-gluon"}):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()
-    text = text[text.index("<svg"):].replace(_INK, "currentColor")
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
     # In the flow of the page: as wide as it is, no more.
     return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'role="img"', text, count=1)

@@ -1,4 +1,5 @@
 """Runs as they are compared: those that differ in nothing but the seed are one experiment."""
+
 import json
 from collections import defaultdict
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ _OF_A_RUN = {"seed", "versions", "processor", "commit", "command", "resumed_with
 @dataclass(frozen=True)
 class Run:
     """The run in `folder`: its configuration and an entry for each finished epoch."""
+
     folder: Path
     config: Dict
     history: Tuple[Dict, ...]
@@ -35,9 +37,11 @@ class Run:
 
     @property
     def best(self) -> Dict:
-        """The entry of the epoch with the highest test accuracy (of runs with validation images: the highest on these)."""
-        return max(self.history, key=lambda entry: (entry.get("validation_accuracy", entry["test_accuracy"]),
-                                                    -entry["epoch"]))
+        """The entry of the epoch with the highest test accuracy (of runs with validation images: the highest on
+        these)."""
+        return max(
+            self.history, key=lambda entry: (entry.get("validation_accuracy", entry["test_accuracy"]), -entry["epoch"])
+        )
 
     @property
     def num_epochs(self) -> int:
@@ -56,6 +60,7 @@ class Run:
 @dataclass(frozen=True)
 class Experiment:
     """Runs of one configuration, a seed each."""
+
     runs: Tuple[Run, ...]
     label: str
 
@@ -105,8 +110,13 @@ def find_runs(paths) -> List[Run]:
     """
     found = {}
     for path in map(expand, paths):
-        folders = [path] if (path / "config.json").is_file() else sorted(
-            config.parent for config in path.rglob("config.json") if (config.parent / "history.jsonl").is_file())
+        folders = (
+            [path]
+            if (path / "config.json").is_file()
+            else sorted(
+                config.parent for config in path.rglob("config.json") if (config.parent / "history.jsonl").is_file()
+            )
+        )
         runs = [run for run in map(_read, folders) if run]
         if not runs:
             raise UserError(f"{path} has no run that has finished an epoch" if path.is_dir() else f"there is no {path}")
@@ -115,27 +125,35 @@ def find_runs(paths) -> List[Run]:
 
 
 def experiments(runs) -> List[Experiment]:
-    """The `Experiment`s of `runs`, in their order; labels tell them apart. Of two runs of one seed, which are a run and its
-    copy, the longer one counts."""
+    """The `Experiment`s of `runs`, in their order; labels tell them apart. Of two runs of one seed, which are a run and
+    its copy, the longer one counts."""
     seeds = defaultdict(dict)
     for run in sorted(runs, key=lambda run: len(run.history)):
-        seeds[json.dumps({key: value for key, value in run.config.items() if key not in _OF_A_RUN}, sort_keys=True,
-                         default=str)][run.config.get("seed", 0)] = run
+        seeds[
+            json.dumps(
+                {key: value for key, value in run.config.items() if key not in _OF_A_RUN}, sort_keys=True, default=str
+            )
+        ][run.config.get("seed", 0)] = run
     groups = sorted((list(group.values()) for group in seeds.values()), key=lambda group: min(map(runs.index, group)))
     labels = [group[0].config["model"] for group in groups]
     for label in {label for label in labels if labels.count(label) > 1}:
         same = [place for place, other in enumerate(labels) if other == label]
         for place, difference in zip(same, _differences([groups[place][0].config for place in same])):
             labels[place] = f"{label} ({difference})" if difference else label
-    return [Experiment(tuple(sorted(group, key=lambda run: run.config.get("seed", 0))), label)
-            for group, label in zip(groups, labels)]
+    return [
+        Experiment(tuple(sorted(group, key=lambda run: run.config.get("seed", 0))), label)
+        for group, label in zip(groups, labels)
+    ]
 
 
 def _differences(configs):
     """For each of `configs` the entries in which they differ, as text."""
     flat = [dict(_flat(config)) for config in configs]
-    keys = [key for key in dict.fromkeys(key for entries in flat for key in entries)
-            if key.split(".")[0] not in _OF_A_RUN and len({str(entries.get(key)) for entries in flat}) > 1]
+    keys = [
+        key
+        for key in dict.fromkeys(key for entries in flat for key in entries)
+        if key.split(".")[0] not in _OF_A_RUN and len({str(entries.get(key)) for entries in flat}) > 1
+    ]
     return [", ".join(f"{key.split('.')[-1]} {entries[key]}" for key in keys[:3] if key in entries) for entries in flat]
 
 
@@ -149,8 +167,12 @@ def _flat(entries, prefix=""):
 
 def _is_entry(entry):
     """Whether an epoch's entry holds numbers alone, and null only for losses, which may overflow."""
-    return (isinstance(entry, dict) and _NEEDED <= set(entry) and is_count(entry["epoch"]) and
-            all(is_number(value) or (value is None and key.endswith("_loss")) for key, value in entry.items()))
+    return (
+        isinstance(entry, dict)
+        and _NEEDED <= set(entry)
+        and is_count(entry["epoch"])
+        and all(is_number(value) or (value is None and key.endswith("_loss")) for key, value in entry.items())
+    )
 
 
 def _read(folder):
@@ -162,9 +184,13 @@ def _read(folder):
         config, expected = read_config(folder / "config.json")
         history = tuple(json.loads(line) for line in lines)
         json.dumps(config, indent=1)  # as pages show it: it may be nested too deep for that
-        sound = (isinstance(config["dataset"], str) and is_count(config.get("seed", 0)) and
-                 is_count(config["schedule"]["num_epochs"]) and all(map(_is_entry, history)) and
-                 len({frozenset(entry) for entry in history}) < 2)
+        sound = (
+            isinstance(config["dataset"], str)
+            and is_count(config.get("seed", 0))
+            and is_count(config["schedule"]["num_epochs"])
+            and all(map(_is_entry, history))
+            and len({frozenset(entry) for entry in history}) < 2
+        )
     except UserError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):

@@ -3,6 +3,7 @@
 The picture is the block's equation read from left to right, W = P W^s P^T W^p for IGCV1 (eq. 6) and
 W = P_L W_L ... P_1 W_1 for IGCV2 (eq. 4): a matrix per factor, output channels down, input channels across.
 """
+
 import numpy as np
 
 from igc_gluon import theory
@@ -48,13 +49,16 @@ def picture(title, named):
     panels = len(named) + 1
     rows = -(-panels // PANELS)
     columns = -(-panels // rows)
-    figure = Figure(figsize=(2.9 * columns + 0.4, 3.5 * rows + 0.5), dpi=150, facecolor="white",
-                    layout="constrained")
+    figure = Figure(figsize=(2.9 * columns + 0.4, 3.5 * rows + 0.5), dpi=150, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.12)
     figure.suptitle(title, fontsize=13, color=INK)
-    figure.supxlabel("output channels down, input channels across; one color per branch, in a permutation "
-                     "that of the branch a channel comes from", fontsize=9, color=FAINT)
+    figure.supxlabel(
+        "output channels down, input channels across; one color per branch, in a permutation "
+        "that of the branch a channel comes from",
+        fontsize=9,
+        color=FAINT,
+    )
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     _draw_composed(axes[0], [layer for _, layer in named])
     for place, (symbol, layer), pattern in zip(axes[1:], reversed(named), reversed(_patterns(named))):
@@ -87,18 +91,31 @@ def _draw_factor(axes, symbol, layer, pattern):
     if isinstance(layer, theory.Permutation) or layer.weight.shape[1] == 1:
         rows, columns = np.nonzero(~np.isnan(pattern))
         dot = max(0.9 * PANEL / max(pattern.shape), DOT)
-        axes.scatter(columns + 0.5, rows + 0.5, dot ** 2, pattern[rows, columns], marker="s", cmap=colors,
-                     vmin=0, vmax=1, linewidths=0)
+        axes.scatter(
+            columns + 0.5,
+            rows + 0.5,
+            dot**2,
+            pattern[rows, columns],
+            marker="s",
+            cmap=colors,
+            vmin=0,
+            vmax=1,
+            linewidths=0,
+        )
     else:
-        axes.imshow(_coarse(pattern, np.fmax), cmap=colors, vmin=0, vmax=1, interpolation="nearest",
-                    extent=_extent(pattern))
+        axes.imshow(
+            _coarse(pattern, np.fmax), cmap=colors, vmin=0, vmax=1, interpolation="nearest", extent=_extent(pattern)
+        )
     if isinstance(layer, theory.Permutation):
         moved = np.count_nonzero(layer.indices != np.arange(len(layer.indices)))
         caption = f"moves {moved} of {len(layer.indices)} channels"
     else:
         inputs, outputs = layer.weight.shape[1], layer.out_channels // layer.groups
-        caption = (f"{layer.groups} branch{'es' if layer.groups > 1 else ''} of {inputs}" +
-                   (f" to {outputs}" if inputs != outputs else "") + _kernel([layer]))
+        caption = (
+            f"{layer.groups} branch{'es' if layer.groups > 1 else ''} of {inputs}"
+            + (f" to {outputs}" if inputs != outputs else "")
+            + _kernel([layer])
+        )
     _finish(axes, symbol, pattern, caption)
 
 
@@ -111,20 +128,30 @@ def _draw_composed(axes, stack):
     lightest = max(fewest, 1)
     # A single number of paths gets the middle of the colors.
     margin = most <= lightest
-    axes.imshow(shown, cmap=_colors("Blues", 0.35, 1), vmin=lightest - margin, vmax=most + margin,
-                interpolation="nearest", extent=_extent(paths))
+    axes.imshow(
+        shown,
+        cmap=_colors("Blues", 0.35, 1),
+        vmin=lightest - margin,
+        vmax=most + margin,
+        interpolation="nearest",
+        extent=_extent(paths),
+    )
     if fewest == most:
         counts = str(most)
     else:
-        counts = (f"{fewest} ({'light' if fewest else 'white'}) {'or' if most - fewest == 1 else 'to'} {most}"
-                  f"{' (dark)' if most > 1 else ''}")
+        counts = (
+            f"{fewest} ({'light' if fewest else 'white'}) {'or' if most - fewest == 1 else 'to'} {most}"
+            f"{' (dark)' if most > 1 else ''}"
+        )
     _finish(axes, "W", paths, f"{counts} path{'s' if most > 1 else ''}{_kernel(stack)}")
 
 
 def _kernel(stack):
     """', 3x3' where the convolutions reach beyond one pixel."""
-    taps = [1 + sum(layer.weight.shape[axis] - 1 for layer in stack if isinstance(layer, theory.GroupConv))
-            for axis in (2, 3)]
+    taps = [
+        1 + sum(layer.weight.shape[axis] - 1 for layer in stack if isinstance(layer, theory.GroupConv))
+        for axis in (2, 3)
+    ]
     return f", {taps[0]}x{taps[1]}" if taps != [1, 1] else ", 1x1" if len(stack) == 1 else ""
 
 
@@ -132,6 +159,7 @@ def _colors(name, darkest, brightest):
     # slow: matplotlib
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
+
     return ListedColormap(colormaps[name](np.linspace(darkest, brightest, 256)))
 
 

@@ -1,4 +1,5 @@
 """Checks of arguments that several modules of the theory share."""
+
 from numbers import Integral
 from typing import Any, List
 

@@ -3,6 +3,7 @@
 All functions take a stack, a list of GroupConv and Permutation as in `stack`. They look at which channels are
 in one branch, not at the weights.
 """
+
 import numpy as np
 
 from igc_gluon.errors import UserError
@@ -14,10 +15,12 @@ def paths(stack: Stack) -> np.ndarray:
 
     Two channels are connected by a convolution when they are in the same branch, whatever the weights are.
     """
-    ones = [GroupConv((*layer.weight.shape[:2], 1, 1), layer.groups)
-            if isinstance(layer, GroupConv) else layer for layer in stack]
+    ones = [
+        GroupConv((*layer.weight.shape[:2], 1, 1), layer.groups) if isinstance(layer, GroupConv) else layer
+        for layer in stack
+    ]
     counts = composed_kernel(ones)[:, :, 0, 0]  # as floats, because numpy multiplies integer matrices slowly
-    if counts.max() >= 2 ** 53:
+    if counts.max() >= 2**53:
         raise UserError("more than 2^53 paths between two channels: give one block of the network at a time")
     return counts.astype(np.int64)
 

@@ -3,6 +3,7 @@
 Parameters are convolution weights, without bias. At a fixed size of the feature map the multiply-adds of a
 block are this number times the number of positions, so a budget of either is spent the same way.
 """
+
 from math import isqrt, sqrt
 from typing import Dict, List, NamedTuple, Sequence
 
@@ -53,6 +54,7 @@ def is_wider_than_regular(L: int, M: int, S: int = 9) -> bool:
 
 class Block(NamedTuple):
     """An IGC block of L primary partitions, M secondary partitions and S taps in the primary convolution."""
+
     L: int
     M: int
     S: int = 9
@@ -101,8 +103,9 @@ def best_blocks(T: int, S: int = 9, near: bool = False) -> List[Block]:
     """
     T, S = whole(T=T, S=S)
     if T < S + 1:
-        raise UserError(f"a budget of {T} parameters is too small: the smallest block with S = {S} taps "
-                        f"(L = M = 1) has {S + 1}")
+        raise UserError(
+            f"a budget of {T} parameters is too small: the smallest block with S = {S} taps (L = M = 1) has {S + 1}"
+        )
 
     def miss(block):
         return abs(T - block.params), block.params

@@ -3,6 +3,7 @@
 A block is L group convolutions with K_1 ... K_L channels per branch on C channels. The first one is spatial
 with S taps, the others are 1x1. Under the complementary condition the K_l multiply up to C (eq. 6).
 """
+
 from math import exp, log
 from typing import List, Optional, Sequence, Tuple
 
@@ -70,8 +71,7 @@ def imbalance(terms: Sequence[float]) -> float:
     return sum(terms) / len(terms) / geometric
 
 
-def fewest_params(C: int, S: int = 9, L: Optional[int] = None,
-                  channelwise: bool = False) -> Tuple[List[int], int]:
+def fewest_params(C: int, S: int = 9, L: Optional[int] = None, channelwise: bool = False) -> Tuple[List[int], int]:
     """(Ks, Q): whole K_1, ..., K_L with product C (eq. 6) for which Q is the smallest, found by trying all.
 
     L None looks for the best number of convolutions too. channelwise fixes K_1 = 1. The 1x1 convolutions have
@@ -81,11 +81,18 @@ def fewest_params(C: int, S: int = 9, L: Optional[int] = None,
     C, S = whole(C=C, S=S)
     if L is not None:
         whole(L=L)
-    designs = [[K_1, *rest] for K_1 in ([1] if channelwise else range(1, C + 1)) if C % K_1 == 0
-               for rest in _factorisations(C // K_1, 2) if L in (None, 1 + len(rest))]
+    designs = [
+        [K_1, *rest]
+        for K_1 in ([1] if channelwise else range(1, C + 1))
+        if C % K_1 == 0
+        for rest in _factorisations(C // K_1, 2)
+        if L in (None, 1 + len(rest))
+    ]
     if not designs:
-        raise UserError(f"C = {C} is not a product of channels per branch for L = {L} group convolutions: "
-                        "take a C with more factors or a smaller L")
+        raise UserError(
+            f"C = {C} is not a product of channels per branch for L = {L} group convolutions: "
+            "take a C with more factors or a smaller L"
+        )
     Ks = min(designs, key=lambda design: (igcv2_params(C, design, S), len(design), design))
     return Ks, igcv2_params(C, Ks, S)
 

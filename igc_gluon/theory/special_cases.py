@@ -4,6 +4,7 @@ Each function takes the weights of an ordinary layer and gives the IGC block tha
 blocks compute it on copies: the input x stands in the block's input `input_copies` times in a row, and the
 result x' in its output `output_copies` times.
 """
+
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -15,6 +16,7 @@ from igc_gluon.theory.stack import GroupConv, igc_stack
 
 class SpecialCase(NamedTuple):
     """stack: a list [W^p, P^T, W^s, P], applied to [x; x; ...] gives [x'; x'; ...]."""
+
     stack: list
     input_copies: int = 1
     output_copies: int = 1
@@ -32,8 +34,10 @@ def regular_as_igc(weight: np.ndarray, rows: int, columns: Optional[int] = None)
     C_out, C_in, *taps = weight.shape
     rows, columns = whole(rows=rows, columns=rows if columns is None else columns)
     if C_out % rows or C_in % columns:
-        raise UserError(f"a kernel of {C_out} x {C_in} channels cannot be cut into {rows} x {columns} "
-                        f"blocks: rows must divide {C_out} and columns {C_in}")
+        raise UserError(
+            f"a kernel of {C_out} x {C_in} channels cannot be cut into {rows} x {columns} "
+            f"blocks: rows must divide {C_out} and columns {C_in}"
+        )
     L = rows * columns
     height, width = C_out // rows, C_in // columns
     primary = weight.reshape(rows, height, columns, width, *taps).swapaxes(1, 2).reshape(-1, width, *taps)
@@ -65,8 +69,10 @@ def xception_as_igc(depthwise: np.ndarray, pointwise: np.ndarray) -> SpecialCase
     C = GroupConv(pointwise).in_channels
     weight = GroupConv(depthwise).weight
     if weight.shape[:2] != (C, 1):
-        raise UserError(f"the 1x1 convolution takes {C} channels, so the channel-wise one must be of shape "
-                        f"({C}, 1, ...), got {weight.shape}")
+        raise UserError(
+            f"the 1x1 convolution takes {C} channels, so the channel-wise one must be of shape "
+            f"({C}, 1, ...), got {weight.shape}"
+        )
     return SpecialCase(igc_stack(weight, pointwise, L=C))
 
 

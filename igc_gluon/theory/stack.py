@@ -7,6 +7,7 @@ convolutions, so a stack is one regular convolution, with the kernel W = P W^s P
 Kernels are arrays (output channels, input channels, taps down, taps across), and are slid, not flipped, as
 MXNet does. `W.reshape(len(W), -1)` is the matrix of the papers, whose column c S + s is tap s of channel c.
 """
+
 from dataclasses import dataclass
 from typing import Any, List, Sequence, Union
 
@@ -25,6 +26,7 @@ class GroupConv:
     which stands for weights of 1, where the values do not matter.
     stride: steps down and across.
     """
+
     weight: Any  # an array, whatever it was given as
     groups: int = 1
     stride: int = 1
@@ -37,9 +39,11 @@ class GroupConv:
             weight = np.broadcast_to(np.float64(1), weight)  # takes no memory
             object.__setattr__(self, "weight", weight)
         if not isinstance(weight, np.ndarray) or weight.ndim != 4 or not weight.size:
-            raise UserError("the weight of a group convolution must be a numpy array or a shape "
-                            "(C_out, C_in / groups, taps down, taps across), got "
-                            f"{getattr(weight, 'shape', type(weight).__name__)}")
+            raise UserError(
+                "the weight of a group convolution must be a numpy array or a shape "
+                "(C_out, C_in / groups, taps down, taps across), got "
+                f"{getattr(weight, 'shape', type(weight).__name__)}"
+            )
         if len(weight) % self.groups:
             raise UserError(f"{self.groups} groups do not divide {len(weight)} output channels")
 
@@ -55,6 +59,7 @@ class GroupConv:
 @dataclass(frozen=True, eq=False)
 class Permutation:
     """Channels in another order: out[i] = in[indices[i]]."""
+
     indices: np.ndarray
 
     def __post_init__(self):
@@ -121,8 +126,7 @@ def dense_to_group(dense: np.ndarray, groups: int) -> np.ndarray:
     blocks = dense.reshape(groups, C_out // groups, groups, C_in // groups, *taps)
     weight = blocks[branch, :, branch].reshape(C_out, C_in // groups, *taps)
     if np.count_nonzero(weight) != np.count_nonzero(dense):
-        raise UserError(f"the kernel is not block-diagonal with {groups} groups: "
-                        "it connects different branches")
+        raise UserError(f"the kernel is not block-diagonal with {groups} groups: it connects different branches")
     return weight
 
 
@@ -158,8 +162,10 @@ def check_stack(stack: Stack) -> List[Layer]:
         raise UserError("a stack needs at least one group convolution")
     for number, (below, layer) in enumerate(zip(layers, layers[1:]), 2):
         if layer.in_channels != below.out_channels:
-            raise UserError(f"layer {number} of the stack takes {layer.in_channels} channels, "
-                            f"but layer {number - 1} gives {below.out_channels}")
+            raise UserError(
+                f"layer {number} of the stack takes {layer.in_channels} channels, "
+                f"but layer {number - 1} gives {below.out_channels}"
+            )
     return layers
 
 
@@ -187,8 +193,9 @@ def balance_terms(stack: Stack) -> List[float]:
     """
     convolutions = _convolutions(stack)
     mixing = [layer for layer in convolutions if layer.weight.shape[1] > 1]
-    return [layer.weight.size / convolutions[-1].out_channels
-            for layer in (mixing if len(mixing) >= 2 else convolutions)]
+    return [
+        layer.weight.size / convolutions[-1].out_channels for layer in (mixing if len(mixing) >= 2 else convolutions)
+    ]
 
 
 def composed_kernel(stack: Stack) -> np.ndarray:
@@ -214,8 +221,9 @@ def composed_kernel(stack: Stack) -> np.ndarray:
         for row, column in np.ndindex(down, across):
             # Weights of 1 have strides of 0, for which numpy multiplies without BLAS, hence the copy.
             tap = layer.weight[:, :, row, column].copy().reshape(layer.groups, -1, K)
-            W[step * row:step * row + height, step * column:step * column + width] += (
-                (tap @ branches).reshape(height, width, C_out, C_in))
+            W[step * row : step * row + height, step * column : step * column + width] += (tap @ branches).reshape(
+                height, width, C_out, C_in
+            )
         step *= layer.stride
     return W.transpose(2, 3, 0, 1)
 

@@ -1,4 +1,5 @@
 """Described networks compute what Gluon's do: run with numpy here, and where they are installed by PyTorch and ONNX."""
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -11,8 +12,15 @@ from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.attributes import set_attributes
 
-NETWORKS = [zoo("cifar_plain_igc5_l2m3"), zoo("cifar_resnet_igc8_l2m2"), zoo("cifar_sumfusion5_l2m3"),
-            zoo("cifar_igcv2_8_c64", size=16), zoo("igcv2_0.25", 10, 32), zoo("igcv3_d0.5", 10, 32), block(3, 2, 5)]
+NETWORKS = [
+    zoo("cifar_plain_igc5_l2m3"),
+    zoo("cifar_resnet_igc8_l2m2"),
+    zoo("cifar_sumfusion5_l2m3"),
+    zoo("cifar_igcv2_8_c64", size=16),
+    zoo("igcv2_0.25", 10, 32),
+    zoo("igcv3_d0.5", 10, 32),
+    block(3, 2, 5),
+]
 ORDER_KEPT = ("plain_igc", "resnet_igc", "block")  # of these every permutation is beside a 1x1 convolution
 
 
@@ -23,7 +31,7 @@ def conv(x, weight, groups, stride, pad, **_):
     y = np.zeros((n, o, rows, columns))
     for dy in range(kh):
         for dx in range(kw):
-            window = x[:, :, dy:dy + stride[0] * rows:stride[0], dx:dx + stride[1] * columns:stride[1]]
+            window = x[:, :, dy : dy + stride[0] * rows : stride[0], dx : dx + stride[1] * columns : stride[1]]
             window, taps = window.reshape(n, groups, c, rows, columns), weight[:, :, dy, dx].reshape(groups, -1, c)
             y += np.einsum("ngchw,goc->ngohw", window, taps).reshape(y.shape)
     return y
@@ -46,11 +54,16 @@ def evaluate(nodes, x):
         elif node.op == "affine":
             y = x * a["scale"] + a["shift"]
         else:
-            y = {"relu": lambda: np.maximum(x, 0), "clip": lambda: np.clip(x, a["low"], a["high"]),
-                 "add": lambda: x + values[node.inputs[1]], "mean": lambda: x.mean((2, 3), keepdims=True),
-                 "flatten": lambda: x.reshape(len(x), -1), "sum": lambda: x.sum(a["axis"]),
-                 "reshape": lambda: x.reshape(len(x), *node.shape),
-                 "transpose": lambda: x.transpose(a["axes"])}[node.op]()
+            y = {
+                "relu": lambda: np.maximum(x, 0),
+                "clip": lambda: np.clip(x, a["low"], a["high"]),
+                "add": lambda: x + values[node.inputs[1]],
+                "mean": lambda: x.mean((2, 3), keepdims=True),
+                "flatten": lambda: x.reshape(len(x), -1),
+                "sum": lambda: x.sum(a["axis"]),
+                "reshape": lambda: x.reshape(len(x), *node.shape),
+                "transpose": lambda: x.transpose(a["axes"]),
+            }[node.op]()
         assert y.shape[1:] == node.shape
         values.append(y)
     return values[-1]
@@ -112,8 +125,9 @@ def test_onnx_says_what_the_network_expects_of_an_image(tmp_path):
     onnx = pytest.importorskip("onnx")
     from igc_gluon.bench import to_onnx
 
-    expected = Preprocessing((32, 24), 40, (1.5, 2, 3), (4, 5, 6.25), "bilinear", "BGR", ("ant", 'a "bee"', "k\u00f6nig"),
-                             border=3, fill=7)
+    expected = Preprocessing(
+        (32, 24), 40, (1.5, 2, 3), (4, 5, 6.25), "bilinear", "BGR", ("ant", 'a "bee"', "k\u00f6nig"), border=3, fill=7
+    )
     net = igc_gluon.get_model("cifar_plain_igc5_l2m3", classes=3)
     net.initialize()
     onnx.save(to_onnx.of_network(set_attributes(net, "cifar_plain_igc5_l2m3", expected), 2), str(tmp_path / "net.onnx"))
@@ -135,14 +149,24 @@ def test_pooling_and_numbers():
     net.initialize()
     nodes = graph.describe(net, (3, 16, 16))
     assert [(node.op, node.shape) for node in nodes] == [
-        ("conv", (4, 8, 8)), ("max_pool", (4, 4, 4)), ("mean_pool", (4, 2, 2)), ("affine", (4, 2, 2)),
-        ("affine", (4, 2, 2))]
+        ("conv", (4, 8, 8)),
+        ("max_pool", (4, 4, 4)),
+        ("mean_pool", (4, 2, 2)),
+        ("affine", (4, 2, 2)),
+        ("affine", (4, 2, 2)),
+    ]
     assert nodes[0].attributes == {"groups": 1, "kernel": (3, 3), "stride": (2, 2), "pad": (1, 1)}
     assert nodes[1].attributes == {"kernel": (3, 3), "stride": (2, 2), "pad": (1, 1)}
 
 
-@pytest.mark.parametrize("layer, name", [(nn.Activation("tanh"), "tanh"), (nn.Conv2DTranspose(4, 3), "Deconvolution"),
-                                         (nn.MaxPool2D(3, 2, ceil_mode=True), "stick out")])
+@pytest.mark.parametrize(
+    "layer, name",
+    [
+        (nn.Activation("tanh"), "tanh"),
+        (nn.Conv2DTranspose(4, 3), "Deconvolution"),
+        (nn.MaxPool2D(3, 2, ceil_mode=True), "stick out"),
+    ],
+)
 def test_what_peers_cannot_be_given_is_named(layer, name):
     net = nn.HybridSequential()
     net.add(nn.Conv2D(4, 3), layer)

@@ -1,4 +1,5 @@
 """The loop with made-up peers: what it measures, compares, leaves out and prints; one run with real processes."""
+
 import io
 import json
 import time
@@ -22,7 +23,9 @@ def constant(value, seconds=0.002):
         def call():
             time.sleep(seconds)
             return np.full((len(job.images), 10), value, np.float32)
+
         return call
+
     return make
 
 
@@ -58,6 +61,7 @@ def made_up(monkeypatch):
 
         def close(self):
             self.closed = True
+
     children = []
     monkeypatch.setattr(measuring, "Child", Child)
     return table, children
@@ -67,8 +71,10 @@ def test_times_errors_and_who_is_left_out(made_up):
     table, children = made_up
     result = measure(NETWORK, 4, 1, keys=tuple(table), repeats=3, seconds=0.02)
     assert list(result.timings) == ["igc", "slow", "other"]
-    assert result.missing == {"absent": "no_such_module not installed (pip install 'igc-gluon[bench]')",
-                              "broken": "RuntimeError: no such operator"}
+    assert result.missing == {
+        "absent": "no_such_module not installed (pip install 'igc-gluon[bench]')",
+        "broken": "RuntimeError: no such operator",
+    }
     assert all(len(timing.wall) == len(timing.cpu) == 3 for timing in result.timings.values())
     assert 0.0005 <= result.timings["igc"].seconds < result.timings["slow"].seconds  # 2 and 10 ms for 4 images
     assert result.timings["slow"].error == pytest.approx(0.25)
@@ -92,28 +98,40 @@ def test_workers_can_be_used_again(made_up):
     assert len(made) == 1 and not made[0].closed and list(children) == ["igc"]
 
 
-def result(network, training=False, batch=64, madds=10 ** 7, peaks=None, missing=None, **seconds):
-    return Result(network, batch, 2, training, madds, missing=missing or {}, peaks=peaks or {"avx512": [1e11] * 3},
-                  timings={key.replace("_", "-"): Timing([time] * 3, [time] * 3, 10 ** 6, 1e-7)
-                           for key, time in seconds.items()})
+def result(network, training=False, batch=64, madds=10**7, peaks=None, missing=None, **seconds):
+    return Result(
+        network,
+        batch,
+        2,
+        training,
+        madds,
+        missing=missing or {},
+        peaks=peaks or {"avx512": [1e11] * 3},
+        timings={key.replace("_", "-"): Timing([time] * 3, [time] * 3, 10**6, 1e-7) for key, time in seconds.items()},
+    )
 
 
 def test_targets_stand_beside_what_was_measured():
-    results = [result("A", igc=1e-4, igc_gluon=2e-4, mxnet=1e-3, openvino=5e-4, openvino_rewrite=2e-4),
-               result("A", batch=1, igc=1e-3, openvino=1e-3),
-               result("A", True, igc_gluon=1e-3, mxnet=1e-2, torch=4e-3, torch_compile=3e-3)]
+    results = [
+        result("A", igc=1e-4, igc_gluon=2e-4, mxnet=1e-3, openvino=5e-4, openvino_rewrite=2e-4),
+        result("A", batch=1, igc=1e-3, openvino=1e-3),
+        result("A", True, igc_gluon=1e-3, mxnet=1e-2, torch=4e-3, torch_compile=3e-3),
+    ]
     lines = report.verdicts([report.Target("A", 4, 0.99, 3, 15), report.Target("B", 1, 1)], results).splitlines()[2:]
-    assert lines == ["| A | inference, against the best peer (OpenVINO) | 5.00x | 4.00x | reached | 80 % |",
-                     "| A | inference, of the FMA peak | 100 % | 99 % | reached | 99 % |",
-                     "| A | training step, against PyTorch's best (PyTorch, torch.compile) | 3.00x | 3.00x | reached | "
-                     "30 % |",
-                     "| A | training step, against stock MXNet (MXNet, hybridized) | 10.00x | 15.00x | missed | 45 % |"]
+    assert lines == [
+        "| A | inference, against the best peer (OpenVINO) | 5.00x | 4.00x | reached | 80 % |",
+        "| A | inference, of the FMA peak | 100 % | 99 % | reached | 99 % |",
+        "| A | training step, against PyTorch's best (PyTorch, torch.compile) | 3.00x | 3.00x | reached | 30 % |",
+        "| A | training step, against stock MXNet (MXNet, hybridized) | 10.00x | 15.00x | missed | 45 % |",
+    ]
 
 
 def test_the_claim_is_judged_against_the_best_peer_of_the_other_network():
     results = [result("A", igc=1e-4, mxnet=1e-3), result("W", igc=1e-5, mxnet=4e-4, openvino=3e-4)]
-    assert report.claim(results, "A", "W") == \
-        "- A, inference, batch 64, 2 threads: 3.00 times the images/s of W on the best peer (OpenVINO): faster"
+    assert (
+        report.claim(results, "A", "W")
+        == "- A, inference, batch 64, 2 threads: 3.00 times the images/s of W on the best peer (OpenVINO): faster"
+    )
 
 
 def test_overview_has_a_column_for_each_peer():
@@ -124,8 +142,22 @@ def test_overview_has_a_column_for_each_peer():
 
 def test_real_processes_agree_and_report(capsys):
     """Both kinds in processes of their own, through the command."""
-    code = main(["bench", "cifar_plain_igc5_l2m3", "--batch", "2", "--threads", "1", "--repeats", "2",
-                 "--seconds", "0.01", "--peers", "mxnet"])
+    code = main(
+        [
+            "bench",
+            "cifar_plain_igc5_l2m3",
+            "--batch",
+            "2",
+            "--threads",
+            "1",
+            "--repeats",
+            "2",
+            "--seconds",
+            "0.01",
+            "--peers",
+            "mxnet",
+        ]
+    )
     out = capsys.readouterr().out
     assert code == 0
     for name, count in (("igc_gluon, compiled", 1), ("igc_gluon, in Gluon", 2), ("MXNet, hybridized", 2)):
@@ -150,10 +182,15 @@ def test_a_process_that_hangs_is_given_up():
     child.close()
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["cifar_plain_igc5_l2m4x"], "unknown model"), (["cifar_plain_igc5_l2m3", "--batch", "0"], "--batch"),
-    (["cifar_plain_igc5_l2m3", "--peers", "caffe"], "no peer 'caffe'"),
-    (["cifar_plain_igc5_l2m3", "--seconds", "nan"], "--seconds")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["cifar_plain_igc5_l2m4x"], "unknown model"),
+        (["cifar_plain_igc5_l2m3", "--batch", "0"], "--batch"),
+        (["cifar_plain_igc5_l2m3", "--peers", "caffe"], "no peer 'caffe'"),
+        (["cifar_plain_igc5_l2m3", "--seconds", "nan"], "--seconds"),
+    ],
+)
 def test_mistakes_take_one_line(arguments, message, capsys):
     assert main(["bench", *arguments]) == 2
     error = capsys.readouterr().err

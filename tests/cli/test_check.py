@@ -1,4 +1,5 @@
 """igc check: what it prints against the theory, and what it draws."""
+
 import re
 
 import cv2
@@ -28,9 +29,13 @@ def expected(stack):
     counts, params = theory.paths(stack), theory.stack_params(stack)
     regular = theory.regular_width(params)
     few, many = counts.min(), counts.max()
-    return {"dense": "yes" if few else f"no, {100 * (counts > 0).mean():.1f} %",
-            "paths": f"{few}" if few == many else f"{few}..{many}", "width": str(len(counts)),
-            "regular": f"{regular:.1f}", "wider": f"{len(counts) / regular:.2f}"}
+    return {
+        "dense": "yes" if few else f"no, {100 * (counts > 0).mean():.1f} %",
+        "paths": f"{few}" if few == many else f"{few}..{many}",
+        "width": str(len(counts)),
+        "regular": f"{regular:.1f}",
+        "wider": f"{len(counts) / regular:.2f}",
+    }
 
 
 @pytest.mark.parametrize("L, M", [(24, 2), (4, 8), (40, 2)])
@@ -49,12 +54,15 @@ def test_igcv1(capsys, L, M):
     assert found["g2_b1"]["branches"] == f"{L}x{M}->{2 * M} 3x3, {2 * M}x{L}"
 
 
-@pytest.mark.parametrize("name, C, Ks, condition, dense", [
-    ("cifar_flat_igcv2_8_c144k12l3", 144, (1, 12, 12), "strict", 6),
-    ("cifar_flat_igcv2_8_c144k6l5", 144, (1, 6, 6, 6, 6), "loose", 6),
-    ("cifar_flat_igcv2_8_c216k8l3", 216, (1, 8, 8), "no", 0),  # 64 < 216
-    ("cifar_flat_igcv2_8_c216k8l4", 216, (1, 8, 8, 8), "loose", 6),
-])
+@pytest.mark.parametrize(
+    "name, C, Ks, condition, dense",
+    [
+        ("cifar_flat_igcv2_8_c144k12l3", 144, (1, 12, 12), "strict", 6),
+        ("cifar_flat_igcv2_8_c144k6l5", 144, (1, 6, 6, 6, 6), "loose", 6),
+        ("cifar_flat_igcv2_8_c216k8l3", 216, (1, 8, 8), "no", 0),  # 64 < 216
+        ("cifar_flat_igcv2_8_c216k8l4", 216, (1, 8, 8, 8), "loose", 6),
+    ],
+)
 def test_igcv2(capsys, name, C, Ks, condition, dense):
     out = igc_check(capsys, name, "--no-picture").out
     row = rows(out)["g1_b1"]
@@ -83,8 +91,15 @@ def test_igcv3_and_a_width_that_changes(capsys):
 
 def test_one_path_that_is_not_complementary_to_the_letter():
     convolution = theory.GroupConv((8, 2, 1, 1), 4)
-    found = check.check_stack([convolution, theory.Permutation([5, 3, 0, 6, 4, 2, 7, 1]), convolution,
-                               theory.Permutation([0, 7, 1, 3, 4, 6, 5, 2]), convolution])
+    found = check.check_stack(
+        [
+            convolution,
+            theory.Permutation([5, 3, 0, 6, 4, 2, 7, 1]),
+            convolution,
+            theory.Permutation([0, 7, 1, 3, 4, 6, 5, 2]),
+            convolution,
+        ]
+    )
     assert found.paths == (1, 1) and found.connected == 1 and found.condition == "one path"
     assert check.describe(found) == "dense, one path between any two channels"
 
@@ -115,11 +130,15 @@ def test_patterns_multiply_up_to_the_paths(name):
     np.testing.assert_array_equal(product, theory.paths([layer for _, layer in named]))
 
 
-@pytest.mark.parametrize("block, symbols", [
-    (IGCBlock(4, 8), ["W^p", "P^T", "W^s", "P"]),
-    (IGCBlock(4, 8, spatial="separable"), ["W^p_1", "W^p_2", "P^T", "W^s", "P"]),
-    (IGCV3Block(4, 4), ["W_1", "P_1", "W_2", "W_3"]),
-    (IGCV3Block(4, 4, block="paper"), ["W_1", "P_1", "W_2", "W_3", "P_3"])])
+@pytest.mark.parametrize(
+    "block, symbols",
+    [
+        (IGCBlock(4, 8), ["W^p", "P^T", "W^s", "P"]),
+        (IGCBlock(4, 8, spatial="separable"), ["W^p_1", "W^p_2", "P^T", "W^s", "P"]),
+        (IGCV3Block(4, 4), ["W_1", "P_1", "W_2", "W_3"]),
+        (IGCV3Block(4, 4, block="paper"), ["W_1", "P_1", "W_2", "W_3", "P_3"]),
+    ],
+)
 def test_symbols_of_the_papers(block, symbols):
     assert [symbol for symbol, _ in pattern_picture.factors(block)] == symbols
 
@@ -131,10 +150,15 @@ def test_a_coarse_pattern_keeps_every_entry():
     assert np.isnan(coarse[0, 1:]).all()
 
 
-@pytest.mark.parametrize("flags, text", [
-    (["cifar_plain_igc20_l24"], "did you mean"), (["cifar_plain_igc8_l4m2", "--block", "g1_b9"], "g1_b1"),
-    (["cifar_plain_igc8_l4m2", "--picture", "x.pdf"], "ends in .png"),
-    (["cifar_plain_igc8_l4m2", "--picture", "missing/x.png"], "cannot write missing/x.png")])
+@pytest.mark.parametrize(
+    "flags, text",
+    [
+        (["cifar_plain_igc20_l24"], "did you mean"),
+        (["cifar_plain_igc8_l4m2", "--block", "g1_b9"], "g1_b1"),
+        (["cifar_plain_igc8_l4m2", "--picture", "x.pdf"], "ends in .png"),
+        (["cifar_plain_igc8_l4m2", "--picture", "missing/x.png"], "cannot write missing/x.png"),
+    ],
+)
 def test_mistakes_are_one_line(capsys, tmp_path, monkeypatch, flags, text):
     monkeypatch.chdir(tmp_path)
     lines = igc_check(capsys, *flags, code=2).err.splitlines()
@@ -143,8 +167,10 @@ def test_mistakes_are_one_line(capsys, tmp_path, monkeypatch, flags, text):
 
 def test_options_of_the_model(capsys):
     name = "cifar_resnet_igc10_l2m4"
-    paper, code = (rows(igc_check(capsys, name, "--no-picture", *flags).out)["g2_b1_p2_two1"]
-                   for flags in ((), ("--option", "downsample=code")))
+    paper, code = (
+        rows(igc_check(capsys, name, "--no-picture", *flags).out)["g2_b1_p2_two1"]
+        for flags in ((), ("--option", "downsample=code"))
+    )
     assert paper["branches"] == "2x4->8 3x3, 8x2" and code["branches"] == "2x4->8 3x3, 4x4"
     assert "paper, code" in igc_check(capsys, name, "--option", "downsample=other", code=2).err
     assert "no option 'nonsense'" in igc_check(capsys, name, "--option", "nonsense=1", code=2).err

@@ -1,4 +1,5 @@
 """`igc checkpoint` on checkpoints made here; that a run's are such is tested with the training scripts."""
+
 import threading
 
 import numpy as np
@@ -9,11 +10,15 @@ from igc_gluon.engine.checkpoint import CheckpointStore
 
 
 def save(folder, epoch, batch=0, value=1.0, best=False, **config):
-    arrays = {"net.params": {"w": np.full((2, 3), value, "float32"), "b": np.ones(3, "float32")},
-              "training.params": {"momentum:w": np.zeros((2, 3), "float32")}}
+    arrays = {
+        "net.params": {"w": np.full((2, 3), value, "float32"), "b": np.ones(3, "float32")},
+        "training.params": {"momentum:w": np.zeros((2, 3), "float32")},
+    }
     history = [{"epoch": e, "test_accuracy": 0.25 + e / 100, "seconds": value} for e in range(epoch)]
-    state = {"position": {"epoch": epoch, "batch": batch, "history": history, "seconds": value},
-             "config": {"lr": 0.1, "schedule": {"num_epochs": 9}, **config}}
+    state = {
+        "position": {"epoch": epoch, "batch": batch, "history": history, "seconds": value},
+        "config": {"lr": 0.1, "schedule": {"num_epochs": 9}, **config},
+    }
     return CheckpointStore(folder / "checkpoints", keep=9).save(epoch, batch, arrays, state, best)
 
 
@@ -36,7 +41,8 @@ def test_ls(run, capsys):
         assert [line.split() for line in lines] == [
             ["epoch-0000-batch-000005", "0", "5", "-", "0.00"],
             ["epoch-0001-batch-000000", "1", "0", "25.00", "%", "0.00", "best"],
-            ["epoch-0002-batch-000000", "2", "0", "26.00", "%", "0.00", "last"]]
+            ["epoch-0002-batch-000000", "2", "0", "26.00", "%", "0.00", "last"],
+        ]
     _, line = igc(capsys, "ls", run / "checkpoints" / "epoch-0001-batch-000000")
     assert line.startswith("epoch-0001")
     (run / "checkpoints" / "epoch-0001-batch-000000" / "state.json").write_text("[]")
@@ -45,7 +51,8 @@ def test_ls(run, capsys):
 
 def test_verify(run, capsys):
     assert igc(capsys, "verify", run) == [
-        f"epoch-{e:04d}-batch-{b:06d} is whole: 3 arrays, 0.00 MB" for e, b in ((0, 5), (1, 0), (2, 0))]
+        f"epoch-{e:04d}-batch-{b:06d} is whole: 3 arrays, 0.00 MB" for e, b in ((0, 5), (1, 0), (2, 0))
+    ]
     damaged = run / "checkpoints" / "epoch-0001-batch-000000" / "net.params"
     damaged.write_bytes(damaged.read_bytes()[:-1])
     (run / "checkpoints" / "best").write_text("nowhere\n")
@@ -66,7 +73,9 @@ def test_beside_a_run_that_saves(tmp_path, capsys):
 
     def save_all_the_time():
         store, epoch = CheckpointStore(tmp_path / "checkpoints", keep=1), 0
-        arrays = {file: {str(n): np.zeros(2000, "float32") for n in range(20)} for file in ("net.params", "training.params")}
+        arrays = {
+            file: {str(n): np.zeros(2000, "float32") for n in range(20)} for file in ("net.params", "training.params")
+        }
         while not ended.is_set():
             epoch += 1
             store.save(epoch, 0, arrays, {"position": {"epoch": epoch, "batch": 0, "history": []}}, best=True)
@@ -89,8 +98,11 @@ def test_beside_a_run_that_saves(tmp_path, capsys):
 def test_diff(run, tmp_path_factory, capsys):
     lines = igc(capsys, "diff", run, code=1)  # the last and the one before
     assert lines[:2] == [f"- {run}/checkpoints/epoch-0001-batch-000000", f"+ {run}/checkpoints/epoch-0002-batch-000000"]
-    assert lines[2:] == ["  position.epoch: 1 -> 2",
-                         "  net.params: 1 of 2 arrays differ, w the most: by 2.0e+00 of its largest value", "they differ"]
+    assert lines[2:] == [
+        "  position.epoch: 1 -> 2",
+        "  net.params: 1 of 2 arrays differ, w the most: by 2.0e+00 of its largest value",
+        "they differ",
+    ]
     other = tmp_path_factory.mktemp("other")
     save(other, 2, value=3.0)
     assert igc(capsys, "diff", run, other)[-1] == "the same, bit for bit"
@@ -101,8 +113,11 @@ def test_diff(run, tmp_path_factory, capsys):
 
 def test_mistakes(run, tmp_path_factory, capsys):
     empty = tmp_path_factory.mktemp("empty")
-    for args, text in ((("ls", empty), "there is no checkpoint in"), (("verify", run / "none"), "there is no checkpoint in"),
-                       (("diff", run / "checkpoints" / "epoch-0001-batch-000000"), "name a second checkpoint")):
+    for args, text in (
+        (("ls", empty), "there is no checkpoint in"),
+        (("verify", run / "none"), "there is no checkpoint in"),
+        (("diff", run / "checkpoints" / "epoch-0001-batch-000000"), "name a second checkpoint"),
+    ):
         assert main(["checkpoint", *map(str, args)]) == 2
         error = capsys.readouterr().err
         assert error.startswith("error: ") and text in error and error.count("\n") == 1

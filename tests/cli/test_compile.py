@@ -1,4 +1,5 @@
 """`igc compile` and what it compiles: runs, checkpoints, `.params` files under every kind of names."""
+
 import json
 import os
 
@@ -41,7 +42,9 @@ def run_folder(tmp_path):
         nets.append(network(spatial="secondary"))
         arrays = {name: p.data().asnumpy() for name, p in nets[-1].collect_params().items()}
         store.save(epoch, 0, {"net.params": arrays, "training.params": {}}, {}, best=epoch == 1)
-    experiment = Experiment(find_model(MODEL), "digits", Schedule(0.1, 2, 0.1, (1,)), model_options={"spatial": "secondary"})
+    experiment = Experiment(
+        find_model(MODEL), "digits", Schedule(0.1, 2, 0.1, (1,)), model_options={"spatial": "secondary"}
+    )
     (folder / "config.json").write_text(json.dumps({**experiment.as_config(), "seed": 0}))
     return folder, nets
 
@@ -97,8 +100,26 @@ def test_params_files_of_all_kinds(tmp_path):
         compiled = deploy.compile(tmp_path / file, model=MODEL, classes=7)
         np.testing.assert_array_equal(compiled(X), scores(net))
     out = tmp_path / "net.igc"
-    assert main(["compile", str(tmp_path / "gluon.params"), str(out), "--model", MODEL.upper(), "--classes", "7", "--size",
-                 "16", "--mean", "1,2,3", "--std", "4,5,6"]) == 0
+    assert (
+        main(
+            [
+                "compile",
+                str(tmp_path / "gluon.params"),
+                str(out),
+                "--model",
+                MODEL.upper(),
+                "--classes",
+                "7",
+                "--size",
+                "16",
+                "--mean",
+                "1,2,3",
+                "--std",
+                "4,5,6",
+            ]
+        )
+        == 0
+    )
     loaded = deploy.load(out)
     assert (loaded.input_shape, loaded.output_shape) == ((3, 16, 16), (7,))
     assert loaded.preprocessing == Preprocessing((16, 16), 16, (1, 2, 3), (4, 5, 6))
@@ -107,28 +128,40 @@ def test_params_files_of_all_kinds(tmp_path):
 SEVEN = ["--model", MODEL, "--classes", "7", "--mean", "1,2,3", "--std", "4,5,6"]
 
 
-@pytest.mark.parametrize("flags,message", [
-    (["--model", MODEL], "fc_score_weight"),  # 10 classes, not 7
-    ([], "give model"), (["--model", "nothing"], "unknown model"), (["--model", MODEL, "--size", "0"], "--size"),
-    (["--model", MODEL, "--classes", "7"], "give --dataset or --mean and --std"),
-    ([*SEVEN[:-1], "1,2"], "three numbers each"), ([*SEVEN, "--class-names", "none.txt"], "cannot read none.txt"),
-    ([*SEVEN, "--class-names", os.devnull], "no regular file"), ([*SEVEN, "--class-names", __file__], "is blank"),
-    (SEVEN, None),
-])
+@pytest.mark.parametrize(
+    "flags,message",
+    [
+        (["--model", MODEL], "fc_score_weight"),  # 10 classes, not 7
+        ([], "give model"),
+        (["--model", "nothing"], "unknown model"),
+        (["--model", MODEL, "--size", "0"], "--size"),
+        (["--model", MODEL, "--classes", "7"], "give --dataset or --mean and --std"),
+        ([*SEVEN[:-1], "1,2"], "three numbers each"),
+        ([*SEVEN, "--class-names", "none.txt"], "cannot read none.txt"),
+        ([*SEVEN, "--class-names", os.devnull], "no regular file"),
+        ([*SEVEN, "--class-names", __file__], "is blank"),
+        (SEVEN, None),
+    ],
+)
 def test_mistakes_are_one_line(tmp_path, capsys, flags, message):
     network(classes=7).save_parameters(str(tmp_path / "net.params"))
     code = main(["compile", str(tmp_path / "net.params"), str(tmp_path / "net.igc"), *flags])
     error = capsys.readouterr().err
-    assert code == (2 if message else 0) and (message or "") in error and error.count("\n") == (1 if message else 0), error
+    assert code == (2 if message else 0) and (message or "") in error and error.count("\n") == (1 if message else 0), (
+        error
+    )
 
 
 def test_a_compiled_file_is_no_source(tmp_path, capsys):
     """No message may advise --model, with which it would be read as a .params file."""
     path = tmp_path / "net.igc"
     deploy.compile(network(), mean=0, std=1).save(path)
-    for arguments in (["eval", str(path), "--data", "digits"], ["convert", str(path), str(tmp_path / "prefix")],
-                      ["compile", str(path), str(tmp_path / "again.igc")],
-                      ["compile", str(path), str(tmp_path / "again.igc"), "--model", MODEL, "--dataset", "digits"]):
+    for arguments in (
+        ["eval", str(path), "--data", "digits"],
+        ["convert", str(path), str(tmp_path / "prefix")],
+        ["compile", str(path), str(tmp_path / "again.igc")],
+        ["compile", str(path), str(tmp_path / "again.igc"), "--model", MODEL, "--dataset", "digits"],
+    ):
         assert main(arguments) == 2
         error = capsys.readouterr().err
         assert f"{path} is compiled" in error and "give the run" in error and error.count("\n") == 1, error
@@ -136,16 +169,32 @@ def test_a_compiled_file_is_no_source(tmp_path, capsys):
 
 def test_names_that_are_nothing(tmp_path, capsys):
     out = str(tmp_path / "net.igc")
-    for source, message in (("cifar_plain_igc20_l24m2", "no published weights"), ("cifar_plain_igc", "did you mean"),
-                            ("runs/none", "no file or folder"), (str(tmp_path / "none.params"), "no file or folder")):
+    for source, message in (
+        ("cifar_plain_igc20_l24m2", "no published weights"),
+        ("cifar_plain_igc", "did you mean"),
+        ("runs/none", "no file or folder"),
+        (str(tmp_path / "none.params"), "no file or folder"),
+    ):
         assert main(["compile", source, out]) == 2
         assert message in capsys.readouterr().err
     (tmp_path / "torn.params").write_bytes(b"\x12\x01")
     assert main(["compile", str(tmp_path / "torn.params"), out, "--model", MODEL]) == 2
     assert "not a whole .params file" in capsys.readouterr().err
     network().save_parameters(str(tmp_path / "net.params"))
-    assert main(["compile", str(tmp_path / "net.params"), str(tmp_path / "none" / "net.igc"), "--model", MODEL,
-                 "--dataset", "cifar10"]) == 2
+    assert (
+        main(
+            [
+                "compile",
+                str(tmp_path / "net.params"),
+                str(tmp_path / "none" / "net.igc"),
+                "--model",
+                MODEL,
+                "--dataset",
+                "cifar10",
+            ]
+        )
+        == 2
+    )
     assert "cannot write" in capsys.readouterr().err
 
 
@@ -161,9 +210,11 @@ def test_int8(run_folder, tmp_path, capsys):
     np.save(tmp_path / "pixels.npy", np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8))
     assert main(["compile", str(folder), str(out), "--int8", "--calibration", str(tmp_path / "pixels.npy")]) == 0
     capsys.readouterr()
-    for flags, message in ((["--calibration", "digits"], "goes with --int8"),
-                           (["--int8", "--calibration", "none.npy"], "cannot read images"),
-                           (["--int8", "--calibration", "digits", "--size", "16"], "pixels for calibration")):
+    for flags, message in (
+        (["--calibration", "digits"], "goes with --int8"),
+        (["--int8", "--calibration", "none.npy"], "cannot read images"),
+        (["--int8", "--calibration", "digits", "--size", "16"], "pixels for calibration"),
+    ):
         assert main(["compile", str(folder), str(out), *flags]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1, error

@@ -1,6 +1,7 @@
 """igc eval: what it says of a network and a file that do not belong together, and of .params files.
 
 Accuracies themselves: tests/test_train_imagenet.py."""
+
 import json
 import re
 import sys
@@ -39,8 +40,10 @@ def network(tmp_path):
 def file(tmp_path):
     """12 images of labels 0 to 2, and the names of the classes."""
     images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3)).astype(np.uint8)
-    framed = [recordio.frame(recordio.encode(number % 3, number, cv2.imencode(".png", image[..., ::-1])[1].tobytes()))
-              for number, image in enumerate(images)]
+    framed = [
+        recordio.frame(recordio.encode(number % 3, number, cv2.imencode(".png", image[..., ::-1])[1].tobytes()))
+        for number, image in enumerate(images)
+    ]
     (tmp_path / "val.rec").write_bytes(b"".join(framed))
     starts = np.cumsum([0] + [len(record) for record in framed[:-1]])
     (tmp_path / "val.idx").write_text("".join(f"{number}\t{at}\n" for number, at in enumerate(starts)))
@@ -52,8 +55,9 @@ def evaluated(capsys, tmp_path, *arguments, code=0):
     flags = ["eval", tmp_path / "net.params", "--data", tmp_path / "val.rec", "--model", MODEL, *arguments]
     assert main([str(flag) for flag in flags]) == code
     out, err = capsys.readouterr()
-    assert code == 0 or (out == "" and [line.startswith("error: ") for line in err.splitlines()
-                                        if "images/s" not in line] == [True]), err
+    assert code == 0 or (
+        out == "" and [line.startswith("error: ") for line in err.splitlines() if "images/s" not in line] == [True]
+    ), err
     return out if code == 0 else err
 
 
@@ -66,9 +70,15 @@ def test_mean_and_std_of_a_params_file(network, file, tmp_path, capsys):
     assert f"top-1          {100 * np.mean(scores.argmax(axis=1) == np.arange(12) % 3):.2f} %" in out
 
 
-@pytest.mark.parametrize("flags, text", [
-    ([], "give --dataset or --mean and --std"), (["--mean", "1,2,3"], "go together"),
-    (["--mean", "nan,2,3", "--std", "1,1,1"], "go together"), (["--mean", "1,2,3", "--std", "1,0,1"], "above 0")])
+@pytest.mark.parametrize(
+    "flags, text",
+    [
+        ([], "give --dataset or --mean and --std"),
+        (["--mean", "1,2,3"], "go together"),
+        (["--mean", "nan,2,3", "--std", "1,1,1"], "go together"),
+        (["--mean", "1,2,3", "--std", "1,0,1"], "above 0"),
+    ],
+)
 def test_mistakes_about_mean_and_std(network, file, tmp_path, capsys, flags, text):
     assert text in evaluated(capsys, tmp_path, "--classes", 3, *flags, code=2)
 
@@ -91,8 +101,16 @@ def test_classes_of_other_names(file, tmp_path, capsys):
     net = igc_gluon.get_model(MODEL)
     net.initialize()
     net.save_parameters(str(tmp_path / "net.params"))
-    flags = ["eval", str(tmp_path / "net.params"), "--data", str(tmp_path / "val.rec"), "--model", MODEL, "--dataset",
-             "cifar10"]
+    flags = [
+        "eval",
+        str(tmp_path / "net.params"),
+        "--data",
+        str(tmp_path / "val.rec"),
+        "--model",
+        MODEL,
+        "--dataset",
+        "cifar10",
+    ]
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
     pack.write_classes(tmp_path / "classes.txt", names)
     assert main(flags) == 0
@@ -172,16 +190,24 @@ def test_images_of_a_data_set_are_prepared_as_the_network_expects(tmp_path, caps
     save_parameters(set_attributes(net, MODEL, expected), tmp_path / "net.params")
     seen = np.stack([cv2.resize(image, (40, 40), interpolation=cv2.INTER_CUBIC)[4:36, 4:36, ::-1] for image in images])
     scores = net(mx.nd.array(((seen - np.array((1, 20, 30))) / (40, 50, 60)).transpose(0, 3, 1, 2))).asnumpy()
-    assert main(["eval", str(tmp_path / "net.params"), "--model", MODEL, "--data", "cifar10", "--data-dir",
-                 str(tmp_path)]) == 0
+    assert (
+        main(["eval", str(tmp_path / "net.params"), "--model", MODEL, "--data", "cifar10", "--data-dir", str(tmp_path)])
+        == 0
+    )
     found = np.mean(np.log(np.exp(scores.astype(np.float64)).sum(axis=1)) - scores[np.arange(10), labels])
     assert f"cross-entropy  {found:.4f}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("flags, text", [
-    (["--data", "cifar100"], "cifar100 has 100 classes"), (["--data", "tiny-imagenet"], "takes images of 32x32 pixels"),
-    (["--data", "nothing.rec"], "there is no file nothing.rec"), (["--data", "x.rec", "--data-dir", "y"], "whole path"),
-    ([], "give --data")])
+@pytest.mark.parametrize(
+    "flags, text",
+    [
+        (["--data", "cifar100"], "cifar100 has 100 classes"),
+        (["--data", "tiny-imagenet"], "takes images of 32x32 pixels"),
+        (["--data", "nothing.rec"], "there is no file nothing.rec"),
+        (["--data", "x.rec", "--data-dir", "y"], "whole path"),
+        ([], "give --data"),
+    ],
+)
 def test_data_that_does_not_fit(tmp_path, capsys, flags, text):
     net = igc_gluon.get_model(MODEL)
     net.initialize()

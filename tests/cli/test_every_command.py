@@ -1,4 +1,5 @@
 """What holds of every command of `igc`, whatever it does: where its output goes, what its names hold."""
+
 import io
 import json
 import os
@@ -38,15 +39,34 @@ def place(tmp_path_factory):
     for epoch in (1, 2):
         history = [{"epoch": e, "test_accuracy": 0.5, "seconds": 1.0} for e in range(epoch)]
         state = {"position": {"epoch": epoch, "batch": 0, "history": history}, "config": {"dataset": HOSTILE * epoch}}
-        store.save(epoch, 0, {"net.params": arrays, "training.params": {HOSTILE: np.full(3, epoch, "float32")}}, state,
-                   best=True)
+        store.save(
+            epoch,
+            0,
+            {"net.params": arrays, "training.params": {HOSTILE: np.full(3, epoch, "float32")}},
+            state,
+            best=True,
+        )
     names = ["ant", HOSTILE, "cow"]
-    (root / "run" / "config.json").write_text(json.dumps(
-        {"model": MODEL, "dataset": "cifar10", "classes": 3, "class_names": names, "mean": [1, 2, 3],
-         "std": [4, 5, 6], "image_shape": [3, 32, 32], "short_side": 32}), encoding="utf-8")
+    (root / "run" / "config.json").write_text(
+        json.dumps(
+            {
+                "model": MODEL,
+                "dataset": "cifar10",
+                "classes": 3,
+                "class_names": names,
+                "mean": [1, 2, 3],
+                "std": [4, 5, 6],
+                "image_shape": [3, 32, 32],
+                "short_side": 32,
+            }
+        ),
+        encoding="utf-8",
+    )
     images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3)).astype(np.uint8)
-    framed = [recordio.frame(recordio.encode(n % 3, n, cv2.imencode(".png", image)[1].tobytes()))
-              for n, image in enumerate(images)]
+    framed = [
+        recordio.frame(recordio.encode(n % 3, n, cv2.imencode(".png", image)[1].tobytes()))
+        for n, image in enumerate(images)
+    ]
     (root / "val.rec").write_bytes(b"".join(framed))
     starts = np.cumsum([0] + [len(record) for record in framed[:-1]])
     (root / "val.idx").write_text("".join(f"{n}\t{at}\n" for n, at in enumerate(starts)))
@@ -91,8 +111,11 @@ def igc(name, place, monkeypatch, stdout):
 
 def errors(capfd):
     """Lines on stderr, but for progress bars."""
-    return [line for line in capfd.readouterr().err.splitlines() if line.strip() and "images/s" not in line
-            and not line.startswith("warning: class 1 is bee")]
+    return [
+        line
+        for line in capfd.readouterr().err.splitlines()
+        if line.strip() and "images/s" not in line and not line.startswith("warning: class 1 is bee")
+    ]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -128,18 +151,33 @@ def test_standard_files_that_are_closed(place):
     """Also for what MXNet prints itself, and for the first file that the command opens."""
     igc_command = [sys.executable, "-c", "import sys, igc_command; sys.exit(igc_command.main())"]
     command = shlex.join([*igc_command, "compile", str(place / "run"), str(place / "closed.igc")])
-    for closed, code in ((">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0), (">/dev/full", 2), (">/dev/full 2>&1", 2),
-                         (">&- 2>/dev/full", 0), ("--no-such >&- 2>&-", 2)):
+    for closed, code in (
+        (">&-", 0),
+        ("2>&-", 0),
+        ("<&- >&- 2>&-", 0),
+        (">/dev/full", 2),
+        (">/dev/full 2>&1", 2),
+        (">&- 2>/dev/full", 0),
+        ("--no-such >&- 2>&-", 2),
+    ):
         done = subprocess.run(["sh", "-c", f"{command} {closed}"], capture_output=True, text=True, cwd=ROOT)
         assert done.returncode == code, (closed, done)
         assert done.stderr in ("", "error: cannot write to standard output: No space left on device\n")
     from igc_gluon import deploy
+
     assert deploy.load(place / "closed.igc").name
 
 
-@pytest.mark.parametrize("text, shown", [
-    ("plain \u00e9 \u96ea", "plain \u00e9 \u96ea"), ("a\nb\rc\td", "a\\nb\\rc\\td"), ("\x1b[2J", "\\x1b[2J"),
-    ("\x00\x7f\x85\u2028\u202e", "\\x00\\x7f\\x85\\u2028\\u202e"), ("\udcff", "\\udcff")])
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("plain \u00e9 \u96ea", "plain \u00e9 \u96ea"),
+        ("a\nb\rc\td", "a\\nb\\rc\\td"),
+        ("\x1b[2J", "\\x1b[2J"),
+        ("\x00\x7f\x85\u2028\u202e", "\\x00\\x7f\\x85\\u2028\\u202e"),
+        ("\udcff", "\\udcff"),
+    ],
+)
 def test_printable(text, shown):
     assert printable(text) == shown == printable(shown)
     assert str(UserError(text)) == shown == f"{UserError(text)}"
@@ -147,10 +185,20 @@ def test_printable(text, shown):
 
 def test_names_in_messages_are_one_line(tmp_path, capfd):
     name = f"x\x1b[2J\nerror: {'y'}"
-    for arguments in (["predict", name, name], ["info", name], [name], ["checkpoint", "ls", name], ["models", name],
-                      ["info", "cifar_plain5_w4", "--option", name], ["data", "verify", str(tmp_path / name)],
-                      ["launch", "-n", "1", "-H", name, "--", "true"], ["tables", "--table", name],
-                      ["compile", name, name], ["convert", name, "1", name], ["eval", name, "--data", name]):
+    for arguments in (
+        ["predict", name, name],
+        ["info", name],
+        [name],
+        ["checkpoint", "ls", name],
+        ["models", name],
+        ["info", "cifar_plain5_w4", "--option", name],
+        ["data", "verify", str(tmp_path / name)],
+        ["launch", "-n", "1", "-H", name, "--", "true"],
+        ["tables", "--table", name],
+        ["compile", name, name],
+        ["convert", name, "1", name],
+        ["eval", name, "--data", name],
+    ):
         assert cli.main(arguments) == 2
         out, err = capfd.readouterr()
         assert out == "" and len(err.splitlines()) == 1 and err.startswith("error: ") and "\x1b" not in err, err
@@ -179,15 +227,24 @@ def test_paths_in_python_that_is_advised_are_whole(place, tmp_path, monkeypatch,
         exec(line.partition("in Python")[2].strip(), {"igc_gluon": igc_gluon, "mx": mx})
 
 
-NO_HOME = [["eval", "resnet18_w64", "--data", "x.rec"], ["eval", "~/run", "--data", "x.rec"],
-           ["predict", "~nobody-of-this-name/run", "x.png"], ["checkpoint", "ls", "~/run"],
-           ["tables", "--table", "IGCV1 1", "--runs", "~/runs"], ["tables", "--table", "IGCV1 1", "--output", "~/x"],
-           ["widest", "--params", "100", "--csv", "~/x.csv"], ["data", "imagenet", "--root", "~/x"],
-           ["check", "cifar_plain_igc5_l2m3", "--picture", "~/x.png"],
-           ["compile", "{place}/run", "~/net.igc"], ["convert", "{place}/run", "~/net"],
-           pytest.param(["compile", "{place}/run", "net.igc", "--int8", "--calibration", "cifar10"],
-                        marks=pytest.mark.skipif(not native.available(), reason=str(native.why_not()))),
-           ["reproduce", "--table", "4", "--dataset", "digits", "--num-epochs", "1", "--run", "--log-dir", "~/runs"]]
+NO_HOME = [
+    ["eval", "resnet18_w64", "--data", "x.rec"],
+    ["eval", "~/run", "--data", "x.rec"],
+    ["predict", "~nobody-of-this-name/run", "x.png"],
+    ["checkpoint", "ls", "~/run"],
+    ["tables", "--table", "IGCV1 1", "--runs", "~/runs"],
+    ["tables", "--table", "IGCV1 1", "--output", "~/x"],
+    ["widest", "--params", "100", "--csv", "~/x.csv"],
+    ["data", "imagenet", "--root", "~/x"],
+    ["check", "cifar_plain_igc5_l2m3", "--picture", "~/x.png"],
+    ["compile", "{place}/run", "~/net.igc"],
+    ["convert", "{place}/run", "~/net"],
+    pytest.param(
+        ["compile", "{place}/run", "net.igc", "--int8", "--calibration", "cifar10"],
+        marks=pytest.mark.skipif(not native.available(), reason=str(native.why_not())),
+    ),
+    ["reproduce", "--table", "4", "--dataset", "digits", "--num-epochs", "1", "--run", "--log-dir", "~/runs"],
+]
 
 
 @pytest.mark.parametrize("arguments", NO_HOME, ids=" ".join)
@@ -211,12 +268,20 @@ def test_without_a_home(arguments, place, monkeypatch, capsys, tmp_path):
 def test_ctrl_c_at_any_moment(place):
     """Python's start, the imports, the work, the end: no traceback, and 130 or, as the shell sees it, SIGINT."""
     # Python's own start-up, before it runs a line of ours, has a traceback of its own.
-    code = ("import signal, sys; signal.signal(2, signal.SIG_DFL); sys.stderr.write('!'); "
-            "import igc_command; sys.exit(igc_command.main())")
+    code = (
+        "import signal, sys; signal.signal(2, signal.SIG_DFL); sys.stderr.write('!'); "
+        "import igc_command; sys.exit(igc_command.main())"
+    )
     seconds, codes = 0.1, []
     while not codes or codes[-1]:
-        process = subprocess.Popen([sys.executable, "-c", code, *words("predict", place)], stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *words("predict", place)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
         assert process.stderr.read(1) == "!"
         time.sleep(seconds)
         process.send_signal(signal.SIGINT)
@@ -229,7 +294,7 @@ def test_ctrl_c_at_any_moment(place):
 
 def obey(message, **words):
     """Runs the command that a message advises, as a shell reads it, with `words` in place of its capital ones."""
-    command = message[message.index("igc "):]
+    command = message[message.index("igc ") :]
     for name, value in words.items():
         command = command.replace(name, shlex.quote(str(value)))
     for end in (" writes ", " finds ", " drops ", "\n"):
@@ -277,13 +342,14 @@ def test_advice_after_a_conversion_works(place, tmp_path, capsys):
     assert cli.main(["convert", str(place / "run"), str(folder / "pre fix")]) == 0
     assert cli.main(["convert", str(folder / "pre fix"), "0", str(folder / "n e t.params"), "--model", MODEL]) == 0
     out = capsys.readouterr().out
-    assert obey(out[out.index("  here"):], **{"photo.jpg": photo, "DATASET": "cifar10"}) == 0
+    assert obey(out[out.index("  here") :], **{"photo.jpg": photo, "DATASET": "cifar10"}) == 0
     for line in (line for line in out.splitlines() if line.startswith("  in Python")):
         exec(line.partition("in Python")[2].strip(), {"igc_gluon": igc_gluon, "mx": mx})
 
 
 def test_advice_to_launch_is_the_command_again(monkeypatch):
     from igc_gluon.engine import workers
+
     monkeypatch.setattr(sys, "argv", ["my scripts/train.py", "--exp-name", "it's; $HOME", "--kv-store", "dist_sync"])
     for name in workers.variables.VARIABLES:
         monkeypatch.delenv(name, raising=False)

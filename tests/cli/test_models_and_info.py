@@ -35,9 +35,16 @@ def test_info_at_another_size_and_number_of_classes(capsys):
     assert "100 classes, one image of 3x64x64" in out and "Activation" in out and "fc_score" in out
 
 
-@pytest.mark.parametrize("arguments,text", [(("info", "resnet"), "unknown model"), (("models", "zzz"), "no model"),
-                                            (("info", "cifar_plain8_w16", "--size", "0"), "--size"), (("bake",), "bake"),
-                                            (("info",), "name")])
+@pytest.mark.parametrize(
+    "arguments,text",
+    [
+        (("info", "resnet"), "unknown model"),
+        (("models", "zzz"), "no model"),
+        (("info", "cifar_plain8_w16", "--size", "0"), "--size"),
+        (("bake",), "bake"),
+        (("info",), "name"),
+    ],
+)
 def test_mistakes_are_one_line(capsys, arguments, text):
     code, _, err = run(capsys, *arguments)
     assert code == 2 and len(err.splitlines()) == 1 and err.startswith("error: ") and text in err

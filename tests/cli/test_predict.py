@@ -1,4 +1,5 @@
 """igc predict: photographs through pretrained names, runs, .params files and .igc files."""
+
 import csv
 import io
 import json
@@ -75,7 +76,7 @@ def expected_rows(net, path, mean, std, short_side, crop, names, top=5):
     image = cv2.resize(image, (round(width * factor), round(height * factor)), interpolation=cv2.INTER_AREA)
     high, wide = crop if isinstance(crop, tuple) else (crop, crop)
     top_, left = (image.shape[0] - high) // 2, (image.shape[1] - wide) // 2
-    image = (image[top_:top_ + high, left:left + wide].astype(np.float32) - mean) / std
+    image = (image[top_ : top_ + high, left : left + wide].astype(np.float32) - mean) / std
     scores = mx.nd.softmax(net(mx.nd.array(image.transpose(2, 0, 1)[None]))).asnumpy()[0]
     return [(names[i], round(100 * float(scores[i]), 2)) for i in np.argsort(-scores)[:top]]
 
@@ -89,8 +90,9 @@ def test_a_pretrained_name(photos, tmp_path, capsys, monkeypatch):
     name = "igcv3_1.0"
     path = tmp_path / published.PUBLISHED[name].file
     path.write_bytes(params_file.dumps(authors_graphs.random_arrays(authors_graphs.published(name), seed=3)))
-    monkeypatch.setitem(published.PUBLISHED, name,
-                        replace(published.PUBLISHED[name], git_blob=files.digest(path, "git-blob")))
+    monkeypatch.setitem(
+        published.PUBLISHED, name, replace(published.PUBLISHED[name], git_blob=files.digest(path, "git-blob"))
+    )
     monkeypatch.setenv("MXNET_GLUON_REPO", str(tmp_path))
     monkeypatch.delenv("MXNET_HOME", raising=False)
     found = rows(predict(capsys, name, *photos).out)
@@ -121,19 +123,31 @@ def test_a_run(photos, network, tmp_path, capsys):
     (folder / "config.json").write_text(json.dumps(config))
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
     mean, std = (125.307, 122.950, 113.865), (62.993, 62.089, 66.705)
-    same(rows(predict(capsys, folder, photos[0]).out)[photos[0]],
-         expected_rows(network, photos[0], mean, std, 32, 32, names))
+    same(
+        rows(predict(capsys, folder, photos[0]).out)[photos[0]],
+        expected_rows(network, photos[0], mean, std, 32, 32, names),
+    )
     # What a newer run says itself wins.
     names = [f"kind {i}" for i in range(10)]
     config.update(classes=10, mean=[1, 2, 3], std=[4, 5, 6], image_shape=[3, 48, 48], short_side=60, class_names=names)
     (folder / "config.json").write_text(json.dumps(config))
-    same(rows(predict(capsys, folder, photos[1], "--top", 2).out)[photos[1]],
-         expected_rows(network, photos[1], (1, 2, 3), (4, 5, 6), 60, 48, names, top=2))
-    for key, value in (("classes", "ten"), ("class_names", ["a"]), ("mean", [1, 2]), ("image_shape", ["x"] * 3),
-                       ("short_side", 47)):
+    same(
+        rows(predict(capsys, folder, photos[1], "--top", 2).out)[photos[1]],
+        expected_rows(network, photos[1], (1, 2, 3), (4, 5, 6), 60, 48, names, top=2),
+    )
+    for key, value in (
+        ("classes", "ten"),
+        ("class_names", ["a"]),
+        ("mean", [1, 2]),
+        ("image_shape", ["x"] * 3),
+        ("short_side", 47),
+    ):
         (folder / "config.json").write_text(json.dumps({**config, key: value}))
         assert "config.json is damaged" in predict(capsys, folder, photos[0], code=2).err
-    assert "no weights of igcv3_1.0 trained on cifar10" in predict(capsys, "igcv3_1.0", photos[0], "--dataset", "cifar10", code=2).err
+    assert (
+        "no weights of igcv3_1.0 trained on cifar10"
+        in predict(capsys, "igcv3_1.0", photos[0], "--dataset", "cifar10", code=2).err
+    )
 
 
 def write_run(folder, net, dataset, **config):
@@ -186,8 +200,10 @@ def drawn_data_set(name, folder):
         make_archives.tar(folder / "cifar-10-binary.tar.gz", make_archives.cifar10_members()[0])
     elif name == "cifar100":
         images, labels = make_archives.random_images(10, 100)
-        make_archives.tar(folder / "cifar-100-binary.tar.gz", {"cifar-100-binary/test.bin": make_archives.cifar_bin(
-            images, labels, labels % 20)})
+        make_archives.tar(
+            folder / "cifar-100-binary.tar.gz",
+            {"cifar-100-binary/test.bin": make_archives.cifar_bin(images, labels, labels % 20)},
+        )
     elif name == "svhn":
         images, labels = make_archives.random_images(10, 10)
         make_archives.svhn_mat(folder / "test_32x32.mat", images, labels + 1)
@@ -199,7 +215,8 @@ def drawn_data_set(name, folder):
 @pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_way_of_asking_sees_the_pixels_that_training_tests_on(name, tmp_path, capsys):
-    """Python, `igc predict RUN`, `igc predict RUN.igc` and `igc eval RUN` of images as they are in the data set's files."""
+    """Python, `igc predict RUN`, `igc predict RUN.igc` and `igc eval RUN` of images as they are in the data set's
+    files."""
     data, test = ArrayInput(name, data_dir=tmp_path), drawn_data_set(name, tmp_path)
     data._train = data._test = test  # not prepare(): training images are not drawn
     batch, labels = next(data.batches(1, seed=0)[1].epoch(0))
@@ -215,7 +232,7 @@ def test_every_way_of_asking_sees_the_pixels_that_training_tests_on(name, tmp_pa
     paths = [str(tmp_path / f"{number}.png") for number in range(3)]
     for path, image, expected in zip(paths, test.images, batch):
         around = (len(image) - side) // 2
-        cv2.imwrite(path, image[around:around + side, around:around + side, ::-1])
+        cv2.imwrite(path, image[around : around + side, around : around + side, ::-1])
         np.testing.assert_array_equal(run.preprocessing.prepare(read_photo(path))[0], expected)
         np.testing.assert_allclose(compiled.preprocessing.prepare(read_photo(path))[0], expected, atol=1e-5)
     capsys.readouterr()
@@ -243,7 +260,7 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Missing())
-sys.argv = ["igc", "predict", {str(tmp_path / 'net.igc')!r}, {photos[0]!r}]
+sys.argv = ["igc", "predict", {str(tmp_path / "net.igc")!r}, {photos[0]!r}]
 import igc_command
 sys.exit(igc_command.main())
 """
@@ -267,11 +284,15 @@ def test_a_params_file(photos, network, tmp_path, capsys):
     same(rows(found)[photos[0]], expected_rows(network, photos[0], mean, std, 32, 32, names))
     digits = rows(predict(capsys, *arguments, "--dataset", "digits").out)[photos[0]]
     assert {name for name, _ in digits} <= set("0123456789")
-    for more, text in (((), "give --dataset or --mean and --std"), (("--mean", "1,2,3"), "go together"),
-                       (("--mean", "1", "--std", "2"), "three numbers"), (("--dataset", "cifar11"), "no data set"),
-                       (("--dataset", "cifar10", "--option", "x"), "NAME=VALUE"),
-                       (("--dataset", "cifar10", "--option", "downsample=code"), "resnet_igc only"),
-                       (("--dataset", "cifar10", "--top", 0), "--top must be at least 1")):
+    for more, text in (
+        ((), "give --dataset or --mean and --std"),
+        (("--mean", "1,2,3"), "go together"),
+        (("--mean", "1", "--std", "2"), "three numbers"),
+        (("--dataset", "cifar11"), "no data set"),
+        (("--dataset", "cifar10", "--option", "x"), "NAME=VALUE"),
+        (("--dataset", "cifar10", "--option", "downsample=code"), "resnet_igc only"),
+        (("--dataset", "cifar10", "--top", 0), "--top must be at least 1"),
+    ):
         try:
             error = predict(capsys, *arguments, *more, code=2).err
         except SystemExit:  # argparse's own
@@ -283,8 +304,10 @@ def test_a_params_file(photos, network, tmp_path, capsys):
 def test_an_igc_file(photos, network, tmp_path, capsys):
     names, mean, std = [f"kind {i}" for i in range(10)], (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
     deploy.compile(network, mean=mean, std=std, class_names=names).save(tmp_path / "net.igc")
-    same(rows(predict(capsys, tmp_path / "net.igc", photos[0]).out)[photos[0]],
-         expected_rows(network, photos[0], mean, std, 32, 32, names))
+    same(
+        rows(predict(capsys, tmp_path / "net.igc", photos[0]).out)[photos[0]],
+        expected_rows(network, photos[0], mean, std, 32, 32, names),
+    )
     assert "is compiled" in predict(capsys, tmp_path / "net.igc", photos[0], "--mean", "1,2,3", code=2).err
 
 
@@ -294,7 +317,7 @@ def test_bad_photos_are_a_line_each_and_the_others_go_on(photos, network, tmp_pa
     (tmp_path / "text.jpg").write_text("no image")
     cv2.imwrite(str(tmp_path / "strip.png"), np.zeros((1, 1000000, 3), np.uint8))
     whole = Path(photos[0]).read_bytes()
-    (tmp_path / "half.jpg").write_bytes(whole[:len(whole) // 2])
+    (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "folder").mkdir()
     bad = [tmp_path / name for name in ("folder", "none.jpg", "strip.png", "half.jpg", "empty.jpg", "text.jpg")]
     done = predict(capsys, tmp_path / "net.params", *bad, photos[0], "--model", MODEL, "--dataset", "cifar10", code=2)
@@ -328,9 +351,16 @@ def test_pixels_of_odd_images(tmp_path):
     image = Image.fromarray(cv2.resize(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8), (48, 32)))
     transparent = image.convert("RGBA")
     transparent.putalpha(Image.fromarray(rng.integers(0, 256, (32, 48), dtype=np.uint8)))
-    saved = {"grey.png": image.convert("L"), "grey.jpg": image.convert("L"), "two.png": image.convert("1"),
-             "palette.png": image.convert("P"), "grey_alpha.png": image.convert("LA"), "rgba.png": transparent,
-             "cmyk.jpg": image.convert("CMYK"), "cmyk.tif": image.convert("CMYK")}
+    saved = {
+        "grey.png": image.convert("L"),
+        "grey.jpg": image.convert("L"),
+        "two.png": image.convert("1"),
+        "palette.png": image.convert("P"),
+        "grey_alpha.png": image.convert("LA"),
+        "rgba.png": transparent,
+        "cmyk.jpg": image.convert("CMYK"),
+        "cmyk.tif": image.convert("CMYK"),
+    }
     for name, kind in saved.items():
         kind.save(tmp_path / name)
     for orientation in range(1, 9):
@@ -383,9 +413,13 @@ def test_folders_lists_and_standard_input(photos, network, tmp_path, capsys, mon
     assert rows(predict(capsys, *weights, "-").out) == expected
     (tmp_path / "empty").mkdir()
     (tmp_path / "nul.txt").write_text("a\0b.png\n")
-    for arguments, text in (([tmp_path / "empty"], "it is a folder without images"), (["@none"], "cannot read @none"),
-                            ([f"@{tmp_path / 'nul.txt'}"], "no file has such a name"), (["@/dev/zero"], "no list of names"),
-                            ([folder, "--batch-size", 0], "--batch-size")):
+    for arguments, text in (
+        ([tmp_path / "empty"], "it is a folder without images"),
+        (["@none"], "cannot read @none"),
+        ([f"@{tmp_path / 'nul.txt'}"], "no file has such a name"),
+        (["@/dev/zero"], "no list of names"),
+        ([folder, "--batch-size", 0], "--batch-size"),
+    ):
         error = predict(capsys, *weights, *arguments, code=2).err
         assert text in error and error.count("\n") == 1
 

@@ -71,10 +71,16 @@ def test_csv_holds_the_table_unrounded(tmp_path, capsys):
     assert [entry.name for entry in tmp_path.iterdir()] == ["widest.csv"]  # no temporary file is left
 
 
-@pytest.mark.parametrize("flags, names", [
-    (("--params", 0), "--params"), (("--params", -5), "--params"), (("--params", 9), "10"),
-    (("--params", 4672, "--kernel", 0), "--kernel"), (("--params", 4672, "--top", 0), "--top"),
-])
+@pytest.mark.parametrize(
+    "flags, names",
+    [
+        (("--params", 0), "--params"),
+        (("--params", -5), "--params"),
+        (("--params", 9), "10"),
+        (("--params", 4672, "--kernel", 0), "--kernel"),
+        (("--params", 4672, "--top", 0), "--top"),
+    ],
+)
 def test_bad_flags_are_one_clear_line(flags, names):
     with pytest.raises(UserError) as caught:
         igc_widest(*flags)

@@ -1,4 +1,5 @@
 """Tiny data sets in the official formats, written independently of the code that reads them."""
+
 import gzip
 import io
 import struct
@@ -44,7 +45,8 @@ def cifar10_members(train=50, test=10):
     for part in range(5):
         chosen = slice(part * train // 5, (part + 1) * train // 5)
         members[f"cifar-10-batches-bin/data_batch_{part + 1}.bin"] = cifar_bin(
-            train_images[chosen], train_labels[chosen])
+            train_images[chosen], train_labels[chosen]
+        )
     members["cifar-10-batches-bin/test_batch.bin"] = cifar_bin(test_images, test_labels)
     return members, (train_images, train_labels), (test_images, test_labels)
 
@@ -54,10 +56,10 @@ def idx_bytes(array):
     return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
-def idx_folder(folder, counts={"train": 40, "t10k": 20}):
+def idx_folder(folder, counts=(("train", 40), ("t10k", 20))):
     """Writes the four files of MNIST; returns prefix -> (uint8 (N, 28, 28), labels uint8)."""
     random, made = np.random.RandomState(3), {}
-    for prefix, count in counts.items():
+    for prefix, count in dict(counts).items():
         grey = random.randint(0, 256, (count, 28, 28)).astype(np.uint8)
         labels = random.randint(0, 10, count).astype(np.uint8)
         (folder / f"{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx_bytes(grey)))
@@ -68,8 +70,7 @@ def idx_folder(folder, counts={"train": 40, "t10k": 20}):
 
 def svhn_mat(path, images, labels):
     """labels: as in the official files, 1 to 10."""
-    savemat(path, {"X": images.transpose(1, 2, 3, 0), "y": np.asarray(labels, np.uint8)[:, None]},
-            do_compression=True)
+    savemat(path, {"X": images.transpose(1, 2, 3, 0), "y": np.asarray(labels, np.uint8)[:, None]}, do_compression=True)
 
 
 def record_file(path, images, labels, ending=".png"):
@@ -83,8 +84,9 @@ def record_file(path, images, labels, ending=".png"):
 
 def jpeg(image, grey=False):
     """Bytes of a JPEG of an RGB image, or of its first channel."""
-    return cv2.imencode(".jpg", image[:, :, 0] if grey else image[:, :, ::-1],
-                        [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    return cv2.imencode(".jpg", image[:, :, 0] if grey else image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[
+        1
+    ].tobytes()
 
 
 def tiny_imagenet_members(per_class=1, val=20, size=64, seed=0):
@@ -94,8 +96,10 @@ def tiny_imagenet_members(per_class=1, val=20, size=64, seed=0):
     """
     random = np.random.RandomState(seed)
     ids = [f"n{number:08d}" for number in random.permutation(5000)[:200]]
-    members = {"tiny-imagenet-200/wnids.txt": "".join(f"{i}\n" for i in ids).encode(),
-               "tiny-imagenet-200/words.txt": b"n00001740\tentity\n"}
+    members = {
+        "tiny-imagenet-200/wnids.txt": "".join(f"{i}\n" for i in ids).encode(),
+        "tiny-imagenet-200/words.txt": b"n00001740\tentity\n",
+    }
     count = 0
 
     def image():

@@ -1,4 +1,5 @@
 """Random crops, held against MXNet's own pixels at the authors' sizes and against equations at all others."""
+
 from dataclasses import replace
 
 import cv2
@@ -29,15 +30,23 @@ def mxnet_crops(folder, images, size, epochs=1, **options):
     path = write(folder / "mxnet.rec", range(len(images)), [png(image) for image in images])
     found = []
     for seed in range(epochs):
-        batches = mx.io.ImageRecordIter(path_imgrec=str(path), path_imgidx=str(index_path(path)), verbose=False,
-                                        data_shape=(3, size, size), batch_size=len(images), preprocess_threads=1,
-                                        seed_aug=1000 * seed, **options)
+        batches = mx.io.ImageRecordIter(
+            path_imgrec=str(path),
+            path_imgidx=str(index_path(path)),
+            verbose=False,
+            data_shape=(3, size, size),
+            batch_size=len(images),
+            preprocess_threads=1,
+            seed_aug=1000 * seed,
+            **options,
+        )
         found += [batch.data[0].asnumpy() for batch in batches]
     return np.concatenate(found).transpose(0, 2, 3, 1).astype(np.uint8)
 
 
 def photograph(height, width):
     from sklearn.datasets import load_sample_image
+
     return cv2.resize(load_sample_image("china.jpg"), (width, height), interpolation=cv2.INTER_AREA)
 
 
@@ -46,8 +55,18 @@ def photograph(height, width):
 def test_the_authors_crop_is_mxnets_pixel_for_pixel(tmp_path, scale, ratio, shape):
     """Its center crop, with the scale and the aspect ratio held fast."""
     image = photograph(*shape)
-    theirs, = mxnet_crops(tmp_path, [image], 224, min_random_scale=scale, max_random_scale=scale, min_img_size=256,
-                          min_aspect_ratio=ratio, max_aspect_ratio=ratio, inter_method=9, fill_value=112)
+    (theirs,) = mxnet_crops(
+        tmp_path,
+        [image],
+        224,
+        min_random_scale=scale,
+        max_random_scale=scale,
+        min_img_size=256,
+        min_aspect_ratio=ratio,
+        max_aspect_ratio=ratio,
+        inter_method=9,
+        fill_value=112,
+    )
     free = [int(max(256, np.float32(scale) * side)) - 224 for side in shape]
     y, x = ((room // 2 + 0.5) / (room + 1) for room in free)
     ours = resample(image, 224, 224, replace(AUTHORS, fill=(112, 112, 112)), Draw(scale, ratio, x, y))
@@ -86,14 +105,16 @@ def test_changes_of_colour_are_mxnets(tmp_path, channel, option, most):
         found.append(changes[distances.argmin()])
     drawn = [draw(AUTHORS, np.random.default_rng(n)).hls[channel] for n in range(2000)]
     assert np.abs(drawn).max() <= most and abs(np.std(found) / np.std(drawn) - 1) < 0.15
-    assert abs(np.std(drawn) / (most / 3 ** 0.5 * 17 ** 0.5 / 5) - 1) < 0.06  # (u + 4 v) / 5 from -1 to 1
+    assert abs(np.std(drawn) / (most / 3**0.5 * 17**0.5 / 5) - 1) < 0.06  # (u + 4 v) / 5 from -1 to 1
 
 
 def test_changes_along_principal_colours_are_mxnets(tmp_path):
     image = np.full((8, 8, 3), 128, np.uint8)
     theirs = mxnet_crops(tmp_path, [image] * 400, 8, epochs=2, pca_noise=0.1)[:, 0, 0].astype(float) - 128
-    ours = np.array([recolor(image, draw(AUGMENTATIONS["resnet"], np.random.default_rng(n)))[0, 0]
-                     for n in range(800)]) - 128.0
+    ours = (
+        np.array([recolor(image, draw(AUGMENTATIONS["resnet"], np.random.default_rng(n)))[0, 0] for n in range(800)])
+        - 128.0
+    )
     expected = PRINCIPAL_COLORS @ PRINCIPAL_COLORS.T * 0.01
     for found in (theirs, ours):
         np.testing.assert_allclose(np.cov(found.T), expected, atol=0.2 * expected.max())
@@ -102,15 +123,22 @@ def test_changes_along_principal_colours_are_mxnets(tmp_path):
 def slopes(crops):
     """Of ramps along x: (N,) levels per pixel, in the middle half of each crop, which no border reaches."""
     quarter = crops.shape[2] // 4
-    levels = crops[:, :, quarter:3 * quarter, 0].mean(axis=1)
+    levels = crops[:, :, quarter : 3 * quarter, 0].mean(axis=1)
     return np.abs(np.polyfit(np.arange(levels.shape[1]), levels.T, 1)[0])
 
 
 def test_the_shares_that_the_authors_see_are_distributed_as_mxnets(tmp_path):
     """Read off the pixels of ramps: the largest distance between the two distributions (Kolmogorov and Smirnov)."""
     ramp = np.repeat(np.repeat(np.linspace(0, 255, 640).round().astype(np.uint8)[None, :, None], 480, 0), 3, 2)
-    options = {"min_random_scale": 0.533, "max_random_scale": 1.0, "min_img_size": 256, "max_aspect_ratio": 0.25,
-               "inter_method": 9, "rand_crop": True, "fill_value": 112}
+    options = {
+        "min_random_scale": 0.533,
+        "max_random_scale": 1.0,
+        "min_img_size": 256,
+        "max_aspect_ratio": 0.25,
+        "inter_method": 9,
+        "rand_crop": True,
+        "fill_value": 112,
+    }
     for turned in (False, True):
         image = np.ascontiguousarray(np.rot90(ramp)) if turned else ramp
         axes = (0, 2, 1, 3) if turned else (0, 1, 2, 3)
@@ -120,8 +148,9 @@ def test_the_shares_that_the_authors_see_are_distributed_as_mxnets(tmp_path):
         for values in (slopes, lambda crops: crops[:, :, 112, 0].mean(axis=1)):  # share of the photograph, and where
             one, two = np.sort(values(theirs)), np.sort(values(ours))
             both = np.concatenate([one, two])
-            distance = np.abs(np.searchsorted(one, both, "right") / len(one)
-                              - np.searchsorted(two, both, "right") / len(two)).max()
+            distance = np.abs(
+                np.searchsorted(one, both, "right") / len(one) - np.searchsorted(two, both, "right") / len(two)
+            ).max()
             assert distance < 0.137, (turned, distance)  # by chance once in two hundred
 
 
@@ -137,7 +166,9 @@ def seen(folder, short, crop, augment, along, epochs=6):
     """What training takes from such photographs, read off the crops: (shares of the short side that they show, the
     largest deviation in each from a ramp). Changes of colour leave the lightness a ramp."""
     path = write(folder / "a.rec", [0] * 16, [png(ramp(short, along))] * 16)
-    data = RecordInput(path, path, record_preprocessing((3, crop, crop), (0, 0, 0), (1, 1, 1)), 1, augment=augment or "none")
+    data = RecordInput(
+        path, path, record_preprocessing((3, crop, crop), (0, 0, 0), (1, 1, 1)), 1, augment=augment or "none"
+    )
     data.prepare()
     source = data.batches(16, seed=0)[0 if augment else 1]
     crops = np.concatenate([images for number in range(epochs) for images, _ in source.epoch(number)])
@@ -191,7 +222,12 @@ def test_where_the_crop_lies(short, crop):
     image = np.zeros((height, width, 3), np.uint8)
     image[..., 0] = (np.arange(width) * 255 / width).round()
     image[..., 1] = (np.arange(height) * 255 / height).round()[:, None]
-    for scale, ratio, x, y in ((0.533, 1.25, 0, 0), (0.533, 0.75, 0.999, 0.999), (1, 1, 0.5, 0.5), (0.7, 0.8, 0.2, 0.9)):
+    for scale, ratio, x, y in (
+        (0.533, 1.25, 0, 0),
+        (0.533, 0.75, 0.999, 0.999),
+        (1, 1, 0.5, 0.5),
+        (0.7, 0.8, 0.2, 0.9),
+    ):
         cropped = resample(image, crop, crop, AUTHORS, Draw(scale, ratio, x, y)).astype(float)
         across = 2 * scale / (1 + ratio) * 480 / short * crop / 224
         for channel, axis, side, factor, place in ((0, 1, width, across, x), (1, 0, height, across * ratio, y)):

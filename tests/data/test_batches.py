@@ -1,4 +1,5 @@
 """Batches against a slow reference that handles one image at a time."""
+
 import numpy as np
 import pytest
 
@@ -37,9 +38,9 @@ def reference(images, labels, batch_size, seed, epoch, augment, mirror, pad_colo
             height, width = image.shape[:2]
             canvas = np.empty((height + 8, width + 8, 3))
             canvas[:] = pad_colour
-            canvas[4:4 + height, 4:4 + width] = image
+            canvas[4 : 4 + height, 4 : 4 + width] = image
             row, column = corners[position]
-            image = canvas[row:row + height, column:column + width]
+            image = canvas[row : row + height, column : column + width]
         if mirror and mirrored[position]:
             image = image[:, ::-1]
         data.append(((image - np.array(MEAN)) / np.array(STD)).transpose(2, 0, 1))
@@ -54,8 +55,7 @@ def reference(images, labels, batch_size, seed, epoch, augment, mirror, pad_colo
 @pytest.mark.parametrize("pad_value, colour", [("mean", (125, 123, 114)), ("zero", (0, 0, 0))])
 def test_training_batches_equal_the_slow_reference(augment, mirror, pad_value, colour):
     images, labels = data_set(45)
-    batches = Batches(images, labels, 8, MEAN, STD, augment=augment, mirror=mirror, pad_value=pad_value,
-                      seed=3)
+    batches = Batches(images, labels, 8, MEAN, STD, augment=augment, mirror=mirror, pad_value=pad_value, seed=3)
     for epoch in (0, 7):
         data, label = reference(images, labels, 8, 3, epoch, augment, mirror, colour)
         got = list(batches.epoch(epoch))
@@ -94,8 +94,9 @@ def bilinear(image, height, width):
 def test_random_sizes_equal_the_slow_reference(size, short_side):
     count, batch_size, seed, epoch = 11, 4, 5, 2
     images, labels = data_set(count, size)
-    batches = Batches(images, labels, batch_size, MEAN, STD, augment=True, mirror=True, seed=seed,
-                      short_side=short_side)
+    batches = Batches(
+        images, labels, batch_size, MEAN, STD, augment=True, mirror=True, seed=seed, short_side=short_side
+    )
     order = generator(seed, epoch, 0).permutation(count)
     places = generator(seed, epoch, 1).random((12, 2))
     mirrored = generator(seed, epoch, 2).random(12) < 0.5
@@ -106,9 +107,8 @@ def test_random_sizes_equal_the_slow_reference(size, short_side):
     for position in range(12):
         height, width = (int(np.rint(shorter[position] * side / min(size))) for side in size)
         image = bilinear(images[order[position % count]].astype(float), height, width)
-        row, column = (int(place * (new - old + 1))
-                       for place, new, old in zip(places[position], (height, width), size))
-        image = image[row:row + size[0], column:column + size[1]]
+        row, column = (int(place * (new - old + 1)) for place, new, old in zip(places[position], (height, width), size))
+        image = image[row : row + size[0], column : column + size[1]]
         image = image[:, ::-1] if mirrored[position] else image
         got = data[position].transpose(1, 2, 0) * STD + MEAN
         assert abs(got - image).max() <= 1  # of 255, for OpenCV rounds
@@ -119,7 +119,7 @@ def test_random_sizes_are_for_training_with_augmentation_alone():
     images, labels = data_set(6, (16, 16))
     expected = ((images - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2)
     for flags in ({"train": False, "augment": True}, {"augment": False, "shuffle": False}):
-        (data, _), = Batches(images, labels, 6, MEAN, STD, short_side=(18, 20), **flags).epoch(0)
+        ((data, _),) = Batches(images, labels, 6, MEAN, STD, short_side=(18, 20), **flags).epoch(0)
         np.testing.assert_allclose(data, expected, atol=1e-6)
 
 
@@ -127,7 +127,7 @@ def test_every_size_and_every_corner_occurs():
     image = np.zeros((1, 4, 4, 3), np.uint8)
     image[0, 0, 0], image[0, 0, 3], image[0, 3, 0] = 80, 160, 240
     batches = Batches(image, np.zeros(1), 8000, (0, 0, 0), (1, 1, 1), augment=True, short_side=(4, 6))
-    (data, _), = batches.epoch(0)
+    ((data, _),) = batches.epoch(0)
     views, counts = np.unique(data.reshape(len(data), -1), axis=0, return_counts=True)
     assert len(views) == 1 + 4 + 9
     expected = [8000 / 3] + [8000 / 3 / 4] * 4 + [8000 / 3 / 9] * 9
@@ -136,9 +136,8 @@ def test_every_size_and_every_corner_occurs():
 
 def test_every_corner_occurs_and_half_is_mirrored():
     image = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(1, 4, 4, 3) + 100
-    batches = Batches(image, np.zeros(1), 20000, (0, 0, 0), (1, 1, 1), augment=True, mirror=True,
-                      pad_value="zero")
-    (data, _), = batches.epoch(0)
+    batches = Batches(image, np.zeros(1), 20000, (0, 0, 0), (1, 1, 1), augment=True, mirror=True, pad_value="zero")
+    ((data, _),) = batches.epoch(0)
     views, counts = np.unique(data.reshape(len(data), -1), axis=0, return_counts=True)
     # 9 x 9 corners, mirrored or not. The outermost ones show padding only, which all looks the same.
     assert len(views) == 7 * 7 * 2 + 1
@@ -158,7 +157,7 @@ def test_paper_sized_epoch_has_782_batches_and_wraps_to_its_start():
 
 def test_batch_larger_than_the_data_set():
     images, labels = numbered(5)
-    (data, label), = Batches(images, labels, 12, MEAN, STD).epoch(0)
+    ((data, label),) = Batches(images, labels, 12, MEAN, STD).epoch(0)
     assert data.shape == (12, 3, 4, 4)
     np.testing.assert_array_equal(label, np.tile(label[:5], 3)[:12])
     assert sorted(label[:5]) == list(range(5))
@@ -202,8 +201,9 @@ def test_epoch_depends_on_seed_and_number_alone():
 @pytest.mark.parametrize("train, short_side", [(True, None), (True, (32, 40)), (False, None)])
 def test_first_batch_leaves_the_others_as_they_are(train, short_side):
     images, labels = data_set(30)
-    batches = Batches(images, labels, 8, MEAN, STD, train=train, augment=True, mirror=True, seed=1,
-                      short_side=short_side)
+    batches = Batches(
+        images, labels, 8, MEAN, STD, train=train, augment=True, mirror=True, seed=1, short_side=short_side
+    )
     whole = as_bytes(batches.epoch(4))
     for first in range(len(batches) + 1):
         assert as_bytes(batches.epoch(4, first_batch=first)) == whole[first:]
@@ -215,8 +215,10 @@ def test_workers_share_each_training_batch(workers, short_side):
     images, labels = data_set(30)
     flags = dict(augment=True, mirror=True, seed=1, short_side=short_side)
     whole = list(Batches(images, labels, 8, MEAN, STD, **flags).epoch(2))
-    parts = [list(Batches(images, labels, 8, MEAN, STD, part_index=index, num_parts=workers,
-                          **flags).epoch(2)) for index in range(workers)]
+    parts = [
+        list(Batches(images, labels, 8, MEAN, STD, part_index=index, num_parts=workers, **flags).epoch(2))
+        for index in range(workers)
+    ]
     assert {len(part) for part in parts} == {len(whole)}
     for number, (data, label) in enumerate(whole):
         np.testing.assert_array_equal(np.concatenate([part[number][0] for part in parts]), data)
@@ -246,10 +248,16 @@ def test_batches_do_not_share_memory():
     np.testing.assert_array_equal(images, before)
 
 
-@pytest.mark.parametrize("changes, message", [
-    (dict(batch_size=0), "batch size"), (dict(seed=-1), "seed"), (dict(pad_value="black"), "mean or zero"),
-    (dict(batch_size=2, num_parts=3), "too small for 3 workers"),
-    (dict(images=np.zeros((0, 32, 32, 3), np.uint8), labels=np.zeros(0)), "empty")])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(batch_size=0), "batch size"),
+        (dict(seed=-1), "seed"),
+        (dict(pad_value="black"), "mean or zero"),
+        (dict(batch_size=2, num_parts=3), "too small for 3 workers"),
+        (dict(images=np.zeros((0, 32, 32, 3), np.uint8), labels=np.zeros(0)), "empty"),
+    ],
+)
 def test_mistakes_of_the_user(changes, message):
     images, labels = data_set(4)
     arguments = {"images": images, "labels": labels, "batch_size": 2, "mean": MEAN, "std": STD, **changes}
@@ -257,9 +265,17 @@ def test_mistakes_of_the_user(changes, message):
         Batches(**arguments)
 
 
-@pytest.mark.parametrize("changes", [
-    dict(images=np.zeros((4, 32, 32, 3), np.float32)), dict(images=np.zeros((4, 3, 32, 32), np.uint8)),
-    dict(labels=np.zeros(5)), dict(part_index=1), dict(short_side=(31, 40)), dict(short_side=(40, 39))])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(images=np.zeros((4, 32, 32, 3), np.float32)),
+        dict(images=np.zeros((4, 3, 32, 32), np.uint8)),
+        dict(labels=np.zeros(5)),
+        dict(part_index=1),
+        dict(short_side=(31, 40)),
+        dict(short_side=(40, 39)),
+    ],
+)
 def test_mistakes_of_the_programmer(changes):
     images, labels = data_set(4)
     arguments = {"images": images, "labels": labels, "batch_size": 2, "mean": MEAN, "std": STD, **changes}

@@ -1,4 +1,5 @@
 """What is made to grow: refused in one line, with little memory and at once, by every reader."""
+
 import bz2
 import gzip
 import io
@@ -27,7 +28,8 @@ CIFAR = "cifar-10-binary.tar.gz"
 
 
 def refusal(action):
-    """The message of the UserError that `action` raises in a process of its own, within the bounds of memory and time."""
+    """The message of the UserError that `action` raises in a process of its own, within the bounds of memory and
+    time."""
     read, write = os.pipe()
     child = os.fork()
     if not child:
@@ -74,8 +76,12 @@ def chunk(kind, data):
 def png(width, height):
     """Grey, of zeros, which end early."""
     pixels = zlib.compress(bytes(1 << 20))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)) + \
-        chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+        + chunk(b"IDAT", pixels)
+        + chunk(b"IEND", b"")
+    )
 
 
 def claiming(ending, width, height):
@@ -85,11 +91,11 @@ def claiming(ending, width, height):
     data = bytearray(cv2.imencode(ending, np.zeros((16, 16, 3), np.uint8))[1].tobytes())
     if ending == ".jpg":
         at = data.index(b"\xff\xc0")
-        data[at + 5:at + 9] = struct.pack(">HH", height, width)
+        data[at + 5 : at + 9] = struct.pack(">HH", height, width)
     elif ending == ".bmp":
         data[18:26] = struct.pack("<ii", width, height)
     elif ending == ".tiff":
-        at, = struct.unpack_from("<I", data, 4)
+        (at,) = struct.unpack_from("<I", data, 4)
         for entry in range(struct.unpack_from("<H", data, at)[0]):
             tag, kind, _ = struct.unpack_from("<HHI", data, at + 2 + 12 * entry)
             if tag in (256, 257):
@@ -99,9 +105,14 @@ def claiming(ending, width, height):
 
 @pytest.fixture(scope="module")
 def bombs():
-    return {"png": png(30000, 30000), "jpeg": claiming(".jpg", 30000, 30000), "bmp": claiming(".bmp", 30000, 30000),
-            "negative bmp": claiming(".bmp", 30000, -30000), "pgm": claiming(".pgm", 30000, 30000),
-            "tiff": claiming(".tiff", 30000, 30000)}
+    return {
+        "png": png(30000, 30000),
+        "jpeg": claiming(".jpg", 30000, 30000),
+        "bmp": claiming(".bmp", 30000, 30000),
+        "negative bmp": claiming(".bmp", 30000, -30000),
+        "pgm": claiming(".pgm", 30000, 30000),
+        "tiff": claiming(".tiff", 30000, 30000),
+    }
 
 
 KINDS = ["png", "jpeg", "bmp", "negative bmp", "pgm", "tiff"]
@@ -215,12 +226,30 @@ def test_long_names_in_a_row(tmp_path):
     assert "more than 10,000 files" in refusal(lambda: load("cifar10", "train", tmp_path))
 
 
-@pytest.mark.parametrize("text", [b"1" * 900000, b"9" * 4000 + b" path=x\n", b"0 path=x\n" * 90000, b" " * 900000,
-                                  b"11 path=\xff\n" * 80000, b"11 size=-5\n", b"11 size=1x\n", b"-3 path=x\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"1" * 900000,
+        b"9" * 4000 + b" path=x\n",
+        b"0 path=x\n" * 90000,
+        b" " * 900000,
+        b"11 path=\xff\n" * 80000,
+        b"11 size=-5\n",
+        b"11 size=1x\n",
+        b"-3 path=x\n",
+    ],
+)
 def test_headers_of_many_records(tmp_path, text):
     """CVE-2024-6232: the square of the header's length."""
-    write_gz(tmp_path / CIFAR, header("x", len(text), tarfile.XHDTYPE), text, bytes(-len(text) % 512),
-             header("data_batch_1.bin", 3073), bytes(3073 + 511), bytes(1024))
+    write_gz(
+        tmp_path / CIFAR,
+        header("x", len(text), tarfile.XHDTYPE),
+        text,
+        bytes(-len(text) % 512),
+        header("data_batch_1.bin", 3073),
+        bytes(3073 + 511),
+        bytes(1024),
+    )
     assert CIFAR in refusal(lambda: load("cifar10", "train", tmp_path))
 
 
@@ -248,7 +277,7 @@ def test_a_zip_of_endless_files_and_one_that_lies_about_sizes(tmp_path):
     path = tmp_path / "tiny-imagenet-200.zip"
     entry = struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
     count = 400000
-    path.write_bytes(entry * count + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xffff, 0xffff, len(entry) * count, 0, 0))
+    path.write_bytes(entry * count + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, len(entry) * count, 0, 0))
     assert "claims more than 125,000 files" in refusal(lambda: load("tiny-imagenet", "test", tmp_path))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("tiny-imagenet-200/wnids.txt", b"\0" * (100 << 20))
@@ -259,8 +288,12 @@ def test_a_zip_of_endless_files_and_one_that_lies_about_sizes(tmp_path):
 
 def test_a_mat_file_that_unpacks_to_a_multiple(tmp_path):
     size = 3072 * 30000
-    body = struct.pack("<IIIIII", 6, 8, 9, 0, 5, 16) + struct.pack("<4i", 32, 32, 3, 30000) + \
-        struct.pack("<HH4s", 1, 1, b"X") + struct.pack("<II", 2, size)
+    body = (
+        struct.pack("<IIIIII", 6, 8, 9, 0, 5, 16)
+        + struct.pack("<4i", 32, 32, 3, 30000)
+        + struct.pack("<HH4s", 1, 1, b"X")
+        + struct.pack("<II", 2, size)
+    )
     packer = zlib.compressobj(9)
     packed = packer.compress(struct.pack("<II", 14, len(body) + size) + body)
     packed += b"".join(packer.compress(bytes(1 << 20)) for _ in range(size >> 20)) + packer.flush()
@@ -279,9 +312,15 @@ def test_an_idx_file_that_unpacks_to_a_multiple(tmp_path):
 # pipes in place of files
 
 
-@pytest.mark.parametrize("read", [
-    photos.read_photo, lambda path: files.digest(path, "sha256"), lambda path: read_arrays(path, ("X",)),
-    lambda path: __import__("igc_gluon.params_file").params_file.load(path)])
+@pytest.mark.parametrize(
+    "read",
+    [
+        photos.read_photo,
+        lambda path: files.digest(path, "sha256"),
+        lambda path: read_arrays(path, ("X",)),
+        lambda path: __import__("igc_gluon.params_file").params_file.load(path),
+    ],
+)
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path, read):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises((UserError, OSError), match="it is no (regular )?file"):

@@ -1,4 +1,5 @@
 """CIFAR from archives, unpacked files and damaged ones."""
+
 import gzip
 import io
 import logging
@@ -50,8 +51,10 @@ def test_repacked_archive_without_folder(tmp_path, mode):
 def test_cifar100_has_fine_labels(tmp_path):
     images, fine = make_archives.random_images(120, 100)
     content = make_archives.cifar_bin(images, fine, coarse=fine // 5)
-    make_archives.tar(tmp_path / ARCHIVE["cifar100"], {
-        "cifar-100-binary/train.bin": content, "cifar-100-binary/test.bin": content[:3074 * 7]})
+    make_archives.tar(
+        tmp_path / ARCHIVE["cifar100"],
+        {"cifar-100-binary/train.bin": content, "cifar-100-binary/test.bin": content[: 3074 * 7]},
+    )
     check(load("cifar100", "train", tmp_path), (images, fine))
     check(load("cifar100", "test", tmp_path), (images[:7], fine[:7]))
 
@@ -79,7 +82,7 @@ def test_default_folder_follows_mxnet_home(tmp_path, monkeypatch):
 
 def flipped(content, position):
     changed = bytearray(content)
-    changed[position] ^= 0xff
+    changed[position] ^= 0xFF
     return bytes(changed)
 
 
@@ -106,20 +109,23 @@ def damaged_archives():
     return {
         "empty file": (b"", "not a whole tar archive"),
         "no tar": (b"<html>404</html>" * 100, "not a whole tar archive"),
-        "truncated": (whole[:len(whole) // 2], "not a whole tar archive"),
+        "truncated": (whole[: len(whole) // 2], "not a whole tar archive"),
         "last byte missing": (whole[:-1], "not a whole tar archive"),
         "byte flipped in the middle": (flipped(whole, len(whole) // 2), "not a whole tar archive"),
         "checksum flipped": (flipped(whole, len(whole) - 6), "not a whole tar archive"),
-        "member missing": (archive_bytes({name: content for name, content in members.items() if name != one}),
-                           "does not hold data_batch_2.bin"),
-        "python version": (archive_bytes({"cifar-10-batches-py/data_batch_1": b"pickle"}),
-                           "is it the binary version"),
+        "member missing": (
+            archive_bytes({name: content for name, content in members.items() if name != one}),
+            "does not hold data_batch_2.bin",
+        ),
+        "python version": (archive_bytes({"cifar-10-batches-py/data_batch_1": b"pickle"}), "is it the binary version"),
         "member is a link": (gzip.compress(link(one)), "does not hold"),
         "claims a terabyte": (gzip.compress(huge.tobuf() + b"\0" * 2048), "claims 1,099,511,627,776 bytes"),
         "member truncated": (with_one(members[one][:-1]), "data_batch_2.bin has 30,729 bytes"),
         "member empty": (with_one(b""), "data_batch_2.bin is empty"),
-        "label out of range": (with_one(flipped(members[one], 3073 * 4)),
-                               f"record 4 has label {255 - 4}, but cifar10 has labels 0 to 9"),
+        "label out of range": (
+            with_one(flipped(members[one], 3073 * 4)),
+            f"record 4 has label {255 - 4}, but cifar10 has labels 0 to 9",
+        ),
     }
 
 

@@ -1,4 +1,5 @@
 """The embedded digits: the same bytes for ever, and a faithful enlargement."""
+
 import hashlib
 
 import numpy as np

@@ -1,4 +1,5 @@
 """MNIST and its kin from gzipped IDX files, whole and damaged, and where they are found."""
+
 import gzip
 import logging
 import shutil
@@ -27,8 +28,7 @@ def test_grey_images_within_a_black_border(tmp_path, name, caplog):
             images, labels = load(name, split, tmp_path)
             grey, expected = made[prefix]
             assert images.dtype == np.uint8 and labels.dtype == np.int32 and images.flags.c_contiguous
-            np.testing.assert_array_equal(
-                images, np.pad(grey, ((0, 0), (2, 2), (2, 2)))[..., None].repeat(3, axis=3))
+            np.testing.assert_array_equal(images, np.pad(grey, ((0, 0), (2, 2), (2, 2)))[..., None].repeat(3, axis=3))
             np.testing.assert_array_equal(labels, expected)
     assert len(caplog.records) == 4 and "not the official file" in caplog.text
 
@@ -46,7 +46,9 @@ def test_mxnet_reads_the_same(tmp_path):
     assert len(labels) == len(made["t10k"][1])
 
 
-@pytest.mark.parametrize("name, theirs", [("mnist", gluon_datasets.MNIST), ("fashion-mnist", gluon_datasets.FashionMNIST)])
+@pytest.mark.parametrize(
+    "name, theirs", [("mnist", gluon_datasets.MNIST), ("fashion-mnist", gluon_datasets.FashionMNIST)]
+)
 def test_digests_of_the_mirror_are_those_in_mxnet(name, theirs, monkeypatch):
     monkeypatch.setattr(theirs, "_get_data", lambda self: None)
     published = theirs()
@@ -77,19 +79,29 @@ DAMAGE = {
     "trailing label": (LABELS, lambda p: rewrite(p, lambda c: c + b"\0"), "20 bytes of labels, but has more"),
     "floats": (IMAGES, lambda p: rewrite(p, lambda c: b"\0\0\r" + c[3:]), "0x00000d03, not 0x00000803"),
     "labels as images": (IMAGES, lambda p: shutil.copy(p.with_name(LABELS), p), "it is no IDX file of images"),
-    "other size": (IMAGES, lambda p: rewrite(p, lambda c: c[:8] + struct.pack(">II", 14, 56) + c[16:]),
-                   "images of 56x14 pixels, not 28x28"),
+    "other size": (
+        IMAGES,
+        lambda p: rewrite(p, lambda c: c[:8] + struct.pack(">II", 14, 56) + c[16:]),
+        "images of 56x14 pixels, not 28x28",
+    ),
     "none": (LABELS, lambda p: rewrite(p, lambda c: c[:4] + bytes(4)), "claims to hold 0 labels"),
     "billions": (IMAGES, lambda p: rewrite(p, lambda c: c[:4] + b"\xff" * 4 + c[8:]), "claims to hold 4,294,967,295"),
-    "other split": (LABELS, lambda p: shutil.copy(p.with_name(LABELS.replace("t10k", "train")), p),
-                    "20 images, but .* 40 labels"),
-    "label 10": (LABELS, lambda p: rewrite(p, lambda c: c[:-1] + b"\n"), "image 19 has label 10, but mnist has labels 0"),
+    "other split": (
+        LABELS,
+        lambda p: shutil.copy(p.with_name(LABELS.replace("t10k", "train")), p),
+        "20 images, but .* 40 labels",
+    ),
+    "label 10": (
+        LABELS,
+        lambda p: rewrite(p, lambda c: c[:-1] + b"\n"),
+        "image 19 has label 10, but mnist has labels 0",
+    ),
 }
 
 
 def flipped(content, at=None):
     content = bytearray(content)
-    content[len(content) // 2 if at is None else at] ^= 0xff
+    content[len(content) // 2 if at is None else at] ^= 0xFF
     return bytes(content)
 
 
@@ -115,6 +127,7 @@ def test_no_more_is_decompressed_than_announced(tmp_path, monkeypatch):
         found = original(self, size)
         read.append(len(found))
         return found
+
     monkeypatch.setattr(gzip.GzipFile, "read", counting)
     with pytest.raises(UserError, match="but has more"):
         idx.read(DATASETS["mnist"], "train", [tmp_path / IMAGES, tmp_path / LABELS])
@@ -139,8 +152,10 @@ def test_files_of_another_data_set_are_refused(tmp_path, monkeypatch):
     """All three have the same names of files, and the labels would fit."""
     make_archives.idx_folder(tmp_path)
     kmnist = DATASETS["kmnist"]
-    archives = tuple(replace(archive, sources=(replace(
-        archive.sources[0], digest=files.digest(tmp_path / archive.name, "sha256")),)) for archive in kmnist.archives)
+    archives = tuple(
+        replace(archive, sources=(replace(archive.sources[0], digest=files.digest(tmp_path / archive.name, "sha256")),))
+        for archive in kmnist.archives
+    )
     monkeypatch.setitem(DATASETS, "kmnist", replace(kmnist, archives=archives))
     assert len(load("kmnist", "test", tmp_path).labels) == 20
     with pytest.raises(UserError, match=f"{IMAGES} is a file of kmnist, not of mnist; name another folder"):

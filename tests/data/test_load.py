@@ -1,4 +1,5 @@
 """The table of data sets, and what happens when files are not there."""
+
 import errno
 import http.server
 import logging
@@ -24,36 +25,44 @@ def test_constants_of_the_authors():
 
 
 def test_sizes_and_augmentation_of_the_paper():
-    assert {name: (row.classes, row.train_size, row.test_size, row.augment, row.mirror)
-            for name, row in DATASETS.items()} == {
-        "cifar10": (10, 50000, 10000, True, True), "cifar100": (100, 50000, 10000, True, True),
-        "svhn": (10, 598388, 26032, False, False), "tiny-imagenet": (200, 100000, 10000, True, True),
+    assert {
+        name: (row.classes, row.train_size, row.test_size, row.augment, row.mirror) for name, row in DATASETS.items()
+    } == {
+        "cifar10": (10, 50000, 10000, True, True),
+        "cifar100": (100, 50000, 10000, True, True),
+        "svhn": (10, 598388, 26032, False, False),
+        "tiny-imagenet": (200, 100000, 10000, True, True),
         "digits": (10, 1437, 360, True, False),
-        "fashion-mnist": (10, 60000, 10000, True, True), "mnist": (10, 60000, 10000, True, False),
-        "kmnist": (10, 60000, 10000, True, False)}
+        "fashion-mnist": (10, 60000, 10000, True, True),
+        "mnist": (10, 60000, 10000, True, False),
+        "kmnist": (10, 60000, 10000, True, False),
+    }
     assert 73257 + 531131 - 10 * (400 + 200) == DATASETS["svhn"].train_size
 
 
-@pytest.mark.parametrize("name, theirs", [("cifar10", gluon_datasets.CIFAR10),
-                                          ("cifar100", gluon_datasets.CIFAR100)])
+@pytest.mark.parametrize("name, theirs", [("cifar10", gluon_datasets.CIFAR10), ("cifar100", gluon_datasets.CIFAR100)])
 def test_digests_of_the_mirror_are_those_in_mxnet(name, theirs, monkeypatch):
     monkeypatch.setattr(theirs, "_get_data", lambda self: None)
-    archive, = DATASETS[name].archives
+    (archive,) = DATASETS[name].archives
     mirror = archive.sources[1]
     assert theirs()._archive_file == (archive.name, mirror.digest) and mirror.algorithm == "sha1"
 
 
 def test_unknown_names_and_splits():
-    with pytest.raises(UserError, match="no data set 'cifar'; there are cifar10, cifar100, svhn, "
-                                        "tiny-imagenet, digits, fashion-mnist, mnist, kmnist"):
+    with pytest.raises(
+        UserError,
+        match="no data set 'cifar'; there are cifar10, cifar100, svhn, "
+        "tiny-imagenet, digits, fashion-mnist, mnist, kmnist",
+    ):
         load("cifar", "train")
     with pytest.raises(UserError, match="cifar10 has no split 'validation'; it has train, test"):
         load("cifar10", "validation")
 
 
-@pytest.mark.parametrize("name, archive", [("cifar10", "cifar-10-binary.tar.gz"),
-                                           ("cifar100", "cifar-100-binary.tar.gz"),
-                                           ("svhn", "train_32x32.mat")])
+@pytest.mark.parametrize(
+    "name, archive",
+    [("cifar10", "cifar-10-binary.tar.gz"), ("cifar100", "cifar-100-binary.tar.gz"), ("svhn", "train_32x32.mat")],
+)
 def test_without_files_the_message_says_what_to_put_where(tmp_path, name, archive, monkeypatch):
     with pytest.raises(UserError) as caught:
         load(name, "train", tmp_path, download=False)
@@ -65,6 +74,7 @@ def test_without_files_the_message_says_what_to_put_where(tmp_path, name, archiv
 
     def no_network(*args, **kwargs):
         raise OSError("Network is unreachable")
+
     monkeypatch.setattr("socket.getaddrinfo", no_network)
     monkeypatch.setattr(files, "PAUSE", 0)
     with pytest.raises(UserError) as caught:
@@ -86,6 +96,7 @@ def test_file_that_may_not_be_read(tmp_path, monkeypatch):
 
     def denied(path, *args):  # chmod would not keep root out
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
     monkeypatch.setattr(files, "digest", denied)
     with pytest.raises(UserError, match="cannot read .*cifar-10-binary.tar.gz: Permission denied"):
         load("cifar10", "train", tmp_path)
@@ -112,11 +123,13 @@ def served(tmp_path, monkeypatch):
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     row = DATASETS["cifar10"]
-    archive, = row.archives
+    (archive,) = row.archives
     url = f"http://127.0.0.1:{server.server_port}/"
     sha256 = files.digest(folder / archive.name, "sha256")
-    sources = (replace(archive.sources[0], url=url + "nothing"),
-               data.registry.Source(url + archive.name, "sha256", sha256))
+    sources = (
+        replace(archive.sources[0], url=url + "nothing"),
+        data.registry.Source(url + archive.name, "sha256", sha256),
+    )
     monkeypatch.setitem(DATASETS, "cifar10", replace(row, archives=(replace(archive, sources=sources),)))
     yield train
     server.shutdown()
@@ -128,8 +141,9 @@ def test_missing_archive_is_downloaded_once_from_the_mirror(tmp_path, served, ca
     with caplog.at_level(logging.WARNING):
         loaded = load("cifar10", "train", tmp_path / "new")
         np.testing.assert_array_equal(loaded.images, served[0])
-        assert [entry.name for entry in (tmp_path / "new").iterdir()
-                if not entry.name.startswith(".")] == ["cifar-10-binary.tar.gz"]
+        assert [entry.name for entry in (tmp_path / "new").iterdir() if not entry.name.startswith(".")] == [
+            "cifar-10-binary.tar.gz"
+        ]
         monkeypatch.setattr(files, "download", None)  # a second download would fail
         np.testing.assert_array_equal(load("cifar10", "train", tmp_path / "new").images, served[0])
     assert not caplog.records

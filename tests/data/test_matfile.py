@@ -1,4 +1,5 @@
 """MATLAB files written by scipy, and damaged ones, on some of which scipy itself crashes."""
+
 import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
@@ -15,15 +16,15 @@ ARRAYS = {
     "long_name_of_a_variable": RANDOM.randint(-9, 9, (2, 2)).astype(np.int64),
     "empty": np.zeros((3, 0), np.int32),
 }
-OTHERS = {"text": "abc", "cells": np.array([["a", 1]], object), "record": {"a": 1},
-          "complex": np.array([[1j]])}
+OTHERS = {"text": "abc", "cells": np.array([["a", 1]], object), "record": {"a": 1}, "complex": np.array([[1j]])}
 
 
 @pytest.mark.parametrize("compress", [True, False])
 def test_numeric_arrays_among_others(tmp_path, compress):
     path = tmp_path / "a.mat"
-    savemat(path, {**OTHERS, **ARRAYS, **{name + "2": value for name, value in OTHERS.items()}},
-            do_compression=compress)
+    savemat(
+        path, {**OTHERS, **ARRAYS, **{name + "2": value for name, value in OTHERS.items()}}, do_compression=compress
+    )
     read = read_arrays(path, tuple(ARRAYS))
     assert set(read) == set(ARRAYS)
     for name, array in ARRAYS.items():
@@ -71,7 +72,7 @@ def test_every_flipped_byte_of_a_compressed_array_is_noticed(tmp_path):
     whole = path.read_bytes()
     for position in range(128, len(whole)):
         content = bytearray(whole)
-        content[position] ^= 0xff
+        content[position] ^= 0xFF
         path.write_bytes(bytes(content))
         with pytest.raises(UserError):
             read_arrays(path, ("X",))

@@ -1,4 +1,5 @@
 """Folders of images -> record files."""
+
 import hashlib
 import io
 import os
@@ -76,7 +77,7 @@ def test_a_packing_that_was_cut_off_goes_on(tree, tmp_path):
         assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
         (tmp_path / "train.rec").unlink()
     # of other images
-    part.write_bytes(whole[:len(whole) // 2])
+    part.write_bytes(whole[: len(whole) // 2])
     (tmp_path / ".train.rec.part.json").write_text('"other"')
     packed(tree, tmp_path / "train.rec")
     assert (tmp_path / "train.rec").read_bytes() == whole
@@ -92,6 +93,7 @@ def test_what_is_done_is_not_done_again(tree, tmp_path, monkeypatch):
 
 def test_images_that_cannot_be_read_are_left_out_and_named(tree, tmp_path):
     import shutil
+
     shutil.copytree(tree / "train", tmp_path / "train")
     (tmp_path / "train" / "ant" / "text.jpg").write_text("no image")
     (tmp_path / "train" / "bee" / "empty.png").write_bytes(b"")
@@ -101,10 +103,17 @@ def test_images_that_cannot_be_read_are_left_out_and_named(tree, tmp_path):
         cv2.imwrite(str(tmp_path / "train" / "cow" / f"{name}.png"), np.zeros((length, 1), np.uint8))
     listing, count, left_out = packed(tmp_path, tmp_path / "train.rec")
     assert count == 30 and len(listing.paths) == 35
-    assert sorted(path for path, _ in left_out) == ["ant/text.jpg", "bee/empty.png", "bee/gone.png", "cow/strip.png",
-                                                    "cow/thread.png"]
+    assert sorted(path for path, _ in left_out) == [
+        "ant/text.jpg",
+        "bee/empty.png",
+        "bee/gone.png",
+        "cow/strip.png",
+        "cow/thread.png",
+    ]
     assert [problem for path, problem in sorted(left_out) if "cow" in path] == [
-        "it is too long for a JPEG", "an image of 1x1000000 pixels is too long to be resized"]
+        "it is too long for a JPEG",
+        "an image of 1x1000000 pixels is too long to be resized",
+    ]
     assert record_file.structure(tmp_path / "train.rec").records == 30
 
 
@@ -116,6 +125,7 @@ def test_share_for_validation(tree):
 
 def test_what_is_not_packed_is_counted_and_classes_without_images_are_named(tree, tmp_path, capsys):
     import shutil
+
     shutil.copytree(tree, tmp_path / "tree")
     train = tmp_path / "tree" / "train"
     for folder in (train / "axe", train / "zoo" / "deep", train / ".git", train / "bee" / ".thumbs"):
@@ -127,15 +137,22 @@ def test_what_is_not_packed_is_counted_and_classes_without_images_are_named(tree
     flags = ("--short-side", 32, "--workers", 1)
     assert igc("data", "imagenet", "--root", tmp_path / "tree", "--out", tmp_path, *flags) == 0
     out = capsys.readouterr().out
-    assert (f"{train}: passed over 10 files and folders: 1 beside the class folders, 3 hidden, 1 links to folders, "
-            "2 whose names end in .gif, 1 whose names end in .me, 1 whose names end in .txt, "
-            "1 whose names have no ending") in out
-    assert (f"{train}: no images of 2 of the 5 classes: axe, zoo; if these are none, remove their folders and pack "
-            "again") in out
+    assert (
+        f"{train}: passed over 10 files and folders: 1 beside the class folders, 3 hidden, 1 links to folders, "
+        "2 whose names end in .gif, 1 whose names end in .me, 1 whose names end in .txt, "
+        "1 whose names have no ending"
+    ) in out
+    assert (
+        f"{train}: no images of 2 of the 5 classes: axe, zoo; if these are none, remove their folders and pack again"
+    ) in out
     assert f"{tmp_path / 'tree' / 'val'}: no images of 2 of the 5 classes: axe, zoo" in out
     assert "train.rec: 30 images of 3 classes" in out and "classes.txt: 5 classes" in out
     assert (tmp_path / "classes.txt").read_text() == "ant\naxe\nbee\ncow\nzoo\n"
-    assert {recordio.HEADER.unpack_from(payload)[1] for _, payload in recordio.scan(tmp_path / "train.rec")} == {0, 2, 3}
+    assert {recordio.HEADER.unpack_from(payload)[1] for _, payload in recordio.scan(tmp_path / "train.rec")} == {
+        0,
+        2,
+        3,
+    }
     assert igc("data", "imagenet", "--root", train, "--out", tmp_path / "b", *flags, "--val-share", 0.2) == 0
 
 
@@ -197,22 +214,25 @@ def test_names_of_files_that_are_no_text(tree, tmp_path, capsys, monkeypatch):
     assert "c\\udcff.png: it is no image" in shown and "train.rec: 1 images of 1 classes" in shown
 
 
-@pytest.mark.parametrize("flags, text", [
-    (["imagenet", "--root", "nowhere"], "there is no folder nowhere"),
-    (["imagenet", "--root", "{tree}", "--quality", "0"], "--quality"),
-    (["imagenet", "--root", "{tree}", "--short-side", "5"], "--short-side"),
-    (["imagenet", "--root", "{tree}", "--workers", "0"], "--workers"),
-    (["imagenet", "--root", "{tree}", "--seed", "-1"], "--seed"),
-    (["imagenet", "--root", "{tree}", "--val-share", "0.5"], "leave --val-share out"),
-    (["imagenet", "--root", "{tree}", "--val-share", "2"], "--val-share must be"),
-    (["imagenet", "--root", "{tree}/train/ant"], "has no folders; it needs one for each class"),
-    (["imagenet", "--root", "{empty}"], "there are no images in the folders"),
-    (["imagenet", "--root", "{only_val}"], "has a folder val/ but no train/"),
-    (["verify", "nowhere.rec"], "cannot read nowhere.rec"),
-    (["verify", "{tree}"], "cannot read"),
-    (["verify", "nowhere.rec", "--index", "--repair", "x"], "give one of them"),
-    (["verify", "nowhere.rec", "--repair", "x.idx"], "x.idx should end in .rec"),
-])
+@pytest.mark.parametrize(
+    "flags, text",
+    [
+        (["imagenet", "--root", "nowhere"], "there is no folder nowhere"),
+        (["imagenet", "--root", "{tree}", "--quality", "0"], "--quality"),
+        (["imagenet", "--root", "{tree}", "--short-side", "5"], "--short-side"),
+        (["imagenet", "--root", "{tree}", "--workers", "0"], "--workers"),
+        (["imagenet", "--root", "{tree}", "--seed", "-1"], "--seed"),
+        (["imagenet", "--root", "{tree}", "--val-share", "0.5"], "leave --val-share out"),
+        (["imagenet", "--root", "{tree}", "--val-share", "2"], "--val-share must be"),
+        (["imagenet", "--root", "{tree}/train/ant"], "has no folders; it needs one for each class"),
+        (["imagenet", "--root", "{empty}"], "there are no images in the folders"),
+        (["imagenet", "--root", "{only_val}"], "has a folder val/ but no train/"),
+        (["verify", "nowhere.rec"], "cannot read nowhere.rec"),
+        (["verify", "{tree}"], "cannot read"),
+        (["verify", "nowhere.rec", "--index", "--repair", "x"], "give one of them"),
+        (["verify", "nowhere.rec", "--repair", "x.idx"], "x.idx should end in .rec"),
+    ],
+)
 def test_mistakes_are_one_line(tree, tmp_path, capsys, flags, text):
     (tmp_path / "empty" / "ant").mkdir(parents=True)
     (tmp_path / "only" / "val" / "ant").mkdir(parents=True)

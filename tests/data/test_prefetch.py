@@ -1,4 +1,5 @@
 """Work that a thread does ahead: in order, with its errors, and where there is no such thread."""
+
 import os
 import threading
 

@@ -1,4 +1,5 @@
 """What a network expects of an image: against MXNet's own operators and equations, and through every form of it."""
+
 import json
 from dataclasses import replace
 
@@ -48,13 +49,15 @@ def test_order_of_colours_and_normalisation():
     rgb, bgr = (Preprocessing((60, 60), 60, (1, 20, 30), (4, 5, 6), color_order=order) for order in ("RGB", "BGR"))
     middle = image[:, 10:70].astype(np.float64)
     for expected, pixels in ((rgb, middle), (bgr, middle[..., ::-1])):
-        np.testing.assert_allclose(expected.prepare(image)[0], ((pixels - (1, 20, 30)) / (4, 5, 6)).transpose(2, 0, 1),
-                                   atol=1e-5)
+        np.testing.assert_allclose(
+            expected.prepare(image)[0], ((pixels - (1, 20, 30)) / (4, 5, 6)).transpose(2, 0, 1), atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_a_data_sets_network_sees_what_it_was_tested_on(name):
-    """The same bits as the batches of evaluation, of an image as it is in the data set's files, and as `load` returns it."""
+    """The same bits as the batches of evaluation, of an image as it is in the data set's files, and as `load` returns
+    it."""
     info = DATASETS[name]
     border = 2 if name in ("mnist", "fashion-mnist", "kmnist") else 0  # black, around 28x28 pixels
     side = info.size - 2 * border
@@ -87,7 +90,7 @@ def test_evaluation_of_records_sees_the_same(tmp_path):
     (tmp_path / "a.rec").write_bytes(recordio.frame(payload))
     (tmp_path / "a.idx").write_text("0\t0\n")
     for expected in (ALL, Preprocessing((64, 64), 73, MEAN, STD)):
-        (data, label), = RecordEvaluation(tmp_path / "a.rec", 1, expected).epoch(0)
+        ((data, label),) = RecordEvaluation(tmp_path / "a.rec", 1, expected).epoch(0)
         np.testing.assert_array_equal(data, expected.prepare(read_photo(tmp_path / "a.png")))
         assert label.tolist() == [1]
 
@@ -129,24 +132,48 @@ def test_another_size_sees_the_same_share():
     assert mnist.with_crop((64, 3)) == Preprocessing((64, 3), border=1, fill=3)
 
 
-@pytest.mark.parametrize("change, text", [
-    ({"crop": (32,)}, "a height and a width"), ({"crop": (0, 32)}, "a height and a width"),
-    ({"crop": (32.5, 32)}, "a height and a width"), ({"short_side": 47}, "from 48 on"),
-    ({"short_side": "60"}, "from 48 on"), ({"mean": None}, "go together"), ({"std": (1, 0, 1)}, "above 0"),
-    ({"mean": (1, 2)}, "for every channel"), ({"mean": (1, 2, float("nan"))}, "finite"), ({"mean": 5}, "finite"),
-    ({"interpolation": "lanczos"}, "area, bilinear"), ({"interpolation": []}, "area, bilinear"),
-    ({"color_order": "GBR"}, "RGB or BGR"), ({"class_names": ()}, "names of classes"),
-    ({"class_names": (1, 2)}, "names of classes"), ({"border": -1}, "leaves some"), ({"border": 20}, "leaves some"),
-    ({"border": 2.0}, "leaves some"), ({"fill": 256}, "from 0 to 255"), ({"fill": -1}, "from 0 to 255"),
-    ({"fill": 1.5}, "from 0 to 255")])
+@pytest.mark.parametrize(
+    "change, text",
+    [
+        ({"crop": (32,)}, "a height and a width"),
+        ({"crop": (0, 32)}, "a height and a width"),
+        ({"crop": (32.5, 32)}, "a height and a width"),
+        ({"short_side": 47}, "from 48 on"),
+        ({"short_side": "60"}, "from 48 on"),
+        ({"mean": None}, "go together"),
+        ({"std": (1, 0, 1)}, "above 0"),
+        ({"mean": (1, 2)}, "for every channel"),
+        ({"mean": (1, 2, float("nan"))}, "finite"),
+        ({"mean": 5}, "finite"),
+        ({"interpolation": "lanczos"}, "area, bilinear"),
+        ({"interpolation": []}, "area, bilinear"),
+        ({"color_order": "GBR"}, "RGB or BGR"),
+        ({"class_names": ()}, "names of classes"),
+        ({"class_names": (1, 2)}, "names of classes"),
+        ({"border": -1}, "leaves some"),
+        ({"border": 20}, "leaves some"),
+        ({"border": 2.0}, "leaves some"),
+        ({"fill": 256}, "from 0 to 255"),
+        ({"fill": -1}, "from 0 to 255"),
+        ({"fill": 1.5}, "from 0 to 255"),
+    ],
+)
 def test_what_makes_no_sense_is_one_line(change, text):
     with pytest.raises(UserError, match=text) as error:
         replace(ALL, **change)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("config", [{"image_shape": 5}, {"image_shape": [3]}, {"image_shape": [4, 32, 32]},
-                                    {"class_names": 3}, {"image_shape": [3, 32, 32], "mean": [1]}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"image_shape": 5},
+        {"image_shape": [3]},
+        {"image_shape": [4, 32, 32]},
+        {"class_names": 3},
+        {"image_shape": [3, 32, 32], "mean": [1]},
+    ],
+)
 def test_damaged_configurations(config):
     with pytest.raises(UserError):
         Preprocessing.from_config(config, ALL)
@@ -159,8 +186,12 @@ def test_texts_that_are_none(text):
 
 
 def test_images_that_are_none():
-    for image in (np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3)),
-                  np.zeros((0, 8, 3), np.uint8)):
+    for image in (
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((8, 8, 3)),
+        np.zeros((0, 8, 3), np.uint8),
+    ):
         with pytest.raises(UserError, match="an image is uint8"):
             ALL.pixels(image)
     with pytest.raises(UserError, match="too long to be resized"):

@@ -1,4 +1,5 @@
 """The order of record batches, evaluation's crops, and files that are broken, small or strange."""
+
 import io
 
 import cv2
@@ -159,6 +160,7 @@ def test_names_that_mxnet_takes_for_addresses(tmp_path, name):
 
 def encoded(form, image, **options):
     from PIL import Image
+
     file = io.BytesIO()
     Image.fromarray(image).save(file, form, **options)
     return file.getvalue()
@@ -185,7 +187,7 @@ def test_what_training_reads_is_what_verify_calls_whole(tmp_path, form):
             with pytest.raises(UserError, match="it holds no readable image; igc data verify"):
                 list(source.epoch(0))
             continue
-        (crop, _), = source.epoch(0)
+        ((crop, _),) = source.epoch(0)
         for y, x in ((4, 4), (4, 27), (27, 4), (27, 27)):
             assert np.abs(crop[0, :, y, x] - colours()[y * 40 // 32, 10 + x * 40 // 32]).max() < 12
 
@@ -194,12 +196,13 @@ def test_what_training_reads_is_what_verify_calls_whole(tmp_path, form):
 def test_images_are_turned_upright(tmp_path, form):
     """As Pillow turns them; packed, in records of other programs, and for `igc predict`."""
     from PIL import Image, ImageOps
+
     folder = tmp_path / "train" / "one"
     folder.mkdir(parents=True)
     for orientation in range(1, 9):
         exif = Image.Exif()
         exif[0x0112] = orientation
-        name = f"{orientation}.{ {'TIFF': 'tif'}.get(form, form.lower())}"
+        name = f"{orientation}.{ {'TIFF': 'tif'}.get(form, form.lower()) }"
         (folder / name).write_bytes(encoded(form, colours(), exif=exif))
     pack.pack(pack.list_images(tmp_path / "train"), tmp_path / "a.rec", pack.Encoding(0), report=lambda line: None)
     positions = record_file.read_index(tmp_path / "a.rec").tolist()
@@ -212,11 +215,19 @@ def test_images_are_turned_upright(tmp_path, form):
             assert found.shape == expected.shape and np.abs(found - expected)[::8, ::8].max() < 30, path
 
 
-@pytest.mark.parametrize("damage", [lambda exif: exif[:10], lambda exif: b"", lambda exif: b"xx" + exif[2:],
-                                    lambda exif: exif[:4] + b"\xff" * 4 + exif[8:],
-                                    lambda exif: exif[:8] + b"\xff\xff"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda exif: exif[:10],
+        lambda exif: b"",
+        lambda exif: b"xx" + exif[2:],
+        lambda exif: exif[:4] + b"\xff" * 4 + exif[8:],
+        lambda exif: exif[:8] + b"\xff\xff",
+    ],
+)
 def test_broken_exif_is_none(damage):
     from PIL import Image
+
     exif = Image.Exif()
     exif[0x0112] = 6
     for content in (damage(exif.tobytes()[6:]), damage(exif.tobytes())):
@@ -242,8 +253,11 @@ def test_files_that_are_too_small_are_refused(tmp_path, side):
         if short_side:
             data.prepare()
             continue
-        with pytest.raises(UserError, match=f"too small for images of 224x224 pixels: the short side of its images is "
-                                            f"{side}; pack the photographs with --short-side 224 or more"):
+        with pytest.raises(
+            UserError,
+            match=f"too small for images of 224x224 pixels: the short side of its images is "
+            f"{side}; pack the photographs with --short-side 224 or more",
+        ):
             data.prepare()
 
 
@@ -259,6 +273,7 @@ def test_the_pixels_of_a_batch(path):
 
     def random(*purpose):
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence([3, 2, *purpose])))
+
     order = random(0).permutation(43)
     data, labels = next(training(path).epoch(2, first_batch=1))
     row = AUGMENTATIONS["authors"]

@@ -1,4 +1,5 @@
 """Record files: checked against MXNet's own writer and reader, and damaged in every way."""
+
 import struct
 
 import mxnet as mx
@@ -12,6 +13,7 @@ from igc_gluon.errors import UserError
 
 def jpeg(seed=0, side=16):
     import cv2
+
     coarse = np.random.default_rng(seed).integers(0, 256, (side // 4, side // 4, 3))
     return cv2.imencode(".jpg", np.kron(coarse, np.ones((4, 4, 1))).astype(np.uint8))[1].tobytes()
 
@@ -67,19 +69,22 @@ def test_the_facts_are_taken_until_the_file_changes(tmp_path, monkeypatch):
         record_file.structure(path)
 
 
-@pytest.mark.parametrize("damage, message", [
-    (lambda b, at: b"", "is empty"),
-    (lambda b, at: b[:-4], "damaged"),
-    (lambda b, at: b[:-3], "truncated"),
-    (lambda b, at: b[:at[-1]], "do not fit together"),
-    (lambda b, at: b[:at[1]] + b"\0\0\0\0" + b[at[1] + 4:], "damaged"),
-    (lambda b, at: b[:at[1] + 4] + struct.pack("<I", 5) + b[at[1] + 8:], "damaged"),
-    (lambda b, at: b[:at[1] + 8] + struct.pack("<I", 2) + b[at[1] + 12:], "damaged"),  # two labels
-    (lambda b, at: b[:at[1] + 12] + struct.pack("<f", -1) + b[at[1] + 16:], "a label that is no class"),
-    (lambda b, at: b[:at[1] + 12] + struct.pack("<f", np.nan) + b[at[1] + 16:], "a label that is no class"),
-    (lambda b, at: b[:at[1] + 12] + struct.pack("<f", 1.5) + b[at[1] + 16:], "a label that is no class"),
-    (lambda b, at: b"no records at all" * 99, "damaged|do not fit"),
-])
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda b, at: b"", "is empty"),
+        (lambda b, at: b[:-4], "damaged"),
+        (lambda b, at: b[:-3], "truncated"),
+        (lambda b, at: b[: at[-1]], "do not fit together"),
+        (lambda b, at: b[: at[1]] + b"\0\0\0\0" + b[at[1] + 4 :], "damaged"),
+        (lambda b, at: b[: at[1] + 4] + struct.pack("<I", 5) + b[at[1] + 8 :], "damaged"),
+        (lambda b, at: b[: at[1] + 8] + struct.pack("<I", 2) + b[at[1] + 12 :], "damaged"),  # two labels
+        (lambda b, at: b[: at[1] + 12] + struct.pack("<f", -1) + b[at[1] + 16 :], "a label that is no class"),
+        (lambda b, at: b[: at[1] + 12] + struct.pack("<f", np.nan) + b[at[1] + 16 :], "a label that is no class"),
+        (lambda b, at: b[: at[1] + 12] + struct.pack("<f", 1.5) + b[at[1] + 16 :], "a label that is no class"),
+        (lambda b, at: b"no records at all" * 99, "damaged|do not fit"),
+    ],
+)
 def test_damage_that_mxnet_must_not_meet(tmp_path, damage, message):
     path = write(tmp_path / "a.rec")
     path.write_bytes(damage(path.read_bytes(), positions(path)))
@@ -88,10 +93,20 @@ def test_damage_that_mxnet_must_not_meet(tmp_path, damage, message):
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text, message", [("", "empty"), ("0\t0\n1", "cut off"), ("0\tx\n", "damaged"),
-                                           ("0\t-4\n", "damaged"),
-                                           ("0\t0\n1\t0\n", "damaged"), ("0\t0\n", "damaged"), ("0\t4\n", "damaged"),
-                                           ("0\t99999999996\n", "do not fit"), ("0\t" + "9" * 30, "damaged")])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "empty"),
+        ("0\t0\n1", "cut off"),
+        ("0\tx\n", "damaged"),
+        ("0\t-4\n", "damaged"),
+        ("0\t0\n1\t0\n", "damaged"),
+        ("0\t0\n", "damaged"),
+        ("0\t4\n", "damaged"),
+        ("0\t99999999996\n", "do not fit"),
+        ("0\t" + "9" * 30, "damaged"),
+    ],
+)
 def test_an_index_that_does_not_fit(tmp_path, text, message):
     path = write(tmp_path / "a.rec")
     record_file.index_path(path).write_text(text)
@@ -148,7 +163,7 @@ def test_any_mutation_is_refused_or_as_before_and_never_crashes(tmp_path):
         content = bytearray(whole)
         for place in rng.integers(0, len(whole), rng.integers(1, 4)):
             content[place] = rng.integers(256)
-        path.write_bytes(bytes(content[:rng.integers(len(content))] if rng.random() < 0.2 else content))
+        path.write_bytes(bytes(content[: rng.integers(len(content))] if rng.random() < 0.2 else content))
         try:
             found = record_file.structure(path)
             assert found.records == expected.records

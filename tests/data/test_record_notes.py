@@ -1,4 +1,5 @@
 """FILE.rec.json, the note that a file was checked, and files made to take long."""
+
 import json
 import os
 import struct
@@ -63,12 +64,22 @@ def test_a_stale_note_is_not_believed(tmp_path, what):
         record_file.structure(path)
 
 
-@pytest.mark.parametrize("structure", [
-    {"records": 10 ** 9, "smallest_label": 0.0, "largest_label": 1.0},
-    {"records": "5", "smallest_label": 0.0, "largest_label": 1.0},
-    {"records": 5, "smallest_label": float("nan"), "largest_label": 1.0},
-    {"records": 5, "smallest_label": [0], "largest_label": 1.0}, {"records": 5, "smallest_label": 0.5, "largest_label": 1},
-    {"records": 5, "smallest_label": -1.0, "largest_label": 1.0}, {"records": 5}, [], None, 7, {"x": 1}])
+@pytest.mark.parametrize(
+    "structure",
+    [
+        {"records": 10**9, "smallest_label": 0.0, "largest_label": 1.0},
+        {"records": "5", "smallest_label": 0.0, "largest_label": 1.0},
+        {"records": 5, "smallest_label": float("nan"), "largest_label": 1.0},
+        {"records": 5, "smallest_label": [0], "largest_label": 1.0},
+        {"records": 5, "smallest_label": 0.5, "largest_label": 1},
+        {"records": 5, "smallest_label": -1.0, "largest_label": 1.0},
+        {"records": 5},
+        [],
+        None,
+        7,
+        {"x": 1},
+    ],
+)
 def test_a_forged_note_is_not_believed(tmp_path, structure):
     path = tmp_path / "a.rec"
     write(path)

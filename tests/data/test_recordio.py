@@ -1,4 +1,5 @@
 """The authors' RecordIO files, written here by MXNet itself, and damaged ones."""
+
 import struct
 
 import make_archives
@@ -89,7 +90,7 @@ def test_damaged_files_are_one_clear_line(tmp_path):
     for cut in (4, 8, 100, second + 4):
         path.write_bytes(whole[:cut])
         refused(f"ends in the middle of record {cut // second}; it is truncated")
-    path.write_bytes(whole[:second] + b"\0" + whole[second + 1:])
+    path.write_bytes(whole[:second] + b"\0" + whole[second + 1 :])
     refused(f"no record at byte {second}, where record 1 should be")
     path.write_bytes(whole[:4] + struct.pack("<I", (1 << 29) - 1) + whole[8:])
     refused("ends in the middle of record 0")
@@ -123,7 +124,7 @@ def test_any_mutation_is_refused_or_loads_and_never_crashes(tmp_path):
         content = bytearray(whole)
         for position in random.randint(0, 200 if random.rand() < 0.5 else len(whole), random.randint(1, 4)):
             content[position] = random.randint(256)
-        path.write_bytes(bytes(content[:random.randint(len(content))] if random.rand() < 0.2 else content))
+        path.write_bytes(bytes(content[: random.randint(len(content))] if random.rand() < 0.2 else content))
         try:
             loaded = load("cifar10", "train", tmp_path)
         except UserError:

@@ -1,4 +1,5 @@
 """SVHN's split and its damaged files."""
+
 import functools
 import hashlib
 import shutil
@@ -36,8 +37,9 @@ def official_labels(source):
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("svhn")
     for index, source in enumerate(("train", "extra")):
-        make_archives.svhn_mat(folder / f"{source}_32x32.mat", numbered_images(COUNTS[source], index),
-                               official_labels(source))
+        make_archives.svhn_mat(
+            folder / f"{source}_32x32.mat", numbered_images(COUNTS[source], index), official_labels(source)
+        )
     images, labels = make_archives.random_images(30, 10)
     make_archives.svhn_mat(folder / "test_32x32.mat", images, labels + 1)
     return folder
@@ -88,14 +90,14 @@ def test_class_with_too_few_images(tmp_path):
         load("svhn", "train", tmp_path)
 
 
-def damage(path, kind):
+def damage(path, kind):  # noqa: C901 (a case for each kind)
     images, labels = make_archives.random_images(30, 10)
     labels = labels + 1
     if kind == "truncated":
         path.write_bytes(path.read_bytes()[:5000])
     elif kind == "flipped":
         content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 0xff
+        content[len(content) // 2] ^= 0xFF
         path.write_bytes(bytes(content))
     elif kind == "no mat":
         path.write_bytes(b"<html>404</html>" * 1000)
@@ -123,14 +125,25 @@ def damage(path, kind):
         savemat(path, {"X": np.zeros((32, 32, 3, 0), np.uint8), "y": np.zeros((0, 1), np.uint8)})
 
 
-@pytest.mark.parametrize("kind, message", [
-    ("truncated", "is damaged"), ("flipped", "is damaged"), ("no mat", "is not a MATLAB 5 file"),
-    ("empty", "is not a MATLAB 5 file"), ("matlab 7.3", "is not a MATLAB 5 file"),
-    ("header only", "holds no variable X"), ("no y", "holds no variable y"),
-    ("wrong size", r"X is uint8 \(28, 32, 3, 30\)"), ("floats", "X is float64"),
-    ("too few labels", "has 30 images, but 29 labels"), ("label 11", "image 29 has label 11"),
-    ("label 0", "image 29 has label 0"), ("labels are cells", "y does not hold real numbers"),
-    ("no images", "no images")])
+@pytest.mark.parametrize(
+    "kind, message",
+    [
+        ("truncated", "is damaged"),
+        ("flipped", "is damaged"),
+        ("no mat", "is not a MATLAB 5 file"),
+        ("empty", "is not a MATLAB 5 file"),
+        ("matlab 7.3", "is not a MATLAB 5 file"),
+        ("header only", "holds no variable X"),
+        ("no y", "holds no variable y"),
+        ("wrong size", r"X is uint8 \(28, 32, 3, 30\)"),
+        ("floats", "X is float64"),
+        ("too few labels", "has 30 images, but 29 labels"),
+        ("label 11", "image 29 has label 11"),
+        ("label 0", "image 29 has label 0"),
+        ("labels are cells", "y does not hold real numbers"),
+        ("no images", "no images"),
+    ],
+)
 def test_damaged_file_is_one_clear_line(tmp_path, folder, kind, message):
     path = tmp_path / "test_32x32.mat"
     shutil.copy(folder / "test_32x32.mat", path)

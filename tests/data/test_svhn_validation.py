@@ -1,4 +1,5 @@
 """The images that SVHN holds out choose the best epoch."""
+
 import json
 
 import make_archives
@@ -28,9 +29,31 @@ def folder(tmp_path_factory):
 
 
 def run(folder, log_dir, *flags):
-    args = train_cifar.parse(["--dataset", "svhn", "--network", "resnet", "--depth", "8", "--primary-partition", "8",
-                              "--secondary-partition", "1", "--num-epochs", str(EPOCHS), "--batch-size", "20",
-                              "--batch-shards", "1", "--data-dir", str(folder), "--log-dir", str(log_dir), *flags])
+    args = train_cifar.parse(
+        [
+            "--dataset",
+            "svhn",
+            "--network",
+            "resnet",
+            "--depth",
+            "8",
+            "--primary-partition",
+            "8",
+            "--secondary-partition",
+            "1",
+            "--num-epochs",
+            str(EPOCHS),
+            "--batch-size",
+            "20",
+            "--batch-shards",
+            "1",
+            "--data-dir",
+            str(folder),
+            "--log-dir",
+            str(log_dir),
+            *flags,
+        ]
+    )
     return train.main(args, train_cifar.experiment, train_cifar.data, train_cifar.PAPER_GPUS)
 
 
@@ -55,8 +78,12 @@ def test_the_best_epoch_is_the_best_on_the_validation_images(folder, tmp_path, m
     best = int(np.argmax(accuracies))
     out = capsys.readouterr().out
     assert f"{100 * tests[best]:.2f} % in the epoch that is best on the validation images (epoch {best + 1})" in out
-    np.testing.assert_array_equal(open_network(here).output.weight.data().asnumpy(), open_network(
-        sorted(path for path in (here / "checkpoints").iterdir() if path.is_dir())[best]).output.weight.data().asnumpy())
+    np.testing.assert_array_equal(
+        open_network(here).output.weight.data().asnumpy(),
+        open_network(sorted(path for path in (here / "checkpoints").iterdir() if path.is_dir())[best])
+        .output.weight.data()
+        .asnumpy(),
+    )
 
 
 def test_the_authors_records_hold_nothing_out(folder, tmp_path):
@@ -65,6 +92,6 @@ def test_the_authors_records_hold_nothing_out(folder, tmp_path):
         images, labels = make_archives.random_images(20, 10)
         make_archives.record_file(tmp_path / f"{name}.rec", images, labels)
     assert not has_validation("svhn", tmp_path)
-    assert run(tmp_path, tmp_path / "runs", ) == 0
+    assert run(tmp_path, tmp_path / "runs") == 0
     history = (tmp_path / "runs/svhn/cifar_resnet8_w8/seed0/history.jsonl").read_text()
     assert "validation" not in history

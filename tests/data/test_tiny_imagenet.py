@@ -1,4 +1,5 @@
 """Tiny ImageNet from zips in the official layout, right ones and ones damaged in every way."""
+
 import logging
 import random
 import zipfile
@@ -54,7 +55,7 @@ def test_an_unpacked_folder(tmp_path, official, inside):
     expected = [load("tiny-imagenet", split, tmp_path) for split in ("train", "test")]
     folder = tmp_path / "unpacked"
     for name, content in members.items():
-        path = folder / (inside + name[len(TOP):])
+        path = folder / (inside + name[len(TOP) :])
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     for split, (images, labels) in zip(("train", "test"), expected):
@@ -88,6 +89,7 @@ def changed(name, change):
     def damage(members):
         key = TOP + (name(members) if callable(name) else name)
         return {**members, key: change(members[key])}
+
     return damage
 
 
@@ -105,37 +107,36 @@ def lines(change):
 
 BIG = make_archives.jpeg(np.zeros((64, 32, 3), np.uint8))
 DAMAGED = {
-    "no class list": ("train", without(lambda m: "wnids.txt"),
-                      "does not hold wnids.txt; is it tiny-imagenet-200.zip"),
+    "no class list": ("train", without(lambda m: "wnids.txt"), "does not hold wnids.txt; is it tiny-imagenet-200.zip"),
     "no boxes": ("train", without(boxes), "does not hold train/n.*_boxes.txt; the archive is not complete"),
-    "no image": ("train", without(first_image),
-                 "does not hold train/n.*_0.JPEG; the archive is not complete"),
-    "no annotations": ("test", without(lambda m: "val/val_annotations.txt"),
-                       "does not hold val/val_annotations.txt"),
-    "no val image": ("test", without(lambda m: "val/images/val_7.JPEG"),
-                     "does not hold val/images/val_7.JPEG"),
+    "no image": ("train", without(first_image), "does not hold train/n.*_0.JPEG; the archive is not complete"),
+    "no annotations": ("test", without(lambda m: "val/val_annotations.txt"), "does not hold val/val_annotations.txt"),
+    "no val image": ("test", without(lambda m: "val/images/val_7.JPEG"), "does not hold val/images/val_7.JPEG"),
     "few classes": ("test", changed("wnids.txt", lines(lambda t: t[:-1])), "199 different classes.*has 200"),
     "a class twice": ("test", changed("wnids.txt", lines(lambda t: t[:-1] + t[:1])), "199 different classes"),
-    "no class": ("test", changed("wnids.txt", lines(lambda t: t[:-1] + ["cat"])),
-                 "'cat', which is no WordNet id"),
-    "blank line": ("test", changed("wnids.txt", lines(lambda t: t[:5] + [""] + t[5:])),
-                   "line 6 of wnids.txt has 0 of 1"),
+    "no class": ("test", changed("wnids.txt", lines(lambda t: t[:-1] + ["cat"])), "'cat', which is no WordNet id"),
+    "blank line": (
+        "test",
+        changed("wnids.txt", lines(lambda t: t[:5] + [""] + t[5:])),
+        "line 6 of wnids.txt has 0 of 1",
+    ),
     "binary list": ("test", changed("wnids.txt", lambda text: b"\xff\xfe" + text), "wnids.txt is no text"),
-    "empty list": ("test", changed("val/val_annotations.txt", lambda text: b""),
-                   "val_annotations.txt is empty"),
-    "unknown class": ("test", changed("val/val_annotations.txt",
-                                      lines(lambda t: ["val_0.JPEG\tn99999999\t0"] + t[1:])),
-                      "gives val_0.JPEG the class 'n99999999', which is not in wnids.txt"),
-    "short line": ("test", changed("val/val_annotations.txt", lines(lambda t: t[:2] + ["val_2.JPEG"])),
-                   "line 3 of val/val_annotations.txt has 1 of 2 columns"),
-    "way out": ("train", changed(boxes, lambda text: b"../../images/secret.JPEG\t0"),
-                "is no name of an image"),
-    "no JPEG": ("train", changed(first_image, lambda jpeg: b"GIF89a" + bytes(100)),
-                "_0.JPEG is no whole JPEG"),
+    "empty list": ("test", changed("val/val_annotations.txt", lambda text: b""), "val_annotations.txt is empty"),
+    "unknown class": (
+        "test",
+        changed("val/val_annotations.txt", lines(lambda t: ["val_0.JPEG\tn99999999\t0"] + t[1:])),
+        "gives val_0.JPEG the class 'n99999999', which is not in wnids.txt",
+    ),
+    "short line": (
+        "test",
+        changed("val/val_annotations.txt", lines(lambda t: t[:2] + ["val_2.JPEG"])),
+        "line 3 of val/val_annotations.txt has 1 of 2 columns",
+    ),
+    "way out": ("train", changed(boxes, lambda text: b"../../images/secret.JPEG\t0"), "is no name of an image"),
+    "no JPEG": ("train", changed(first_image, lambda jpeg: b"GIF89a" + bytes(100)), "_0.JPEG is no whole JPEG"),
     "empty JPEG": ("train", changed(first_image, lambda jpeg: b""), "_0.JPEG is no whole JPEG"),
-    "noise": ("train", changed(first_image, lambda jpeg: bytes(range(255)) * 3 + b"\xff\xd9"),
-              "is no whole JPEG"),
-    "half a JPEG": ("train", changed(first_image, lambda jpeg: jpeg[:len(jpeg) // 2]), "is no whole JPEG"),
+    "noise": ("train", changed(first_image, lambda jpeg: bytes(range(255)) * 3 + b"\xff\xd9"), "is no whole JPEG"),
+    "half a JPEG": ("train", changed(first_image, lambda jpeg: jpeg[: len(jpeg) // 2]), "is no whole JPEG"),
     "size": ("train", changed(first_image, lambda jpeg: BIG), "_0.JPEG has 32x64 pixels, not 64x64"),
     "giant": ("train", changed(first_image, lambda jpeg: bytes(1 << 21)), "claims 2,097,152 bytes"),
 }
@@ -150,11 +151,15 @@ def test_damage_is_one_clear_line(tmp_path, official, damage):
     assert "\n" not in str(caught.value) and str(tmp_path / ZIP) in str(caught.value)
 
 
-@pytest.mark.parametrize("damage, message", [
-    (lambda content: content[:-1000], "is not a whole zip archive .* fetch it again"),
-    (lambda content: content[:1000], "is not a whole zip archive"),
-    (lambda content: b"", "is not a whole zip"),
-    (lambda content: b"<html>Not Found</html>" * 100, "is not a whole zip archive")])
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda content: content[:-1000], "is not a whole zip archive .* fetch it again"),
+        (lambda content: content[:1000], "is not a whole zip archive"),
+        (lambda content: b"", "is not a whole zip"),
+        (lambda content: b"<html>Not Found</html>" * 100, "is not a whole zip archive"),
+    ],
+)
 def test_files_that_are_no_zip(tmp_path, official, damage, message):
     make_archives.zip_file(tmp_path / ZIP, official[0])
     (tmp_path / ZIP).write_bytes(damage((tmp_path / ZIP).read_bytes()))
@@ -218,7 +223,19 @@ def test_without_files(tmp_path):
 def test_the_row_of_the_paper():
     row = DATASETS["tiny-imagenet"]
     assert (row.classes, row.size, row.short_side, row.mirror, row.augment, row.pads) == (
-        200, 64, (64, 80), True, True, False)
+        200,
+        64,
+        (64, 80),
+        True,
+        True,
+        False,
+    )
     assert (row.train_size, row.test_size) == (200 * 500, 200 * 50)
-    assert [name for name, row in DATASETS.items() if row.pads] == ["cifar10", "cifar100", "digits", "fashion-mnist",
-                                                                         "mnist", "kmnist"]
+    assert [name for name, row in DATASETS.items() if row.pads] == [
+        "cifar10",
+        "cifar100",
+        "digits",
+        "fashion-mnist",
+        "mnist",
+        "kmnist",
+    ]

@@ -1,4 +1,5 @@
 """Small networks whose numbers stay near 1 while every parameter and statistic is drawn at random."""
+
 import contextlib
 import os
 

@@ -1,4 +1,5 @@
 """What a compiled network takes, gives and refuses."""
+
 import copy
 import logging
 import multiprocessing
@@ -53,20 +54,28 @@ def test_what_it_knows(compiled, net):
 TAKES = "takes float32 \\(N, 3, 16, 16\\), normalised"
 
 
-@pytest.mark.parametrize("x,error,message", [
-    (np.zeros((1, 3, 16, 15), np.float32), UserError, TAKES), (np.zeros((1, 1, 16, 16), np.float32), UserError, TAKES),
-    (np.zeros((1, 4, 16, 16), np.float32), UserError, TAKES), (np.zeros((3, 16, 16), np.float32), UserError, TAKES),
-    (np.zeros((1, 1, 3, 16, 16), np.float32), UserError, TAKES), (np.zeros((), np.float32), UserError, TAKES),
-    (np.zeros((1, 16, 16, 3), np.float32), UserError, "channels come first: x.transpose"),
-    (np.zeros((1, 3, 16, 16)), UserError, "not float64 .* if they are normalised, x.astype"),
-    (np.zeros((1, 3, 16, 16), np.uint8), UserError, "not uint8"),
-    (np.zeros((1, 3, 16, 16), int), UserError, "not int64"),
-    (np.zeros((1, 3, 16, 16), object), UserError, "not object"),
-    ([[1.0]], TypeError, "not a list"), (None, TypeError, "not a NoneType"), ("x", TypeError, "not a str"),
-    (mx.nd.zeros((1, 3, 16, 15)), UserError, TAKES),
-    (mx.nd.zeros((1, 3, 16, 16), dtype="float64"), UserError, "not float64"),
-    (mx.nd.zeros((4, 3)).tostype("row_sparse"), UserError, "dense"),
-])
+@pytest.mark.parametrize(
+    "x,error,message",
+    [
+        (np.zeros((1, 3, 16, 15), np.float32), UserError, TAKES),
+        (np.zeros((1, 1, 16, 16), np.float32), UserError, TAKES),
+        (np.zeros((1, 4, 16, 16), np.float32), UserError, TAKES),
+        (np.zeros((3, 16, 16), np.float32), UserError, TAKES),
+        (np.zeros((1, 1, 3, 16, 16), np.float32), UserError, TAKES),
+        (np.zeros((), np.float32), UserError, TAKES),
+        (np.zeros((1, 16, 16, 3), np.float32), UserError, "channels come first: x.transpose"),
+        (np.zeros((1, 3, 16, 16)), UserError, "not float64 .* if they are normalised, x.astype"),
+        (np.zeros((1, 3, 16, 16), np.uint8), UserError, "not uint8"),
+        (np.zeros((1, 3, 16, 16), int), UserError, "not int64"),
+        (np.zeros((1, 3, 16, 16), object), UserError, "not object"),
+        ([[1.0]], TypeError, "not a list"),
+        (None, TypeError, "not a NoneType"),
+        ("x", TypeError, "not a str"),
+        (mx.nd.zeros((1, 3, 16, 15)), UserError, TAKES),
+        (mx.nd.zeros((1, 3, 16, 16), dtype="float64"), UserError, "not float64"),
+        (mx.nd.zeros((4, 3)).tostype("row_sparse"), UserError, "dense"),
+    ],
+)
 def test_bad_images(compiled, x, error, message):
     with pytest.raises(error, match=message):
         compiled(x)
@@ -165,10 +174,22 @@ def test_copies_and_pickles(net, compiled, monkeypatch):
         assert not given.native
 
 
-@pytest.mark.parametrize("options", [{"mean": (1, 2)}, {"std": (1, 0, 1)}, {"mean": (1, 2, float("nan"))},
-                                     {"class_names": ["one"]}, {"class_names": ["a\0"] * 10}, {"classes": 10},
-                                     {"mean": (1, 2, 3)}, {"mean": (1, 2), "std": (1, 2)}, {"mean": 1, "std": 1e-60},
-                                     {"class_names": [1] * 10}, {"threads": -1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mean": (1, 2)},
+        {"std": (1, 0, 1)},
+        {"mean": (1, 2, float("nan"))},
+        {"class_names": ["one"]},
+        {"class_names": ["a\0"] * 10},
+        {"classes": 10},
+        {"mean": (1, 2, 3)},
+        {"mean": (1, 2), "std": (1, 2)},
+        {"mean": 1, "std": 1e-60},
+        {"class_names": [1] * 10},
+        {"threads": -1},
+    ],
+)
 def test_bad_options(net, options):
     with pytest.raises(UserError):
         deploy.compile(net, SHAPE, **options)

@@ -1,4 +1,5 @@
 """`.igc` files: whole ones give the same results everywhere, all others are refused."""
+
 import base64
 import ctypes
 import os
@@ -31,16 +32,27 @@ SHAPE = (3, 8, 8)
 
 
 def python(*arguments, environment=()):
-    return subprocess.run([sys.executable, *map(str, arguments)], cwd=str(ROOT), stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, universal_newlines=True, timeout=600,
-                          env=dict(os.environ, PYTHONPATH=str(ROOT), **dict(environment)))
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=str(ROOT),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=dict(os.environ, PYTHONPATH=str(ROOT), **dict(environment)),
+    )
 
 
 @pytest.fixture(scope="module", params=["float32", "int8"])
 def compiled(request):
     calibration = images(SHAPE, 16, 7) if request.param == "int8" else None
-    return deploy.compile(small("cifar_plain_igc5_l2m3", 8), SHAPE, calibration=calibration, mean=(120, 121, 122.5), std=(60, 61, 62),
-                          class_names=[f"Klasse \N{LATIN SMALL LETTER A WITH DIAERESIS}{i}" for i in range(9)] + [""])
+    return deploy.compile(
+        small("cifar_plain_igc5_l2m3", 8),
+        SHAPE,
+        calibration=calibration,
+        mean=(120, 121, 122.5),
+        std=(60, 61, 62),
+        class_names=[f"Klasse \N{LATIN SMALL LETTER A WITH DIAERESIS}{i}" for i in range(9)] + [""],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,36 +75,50 @@ def test_what_is_loaded_is_what_was_saved(compiled, saved, tmp_path):
 
 
 def test_loading_needs_no_mxnet(compiled, saved):
-    program = ("import sys, numpy as np; from igc_gluon import deploy\n"
-               f"y = deploy.load({str(saved)!r})(np.ones((1, 3, 8, 8), np.float32))\n"
-               "assert not any(name.split('.')[0] in ('mxnet', 'gluoncv') for name in sys.modules)\n"
-               "print(y.tobytes().hex())")
+    program = (
+        "import sys, numpy as np; from igc_gluon import deploy\n"
+        f"y = deploy.load({str(saved)!r})(np.ones((1, 3, 8, 8), np.float32))\n"
+        "assert not any(name.split('.')[0] in ('mxnet', 'gluoncv') for name in sys.modules)\n"
+        "print(y.tobytes().hex())"
+    )
     done = python("-c", program)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == compiled(np.ones((1, *SHAPE), np.float32)).tobytes().hex()
 
 
 # Written by release 0.1: a convolution by the weights -2 to 3, the mean; the second with ranges.
-VERSION_1 = ("iAhI84GJ0x0RR918z=;c7y$qP000000{{R31ONa41ONa40RR910ssI22mk;81^@s6000000ssI200000004kL0000$002Nh004kM005vs006*1"
-             "0RR9100000|NsC00ssI20RR910RR910RR910RR91000000000000000000000000000000|NsC0|NsC0|NsC0|NsC0|NsC0|NsC01poj50RR91"
-             "|NsC0000000RR910RR910RR910RR9100000000000000000000|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0Z){`$VE|$P0002M004l$"
-             "00000004kL0000$002Nh")
-VERSION_2 = ("iAhI84GJ0x0ssI2?~8lQFaZDn000000{{R31ONa41ONa40RR910ssI22mk;81^@s6000000ssI21^@s6004kL0000$002Nh004kM005vs006*1"
-             "0RR9100000|NsC00ssI20RR910RR910RR910RR91000000000000000000000000000000|NsC0|NsC0|NsC0|NsC0|NsC0|NsC01poj50RR91"
-             "|NsC0000000RR910RR910RR910RR9100000000000000000000|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0Z){`$VE|$P0002M004l$"
-             "00000004kL0000$002Nh^=xs#@;O96S28KV)Y98PY}~KESM``b")
+VERSION_1 = (
+    "iAhI84GJ0x0RR918z=;c7y$qP000000{{R31ONa41ONa40RR910ssI22mk;81^@s6000000ssI200000004kL0000$002Nh004kM005vs006*1"
+    "0RR9100000|NsC00ssI20RR910RR910RR910RR91000000000000000000000000000000|NsC0|NsC0|NsC0|NsC0|NsC0|NsC01poj50RR91"
+    "|NsC0000000RR910RR910RR910RR9100000000000000000000|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0Z){`$VE|$P0002M004l$"
+    "00000004kL0000$002Nh"
+)
+VERSION_2 = (
+    "iAhI84GJ0x0ssI2?~8lQFaZDn000000{{R31ONa41ONa40RR910ssI22mk;81^@s6000000ssI21^@s6004kL0000$002Nh004kM005vs006*1"
+    "0RR9100000|NsC00ssI20RR910RR910RR910RR91000000000000000000000000000000|NsC0|NsC0|NsC0|NsC0|NsC0|NsC01poj50RR91"
+    "|NsC0000000RR910RR910RR910RR9100000000000000000000|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0Z){`$VE|$P0002M004l$"
+    "00000004kL0000$002Nh^=xs#@;O96S28KV)Y98PY}~KESM``b"
+)
 
 
-VERSION_3 = ("iAhI84GJ0x0{{R3_h-9$C;<Qf000000{{R31ONa41ONa40RR910ssI22mk;81^@s6000000ssI2000002LJ#70RR910RR910RR91004kL0000$"
-             "002Nh004kM005vs006*10RR9100000|NsC00ssI20RR910RR910RR910RR91000000000000000000000000000000|NsC0|NsC0|NsC0|NsC0"
-             "|NsC0|NsC01poj50RR91|NsC0000000RR910RR910RR910RR9100000000000000000000|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0"
-             "Z){`$VE|$P0002M004l$00000004kL0000$002Nh")
+VERSION_3 = (
+    "iAhI84GJ0x0{{R3_h-9$C;<Qf000000{{R31ONa41ONa40RR910ssI22mk;81^@s6000000ssI2000002LJ#70RR910RR910RR91004kL0000$"
+    "002Nh004kM005vs006*10RR9100000|NsC00ssI20RR910RR910RR910RR91000000000000000000000000000000|NsC0|NsC0|NsC0|NsC0"
+    "|NsC0|NsC01poj50RR91|NsC0000000RR910RR910RR910RR9100000000000000000000|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0"
+    "Z){`$VE|$P0002M004l$00000004kL0000$002Nh"
+)
 USUAL = Preprocessing((4, 4), 4, (1, 2, 3), (4, 5, 6), class_names=("a", "b"))
 
 
-@pytest.mark.parametrize("old, expected", [
-    (VERSION_1, USUAL), (VERSION_2, USUAL),
-    (VERSION_3, replace(USUAL, short_side=7, interpolation="bilinear", color_order="BGR"))], ids="123")
+@pytest.mark.parametrize(
+    "old, expected",
+    [
+        (VERSION_1, USUAL),
+        (VERSION_2, USUAL),
+        (VERSION_3, replace(USUAL, short_side=7, interpolation="bilinear", color_order="BGR")),
+    ],
+    ids="123",
+)
 def test_files_of_older_releases(old, expected):
     """What they do not say, up to 2 the short side, up to 3 the border, is as usual."""
     found = deploy.Compiled(base64.b85decode(old))
@@ -103,10 +129,16 @@ def test_files_of_older_releases(old, expected):
     np.testing.assert_allclose(found(x), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("expected", [
-    Preprocessing((8, 6), 11, (1, 2, 3), (4, 5, 6), "bilinear", "BGR", ("a", "b")),
-    Preprocessing((8, 6), 9, (1, 2, 3), (4, 5, 6), border=2, fill=255), Preprocessing((8, 6), border=1),
-    Preprocessing((8, 6), interpolation="nearest"), Preprocessing((8, 6), 9, (1, 2, 3), (1, 1, 1), "bicubic")])
+@pytest.mark.parametrize(
+    "expected",
+    [
+        Preprocessing((8, 6), 11, (1, 2, 3), (4, 5, 6), "bilinear", "BGR", ("a", "b")),
+        Preprocessing((8, 6), 9, (1, 2, 3), (4, 5, 6), border=2, fill=255),
+        Preprocessing((8, 6), border=1),
+        Preprocessing((8, 6), interpolation="nearest"),
+        Preprocessing((8, 6), 9, (1, 2, 3), (1, 1, 1), "bicubic"),
+    ],
+)
 def test_all_that_a_network_expects_is_in_its_file(expected):
     ops = [Op(CONV, 0, 2, weight=np.ones((2, 3, 1, 1), np.float32)), Op(MEAN_POOL, 1)]
     assert deploy.Compiled(file.dumps(ops, (3, 8, 6), True, "net", expected)).preprocessing == expected
@@ -146,13 +178,23 @@ def test_every_cut_and_every_flipped_byte_is_refused(saved):
             deploy.Compiled(data[:size])
     for at in [*range(0, 120), *range(120, len(data), 53)]:
         with pytest.raises(UserError):
-            deploy.Compiled(data[:at] + bytes([data[at] ^ 4]) + data[at + 1:])
+            deploy.Compiled(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
     with pytest.raises(UserError, match="follows its end"):
         deploy.Compiled(data + b"x")
 
 
-@pytest.mark.parametrize("content", [b"", b"\x89IGC", b"PK\x03\x04" + bytes(100), bytes(64), b"\x12\x01" + bytes(200),
-                                     file.MAGIC + bytes(100), file.MAGIC.replace(b"\r\n", b"\n") + bytes(100)])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x89IGC",
+        b"PK\x03\x04" + bytes(100),
+        bytes(64),
+        b"\x12\x01" + bytes(200),
+        file.MAGIC + bytes(100),
+        file.MAGIC.replace(b"\r\n", b"\n") + bytes(100),
+    ],
+)
 def test_foreign_files_are_refused_with_one_line(content, tmp_path):
     path = tmp_path / "net.igc"
     path.write_bytes(content)
@@ -171,34 +213,67 @@ def changed(data, at, form, value):
 OPS = 88 + 8 * 3
 
 
-@pytest.mark.parametrize("at,form,value,message", [
-    (8, "I", 5, "another version"), (8, "I", 0, "another version"),
-    (16, "Q", 1 << 60, "cut off"), (24, "i", 0, "channels"), (24, "i", 5000, "channels"),
-    (28, "i", -1, "rows"), (28, "i", 1 << 30, "rows"), (36, "i", 2, "header"), (40, "I", 1 << 31, "ops"),
-    (44, "I", 7, "texts"), (48, "Q", 1 << 62, "weights"), (56, "I", 9, "names"), (60, "I", 1, "header|add up"),
-    (64, "i", 7, "prepared"), (64, "i", -1, "prepared"), (64, "i", 1 << 21, "prepared"), (68, "i", 4, "prepared"),
-    (68, "i", -1, "prepared"), (72, "i", 2, "prepared"), (76, "i", 2, "prepared"),
-    (80, "i", -1, "prepared"), (80, "i", 4, "prepared"), (80, "i", 1 << 30, "prepared"), (84, "i", -1, "prepared"),
-    (84, "i", 256, "prepared"),
-    (88, "f", float("nan"), "finite"), (100, "f", 0.0, "deviations"), (100, "f", -1.0, "deviations"),
-    (OPS, "i", 9, "unknown kind"), (OPS + 4, "i", 1, "input"), (OPS + 8, "i", 1, "residual"),
-    (OPS + 12, "i", 1 << 30, "channels"), (OPS + 16, "i", 0, "groups"), (OPS + 20, "i", 0, "kernel"),
-    (OPS + 28, "i", 0, "stride"), (OPS + 32, "i", -1, "pad"), (OPS + 40, "i", 7, "activation"),
-    (OPS + 48, "q", -2, "weight"), (OPS + 48, "q", 1 << 62, "weight"), (OPS + 80 + 48, "q", 0, "overlap"),
-])
+@pytest.mark.parametrize(
+    "at,form,value,message",
+    [
+        (8, "I", 5, "another version"),
+        (8, "I", 0, "another version"),
+        (16, "Q", 1 << 60, "cut off"),
+        (24, "i", 0, "channels"),
+        (24, "i", 5000, "channels"),
+        (28, "i", -1, "rows"),
+        (28, "i", 1 << 30, "rows"),
+        (36, "i", 2, "header"),
+        (40, "I", 1 << 31, "ops"),
+        (44, "I", 7, "texts"),
+        (48, "Q", 1 << 62, "weights"),
+        (56, "I", 9, "names"),
+        (60, "I", 1, "header|add up"),
+        (64, "i", 7, "prepared"),
+        (64, "i", -1, "prepared"),
+        (64, "i", 1 << 21, "prepared"),
+        (68, "i", 4, "prepared"),
+        (68, "i", -1, "prepared"),
+        (72, "i", 2, "prepared"),
+        (76, "i", 2, "prepared"),
+        (80, "i", -1, "prepared"),
+        (80, "i", 4, "prepared"),
+        (80, "i", 1 << 30, "prepared"),
+        (84, "i", -1, "prepared"),
+        (84, "i", 256, "prepared"),
+        (88, "f", float("nan"), "finite"),
+        (100, "f", 0.0, "deviations"),
+        (100, "f", -1.0, "deviations"),
+        (OPS, "i", 9, "unknown kind"),
+        (OPS + 4, "i", 1, "input"),
+        (OPS + 8, "i", 1, "residual"),
+        (OPS + 12, "i", 1 << 30, "channels"),
+        (OPS + 16, "i", 0, "groups"),
+        (OPS + 20, "i", 0, "kernel"),
+        (OPS + 28, "i", 0, "stride"),
+        (OPS + 32, "i", -1, "pad"),
+        (OPS + 40, "i", 7, "activation"),
+        (OPS + 48, "q", -2, "weight"),
+        (OPS + 48, "q", 1 << 62, "weight"),
+        (OPS + 80 + 48, "q", 0, "overlap"),
+    ],
+)
 def test_numbers_out_of_range_are_named(saved, at, form, value, message):
     with pytest.raises(UserError, match=message):
         deploy.Compiled(changed(saved.read_bytes(), at, form, value))
 
 
-@pytest.mark.parametrize("ops,shape,message", [
-    ([Op(PERMUTE, 0)] * 5000, SHAPE, "too many ops"),
-    ([Op(MAX_POOL, i, kernel=(1, 1)) for i in range(4000)], (4096, 1, 1), "too many channels"),
-    ([Op(CONV, 0, 1 << 17, weight=np.zeros(1 << 17, np.float32))], (1, 1, 1), "too many channels"),
-    ([Op(CONV, 0, 1 << 12, weight=np.zeros(1 << 12, np.float32)), Op(MEAN_POOL, 1)], (1, 512, 512), "too large"),
-    ([Op(MAX_POOL, 0, kernel=(1, 1))], (1, 32768, 32768), "too large"),
-    ([], SHAPE, "1 to 65536 ops"),
-])
+@pytest.mark.parametrize(
+    "ops,shape,message",
+    [
+        ([Op(PERMUTE, 0)] * 5000, SHAPE, "too many ops"),
+        ([Op(MAX_POOL, i, kernel=(1, 1)) for i in range(4000)], (4096, 1, 1), "too many channels"),
+        ([Op(CONV, 0, 1 << 17, weight=np.zeros(1 << 17, np.float32))], (1, 1, 1), "too many channels"),
+        ([Op(CONV, 0, 1 << 12, weight=np.zeros(1 << 12, np.float32)), Op(MEAN_POOL, 1)], (1, 512, 512), "too large"),
+        ([Op(MAX_POOL, 0, kernel=(1, 1))], (1, 32768, 32768), "too large"),
+        ([], SHAPE, "1 to 65536 ops"),
+    ],
+)
 def test_networks_beyond_reason(ops, shape, message):
     with pytest.raises(UserError, match=message):
         deploy.Compiled(file.dumps(ops, shape, False))
@@ -238,11 +313,25 @@ def classify(tmp_path_factory):
         pytest.skip("there is no C compiler")
     folder = library.path().parent
     program = tmp_path_factory.mktemp("program") / "classify"
-    subprocess.run(["cc", "-std=c99", "-Wall", "-Werror", "-O1", ROOT / "examples" / "classify.c",
-                    f"-I{ROOT / 'igc_gluon' / 'native' / 'include'}", f"-L{folder}", f"-l:{library.path().name}",
-                    f"-Wl,-rpath,{folder}", "-lm", "-o", program], check=True)
-    return lambda *arguments: subprocess.run([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                             universal_newlines=True)
+    subprocess.run(
+        [
+            "cc",
+            "-std=c99",
+            "-Wall",
+            "-Werror",
+            "-O1",
+            ROOT / "examples" / "classify.c",
+            f"-I{ROOT / 'igc_gluon' / 'native' / 'include'}",
+            f"-L{folder}",
+            f"-l:{library.path().name}",
+            f"-Wl,-rpath,{folder}",
+            "-lm",
+            "-o",
+            program,
+        ],
+        check=True,
+    )
+    return lambda *arguments: subprocess.run([program, *arguments], capture_output=True, text=True)
 
 
 class Photograph:
@@ -254,8 +343,14 @@ class Photograph:
 
     def __call__(self, function, image, size):
         out = np.zeros(size, np.float32)
-        library.check(getattr(self._library, function)(self._model, image.ctypes.data_as(ctypes.c_void_p), *image.shape[:2],
-                                                       out.ctypes.data_as(ctypes.c_void_p)))
+        library.check(
+            getattr(self._library, function)(
+                self._model,
+                image.ctypes.data_as(ctypes.c_void_p),
+                *image.shape[:2],
+                out.ctypes.data_as(ctypes.c_void_p),
+            )
+        )
         return out
 
     def __del__(self):
@@ -264,28 +359,44 @@ class Photograph:
 
 
 @pytest.mark.parametrize("interpolation", ["area", "bilinear", "bicubic", "nearest"])
-@pytest.mark.parametrize("size, border, short_side", [((8, 8), 0, 8), ((6, 10), 0, 13), ((8, 8), 2, 8), ((33, 32), 1, 40)])
+@pytest.mark.parametrize(
+    "size, border, short_side", [((8, 8), 0, 8), ((6, 10), 0, 13), ((8, 8), 2, 8), ((33, 32), 1, 40)]
+)
 def test_c_prepares_a_photograph_as_python_does(tmp_path, interpolation, size, border, short_side):
-    """Larger and smaller ones, whole multiples and others, on edge and flat, blurred and noisy, with the border and without."""
+    """Larger and smaller ones, whole multiples and others, on edge and flat, blurred and noisy, with the border and
+    without."""
     rng, off = np.random.default_rng(0), 0
     expected = Preprocessing(size, short_side, (10, 20, 30), (2, 3, 4), interpolation, "BGR", border=border, fill=9)
     network = file.dumps([Op(MEAN_POOL, 0)], (3, *size), True, "net", expected)
     (tmp_path / "net.igc").write_bytes(network)
     net = Photograph(tmp_path / "net.igc")
     inner = short_side - 2 * border
-    for height, width in (size, (inner, inner), (3, 5), (7, 61), (90, 4), (2 * inner, 2 * inner), (3 * inner, 4 * inner), (101, 67)):
+    for height, width in (
+        size,
+        (inner, inner),
+        (3, 5),
+        (7, 61),
+        (90, 4),
+        (2 * inner, 2 * inner),
+        (3 * inner, 4 * inner),
+        (101, 67),
+    ):
         for blurred in (False, True):
             image = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
             image = cv2.GaussianBlur(image, (5, 5), 2) if blurred else image
-            pixels = net("igc_prepare", image, (3, *size)) * np.array(expected.std)[:, None, None] + \
-                np.array(expected.mean)[:, None, None]
+            pixels = (
+                net("igc_prepare", image, (3, *size)) * np.array(expected.std)[:, None, None]
+                + np.array(expected.mean)[:, None, None]
+            )
             wanted = expected.pixels(image).transpose(2, 0, 1)
             difference = np.abs(pixels - wanted)
             assert difference.max() < 1.01  # cubic sums: OpenCV has them rounded in several ways
             off += (difference > 0.01).mean()
     assert off / 16 < (0.01 if interpolation in ("area", "bicubic") else 1e-9)
     bordered = expected.bordered(rng.integers(0, 256, (*expected.window, 3)).astype(np.uint8))
-    np.testing.assert_allclose(net("igc_prepare", bordered, (3, *size)), expected.prepare(bordered)[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        net("igc_prepare", bordered, (3, *size)), expected.prepare(bordered)[0], rtol=1e-5, atol=1e-5
+    )
 
 
 def test_from_a_photograph_to_its_class(classify, compiled, saved, tmp_path):
@@ -306,7 +417,9 @@ def test_from_a_photograph_to_its_class(classify, compiled, saved, tmp_path):
         assert done.returncode == 0, done.stderr
         rows = [re.fullmatch(r" +([\d.]+) %  (.+)", line).groups() for line in done.stdout.splitlines()]
         assert [name for _, name in rows] == [name for name, _ in compiled.classify(image)]
-        np.testing.assert_allclose([float(p) for p, _ in rows], [100 * p for _, p in compiled.classify(image)], atol=0.5)
+        np.testing.assert_allclose(
+            [float(p) for p, _ in rows], [100 * p for _, p in compiled.classify(image)], atol=0.5
+        )
 
 
 def test_a_c_program_reads_png(classify, compiled, saved, tmp_path):
@@ -329,11 +442,18 @@ def test_mistakes_of_a_c_program(classify, saved, tmp_path):
     unknown.write_bytes(file.dumps([Op(MEAN_POOL, 0)], (3, 8, 8), True))
     long = tmp_path / "long.ppm"
     long.write_bytes(b"P6\n30000 1\n255\n" + bytes(50000))  # cut off
-    for arguments, message in (((damaged, picture), "cut off"), ((tmp_path / "none.igc", picture), "cannot be opened"),
-                               ((tmp_path, picture), "cannot be read"), ((no_scores, picture), "gives no scores"),
-                               ((grey, picture), "no images in color"), ((unknown, picture), "without the mean"),
-                               ((saved, tmp_path / "none.ppm"), "no such image"), ((saved, saved), "no such image"),
-                               ((saved,), "give a network and an image"), (("/dev/zero", picture), "does not begin")):
+    for arguments, message in (
+        ((damaged, picture), "cut off"),
+        ((tmp_path / "none.igc", picture), "cannot be opened"),
+        ((tmp_path, picture), "cannot be read"),
+        ((no_scores, picture), "gives no scores"),
+        ((grey, picture), "no images in color"),
+        ((unknown, picture), "without the mean"),
+        ((saved, tmp_path / "none.ppm"), "no such image"),
+        ((saved, saved), "no such image"),
+        ((saved,), "give a network and an image"),
+        (("/dev/zero", picture), "does not begin"),
+    ):
         done = classify(*arguments)
         assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
 

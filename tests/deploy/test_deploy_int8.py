@@ -1,4 +1,5 @@
 """Compiled networks on 8-bit integers: calibration, files, machines without, what is refused."""
+
 import logging
 from types import SimpleNamespace
 
@@ -6,6 +7,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from deploy_networks import images, small
+
 from igc_gluon import data, deploy, native
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.deploy import calibration, file
@@ -23,10 +25,21 @@ def net():
     return small("cifar_resnet_igc10_l4m3", 16)
 
 
-@pytest.mark.parametrize("name,size", [
-    ("cifar_plain8_w16", 16), ("cifar_plain_igc8_l24m2", 16), ("cifar_plain_igc8_l4m8", 16),
-    ("cifar_resnet8_w16", 16), ("cifar_resnet_igc10_l24m2", 16), ("cifar_sumfusion8_l2m8", 16),
-    ("cifar_gpc5_l2m8", 16), ("cifar_igcv2_8_c16", 16), ("cifar_igcv3_d0.5", 16), ("igcv3_0.7", 32)])
+@pytest.mark.parametrize(
+    "name,size",
+    [
+        ("cifar_plain8_w16", 16),
+        ("cifar_plain_igc8_l24m2", 16),
+        ("cifar_plain_igc8_l4m8", 16),
+        ("cifar_resnet8_w16", 16),
+        ("cifar_resnet_igc10_l24m2", 16),
+        ("cifar_sumfusion8_l2m8", 16),
+        ("cifar_gpc5_l2m8", 16),
+        ("cifar_igcv2_8_c16", 16),
+        ("cifar_igcv3_d0.5", 16),
+        ("igcv3_0.7", 32),
+    ],
+)
 def test_families_stay_near_float32(name, size):
     shape = (3, size, size)
     network = small(name, size)
@@ -103,12 +116,22 @@ def test_a_data_set_by_name(monkeypatch):
         np.testing.assert_array_equal(found[number], expected.prepare(pixels[299 * number // 255])[0])
 
 
-@pytest.mark.parametrize("source,message", [
-    (True, "only a run on a data set"), ("digits", "pixels for calibration are"), ("nothing", "data set"),
-    ("none.npy", "cannot read images"), (__file__ + ".npy", "cannot read images"),
-    (np.zeros((9, 16, 16, 3), np.uint8), "mean and std"), (np.zeros((9, 3, 16, 16)), "float32"),
-    (np.zeros((9, 3, 16, 15), np.float32), "float32"), (np.zeros((7, 3, 16, 16), np.float32), "at least 8"),
-    (np.zeros(3, np.float32), "float32"), (np.full((9, 3, 16, 16), np.nan, np.float32), "not finite")])
+@pytest.mark.parametrize(
+    "source,message",
+    [
+        (True, "only a run on a data set"),
+        ("digits", "pixels for calibration are"),
+        ("nothing", "data set"),
+        ("none.npy", "cannot read images"),
+        (__file__ + ".npy", "cannot read images"),
+        (np.zeros((9, 16, 16, 3), np.uint8), "mean and std"),
+        (np.zeros((9, 3, 16, 16)), "float32"),
+        (np.zeros((9, 3, 16, 15), np.float32), "float32"),
+        (np.zeros((7, 3, 16, 16), np.float32), "at least 8"),
+        (np.zeros(3, np.float32), "float32"),
+        (np.full((9, 3, 16, 16), np.nan, np.float32), "not finite"),
+    ],
+)
 def test_bad_calibration(net, source, message):
     with pytest.raises(UserError, match=message):
         deploy.compile(net, SHAPE, calibration=source)

@@ -1,4 +1,5 @@
 """Compiled networks against MXNet's stock operators."""
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -15,20 +16,54 @@ from igc_gluon.native import library
 pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
 
 # A small member of each family, on small images; options of get_model.
-SMALL = [(name, 16, {}) for name in (
-    "cifar_plain8_w4", "cifar_plain_igc8_l3m2", "cifar_plain_igc5_l4m3", "cifar_plain_igc5_l1m4", "cifar_resnet8_w4",
-    "cifar_resnet_igc10_l2m3", "cifar_sumfusion8_l2m3", "cifar_gpc5_l2m3", "cifar_xception8_c6", "cifar_igcv1_8_c6",
-    "cifar_igcv2_14_c6", "cifar_igcv2_8_c16", "cifar_igcv2star_8_c16", "cifar_flat_igc4_l17m2", "cifar_flat_igc_relu4_l3m2", "cifar_flat_igc_secondary4_l2m3",
-    "cifar_flat_igc_both4_l3m2", "cifar_flat_igc_separable4_l3m2", "cifar_flat_igc_bottleneck4_l3m2", "cifar_flat_gpc4_l3m2",
-    "cifar_flat_xception4_c5", "cifar_flat_igcv2_4_c12k3l4", "cifar_flat_igcv2i_4_c18k3", "cifar_igcv3_d0.5")] + [
-        ("resnet18_w4", 64, {"classes": 6}), ("resnet18_igc_l3m2", 64, {"classes": 6}),
-        ("resnet18_igc_l2m3", 64, {"classes": 6}), ("igcv2_0.25", 32, {}), ("mobilenet0.25", 32, {"classes": 6}),
-        ("mobilenetv2_0.2", 32, {"classes": 6}), ("cifar_mobilenetv2_0.2", 16, {}), ("igcv3_0.7", 32, {"classes": 6}), ("igcv3_d0.5", 32, {"classes": 6}),
-        ("igcv3_0.7", 32, {"classes": 6, "block": "paper"}), ("cifar_plain8_w4", 32, {"stem_strides": 2}),
-        ("cifar_plain_igc8_l3m2", 17, {"between": "relu"}), ("cifar_resnet_igc8_l3m4", 17, {"bottleneck": 2}),
-        ("cifar_plain_igc8_l3m2", 17, {"spatial": "both"}), ("cifar_igcv3_d0.5", 16, {"partitions": (2, 4)}),
-        ("cifar_plain_igc8_l3m2", 17, {"spatial": "secondary"}), ("cifar_plain_igc8_l3m2", 17, {"spatial": "separable"}),
-        ("cifar_resnet_igc10_l4m2", 16, {"downsample": "code"})]
+SMALL = [
+    (name, 16, {})
+    for name in (
+        "cifar_plain8_w4",
+        "cifar_plain_igc8_l3m2",
+        "cifar_plain_igc5_l4m3",
+        "cifar_plain_igc5_l1m4",
+        "cifar_resnet8_w4",
+        "cifar_resnet_igc10_l2m3",
+        "cifar_sumfusion8_l2m3",
+        "cifar_gpc5_l2m3",
+        "cifar_xception8_c6",
+        "cifar_igcv1_8_c6",
+        "cifar_igcv2_14_c6",
+        "cifar_igcv2_8_c16",
+        "cifar_igcv2star_8_c16",
+        "cifar_flat_igc4_l17m2",
+        "cifar_flat_igc_relu4_l3m2",
+        "cifar_flat_igc_secondary4_l2m3",
+        "cifar_flat_igc_both4_l3m2",
+        "cifar_flat_igc_separable4_l3m2",
+        "cifar_flat_igc_bottleneck4_l3m2",
+        "cifar_flat_gpc4_l3m2",
+        "cifar_flat_xception4_c5",
+        "cifar_flat_igcv2_4_c12k3l4",
+        "cifar_flat_igcv2i_4_c18k3",
+        "cifar_igcv3_d0.5",
+    )
+] + [
+    ("resnet18_w4", 64, {"classes": 6}),
+    ("resnet18_igc_l3m2", 64, {"classes": 6}),
+    ("resnet18_igc_l2m3", 64, {"classes": 6}),
+    ("igcv2_0.25", 32, {}),
+    ("mobilenet0.25", 32, {"classes": 6}),
+    ("mobilenetv2_0.2", 32, {"classes": 6}),
+    ("cifar_mobilenetv2_0.2", 16, {}),
+    ("igcv3_0.7", 32, {"classes": 6}),
+    ("igcv3_d0.5", 32, {"classes": 6}),
+    ("igcv3_0.7", 32, {"classes": 6, "block": "paper"}),
+    ("cifar_plain8_w4", 32, {"stem_strides": 2}),
+    ("cifar_plain_igc8_l3m2", 17, {"between": "relu"}),
+    ("cifar_resnet_igc8_l3m4", 17, {"bottleneck": 2}),
+    ("cifar_plain_igc8_l3m2", 17, {"spatial": "both"}),
+    ("cifar_igcv3_d0.5", 16, {"partitions": (2, 4)}),
+    ("cifar_plain_igc8_l3m2", 17, {"spatial": "secondary"}),
+    ("cifar_plain_igc8_l3m2", 17, {"spatial": "separable"}),
+    ("cifar_resnet_igc10_l4m2", 16, {"downsample": "code"}),
+]
 ISAS = library.ISAS
 
 
@@ -36,7 +71,6 @@ ISAS = library.ISAS
 def best_isa_afterwards():
     yield
     library.use_isa()
-
 
 
 def test_every_family_is_among_them():
@@ -71,8 +105,10 @@ def test_imagenet_sized(name):
     assert_close(deploy.compile(net, (3, 64, 64))(x), stock(net, x))
 
 
-@pytest.mark.parametrize("name,size", [("resnet18_v1", 33), ("resnet18_v2", 32), ("mobilenet0_25", 32),
-                                       ("mobilenet_v2_0_25", 32), ("vgg11_bn", 32)])
+@pytest.mark.parametrize(
+    "name,size",
+    [("resnet18_v1", 33), ("resnet18_v2", 32), ("mobilenet0_25", 32), ("mobilenet_v2_0_25", 32), ("vgg11_bn", 32)],
+)
 def test_gluon_model_zoo(name, size):
     net = randomise(getattr(vision, name)(classes=7), (3, size, size))
     x = images((3, size, size), 2)
@@ -122,53 +158,85 @@ GRAPHS = {
     "the image added": (lambda F, x, n: n.a(x) + x, dict(a=conv(3))),
     "image + image": (lambda F, x, n: x + x, {}),
     "a sum normalised": (lambda F, x, n: n.bn(n.a(x) + n.b(x)), dict(a=conv(4), b=conv(4, 1), bn=nn.BatchNorm())),
-    "sums of three": (lambda F, x, n: F.clip((n.a(x) + n.b(x)) + n.a2(x), 0, 6),
-                      dict(a=conv(4), b=conv(4, 1), a2=conv(4))),
+    "sums of three": (
+        lambda F, x, n: F.clip((n.a(x) + n.b(x)) + n.a2(x), 0, 6),
+        dict(a=conv(4), b=conv(4, 1), a2=conv(4)),
+    ),
     "sum of activations": (lambda F, x, n: F.relu(n.a(x)) + F.relu(n.b(x)), dict(a=conv(4), b=conv(4))),
     "two activations": (lambda F, x, n: F.clip(F.relu(n.a(x)) * 3 + 1, 0, 6), dict(a=conv(4))),
     "scalars": (lambda F, x, n: n.a(x * 0.5 + 0.25) * -2 + 1, dict(a=conv(4))),
     "permutation at the end": (lambda F, x, n: permuted(F, n.a(x), 3), dict(a=conv(12))),
     "permuted image": (lambda F, x, n: n.a(permuted(F, n.c(x), 2)), dict(a=conv(4, groups=2), c=conv(6, 1))),
-    "permuted sum": (lambda F, x, n: n.c(permuted(F, n.a(x), 2) + permuted(F, n.b(x), 4)),
-                     dict(a=conv(12), b=conv(12), c=conv(8, groups=4))),
+    "permuted sum": (
+        lambda F, x, n: n.c(permuted(F, n.a(x), 2) + permuted(F, n.b(x), 4)),
+        dict(a=conv(12), b=conv(12), c=conv(8, groups=4)),
+    ),
     "permutation, BN, sum with the unpermuted": (
         lambda F, x, n: (lambda y: F.relu(n.bn(permuted(F, n.b(y), 3)) + y))(n.a(x)),
-        dict(a=conv(12), b=conv(12, groups=3), bn=nn.BatchNorm())),
+        dict(a=conv(12), b=conv(12, groups=3), bn=nn.BatchNorm()),
+    ),
     "two permutations": (lambda F, x, n: permuted(F, permuted(F, n.a(x), 3), 2), dict(a=conv(12))),
-    "transpose": (lambda F, x, n: n.b(F.reshape(F.transpose(F.reshape(n.a(x), shape=(0, -4, 2, -1, -2)), axes=(0, 2, 1, 3, 4)),
-                                                shape=(0, -3, -2))), dict(a=conv(12), b=conv(4, groups=4))),
+    "transpose": (
+        lambda F, x, n: n.b(
+            F.reshape(F.transpose(F.reshape(n.a(x), shape=(0, -4, 2, -1, -2)), axes=(0, 2, 1, 3, 4)), shape=(0, -3, -2))
+        ),
+        dict(a=conv(12), b=conv(4, groups=4)),
+    ),
     "channels shuffled otherwise": (lambda F, x, n: shuffled_otherwise(F, n.a(x)), dict(a=conv(24))),
-    "another order of grouped channels at the end": (lambda F, x, n: shuffled_otherwise(F, n.a(x)), dict(a=conv(24, groups=3))),
+    "another order of grouped channels at the end": (
+        lambda F, x, n: shuffled_otherwise(F, n.a(x)),
+        dict(a=conv(24, groups=3)),
+    ),
     "another order into a sum and a spatial group convolution": (
-        lambda F, x, n: n.b(shuffled_otherwise(F, n.a(x)) + n.a(x)), dict(a=conv(24, groups=3), b=conv(12, groups=4))),
+        lambda F, x, n: n.b(shuffled_otherwise(F, n.a(x)) + n.a(x)),
+        dict(a=conv(24, groups=3), b=conv(12, groups=4)),
+    ),
     "another order of what is read twice": (
         lambda F, x, n: (lambda y: n.b(shuffled_otherwise(F, y)) + n.c(y))(n.a(x)),
-        dict(a=conv(24), b=conv(8, groups=4), c=conv(8))),
-    "block with bias": (lambda F, x, n: permuted(F, n.b(permuted(F, n.a(x), 3)), 4),
-                        dict(a=conv(12, groups=3, use_bias=False), b=conv(12, 1, groups=4))),
-    "no block: bias between": (lambda F, x, n: permuted(F, n.b(permuted(F, n.a(x), 3)), 4),
-                               dict(a=conv(12, groups=3), b=conv(12, 1, groups=4))),
+        dict(a=conv(24), b=conv(8, groups=4), c=conv(8)),
+    ),
+    "block with bias": (
+        lambda F, x, n: permuted(F, n.b(permuted(F, n.a(x), 3)), 4),
+        dict(a=conv(12, groups=3, use_bias=False), b=conv(12, 1, groups=4)),
+    ),
+    "no block: bias between": (
+        lambda F, x, n: permuted(F, n.b(permuted(F, n.a(x), 3)), 4),
+        dict(a=conv(12, groups=3), b=conv(12, 1, groups=4)),
+    ),
     "no block: both are read": (
         lambda F, x, n: (lambda y: permuted(F, n.b(permuted(F, y, 3)), 4) + y)(n.a(x)),
-        dict(a=conv(12, groups=3, use_bias=False), b=conv(12, 1, groups=4, use_bias=False))),
+        dict(a=conv(12, groups=3, use_bias=False), b=conv(12, 1, groups=4, use_bias=False)),
+    ),
     "sum over branches of a group convolution": (
-        lambda F, x, n: F.sum(F.reshape(n.a(x), shape=(0, -4, 2, -1, -2)), axis=1), dict(a=conv(6, groups=3))),
+        lambda F, x, n: F.sum(F.reshape(n.a(x), shape=(0, -4, 2, -1, -2)), axis=1),
+        dict(a=conv(6, groups=3)),
+    ),
     "sum over the inner axis": (
-        lambda F, x, n: F.sum(F.reshape(n.a(x), shape=(0, -4, 2, -1, -2)), axis=2), dict(a=conv(6))),
+        lambda F, x, n: F.sum(F.reshape(n.a(x), shape=(0, -4, 2, -1, -2)), axis=2),
+        dict(a=conv(6)),
+    ),
     "fully connected on an image": (lambda F, x, n: n.b(n.a(x)), dict(a=conv(5, stride=2), b=nn.Dense(7))),
-    "fully connected twice": (lambda F, x, n: n.c(n.b(n.a(x))), dict(a=conv(5), b=nn.Dense(9, activation="relu"),
-                                                                     c=nn.Dense(4))),
+    "fully connected twice": (
+        lambda F, x, n: n.c(n.b(n.a(x))),
+        dict(a=conv(5), b=nn.Dense(9, activation="relu"), c=nn.Dense(4)),
+    ),
     "dropout and flatten": (lambda F, x, n: n.d(F.flatten(n.a(x))), dict(a=conv(5), d=nn.Dropout(0.5))),
     "pools": (lambda F, x, n: n.m(n.p(n.a(x))), dict(a=conv(5), p=nn.MaxPool2D(3, 2, 1), m=nn.AvgPool2D(2, 2))),
     "averages with padding": (lambda F, x, n: n.m(permuted(F, n.a(x), 2)), dict(a=conv(6), m=nn.AvgPool2D(3, 2, 1))),
-    "pooled rows": (lambda F, x, n: n.b(n.p(permuted(F, n.a(x), 2))), dict(a=conv(6), p=nn.GlobalAvgPool2D(),
-                                                                           b=nn.Dense(3))),
+    "pooled rows": (
+        lambda F, x, n: n.b(n.p(permuted(F, n.a(x), 2))),
+        dict(a=conv(6), p=nn.GlobalAvgPool2D(), b=nn.Dense(3)),
+    ),
     "global maximum": (lambda F, x, n: n.p(n.a(x)), dict(a=conv(6), p=nn.GlobalMaxPool2D())),
     "normalised rows": (lambda F, x, n: n.bn(n.b(x)), dict(b=nn.Dense(6), bn=nn.BatchNorm())),
     "BN without gamma": (lambda F, x, n: n.bn(n.a(x)), dict(a=conv(4), bn=nn.BatchNorm(scale=False, center=False))),
-    "strides that differ": (lambda F, x, n: n.b(n.a(x)),
-                            dict(a=nn.Conv2D(6, (3, 1), (2, 1), (1, 0), groups=3, use_bias=False),
-                                 b=nn.Conv2D(9, (1, 3), (1, 2), (0, 1), groups=3))),
+    "strides that differ": (
+        lambda F, x, n: n.b(n.a(x)),
+        dict(
+            a=nn.Conv2D(6, (3, 1), (2, 1), (1, 0), groups=3, use_bias=False),
+            b=nn.Conv2D(9, (1, 3), (1, 2), (0, 1), groups=3),
+        ),
+    ),
 }
 
 

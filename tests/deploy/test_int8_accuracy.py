@@ -1,4 +1,5 @@
 """Top-1 accuracy of trained networks on 8-bit integers."""
+
 import os
 import subprocess
 import sys
@@ -14,19 +15,36 @@ pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_no
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("network,on_bytes,options", [
-    ("cifar_plain_igc8_l24m2", 6, ()), ("cifar_plain_igc8_l4m8", 6, ()), ("cifar_plain8_w16", 6, ()),
-    ("cifar_igcv2_8_c64", 11, ("--num-epochs", "10")),
-    # An epoch of IGCV3 takes about ten times as long as one of RegConv: few, of small batches.
-    ("cifar_igcv3_d0.5", 27, ("--num-epochs", "7", "--batch-size", "32", "--lr", "0.05")),
-])
+@pytest.mark.parametrize(
+    "network,on_bytes,options",
+    [
+        ("cifar_plain_igc8_l24m2", 6, ()),
+        ("cifar_plain_igc8_l4m8", 6, ()),
+        ("cifar_plain8_w16", 6, ()),
+        ("cifar_igcv2_8_c64", 11, ("--num-epochs", "10")),
+        # An epoch of IGCV3 takes about ten times as long as one of RegConv: few, of small batches.
+        ("cifar_igcv3_d0.5", 27, ("--num-epochs", "7", "--batch-size", "32", "--lr", "0.05")),
+    ],
+)
 def test_top_1_loss_on_digits_is_under_a_point(network, on_bytes, options, tmp_path):
     """On one core a minute each, IGCV3 three. on_bytes: how many layers run on 8-bit integers."""
-    subprocess.run([sys.executable, ROOT / "train_cifar.py", "--dataset", "digits", "--network", network,
-                    "--log-dir", tmp_path, *options],
-                   check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                   env=dict(os.environ, PYTHONPATH=str(ROOT)))
-    run, = tmp_path.glob("digits/*/seed0")
+    subprocess.run(
+        [
+            sys.executable,
+            ROOT / "train_cifar.py",
+            "--dataset",
+            "digits",
+            "--network",
+            network,
+            "--log-dir",
+            tmp_path,
+            *options,
+        ],
+        check=True,
+        capture_output=True,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+    )
+    (run,) = tmp_path.glob("digits/*/seed0")
     exact, compiled = deploy.compile(run), deploy.compile(run, calibration=True)
     assert not native.library.has_int8() or compiled.int8_layers == on_bytes
     images, labels = data.load("digits", "test")

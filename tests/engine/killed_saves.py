@@ -1,8 +1,10 @@
 """Kills a process that writes checkpoints before each of its file operations in turn: `python killed_saves.py FOLDER`.
 
-A fork of this process is killed before operation 1 of a save, the next before operation 2, until one comes through. After each, what is left must load as the checkpoint before (or none) or the new one, whole, and the next
+A fork of this process is killed before operation 1 of a save, the next before operation 2, until one comes through.
+After each, what is left must load as the checkpoint before (or none) or the new one, whole, and the next
 save must get over it. Prints how many kills there were, and how many left the checkpoint before.
 """
+
 import os
 import shutil
 import signal

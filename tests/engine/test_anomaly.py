@@ -1,4 +1,5 @@
 """Numbers that go wrong, in networks that are made to."""
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -28,8 +29,9 @@ def parameter(made, part):
 
 
 # In networks with shortcuts two layers read what a sum has made.
-@pytest.mark.parametrize("name", ["cifar_plain_igc8_l4m2", "cifar_resnet8_w4", "cifar_resnet_igc8_l4m2",
-                                  "cifar_igcv2_8_c64"])
+@pytest.mark.parametrize(
+    "name", ["cifar_plain_igc8_l4m2", "cifar_resnet8_w4", "cifar_resnet_igc8_l4m2", "cifar_igcv2_8_c64"]
+)
 def test_a_healthy_network_is_left_alone(name):
     one, two = parallel(name), parallel(name)
     two.replicas.set_parameters(one.parameters())
@@ -53,7 +55,7 @@ def test_a_broken_weight_is_named_a_step_later(value):
     assert made.finite_check.end() is None
     weight.set_data(mx.nd.array(broken))
     made.finite_check.begin()
-    layer = weight.name[:-len("_weight")]
+    layer = weight.name[: -len("_weight")]
     assert made.finite_check.end() == f"in layer {layer} the value of {weight.name} is not finite, or beyond 1e19,"
 
 
@@ -82,7 +84,10 @@ def test_a_broken_gradient_is_named_where_it_begins():
         p = made.net.collect_params()[name]
         p.grad()[:] = np.nan
     made.finite_check.begin()
-    assert made.finite_check.end() == f"in layer {names[4].rpartition('_')[0]} the gradient of {names[4]} is not finite, or beyond 1e19,"
+    assert (
+        made.finite_check.end()
+        == f"in layer {names[4].rpartition('_')[0]} the gradient of {names[4]} is not finite, or beyond 1e19,"
+    )
 
 
 def test_the_weights_stay_as_they_were_when_the_loss_breaks():
@@ -114,10 +119,13 @@ def small(middle):
     return net
 
 
-@pytest.mark.parametrize("middle,text", [
-    (Overflow(prefix="overflow"), "1 (Overflow overflow) makes "),
-    (SteepBackward(prefix="steep"), "0 (Conv2D net_conv0) gets a gradient of "),
-])
+@pytest.mark.parametrize(
+    "middle,text",
+    [
+        (Overflow(prefix="overflow"), "1 (Overflow overflow) makes "),
+        (SteepBackward(prefix="steep"), "0 (Conv2D net_conv0) gets a gradient of "),
+    ],
+)
 def test_the_first_layer_is_found(middle, text):
     made = parallel(small(middle))
     made.detect_anomaly()
@@ -135,5 +143,5 @@ def test_the_first_layer_of_a_native_network_is_found(native, monkeypatch):
     weight = [p for p in made.net.collect_params().values() if p.name.endswith("weight")][3]
     weight.set_data(mx.nd.full(weight.shape, 3e38))
     line = made.first_broken_layer(DATA, LABEL)
-    layer = weight.name[:-len("_weight")]
+    layer = weight.name[: -len("_weight")]
     assert layer in line and "makes" in line, (line, layer)

@@ -83,8 +83,11 @@ def test_a_kill_at_any_step_leaves_the_one_before(tmp_path, monkeypatch, at):
             patched.setattr(checkpoint.os, "rename", kill)
         else:
             real = checkpoint.write_atomically
-            patched.setattr(checkpoint, "write_atomically", lambda path, *a: real(path, *a) if (
-                at == "pointer" and path.name not in ("last", "best")) else kill())
+            patched.setattr(
+                checkpoint,
+                "write_atomically",
+                lambda path, *a: real(path, *a) if (at == "pointer" and path.name not in ("last", "best")) else kill(),
+            )
         with pytest.raises(KeyboardInterrupt):
             write(store, 2)
     assert load(CheckpointStore(tmp_path)) == (1, [])
@@ -97,8 +100,10 @@ def test_a_full_disk_is_one_line_and_harms_nothing(tmp_path, monkeypatch):
     store = CheckpointStore(tmp_path)
     write(store, 1)
     with monkeypatch.context() as patched:
+
         def full(handle):
             raise OSError(28, "No space left on device")
+
         patched.setattr("igc_gluon.files.os.fsync", full)
         with pytest.raises(UserError, match="No space left on device"):
             write(store, 2)
@@ -108,7 +113,9 @@ def test_a_full_disk_is_one_line_and_harms_nothing(tmp_path, monkeypatch):
 
 def test_the_manifest_is_readable_by_people(tmp_path):
     manifest = json.loads((write(CheckpointStore(tmp_path), 3) / "manifest.json").read_text())
-    assert set(manifest) == {"net.params", "training.params", "state.json"} and len(manifest["net.params"]["sha256"]) == 64
+    assert (
+        set(manifest) == {"net.params", "training.params", "state.json"} and len(manifest["net.params"]["sha256"]) == 64
+    )
 
 
 def test_a_kill_before_any_file_operation_leaves_a_whole_checkpoint(tmp_path):
@@ -129,8 +136,11 @@ def test_everything_is_on_the_disk_before_the_rename(tmp_path, monkeypatch):
 
     def rename(source, target):
         assert source.parent == target.parent == tmp_path
-        written = {name.split(".")[1] + "." + name.split(".")[2] for name in done if name.startswith(".") and
-                   name.count(".") > 3}
+        written = {
+            name.split(".")[1] + "." + name.split(".")[2]
+            for name in done
+            if name.startswith(".") and name.count(".") > 3
+        }
         assert written == {"net.params", "training.params", "state.json", "manifest.json"}
         assert done[-1] == source.name  # the folder, after all files in it
         done.append("rename")

@@ -30,7 +30,8 @@ def train(number, shards, kv_store="device", model="cifar_resnet_igc8_l3m2"):
 
 
 def distance(found, expected):
-    """Of two arrays, relative to the larger of 1 and their size: rounding grows with every step, in small arrays too."""
+    """Of two arrays, relative to the larger of 1 and their size: rounding grows with every step, in small arrays
+    too."""
     return np.linalg.norm(found - expected) / max(np.linalg.norm(expected), 1)
 
 
@@ -64,9 +65,25 @@ def test_shards_matter():
     assert max(abs(whole[name] - cut[name]).max() for name in whole) > 1e-3
 
 
-@pytest.mark.parametrize("usual, batch, number", [
-    (2, 64, 2), (2, 128, 2), (2, 256, 2), (8, 256, 8), (8, 128, 8), (4, 96, 4), (2, 32, 2),  # as the papers', or larger
-    (2, 31, 1), (2, 16, 1), (8, 16, 1), (8, 4, 1), (2, 1, 1), (8, 48, 3), (8, 64, 4)])
+@pytest.mark.parametrize(
+    "usual, batch, number",
+    [
+        (2, 64, 2),
+        (2, 128, 2),
+        (2, 256, 2),
+        (8, 256, 8),
+        (8, 128, 8),
+        (4, 96, 4),
+        (2, 32, 2),  # as the papers', or larger
+        (2, 31, 1),
+        (2, 16, 1),
+        (8, 16, 1),
+        (8, 4, 1),
+        (2, 1, 1),
+        (8, 48, 3),
+        (8, 64, 4),
+    ],
+)
 def test_shards_of_small_batches_are_fewer(usual, batch, number):
     assert devices.usual_shards(usual, batch) == number
     assert devices.usual_shards(usual, batch, 2) == max(number, min(usual, 2))
@@ -103,7 +120,9 @@ def test_each_shard_is_normalised_by_itself():
 def test_a_loss_that_is_not_finite_leaves_the_weights():
     parallel = train(1, 2)
     parallel.net.collect_params()["fc_bias"].set_data(mx.nd.full((10,), np.nan))
-    before = {name: p.copy() for name, p in parallel.parameters().items() if name != "fc_bias" and "running" not in name}
+    before = {
+        name: p.copy() for name, p in parallel.parameters().items() if name != "fc_bias" and "running" not in name
+    }
     assert not np.isfinite(parallel.step(DATA[0], LABEL[0], lr=0.1).loss)
     after = parallel.parameters()
     assert all((after[name] == value).all() for name, value in before.items())
@@ -138,17 +157,20 @@ def test_uneven_batches():
     assert result.scores.shape == (7, 10) and np.isfinite(result.loss)
 
 
-@pytest.mark.parametrize("call,text", [
-    (lambda: devices.contexts("0"), "without CUDA|no GPU 0"),
-    (lambda: devices.contexts("a,b"), "wants numbers"),
-    (lambda: devices.contexts("0,0"), "different"),
-    (lambda: devices.contexts("-1"), "from 0 on"),
-    (lambda: devices.contexts(None, 0), "--cpus"),
-    (lambda: devices.check_kv_store("fast", [mx.cpu()]), "device, local, nccl"),
-    (lambda: devices.check_kv_store("nccl", [mx.cpu()]), "needs GPUs"),
-    (lambda: devices.shards_for([mx.cpu()], 0, 64), "at least 1"),
-    (lambda: devices.shards_for([mx.cpu(0), mx.cpu(1)], 3, 3), "cannot be cut into 4"),
-])
+@pytest.mark.parametrize(
+    "call,text",
+    [
+        (lambda: devices.contexts("0"), "without CUDA|no GPU 0"),
+        (lambda: devices.contexts("a,b"), "wants numbers"),
+        (lambda: devices.contexts("0,0"), "different"),
+        (lambda: devices.contexts("-1"), "from 0 on"),
+        (lambda: devices.contexts(None, 0), "--cpus"),
+        (lambda: devices.check_kv_store("fast", [mx.cpu()]), "device, local, nccl"),
+        (lambda: devices.check_kv_store("nccl", [mx.cpu()]), "needs GPUs"),
+        (lambda: devices.shards_for([mx.cpu()], 0, 64), "at least 1"),
+        (lambda: devices.shards_for([mx.cpu(0), mx.cpu(1)], 3, 3), "cannot be cut into 4"),
+    ],
+)
 def test_bad_devices(call, text):
     with pytest.raises(UserError, match=text):
         call()

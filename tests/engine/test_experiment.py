@@ -1,4 +1,5 @@
 """Order of what a run does before it trains."""
+
 import mxnet as mx
 import pytest
 
@@ -22,7 +23,9 @@ class Data:
 def test_each_run_builds_its_network_once_and_before_data_is_read(monkeypatch, tmp_path):
     done = []
     monkeypatch.setattr(Model, "build", lambda self, classes, **options: done.append(f"network {classes}") or len(done))
-    monkeypatch.setattr(engine, "_run_once", lambda experiment, net, data, settings, seed, *rest: done.append((net, seed)))
+    monkeypatch.setattr(
+        engine, "_run_once", lambda experiment, net, data, settings, seed, *rest: done.append((net, seed))
+    )
     monkeypatch.setattr(engine, "_write_mean", lambda *summaries: None)
     experiment = Experiment(cifar_model("plain", 5, 4, 1), "digits", Schedule(1, 0.1, 0.1, ()))
     engine.run(experiment, Data(done), Settings([mx.cpu()], log_dir=str(tmp_path)), range(2))

@@ -2,6 +2,7 @@
 
 Whoever reads them says one line, or goes on where the value does no harm; nothing ends in a traceback or hangs.
 """
+
 import copy
 import hashlib
 import json
@@ -28,13 +29,41 @@ DEEP = []
 for _ in range(500):
     DEEP = [DEEP]
 MISSING = object()
-WRONG = [MISSING, None, True, -1, 0, 1, 2, 10 ** 400, -10 ** 400, 2 ** 63, 0.5, -0.5, 1e300, float("nan"), float("inf"), "",
-         "x" * 100000, "\x1b[2J\n", "1", [], [None], [[]], DEEP, {}, {"x": {}}, {"classes": 5}, {"pretrained": True}]
+WRONG = [
+    MISSING,
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2,
+    10**400,
+    -(10**400),
+    2**63,
+    0.5,
+    -0.5,
+    1e300,
+    float("nan"),
+    float("inf"),
+    "",
+    "x" * 100000,
+    "\x1b[2J\n",
+    "1",
+    [],
+    [None],
+    [[]],
+    DEEP,
+    {},
+    {"x": {}},
+    {"classes": 5},
+    {"pretrained": True},
+]
 EPOCHS = 3
 
 
 class Digits:
     """Eight images, as an input of `igc_gluon.engine.inputs`."""
+
     name, classes, preprocessing, top5 = "digits", 10, Preprocessing((32, 32), 32, (0,) * 3, (255,) * 3), False
 
     def config(self):
@@ -45,17 +74,21 @@ class Digits:
 
     def batches(self, batch_size, seed, part_index=0, num_parts=1):
         from igc_gluon.data import load
+
         images, labels = (array[:8] for array in load("digits", "test"))
         mean, std = self.preprocessing.mean, self.preprocessing.std
-        return (Batches(images, labels, batch_size, mean, std, seed=seed),
-                Batches(images, labels, batch_size, mean, std, train=False))
+        return (
+            Batches(images, labels, batch_size, mean, std, seed=seed),
+            Batches(images, labels, batch_size, mean, std, train=False),
+        )
 
     def validation(self, part_index=0, num_parts=1):
         return None
 
 
-EXPERIMENT = Experiment(find_model("cifar_plain5_w4"), "digits", Schedule(EPOCHS, 0.01, 0.1, (2,)), batch_size=4,
-                        batch_shards=1)
+EXPERIMENT = Experiment(
+    find_model("cifar_plain5_w4"), "digits", Schedule(EPOCHS, 0.01, 0.1, (2,)), batch_size=4, batch_shards=1
+)
 
 
 def train(log_dir, resume=False):
@@ -83,8 +116,13 @@ def paths(value, at=()):
     """The place of every field of a JSON object, of lists the first and the last."""
     if at:
         yield at
-    items = value.items() if isinstance(value, dict) else \
-        [(0, value[0]), (len(value) - 1, value[-1])] if isinstance(value, list) and value else []
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else [(0, value[0]), (len(value) - 1, value[-1])]
+        if isinstance(value, list) and value
+        else []
+    )
     for key, inner in items:
         yield from paths(inner, (*at, key))
 
@@ -161,16 +199,18 @@ def test_every_field_of_a_state_through_the_commands(run, tmp_path, wrong, capsy
         for action in ("ls", "diff"):
             assert cli.main(["checkpoint", action, str(tmp_path)]) in (0, 1, 2)
             out, err = capsys.readouterr()
-            assert "\x1b" not in out and len(err.splitlines()) <= 1 and len(out) < 10 ** 7
+            assert "\x1b" not in out and len(err.splitlines()) <= 1 and len(out) < 10**7
 
 
 @pytest.mark.parametrize("field", ["position", "epoch", "history", "config", "best_accuracy", "schedule"])
-@pytest.mark.parametrize("wrong", [MISSING, None, -1, DEEP],
-                         ids=lambda value: "missing" if value is MISSING else str(value)[:5])
+@pytest.mark.parametrize(
+    "wrong", [MISSING, None, -1, DEEP], ids=lambda value: "missing" if value is MISSING else str(value)[:5]
+)
 def test_going_on_with_a_forged_state(run, tmp_path, field, wrong):
     folder, arrays, state = run
     at = {"position": ("position",), "config": ("config",), "schedule": ("config", "schedule")}.get(
-        field, ("position", field))
+        field, ("position", field)
+    )
     log_dir = tmp_path / "runs"
     here = engine.run_folder(EXPERIMENT, Settings([mx.cpu()], log_dir=str(log_dir)), 0)
     here.mkdir(parents=True)
@@ -187,8 +227,16 @@ def test_going_on_with_a_forged_state(run, tmp_path, field, wrong):
 def open_if_sound(folder):
     """Opens the network, which takes long, only where a field says what is built."""
     config, _ = read_config(folder / "config.json")
-    if any(config.get(key) != value for key, value in (("model", EXPERIMENT.model.name), ("model_options", None), ("classes", 10),
-                                                       ("image_shape", [3, 32, 32]), ("mean", [0] * 3))):
+    if any(
+        config.get(key) != value
+        for key, value in (
+            ("model", EXPERIMENT.model.name),
+            ("model_options", None),
+            ("classes", 10),
+            ("image_shape", [3, 32, 32]),
+            ("mean", [0] * 3),
+        )
+    ):
         open_network(folder)
 
 
@@ -200,14 +248,19 @@ def test_every_field_of_a_config(run, tmp_path, wrong):
     here = tmp_path / "digits" / "net" / "seed0"
     CheckpointStore(here / "checkpoints").save(EPOCHS, 0, arrays, state, best=True)
     (here / "history.jsonl").write_text((folder / "history.jsonl").read_text())
-    for at in [*paths(config), ("model_options", ), ("new",)]:
+    for at in [*paths(config), ("model_options",), ("new",)]:
         try:
-            text = json.dumps(forged(config, at, WRONG[wrong]) if at[0] in config or WRONG[wrong] is not MISSING else config)
+            text = json.dumps(
+                forged(config, at, WRONG[wrong]) if at[0] in config or WRONG[wrong] is not MISSING else config
+            )
         except RecursionError:
             continue
         (here / "config.json").write_text(text)
-        for read in (open_if_sound, lambda path: Runs(tmp_path).summary("cifar_plain5_w4", "digits"),
-                     lambda path: engine.check_same(engine.RunLog(path).read_config(), config, path)):
+        for read in (
+            open_if_sound,
+            lambda path: Runs(tmp_path).summary("cifar_plain5_w4", "digits"),
+            lambda path: engine.check_same(engine.RunLog(path).read_config(), config, path),
+        ):
             try:
                 read(here)
             except UserError as error:

@@ -1,5 +1,6 @@
 """The training scripts' schedules of IGCV1 against what the authors' scripts run (train_model.py, train_imagenet.py,
 options.py of their repository): initial weights by moments, updates in NumPy, numbers."""
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ def on_cifar(*flags, shards=2):
     return train_cifar.experiment(train_cifar.parse([*SMALL, *flags]), shards)
 
 
-@pytest.mark.parametrize("dataset, epochs, drops", [("cifar10", 400, (200, 300, 350)), ("cifar100", 400, (200, 300, 350)),
-                                                    ("svhn", 40, (20, 30, 35))])
+@pytest.mark.parametrize(
+    "dataset, epochs, drops",
+    [("cifar10", 400, (200, 300, 350)), ("cifar100", 400, (200, 300, 350)), ("svhn", 40, (20, 30, 35))],
+)
 def test_numbers(dataset, epochs, drops):
     experiment = on_cifar("--dataset", dataset)
     schedule = experiment.schedule
@@ -76,5 +79,9 @@ def test_imagenet():
     np.testing.assert_allclose(rates, [0.1 * 0.1 ** (epoch // 30) for epoch in range(95)])
     assert (experiment.batch_size, experiment.batch_shards, experiment.wd, experiment.momentum) == (256, 8, 1e-4, 0.9)
     assert (experiment.optimizer, experiment.undecayed, experiment.initializer, args.augment) == (
-        "nesterov", (), "igcv1", "authors")
+        "nesterov",
+        (),
+        "igcv1",
+        "authors",
+    )
     assert (data.preprocessing.mean, data.preprocessing.std) == ((123.370, 112.757, 99.406), (68.998, 66.093, 68.292))

@@ -1,6 +1,8 @@
-"""`train_imagenet.py --schedule igcv3-code` against what the authors' script of IGCV3 runs on MXNet 0.11, field by field:
-SGD in NumPy, the rules of Module for weight decay, its initializer by moments. Its augmentation: tests/data/test_augment.py.
+"""`train_imagenet.py --schedule igcv3-code` against what the authors' script of IGCV3 runs on MXNet 0.11, field by
+field: SGD in NumPy, the rules of Module for weight decay, its initializer by moments. Its augmentation:
+tests/data/test_augment.py.
 """
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -30,13 +32,18 @@ def test_its_numbers():
     assert (experiment.wd, experiment.momentum, experiment.label_smoothing) == (4e-5, 0.9, 0.0)
     assert args.augment == "igcv3" and schedule.warmup_epochs == 0
     expected = data.preprocessing
-    assert (expected.mean, expected.std, expected.image_shape) == ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0), (3, 224, 224))
+    assert (expected.mean, expected.std, expected.image_shape) == (
+        (123.68, 116.779, 103.939),
+        (1.0, 1.0, 1.0),
+        (3, 224, 224),
+    )
     theirs = [0.045 * 0.98 ** sum(step <= epoch for step in range(1, 480)) for epoch in range(480)]
     np.testing.assert_allclose([schedule.lr_at(epoch) for epoch in range(480)], theirs, rtol=1e-9)
 
 
 def test_initial_weights(network):
-    """mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2) of every weight, and Module's rules by name."""
+    """mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2) of every weight, and Module's rules by
+    name."""
     for name, parameter in network.collect_params().items():
         values = parameter.data().asnumpy()
         if name.endswith("weight"):

@@ -1,4 +1,5 @@
 """Record files that meet: of the same classes, or refused before anything is trained."""
+
 import logging
 
 import cv2
@@ -33,8 +34,9 @@ def prepared(tmp_path, train, val, **options):
     return data
 
 
-@pytest.mark.parametrize("names", [["ant", "cow", "bee"], ["ant", "bee", "dog"], ["ant", "bee"],
-                                   ["ant", "bee", "cow", "dog"]])
+@pytest.mark.parametrize(
+    "names", [["ant", "cow", "bee"], ["ant", "bee", "dog"], ["ant", "bee"], ["ant", "bee", "cow", "dog"]]
+)
 @pytest.mark.parametrize("given", [None, 3, 4])
 def test_files_of_other_classes(tmp_path, names, given):
     """Trained on, they give 100 % and tested 0 %. No message may lead there."""

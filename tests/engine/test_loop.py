@@ -1,4 +1,5 @@
 """The loop's answers to signals, as far as they need no run; tests/test_faults.py has runs."""
+
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ from igc_gluon.engine.workers import SingleWorker
 
 class Loop(TrainingLoop):
     """Saves nothing."""
+
     def _stop(self, number):
         raise Stopped(number, None)
 
@@ -23,8 +25,15 @@ def test_a_signal_ends_validation_after_the_batch_at_hand():
         return np.ones((len(data), 3), "float32")
 
     test = SimpleNamespace(epoch=lambda number: iter([(np.zeros((4, 3, 2, 2), "float32"), np.zeros(4, "float32"))] * 5))
-    loop = Loop(SimpleNamespace(workers=SingleWorker(), predict=predict), None, test, schedule=None, log=None,
-                checkpoints=None, config={})
+    loop = Loop(
+        SimpleNamespace(workers=SingleWorker(), predict=predict),
+        None,
+        test,
+        schedule=None,
+        log=None,
+        checkpoints=None,
+        config={},
+    )
     with pytest.raises(Stopped):
         loop.evaluate(stop, test)
     assert len(batches) == 2

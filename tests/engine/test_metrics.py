@@ -1,4 +1,5 @@
 """Metrics against scikit-learn's and against the definitions written out."""
+
 import json
 
 import numpy as np
@@ -24,7 +25,9 @@ def data():
 def found(data):
     metrics = Metrics(CLASSES, mistakes=5)
     for first in range(0, 500, 64):
-        metrics.add(data[0][first:first + 64], data[1][first:first + 64], np.arange(first, min(first + 64, 500))[:, None])
+        metrics.add(
+            data[0][first : first + 64], data[1][first : first + 64], np.arange(first, min(first + 64, 500))[:, None]
+        )
     return metrics
 
 
@@ -36,8 +39,12 @@ def probabilities(scores):
 def test_counts_and_shares_are_those_of_scikit_learn(data, found):
     scores, labels = data
     predicted = scores.argmax(axis=1)
-    np.testing.assert_array_equal(found.confusion, sklearn_metrics.confusion_matrix(labels, predicted, labels=range(CLASSES)))
-    expected = sklearn_metrics.precision_recall_fscore_support(labels, predicted, labels=range(CLASSES), zero_division=0)
+    np.testing.assert_array_equal(
+        found.confusion, sklearn_metrics.confusion_matrix(labels, predicted, labels=range(CLASSES))
+    )
+    expected = sklearn_metrics.precision_recall_fscore_support(
+        labels, predicted, labels=range(CLASSES), zero_division=0
+    )
     for ours, theirs in zip((found.precision, found.recall, found.f1), expected):
         np.testing.assert_allclose(np.nan_to_num(ours), theirs)
     assert np.isnan(found.precision[3]) and np.isnan(found.recall[6])
@@ -45,7 +52,9 @@ def test_counts_and_shares_are_those_of_scikit_learn(data, found):
     evaluation = found.evaluation
     assert evaluation.accuracy == sklearn_metrics.accuracy_score(labels, predicted)
     assert evaluation.top5 == sklearn_metrics.top_k_accuracy_score(labels, scores, k=5, labels=range(CLASSES))
-    np.testing.assert_allclose(evaluation.loss, sklearn_metrics.log_loss(labels, probabilities(scores), labels=range(CLASSES)))
+    np.testing.assert_allclose(
+        evaluation.loss, sklearn_metrics.log_loss(labels, probabilities(scores), labels=range(CLASSES))
+    )
 
 
 def test_calibration(data, found):

@@ -1,4 +1,5 @@
 """Runs of older releases, whose config.json says less: opened as what they were, gone on with as that or not at all."""
+
 import json
 from dataclasses import replace
 
@@ -58,8 +59,10 @@ def test_an_older_run_is_another_network_in_the_tables(folder):
 
 def test_going_on_with_older_strides():
     now = Experiment(find_model(MODEL), "digits", SCHEDULE)
-    for options, message in ((None, "with model_options {'strides': .64, 160.}, not None; resume with the same"),
-                             ({"strides": (64, 160)}, None)):
+    for options, message in (
+        (None, "with model_options {'strides': .64, 160.}, not None; resume with the same"),
+        ({"strides": (64, 160)}, None),
+    ):
         config = Experiment(find_model(MODEL), "digits", SCHEDULE, model_options=options).as_config()
         if message is None:
             check_same(older(now), config, "run")
@@ -82,8 +85,14 @@ def test_options_that_are_none(folder, options):
 def test_going_on_with_an_older_recipe():
     """igcv3-code decayed all parameters and began with IGCV1's weights; config.json said neither."""
     recipe = IMAGENET["igcv3-code"]
-    now = Experiment(find_model("igcv3_1.0"), "imagenet", imagenet_schedule(recipe), optimizer=recipe.optimizer,
-                     undecayed=recipe.undecayed, initializer=recipe.initializer)
+    now = Experiment(
+        find_model("igcv3_1.0"),
+        "imagenet",
+        imagenet_schedule(recipe),
+        optimizer=recipe.optimizer,
+        undecayed=recipe.undecayed,
+        initializer=recipe.initializer,
+    )
     before = older(now, "undecayed", "initializer")
     with pytest.raises(UserError, match=r"with undecayed \[\], not \['_bias', '_beta'\]"):
         check_same(before, now.as_config(), "run")

@@ -1,4 +1,5 @@
 """Mixed precision, as far as a CPU shows it, and label smoothing."""
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -39,7 +40,11 @@ def steps(machine, count, seed):
 
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
 def test_float16_keeps_float32_weights_and_resumes_with_them(optimizer):
-    half, single, resumed = parallel("float16", optimizer), parallel("float32", optimizer), parallel("float16", optimizer)
+    half, single, resumed = (
+        parallel("float16", optimizer),
+        parallel("float32", optimizer),
+        parallel("float16", optimizer),
+    )
     steps(half, 20, seed=0)
     steps(single, 20, seed=0)
     weights, expected = half.parameters()["weight"], single.parameters()["weight"]
@@ -72,5 +77,6 @@ def test_label_smoothing_is_the_cross_entropy_to_the_mixture(smoothing):
     scores, label = rng.standard_normal((6, 4)), rng.integers(0, 4, 6)
     target = (1 - smoothing) * np.eye(4)[label] + smoothing / 4
     expected = -(target * (scores - np.log(np.exp(scores).sum(axis=1, keepdims=True)))).sum(axis=1)
-    np.testing.assert_allclose(SoftmaxLoss(smoothing)(mx.nd.array(scores), mx.nd.array(label)).asnumpy(), expected,
-                               rtol=1e-5)
+    np.testing.assert_allclose(
+        SoftmaxLoss(smoothing)(mx.nd.array(scores), mx.nd.array(label)).asnumpy(), expected, rtol=1e-5
+    )

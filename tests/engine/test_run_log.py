@@ -1,4 +1,5 @@
 """What a run is recorded to depend on, and what is said when that has changed."""
+
 import json
 import os
 
@@ -14,6 +15,7 @@ HOW = {"devices": "1 x cpu", "kv_store": "device", "workers": 1}
 @pytest.fixture
 def resume(tmp_path, caplog):
     """Begins a run in the first call, and returns what a resumed one says."""
+
     def write(config=None, how=HOW):
         versions._of_the_machine.cache_clear()
         caplog.clear()
@@ -29,13 +31,26 @@ def resume(tmp_path, caplog):
     versions._of_the_machine.cache_clear()
 
 
-@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS", "OMP_THREAD_LIMIT", "OMP_DYNAMIC",
-                                  "OPENBLAS_NUM_THREADS", "MXNET_SAFE_ACCUMULATION", "DNNL_MAX_CPU_ISA",
-                                  "OPENBLAS_CORETYPE", "MKL_CBWR"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "OMP_NUM_THREADS",
+        "MXNET_OMP_MAX_THREADS",
+        "OMP_THREAD_LIMIT",
+        "OMP_DYNAMIC",
+        "OPENBLAS_NUM_THREADS",
+        "MXNET_SAFE_ACCUMULATION",
+        "DNNL_MAX_CPU_ISA",
+        "OPENBLAS_CORETYPE",
+        "MKL_CBWR",
+    ],
+)
 def test_variables_that_change_bits_are_compared(resume, monkeypatch, name):
     before = os.environ.get(name)
     monkeypatch.setenv(name, "7")
-    assert f"was begun with other versions ({name} {before} -> 7): it goes on, but not with the same last bits" in resume()
+    assert (
+        f"was begun with other versions ({name} {before} -> 7): it goes on, but not with the same last bits" in resume()
+    )
     monkeypatch.delenv(name)
     assert before is None or f"{name} {before} -> None" in resume()
 

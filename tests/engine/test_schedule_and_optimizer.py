@@ -7,8 +7,10 @@ from igc_gluon.engine.schedule import Schedule, schedule_for
 from igc_gluon.errors import UserError
 
 
-@pytest.mark.parametrize("dataset,epochs,drops", [("cifar10", 400, (200, 300, 350)), ("cifar100", 400, (200, 300, 350)),
-                                                  ("svhn", 40, (20, 30, 35))])
+@pytest.mark.parametrize(
+    "dataset,epochs,drops",
+    [("cifar10", 400, (200, 300, 350)), ("cifar100", 400, (200, 300, 350)), ("svhn", 40, (20, 30, 35))],
+)
 def test_the_papers_schedules(dataset, epochs, drops):
     schedule = schedule_for(dataset)
     assert (schedule.num_epochs, schedule.lr, schedule.lr_steps) == (epochs, 0.1, drops)
@@ -24,9 +26,17 @@ def test_a_shorter_run_scales_the_drops():
     assert schedule_for("cifar10", num_epochs=16, lr_steps=(3, 5)).lr_steps == (3, 5)
 
 
-@pytest.mark.parametrize("flags,text", [({"num_epochs": 0}, "num-epochs"), ({"lr": -1}, "--lr "), ({"lr": float("nan")}, "--lr "),
-                                        ({"lr_factor": 0}, "lr-factor"), ({"lr_steps": (5, 3)}, "ascending"),
-                                        ({"lr_steps": (-5, 3)}, "ascending")])
+@pytest.mark.parametrize(
+    "flags,text",
+    [
+        ({"num_epochs": 0}, "num-epochs"),
+        ({"lr": -1}, "--lr "),
+        ({"lr": float("nan")}, "--lr "),
+        ({"lr_factor": 0}, "lr-factor"),
+        ({"lr_steps": (5, 3)}, "ascending"),
+        ({"lr_steps": (-5, 3)}, "ascending"),
+    ],
+)
 def test_bad_schedules(flags, text):
     with pytest.raises(UserError, match=text):
         schedule_for("cifar10", **flags)

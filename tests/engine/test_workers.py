@@ -1,4 +1,5 @@
 """Workers and servers, as far as one process shows them; tests/launch has whole runs."""
+
 import os
 import subprocess
 import sys
@@ -61,8 +62,15 @@ def test_sums_in_dist_async_begin_anew_with_every_round():
 
 def test_a_launcher_may_start_every_role_with_the_training_command():
     """MXNet's import would otherwise become its own server, which unpickles what it is sent."""
-    env = {**os.environ, "DMLC_ROLE": "scheduler", "DMLC_PS_ROOT_URI": "127.0.0.1", "DMLC_PS_ROOT_PORT": "0",
-           "DMLC_NUM_WORKER": "1", "DMLC_NUM_SERVER": "1", "PYTHONUNBUFFERED": "1"}
+    env = {
+        **os.environ,
+        "DMLC_ROLE": "scheduler",
+        "DMLC_PS_ROOT_URI": "127.0.0.1",
+        "DMLC_PS_ROOT_PORT": "0",
+        "DMLC_NUM_WORKER": "1",
+        "DMLC_NUM_SERVER": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
     process = subprocess.Popen([sys.executable, "train_cifar.py"], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
     try:
         word, port = process.stdout.readline().split()
@@ -81,22 +89,32 @@ def test_workers_tell_that_they_do_not_hang(monkeypatch):
 
 def test_waiting_for_the_others_has_an_end():
     """No scheduler is there; MXNet would ask for it for ever."""
-    env = {**os.environ, "DMLC_ROLE": "worker", "DMLC_PS_ROOT_URI": "127.0.0.1", "DMLC_PS_ROOT_PORT": "9",
-           "DMLC_NUM_WORKER": "1", "DMLC_NUM_SERVER": "1", "DMLC_NODE_HOST": "127.0.0.1"}
+    env = {
+        **os.environ,
+        "DMLC_ROLE": "worker",
+        "DMLC_PS_ROOT_URI": "127.0.0.1",
+        "DMLC_PS_ROOT_PORT": "9",
+        "DMLC_NUM_WORKER": "1",
+        "DMLC_NUM_SERVER": "1",
+        "DMLC_NODE_HOST": "127.0.0.1",
+    }
     script = "from igc_gluon.engine import workers; workers.CONNECT_SECONDS = 1; workers.connect('dist_sync')"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1, done.stderr
     assert "error: the servers and workers of this run have not come together within 1 s" in done.stderr
 
 
-@pytest.mark.parametrize("call,text", [
-    (lambda: workers.connect("dist_sync"), "start it with igc launch -n WORKERS -s SERVERS -- python"),
-    (lambda: workers.connect("dist_async"), "start it with igc launch"),
-    (lambda: devices.check_kv_store("dist_sync", [mx.cpu()], "2bit"), "--gc-type 2bit: MXNet compresses"),
-    (lambda: devices.check_kv_store("device", [mx.cpu()], "2bit"), "between several devices"),
-    (lambda: devices.check_kv_store("local", [mx.cpu(0), mx.cpu(1)], "2bit"), "with --kv-store device"),
-    (lambda: devices.check_kv_store("device", [mx.cpu(0), mx.cpu(1)], "1bit"), "none, 2bit"),
-])
+@pytest.mark.parametrize(
+    "call,text",
+    [
+        (lambda: workers.connect("dist_sync"), "start it with igc launch -n WORKERS -s SERVERS -- python"),
+        (lambda: workers.connect("dist_async"), "start it with igc launch"),
+        (lambda: devices.check_kv_store("dist_sync", [mx.cpu()], "2bit"), "--gc-type 2bit: MXNet compresses"),
+        (lambda: devices.check_kv_store("device", [mx.cpu()], "2bit"), "between several devices"),
+        (lambda: devices.check_kv_store("local", [mx.cpu(0), mx.cpu(1)], "2bit"), "with --kv-store device"),
+        (lambda: devices.check_kv_store("device", [mx.cpu(0), mx.cpu(1)], "1bit"), "none, 2bit"),
+    ],
+)
 def test_what_cannot_be(call, text, monkeypatch):
     for name in workers.variables.VARIABLES:
         monkeypatch.delenv(name, raising=False)

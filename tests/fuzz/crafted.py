@@ -3,6 +3,7 @@
 Damage (mutations.py) mostly ends at the first checksum; these files pass it. `craft(name, rng, samples)` returns the
 file to be read and {path: bytes} of what is to be written for it.
 """
+
 import gzip
 import hashlib
 import io
@@ -21,19 +22,113 @@ from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.deploy import file as igc_file
 from igc_gluon.native import library
 
-WHOLE = [0, 1, 2, 3, 4, 7, 8, 10, 16, 31, 32, 33, 64, 100, 127, 128, 199, 200, 255, 256, 1000, 4096, 65535, 65536,
-         1 << 20, (1 << 24) + 1, (1 << 29) - 1, 1 << 30, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, 1 << 40, 1 << 48,
-         (1 << 62) + 1, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
-FLOATS = [0.0, -0.0, 0.5, -1.0, 1e-45, 1e30, -1e30, 3.4e38, float("inf"), float("-inf"), float("nan"), 9.0, 10.0, 2.0**24]
-TEXTS = ["", "x", "x" * 300, "x" * 100000, "../../etc/passwd", "/dev/zero", "\x1b[2J\n", "a\0b", "-1", "1e999", "NaN",
-         "\u202e", "()", "(1, 1)", "(-1, 3)", "(0, 0)", "(4096, 4096)", "99999999999", "True", "None", "cifar_plain5_w4", "digits"]
+WHOLE = [
+    0,
+    1,
+    2,
+    3,
+    4,
+    7,
+    8,
+    10,
+    16,
+    31,
+    32,
+    33,
+    64,
+    100,
+    127,
+    128,
+    199,
+    200,
+    255,
+    256,
+    1000,
+    4096,
+    65535,
+    65536,
+    1 << 20,
+    (1 << 24) + 1,
+    (1 << 29) - 1,
+    1 << 30,
+    (1 << 31) - 1,
+    1 << 31,
+    (1 << 32) - 1,
+    1 << 32,
+    1 << 40,
+    1 << 48,
+    (1 << 62) + 1,
+    (1 << 63) - 1,
+    1 << 63,
+    (1 << 64) - 1,
+]
+FLOATS = [
+    0.0,
+    -0.0,
+    0.5,
+    -1.0,
+    1e-45,
+    1e30,
+    -1e30,
+    3.4e38,
+    float("inf"),
+    float("-inf"),
+    float("nan"),
+    9.0,
+    10.0,
+    2.0**24,
+]
+TEXTS = [
+    "",
+    "x",
+    "x" * 300,
+    "x" * 100000,
+    "../../etc/passwd",
+    "/dev/zero",
+    "\x1b[2J\n",
+    "a\0b",
+    "-1",
+    "1e999",
+    "NaN",
+    "\u202e",
+    "()",
+    "(1, 1)",
+    "(-1, 3)",
+    "(0, 0)",
+    "(4096, 4096)",
+    "99999999999",
+    "True",
+    "None",
+    "cifar_plain5_w4",
+    "digits",
+]
 WINDOWS = (((1, 1), 1, (0, 0)), ((3, 3), 1, (1, 1)), ((3, 3), 2, (1, 1)), ((2, 2), 2, (0, 0)))  # kernel, stride, pad
 ZIP_KINDS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 DEEP = []
 for _ in range(500):
     DEEP = [DEEP]
-VALUES = [None, True, False, -1, 0.5, -0.5, 1e300, float("nan"), float("inf"), 10 ** 400, -10 ** 400, [], [None], [[]],
-          [0] * 1000, DEEP, {}, {"x": {}}, {"classes": 5}, {"pretrained": True}]
+VALUES = [
+    None,
+    True,
+    False,
+    -1,
+    0.5,
+    -0.5,
+    1e300,
+    float("nan"),
+    float("inf"),
+    10**400,
+    -(10**400),
+    [],
+    [None],
+    [[]],
+    [0] * 1000,
+    DEEP,
+    {},
+    {"x": {}},
+    {"classes": 5},
+    {"pretrained": True},
+]
 
 
 def _number(rng, bits=64, signed=False):
@@ -42,8 +137,15 @@ def _number(rng, bits=64, signed=False):
 
 
 def _value(rng):
-    return rng.choice([lambda: json.loads(json.dumps(rng.choice(VALUES))), lambda: rng.choice(TEXTS), lambda: rng.choice(WHOLE),
-                       lambda: -rng.choice(WHOLE), lambda: rng.choice(FLOATS)])()
+    return rng.choice(
+        [
+            lambda: json.loads(json.dumps(rng.choice(VALUES))),
+            lambda: rng.choice(TEXTS),
+            lambda: rng.choice(WHOLE),
+            lambda: -rng.choice(WHOLE),
+            lambda: rng.choice(FLOATS),
+        ]
+    )()
 
 
 def _either(rng, usual, hostile, odds=0.2):
@@ -100,8 +202,7 @@ def _params_bytes(rng):
         kind = _either(rng, rng.randrange(7), [7, 100, -1, 1 << 30], 0.1)
         axes = _either(rng, rng.randrange(1, 4), [0, 32, 33, 1000, (1 << 31) - 1], 0.1)
         wrong = [1, 0, 1 << 31, (1 << 32) - 1, 1 << 40, (1 << 63) - 1, -1, -(1 << 62)]
-        shape = [_either(rng, rng.randrange(4), wrong, 0.2)
-                 for _ in range(min(axes, 33))]
+        shape = [_either(rng, rng.randrange(4), wrong, 0.2) for _ in range(min(axes, 33))]
         size = (4, 8, 2, 1, 4, 1, 8)[kind % 7] * math.prod(shape)
         head = rng.choice((0xF993FAC8, 0xF993FAC9, 0xF993FACA, None))
         if head is None:
@@ -153,9 +254,9 @@ def _image(rng, side, jpeg=False):
     if jpeg or rng.random() < 0.5:
         data = bytearray(make_archives.jpeg(np.zeros((side, side, 3), np.uint8)))
         at = data.index(b"\xff\xc0")
-        struct.pack_into(">HH", data, at + 5, height & 0xffff, width & 0xffff)
+        struct.pack_into(">HH", data, at + 5, height & 0xFFFF, width & 0xFFFF)
         data[at + 9] = _either(rng, 3, [0, 1, 4, 255], 0.1)  # components
-        data[at + 11] = _either(rng, data[at + 11], [0, 0x44, 0xff], 0.1)  # sampling
+        data[at + 11] = _either(rng, data[at + 11], [0, 0x44, 0xFF], 0.1)  # sampling
         scan = data.index(b"\xff\xda")
         data[scan:scan] = data[scan:] * _either(rng, 0, [1, 99, 101, 2000], 0.1)
         if rng.random() < 0.1:
@@ -163,10 +264,13 @@ def _image(rng, side, jpeg=False):
         return bytes(data)
     depth, colour = _either(rng, (8, 2), [(16, 2), (1, 0), (8, 3), (16, 6), (255, 2)], 0.1)
     rows = zlib.compress(bytes(_either(rng, (3 * side + 1) * side, [0, 1 << 22], 0.05)))
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0,
-                                                             _either(rng, 0, [1, 2], 0.1))) + \
-        _chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 20))) * _either(rng, 0, [1, 50], 0.1) + \
-        _chunk(b"IDAT", rows) + _chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, _either(rng, 0, [1, 2], 0.1)))
+        + _chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 20))) * _either(rng, 0, [1, 50], 0.1)
+        + _chunk(b"IDAT", rows)
+        + _chunk(b"IEND", b"")
+    )
 
 
 def _payload(rng, number, classes, side, checksum):
@@ -175,7 +279,7 @@ def _payload(rng, number, classes, side, checksum):
         return recordio.encode(rng.randrange(classes), number, plain)
     image, label = _image(rng, side), _either(rng, float(rng.randrange(classes)), FLOATS, 0.1)
     if rng.random() < 0.15:
-        image = struct.pack("<I", 0xced7230a) * rng.choice((1, 2, 50)) + image
+        image = struct.pack("<I", 0xCED7230A) * rng.choice((1, 2, 50)) + image
     count = _either(rng, rng.choice((0, 1)), [2, 7, 1 << 20, 1 << 30, (1 << 32) - 1], 0.05)
     labels = struct.pack("<f", label) * min(count, 10)
     check = recordio.checksum(label, number, image) if checksum else 0
@@ -186,10 +290,17 @@ def _frame(rng, payload):
     """Mostly as it should be; else other flags and lengths, that fit together or do not."""
     if rng.random() < 0.95:
         return recordio.frame(payload)
-    pieces = [payload[at:at + 64] for at in range(0, min(len(payload), 64 * rng.choice((1, 2, 5))), 64)]
-    return b"".join(struct.pack("<II", 0xced7230a, rng.randrange(8) << 29 |
-                                _either(rng, len(piece), [0, 1, (1 << 29) - 1, 1 << 24, 1 << 27]) & (1 << 29) - 1) +
-                    piece + bytes(-len(piece) % 4) for piece in pieces)
+    pieces = [payload[at : at + 64] for at in range(0, min(len(payload), 64 * rng.choice((1, 2, 5))), 64)]
+    return b"".join(
+        struct.pack(
+            "<II",
+            0xCED7230A,
+            rng.randrange(8) << 29 | _either(rng, len(piece), [0, 1, (1 << 29) - 1, 1 << 24, 1 << 27]) & (1 << 29) - 1,
+        )
+        + piece
+        + bytes(-len(piece) % 4)
+        for piece in pieces
+    )
 
 
 def record(rng, samples):
@@ -220,8 +331,11 @@ def large_record(rng, samples):
 
 def note(rng, samples):
     """The note that a file was checked, with the digest and the times of the file, which may be forged too."""
-    path, files = _record_file(rng, samples) if rng.random() < 0.5 else (
-        next(path for path, _ in samples if path.suffix == ".rec"), dict(samples))
+    path, files = (
+        _record_file(rng, samples)
+        if rng.random() < 0.5
+        else (next(path for path, _ in samples if path.suffix == ".rec"), dict(samples))
+    )
     index = path.with_suffix(".idx")
     for file, data in files.items():
         file.write_bytes(data)
@@ -230,9 +344,12 @@ def note(rng, samples):
         digest = record_file._digest(path, positions)
     except (OSError, ValueError):  # UserError is one
         positions, digest = [], None
-    truth = {"stamp": [[status.st_size, status.st_mtime_ns] for status in (os.stat(path), os.stat(index))],
-             "structure": {"records": len(positions), "smallest_label": 0.0, "largest_label": 9.0}, "digest": digest,
-             "packed": None}
+    truth = {
+        "stamp": [[status.st_size, status.st_mtime_ns] for status in (os.stat(path), os.stat(index))],
+        "structure": {"records": len(positions), "smallest_label": 0.0, "largest_label": 9.0},
+        "digest": digest,
+        "packed": None,
+    }
     return path, {path.with_name(path.name + ".json"): _json(truth if rng.random() < 0.3 else _forged(rng, truth))}
 
 
@@ -244,8 +361,9 @@ def symbol(rng, samples):
         node, how = rng.choice(nodes), rng.random()
         attributes = node.get("attrs") or node.get("attr") or node.get("param")
         if how < 0.5 and attributes:
-            attributes[rng.choice([*attributes, "kernel", "num_group", "__preprocessing__", "dilate"])] = \
-                rng.choice([*TEXTS, *map(str, WHOLE), *map(str, FLOATS), "[" * 200])
+            attributes[rng.choice([*attributes, "kernel", "num_group", "__preprocessing__", "dilate"])] = rng.choice(
+                [*TEXTS, *map(str, WHOLE), *map(str, FLOATS), "[" * 200]
+            )
         elif how < 0.7 and node.get("inputs"):
             node["inputs"] = node["inputs"] * rng.choice((0, 1, 2, 50))
             if node["inputs"]:
@@ -255,10 +373,17 @@ def symbol(rng, samples):
         else:
             graph = _forged(rng, graph)
             nodes = graph.get("nodes") if isinstance(graph, dict) else None
-            if not isinstance(nodes, list) or not nodes or not all(isinstance(node, dict) for node in nodes) or \
-                    not all(isinstance(n.get(key) or [[0]], kind) for n in nodes
-                            for key, kind in (("inputs", list), ("attrs", dict), ("attr", dict), ("param", dict))) or \
-                    not all(isinstance(i, list) and i for n in nodes for i in n.get("inputs") or []):
+            if (
+                not isinstance(nodes, list)
+                or not nodes
+                or not all(isinstance(node, dict) for node in nodes)
+                or not all(
+                    isinstance(n.get(key) or [[0]], kind)
+                    for n in nodes
+                    for key, kind in (("inputs", list), ("attrs", dict), ("attr", dict), ("param", dict))
+                )
+                or not all(isinstance(i, list) and i for n in nodes for i in n.get("inputs") or [])
+            ):
                 break
     return path, {path: _json(graph)}
 
@@ -276,13 +401,16 @@ def run(rng, samples):
 def _octal(number, width):
     """As tar writes a number; base 256 where it does not fit."""
     text = b"%0*o" % (width - 1, max(number, 0))
-    return text + b"\0" if len(text) < width and number >= 0 else \
-        b"\x80" + (number % (1 << 8 * (width - 1))).to_bytes(width - 1, "big")
+    return (
+        text + b"\0"
+        if len(text) < width and number >= 0
+        else b"\x80" + (number % (1 << 8 * (width - 1))).to_bytes(width - 1, "big")
+    )
 
 
 def _tar_member(rng, name, content, kind=b"0", size=None):
     header = bytearray(512)
-    header[:min(len(name), 100)] = name[:100]
+    header[: min(len(name), 100)] = name[:100]
     header[100:108], header[108:116], header[116:124] = b"0000644\0", b"0000000\0", b"0000000\0"
     header[124:136] = _octal(len(content) if size is None else size, 12)
     header[136:148] = b"00000000000\0"
@@ -300,8 +428,15 @@ def tar(rng, samples):
         how, content = rng.random(), _cifar(rng, 10)
         if how < 0.1:  # a long name before it, or many
             for _ in range(rng.choice((1, 1, 300))):
-                parts.append(_tar_member(rng, b"././@LongLink", rng.choice([*TEXTS, name]).encode() + b"\0",
-                                         rng.choice((b"L", b"K")), _either(rng, None, WHOLE)))
+                parts.append(
+                    _tar_member(
+                        rng,
+                        b"././@LongLink",
+                        rng.choice([*TEXTS, name]).encode() + b"\0",
+                        rng.choice((b"L", b"K")),
+                        _either(rng, None, WHOLE),
+                    )
+                )
         elif how < 0.25:
             key = rng.choice((b"path", b"size", b"x" * 1000, b"GNU.sparse.realsize", b""))
             value = rng.choice([*TEXTS, name, *map(str, WHOLE)]).encode()
@@ -323,7 +458,7 @@ def tar(rng, samples):
 def _cifar(rng, classes, label_bytes=1):
     record = b"".join(bytes([_either(rng, rng.randrange(classes), [classes, 255], 0.05)]) for _ in range(label_bytes))
     content = (record + bytes(3072)) * rng.choice((1, 2, 10))
-    return content[:_either(rng, len(content), [0, 1, len(content) - 1], 0.05)]
+    return content[: _either(rng, len(content), [0, 1, len(content) - 1], 0.05)]
 
 
 def binary(rng, samples):
@@ -335,11 +470,12 @@ def zipped(rng, samples):
     """Tiny ImageNet's archive; zipfile makes the checksums, and hostile fields in its headers stand in both places."""
     path, data = samples[0]
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        members = {info.filename: archive.read(info) for info in archive.infolist()
-                   if "/train/" not in info.filename}
+        members = {info.filename: archive.read(info) for info in archive.infolist() if "/train/" not in info.filename}
     root, out = "tiny-imagenet-200/", io.BytesIO()
-    for name, text in ((root + "wnids.txt", members[root + "wnids.txt"]),
-                       (root + "val/val_annotations.txt", members[root + "val/val_annotations.txt"])):
+    for name, text in (
+        (root + "wnids.txt", members[root + "wnids.txt"]),
+        (root + "val/val_annotations.txt", members[root + "val/val_annotations.txt"]),
+    ):
         if rng.random() < 0.3:
             lines = text.decode().splitlines()
             at = rng.randrange(len(lines))
@@ -365,9 +501,9 @@ def zipped(rng, samples):
         at = rng.choice(central)
         field = rng.choice(((8, "<H", 6), (10, "<H", 8), (16, "<I", 14), (20, "<I", 18), (24, "<I", 22)))
         value = struct.pack(field[1], _number(rng, 8 * struct.calcsize(field[1])))
-        local, = struct.unpack_from("<I", whole, at + 42)
+        (local,) = struct.unpack_from("<I", whole, at + 42)
         for place in (at + field[0], local + field[2]):
-            whole[place:place + len(value)] = value
+            whole[place : place + len(value)] = value
     if rng.random() < 0.1:
         at = bytes(whole).rindex(b"PK\5\6")
         struct.pack_into("<I", whole, at + rng.choice((8, 12, 16)), _number(rng, 32))
@@ -382,7 +518,7 @@ def _all(data, what):
 
 
 def _element(rng, kind, data, length=None):
-    return struct.pack("<II", kind, len(data) if length is None else length & 0xffffffff) + data + bytes(-len(data) % 8)
+    return struct.pack("<II", kind, len(data) if length is None else length & 0xFFFFFFFF) + data + bytes(-len(data) % 8)
 
 
 def mat(rng, samples):
@@ -397,11 +533,13 @@ def mat(rng, samples):
         size = {1: 1, 2: 1, 3: 2, 4: 2, 7: 4, 9: 8, 12: 8, 13: 8}.get(kind, 4) * math.prod(shape)
         values = bytes([_either(rng, 1, [0, 10, 11, 255], 0.1)]) * (size if 0 <= size < 1 << 20 else 64)
         flags = _either(rng, 9, [0, 1, 4, 5, 6, 15, 16, 17, 255], 0.05)
-        flags |= _either(rng, 0, [0x0800, 0x0400, 0xffff0000], 0.05)
-        inner = _element(rng, 6, struct.pack("<II", flags, 0), _either(rng, None, WHOLE[:32], 0.02)) + \
-            _element(rng, 5, struct.pack(f"<{len(shape)}i", *shape), _either(rng, None, WHOLE[:32], 0.02)) + \
-            _element(rng, 1, name.encode(), _either(rng, None, WHOLE[:32], 0.02)) + \
-            _element(rng, kind, values, _either(rng, None, [*WHOLE[:32], size % (1 << 32)], 0.05))
+        flags |= _either(rng, 0, [0x0800, 0x0400, 0xFFFF0000], 0.05)
+        inner = (
+            _element(rng, 6, struct.pack("<II", flags, 0), _either(rng, None, WHOLE[:32], 0.02))
+            + _element(rng, 5, struct.pack(f"<{len(shape)}i", *shape), _either(rng, None, WHOLE[:32], 0.02))
+            + _element(rng, 1, name.encode(), _either(rng, None, WHOLE[:32], 0.02))
+            + _element(rng, kind, values, _either(rng, None, [*WHOLE[:32], size % (1 << 32)], 0.05))
+        )
         matrix = _element(rng, 14, inner, _either(rng, None, WHOLE[:32], 0.05))
         if rng.random() < 0.7:
             packed = zlib.compress(matrix + bytes(_either(rng, 0, [1, 1 << 24, 1 << 26], 0.05)))
@@ -419,7 +557,7 @@ def idx(rng, samples):
         size = math.prod(shape)
         wrong = [0, 1, 27, 1 << 20, (1 << 20) + 1, 1 << 31, (1 << 32) - 1]
         shape = [_either(rng, extent, wrong, 0.05) for extent in shape]
-        kind, axes = _either(rng, 8, [0, 9, 0x0d, 255], 0.03), _either(rng, len(shape), [0, 2, 255], 0.03)
+        kind, axes = _either(rng, 8, [0, 9, 0x0D, 255], 0.03), _either(rng, len(shape), [0, 2, 255], 0.03)
         head = struct.pack(">HBB", 0, kind, axes)
         body = bytes([_either(rng, 9, [10, 255], 0.1)]) * _either(rng, size, [0, size - 1, size + 1, 1 << 25], 0.1)
         whole = head + struct.pack(f">{len(shape)}I", *shape) + body
@@ -446,6 +584,7 @@ def igc(rng, samples):
     path, data = rng.choice(samples)
     if rng.random() < 0.5:
         import fuzz_files
+
         whole = bytearray(fuzz_files.mutated(data, rng))
         return path, {path: fuzz_files.with_checksum(whole)}
     shape = tuple(_either(rng, side, [1, 2, 7, 16, 1000, 1 << 20], 0.1) for side in (3, 8, 8))
@@ -466,6 +605,7 @@ def igc(rng, samples):
         def array(*extents):
             size = math.prod(extents)
             return np.full(size if 0 <= size < 1 << 18 else 7, _either(rng, 0.1, FLOATS, 0.02), np.float32)
+
         parameters = {}
         if kind in (1, 2):
             parameters["weight"] = array(out, inputs // max(groups, 1), *kernel)
@@ -479,10 +619,16 @@ def igc(rng, samples):
         ops.append(library.Op(kind, source, out, groups, kernel, stride, pad, activation, residual, **parameters))
         channels.append(out)
     odd_names = [text for text in TEXTS if "\0" not in text]
-    names = [_either(rng, f"class {i}", odd_names, 0.05) for i in range(channels[-1])] \
-        if channels[-1] < 100 and rng.random() < 0.5 else None
-    known = Preprocessing(shape[1:], mean=(1.0,) * shape[0], std=(1.0,) * shape[0]) \
-        if max(shape) < 1 << 16 and rng.random() < 0.5 else None
+    names = (
+        [_either(rng, f"class {i}", odd_names, 0.05) for i in range(channels[-1])]
+        if channels[-1] < 100 and rng.random() < 0.5
+        else None
+    )
+    known = (
+        Preprocessing(shape[1:], mean=(1.0,) * shape[0], std=(1.0,) * shape[0])
+        if max(shape) < 1 << 16 and rng.random() < 0.5
+        else None
+    )
     if known and names:
         known = Preprocessing(shape[1:], mean=known.mean, std=known.std, class_names=names)
     if max(shape[1:]) > 1 << 16 or shape[0] > 1 << 10:
@@ -492,9 +638,22 @@ def igc(rng, samples):
     return path, {path: bytes(whole)}
 
 
-CRAFTED = {"params": params, "checkpoint": checkpoint, "record": record, "large-record": large_record, "note": note,
-           "symbol": symbol, "tar": tar, "bin": binary, "zip": zipped, "mat": mat, "idx": idx, "run": run,
-           "hostfile": hostfile, "igc": igc}
+CRAFTED = {
+    "params": params,
+    "checkpoint": checkpoint,
+    "record": record,
+    "large-record": large_record,
+    "note": note,
+    "symbol": symbol,
+    "tar": tar,
+    "bin": binary,
+    "zip": zipped,
+    "mat": mat,
+    "idx": idx,
+    "run": run,
+    "hostfile": hostfile,
+    "igc": igc,
+}
 
 
 def craft(name, rng, samples):

@@ -3,6 +3,7 @@
 `samples(folder)` writes whole files and returns their paths; `read(path)` is given the damaged one under the same
 name, in a folder that is otherwise as it was. It must raise UserError or return.
 """
+
 import hashlib
 import json
 import logging
@@ -45,10 +46,17 @@ class Params:
     @staticmethod
     def samples(folder):
         rng = np.random.default_rng(0)
-        arrays = {"arg:conv_weight": rng.random((4, 3, 3, 3), "float32"), "aux:mean": np.zeros(7, "float64"),
-                  "half": np.ones((1, 2), "float16"), "index": np.array([1 << 40], "int64"), "u": np.zeros((0, 3), "uint8")}
-        return [_write(folder / "net.params", params_file.dumps(arrays)),
-                _write(folder / "small.params", params_file.dumps({"w": np.ones(3, "float32")}))]
+        arrays = {
+            "arg:conv_weight": rng.random((4, 3, 3, 3), "float32"),
+            "aux:mean": np.zeros(7, "float64"),
+            "half": np.ones((1, 2), "float16"),
+            "index": np.array([1 << 40], "int64"),
+            "u": np.zeros((0, 3), "uint8"),
+        }
+        return [
+            _write(folder / "net.params", params_file.dumps(arrays)),
+            _write(folder / "small.params", params_file.dumps({"w": np.ones(3, "float32")})),
+        ]
 
     @staticmethod
     def read(path):
@@ -58,14 +66,22 @@ class Params:
 
 class Checkpoint:
     """One file of a checkpoint; every second time with a manifest that has been made for the damaged file."""
+
     is_text = None  # by the file
 
     @staticmethod
     def samples(folder):
         store = CheckpointStore(folder / "checkpoints")
-        arrays = {"net.params": {"w": np.ones((3, 2), "float32")}, "training.params": {"momentum:w": np.ones((3, 2), "float32")}}
-        position = Progress(epoch=1, batch=2, images=128, loss=3.5, history=[{"epoch": 0, **dict.fromkeys(MEASURED, 0.5)}])
-        made = store.save(1, 2, arrays, {"position": vars(position), "config": {"seed": 0}, "versions": {"mxnet": "1.9.1"}}, True)
+        arrays = {
+            "net.params": {"w": np.ones((3, 2), "float32")},
+            "training.params": {"momentum:w": np.ones((3, 2), "float32")},
+        }
+        position = Progress(
+            epoch=1, batch=2, images=128, loss=3.5, history=[{"epoch": 0, **dict.fromkeys(MEASURED, 0.5)}]
+        )
+        made = store.save(
+            1, 2, arrays, {"position": vars(position), "config": {"seed": 0}, "versions": {"mxnet": "1.9.1"}}, True
+        )
         return [*sorted(made.iterdir()), store.folder / "last"]
 
     @classmethod
@@ -111,6 +127,7 @@ class Record:
 
 class Large:
     """Record files for ImageNet with their index, read as `train_imagenet.py` does."""
+
     is_text = None  # the index is
 
     @staticmethod
@@ -136,6 +153,7 @@ class Large:
 
 class Symbol:
     """The graph of a checkpoint of the authors' code, read as `igc convert` does."""
+
     is_text = True
 
     @staticmethod
@@ -202,6 +220,7 @@ class Mat:
         images, labels = make_archives.random_images(3, 10)
         make_archives.svhn_mat(folder / "test_32x32.mat", images, labels + 1)
         from scipy.io import savemat
+
         savemat(folder / "plain.mat", {"X": np.arange(12, dtype="uint8").reshape(3, 4), "y": np.ones((2, 1))})
         return [folder / "test_32x32.mat", folder / "plain.mat"]
 
@@ -215,6 +234,7 @@ class Mat:
 
 class Idx:
     """One file of a split, the other being whole."""
+
     is_text = False
     dataset = find_dataset("mnist")
 
@@ -225,37 +245,63 @@ class Idx:
 
     @classmethod
     def read(cls, path):
-        idx.read(cls.dataset, [path.with_name(archive.name) for archive in cls.dataset.archives
-                               if "test" in archive.splits])
+        idx.read(
+            cls.dataset, [path.with_name(archive.name) for archive in cls.dataset.archives if "test" in archive.splits]
+        )
 
 
 class RunFiles:
     """config.json and history.jsonl, read by --resume, `igc tables` and `igc compile`."""
+
     is_text = True
 
     @staticmethod
     def samples(folder):
         logging.getLogger("igc_gluon").setLevel(logging.ERROR)
         seed = folder / "digits" / "cifar_plain5_w4" / "seed0"
-        config = {"model": "cifar_plain5_w4", "dataset": "digits", "schedule": {"num_epochs": 3, "lr": 0.1, "lr_steps": [2, 3]},
-                  "batch_size": 64, "model_options": None, "mean": [77.0, 77.0, 77.0], "std": [82.5, 82.5, 82.5],
-                  "image_shape": [3, 32, 32], "classes": 10, "versions": {"mxnet": "1.9.1", "OMP_NUM_THREADS": "1"}}
-        entries = [{"epoch": e, "lr": 0.1, "train_loss": 2.3, "test_loss": 2.2, "train_accuracy": 0.1, "test_accuracy": 0.2,
-                    "seconds": 0.5, "images_per_second": 3000.0} for e in range(3)]
+        config = {
+            "model": "cifar_plain5_w4",
+            "dataset": "digits",
+            "schedule": {"num_epochs": 3, "lr": 0.1, "lr_steps": [2, 3]},
+            "batch_size": 64,
+            "model_options": None,
+            "mean": [77.0, 77.0, 77.0],
+            "std": [82.5, 82.5, 82.5],
+            "image_shape": [3, 32, 32],
+            "classes": 10,
+            "versions": {"mxnet": "1.9.1", "OMP_NUM_THREADS": "1"},
+        }
+        entries = [
+            {
+                "epoch": e,
+                "lr": 0.1,
+                "train_loss": 2.3,
+                "test_loss": 2.2,
+                "train_accuracy": 0.1,
+                "test_accuracy": 0.2,
+                "seconds": 0.5,
+                "images_per_second": 3000.0,
+            }
+            for e in range(3)
+        ]
         (folder / "digits" / "cifar_plain5_w4" / "seed0" / "checkpoints").mkdir(parents=True)
-        return [_write(seed / "config.json", json.dumps(config, indent=1).encode()),
-                _write(seed / "history.jsonl", b"".join(json.dumps(e).encode() + b"\n" for e in entries))]
+        return [
+            _write(seed / "config.json", json.dumps(config, indent=1).encode()),
+            _write(seed / "history.jsonl", b"".join(json.dumps(e).encode() + b"\n" for e in entries)),
+        ]
 
     @staticmethod
     def read(path):
         from igc_gluon.engine.saved_networks import read_config
+
         runs = Runs(path.parent.parent.parent.parent)
         runs.summary("cifar_plain5_w4", "digits")
         record = RunLog(path.parent)
         try:
             before = path.read_bytes()
-            experiment.check_same(record.read_config() or {}, {"model": "cifar_plain5_w4", "batch_size": 64},
-                                  path.parent)
+            experiment.check_same(
+                record.read_config() or {}, {"model": "cifar_plain5_w4", "batch_size": 64}, path.parent
+            )
             record.write_config({}, {})
             read_config(path.parent / "config.json")
         finally:
@@ -287,24 +333,49 @@ class Hostfile:
 
 class Igc:
     """Compiled networks: what is accepted runs, where it is small."""
+
     is_text = False
 
     @staticmethod
     def samples(folder):
-        deploy.compile(small("cifar_plain_igc5_l4m2", 16, classes=5), (3, 16, 16), mean=1, std=2).save(folder / "net.igc")
-        deploy.compile(small("cifar_resnet_igc8_l3m2", 8), (3, 8, 8), class_names=list("abcdefghij"),
-                       calibration=images((3, 8, 8), 8)).save(folder / "int8.igc")
+        deploy.compile(small("cifar_plain_igc5_l4m2", 16, classes=5), (3, 16, 16), mean=1, std=2).save(
+            folder / "net.igc"
+        )
+        deploy.compile(
+            small("cifar_resnet_igc8_l3m2", 8),
+            (3, 8, 8),
+            class_names=list("abcdefghij"),
+            calibration=images((3, 8, 8), 8),
+        ).save(folder / "int8.igc")
         return [folder / "net.igc", folder / "int8.igc"]
 
     @staticmethod
     def read(path):
         net = deploy.load(path, threads=2)
-        if np.prod(net.input_shape) <= 1 << 16 and net.multiply_adds <= 1 << 24 and np.prod(net.output_shape) <= 1 << 20:
+        if (
+            np.prod(net.input_shape) <= 1 << 16
+            and net.multiply_adds <= 1 << 24
+            and np.prod(net.output_shape) <= 1 << 20
+        ):
             net(np.ones((1, *net.input_shape), np.float32))
 
 
-FORMATS = {"params": Params, "checkpoint": Checkpoint, "record": Record, "large-record": Large, "symbol": Symbol, "tar": Tar,
-           "bin": Bin, "zip": Zip, "mat": Mat, "idx": Idx, "run": RunFiles, "note": Note, "hostfile": Hostfile, "igc": Igc}
+FORMATS = {
+    "params": Params,
+    "checkpoint": Checkpoint,
+    "record": Record,
+    "large-record": Large,
+    "symbol": Symbol,
+    "tar": Tar,
+    "bin": Bin,
+    "zip": Zip,
+    "mat": Mat,
+    "idx": Idx,
+    "run": RunFiles,
+    "note": Note,
+    "hostfile": Hostfile,
+    "igc": Igc,
+}
 
 
 def prepare(name, folder):

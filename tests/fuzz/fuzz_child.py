@@ -3,6 +3,7 @@
 A process of its own, which the test watches: what kills it must not take the tests along. Prints a line per file,
 before and after it is read: its number, then `refused`, `accepted`, or `wrong` with the reason.
 """
+
 import resource
 import signal
 import sys
@@ -42,7 +43,7 @@ def damage(kind, name, rng, samples):
 
 def main(how, name, seed, first, last, folder):
     kind, samples = formats.FORMATS[name], formats.prepare(name, Path(folder))
-    for path, data in samples:
+    for path, _ in samples:
         assert outcome(kind, path) == "accepted", (path, outcome(kind, path))
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))

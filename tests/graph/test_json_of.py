@@ -1,4 +1,5 @@
 """MXNet's JSON of a network: what is read of it, and that it is freed."""
+
 import ctypes
 import gc
 import json
@@ -11,8 +12,21 @@ from igc_gluon.graph import json_of, trace
 
 
 class _Heap(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks",
-                                                     "uordblks", "fordblks", "keepcost")]
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        )
+    ]
 
 
 def bytes_of_heap():
@@ -33,7 +47,9 @@ def growth(call, times):
     return (bytes_of_heap() - before) / times
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="the C library does not say what its heap holds")
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="the C library does not say what its heap holds"
+)
 def test_a_network_that_is_traced_leaves_nothing():
     """MXNet's tojson() leaves 20 KB of such a network."""
     net = get_model("cifar_plain5_w4", classes=3)

@@ -1,4 +1,5 @@
 """A permutation of channels, however it is written, trains natively and compiles; the reference is stock float64."""
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -54,14 +55,16 @@ def reversed_twice(F, x):
     return F.reverse(F.reverse(F.reverse(x, axis=1), axis=2), axis=2)
 
 
-PERMUTATIONS = {"take": (lambda: Take(ORDER), ORDER),
-                "take, interleaving": (lambda: Take(INTERLEAVED), INTERLEAVED),
-                "shuffle": (lambda: Function(shuffled), np.arange(12).reshape(4, 3).T.ravel()),
-                "exchange": (lambda: Function(exchanged), np.roll(np.arange(12), -5)),
-                "split": (lambda: Function(split), np.roll(np.arange(12), 4)),
-                "reverse": (lambda: Function(reversed_twice), np.arange(12)[::-1]),
-                "two": (lambda: _both(Take(ORDER), Take(ORDER)), ORDER[ORDER]),
-                "two, of which one interleaves": (lambda: _both(Take(INTERLEAVED), Take(ORDER)), INTERLEAVED[ORDER])}
+PERMUTATIONS = {
+    "take": (lambda: Take(ORDER), ORDER),
+    "take, interleaving": (lambda: Take(INTERLEAVED), INTERLEAVED),
+    "shuffle": (lambda: Function(shuffled), np.arange(12).reshape(4, 3).T.ravel()),
+    "exchange": (lambda: Function(exchanged), np.roll(np.arange(12), -5)),
+    "split": (lambda: Function(split), np.roll(np.arange(12), 4)),
+    "reverse": (lambda: Function(reversed_twice), np.arange(12)[::-1]),
+    "two": (lambda: _both(Take(ORDER), Take(ORDER)), ORDER[ORDER]),
+    "two, of which one interleaves": (lambda: _both(Take(INTERLEAVED), Take(ORDER)), INTERLEAVED[ORDER]),
+}
 
 
 def _both(*blocks):
@@ -72,14 +75,28 @@ def _both(*blocks):
 
 def between_group_convolutions(make):
     """A user's block: two group convolutions, a permutation between and one behind."""
-    return [ConvBNReLU(12, 3), nn.Conv2D(12, 3, padding=1, groups=4, in_channels=12, use_bias=False), make(),
-            nn.Conv2D(12, 1, groups=3, in_channels=12, use_bias=False), make(), nn.BatchNorm(in_channels=12),
-            nn.Activation("relu")]
+    return [
+        ConvBNReLU(12, 3),
+        nn.Conv2D(12, 3, padding=1, groups=4, in_channels=12, use_bias=False),
+        make(),
+        nn.Conv2D(12, 1, groups=3, in_channels=12, use_bias=False),
+        make(),
+        nn.BatchNorm(in_channels=12),
+        nn.Activation("relu"),
+    ]
 
 
 def behind_an_activation(make):
-    return [ConvBNReLU(12, 3), make(), nn.Conv2D(12, 3, padding=1, in_channels=12, use_bias=False),
-            nn.BatchNorm(in_channels=12), make(), nn.Activation("relu"), nn.MaxPool2D(3, 2, 1), ConvBNReLU(8, 12, 1)]
+    return [
+        ConvBNReLU(12, 3),
+        make(),
+        nn.Conv2D(12, 3, padding=1, in_channels=12, use_bias=False),
+        nn.BatchNorm(in_channels=12),
+        make(),
+        nn.Activation("relu"),
+        nn.MaxPool2D(3, 2, 1),
+        ConvBNReLU(8, 12, 1),
+    ]
 
 
 PLACES = [between_group_convolutions, behind_an_activation]
@@ -164,10 +181,16 @@ def test_it_is_found(name):
     np.testing.assert_array_equal(node.attributes["index"], index)
 
 
-@pytest.mark.parametrize("function", [
-    lambda F, x: F.concat(F.slice_axis(x, axis=1, begin=0, end=6), F.slice_axis(x, axis=1, begin=0, end=6), dim=1),
-    lambda F, x: F.reverse(x, axis=2), lambda F, x: F.transpose(x, axes=(0, 1, 3, 2)).reshape((0, 0, 10, 12)),
-    lambda F, x: F.reshape(x, (0, 12, 12, 10)), lambda F, x: F.slice_axis(x, axis=1, begin=0, end=11)])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda F, x: F.concat(F.slice_axis(x, axis=1, begin=0, end=6), F.slice_axis(x, axis=1, begin=0, end=6), dim=1),
+        lambda F, x: F.reverse(x, axis=2),
+        lambda F, x: F.transpose(x, axes=(0, 1, 3, 2)).reshape((0, 0, 10, 12)),
+        lambda F, x: F.reshape(x, (0, 12, 12, 10)),
+        lambda F, x: F.slice_axis(x, axis=1, begin=0, end=11),
+    ],
+)
 def test_what_is_no_permutation_of_channels_is_none(function):
     graph = trace(Function(function))
     short = permutations.contracted(graph, graph.shapes([(2, 12, 10, 12)]))

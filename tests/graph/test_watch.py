@@ -1,4 +1,5 @@
 """A single image: computed in the caller's thread, and whatever is written to a network in between is noticed."""
+
 import sys
 import threading
 from collections import OrderedDict
@@ -77,19 +78,29 @@ def with_much_to_do_before(net):
     first_weight(net).data()[:] = large[0, 0]
 
 
-CHANGES = [lambda net: first_weight(net).data().__setitem__(slice(None), 2), by_view, by_reshaped_view, in_bulk, by_dlpack,
-           lambda net: first_weight(net).set_data(first_weight(net).data() * -1), by_trainer, with_much_to_do_before,
-           lambda net: net.initialize(mx.init.Normal(1), force_reinit=True),
-           lambda net: net.features[0][1].running_mean.data().__setitem__(slice(None), 1),
-           lambda net: net.features[0][1].running_mean.set_data(mx.nd.ones(net.features[0][1].running_mean.shape)),
-           lambda net: first_weight(net)._data.__setitem__(0, first_weight(net).data() * 3),
-           lambda net: net.output.bias.data().__setitem__(slice(None), 7),
-           lambda net: setattr(net.features[0], "relu", nn.Activation("tanh")),
-           lambda net: net.features._children.__setitem__("4", nn.GlobalMaxPool2D()),
-           lambda net: net.features[0][1]._kwargs.update(eps=1.0)]
+CHANGES = [
+    lambda net: first_weight(net).data().__setitem__(slice(None), 2),
+    by_view,
+    by_reshaped_view,
+    in_bulk,
+    by_dlpack,
+    lambda net: first_weight(net).set_data(first_weight(net).data() * -1),
+    by_trainer,
+    with_much_to_do_before,
+    lambda net: net.initialize(mx.init.Normal(1), force_reinit=True),
+    lambda net: net.features[0][1].running_mean.data().__setitem__(slice(None), 1),
+    lambda net: net.features[0][1].running_mean.set_data(mx.nd.ones(net.features[0][1].running_mean.shape)),
+    lambda net: first_weight(net)._data.__setitem__(0, first_weight(net).data() * 3),
+    lambda net: net.output.bias.data().__setitem__(slice(None), 7),
+    lambda net: setattr(net.features[0], "relu", nn.Activation("tanh")),
+    lambda net: net.features._children.__setitem__("4", nn.GlobalMaxPool2D()),
+    lambda net: net.features[0][1]._kwargs.update(eps=1.0),
+]
 
 
-@pytest.mark.parametrize("change,watched", [(change, True) for change in CHANGES] + [(CHANGES[0], False), (CHANGES[-1], False)])
+@pytest.mark.parametrize(
+    "change,watched", [(change, True) for change in CHANGES] + [(CHANGES[0], False), (CHANGES[-1], False)]
+)
 def test_a_change_between_two_single_images_is_noticed(net, change, watched, monkeypatch):
     if not watched:
         monkeypatch.setattr(watch, "works", lambda: False)
@@ -139,6 +150,7 @@ def test_several_threads_with_an_image_each(net):
         for _ in range(50):
             if (net(images[i]).asnumpy() != expected[i]).any():
                 wrong.append(i)
+
     threads = [threading.Thread(target=call, args=(i,)) for i in range(4)]
     for thread in threads:
         thread.start()
@@ -147,7 +159,9 @@ def test_several_threads_with_an_image_each(net):
     assert not wrong
 
 
-@pytest.mark.skipif(sys.implementation.name != "cpython" or sys.version_info > (3, 12, 99), reason="of CPython up to 3.12")
+@pytest.mark.skipif(
+    sys.implementation.name != "cpython" or sys.version_info > (3, 12, 99), reason="of CPython up to 3.12"
+)
 def test_this_python_can_be_watched():
     assert watch.works()
 
@@ -155,12 +169,20 @@ def test_this_python_can_be_watched():
 def test_a_watch_notices_writes_and_nothing_else():
     class Thing:
         pass
+
     thing, order, held = Thing(), OrderedDict(a=1, b=2), [1, 2]
-    changes = [lambda: setattr(thing, "x", 1), lambda: order.move_to_end("a"), lambda: order.update(a=[]),
-               lambda: held.append(3), lambda: held.__setitem__(0, "other"), lambda: setattr(thing, "__class__", Other)]
+    changes = [
+        lambda: setattr(thing, "x", 1),
+        lambda: order.move_to_end("a"),
+        lambda: order.update(a=[]),
+        lambda: held.append(3),
+        lambda: held.__setitem__(0, "other"),
+        lambda: setattr(thing, "__class__", Other),
+    ]
 
     class Other(Thing):
         pass
+
     for change in changes:
         watched = watch.Watch()
         watched.type_of(thing)

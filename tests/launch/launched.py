@@ -1,4 +1,5 @@
 """Starting `igc launch` from tests, and finding its processes."""
+
 import contextlib
 import os
 import subprocess
@@ -20,9 +21,22 @@ class Launch:
         self.tag = uuid.uuid4().hex
         env = {**os.environ, "OMP_NUM_THREADS": "1", TAG: self.tag, **(env or {})}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", "import sys; from igc_gluon.cli import main; sys.exit(main())", "launch",
-             *map(str, flags), "--", *map(str, command)], cwd=ROOT, env=env, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
+            [
+                sys.executable,
+                "-c",
+                "import sys; from igc_gluon.cli import main; sys.exit(main())",
+                "launch",
+                *map(str, flags),
+                "--",
+                *map(str, command),
+            ],
+            cwd=ROOT,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=die_with_parent,
+        )
 
     def __enter__(self):
         return self
@@ -47,10 +61,17 @@ class Launch:
             with contextlib.suppress(OSError):
                 if not entry.name.isdigit() or b"guard.py" in (entry / "cmdline").read_bytes():
                     continue
-                env = dict(pair.partition("=")[::2] for pair in
-                           (entry / "environ").read_bytes().decode("utf-8", "replace").split("\0"))
-                if env.get(TAG) == self.tag and int(entry.name) != self.process.pid and env.get("DMLC_ROLE") and \
-                        role in (None, env["DMLC_ROLE"]) and index in (None, env.get("IGC_WORKER")):
+                env = dict(
+                    pair.partition("=")[::2]
+                    for pair in (entry / "environ").read_bytes().decode("utf-8", "replace").split("\0")
+                )
+                if (
+                    env.get(TAG) == self.tag
+                    and int(entry.name) != self.process.pid
+                    and env.get("DMLC_ROLE")
+                    and role in (None, env["DMLC_ROLE"])
+                    and index in (None, env.get("IGC_WORKER"))
+                ):
                     found.append(int(entry.name))
         return found
 
@@ -69,6 +90,7 @@ def guard_of(pid):
 
 def is_watched(pid):
     """Whether the process has begun to write to the pipe of which its guard has both ends."""
+
     def pipes(of):
         links = []
         for entry in Path(f"/proc/{of}/fd").iterdir():

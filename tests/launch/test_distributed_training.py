@@ -1,4 +1,5 @@
 """Training under `igc launch`: N workers are one process, whatever happens to them."""
+
 import contextlib
 import json
 import os
@@ -17,9 +18,27 @@ from igc_gluon import params_file
 from igc_gluon.cli import main
 
 # 3 batches of 480 images an epoch: shards of 80, in which rounding grows slowly
-TRAIN = ["train_cifar.py", "--dataset", "digits", "--network", "resnet", "--depth", "8", "--primary-partition", "4",
-         "--secondary-partition", "1", "--batch-size", "480", "--batch-shards", "6", "--lr", "0.002",
-         "--num-epochs", "3"]
+TRAIN = [
+    "train_cifar.py",
+    "--dataset",
+    "digits",
+    "--network",
+    "resnet",
+    "--depth",
+    "8",
+    "--primary-partition",
+    "4",
+    "--secondary-partition",
+    "1",
+    "--batch-size",
+    "480",
+    "--batch-shards",
+    "6",
+    "--lr",
+    "0.002",
+    "--num-epochs",
+    "3",
+]
 # Kills itself once the checkpoint that it is told is there; but only at its first start.
 DIE = """
 import os, runpy, signal, sys, threading, time
@@ -68,16 +87,24 @@ def check_equal(log_dir, expected_dir):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     log_dir = tmp_path_factory.mktemp("alone")
-    done = subprocess.run([sys.executable, *TRAIN, "--log-dir", log_dir], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120)
+    done = subprocess.run(
+        [sys.executable, *TRAIN, "--log-dir", log_dir],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     return log_dir
 
 
 def test_three_workers_one_of_which_is_killed_equal_one_process(tmp_path, alone):
     flags = ["--log-dir", tmp_path, "--kv-store", "dist_sync"]
-    with Launch(["-n", 3, "-s", 2, "--max-restarts", 2],
-                [sys.executable, "-c", DIE, 1, checkpoints(tmp_path) / "last", *TRAIN, *flags]) as launch:
+    with Launch(
+        ["-n", 3, "-s", 2, "--max-restarts", 2],
+        [sys.executable, "-c", DIE, 1, checkpoints(tmp_path) / "last", *TRAIN, *flags],
+    ) as launch:
         code, out, err = launch.finish()
         assert code == 0, err
         assert gone(launch)
@@ -115,8 +142,22 @@ def test_stopped_within_an_epoch_and_resumed_with_other_workers(tmp_path, alone)
     """One of two workers of three devices gets SIGTERM after the first batches; three workers go on."""
     flags = [*TRAIN, "--log-dir", tmp_path, "--kv-store"]
     stop = DIE.replace("SIGKILL", "SIGTERM")
-    with Launch(["-n", 2, "-s", 1], [sys.executable, "-c", stop, 1, checkpoints(tmp_path) / "last", *flags,
-                                     "dist_device_sync", "--cpus", 3, "--checkpoint-batches", 1]) as launch:
+    with Launch(
+        ["-n", 2, "-s", 1],
+        [
+            sys.executable,
+            "-c",
+            stop,
+            1,
+            checkpoints(tmp_path) / "last",
+            *flags,
+            "dist_device_sync",
+            "--cpus",
+            3,
+            "--checkpoint-batches",
+            1,
+        ],
+    ) as launch:
         code, _, err = launch.finish()
     assert code == 143 and "stopped by SIGTERM; saved in" in err, err
     with Launch(["-n", 3, "-s", 1], [sys.executable, *flags, "dist_sync", "--resume"]) as launch:
@@ -127,8 +168,10 @@ def test_stopped_within_an_epoch_and_resumed_with_other_workers(tmp_path, alone)
 
 def test_a_signal_to_one_worker_during_validation(tmp_path, alone):
     """The others end their part of it; what is saved is the epoch before it."""
-    one = "import os, sys; script = ['tests/faulty.py', 'signal-in-evaluate'] if os.environ['IGC_WORKER'] == '1' else " \
-          "['train_cifar.py']; os.execv(sys.executable, [sys.executable, *script, *sys.argv[1:]])"
+    one = (
+        "import os, sys; script = ['tests/faulty.py', 'signal-in-evaluate'] if os.environ['IGC_WORKER'] == '1' else "
+        "['train_cifar.py']; os.execv(sys.executable, [sys.executable, *script, *sys.argv[1:]])"
+    )
     flags = [*TRAIN[1:], "--log-dir", tmp_path, "--kv-store", "dist_sync"]
     with Launch(["-n", 2, "-s", 1], [sys.executable, "-c", one, *flags]) as launch:
         code, _, err = launch.finish()
@@ -144,10 +187,34 @@ def test_two_workers_share_record_files(tmp_path):
     """train_imagenet.py: the parts of the training file, the validation images and the batch's shards."""
     root = make_tree(tmp_path / "tree", train=16, val=5, size=(48, 48))
     assert main(["data", "imagenet", "--root", str(root), "--short-side", "48", "--workers", "1"]) == 0
-    train = [sys.executable, "train_imagenet.py", "--network", "cifar_plain_igc8_l4m2", "--image-shape", "3,32,32", "--cpus",
-             "1", "--batch-size", "24", "--batch-shards", "4", "--num-epochs", "1", "--lr", "0.002", "--data-dir", root]
-    done = subprocess.run([*train, "--log-dir", tmp_path / "one"], cwd=ROOT, capture_output=True, text=True, timeout=120,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+    train = [
+        sys.executable,
+        "train_imagenet.py",
+        "--network",
+        "cifar_plain_igc8_l4m2",
+        "--image-shape",
+        "3,32,32",
+        "--cpus",
+        "1",
+        "--batch-size",
+        "24",
+        "--batch-shards",
+        "4",
+        "--num-epochs",
+        "1",
+        "--lr",
+        "0.002",
+        "--data-dir",
+        root,
+    ]
+    done = subprocess.run(
+        [*train, "--log-dir", tmp_path / "one"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr
     with Launch(["-n", 2, "-s", 1], [*train, "--log-dir", tmp_path / "two", "--kv-store", "dist_sync"]) as launch:
         code, _, err = launch.finish()
@@ -158,16 +225,33 @@ def test_two_workers_share_record_files(tmp_path):
             assert np.linalg.norm(found[file][name] - value) <= 1e-4 * max(np.linalg.norm(value), 1), (file, name)
     for key in ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "test_top5"):
         assert history(tmp_path / "two")[0][key] == pytest.approx(history(tmp_path / "one")[0][key], rel=1e-3), key
-    with Launch(["-n", 3, "-s", 1, "--max-restarts", 1], [*train, "--log-dir", tmp_path / "three", "--kv-store", "dist_sync",
-                                                          "--batch-size", "2"]) as launch:
+    with Launch(
+        ["-n", 3, "-s", 1, "--max-restarts", 1],
+        [*train, "--log-dir", tmp_path / "three", "--kv-store", "dist_sync", "--batch-size", "2"],
+    ) as launch:
         code, _, err = launch.finish()
     assert code == 2 and "cannot be cut into 6 shards" in err and "Traceback" not in err
 
 
 def test_asynchronous_workers(tmp_path):
     """The servers update: the rate and the momentum are theirs, and the momentum comes back for the checkpoint."""
-    with Launch(["-n", 2, "-s", 2], [sys.executable, *TRAIN, "--log-dir", tmp_path, "--kv-store", "dist_async",
-                                     "--num-epochs", 4, "--lr-steps", "3", "--lr", "0.02"]) as launch:
+    with Launch(
+        ["-n", 2, "-s", 2],
+        [
+            sys.executable,
+            *TRAIN,
+            "--log-dir",
+            tmp_path,
+            "--kv-store",
+            "dist_async",
+            "--num-epochs",
+            4,
+            "--lr-steps",
+            "3",
+            "--lr",
+            "0.02",
+        ],
+    ) as launch:
         code, _, err = launch.finish()
     assert code == 0, err
     entries = history(tmp_path)
@@ -190,20 +274,27 @@ def test_a_server_or_scheduler_that_is_killed_is_named(role):
 
 @pytest.mark.parametrize("role", ["server", "scheduler"])
 def test_a_server_or_scheduler_that_hangs_is_named(role):
-    with Launch(["-n", 1, "-s", 1, "--hang-timeout", 6], [sys.executable, "-S", "-c", "import time; time.sleep(100)"]) as launch:
+    with Launch(
+        ["-n", 1, "-s", 1, "--hang-timeout", 6], [sys.executable, "-S", "-c", "import time; time.sleep(100)"]
+    ) as launch:
         launch.wait_for(lambda: any(map(is_watched, launch.pids(role))))
         time.sleep(3)  # until the guard has heard of it
         os.kill(launch.pids(role)[0], signal.SIGSTOP)
         code, _, err = launch.finish(timeout=60)
         assert code == 137 and gone(launch)
-    assert f"{role}{' 0' if role == 'server' else ''} on {os.uname().nodename} hangs: it has not been heard of for 6 s" in err
+    assert (
+        f"{role}{' 0' if role == 'server' else ''} on {os.uname().nodename} hangs: it has not been heard of for 6 s"
+        in err
+    )
 
 
 @pytest.mark.long
 def test_a_worker_that_hangs_is_started_again_with_the_others(tmp_path):
     flags = [*TRAIN, "--log-dir", tmp_path, "--kv-store", "dist_sync"]
-    with Launch(["-n", 2, "-s", 1, "--hang-timeout", 8, "--max-restarts", 1],
-                [sys.executable, "-c", DIE.replace("SIGKILL", "SIGSTOP"), 1, checkpoints(tmp_path) / "last", *flags]) as launch:
+    with Launch(
+        ["-n", 2, "-s", 1, "--hang-timeout", 8, "--max-restarts", 1],
+        [sys.executable, "-c", DIE.replace("SIGKILL", "SIGSTOP"), 1, checkpoints(tmp_path) / "last", *flags],
+    ) as launch:
         code, out, err = launch.finish()
         assert code == 0 and "going on after epoch" in out, err
     assert "worker 1 on " in err and "hangs: it has not been heard of for 8 s; starting again" in err
@@ -226,10 +317,15 @@ def test_a_signal_to_every_process_saves_as_one_to_the_launcher(tmp_path):
 
 def test_a_mistake_of_one_worker_ends_all_at_once(tmp_path):
     """An orderly exit would wait for the others, which wait for this one; and a mistake is not tried again."""
-    one = "import os, sys; flags = ['--batch-size', '3', '--batch-shards', '4'] if os.environ['IGC_WORKER'] == '1' else []\n" \
-          "os.execv(sys.executable, [sys.executable, *sys.argv[1:], *flags])"
-    with Launch(["-n", 2, "-s", 1, "--max-restarts", 3],
-                [sys.executable, "-c", one, *TRAIN, "--log-dir", tmp_path, "--kv-store", "dist_sync"]) as launch:
+    one = (
+        "import os, sys; flags = ['--batch-size', '3', '--batch-shards', '4'] if "
+        "os.environ['IGC_WORKER'] == '1' else []\n"
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:], *flags])"
+    )
+    with Launch(
+        ["-n", 2, "-s", 1, "--max-restarts", 3],
+        [sys.executable, "-c", one, *TRAIN, "--log-dir", tmp_path, "--kv-store", "dist_sync"],
+    ) as launch:
         code, _, err = launch.finish(timeout=60)
     assert code == 2 and "cannot be cut into 4 shards" in err and "Traceback" not in err and "starting again" not in err
 
@@ -237,8 +333,23 @@ def test_a_mistake_of_one_worker_ends_all_at_once(tmp_path):
 @pytest.mark.long
 def test_kills_of_every_role_end_in_the_undisturbed_runs_accuracy(tmp_path):
     """Two servers, three workers; a worker, a server and the scheduler are killed, one after the other."""
-    train = ["train_cifar.py", "--dataset", "digits", "--network", "plain_igc", "--depth", "8",
-             "--primary-partition", "24", "--secondary-partition", "2", "--batch-shards", "6", "--kv-store", "dist_sync"]
+    train = [
+        "train_cifar.py",
+        "--dataset",
+        "digits",
+        "--network",
+        "plain_igc",
+        "--depth",
+        "8",
+        "--primary-partition",
+        "24",
+        "--secondary-partition",
+        "2",
+        "--batch-shards",
+        "6",
+        "--kv-store",
+        "dist_sync",
+    ]
 
     def history_of(log_dir):
         path = Path(log_dir) / "digits" / "cifar_plain_igc8_l24m2" / "seed0" / "history.jsonl"
@@ -248,8 +359,9 @@ def test_kills_of_every_role_end_in_the_undisturbed_runs_accuracy(tmp_path):
     with Launch(["-n", 3, "-s", 2], [sys.executable, *train, "--log-dir", tmp_path / "undisturbed"]) as launch:
         code, _, err = launch.finish(timeout=1200)
         assert code == 0, err
-    with Launch(["-n", 3, "-s", 2, "--max-restarts", 3],
-                [sys.executable, *train, "--log-dir", tmp_path / "disturbed"]) as launch:
+    with Launch(
+        ["-n", 3, "-s", 2, "--max-restarts", 3], [sys.executable, *train, "--log-dir", tmp_path / "disturbed"]
+    ) as launch:
         for epochs, role in ((3, "worker"), (8, "server"), (14, "scheduler")):
             launch.wait_for(lambda: len(history_of(tmp_path / "disturbed")) >= epochs and launch.pids("worker"), 600)
             time.sleep(1)

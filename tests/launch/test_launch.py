@@ -1,4 +1,5 @@
 """`igc launch` with commands that need no MXNet: what is started, with which environment, and how it ends."""
+
 import os
 import re
 import signal
@@ -15,9 +16,13 @@ from igc_gluon.launch import launchers
 from igc_gluon.launch.guard import in_words
 
 SLEEP = [sys.executable, "-S", "-c", "import time; print('there', flush=True); time.sleep(100)"]
-SHOW = [sys.executable, "-S", "-c",
-        "import os; names = 'DMLC_ROLE', 'IGC_WORKER', 'DMLC_NUM_WORKER', 'PASSED'\n"
-        "print(*(os.environ.get(name) for name in names), os.getcwd())"]
+SHOW = [
+    sys.executable,
+    "-S",
+    "-c",
+    "import os; names = 'DMLC_ROLE', 'IGC_WORKER', 'DMLC_NUM_WORKER', 'PASSED'\n"
+    "print(*(os.environ.get(name) for name in names), os.getcwd())",
+]
 
 # Each records its arguments and does here what the real one does elsewhere.
 FAKE_SSH = """
@@ -56,8 +61,11 @@ def fakes(tmp_path):
     """A folder for PATH with ssh, mpirun and srun, and where they write what they were asked."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name, text in (("ssh", FAKE_SSH), ("mpirun", FAKE_MPI % "OMPI_COMM_WORLD_RANK"),
-                       ("srun", FAKE_MPI % "SLURM_PROCID")):
+    for name, text in (
+        ("ssh", FAKE_SSH),
+        ("mpirun", FAKE_MPI % "OMPI_COMM_WORLD_RANK"),
+        ("srun", FAKE_MPI % "SLURM_PROCID"),
+    ):
         (folder / name).write_text(f"#!{sys.executable} -S\n{text}")
         (folder / name).chmod(stat.S_IRWXU)
     return {"PATH": f"{folder}:{os.environ['PATH']}", "RECORD": str(tmp_path / "record"), "MXNET_PASSED": "1"}
@@ -68,7 +76,8 @@ def test_workers_get_their_numbers_and_lines_a_prefix():
         code, out, _ = launch.finish()
     assert code == 0
     assert sorted(line.split()[:5] for line in out.splitlines()) == [
-        ["[worker", f"{i}]", "worker", str(i), "3"] for i in range(3)]
+        ["[worker", f"{i}]", "worker", str(i), "3"] for i in range(3)
+    ]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
@@ -86,15 +95,24 @@ def test_a_worker_that_dies_ends_the_others_and_is_named(number):
 
 def test_exit_codes_and_what_is_started_again(tmp_path):
     """Worker 1 fails at the first two attempts; only with --resume, once, does the command get there a third time."""
-    script = ("import os, sys; from pathlib import Path; tries = Path(sys.argv[1]); own = os.environ['IGC_WORKER']\n"
-              "if own == '1':\n"
-              "    tries.write_text(tries.read_text() + ' '.join(sys.argv[2:]) + ';')\n"
-              "    sys.exit(int(os.environ['CODE']) if tries.read_text().count(';') < 3 else 0)\n")
-    for code, restarts, expected, tried in ((1, 2, 0, ";--resume;--resume;"), (1, 1, 1, ";--resume;"),
-                                            (2, 2, 2, ";"), (127, 2, 127, ";")):
+    script = (
+        "import os, sys; from pathlib import Path; tries = Path(sys.argv[1]); own = os.environ['IGC_WORKER']\n"
+        "if own == '1':\n"
+        "    tries.write_text(tries.read_text() + ' '.join(sys.argv[2:]) + ';')\n"
+        "    sys.exit(int(os.environ['CODE']) if tries.read_text().count(';') < 3 else 0)\n"
+    )
+    for code, restarts, expected, tried in (
+        (1, 2, 0, ";--resume;--resume;"),
+        (1, 1, 1, ";--resume;"),
+        (2, 2, 2, ";"),
+        (127, 2, 127, ";"),
+    ):
         (tmp_path / "tries").write_text("")
-        with Launch(["-n", 2, "-s", 0, "--max-restarts", restarts],
-                    [sys.executable, "-S", "-c", script, tmp_path / "tries"], {"CODE": str(code)}) as launch:
+        with Launch(
+            ["-n", 2, "-s", 0, "--max-restarts", restarts],
+            [sys.executable, "-S", "-c", script, tmp_path / "tries"],
+            {"CODE": str(code)},
+        ) as launch:
             found, _, err = launch.finish()
         assert found == expected and (tmp_path / "tries").read_text() == tried
         assert f"worker 1 on {os.uname().nodename} ended with exit code {code}" in err
@@ -144,8 +162,11 @@ def test_what_hangs_is_named_and_ends_the_others(whom):
         code, _, err = launch.finish(timeout=60)
         assert code == 137 and gone(launch)
     # It makes no step either, which may be noticed first.
-    assert re.search(rf"worker 1 on {os.uname().nodename} hangs: it has not (been heard of|made a step, a connection or a "
-                     "checkpoint) for 4 s; all others have been", err)
+    assert re.search(
+        rf"worker 1 on {os.uname().nodename} hangs: it has not (been heard of|made a step, a connection or a "
+        "checkpoint) for 4 s; all others have been",
+        err,
+    )
 
 
 LONG_STEP = """
@@ -155,9 +176,13 @@ while time.process_time() < 8:
 
 
 def test_what_only_takes_long_does_not_hang():
-    """A step, the end of Python, and a launcher that is stopped and goes on; nor does what is done before the others."""
-    script = "import os, sys, time\nif os.environ['IGC_WORKER'] == '1':\n    time.sleep(2)\n    sys.exit()\n" + \
-        WATCHED % 0 + LONG_STEP
+    """A step, the end of Python, and a launcher that is stopped and goes on; nor does what is done before the
+    others."""
+    script = (
+        "import os, sys, time\nif os.environ['IGC_WORKER'] == '1':\n    time.sleep(2)\n    sys.exit()\n"
+        + WATCHED % 0
+        + LONG_STEP
+    )
     with Launch(["-n", 2, "-s", 0, "--hang-timeout", 4], [sys.executable, "-c", script]) as launch:
         launch.wait_for(lambda: launch.pids("worker", "0") and is_watched(launch.pids("worker", "0")[0]))
         launch.process.send_signal(signal.SIGSTOP)
@@ -173,14 +198,19 @@ def test_life_without_progress_is_a_hang():
     with Launch(["-n", 1, "-s", 0, "--hang-timeout", 4], [sys.executable, "-c", script]) as launch:
         code, _, err = launch.finish(timeout=60)
         assert code == 137 and gone(launch)
-    assert f"worker 0 on {os.uname().nodename} hangs: it has not made a step, a connection or a checkpoint for 4 s" in err
+    assert (
+        f"worker 0 on {os.uname().nodename} hangs: it has not made a step, a connection or a checkpoint for 4 s" in err
+    )
 
 
 def test_steps_and_said_waiting_are_progress():
     """Worker 0 makes a step a second and worker 1 waits for it at a barrier; then worker 0 waits too, for nobody."""
-    script = WATCHED % 0 + "import os\nif os.environ['IGC_WORKER'] == '0':\n" \
-        "    for step in range(8):\n        time.sleep(1)\n        heartbeat.progress()\n        print('step', flush=True)\n" \
+    script = (
+        WATCHED % 0 + "import os\nif os.environ['IGC_WORKER'] == '0':\n"
+        "    for step in range(8):\n        time.sleep(1)\n        heartbeat.progress()\n"
+        "        print('step', flush=True)\n"
         "with heartbeat.waiting():\n    time.sleep(100)"
+    )
     with Launch(["-n", 2, "-s", 0, "--hang-timeout", 4], [sys.executable, "-c", script]) as launch:
         code, out, err = launch.finish(timeout=60)
         assert code == 137 and gone(launch)
@@ -196,8 +226,11 @@ def test_a_line_without_end_is_passed_on_in_pieces():
 
 
 def test_a_guard_passes_a_signal_on_and_waits():
-    script = "import signal, sys, time\ndef save(*_):\n    time.sleep(1)\n    print('saved', flush=True)\n    sys.exit(143)\n" \
-             "signal.signal(15, save); print('there', flush=True); time.sleep(100)"
+    script = (
+        "import signal, sys, time\ndef save(*_):\n    time.sleep(1)\n"
+        "    print('saved', flush=True)\n    sys.exit(143)\n"
+        "signal.signal(15, save); print('there', flush=True); time.sleep(100)"
+    )
     with Launch(["-n", 1, "-s", 0, "--max-restarts", 2], [sys.executable, "-S", "-c", script]) as launch:
         assert launch.process.stdout.readline().split()[-1] == "there"
         os.kill(guard_of(launch.pids("worker")[0]), signal.SIGTERM)
@@ -217,8 +250,11 @@ def test_the_launchers_end_is_everybodys(number, code):
 
 def test_ssh(tmp_path, fakes):
     (tmp_path / "hosts").write_text("alpha slots=2 # a comment\n\nme@beta\n")
-    with Launch(["-n", 3, "-s", 0, "-H", tmp_path / "hosts", "--root-uri", "10.0.0.1"],
-                [*SHOW[:-1], SHOW[-1].replace("PASSED", "MXNET_PASSED")], fakes) as launch:
+    with Launch(
+        ["-n", 3, "-s", 0, "-H", tmp_path / "hosts", "--root-uri", "10.0.0.1"],
+        [*SHOW[:-1], SHOW[-1].replace("PASSED", "MXNET_PASSED")],
+        fakes,
+    ) as launch:
         code, out, err = launch.finish()
     assert code == 0, err
     assert sorted((tmp_path / "record").read_text().split()) == ["alpha", "alpha", "me@beta"]
@@ -240,9 +276,10 @@ def test_over_ssh_all_end_together(tmp_path, fakes, whom):
         assert gone(launch)
 
 
-@pytest.mark.parametrize("launcher,asked", [
-    ("mpi", "-n 3 --hostfile {hosts}"),
-    ("slurm", "--ntasks=3 --kill-on-bad-exit=1 --overlap --nodelist alpha,beta")])
+@pytest.mark.parametrize(
+    "launcher,asked",
+    [("mpi", "-n 3 --hostfile {hosts}"), ("slurm", "--ntasks=3 --kill-on-bad-exit=1 --overlap --nodelist alpha,beta")],
+)
 def test_mpi_and_slurm(tmp_path, fakes, launcher, asked):
     hosts = tmp_path / "hosts"
     hosts.write_text("alpha slots=2\nbeta\n")
@@ -252,23 +289,28 @@ def test_mpi_and_slurm(tmp_path, fakes, launcher, asked):
     assert code == 0, err
     assert (tmp_path / "record").read_text() == asked.format(hosts=hosts) + "\n"
     assert sorted(line.split()[:5] for line in out.splitlines()) == [
-        ["[worker", f"{i}]", "worker", str(i), "3"] for i in range(3)]
+        ["[worker", f"{i}]", "worker", str(i), "3"] for i in range(3)
+    ]
     fail = "import os, sys; sys.exit(5 * (os.environ['IGC_WORKER'] == '2'))"
     with Launch(flags, [sys.executable, "-S", "-c", fail], fakes) as launch:
         code, _, err = launch.finish()
     assert code == 5 and f"worker 2 on {os.uname().nodename} ended with exit code 5" in err
 
 
-@pytest.mark.parametrize("flags,text", [
-    (["-n", "0"], "--num-workers must be at least 1"),
-    (["-n", "1", "-s", "-1"], "--num-servers must be at least 0"),
-    (["-n", "1", "-H", "no/such/file"], "cannot read the hostfile"),
-    (["-n", "1", "-H", "/dev/zero"], "line 1"), (["-n", "1", "-H", "/dev"], "Is a directory"),
-    (["-n", "1000000000"], "--num-workers must be at least 1 and at most 10,000"),
-    (["-n", "1", "--hang-timeout", "nan"], "--hang-timeout must be"),
-    (["-n", "1", "--launcher", "ssh", "--root-uri", "x"], "needs -H FILE"),
-    (["-n", "1", "-s", "0", "--launcher", "mpi", "--root-uri", "x"], "cannot start mpirun"),
-])
+@pytest.mark.parametrize(
+    "flags,text",
+    [
+        (["-n", "0"], "--num-workers must be at least 1"),
+        (["-n", "1", "-s", "-1"], "--num-servers must be at least 0"),
+        (["-n", "1", "-H", "no/such/file"], "cannot read the hostfile"),
+        (["-n", "1", "-H", "/dev/zero"], "line 1"),
+        (["-n", "1", "-H", "/dev"], "Is a directory"),
+        (["-n", "1000000000"], "--num-workers must be at least 1 and at most 10,000"),
+        (["-n", "1", "--hang-timeout", "nan"], "--hang-timeout must be"),
+        (["-n", "1", "--launcher", "ssh", "--root-uri", "x"], "needs -H FILE"),
+        (["-n", "1", "-s", "0", "--launcher", "mpi", "--root-uri", "x"], "cannot start mpirun"),
+    ],
+)
 def test_mistakes(flags, text, capsys, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     assert main(["launch", *flags, "--", "true"]) == 2
@@ -276,11 +318,25 @@ def test_mistakes(flags, text, capsys, monkeypatch):
     assert line.startswith("error: ") and text in line
 
 
-@pytest.mark.parametrize("text,wrong", [
-    ("", "names no host"), ("a b", "line 1"), ("a slots=x", "line 1"), ("-oProxy=x", "line 1"), ("a slots=\u00b2", "line 1"),
-    ("a slots=\u0663", "line 1"), ("a slots=-1", "line 1"), ("a slots=", "line 1"), ("a slots=999999999", "more than 10000"),
-    ("a slots=" + "9" * 5000, "line 1"), ("a\nb\0c", "line 2"), ("a\x1b[2J", "line 1"), ("a slots=0", "names no host"),
-    ("a\n" * 600000, "more than 10000")])
+@pytest.mark.parametrize(
+    "text,wrong",
+    [
+        ("", "names no host"),
+        ("a b", "line 1"),
+        ("a slots=x", "line 1"),
+        ("-oProxy=x", "line 1"),
+        ("a slots=\u00b2", "line 1"),
+        ("a slots=\u0663", "line 1"),
+        ("a slots=-1", "line 1"),
+        ("a slots=", "line 1"),
+        ("a slots=999999999", "more than 10000"),
+        ("a slots=" + "9" * 5000, "line 1"),
+        ("a\nb\0c", "line 2"),
+        ("a\x1b[2J", "line 1"),
+        ("a slots=0", "names no host"),
+        ("a\n" * 600000, "more than 10000"),
+    ],
+)
 def test_bad_hostfiles(tmp_path, text, wrong):
     (tmp_path / "hosts").write_text(text)
     tracemalloc.start()

@@ -1,4 +1,6 @@
-"""The environment of a distributed run, of which half is set or says something else: MXNet would abort or wait for ever."""
+"""The environment of a distributed run, of which half is set or says something else: MXNet would abort or wait for
+ever."""
+
 import os
 import subprocess
 import sys
@@ -11,8 +13,13 @@ from igc_gluon.errors import UserError
 from igc_gluon.launch import variables
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-WHOLE = {"DMLC_ROLE": "worker", "DMLC_PS_ROOT_URI": "127.0.0.1", "DMLC_PS_ROOT_PORT": "9000", "DMLC_NUM_WORKER": "1",
-         "DMLC_NUM_SERVER": "1"}
+WHOLE = {
+    "DMLC_ROLE": "worker",
+    "DMLC_PS_ROOT_URI": "127.0.0.1",
+    "DMLC_PS_ROOT_PORT": "9000",
+    "DMLC_NUM_WORKER": "1",
+    "DMLC_NUM_SERVER": "1",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -50,20 +57,37 @@ def test_another_role(monkeypatch):
         workers.connect("dist_sync")
 
 
-@pytest.mark.parametrize("command, change, text", [
-    (["train_cifar.py", "--help"], {"DMLC_ROLE": "banana"}, "DMLC_ROLE is 'banana'"),
-    (["train_cifar.py"], {"DMLC_ROLE": "scheduler", "DMLC_NUM_WORKER": ""}, "DMLC_NUM_WORKER is not set"),
-    (["-m", "igc_gluon.engine.server"], {"DMLC_ROLE": "server", "DMLC_PS_ROOT_PORT": "http"}, "DMLC_PS_ROOT_PORT is 'http'"),
-    (["-m", "igc_gluon.engine.server"], {"DMLC_ROLE": ""}, "DMLC_ROLE is ''")])
+@pytest.mark.parametrize(
+    "command, change, text",
+    [
+        (["train_cifar.py", "--help"], {"DMLC_ROLE": "banana"}, "DMLC_ROLE is 'banana'"),
+        (["train_cifar.py"], {"DMLC_ROLE": "scheduler", "DMLC_NUM_WORKER": ""}, "DMLC_NUM_WORKER is not set"),
+        (
+            ["-m", "igc_gluon.engine.server"],
+            {"DMLC_ROLE": "server", "DMLC_PS_ROOT_PORT": "http"},
+            "DMLC_PS_ROOT_PORT is 'http'",
+        ),
+        (["-m", "igc_gluon.engine.server"], {"DMLC_ROLE": ""}, "DMLC_ROLE is ''"),
+    ],
+)
 def test_every_program_says_it_in_one_line(command, change, text):
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, env={**os.environ, **change}, capture_output=True, text=True,
-                          timeout=120)
-    assert done.returncode == 2 and done.stderr.startswith(f"error: {text}") and done.stderr.count("\n") == 1, done.stderr
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env={**os.environ, **change}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {text}") and done.stderr.count("\n") == 1, (
+        done.stderr
+    )
 
 
 def test_igc_is_no_server(monkeypatch):
     """It would never return from MXNet's import."""
     code = "import sys, igc_command; sys.argv = ['igc', 'models', 'plain8_w16']; sys.exit(igc_command.main())"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "DMLC_ROLE": "server"},
-                          capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "DMLC_ROLE": "server"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0 and done.stderr == "" and "cifar_plain8_w16" in done.stdout

@@ -1,4 +1,5 @@
 """What a network expects of an image goes with its weights through every form that they are written in."""
+
 import json
 
 import mxnet as mx
@@ -19,8 +20,9 @@ from igc_gluon.model_zoo.authors import save_module_checkpoint, save_parameters
 from igc_gluon.nn import ConvBNReLU
 
 MODEL = "cifar_plain5_w4"
-EXPECTED = Preprocessing((48, 40), 60, (1.5, 2, 3), (4, 5, 6.25), "bilinear", "BGR", ("ant", 'a "bee"', "k\u00f6nig"),
-                         border=3, fill=7)
+EXPECTED = Preprocessing(
+    (48, 40), 60, (1.5, 2, 3), (4, 5, 6.25), "bilinear", "BGR", ("ant", 'a "bee"', "k\u00f6nig"), border=3, fill=7
+)
 
 
 def network(expected=EXPECTED, classes=3):
@@ -101,12 +103,18 @@ def test_imagenets_names_are_kept_by_their_numbers(tmp_path):
     assert again.synset == wordnet_numbers() and again.classes[0] == again.preprocessing.class_names[0] == "tench"
 
 
-@pytest.mark.parametrize("x, text", [
-    (mx.nd.zeros((1, 1, 32, 32)), "(1, 1, 32, 32)"), (mx.nd.zeros((2, 4, 32, 32)), "(2, 4, 32, 32)"),
-    (mx.nd.zeros((1, 32, 32, 3)), "channels come first: x.transpose((0, 3, 1, 2))"),
-    (mx.nd.zeros((3, 32, 32)), "(3, 32, 32)"), (mx.nd.zeros((1, 48, 40, 3), dtype="uint8"), "normalise(x)"),
-    (mx.nd.zeros((1, 3, 48, 40), dtype="uint8"), "normalise(x.transpose((0, 2, 3, 1)))"),
-    (mx.nd.zeros((1, 3, 48, 40), dtype="int32"), "not int32")])
+@pytest.mark.parametrize(
+    "x, text",
+    [
+        (mx.nd.zeros((1, 1, 32, 32)), "(1, 1, 32, 32)"),
+        (mx.nd.zeros((2, 4, 32, 32)), "(2, 4, 32, 32)"),
+        (mx.nd.zeros((1, 32, 32, 3)), "channels come first: x.transpose((0, 3, 1, 2))"),
+        (mx.nd.zeros((3, 32, 32)), "(3, 32, 32)"),
+        (mx.nd.zeros((1, 48, 40, 3), dtype="uint8"), "normalise(x)"),
+        (mx.nd.zeros((1, 3, 48, 40), dtype="uint8"), "normalise(x.transpose((0, 2, 3, 1)))"),
+        (mx.nd.zeros((1, 3, 48, 40), dtype="int32"), "not int32"),
+    ],
+)
 @pytest.mark.parametrize("hybrid", [False, True])
 def test_what_is_no_batch_of_images(x, text, hybrid):
     """Of any network: MXNet would name an operator's input."""

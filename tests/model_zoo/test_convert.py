@@ -1,4 +1,5 @@
 """Checkpoints of the authors' code: their graph on MXNet's own operators against the converted network, and back."""
+
 import json
 
 import authors_graphs
@@ -32,8 +33,10 @@ def module_scores(symbol, arrays, x, layer):
     values = {name: mx.nd.array(array) for name, array in arrays.items()}
     module = mx.mod.Module(symbol, label_names=None)
     module.bind([("data", x.shape)], for_training=False)
-    module.set_params({k[4:]: v for k, v in values.items() if k.startswith("arg:")},
-                      {k[4:]: v for k, v in values.items() if k.startswith("aux:")})
+    module.set_params(
+        {k[4:]: v for k, v in values.items() if k.startswith("arg:")},
+        {k[4:]: v for k, v in values.items() if k.startswith("aux:")},
+    )
     module.forward(mx.io.DataBatch([mx.nd.array(x)]), is_train=False)
     return module.get_outputs()[0].asnumpy()
 
@@ -84,16 +87,20 @@ def test_names_of_the_authors_code(tmp_path):
     close(net(mx.nd.array(x)).asnumpy(), module_scores(theirs, arrays, x, "fc_score"))
 
 
-@pytest.mark.parametrize("network, numbers, options, model, found", [
-    ("plain", (8, 3, 2), {}, "cifar_plain8_w6", {}),
-    ("plain_igc", (8, 3, 2), {}, "cifar_plain_igc8_l3m2", {}),
-    ("resnet", (10, 3, 2), {}, "cifar_resnet10_w6", {}),
-    ("resnet_igc", (10, 3, 2), {}, "cifar_resnet_igc10_l3m2", {}),
-    ("resnet_igc", (10, 3, 4), {"downsample": "code"}, "cifar_resnet_igc10_l3m4", {"downsample": "code"}),
-    ("resnet_imgnet_d18", (18, 8, 4), {}, "resnet18_w8", {}),
-    ("resnet_igc_imgnet_d18", (18, 2, 1), {}, "resnet18_igc_l2m2", {}),
-    ("resnet_igc_imgnet_d18", (18, 2, 2), {}, "resnet18_igc_l2m4", {"doubled": "primary"}),
-    ("resnet_igc_imgnet_d18", (18, 2, 3), {"doubled": "secondary"}, "resnet18_igc_l2m3", {})])
+@pytest.mark.parametrize(
+    "network, numbers, options, model, found",
+    [
+        ("plain", (8, 3, 2), {}, "cifar_plain8_w6", {}),
+        ("plain_igc", (8, 3, 2), {}, "cifar_plain_igc8_l3m2", {}),
+        ("resnet", (10, 3, 2), {}, "cifar_resnet10_w6", {}),
+        ("resnet_igc", (10, 3, 2), {}, "cifar_resnet_igc10_l3m2", {}),
+        ("resnet_igc", (10, 3, 4), {"downsample": "code"}, "cifar_resnet_igc10_l3m4", {"downsample": "code"}),
+        ("resnet_imgnet_d18", (18, 8, 4), {}, "resnet18_w8", {}),
+        ("resnet_igc_imgnet_d18", (18, 2, 1), {}, "resnet18_igc_l2m2", {}),
+        ("resnet_igc_imgnet_d18", (18, 2, 2), {}, "resnet18_igc_l2m4", {"doubled": "primary"}),
+        ("resnet_igc_imgnet_d18", (18, 2, 3), {"doubled": "secondary"}, "resnet18_igc_l2m3", {}),
+    ],
+)
 def test_any_network_of_the_authors_code_is_recognised(network, numbers, options, model, found):
     symbol = symbols.get_symbol(network, 7, *numbers, **options)
     net, name, known, names = convert.find_network(layers_of(symbol_file.loads(symbol.tojson().encode())))
@@ -115,25 +122,44 @@ def test_every_small_network_goes_there_and_back(tmp_path):
     assert convert.read_checkpoint(tmp_path / "net", 3)[1:] == ("cifar_plain_igc8_l3m2", {"stem_strides": 2})
 
 
-# One network of each family at least, and one of each option. (Those of cifar_igcv1_* are cifar_resnet_igc* by another name.)
-FOUND = [("cifar_plain8_w3", {}),
-         ("cifar_plain_igc8_l3m2", {"spatial": "both", "between": "relu"}),
-         ("cifar_plain_igc8_l3m2", {"spatial": "separable", "stem_strides": 2}),
-         ("cifar_plain_igc8_l3m4", {"bottleneck": 2}), ("cifar_resnet8_w3", {}),
-         ("cifar_resnet_igc10_l4m2", {"spatial": "secondary", "between": "relu"}),
-         ("cifar_sumfusion8_l2m3", {}), ("cifar_gpc8_l3m2", {}),
-         ("cifar_xception14_c5", {}),
-         ("cifar_igcv2_14_c16", {}), ("cifar_igcv2_8_c16", {"branch_channels": (2, 4, 16), "stem_strides": 2}),
-         ("cifar_igcv2star_14_c16", {}),
-         ("cifar_flat_igc5_l3m2", {}), ("cifar_flat_igc_relu5_l3m2", {}), ("cifar_flat_igc_secondary5_l2m3", {}),
-         ("cifar_flat_igc_both5_l3m2", {}), ("cifar_flat_igc_separable5_l3m2", {}),
-         ("cifar_flat_igc_bottleneck5_l3m4", {}), ("cifar_flat_gpc5_l3m2", {}), ("cifar_flat_xception5_c6", {}),
-         ("cifar_flat_igcv2_4_c9k3l4", {}), ("cifar_flat_igcv2i_5_c18k3", {}),
-         ("resnet18_w3", {}), ("resnet18_igc_l3m4", {"doubled": "primary", "between": "relu"}),
-         ("igcv2_0.25", {}), ("igcv2_0.5", {"repeats": 2, "head_partition": (8, 2)}),
-         ("igcv3_0.7", {}), ("igcv3_1.0", {"block": "paper", "partitions": (2, 4)}), ("igcv3_d0.5", {}),
-         ("cifar_igcv3_d0.7", {}), ("cifar_igcv3_d0.5", {"strides": (64, 160), "stem_strides": 2}),
-         ("mobilenet0.25", {}), ("mobilenetv2_0.7", {}), ("cifar_mobilenetv2_1.0", {"stem_strides": 2})]
+# One network of each family at least, and one of each option. (Those of cifar_igcv1_* are cifar_resnet_igc* by another
+# name.)
+FOUND = [
+    ("cifar_plain8_w3", {}),
+    ("cifar_plain_igc8_l3m2", {"spatial": "both", "between": "relu"}),
+    ("cifar_plain_igc8_l3m2", {"spatial": "separable", "stem_strides": 2}),
+    ("cifar_plain_igc8_l3m4", {"bottleneck": 2}),
+    ("cifar_resnet8_w3", {}),
+    ("cifar_resnet_igc10_l4m2", {"spatial": "secondary", "between": "relu"}),
+    ("cifar_sumfusion8_l2m3", {}),
+    ("cifar_gpc8_l3m2", {}),
+    ("cifar_xception14_c5", {}),
+    ("cifar_igcv2_14_c16", {}),
+    ("cifar_igcv2_8_c16", {"branch_channels": (2, 4, 16), "stem_strides": 2}),
+    ("cifar_igcv2star_14_c16", {}),
+    ("cifar_flat_igc5_l3m2", {}),
+    ("cifar_flat_igc_relu5_l3m2", {}),
+    ("cifar_flat_igc_secondary5_l2m3", {}),
+    ("cifar_flat_igc_both5_l3m2", {}),
+    ("cifar_flat_igc_separable5_l3m2", {}),
+    ("cifar_flat_igc_bottleneck5_l3m4", {}),
+    ("cifar_flat_gpc5_l3m2", {}),
+    ("cifar_flat_xception5_c6", {}),
+    ("cifar_flat_igcv2_4_c9k3l4", {}),
+    ("cifar_flat_igcv2i_5_c18k3", {}),
+    ("resnet18_w3", {}),
+    ("resnet18_igc_l3m4", {"doubled": "primary", "between": "relu"}),
+    ("igcv2_0.25", {}),
+    ("igcv2_0.5", {"repeats": 2, "head_partition": (8, 2)}),
+    ("igcv3_0.7", {}),
+    ("igcv3_1.0", {"block": "paper", "partitions": (2, 4)}),
+    ("igcv3_d0.5", {}),
+    ("cifar_igcv3_d0.7", {}),
+    ("cifar_igcv3_d0.5", {"strides": (64, 160), "stem_strides": 2}),
+    ("mobilenet0.25", {}),
+    ("mobilenetv2_0.7", {}),
+    ("cifar_mobilenetv2_1.0", {"stem_strides": 2}),
+]
 
 
 @pytest.mark.parametrize("name, options", FOUND)
@@ -142,12 +168,15 @@ def test_any_network_of_this_package_is_recognised(name, options, monkeypatch):
     net = igc_gluon.get_model(name, classes=6, prefix="x_", **options)
     symbol = net(mx.sym.var("data"))
     tried = []
-    monkeypatch.setattr(convert, "get_model", lambda *args, **kwargs: (tried.append(args), get_model(*args, **kwargs))[1])
+    monkeypatch.setattr(
+        convert, "get_model", lambda *args, **kwargs: (tried.append(args), get_model(*args, **kwargs))[1]
+    )
     found, model, known, names = convert.find_network(layers_of(symbol_file.loads(symbol.tojson().encode())))
     assert (model, known) == (name, options) and len(tried) < 10
     assert isinstance(net, ImageNetwork)  # which says what it expects of an image in all that is written of it
     assert {names[key]: found.collect_params()[names[key]].shape for key in names} == {
-        key[len("x_"):]: parameter.shape for key, parameter in net.collect_params().items()}
+        key[len("x_") :]: parameter.shape for key, parameter in net.collect_params().items()
+    }
 
 
 def test_every_family_has_a_network_that_is_recognised():
@@ -185,8 +214,12 @@ def test_parameters_that_do_not_fit_are_all_named(small):
     arrays["arg:extra"] = np.zeros(3, np.float32)
     arrays["arg:fc_bias"] = np.zeros(7, np.float32)
     text = convert_spoilt(prefix, document, arrays)
-    for part in ("missing g1_b1_p2_two1_conv1_weight", "missing g0_bn_moving_var", "left over extra",
-                 "fc_bias is (7,), not (5,)"):
+    for part in (
+        "missing g1_b1_p2_two1_conv1_weight",
+        "missing g0_bn_moving_var",
+        "left over extra",
+        "fc_bias is (7,), not (5,)",
+    ):
         assert part in text
 
 
@@ -194,11 +227,15 @@ def node(document, name):
     return next(node for node in document["nodes"] if node["name"] == name)
 
 
-@pytest.mark.parametrize("name, key, value, text", [
-    ("g2_b1_p2_two1_conv1_fwd", "pad", "(0, 0)", "stride (2, 2) pad (0, 0) dilate"),
-    ("g0_bn_fwd", "eps", "0.001", "g0_bn_fwd is BatchNorm eps 0.001"),
-    ("g0_bn_fwd", "fix_gamma", "True", "fixed gamma"),
-    ("g1_b1_activation0", "act_type", "tanh", "Activation tanh")])
+@pytest.mark.parametrize(
+    "name, key, value, text",
+    [
+        ("g2_b1_p2_two1_conv1_fwd", "pad", "(0, 0)", "stride (2, 2) pad (0, 0) dilate"),
+        ("g0_bn_fwd", "eps", "0.001", "g0_bn_fwd is BatchNorm eps 0.001"),
+        ("g0_bn_fwd", "fix_gamma", "True", "fixed gamma"),
+        ("g1_b1_activation0", "act_type", "tanh", "Activation tanh"),
+    ],
+)
 def test_a_graph_that_is_no_network_of_this_package(small, name, key, value, text):
     prefix, document, arrays = small
     found = [n for n in document["nodes"] if n["name"] == name]
@@ -218,22 +255,29 @@ def test_a_graph_of_two_inputs(small):
 
 def test_permutations_are_compared(small):
     prefix, document, arrays = small
-    reshapes = [n for n in document["nodes"] if n["attrs" if "attrs" in n else "op"] and n["op"] == "Reshape" and
-                "-4" in n["attrs"]["shape"]]
+    reshapes = [
+        n
+        for n in document["nodes"]
+        if n["attrs" if "attrs" in n else "op"] and n["op"] == "Reshape" and "-4" in n["attrs"]["shape"]
+    ]
     reshapes[-1]["attrs"]["shape"] = "(0, -4, 6, -1, -2)"
     assert "is Reorder 6" in convert_spoilt(prefix, document, arrays)
 
 
 def test_mistakes_are_one_line(small, tmp_path, capsys):
     prefix, _, _ = small
-    for arguments, text in (([prefix, "2", "out.params"], "cannot read"), ([prefix, "x", "out"], "EPOCH is a number"),
-                            ([prefix, "1", "out", "more"], "give PREFIX EPOCH"), (["none", "1", "out"], "cannot read"),
-                            ([prefix, "1", str(tmp_path / "no" / "out")], "cannot write"),
-                            ([prefix, "1", "out", "--model", "cifar_plain8_w4"], "cifar_plain8_w4 differs"),
-                            ([prefix, "1", "out", "--model", "nonsense"], "unknown model"),
-                            ([prefix, "1", "out", "--option", "downsample=code"], "goes with --model"),
-                            (["cifar_plain8_w4", "prefix"], "no published weights"),
-                            ([f"{prefix}-0001.params", "prefix"], "does not say which network")):
+    for arguments, text in (
+        ([prefix, "2", "out.params"], "cannot read"),
+        ([prefix, "x", "out"], "EPOCH is a number"),
+        ([prefix, "1", "out", "more"], "give PREFIX EPOCH"),
+        (["none", "1", "out"], "cannot read"),
+        ([prefix, "1", str(tmp_path / "no" / "out")], "cannot write"),
+        ([prefix, "1", "out", "--model", "cifar_plain8_w4"], "cifar_plain8_w4 differs"),
+        ([prefix, "1", "out", "--model", "nonsense"], "unknown model"),
+        ([prefix, "1", "out", "--option", "downsample=code"], "goes with --model"),
+        (["cifar_plain8_w4", "prefix"], "no published weights"),
+        ([f"{prefix}-0001.params", "prefix"], "does not say which network"),
+    ):
         assert main(["convert", *arguments]) == 2, arguments
         error = capsys.readouterr().err
         assert text in error and len(error.splitlines()) == 1, error

@@ -1,4 +1,5 @@
 """Our networks through GluonCV's get_model, trained by a loop as its scripts have it."""
+
 import gluoncv
 import mxnet as mx
 import numpy as np
@@ -47,10 +48,18 @@ def test_it_trains_as_gluoncv_trains():
     are learned."""
     rng = np.random.default_rng(0)
     labels = np.arange(48) % 3
-    images = np.clip(rng.normal(80, 25, (48, 32, 32, 3)) + 120 * np.eye(3)[labels][:, None, None], 0, 255).astype(np.uint8)
+    images = np.clip(rng.normal(80, 25, (48, 32, 32, 3)) + 120 * np.eye(3)[labels][:, None, None], 0, 255).astype(
+        np.uint8
+    )
     data = gluon.data.ArrayDataset([mx.nd.array(image, dtype="uint8") for image in images], labels.astype(np.float32))
-    transform = transforms.Compose([gluoncv_transforms.RandomCrop(32, pad=4), transforms.RandomFlipLeftRight(),
-                                    transforms.ToTensor(), transforms.Normalize([0.4, 0.4, 0.4], [0.2, 0.2, 0.2])])
+    transform = transforms.Compose(
+        [
+            gluoncv_transforms.RandomCrop(32, pad=4),
+            transforms.RandomFlipLeftRight(),
+            transforms.ToTensor(),
+            transforms.Normalize([0.4, 0.4, 0.4], [0.2, 0.2, 0.2]),
+        ]
+    )
     np.random.seed(0)
     mx.random.seed(0)
     net = gluoncv.model_zoo.get_model("cifar_plain_igc5_l2m3", classes=3)

@@ -1,4 +1,5 @@
 """The networks of IGCV2's tables: counts as printed, dense composed kernels, names."""
+
 import re
 
 import mxnet as mx
@@ -15,31 +16,38 @@ from igc_gluon.nn import block_stacks, permutation_indices
 # name: (parameters in M, multiply-adds in 10^8) of convolutions alone, as IGCV2's Tables 3, 4 and 6 print them. None:
 # what no structure reproduces; those are up to 1.3 % off.
 PRINTED = {
-    "cifar_xception20_c58": ("0.44", "0.67"), "cifar_xception20_c71": ("0.66", "0.98"),
+    "cifar_xception20_c58": ("0.44", "0.67"),
+    "cifar_xception20_c71": ("0.66", "0.98"),
     "cifar_xception20_c83": ("0.89", "1.31"),
-    "cifar_igcv1_20_c96": ("0.40", "0.82"), "cifar_igcv1_20_c126": ("0.60", None),
+    "cifar_igcv1_20_c96": ("0.40", "0.82"),
+    "cifar_igcv1_20_c126": ("0.60", None),
     "cifar_igcv1_20_c150": ("0.79", "1.72"),
-    "cifar_igcv2star_20_c216": ("0.32", None), "cifar_igcv2star_20_c304": ("0.48", None),
+    "cifar_igcv2star_20_c216": ("0.32", None),
+    "cifar_igcv2star_20_c304": ("0.48", None),
     "cifar_igcv2star_20_c416": ("0.65", None),
-    "cifar_xception8_c35": ("0.056", "0.095"), "cifar_xception20_c35": ("0.168", "0.268"),
+    "cifar_xception8_c35": ("0.056", "0.095"),
+    "cifar_xception20_c35": ("0.168", "0.268"),
     "cifar_xception26_c35": ("0.223", "0.355"),
-    "cifar_igcv2_8_c64": ("0.047", "0.095"), "cifar_igcv2_20_c64": ("0.149", "0.262"),
+    "cifar_igcv2_8_c64": ("0.047", "0.095"),
+    "cifar_igcv2_20_c64": ("0.149", "0.262"),
     "cifar_igcv2_26_c64": ("0.200", None),
-    "cifar_igcv1_8_c48": ("0.046", "0.100"), "cifar_igcv1_20_c48": ("0.151", "0.289"),
+    "cifar_igcv1_8_c48": ("0.046", "0.100"),
+    "cifar_igcv1_20_c48": ("0.151", "0.289"),
     "cifar_igcv1_26_c48": ("0.203", "0.383"),
-    "cifar_igcv2_8_c80": ("0.046", None), "cifar_igcv2_20_c80": ("0.144", None),
+    "cifar_igcv2_8_c80": ("0.046", None),
+    "cifar_igcv2_20_c80": ("0.144", None),
     "cifar_igcv2_26_c80": ("0.193", None),
 }
 # What the same rules give where a number cannot be reached: the printed one in the comment.
 NEAR = {
-    "cifar_igcv1_20_c126": (602406, 128572416),     # 0.60, 1.28
+    "cifar_igcv1_20_c126": (602406, 128572416),  # 0.60, 1.28
     "cifar_igcv2star_20_c216": (321712, 75209728),  # 0.32, 0.76
     "cifar_igcv2star_20_c304": (478176, 111310848),  # 0.48, 1.12
     "cifar_igcv2star_20_c416": (653120, 151064576),  # 0.65, 1.52
-    "cifar_igcv2_26_c64": (199936, 34545664),       # 0.200, 0.346
-    "cifar_igcv2_8_c80": (45600, 11642880),         # 0.046, 0.118
-    "cifar_igcv2_20_c80": (143840, 31877120),       # 0.144, 0.320
-    "cifar_igcv2_26_c80": (192960, 41994240),       # 0.193, 0.421
+    "cifar_igcv2_26_c64": (199936, 34545664),  # 0.200, 0.346
+    "cifar_igcv2_8_c80": (45600, 11642880),  # 0.046, 0.118
+    "cifar_igcv2_20_c80": (143840, 31877120),  # 0.144, 0.320
+    "cifar_igcv2_26_c80": (192960, 41994240),  # 0.193, 0.421
 }
 
 
@@ -66,8 +74,10 @@ def test_rows_that_no_structure_reproduces(name):
     assert convolutions(name) == NEAR[name]
 
 
-@pytest.mark.parametrize("name,params,multiply_adds", [
-    ("igcv2_1.0", "4.1", "564.85"), ("igcv2_0.5", "1.3", "156"), ("igcv2_0.25", "0.5", "46")])
+@pytest.mark.parametrize(
+    "name,params,multiply_adds",
+    [("igcv2_1.0", "4.1", "564.85"), ("igcv2_0.5", "1.3", "156"), ("igcv2_0.25", "0.5", "46")],
+)
 def test_table_9(name, params, multiply_adds):
     """Table 9 prints 564 for 1.0, which no structure gives."""
     totals = complexity.totals(igc_gluon.get_model(name), (3, 224, 224))
@@ -85,8 +95,11 @@ def test_table_8_as_printed():
     assert totals.multiply_adds == 564851712 + 5 * block * 14 * 14 - 2048 * 1000 // 2 + head == 830796800
     small = igc_gluon.get_model("igcv2_0.25", classes=8, repeats=1, head_partition=(8, 4))
     mixing, norm, reorder, scores, _ = small.output
-    stack = [theory.GroupConv(mixing.weight.shape, 8), theory.Permutation(permutation_indices(512, 8)),
-             theory.GroupConv(scores.weight.shape, 4)]
+    stack = [
+        theory.GroupConv(mixing.weight.shape, 8),
+        theory.Permutation(permutation_indices(512, 8)),
+        theory.GroupConv(scores.weight.shape, 4),
+    ]
     assert theory.is_loosely_complementary(stack)
     small.initialize()
     x = mx.nd.random.normal(shape=(2, 3, 32, 32))
@@ -98,37 +111,78 @@ def test_table_8_as_printed():
     np.testing.assert_allclose(small(x).asnumpy(), expected.reshape(2, 8), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{"repeats": -1}, {"head_partition": ()}, {"head_partition": (8, 3)},
-                                     {"head_partition": (7, 4)}, {"head_partition": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"repeats": -1},
+        {"head_partition": ()},
+        {"head_partition": (8, 3)},
+        {"head_partition": (7, 4)},
+        {"head_partition": 0},
+    ],
+)
 def test_table_8_with_numbers_that_make_no_network(options):
     with pytest.raises(UserError):
         igc_gluon.get_model("igcv2_0.25", **options)
 
 
 # Parameters and multiply-adds of one block, as IGCV2's Tables 2 and 5 say 'about'.
-@pytest.mark.parametrize("name,params,multiply_adds", [
-    ("xception8_c64", 4700, 4.8e6), ("igcv2_8_c144k12l3", 4700, 4.8e6), ("xception8_c96", 10000, 1e7),
-    ("igcv2_8_c256k16l3", 10000, 1e7), ("xception8_c128", 17000, 1.7e7), ("igcv2_8_c361k19l3", 17000, 1.7e7),
-    ("igc8_l32m2", 3000, 3.2e6), ("igcv2i_8_c98k7", 3000, 3.2e6), ("igcv2_8_c100k10l3", 3000, 3.2e6),
-    ("igc8_l48m2", 6000, 6.1e6), ("igcv2i_8_c162k9", 6000, 6.1e6), ("igcv2_8_c169k13l3", 6000, 6.1e6),
-    ("igc8_l64m2", 10000, 1.1e7), ("igcv2i_8_c242k11", 10000, 1.1e7), ("igcv2_8_c256k16l3", 10000, 1.1e7)])
+@pytest.mark.parametrize(
+    "name,params,multiply_adds",
+    [
+        ("xception8_c64", 4700, 4.8e6),
+        ("igcv2_8_c144k12l3", 4700, 4.8e6),
+        ("xception8_c96", 10000, 1e7),
+        ("igcv2_8_c256k16l3", 10000, 1e7),
+        ("xception8_c128", 17000, 1.7e7),
+        ("igcv2_8_c361k19l3", 17000, 1.7e7),
+        ("igc8_l32m2", 3000, 3.2e6),
+        ("igcv2i_8_c98k7", 3000, 3.2e6),
+        ("igcv2_8_c100k10l3", 3000, 3.2e6),
+        ("igc8_l48m2", 6000, 6.1e6),
+        ("igcv2i_8_c162k9", 6000, 6.1e6),
+        ("igcv2_8_c169k13l3", 6000, 6.1e6),
+        ("igc8_l64m2", 10000, 1.1e7),
+        ("igcv2i_8_c242k11", 10000, 1.1e7),
+        ("igcv2_8_c256k16l3", 10000, 1.1e7),
+    ],
+)
 def test_blocks_of_tables_2_and_5(name, params, multiply_adds):
-    rows = [row for row in complexity.layers(igc_gluon.get_model(f"cifar_flat_{name}"))
-            if row.operator == "Convolution" and row.name.startswith("g1_b6_")]
+    rows = [
+        row
+        for row in complexity.layers(igc_gluon.get_model(f"cifar_flat_{name}"))
+        if row.operator == "Convolution" and row.name.startswith("g1_b6_")
+    ]
     assert sum(row.params for row in rows) == pytest.approx(params, rel=0.1)
     assert sum(row.multiply_adds for row in rows) == pytest.approx(multiply_adds, rel=0.1)
     assert {row.output_shape[1:] for row in rows} == {(32, 32)}
 
 
 # Width and parameters of one block, computed in IGCV1's Table 1 and the supplementary's.
-@pytest.mark.parametrize("name,width,params", [
-    ("igc8_l1m23", 23, 4784), ("igc8_l28m3", 84, 4620), ("igc8_l40m2", 80, 4640), ("igc8_l64m1", 64, 4672),
-    ("igc8_l2m31", 62, 17422), ("igc8_l41m5", 205, 17630), ("igc8_l85m2", 170, 17510), ("igc8_l128m1", 128, 17536),
-    ("gpc8_l1m22", 22, 4840), ("gpc8_l10m5", 50, 4750), ("gpc8_l64m1", 64, 4672), ("gpc8_l3m22", 66, 17424),
-    ("gpc8_l62m2", 124, 17608)])
+@pytest.mark.parametrize(
+    "name,width,params",
+    [
+        ("igc8_l1m23", 23, 4784),
+        ("igc8_l28m3", 84, 4620),
+        ("igc8_l40m2", 80, 4640),
+        ("igc8_l64m1", 64, 4672),
+        ("igc8_l2m31", 62, 17422),
+        ("igc8_l41m5", 205, 17630),
+        ("igc8_l85m2", 170, 17510),
+        ("igc8_l128m1", 128, 17536),
+        ("gpc8_l1m22", 22, 4840),
+        ("gpc8_l10m5", 50, 4750),
+        ("gpc8_l64m1", 64, 4672),
+        ("gpc8_l3m22", 66, 17424),
+        ("gpc8_l62m2", 124, 17608),
+    ],
+)
 def test_blocks_of_igcv1_table_1_and_the_supplementary(name, width, params):
-    rows = [row for row in complexity.layers(igc_gluon.get_model(f"cifar_flat_{name}"))
-            if row.operator == "Convolution" and row.name.startswith("g1_b6_")]
+    rows = [
+        row
+        for row in complexity.layers(igc_gluon.get_model(f"cifar_flat_{name}"))
+        if row.operator == "Convolution" and row.name.startswith("g1_b6_")
+    ]
     assert sum(row.params for row in rows) == params and rows[-1].output_shape[0] == width
 
 
@@ -136,16 +190,33 @@ def distinct_stacks(name):
     """The stacks of the different blocks of a network."""
     found = {}
     for prefix, stack in block_stacks(igc_gluon.get_model(name)).items():
-        structure = str([(layer.weight.shape, layer.groups) if isinstance(layer, theory.GroupConv) else
-                         layer.indices.tolist() for layer in stack])
+        structure = str(
+            [
+                (layer.weight.shape, layer.groups) if isinstance(layer, theory.GroupConv) else layer.indices.tolist()
+                for layer in stack
+            ]
+        )
         found.setdefault(structure, (prefix, stack))
     return dict(found.values())
 
 
-@pytest.mark.parametrize("name", ["cifar_igcv2_8_c64", "cifar_igcv2_8_c80", "cifar_igcv2_8_c36", "cifar_igcv2_8_c50",
-                                  "cifar_igcv2star_20_c216", "cifar_igcv2star_20_c304", "cifar_igcv2star_20_c416",
-                                  "cifar_igcv2star_38_c64", "cifar_igcv2star_20_c136", "igcv2_1.0", "igcv3_1.0",
-                                  "igcv3_0.7"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cifar_igcv2_8_c64",
+        "cifar_igcv2_8_c80",
+        "cifar_igcv2_8_c36",
+        "cifar_igcv2_8_c50",
+        "cifar_igcv2star_20_c216",
+        "cifar_igcv2star_20_c304",
+        "cifar_igcv2star_20_c416",
+        "cifar_igcv2star_38_c64",
+        "cifar_igcv2star_20_c136",
+        "igcv2_1.0",
+        "igcv3_1.0",
+        "igcv3_0.7",
+    ],
+)
 def test_composed_kernels_are_dense(name):
     """The loose complementary condition, on the groups and permutations that the network has."""
     stacks = distinct_stacks(name)
@@ -179,8 +250,10 @@ def test_channels_per_branch():
     assert net.features[2].body[1][1].weight.shape == (128, 16, 1, 1)
 
 
-@pytest.mark.parametrize("name", ["cifar_xception8_c6", "cifar_igcv2star_8_c16", "cifar_plain8_w4",
-                                  "cifar_flat_gpc4_l2m3", "cifar_igcv3_d0.5"])
+@pytest.mark.parametrize(
+    "name",
+    ["cifar_xception8_c6", "cifar_igcv2star_8_c16", "cifar_plain8_w4", "cifar_flat_gpc4_l2m3", "cifar_igcv3_d0.5"],
+)
 def test_tiny_imagenet(name):
     """A stem of stride 2 makes 64x64 images what 32x32 ones are: the same maps, and so the same counts."""
     net = igc_gluon.get_model(name, classes=200, stem_strides=2)
@@ -199,41 +272,49 @@ def test_shortcuts():
     assert igc_gluon.get_model("cifar_xception8_c6").features[2].shortcut[0].weight.shape == (12, 6, 1, 1)
 
 
-@pytest.mark.parametrize("name,text", [
-    ("cifar_igcv2_21_c64", "it must be 6n + 2 (a skip connection every two blocks); nearest valid: 20 and 26"),
-    ("cifar_xception2_c64", "nearest valid: 8"),
-    ("cifar_xception8_c0", "nearest valid: 1"),
-    ("cifar_igcv1_20_c95", "a multiple of 2; nearest valid: 94 and 96"),
-    ("cifar_igcv2_20_c7", "nearest valid: 6 and 8"),
-    ("cifar_igcv2star_20_c100", "a multiple of 8; nearest valid: 96 and 104"),
-    ("cifar_flat_igc2_l2m2", "at least 3"),
-    ("cifar_flat_igc8_l0m2", "L, M must be at least 1, not 0, 2"),
-    ("cifar_flat_igcv2_8_c144k13l3",
-     "K_2 = 13 does not divide 144 channels into equal branches; nearest that does: 12 and 16"),
-    ("cifar_flat_igcv2_8_c144k12l1", "at least L = 2"),
-    ("cifar_flat_igcv2i_8_c99k9", "K_1 = 2 does not divide 99"),
-    ("cifar_gpc21_l2m2", "nearest valid: 20 and 23"),
-    ("cifar_igcv2_20_c64.0", "did you mean cifar_igcv2_20_c64"),
-    ("igcv2_0.0", "above 0"),
-    ("igcv2_1", "did you mean igcv2_1.0"),
-    ("igcv3_0.0", "above 0"),
-    ("cifar_igcv3_d0.6", "there are 0.5, 0.7, 1.0"),
-    ("igcv3_d0.9", "there are 0.5, 0.7, 1.0"),
-])
+@pytest.mark.parametrize(
+    "name,text",
+    [
+        ("cifar_igcv2_21_c64", "it must be 6n + 2 (a skip connection every two blocks); nearest valid: 20 and 26"),
+        ("cifar_xception2_c64", "nearest valid: 8"),
+        ("cifar_xception8_c0", "nearest valid: 1"),
+        ("cifar_igcv1_20_c95", "a multiple of 2; nearest valid: 94 and 96"),
+        ("cifar_igcv2_20_c7", "nearest valid: 6 and 8"),
+        ("cifar_igcv2star_20_c100", "a multiple of 8; nearest valid: 96 and 104"),
+        ("cifar_flat_igc2_l2m2", "at least 3"),
+        ("cifar_flat_igc8_l0m2", "L, M must be at least 1, not 0, 2"),
+        (
+            "cifar_flat_igcv2_8_c144k13l3",
+            "K_2 = 13 does not divide 144 channels into equal branches; nearest that does: 12 and 16",
+        ),
+        ("cifar_flat_igcv2_8_c144k12l1", "at least L = 2"),
+        ("cifar_flat_igcv2i_8_c99k9", "K_1 = 2 does not divide 99"),
+        ("cifar_gpc21_l2m2", "nearest valid: 20 and 23"),
+        ("cifar_igcv2_20_c64.0", "did you mean cifar_igcv2_20_c64"),
+        ("igcv2_0.0", "above 0"),
+        ("igcv2_1", "did you mean igcv2_1.0"),
+        ("igcv3_0.0", "above 0"),
+        ("cifar_igcv3_d0.6", "there are 0.5, 0.7, 1.0"),
+        ("igcv3_d0.9", "there are 0.5, 0.7, 1.0"),
+    ],
+)
 def test_names_that_make_no_network(name, text):
     with pytest.raises(UserError, match=re.escape(text)) as error:
         igc_gluon.get_model(name)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name,options,text", [
-    ("igcv2_0.25", {"classes": 7}, "give head_partition=1"),
-    ("igcv2_0.25", {"spatial": "primary"}, "no option 'spatial'"),
-    ("cifar_igcv2_8_c64", {"branch_channels": (8, 8)}, "K of each of the three stages"),
-    ("cifar_igcv2_8_c64", {"branch_channels": (8, 8, 12)}, "K_2 = 12 does not divide 128"),
-    ("cifar_igcv3_d0.5", {"block": "other"}, "released, paper"),
-    ("cifar_flat_xception8_c4", {"downsample": "code"}, "no option 'downsample'"),
-])
+@pytest.mark.parametrize(
+    "name,options,text",
+    [
+        ("igcv2_0.25", {"classes": 7}, "give head_partition=1"),
+        ("igcv2_0.25", {"spatial": "primary"}, "no option 'spatial'"),
+        ("cifar_igcv2_8_c64", {"branch_channels": (8, 8)}, "K of each of the three stages"),
+        ("cifar_igcv2_8_c64", {"branch_channels": (8, 8, 12)}, "K_2 = 12 does not divide 128"),
+        ("cifar_igcv3_d0.5", {"block": "other"}, "released, paper"),
+        ("cifar_flat_xception8_c4", {"downsample": "code"}, "no option 'downsample'"),
+    ],
+)
 def test_bad_options(name, options, text):
     with pytest.raises(UserError, match=text):
         igc_gluon.get_model(name, **options)
@@ -260,6 +341,7 @@ def test_head_of_igcv2():
     net.initialize()
     pooled = mx.nd.random.normal(shape=(2, 512, 1, 1))
     weight = net.output[0].weight.data().reshape((6, 256))
-    expected = mx.nd.concat(mx.nd.dot(pooled[:, :256, 0, 0], weight[:3].T),
-                            mx.nd.dot(pooled[:, 256:, 0, 0], weight[3:].T))
+    expected = mx.nd.concat(
+        mx.nd.dot(pooled[:, :256, 0, 0], weight[:3].T), mx.nd.dot(pooled[:, 256:, 0, 0], weight[3:].T)
+    )
     assert abs(net.output(pooled) - expected).max().asscalar() < 1e-5

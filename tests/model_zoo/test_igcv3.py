@@ -1,4 +1,5 @@
 """IGCV3: the authors' released graph, as a Gluon network and as the independent symbol, and the printed counts."""
+
 import json
 from collections import Counter
 
@@ -44,8 +45,11 @@ def test_depth_reduced_networks_have_their_share_of_parameters():
 
 
 # Size of the map behind each sequence: 224x224 as in Table 10; 32x32 with stride 2 at 32 and 64 channels.
-MAPS = {"igcv3_1.0": (112, 56, 28, 14, 14, 7, 7), "cifar_igcv3_d1.0": (32, 32, 16, 8, 8, 8, 8),
-        "cifar_igcv3_d1.0 64,160": (32, 32, 32, 16, 16, 8, 8)}
+MAPS = {
+    "igcv3_1.0": (112, 56, 28, 14, 14, 7, 7),
+    "cifar_igcv3_d1.0": (32, 32, 16, 8, 8, 8, 8),
+    "cifar_igcv3_d1.0 64,160": (32, 32, 32, 16, 16, 8, 8),
+}
 SEQUENCES = ((1, 16, 1), (6, 24, 4), (6, 32, 6), (6, 64, 8), (6, 96, 6), (6, 160, 6), (6, 320, 1))  # t, c, n
 
 
@@ -56,13 +60,16 @@ def test_map_sizes(which):
     net = igc_gluon.get_model(name, **({"strides": tuple(map(int, strides.split(",")))} if strides else {}))
     size = 32 if name.startswith("cifar") else 224
     before = size if size == 32 else size // 2
-    expected, width = [32 * 27 * before ** 2], 32
+    expected, width = [32 * 27 * before**2], 32
     for (t, c, n), after in zip(SEQUENCES, MAPS[which]):
         for _ in range(n):
-            expected += [width * t * (width // 2) * before ** 2, 9 * width * t * after ** 2,
-                         c * (width * t // 2) * after ** 2]
+            expected += [
+                width * t * (width // 2) * before**2,
+                9 * width * t * after**2,
+                c * (width * t // 2) * after**2,
+            ]
             width, before = c, after
-    expected.append(1280 * 320 * before ** 2)
+    expected.append(1280 * 320 * before**2)
     rows = complexity.layers(net, (3, size, size))
     assert [row.multiply_adds for row in rows if row.operator == "Convolution"] == expected
 
@@ -88,7 +95,9 @@ def test_partitions(partitions, form):
     def layer(x, name, groups, stride=1, relu6=False):
         weight = values[f"{name}-conv2d_weight"]
         half, k = weight.shape[-1] // 2, weight.shape[-1]
-        x = np.pad(x, ((0, 0), (0, 0), (half, half), (half, half))).reshape(len(x), groups, -1, *np.add(x.shape[2:], 2 * half))
+        x = np.pad(x, ((0, 0), (0, 0), (half, half), (half, half))).reshape(
+            len(x), groups, -1, *np.add(x.shape[2:], 2 * half)
+        )
         windows = np.lib.stride_tricks.sliding_window_view(x, (k, k), (3, 4))[:, :, :, ::stride, ::stride]
         x = np.einsum("ngchwkl,gockl->ngohw", windows, weight.reshape(groups, -1, *weight.shape[1:]), optimize=True)
         x = x.reshape(len(x), -1, *x.shape[3:]) / np.sqrt(1 + 1e-5)
@@ -126,8 +135,11 @@ def random_values(symbol):
     values = {}
     for name, shape in list(zip(symbol.list_arguments(), arguments)) + list(zip(symbol.list_auxiliary_states(), aux)):
         if name not in ("data", "softmax_label"):
-            values[name] = rng.uniform(0.5, 1.5, shape) if name.endswith(("gamma", "var")) else \
-                rng.normal(0, np.sqrt(1 / np.prod(shape[1:])) if len(shape) > 1 else 0.3, shape)
+            values[name] = (
+                rng.uniform(0.5, 1.5, shape)
+                if name.endswith(("gamma", "var"))
+                else rng.normal(0, np.sqrt(1 / np.prod(shape[1:])) if len(shape) > 1 else 0.3, shape)
+            )
     return {name: mx.nd.array(value) for name, value in values.items()}
 
 
@@ -156,8 +168,17 @@ def test_gluon_and_symbol_agree_both_ways(multiplier):
 def test_symbol_is_the_released_graph():
     nodes = json.loads(igcv3.get_symbol().tojson())["nodes"]
     assert Counter(node["op"] for node in nodes if node["op"] != "null") == {
-        "Convolution": 98, "BatchNorm": 98, "clip": 34, "Reshape": 64, "SwapAxis": 32, "elemwise_add": 25, "Pooling": 1,
-        "Flatten": 1, "FullyConnected": 1, "SoftmaxOutput": 1}
+        "Convolution": 98,
+        "BatchNorm": 98,
+        "clip": 34,
+        "Reshape": 64,
+        "SwapAxis": 32,
+        "elemwise_add": 25,
+        "Pooling": 1,
+        "Flatten": 1,
+        "FullyConnected": 1,
+        "SoftmaxOutput": 1,
+    }
     symbol = igcv3.get_symbol()
     assert len(symbol.list_arguments()) - 2 == 296 and len(symbol.list_auxiliary_states()) == 196
     shapes = dict(zip(symbol.list_arguments(), symbol.infer_shape(data=(1, 3, 224, 224))[0]))
@@ -186,8 +207,9 @@ def test_figure_6b_is_an_option():
     assert [f["clip"] for f in found] == [34, 66] and [f["SwapAxis"] for f in found] == [32, 64]
 
 
-@pytest.mark.parametrize("arguments,text", [((0, 1.0), "num_classes"), ((10, 0), "multiplier"),
-                                            ((10, -1.0), "multiplier")])
+@pytest.mark.parametrize(
+    "arguments,text", [((0, 1.0), "num_classes"), ((10, 0), "multiplier"), ((10, -1.0), "multiplier")]
+)
 def test_bad_arguments_of_the_symbol(arguments, text):
     with pytest.raises(ValueError, match=text):
         igcv3.get_symbol(*arguments)

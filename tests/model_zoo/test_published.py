@@ -1,4 +1,5 @@
 """The authors' checkpoints by name: files of the published names and shapes, from a loopback server and folders."""
+
 import hashlib
 import os
 from dataclasses import replace
@@ -56,16 +57,20 @@ def cached(row):
 def check(net, arrays):
     found = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
     assert len(found) == len(arrays)
-    np.testing.assert_array_equal(found["seq-3-block2-linear-conv2d_weight"],
-                                  arrays["arg:seq-3-block2-linear-conv2d_weight"])
-    np.testing.assert_array_equal(found["first-3x3-conv-batchnorm_running_var"],
-                                  arrays["aux:first-3x3-conv-batchnorm_moving_var"])
+    np.testing.assert_array_equal(
+        found["seq-3-block2-linear-conv2d_weight"], arrays["arg:seq-3-block2-linear-conv2d_weight"]
+    )
+    np.testing.assert_array_equal(
+        found["first-3x3-conv-batchnorm_running_var"], arrays["aux:first-3x3-conv-batchnorm_moving_var"]
+    )
 
 
 def test_the_table():
     assert {name: (row.url, row.git_blob[:8]) for name, row in published.PUBLISHED.items()}["resnet18_w69"] == (
         "https://raw.githubusercontent.com/hellozting/InterleavedGroupConvolutions/master/models/ResNet18-w69_ImageNet/"
-        "resnet_d18_w69-0095.params", "11bb29af")
+        "resnet_d18_w69-0095.params",
+        "11bb29af",
+    )
     assert set(published.PUBLISHED) == set(authors_graphs.NAMES)
     assert all(len(row.git_blob) == 40 for row in published.PUBLISHED.values())
 
@@ -85,8 +90,10 @@ def test_download_with_cut_connections(row, mirror, arrays, tmp_path):
 
 def test_what_the_network_expects(row, mirror, tmp_path):
     net = igc_gluon.get_model(NAME, pretrained=True, root=str(tmp_path))
-    assert (net.model, net.preprocessing) == (NAME, Preprocessing(
-        (224, 224), 256, (123.68, 116.779, 103.939), (1.0, 1.0, 1.0), class_names=net.classes))
+    assert (net.model, net.preprocessing) == (
+        NAME,
+        Preprocessing((224, 224), 256, (123.68, 116.779, 103.939), (1.0, 1.0, 1.0), class_names=net.classes),
+    )
     assert len(net.classes) == len(net.classes_long) == len(net.synset) == 1000
     assert net.synset == sorted(net.synset) and (net.synset[0], net.classes[0]) == ("n01440764", "tench")
     assert net.classes[207] == "golden retriever" and net.classes_long[999].startswith("toilet tissue")
@@ -94,6 +101,7 @@ def test_what_the_network_expects(row, mirror, tmp_path):
 
 def test_wordnets_numbers_are_imagenets_classes():
     """So the folders are called, and by them the classes of a network that was trained here."""
+
     def named(names):
         return set_attributes(SimpleNamespace(), "any", Preprocessing((224, 224), class_names=names))
 
@@ -168,18 +176,25 @@ def test_arrays_that_do_not_fit_are_named(arrays, tmp_path, monkeypatch):
     del wrong["aux:last-1x1-conv-batchnorm_moving_var"]
     path = tmp_path / "wrong.params"
     path.write_bytes(params_file.dumps(wrong))
-    monkeypatch.setitem(published.PUBLISHED, NAME,
-                        replace(published.PUBLISHED[NAME], git_blob=files.digest(path, "git-blob")))
+    monkeypatch.setitem(
+        published.PUBLISHED, NAME, replace(published.PUBLISHED[NAME], git_blob=files.digest(path, "git-blob"))
+    )
     with pytest.raises(UserError) as error:
         igc_gluon.get_model(NAME, pretrained=path)
     assert "missing last-1x1-conv-batchnorm_moving_var" in str(error.value)
     assert "fc_bias is (7,), not (1000,)" in str(error.value) and str(path) in str(error.value)
 
 
-@pytest.mark.parametrize("name, options, text", [
-    ("cifar_plain8_w17", {}, "no published weights of cifar_plain8_w17 to load, only of resnet18_w64"),
-    ("igcv3_0.7", {}, "no published weights of igcv3_0.7"), ("resnet18_w65", {}, "no published weights"),
-    (NAME, {"classes": 10}, "are for 1000 classes, not 10"), (NAME, {"block": "paper"}, "the network without block")])
+@pytest.mark.parametrize(
+    "name, options, text",
+    [
+        ("cifar_plain8_w17", {}, "no published weights of cifar_plain8_w17 to load, only of resnet18_w64"),
+        ("igcv3_0.7", {}, "no published weights of igcv3_0.7"),
+        ("resnet18_w65", {}, "no published weights"),
+        (NAME, {"classes": 10}, "are for 1000 classes, not 10"),
+        (NAME, {"block": "paper"}, "the network without block"),
+    ],
+)
 def test_what_has_no_published_weights(name, options, text, tmp_path):
     with pytest.raises(UserError, match=text) as error:
         igc_gluon.get_model(name, pretrained=True, root=str(tmp_path), **options)
@@ -193,7 +208,10 @@ def test_opened_by_name_and_as_a_file(row, content, arrays, tmp_path, monkeypatc
     check(by_name, arrays)
     compiled = deploy.compile(as_file)
     assert (compiled.name, compiled.input_shape, compiled.preprocessing.class_names[207]) == (
-        NAME, (3, 224, 224), "golden retriever")
+        NAME,
+        (3, 224, 224),
+        "golden retriever",
+    )
     np.testing.assert_allclose(compiled.preprocessing.mean, by_name.preprocessing.mean, rtol=1e-6)
     for attribute in ("model", "preprocessing", "classes", "synset"):
         assert getattr(by_name, attribute) == getattr(as_file, attribute), attribute

@@ -1,4 +1,5 @@
 """The weights that come with the package: whole, small, and as good as their rows say."""
+
 import gzip
 import json
 from pathlib import Path
@@ -36,8 +37,9 @@ def test_outputs_are_those_that_mxnets_operators_gave(row):
     info = find_dataset(row.dataset)
     pixels = np.random.RandomState(0).randint(0, 256, (2, info.size, info.size, 3))
     images = ((pixels - np.array(info.mean)) / np.array(info.std)).transpose(0, 3, 1, 2)
-    np.testing.assert_allclose(net(mx.nd.array(images)).asnumpy(), OUTPUTS[f"{row.model}, {row.dataset}"], rtol=1e-4,
-                               atol=1e-4)
+    np.testing.assert_allclose(
+        net(mx.nd.array(images)).asnumpy(), OUTPUTS[f"{row.model}, {row.dataset}"], rtol=1e-4, atol=1e-4
+    )
     assert (net.preprocessing, net.dataset) == (info.preprocessing, row.dataset)
     assert net.classes == list(info.class_names)
 
@@ -49,7 +51,7 @@ def test_accuracy_on_the_first_thousand_test_images(row, tmp_path):
     net, info = igc_gluon.get_model(row.model, pretrained=row.dataset), find_dataset(row.dataset)
     test = load(row.dataset, "test")
     images = ((test.images[:1000] - np.array(info.mean)) / np.array(info.std)).transpose(0, 3, 1, 2)
-    scores = np.concatenate([net(mx.nd.array(images[i:i + 100])).asnumpy() for i in range(0, 1000, 100)])
+    scores = np.concatenate([net(mx.nd.array(images[i : i + 100])).asnumpy() for i in range(0, 1000, 100)])
     correct = int((scores.argmax(axis=1) == test.labels[:1000]).sum())
     # A PNG of the same image, grey and without a border, is prepared so, here and by the .igc file.
     with gzip.open(dataset_files.DEBIAN / row.dataset / "t10k-images-idx3-ubyte.gz") as file:
@@ -70,11 +72,12 @@ def test_accuracy_on_the_first_thousand_test_images(row, tmp_path):
 
 def test_what_does_not_fit_is_said():
     for name, options, message in (
-            (NAME, {"pretrained": "cifar10"}, f"no weights of {NAME} trained on cifar10"),
-            ("cifar_plain8_w17", {"pretrained": DATASET}, f"but those of .*{NAME}"),
-            (NAME, {"pretrained": DATASET, "classes": 5}, "for the 10 classes of fashion-mnist, not 5"),
-            (NAME, {"pretrained": DATASET, "stem_strides": 2}, "without stem_strides"),
-            (NAME, {"pretrained": True}, "pretrained='fashion-mnist', or --dataset fashion-mnist")):
+        (NAME, {"pretrained": "cifar10"}, f"no weights of {NAME} trained on cifar10"),
+        ("cifar_plain8_w17", {"pretrained": DATASET}, f"but those of .*{NAME}"),
+        (NAME, {"pretrained": DATASET, "classes": 5}, "for the 10 classes of fashion-mnist, not 5"),
+        (NAME, {"pretrained": DATASET, "stem_strides": 2}, "without stem_strides"),
+        (NAME, {"pretrained": True}, "pretrained='fashion-mnist', or --dataset fashion-mnist"),
+    ):
         with pytest.raises(UserError, match=message):
             igc_gluon.get_model(name, **options)
 
@@ -96,8 +99,10 @@ def test_other_prefix_and_devices():
 
 def test_commands_take_them_without_a_network(monkeypatch, tmp_path, capsys):
     """predict, compile and eval agree with the network in Python."""
+
     def no_network(*args, **kwargs):
         raise OSError("Network is unreachable")
+
     monkeypatch.setattr("socket.getaddrinfo", no_network)
     net = open_network(NAME, dataset=DATASET)
     inside = np.random.default_rng(0).integers(0, 256, (28, 28, 3)).astype(np.uint8)

@@ -1,4 +1,5 @@
 """The Gluon networks against the independent symbols of `symbols/`, parameters passed in both directions."""
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -9,11 +10,19 @@ from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import authors, cifar_model_name, imagenet_model_name
 
 RNG = np.random.RandomState(0)
-NETWORKS = [("plain", 8, 3, 2, {}), ("plain_igc", 8, 3, 2, {}), ("plain_igc", 5, 4, 1, {}), ("resnet", 10, 3, 2, {}),
-            ("resnet_igc", 10, 3, 2, {}), ("resnet_igc", 10, 3, 2, {"downsample": "code"}),
-            ("sumfusion", 8, 3, 2, {}), ("resnet_imgnet_d18", 18, 4, 1, {}),
-            ("resnet_igc_imgnet_d18", 18, 3, 1, {}), ("resnet_igc_imgnet_d18", 18, 2, 2, {}),
-            ("resnet_igc_imgnet_d18", 18, 2, 3, {"doubled": "secondary"})]
+NETWORKS = [
+    ("plain", 8, 3, 2, {}),
+    ("plain_igc", 8, 3, 2, {}),
+    ("plain_igc", 5, 4, 1, {}),
+    ("resnet", 10, 3, 2, {}),
+    ("resnet_igc", 10, 3, 2, {}),
+    ("resnet_igc", 10, 3, 2, {"downsample": "code"}),
+    ("sumfusion", 8, 3, 2, {}),
+    ("resnet_imgnet_d18", 18, 4, 1, {}),
+    ("resnet_igc_imgnet_d18", 18, 3, 1, {}),
+    ("resnet_igc_imgnet_d18", 18, 2, 2, {}),
+    ("resnet_igc_imgnet_d18", 18, 2, 3, {"doubled": "secondary"}),
+]
 DATA = RNG.standard_normal((4, 3, 32, 32)).astype("float32")
 LABEL = np.array([1, 0, 3, 2], dtype="float32")
 
@@ -33,16 +42,25 @@ def pair(network, depth, L, M, options):
     for name, shape in list(zip(symbol.list_arguments(), arguments)) + list(zip(symbol.list_auxiliary_states(), aux)):
         if name in ("data", "softmax_label"):
             continue
-        values[name] = RNG.uniform(0.5, 1.5, shape) if name.endswith(("gamma", "var")) else \
-            RNG.normal(0, np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.3, shape)
+        values[name] = (
+            RNG.uniform(0.5, 1.5, shape)
+            if name.endswith(("gamma", "var"))
+            else RNG.normal(0, np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.3, shape)
+        )
     return net, symbol, {name: mx.nd.array(value) for name, value in values.items()}
 
 
 def bind(symbol, values):
-    return symbol.bind(mx.cpu(), {**{k: v.copy() for k, v in values.items() if k in symbol.list_arguments()},
-                                  "data": mx.nd.array(DATA), "softmax_label": mx.nd.array(LABEL)},
-                       args_grad={k: mx.nd.zeros(v.shape) for k, v in values.items() if k in symbol.list_arguments()},
-                       aux_states={k: values[k].copy() for k in symbol.list_auxiliary_states()})
+    return symbol.bind(
+        mx.cpu(),
+        {
+            **{k: v.copy() for k, v in values.items() if k in symbol.list_arguments()},
+            "data": mx.nd.array(DATA),
+            "softmax_label": mx.nd.array(LABEL),
+        },
+        args_grad={k: mx.nd.zeros(v.shape) for k, v in values.items() if k in symbol.list_arguments()},
+        aux_states={k: values[k].copy() for k in symbol.list_auxiliary_states()},
+    )
 
 
 def close(found, expected, name="", tolerance=1e-5):
@@ -70,15 +88,21 @@ def test_inference_and_one_training_step_agree(network, monkeypatch):
         theirs = authors.authors_name(name)
         if parameter.grad_req != "null":
             # BN undoes the scale of a projection's few weights, so their gradient is a difference of nearly equal sums.
-            close(parameter.grad().asnumpy(), executor.grad_dict[theirs].asnumpy(), name,
-                  3e-4 if "_proj_conv_weight" in name else 1e-5)
+            close(
+                parameter.grad().asnumpy(),
+                executor.grad_dict[theirs].asnumpy(),
+                name,
+                3e-4 if "_proj_conv_weight" in name else 1e-5,
+            )
         else:
             close(parameter.data().asnumpy(), executor.aux_dict[theirs].asnumpy(), name)
 
 
 def split(symbol, values):
-    return ({k: values[k] for k in symbol.list_arguments() if k in values},
-            {k: values[k] for k in symbol.list_auxiliary_states()})
+    return (
+        {k: values[k] for k in symbol.list_arguments() if k in values},
+        {k: values[k] for k in symbol.list_auxiliary_states()},
+    )
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=str)
@@ -107,7 +131,12 @@ def test_parameters_that_do_not_fit_are_all_named():
     arg_params["extra"] = mx.nd.zeros((1,))
     with pytest.raises(UserError) as error:
         authors.from_module_params(net, arg_params, aux_params)
-    for text in ("missing g1_b1_conv1_weight", "missing g0_bn_moving_var", "left over extra", "fc_score_bias is (7,), not (5,)"):
+    for text in (
+        "missing g1_b1_conv1_weight",
+        "missing g0_bn_moving_var",
+        "left over extra",
+        "fc_score_bias is (7,), not (5,)",
+    ):
         assert text in str(error.value)
     np.testing.assert_array_equal(net.features[0][0].weight.data().asnumpy(), before)
 

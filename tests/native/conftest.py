@@ -1,4 +1,5 @@
 """Tests that take `isa` run on every instruction set of this machine."""
+
 import pytest
 
 from igc_gluon import native
@@ -32,7 +33,9 @@ def record_operators(monkeypatch):
         def recorded(self, *arrays):
             names.extend(self.operators)
             return call(self, *arrays)
+
         return recorded
+
     for cls in (Program, AtOnce):
         monkeypatch.setattr(cls, "__call__", record(cls.__call__))
     return names
@@ -48,7 +51,9 @@ def count_operators(monkeypatch):
             for name in self.operators:
                 counts[name] += 1
             return call(self, *arrays)
+
         return counted
+
     for cls in (Program, AtOnce):
         monkeypatch.setattr(cls, "__call__", count(cls.__call__))
     return counts

@@ -1,14 +1,15 @@
 """What networks on 8-bit integers compute, in plain numpy: the same quantised arithmetic with exact integers."""
-import numpy as np
 
 import native_reference as ref
+import numpy as np
+
 from igc_gluon.native import library as lib
 
 
 def ranges_of(ops, x):
     """The ranges of igc_net_create_int8, of the float64 network on `x`, and its tensors."""
     tensors, middles = [x.astype(np.float64)], []
-    for i, op in enumerate(ops):
+    for op in ops:
         if op.kind == lib.BLOCK:
             middle = ref.conv(tensors[op.input], op.weight, op.stride, op.pad, op.groups)
             middles.append(np.abs(middle).max((0, 2, 3)))
@@ -32,7 +33,7 @@ class Scale:
 def scale_of(ops, ranges, tensor):
     while tensor > 0 and ops[tensor - 1].kind == lib.PERMUTE:
         tensor = ops[tensor - 1].input
-    low, high = (float(v) for v in ranges[2 * tensor:2 * tensor + 2])
+    low, high = (float(v) for v in ranges[2 * tensor : 2 * tensor + 2])
     activation = ops[tensor - 1].activation if tensor else None
     return Scale(0 if activation else low, min(high, 6) if activation == "relu6" else high)
 
@@ -58,7 +59,7 @@ def run(ops, x, ranges, on_bytes):
     for op, in_bytes in zip(ops, on_bytes):
         middle = None
         if op.kind == lib.BLOCK:
-            middle = ranges[middle_at:middle_at + op.channels].astype(np.float64)
+            middle = ranges[middle_at : middle_at + op.channels].astype(np.float64)
             middle_at += op.channels
         if not in_bytes:
             tensors.append(ref.apply(op, tensors))
@@ -99,8 +100,11 @@ def run(ops, x, ranges, on_bytes):
 
 def read_as_bytes(ops, on_bytes, tensor):
     """Then an op on bytes writes it as bytes, for all of its readers."""
-    return any(read_as_bytes(ops, on_bytes, i + 1) if op.kind == lib.PERMUTE else on_bytes[i]
-               for i, op in enumerate(ops) if tensor in (op.input, op.residual))
+    return any(
+        read_as_bytes(ops, on_bytes, i + 1) if op.kind == lib.PERMUTE else on_bytes[i]
+        for i, op in enumerate(ops)
+        if tensor in (op.input, op.residual)
+    )
 
 
 def scales_of(op):

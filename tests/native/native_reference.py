@@ -1,4 +1,5 @@
 """What the native operations compute, in plain numpy and float64, straight from the equations."""
+
 import numpy as np
 
 from igc_gluon.native import library as lib
@@ -9,13 +10,13 @@ def conv(x, weight, stride, pad, groups):
     n, c, h, w = x.shape
     outputs, per_group, kh, kw = weight.shape
     padded = np.zeros((n, c, h + 2 * pad[0], w + 2 * pad[1]))
-    padded[:, :, pad[0]:pad[0] + h, pad[1]:pad[1] + w] = x
+    padded[:, :, pad[0] : pad[0] + h, pad[1] : pad[1] + w] = x
     oh, ow = (h + 2 * pad[0] - kh) // stride + 1, (w + 2 * pad[1] - kw) // stride + 1
     result = np.zeros((n, groups, outputs // groups, oh, ow))
     kernel = weight.astype(np.float64).reshape(groups, outputs // groups, per_group, kh, kw)
     for dy in range(kh):
         for dx in range(kw):
-            window = padded[:, :, dy:dy + stride * (oh - 1) + 1:stride, dx:dx + stride * (ow - 1) + 1:stride]
+            window = padded[:, :, dy : dy + stride * (oh - 1) + 1 : stride, dx : dx + stride * (ow - 1) + 1 : stride]
             window = window.reshape(n, groups, per_group, oh, ow)
             result += np.einsum("ngiyx,goi->ngoyx", window, kernel[..., dy, dx])
     return result.reshape(n, outputs, oh, ow)
@@ -30,10 +31,16 @@ def permute(x, groups):
 def max_pool(x, kernel, stride, pad):
     n, c, h, w = x.shape
     padded = np.full((n, c, h + 2 * pad[0], w + 2 * pad[1]), -np.inf)
-    padded[:, :, pad[0]:pad[0] + h, pad[1]:pad[1] + w] = x
+    padded[:, :, pad[0] : pad[0] + h, pad[1] : pad[1] + w] = x
     oh, ow = (h + 2 * pad[0] - kernel[0]) // stride + 1, (w + 2 * pad[1] - kernel[1]) // stride + 1
-    return np.max([padded[:, :, dy:dy + stride * (oh - 1) + 1:stride, dx:dx + stride * (ow - 1) + 1:stride]
-                   for dy in range(kernel[0]) for dx in range(kernel[1])], axis=0)
+    return np.max(
+        [
+            padded[:, :, dy : dy + stride * (oh - 1) + 1 : stride, dx : dx + stride * (ow - 1) + 1 : stride]
+            for dy in range(kernel[0])
+            for dx in range(kernel[1])
+        ],
+        axis=0,
+    )
 
 
 def apply(op, tensors):
@@ -78,19 +85,37 @@ def normal(rng, *shape):
 
 def conv_op(rng, inputs, channels, kernel=(3, 3), groups=1, stride=1, pad=None, source=0, **options):
     pad = (kernel[0] // 2, kernel[1] // 2) if pad is None else pad
-    return lib.Op(lib.CONV, source, channels, groups, kernel, stride, pad,
-                  weight=normal(rng, channels, inputs // groups, *kernel), bias=normal(rng, channels),
-                  **options)
+    return lib.Op(
+        lib.CONV,
+        source,
+        channels,
+        groups,
+        kernel,
+        stride,
+        pad,
+        weight=normal(rng, channels, inputs // groups, *kernel),
+        bias=normal(rng, channels),
+        **options,
+    )
 
 
 def block_op(rng, inputs, primary, secondary, kernel=(3, 3), stride=1, pad=None, source=0, **options):
     pad = (kernel[0] // 2, kernel[1] // 2) if pad is None else pad
     channels = primary * secondary
-    return lib.Op(lib.BLOCK, source, channels, primary, kernel, stride, pad,
-                  weight=normal(rng, channels, inputs // primary, *kernel),
-                  weight2=normal(rng, channels, primary, 1, 1),
-                  scale=rng.uniform(0.5, 1.5, channels).astype(np.float32), bias=normal(rng, channels),
-                  **options)
+    return lib.Op(
+        lib.BLOCK,
+        source,
+        channels,
+        primary,
+        kernel,
+        stride,
+        pad,
+        weight=normal(rng, channels, inputs // primary, *kernel),
+        weight2=normal(rng, channels, primary, 1, 1),
+        scale=rng.uniform(0.5, 1.5, channels).astype(np.float32),
+        bias=normal(rng, channels),
+        **options,
+    )
 
 
 def assert_agrees(ops, shape, batch=1, threads=1, seed=0):

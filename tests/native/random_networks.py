@@ -1,13 +1,24 @@
 """Networks drawn at random: layers with and without kernels, branches, shared and reused layers, several outputs,
 networks within networks; and what a user may change in one after its first call."""
+
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.graph import NativeNetwork
 from igc_gluon.model_zoo.cifar import ResidualBlock
-from igc_gluon.nn import (ChannelPermutation, ConvBNReLU, GPCBlock, IGCBlock, IGCV2Block, IGCV3Block, NonlinearIGCV2Block,
-                          ReLU6, SumFusion, XceptionBlock)
+from igc_gluon.nn import (
+    ChannelPermutation,
+    ConvBNReLU,
+    GPCBlock,
+    IGCBlock,
+    IGCV2Block,
+    IGCV3Block,
+    NonlinearIGCV2Block,
+    ReLU6,
+    SumFusion,
+    XceptionBlock,
+)
 
 WIDTHS = (4, 6, 8, 12)
 
@@ -38,8 +49,13 @@ class Drawn(NativeNetwork):
         self.channels = channels
 
     def _step(self, rng, name, depth):
-        c, kind = self.channels, rng.choice(["layer", "residual", "concat", "operator", "again", "shared", "network"],
-                                            p=[0.5, 0.15, 0.1, 0.1, 0.05, 0.05, 0.05])
+        c, kind = (
+            self.channels,
+            rng.choice(
+                ["layer", "residual", "concat", "operator", "again", "shared", "network"],
+                p=[0.5, 0.15, 0.1, 0.1, 0.05, 0.05, 0.05],
+            ),
+        )
         if kind == "residual":
             body = nn.HybridSequential() if rng.rand() < 0.5 else Drawn(rng, c, c, 0, keeps=True)
             if isinstance(body, nn.HybridSequential):
@@ -67,8 +83,11 @@ class Drawn(NativeNetwork):
             first = getattr(self, other)[0]
             if first._kwargs["num_group"] == 1 and first._kwargs["kernel"] == (3, 3):
                 layer = nn.HybridSequential()
-                layer.add(nn.Conv2D(width, 3, padding=1, in_channels=c, use_bias=False, params=first.params),
-                          nn.BatchNorm(in_channels=width), nn.Activation("relu"))
+                layer.add(
+                    nn.Conv2D(width, 3, padding=1, in_channels=c, use_bias=False, params=first.params),
+                    nn.BatchNorm(in_channels=width),
+                    nn.Activation("relu"),
+                )
                 self._add(name, layer, width)
                 return self.steps.append(("call", name, None))
         if kind == "network" and depth:
@@ -96,8 +115,13 @@ class Drawn(NativeNetwork):
                 y = y if factor == 1 else factor * y
                 x = (x + y, y + x, F.relu(x + y), F.Activation(y + x, act_type="relu"))[form]
             else:
-                x = {"tanh": F.tanh, "relu": F.relu, "clip": lambda v: F.clip(v, 0, 6), "double": lambda v: 2 * v + v,
-                     "dropout": lambda v: F.Dropout(v, p=0)}[options](x)
+                x = {
+                    "tanh": F.tanh,
+                    "relu": F.relu,
+                    "clip": lambda v: F.clip(v, 0, 6),
+                    "double": lambda v: 2 * v + v,
+                    "dropout": lambda v: F.Dropout(v, p=0),
+                }[options](x)
             if number in self.outputs:
                 kept.append(F.mean(x, axis=(2, 3)))
         if not hasattr(self, "head"):
@@ -112,8 +136,9 @@ def draw(rng, c, width, shrinks=False):
     g = int(rng.choice(groups))
     inner = [g for g in (1, 2, 3, 4) if c % g == 0]
     choices = [
-        lambda: ConvBNReLU(width, c, kernel_size=int(rng.choice([1, 3, 5])), groups=g,
-                           activation=[None, "relu"][rng.randint(2)]),
+        lambda: ConvBNReLU(
+            width, c, kernel_size=int(rng.choice([1, 3, 5])), groups=g, activation=[None, "relu"][rng.randint(2)]
+        ),
         lambda: IGCBlock(g, width, c, activation=[None, "relu"][rng.randint(2)]),
         lambda: IGCBlock(g, width, c, spatial=str(rng.choice(["primary", "secondary", "separable"]))),
         lambda: GPCBlock(int(rng.choice(inner)), width, c),
@@ -121,20 +146,37 @@ def draw(rng, c, width, shrinks=False):
         lambda: SumFusion(int(rng.randint(1, 4)), width, c),
         lambda: IGCV2Block((1, c // (g if g < c else 1)), width, c),
         lambda: ResidualBlock(ConvBNReLU, width, c, 1, None, {}),
-        lambda: IGCV3Block(width, c, 2, shortcut=width == c, partitions=(int(rng.choice(inner)), g),
-                           block=str(rng.choice(["released", "paper"]))),
+        lambda: IGCV3Block(
+            width,
+            c,
+            2,
+            shortcut=width == c,
+            partitions=(int(rng.choice(inner)), g),
+            block=str(rng.choice(["released", "paper"])),
+        ),
         lambda: NonlinearIGCV2Block(width, c, (int(rng.choice(inner)), g)),
         lambda: nn.Conv2D(width, 3, padding=1, groups=g, in_channels=c, use_bias=bool(rng.randint(2))),
-        lambda: sequence(nn.Conv2D(width, 3, padding=1, in_channels=c, use_bias=False),
-                         nn.BatchNorm(in_channels=width, scale=bool(rng.randint(2)), center=bool(rng.randint(2)),
-                                      use_global_stats=rng.rand() < 0.2, epsilon=float(rng.choice([1e-5, 1e-3]))),
-                         [nn.Activation("relu"), nn.Activation("tanh"), ReLU6(), nn.LeakyReLU(0.2)][rng.randint(4)]),
+        lambda: sequence(
+            nn.Conv2D(width, 3, padding=1, in_channels=c, use_bias=False),
+            nn.BatchNorm(
+                in_channels=width,
+                scale=bool(rng.randint(2)),
+                center=bool(rng.randint(2)),
+                use_global_stats=rng.rand() < 0.2,
+                epsilon=float(rng.choice([1e-5, 1e-3])),
+            ),
+            [nn.Activation("relu"), nn.Activation("tanh"), ReLU6(), nn.LeakyReLU(0.2)][rng.randint(4)],
+        ),
     ]
     if shrinks:
         choices += [lambda: ConvBNReLU(width, c, strides=2, groups=g), lambda: IGCBlock(g, width, c, strides=2)]
         if rng.rand() < 0.3:
-            layer = [lambda: nn.BatchNorm(in_channels=c), lambda: nn.MaxPool2D(3, int(rng.choice([1, 2])), 1),
-                     lambda: nn.AvgPool2D(2, ceil_mode=True), lambda: ChannelPermutation(int(rng.choice(inner)))]
+            layer = [
+                lambda: nn.BatchNorm(in_channels=c),
+                lambda: nn.MaxPool2D(3, int(rng.choice([1, 2])), 1),
+                lambda: nn.AvgPool2D(2, ceil_mode=True),
+                lambda: ChannelPermutation(int(rng.choice(inner))),
+            ]
             return layer[rng.randint(len(layer))](), c
     return choices[rng.randint(len(choices))](), width
 
@@ -168,11 +210,25 @@ class Doubled(HybridBlock):
         return x * 2
 
 
-def change(net, seed):
+def change(net, seed):  # noqa: C901 (a case for each kind)
     """Changes `net` in some way, the same for the same seed. Returns a list that hooks write into."""
     rng, calls = np.random.RandomState(seed), []
-    kind = rng.choice(["nothing", "hook", "added", "removed", "option", "cast", "grad_req", "attribute", "method", "class",
-                       "values", "swapped"])
+    kind = rng.choice(
+        [
+            "nothing",
+            "hook",
+            "added",
+            "removed",
+            "option",
+            "cast",
+            "grad_req",
+            "attribute",
+            "method",
+            "class",
+            "values",
+            "swapped",
+        ]
+    )
     norms, rows = containers(net, nn.BatchNorm), containers(net, nn.HybridSequential)
     rows = [row for row in rows if len(row)]
     if kind == "hook":
@@ -196,16 +252,22 @@ def change(net, seed):
             if p.grad_req != "null":
                 p.grad_req = ["add", "null"][rng.randint(2)]
     elif kind == "attribute":
-        net.steps = net.steps[:-1] if not any(n == len(net.steps) - 1 for n in net.outputs) and \
-            _keeps_channels(net.steps[-1]) else net.steps + [("operator", None, "tanh")]
+        net.steps = (
+            net.steps[:-1]
+            if not any(n == len(net.steps) - 1 for n in net.outputs) and _keeps_channels(net.steps[-1])
+            else net.steps + [("operator", None, "tanh")]
+        )
     elif kind == "method" and rows:
         row = rows[rng.randint(len(rows))]
         inner = row.hybrid_forward
         row.hybrid_forward = lambda F, x: inner(F, x) * 3
     elif kind == "class" and norms:
         norm = norms[rng.randint(len(norms))]
-        norm.__class__ = type("Shifted", (type(norm),), {
-            "hybrid_forward": lambda self, F, x, **p: nn.BatchNorm.hybrid_forward(self, F, x, **p) + 1})
+        norm.__class__ = type(
+            "Shifted",
+            (type(norm),),
+            {"hybrid_forward": lambda self, F, x, **p: nn.BatchNorm.hybrid_forward(self, F, x, **p) + 1},
+        )
     elif kind == "values":
         values(net, seed)
     elif kind == "swapped":

@@ -1,18 +1,38 @@
 """The blocks of igc_gluon.nn in a network of one's own: on the native operators by themselves, like stock MXNet's."""
+
 import mxnet as mx
 import numpy as np
 import pytest
 
 from igc_gluon.native.operators import why_not
-from igc_gluon.nn import GPCBlock, GroupConv2D, IGCBlock, IGCV2Block, IGCV3Block, NonlinearIGCV2Block, SumFusion, XceptionBlock
+from igc_gluon.nn import (
+    GPCBlock,
+    GroupConv2D,
+    IGCBlock,
+    IGCV2Block,
+    IGCV3Block,
+    NonlinearIGCV2Block,
+    SumFusion,
+    XceptionBlock,
+)
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
-BLOCKS = [lambda: IGCBlock(24, 48), lambda: IGCBlock(4, 32), lambda: IGCBlock(4, 64, 32, strides=2),
-          lambda: IGCBlock(3, 9, kernel_size=5), lambda: IGCBlock(5, 10, activation=None), lambda: IGCBlock(1, 7),
-          lambda: GPCBlock(4, 24, 16), lambda: XceptionBlock(20), lambda: SumFusion(3, 8, 5),
-          lambda: IGCV2Block((8, 8), 64), lambda: NonlinearIGCV2Block(16, 16, (4, 4)),
-          lambda: IGCV3Block(12, 12, shortcut=True), lambda: IGCV3Block(12, 8, strides=2)]
+BLOCKS = [
+    lambda: IGCBlock(24, 48),
+    lambda: IGCBlock(4, 32),
+    lambda: IGCBlock(4, 64, 32, strides=2),
+    lambda: IGCBlock(3, 9, kernel_size=5),
+    lambda: IGCBlock(5, 10, activation=None),
+    lambda: IGCBlock(1, 7),
+    lambda: GPCBlock(4, 24, 16),
+    lambda: XceptionBlock(20),
+    lambda: SumFusion(3, 8, 5),
+    lambda: IGCV2Block((8, 8), 64),
+    lambda: NonlinearIGCV2Block(16, 16, (4, 4)),
+    lambda: IGCV3Block(12, 12, shortcut=True),
+    lambda: IGCV3Block(12, 8, strides=2),
+]
 
 
 @pytest.fixture
@@ -49,7 +69,7 @@ def everything(make, dtype="float32", hybridize=False):
     mx.nd.waitall()
     found["gradient of x"] = x.grad
     for name, parameter in block.collect_params().items():
-        name = name[len(block.prefix):]
+        name = name[len(block.prefix) :]
         found[name] = parameter.data() if "running" in name else parameter.grad()
     return {name: array.asnumpy() for name, array in found.items()}
 
@@ -74,8 +94,13 @@ def test_values_and_gradients_are_those_of_stock_in_double_precision(number, hyb
 
 def test_a_network_of_ones_own(called):
     net = mx.gluon.nn.HybridSequential()
-    net.add(mx.gluon.nn.Conv2D(48, 3, padding=1, in_channels=3), IGCBlock(24, 48), IGCBlock(24, 96, 48, strides=2),
-            mx.gluon.nn.GlobalAvgPool2D(), mx.gluon.nn.Dense(5, in_units=96))
+    net.add(
+        mx.gluon.nn.Conv2D(48, 3, padding=1, in_channels=3),
+        IGCBlock(24, 48),
+        IGCBlock(24, 96, 48, strides=2),
+        mx.gluon.nn.GlobalAvgPool2D(),
+        mx.gluon.nn.Dense(5, in_units=96),
+    )
     net.initialize()
     x = mx.nd.random.normal(shape=(2, 3, 16, 16))
     native = net(x).asnumpy()
@@ -133,6 +158,7 @@ def test_options_that_change_are_seen(called, monkeypatch):
         block(mx.nd.zeros((1, 32, 8, 8))).wait_to_read()
         block[4]._kwargs["use_global_stats"] = True
         return block
+
     found = everything(frozen)
     assert called == ["igc_body_infer"]
     monkeypatch.setenv("IGC_NATIVE", "0")

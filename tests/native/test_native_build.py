@@ -1,4 +1,5 @@
 """The build of the kernels: without a compiler, for old processors, with sanitizers."""
+
 import os
 import re
 import shutil
@@ -47,9 +48,11 @@ class FakeCompiler:
         self.log = folder / "commands"
         path = folder / "fake-c++"
         refusals = "".join(f'  *" {word} "*) echo "error: unknown {word}"; exit 1;;\n' for word in unknown)
-        path.write_text(f'#!/bin/sh\n[ "$1" = -dumpmachine ] && {{ echo {target}; exit 0; }}\n'
-                        f'echo "$*" >> {self.log}\ncase " $* " in\n{refusals}esac\n'
-                        'while [ "$1" != -o ]; do shift; done\n: > "$2"\n')
+        path.write_text(
+            f'#!/bin/sh\n[ "$1" = -dumpmachine ] && {{ echo {target}; exit 0; }}\n'
+            f'echo "$*" >> {self.log}\ncase " $* " in\n{refusals}esac\n'
+            'while [ "$1" != -o ]; do shift; done\n: > "$2"\n'
+        )
         path.chmod(0o755)
         monkeypatch.setenv("CXX", str(path))
         monkeypatch.setattr(build, "_mxnet", lambda: None)
@@ -65,11 +68,15 @@ def test_an_instruction_set_that_the_compiler_does_not_know_is_left_out_alone(tm
     assert len(said) == 2
     for line, name in zip(said, ("vnni", "avxvnni")):
         assert f"kernels for {name} are left out" in line and "error: unknown -mavx" in line
-    link, = [line for line in fake.commands() if "-shared" in line]
+    (link,) = [line for line in fake.commands() if "-shared" in line]
     assert "vnni.o" not in link and "conv.avx2_int8.o" in link and "conv.avx512.o" in link
-    isa, = [line for line in fake.commands() if "isa.cpp" in line]
+    (isa,) = [line for line in fake.commands() if "isa.cpp" in line]
     assert {word for word in isa.split() if word.startswith("-DIGC_HAS")} == {
-        "-DIGC_HAS_AVX512", "-DIGC_HAS_AVX2", "-DIGC_HAS_PORTABLE", "-DIGC_HAS_AVX2_INT8"}
+        "-DIGC_HAS_AVX512",
+        "-DIGC_HAS_AVX2",
+        "-DIGC_HAS_PORTABLE",
+        "-DIGC_HAS_AVX2_INT8",
+    }
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["libigc.so"]
 
 
@@ -80,8 +87,9 @@ def test_the_compiler_says_for_which_processor(tmp_path, monkeypatch):
 
 
 def exported(library):
-    said = subprocess.run(["nm", "-D", "--defined-only", str(library)], stdout=subprocess.PIPE, check=True,
-                          text=True).stdout
+    said = subprocess.run(
+        ["nm", "-D", "--defined-only", str(library)], stdout=subprocess.PIPE, check=True, text=True
+    ).stdout
     return [line.split()[-1] for line in said.splitlines()]
 
 
@@ -91,17 +99,26 @@ def test_only_the_interface_is_seen_from_outside():
     for header in (build.HERE / "include").glob("*.h"):
         declared |= set(re.findall(r"\b(igc_\w+)\(", header.read_text(encoding="utf-8")))
     assert set(exported(library.path())) == declared
-    dynamic = subprocess.run(["readelf", "-d", str(library.path())], stdout=subprocess.PIPE, check=True,
-                             text=True).stdout
+    dynamic = subprocess.run(
+        ["readelf", "-d", str(library.path())], stdout=subprocess.PIPE, check=True, text=True
+    ).stdout
     assert re.search(r"SONAME.*\[libigc\.so\]", dynamic)
 
 
 def test_the_map_names_every_file_and_no_other():
-    named = re.findall(r"`([\w/]+\.(?:py|h|cpp))`", "".join(
-        line.rsplit("|", 2)[0] for line in (build.HERE / "README.md").read_text(encoding="utf-8").splitlines(True)
-        if line.startswith("| `")))
-    files = [path.relative_to(build.HERE).as_posix() for path in build.HERE.rglob("*")
-             if path.suffix in (".py", ".h", ".cpp") and "_lib" not in path.parts]
+    named = re.findall(
+        r"`([\w/]+\.(?:py|h|cpp))`",
+        "".join(
+            line.rsplit("|", 2)[0]
+            for line in (build.HERE / "README.md").read_text(encoding="utf-8").splitlines(True)
+            if line.startswith("| `")
+        ),
+    )
+    files = [
+        path.relative_to(build.HERE).as_posix()
+        for path in build.HERE.rglob("*")
+        if path.suffix in (".py", ".h", ".cpp") and "_lib" not in path.parts
+    ]
     assert sorted(named) == sorted(files)
 
 
@@ -109,11 +126,11 @@ CLANG_FORMAT = shutil.which("clang-format", path=str(Path(sys.executable).parent
 
 
 @pytest.mark.skipif(not CLANG_FORMAT, reason="there is no clang-format beside this Python")
-@pytest.mark.xfail(strict=True, reason="the sources are yet to be formatted")
 def test_sources_are_formatted():
     files = [str(path) for path in sorted(build.HERE.rglob("*")) if path.suffix in (".h", ".cpp")]
-    done = subprocess.run([CLANG_FORMAT, "--dry-run", "-Werror", *files], check=False, stderr=subprocess.PIPE,
-                          text=True)
+    done = subprocess.run(
+        [CLANG_FORMAT, "--dry-run", "-Werror", *files], check=False, stderr=subprocess.PIPE, text=True
+    )
     assert not done.returncode, done.stderr[:3000]
 
 
@@ -145,9 +162,12 @@ def test_compilers_build_every_file_without_a_warning(name, tmp_path, monkeypatc
     for tests in ("inference", "int8", "training"):
         run_tests(f"native/test_native_{tests}.py", environment)
 
+
 @pytest.mark.long
-@pytest.mark.skipif(not shutil.which("aarch64-linux-gnu-g++") or not shutil.which("qemu-aarch64"),
-                    reason="needs Debian's g++-aarch64-linux-gnu and qemu-user")
+@pytest.mark.skipif(
+    not shutil.which("aarch64-linux-gnu-g++") or not shutil.which("qemu-aarch64"),
+    reason="needs Debian's g++-aarch64-linux-gnu and qemu-user",
+)
 def test_arm64_agrees_with_the_portable_kernels(tmp_path, monkeypatch, capsys):
     """Cross-built without a warning, run by an emulator: networks of every family, from a file to scores."""
     compiler = tmp_path / "strict-c++"
@@ -158,8 +178,18 @@ def test_arm64_agrees_with_the_portable_kernels(tmp_path, monkeypatch, capsys):
     assert build.main(["--output", str(built)]) == 0
     assert not capsys.readouterr().err
     program = tmp_path / "run_model"
-    subprocess.run(["aarch64-linux-gnu-gcc", str(TESTS / "native" / "run_model.c"), f"-I{build.HERE / 'include'}",
-                    f"-L{built}", "-ligc", "-o", str(program)], check=True)
+    subprocess.run(
+        [
+            "aarch64-linux-gnu-gcc",
+            str(TESTS / "native" / "run_model.c"),
+            f"-I{build.HERE / 'include'}",
+            f"-L{built}",
+            "-ligc",
+            "-o",
+            str(program),
+        ],
+        check=True,
+    )
     agree_on_arm64(program, built, tmp_path)
 
 
@@ -167,20 +197,38 @@ def agree_on_arm64(program, built, folder):
     import mxnet as mx
 
     from igc_gluon import deploy, get_model
+
     rng = np.random.default_rng(0)
     library.use_isa("portable")
     try:
-        for name in ("cifar_plain_igc8_l24m2", "cifar_resnet_igc8_l4m8", "cifar_plain8_w16", "cifar_igcv2_8_c64",
-                     "cifar_igcv3_d0.5"):
+        for name in (
+            "cifar_plain_igc8_l24m2",
+            "cifar_resnet_igc8_l4m8",
+            "cifar_plain8_w16",
+            "cifar_igcv2_8_c64",
+            "cifar_igcv3_d0.5",
+        ):
             mx.random.seed(0)
             net = get_model(name, classes=10)
             net.initialize(mx.init.Xavier(magnitude=2))
             compiled = deploy.compile(net, (3, 32, 32))
             compiled.save(str(folder / "net.igc"))
             x = rng.standard_normal((3, 3, 32, 32)).astype(np.float32)
-            done = subprocess.run(["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", "-E", f"LD_LIBRARY_PATH={built}",
-                                   str(program), str(folder / "net.igc"), "3"], input=x.tobytes(),
-                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+            done = subprocess.run(
+                [
+                    "qemu-aarch64",
+                    "-L",
+                    "/usr/aarch64-linux-gnu",
+                    "-E",
+                    f"LD_LIBRARY_PATH={built}",
+                    str(program),
+                    str(folder / "net.igc"),
+                    "3",
+                ],
+                input=x.tobytes(),
+                capture_output=True,
+                check=False,
+            )
             assert done.returncode == 0 and done.stderr.decode().split() == ["portable"], done.stderr
             expected = compiled(x)
             got = np.frombuffer(done.stdout, np.float32).reshape(expected.shape)
@@ -189,10 +237,20 @@ def agree_on_arm64(program, built, folder):
     finally:
         library.use_isa()
 
+
 @pytest.mark.long
-@pytest.mark.parametrize("tests", ["native/test_native_inference.py", "native/test_native_int8.py",
-                                   "native/test_native_training.py", "native/test_native_gluon.py",
-                                   "native/test_native_blocks.py", "native/test_native_update.py", "deploy"])
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "native/test_native_inference.py",
+        "native/test_native_int8.py",
+        "native/test_native_training.py",
+        "native/test_native_gluon.py",
+        "native/test_native_blocks.py",
+        "native/test_native_update.py",
+        "deploy",
+    ],
+)
 def test_sanitizers_find_nothing(tests, sanitized):
     """In the tests of the kernels, of the operators on them and of compiled networks: some minutes each."""
     run_tests(tests, sanitized)
@@ -200,17 +258,32 @@ def test_sanitizers_find_nothing(tests, sanitized):
 
 @pytest.mark.long
 @pytest.mark.skipif(not shutil.which("setarch"), reason="the sanitizer of threads wants addresses that are not random")
-@pytest.mark.parametrize("tests", ["deploy/test_deploy_calls.py",
-                                   "native/test_native_gluon.py::test_a_step_and_inference_agree_with_stock"])
+@pytest.mark.parametrize(
+    "tests", ["deploy/test_deploy_calls.py", "native/test_native_gluon.py::test_a_step_and_inference_agree_with_stock"]
+)
 def test_no_two_threads_meet(tests, thread_sanitized):
     """In calls of a compiled network from many threads, and in training on the threads of MXNet's engine."""
     run_tests(tests, thread_sanitized, "setarch", "-R")
 
 
 def run_tests(tests, environment, *before):
-    done = subprocess.run([*before, sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
-                           "--capture=sys",  # the sanitizers write to file descriptor 2 and end the process
-                           str(TESTS / tests)],
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          env=environment, cwd=str(TESTS.parent))
+    done = subprocess.run(
+        [
+            *before,
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-p",
+            "no:cacheprovider",
+            "--capture=sys",  # the sanitizers write to file descriptor 2 and end the process
+            str(TESTS / tests),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        cwd=str(TESTS.parent),
+    )
     assert done.returncode == 0, done.stdout[-5000:]

@@ -1,4 +1,5 @@
 """The native operators among MXNet's own threads and devices."""
+
 import os
 import subprocess
 import sys
@@ -69,12 +70,18 @@ print("the same bits")
 
 
 @pytest.mark.parametrize("workers", ["2", "4"])
-@pytest.mark.parametrize("names", [("cifar_plain_igc8_l4m2", "cifar_plain_igc8_l4m2"),
-                                   ("cifar_plain_igc8_l24m2", "cifar_igcv2_8_c18")])
+@pytest.mark.parametrize(
+    "names", [("cifar_plain_igc8_l4m2", "cifar_plain_igc8_l4m2"), ("cifar_plain_igc8_l24m2", "cifar_igcv2_8_c18")]
+)
 def test_networks_trained_at_once_end_with_the_bits_of_each_alone(names, workers):
-    done = subprocess.run([sys.executable, "-c", TRAINS, *names], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, universal_newlines=True, timeout=300,
-                          env=dict(os.environ, MXNET_CPU_WORKER_NTHREADS=workers, OMP_NUM_THREADS="2"))
+    done = subprocess.run(
+        [sys.executable, "-c", TRAINS, *names],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        env=dict(os.environ, MXNET_CPU_WORKER_NTHREADS=workers, OMP_NUM_THREADS="2"),
+    )
     assert done.returncode == 0 and done.stdout.endswith("the same bits\n"), done.stdout[-3000:]
 
 

@@ -1,4 +1,5 @@
 """CIFAR networks on the native operators against the same networks on MXNet's own."""
+
 import ctypes
 import gc
 import json
@@ -16,27 +17,50 @@ import pytest
 import igc_gluon
 from igc_gluon import complexity
 from igc_gluon.engine.optimizer import AuthorsNesterov
-from igc_gluon.model_zoo.registry import find_family
 from igc_gluon.graph import run, segments, trace
+from igc_gluon.model_zoo.registry import find_family
 from igc_gluon.native import library
 from igc_gluon.native.operators import why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
-NETWORKS = [("cifar_plain8_w5", {}), ("cifar_plain_igc8_l24m2", {}), ("cifar_plain_igc8_l4m4", {}),
-            ("cifar_plain_igc5_l3m1", {}), ("cifar_plain_igc5_l1m6", {}), ("cifar_resnet10_w6", {}),
-            ("cifar_resnet_igc10_l3m2", {}),
-            ("cifar_resnet_igc14_l4m2", {"downsample": "code"}), ("cifar_sumfusion8_l2m3", {}),
-            ("cifar_gpc8_l3m4", {}), ("cifar_xception8_c21", {}), ("cifar_igcv2_8_c18", {})]
+NETWORKS = [
+    ("cifar_plain8_w5", {}),
+    ("cifar_plain_igc8_l24m2", {}),
+    ("cifar_plain_igc8_l4m4", {}),
+    ("cifar_plain_igc5_l3m1", {}),
+    ("cifar_plain_igc5_l1m6", {}),
+    ("cifar_resnet10_w6", {}),
+    ("cifar_resnet_igc10_l3m2", {}),
+    ("cifar_resnet_igc14_l4m2", {"downsample": "code"}),
+    ("cifar_sumfusion8_l2m3", {}),
+    ("cifar_gpc8_l3m4", {}),
+    ("cifar_xception8_c21", {}),
+    ("cifar_igcv2_8_c18", {}),
+]
 # Compared on one instruction set: the kernels themselves are compared in test_native_training.
-MORE = [("cifar_igcv1_8_c10", {}), ("cifar_igcv2_8_c64", {}), ("cifar_igcv2star_8_c64", {}),
-        ("cifar_flat_igc5_l40m2", {}), ("cifar_flat_gpc5_l30m2", {}), ("cifar_flat_xception5_c64", {}),
-        ("cifar_flat_igcv2_5_c144k12l3", {}), ("cifar_flat_igcv2_5_c174k6l4", {}),
-        ("cifar_flat_igcv2i_5_c98k7", {}), ("cifar_flat_igc_bottleneck5_l12m8", {}),
-        ("cifar_resnet_igc8_l3m4", {"bottleneck": 2}), ("cifar_igcv3_d0.5", {"partitions": (2, 4)}),
-        ("cifar_igcv3_d0.5", {"strides": (64, 160)}), ("cifar_igcv3_d0.5", {}), ("cifar_igcv3_d0.5", {"block": "paper"}),
-        ("igcv2_0.25", {}), ("igcv3_0.7", {}),
-        ("resnet18_w5", {}), ("resnet18_igc_l6m2", {}), ("resnet18_igc_l4m4", {})]
+MORE = [
+    ("cifar_igcv1_8_c10", {}),
+    ("cifar_igcv2_8_c64", {}),
+    ("cifar_igcv2star_8_c64", {}),
+    ("cifar_flat_igc5_l40m2", {}),
+    ("cifar_flat_gpc5_l30m2", {}),
+    ("cifar_flat_xception5_c64", {}),
+    ("cifar_flat_igcv2_5_c144k12l3", {}),
+    ("cifar_flat_igcv2_5_c174k6l4", {}),
+    ("cifar_flat_igcv2i_5_c98k7", {}),
+    ("cifar_flat_igc_bottleneck5_l12m8", {}),
+    ("cifar_resnet_igc8_l3m4", {"bottleneck": 2}),
+    ("cifar_igcv3_d0.5", {"partitions": (2, 4)}),
+    ("cifar_igcv3_d0.5", {"strides": (64, 160)}),
+    ("cifar_igcv3_d0.5", {}),
+    ("cifar_igcv3_d0.5", {"block": "paper"}),
+    ("igcv2_0.25", {}),
+    ("igcv3_0.7", {}),
+    ("resnet18_w5", {}),
+    ("resnet18_igc_l6m2", {}),
+    ("resnet18_igc_l4m4", {}),
+]
 RNG = np.random.RandomState(0)
 DATA = mx.nd.array(RNG.standard_normal((6, 3, 20, 24)))
 LABEL = mx.nd.array([1, 0, 3, 2, 4, 1])
@@ -120,12 +144,20 @@ def errors_above_those_of_stock(name, options, seed, monkeypatch):
         net = build(name, {"classes": 6, **options})
         net.cast(dtype)
         found[kind] = {"scores": net(data.astype(dtype)).asnumpy(), **one_step(net, data.astype(dtype), LABEL[:4])}
-    errors = {kind: {key: np.linalg.norm(found[kind][key] - exact) / max(np.linalg.norm(exact), 0.1)
-                     for key, exact in found["double"].items()} for kind in ("kernels", "single")}
+    errors = {
+        kind: {
+            key: np.linalg.norm(found[kind][key] - exact) / max(np.linalg.norm(exact), 0.1)
+            for key, exact in found["double"].items()
+        }
+        for kind in ("kernels", "single")
+    }
     worst = max(errors["single"].values())
     assert found["kernels"].keys() == found["double"].keys()
-    return {key: error for key, error in errors["kernels"].items()
-            if not error <= max(1e-4, 2 * errors["single"][key], worst)}
+    return {
+        key: error
+        for key, error in errors["kernels"].items()
+        if not error <= max(1e-4, 2 * errors["single"][key], worst)
+    }
 
 
 def test_every_network_has_kernels():
@@ -135,7 +167,9 @@ def test_every_network_has_kernels():
         graph = trace(igc_gluon.get_model(name))
         found, reasons = segments.find(graph, graph.shapes([(1, 3, size, size)]))
         left = {graph.nodes[number].op for number in reasons}
-        if re.search("_(relu|secondary|both|separable)", name):  # variants of IGCV1's section 4: native between and around
+        if re.search(
+            "_(relu|secondary|both|separable)", name
+        ):  # variants of IGCV1's section 4: native between and around
             assert found
         else:
             assert len(found) == 1 and left <= {"FullyConnected", "Convolution", "Flatten"}, (name, reasons)
@@ -168,13 +202,20 @@ def test_the_loss_curve_is_that_of_stock_and_the_same_run_gives_the_same_bits(na
 
 def test_the_number_of_threads_is_openmps_and_at_most_mxnets_own():
     """Seen in the bits: threads add up the gradients of a share of the images each."""
-    code = ("import hashlib, test_native_gluon as t\n"
-            "parameters = t.losses('cifar_plain_igc8_l4m2', 2)[1]\n"
-            "print(hashlib.sha256(b''.join(v.tobytes() for k, v in sorted(parameters.items()))).hexdigest())")
+    code = (
+        "import hashlib, test_native_gluon as t\n"
+        "parameters = t.losses('cifar_plain_igc8_l4m2', 2)[1]\n"
+        "print(hashlib.sha256(b''.join(v.tobytes() for k, v in sorted(parameters.items()))).hexdigest())"
+    )
 
     def bits(**environment):
-        return subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE,
-                              cwd=str(Path(__file__).parent), env=dict(os.environ, **environment)).stdout
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            check=True,
+            stdout=subprocess.PIPE,
+            cwd=str(Path(__file__).parent),
+            env=dict(os.environ, **environment),
+        ).stdout
 
     one, two = bits(OMP_NUM_THREADS="1"), bits(OMP_NUM_THREADS="2")
     assert one != two
@@ -262,13 +303,20 @@ def _float64(net):
     return net
 
 
-@pytest.mark.parametrize("make,text", [
-    (lambda: build("cifar_plain_igc8_l2m2", {"norm_layer": mx.gluon.contrib.nn.SyncBatchNorm}, hybridize=False),
-     "SyncBatchNorm"),
-    (lambda: build("cifar_plain_igc8_l2m2", {"norm_kwargs": {"use_global_stats": True}}),
-     "BatchNorm with other options"),
-    (lambda: _float64(build("cifar_plain_igc8_l2m2")), "not dense float32"),
-])
+@pytest.mark.parametrize(
+    "make,text",
+    [
+        (
+            lambda: build("cifar_plain_igc8_l2m2", {"norm_layer": mx.gluon.contrib.nn.SyncBatchNorm}, hybridize=False),
+            "SyncBatchNorm",
+        ),
+        (
+            lambda: build("cifar_plain_igc8_l2m2", {"norm_kwargs": {"use_global_stats": True}}),
+            "BatchNorm with other options",
+        ),
+        (lambda: _float64(build("cifar_plain_igc8_l2m2")), "not dense float32"),
+    ],
+)
 def test_what_has_no_kernel_runs_on_stock_operators_and_says_so_once(make, text, called, caplog):
     run._say.cache_clear()
     net = make()
@@ -281,10 +329,14 @@ def test_what_has_no_kernel_runs_on_stock_operators_and_says_so_once(make, text,
     assert len(lines) == 1 and text in lines[0] and "\n" not in lines[0]
 
 
-@pytest.mark.parametrize("options,parts", [({"spatial": "separable"}, 4), ({"spatial": "secondary"}, 4),
-                                           ({"spatial": "both"}, 4), ({"between": "relu"}, 4)])
+@pytest.mark.parametrize(
+    "options,parts",
+    [({"spatial": "separable"}, 4), ({"spatial": "secondary"}, 4), ({"spatial": "both"}, 4), ({"between": "relu"}, 4)],
+)
 @pytest.mark.parametrize("hybridize", [False, True])
-def test_what_has_no_kernel_runs_on_stock_operators_between_native_parts(options, parts, hybridize, called, monkeypatch):
+def test_what_has_no_kernel_runs_on_stock_operators_between_native_parts(
+    options, parts, hybridize, called, monkeypatch
+):
     net = build("cifar_plain_igc5_l2m2", options, hybridize)
     scores, native = net(DATA).asnumpy(), one_step(net)
     assert called == {"igc_body_train": parts, "igc_body_infer": parts}
@@ -331,8 +383,7 @@ def test_traced_networks_have_stock_operators(tmp_path, called):
     net.export(str(tmp_path / "net"))
     operators = {node["op"] for node in json.loads((tmp_path / "net-symbol.json").read_text())["nodes"]}
     assert "Convolution" in operators and not any(op.startswith("igc") for op in operators)
-    again = mx.gluon.SymbolBlock.imports(str(tmp_path / "net-symbol.json"), ["data"],
-                                         str(tmp_path / "net-0000.params"))
+    again = mx.gluon.SymbolBlock.imports(str(tmp_path / "net-symbol.json"), ["data"], str(tmp_path / "net-0000.params"))
     close(again(DATA).asnumpy(), scores)
     assert complexity.totals(net).weights > 0
 
@@ -361,9 +412,8 @@ def test_nan_is_not_hidden():
 def test_wrong_shapes_are_errors(shape):
     net = build("cifar_plain_igc8_l4m2")
     for train in (False, True):
-        with pytest.raises((mx.MXNetError, ValueError)):
-            with (mx.autograd.record() if train else mx.autograd.pause()):
-                net(mx.nd.ones(shape)).wait_to_read()
+        with pytest.raises((mx.MXNetError, ValueError)), mx.autograd.record() if train else mx.autograd.pause():
+            net(mx.nd.ones(shape)).wait_to_read()
 
 
 class Body(mx.gluon.HybridBlock):
@@ -403,14 +453,24 @@ def test_the_operator_in_a_graph(static):
     symbol = mx.sym.igc_body_train(*variables, layers=text)
     assert len(symbol.list_auxiliary_states()) == len(running)
     values = dict(zip([v.name for v in variables], inputs))
-    executor = symbol.bind(mx.cpu(), {name: values[name] for name in symbol.list_arguments()},
-                           aux_states={name: values[name] for name in symbol.list_auxiliary_states()})
+    executor = symbol.bind(
+        mx.cpu(),
+        {name: values[name] for name in symbol.list_arguments()},
+        aux_states={name: values[name] for name in symbol.list_auxiliary_states()},
+    )
     np.testing.assert_array_equal(executor.forward(is_train=True)[0].asnumpy(), expected.asnumpy())
 
 
-@pytest.mark.parametrize("layers,text", [
-    ("", "no layers"), ("1,2", "is no layer"), ("1,0,-1,8,2,3,1,1,1,1,1,1e-5", "is no layer"),
-    ("1,5,-1,8,1,3,1,1,1,1,1,1e-5,0.9", "make no layer"), ("1,0,-1,8,0,3,1,1,1,1,1,1e-5,0.9", "make no layer")])
+@pytest.mark.parametrize(
+    "layers,text",
+    [
+        ("", "no layers"),
+        ("1,2", "is no layer"),
+        ("1,0,-1,8,2,3,1,1,1,1,1,1e-5", "is no layer"),
+        ("1,5,-1,8,1,3,1,1,1,1,1,1e-5,0.9", "make no layer"),
+        ("1,0,-1,8,0,3,1,1,1,1,1,1e-5,0.9", "make no layer"),
+    ],
+)
 def test_bad_attributes(layers, text):
     with pytest.raises(mx.MXNetError, match=text):
         mx.nd.igc_body_infer(DATA, *[mx.nd.ones(8)] * 5, layers=layers).wait_to_read()
@@ -422,8 +482,7 @@ def test_bad_layers_and_types():
         mx.nd.igc_body_infer(DATA, *weights, layers="1,0,-1,8,1,2,1,1,1,1,1,1e-5,0.9").wait_to_read()
     weights[0] = mx.nd.ones((8, 3, 3, 3))
     with pytest.raises(mx.MXNetError, match="float32"):
-        mx.nd.igc_body_infer(DATA.astype("float64"), *weights,
-                             layers="1,0,-1,8,1,3,1,1,1,1,1,1e-5,0.9").wait_to_read()
+        mx.nd.igc_body_infer(DATA.astype("float64"), *weights, layers="1,0,-1,8,1,3,1,1,1,1,1,1e-5,0.9").wait_to_read()
 
 
 def idle_bytes():

@@ -1,15 +1,16 @@
 """The inference kernels against the equations in float64, on every instruction set of this machine."""
+
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import native_reference as ref
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import native_reference as ref
 from igc_gluon import native
 from igc_gluon.errors import UserError
 from igc_gluon.native import library as lib
@@ -61,17 +62,19 @@ def test_residual_blocks(isa, data):
     second, stride = 2 * first, draw(st.sampled_from([1, 2]))
     groups = draw(st.sampled_from([1, primary]))
     shape = (3, draw(sizes), draw(sizes))
-    ops = [ref.conv_op(rng, 3, first, (7, 7), 1, 2, activation="relu"),
-           lib.Op(lib.MAX_POOL, 1, kernel=(3, 3), stride=2, pad=(1, 1)),
-           ref.block_op(rng, first, primary, secondary, source=2, activation="relu"),
-           ref.block_op(rng, first, primary, secondary, source=3, residual=2, activation="relu"),
-           ref.conv_op(rng, first, second, (1, 1), groups, stride, source=4),
-           ref.block_op(rng, first, primary2, secondary2, stride=stride, source=4, activation="relu")
-           if first % primary2 == 0 else
-           ref.block_op(rng, first, primary, second // primary, stride=stride, source=4, activation="relu"),
-           ref.block_op(rng, second, primary2, secondary2, source=6, residual=5, activation="relu"),
-           lib.Op(lib.MEAN_POOL, 7),
-           ref.conv_op(rng, second, 10, (1, 1), source=8)]
+    ops = [
+        ref.conv_op(rng, 3, first, (7, 7), 1, 2, activation="relu"),
+        lib.Op(lib.MAX_POOL, 1, kernel=(3, 3), stride=2, pad=(1, 1)),
+        ref.block_op(rng, first, primary, secondary, source=2, activation="relu"),
+        ref.block_op(rng, first, primary, secondary, source=3, residual=2, activation="relu"),
+        ref.conv_op(rng, first, second, (1, 1), groups, stride, source=4),
+        ref.block_op(rng, first, primary2, secondary2, stride=stride, source=4, activation="relu")
+        if first % primary2 == 0
+        else ref.block_op(rng, first, primary, second // primary, stride=stride, source=4, activation="relu"),
+        ref.block_op(rng, second, primary2, secondary2, source=6, residual=5, activation="relu"),
+        lib.Op(lib.MEAN_POOL, 7),
+        ref.conv_op(rng, second, 10, (1, 1), source=8),
+    ]
     ref.assert_agrees(ops, shape, draw(st.integers(1, 3)), draw(threads))
 
 
@@ -83,12 +86,14 @@ def test_channelwise_between_group_pointwise(isa, data):
     width, groups = 4 * draw(st.integers(1, 10)), draw(st.sampled_from([1, 2, 4]))
     expansion = draw(st.integers(1, 4))
     middle, stride = width * expansion, draw(st.sampled_from([1, 2]))
-    ops = [ref.conv_op(rng, 3, width, activation="relu6"),
-           ref.conv_op(rng, width, middle, (1, 1), groups, source=1),
-           lib.Op(lib.PERMUTE, 2, groups=groups),
-           ref.conv_op(rng, middle, middle, (3, 3), middle, stride, source=3, activation="relu6"),
-           ref.conv_op(rng, middle, width, (1, 1), groups, source=4, residual=1 if stride == 1 else -1),
-           lib.Op(lib.PERMUTE, 5, groups=2)]
+    ops = [
+        ref.conv_op(rng, 3, width, activation="relu6"),
+        ref.conv_op(rng, width, middle, (1, 1), groups, source=1),
+        lib.Op(lib.PERMUTE, 2, groups=groups),
+        ref.conv_op(rng, middle, middle, (3, 3), middle, stride, source=3, activation="relu6"),
+        ref.conv_op(rng, middle, width, (1, 1), groups, source=4, residual=1 if stride == 1 else -1),
+        lib.Op(lib.PERMUTE, 5, groups=2),
+    ]
     ref.assert_agrees(ops, (3, draw(sizes), draw(sizes)), draw(st.integers(1, 2)), draw(threads))
 
 
@@ -99,24 +104,27 @@ def test_two_group_pointwise_after_channelwise(isa, data):
     draw, rng = data.draw, np.random.default_rng(0)
     branch, branches = draw(st.integers(2, 9)), draw(st.integers(2, 9))
     width, stride = branch * branches, draw(st.sampled_from([1, 2]))
-    ops = [ref.conv_op(rng, 3, width, activation="relu"),
-           ref.conv_op(rng, width, width, (3, 3), width, stride, source=1),
-           ref.conv_op(rng, width, width, (1, 1), branches, source=2),
-           lib.Op(lib.PERMUTE, 3, groups=branches),
-           ref.conv_op(rng, width, width, (1, 1), branch, source=4),
-           lib.Op(lib.PERMUTE, 5, groups=branch),
-           ref.conv_op(rng, width, 2 * width, (3, 3), branch, source=6, activation="relu")]
+    ops = [
+        ref.conv_op(rng, 3, width, activation="relu"),
+        ref.conv_op(rng, width, width, (3, 3), width, stride, source=1),
+        ref.conv_op(rng, width, width, (1, 1), branches, source=2),
+        lib.Op(lib.PERMUTE, 3, groups=branches),
+        ref.conv_op(rng, width, width, (1, 1), branch, source=4),
+        lib.Op(lib.PERMUTE, 5, groups=branch),
+        ref.conv_op(rng, width, 2 * width, (3, 3), branch, source=6, activation="relu"),
+    ]
     ref.assert_agrees(ops, (3, draw(sizes), draw(sizes)), 2, draw(threads))
 
 
-@pytest.mark.parametrize("primary,secondary", [(24, 2), (4, 8), (100, 2), (16, 16), (4, 32), (64, 1), (1, 16),
-                                               (17, 3)])
+@pytest.mark.parametrize("primary,secondary", [(24, 2), (4, 8), (100, 2), (16, 16), (4, 32), (64, 1), (1, 16), (17, 3)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_published_shapes(isa, primary, secondary, stride):
     rng = np.random.default_rng(1)
     width = primary * secondary
-    ops = [ref.block_op(rng, width, primary, 2 * secondary, stride=stride, activation="relu"),
-           ref.block_op(rng, 2 * width, primary, 2 * secondary, source=1, residual=1, activation="relu")]
+    ops = [
+        ref.block_op(rng, width, primary, 2 * secondary, stride=stride, activation="relu"),
+        ref.block_op(rng, 2 * width, primary, 2 * secondary, source=1, residual=1, activation="relu"),
+    ]
     ref.assert_agrees(ops, (width, 14, 16), 2, 2)
 
 
@@ -124,26 +132,33 @@ def test_published_shapes(isa, primary, secondary, stride):
 def test_many_channels_in_several_passes(isa, shape):
     """Dense and grouped, where a pass does not take all inputs (conv_plan.cpp)."""
     rng = np.random.default_rng(3)
-    ops = [ref.conv_op(rng, shape[0], 160, activation="relu"),
-           ref.conv_op(rng, 160, 160, source=1, residual=1, activation="relu6"),
-           ref.conv_op(rng, 160, 640, groups=4, source=2, activation="relu"),
-           ref.block_op(rng, 640, 4, 80, source=3, activation="relu"),
-           ref.block_op(rng, 320, 16, 40, source=4, activation="relu"),
-           ref.block_op(rng, 640, 16, 40, source=5, residual=5),
-           ref.conv_op(rng, 640, 64, (1, 1), stride=2, source=6)]
+    ops = [
+        ref.conv_op(rng, shape[0], 160, activation="relu"),
+        ref.conv_op(rng, 160, 160, source=1, residual=1, activation="relu6"),
+        ref.conv_op(rng, 160, 640, groups=4, source=2, activation="relu"),
+        ref.block_op(rng, 640, 4, 80, source=3, activation="relu"),
+        ref.block_op(rng, 320, 16, 40, source=4, activation="relu"),
+        ref.block_op(rng, 640, 16, 40, source=5, residual=5),
+        ref.conv_op(rng, 640, 64, (1, 1), stride=2, source=6),
+    ]
     ref.assert_agrees(ops, shape, 1, 2)
 
 
 def test_orders_that_do_not_fit(isa):
     """Blocks that cut the channels in other groups; a residual in another order; groups, dense and back."""
     rng = np.random.default_rng(4)
-    ops = [ref.block_op(rng, 24, 4, 6, activation="relu"), ref.block_op(rng, 24, 6, 4, source=1, residual=1),
-           ref.block_op(rng, 24, 24, 1, source=2, residual=1), ref.conv_op(rng, 24, 20, source=3),
-           lib.Op(lib.PERMUTE, 4, groups=5), ref.block_op(rng, 20, 5, 4, source=5, residual=4),
-           ref.conv_op(rng, 20, 20, (1, 1), 10, source=6, residual=4),
-           ref.conv_op(rng, 20, 40, (3, 3), 20, source=7),
-           ref.conv_op(rng, 40, 40, (5, 5), 40, source=8, residual=8),
-           lib.Op(lib.PERMUTE, 9, groups=8)]
+    ops = [
+        ref.block_op(rng, 24, 4, 6, activation="relu"),
+        ref.block_op(rng, 24, 6, 4, source=1, residual=1),
+        ref.block_op(rng, 24, 24, 1, source=2, residual=1),
+        ref.conv_op(rng, 24, 20, source=3),
+        lib.Op(lib.PERMUTE, 4, groups=5),
+        ref.block_op(rng, 20, 5, 4, source=5, residual=4),
+        ref.conv_op(rng, 20, 20, (1, 1), 10, source=6, residual=4),
+        ref.conv_op(rng, 20, 40, (3, 3), 20, source=7),
+        ref.conv_op(rng, 40, 40, (5, 5), 40, source=8, residual=8),
+        lib.Op(lib.PERMUTE, 9, groups=8),
+    ]
     ref.assert_agrees(ops, (24, 9, 11), 2, 2)
 
 
@@ -159,15 +174,18 @@ def test_several_threads_may_call_one_net(isa):
 
 def test_batches_threads_and_calls_give_the_same_bits(isa):
     rng = np.random.default_rng(2)
-    ops = [ref.conv_op(rng, 3, 48, activation="relu"),
-           ref.block_op(rng, 48, 24, 2, source=1, activation="relu"),
-           ref.block_op(rng, 48, 24, 4, stride=2, source=2, activation="relu"), lib.Op(lib.MEAN_POOL, 3)]
+    ops = [
+        ref.conv_op(rng, 3, 48, activation="relu"),
+        ref.block_op(rng, 48, 24, 2, source=1, activation="relu"),
+        ref.block_op(rng, 48, 24, 4, stride=2, source=2, activation="relu"),
+        lib.Op(lib.MEAN_POOL, 3),
+    ]
     net = lib.Net(ops, (3, 20, 20))
     x = rng.standard_normal((5, 3, 20, 20)).astype(np.float32)
     once = net(x, 1)
     for threads in (1, 2, 3, 8):
         np.testing.assert_array_equal(net(x, threads), once)
-        np.testing.assert_array_equal(np.concatenate([net(x[i:i + 1], threads) for i in range(5)]), once)
+        np.testing.assert_array_equal(np.concatenate([net(x[i : i + 1], threads) for i in range(5)]), once)
 
 
 def test_empty_batch(isa):
@@ -185,16 +203,22 @@ def test_non_contiguous_input_and_other_dtypes(isa):
 
 def test_nan_stays_visible(isa):
     rng = np.random.default_rng(0)
-    ops = [ref.block_op(rng, 8, 4, 2, activation="relu6"), lib.Op(lib.MAX_POOL, 1, kernel=(2, 2), stride=2),
-           lib.Op(lib.MEAN_POOL, 2)]
+    ops = [
+        ref.block_op(rng, 8, 4, 2, activation="relu6"),
+        lib.Op(lib.MAX_POOL, 1, kernel=(2, 2), stride=2),
+        lib.Op(lib.MEAN_POOL, 2),
+    ]
     x = np.ones((1, 8, 6, 6), np.float32)
     x[0, 3, 2, 2] = np.nan
     assert np.isnan(lib.Net(ops, (8, 6, 6))(x)).any()
 
 
 def test_only_permutations_and_pools(isa):
-    ops = [lib.Op(lib.PERMUTE, 0, groups=3), lib.Op(lib.MAX_POOL, 1, kernel=(3, 2), stride=2, pad=(1, 0)),
-           lib.Op(lib.PERMUTE, 2, groups=2)]
+    ops = [
+        lib.Op(lib.PERMUTE, 0, groups=3),
+        lib.Op(lib.MAX_POOL, 1, kernel=(3, 2), stride=2, pad=(1, 0)),
+        lib.Op(lib.PERMUTE, 2, groups=2),
+    ]
     ref.assert_agrees(ops, (6, 9, 7), 2)
     ref.assert_agrees(ops[:1], (6, 9, 7), 2)
     ref.assert_agrees([lib.Op(lib.MEAN_POOL, 0)], (21, 9, 7), 2)
@@ -206,24 +230,27 @@ def test_multiply_adds():
     assert net.multiply_adds == 32 * 32 * (48 * 2 * 9 + 48 * 24)
 
 
-@pytest.mark.parametrize("change,words", [
-    (dict(kind=9), "unknown kind"),
-    (dict(input=1), "its input must be"),
-    (dict(residual=5), "its residual must be"),
-    (dict(groups=3), "groups must divide"),
-    (dict(groups=0), "groups must divide"),
-    (dict(channels=0), "channels must be"),
-    (dict(channels=-8), "channels must be"),
-    (dict(kernel=(0, 3)), "kernel must be"),
-    (dict(kernel=(9, 9)), "larger than the padded image"),
-    (dict(stride=0), "stride must be"),
-    (dict(pad=(-1, 0)), "pad must be"),
-    (dict(weight=None), "weight lies outside"),
-    (dict(weight2=None), "weight2 lies outside"),
-    (dict(weight2=np.zeros(3)), "weight2 lies outside"),
-    (dict(residual=0, stride=2), "another shape"),
-    (dict(activation="tanh"), "activation must be"),
-])
+@pytest.mark.parametrize(
+    "change,words",
+    [
+        (dict(kind=9), "unknown kind"),
+        (dict(input=1), "its input must be"),
+        (dict(residual=5), "its residual must be"),
+        (dict(groups=3), "groups must divide"),
+        (dict(groups=0), "groups must divide"),
+        (dict(channels=0), "channels must be"),
+        (dict(channels=-8), "channels must be"),
+        (dict(kernel=(0, 3)), "kernel must be"),
+        (dict(kernel=(9, 9)), "larger than the padded image"),
+        (dict(stride=0), "stride must be"),
+        (dict(pad=(-1, 0)), "pad must be"),
+        (dict(weight=None), "weight lies outside"),
+        (dict(weight2=None), "weight2 lies outside"),
+        (dict(weight2=np.zeros(3)), "weight2 lies outside"),
+        (dict(residual=0, stride=2), "another shape"),
+        (dict(activation="tanh"), "activation must be"),
+    ],
+)
 def test_bad_ops_are_refused(change, words):
     op = ref.block_op(np.random.default_rng(0), 8, 4, 2)._replace(scale=None, bias=None, **change)
     with pytest.raises(UserError, match=words) as error:
@@ -262,16 +289,21 @@ def test_unknown_isa_is_named():
         lib.use_isa("sse9")
 
 
-@pytest.mark.parametrize("variable,value,words", [
-    ("IGC_NATIVE_ISA", "portable", "portable"),
-    ("IGC_NATIVE_ISA", "sse9", "IGC_NATIVE_ISA sse9 is unknown; there are avx512, avx2 and portable"),
-    ("IGC_NATIVE", "0", "switched off by IGC_NATIVE=0"),
-    ("IGC_NATIVE_LIBRARY", "/nonexistent/libigc.so", "python -m igc_gluon.native.build"),
-    ("IGC_NATIVE_LIBRARY", __file__, "the kernel library cannot be loaded")])
+@pytest.mark.parametrize(
+    "variable,value,words",
+    [
+        ("IGC_NATIVE_ISA", "portable", "portable"),
+        ("IGC_NATIVE_ISA", "sse9", "IGC_NATIVE_ISA sse9 is unknown; there are avx512, avx2 and portable"),
+        ("IGC_NATIVE", "0", "switched off by IGC_NATIVE=0"),
+        ("IGC_NATIVE_LIBRARY", "/nonexistent/libigc.so", "python -m igc_gluon.native.build"),
+        ("IGC_NATIVE_LIBRARY", __file__, "the kernel library cannot be loaded"),
+    ],
+)
 def test_environment(variable, value, words):
     code = "from igc_gluon import native; print(native.why_not() or native.library.isa())"
-    said = subprocess.check_output([sys.executable, "-c", code], universal_newlines=True,
-                                   env=dict(os.environ, **{variable: value}))
+    said = subprocess.check_output(
+        [sys.executable, "-c", code], universal_newlines=True, env=dict(os.environ, **{variable: value})
+    )
     assert words in said and said.count("\n") == 1
 
 

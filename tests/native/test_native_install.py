@@ -1,4 +1,5 @@
 """What pip makes of the sources: a wheel that runs on other machines, an installation without a compiler."""
+
 import os
 import platform
 import re
@@ -17,8 +18,11 @@ from igc_gluon.native import build, library
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-CLEAN = {name: value for name, value in os.environ.items()
-         if name not in ("IGC_NATIVE", "IGC_NATIVE_ISA", "IGC_NATIVE_LIBRARY", "PYTHONPATH")}
+CLEAN = {
+    name: value
+    for name, value in os.environ.items()
+    if name not in ("IGC_NATIVE", "IGC_NATIVE_ISA", "IGC_NATIVE_LIBRARY", "PYTHONPATH")
+}
 
 # Compares compiled scores, scores and a gradient with MXNet's own. Prints where the package is, what runs it.
 USES = """
@@ -64,17 +68,26 @@ def sources(tmp_path):
 
 
 def pip(*arguments, **environment):
-    done = subprocess.run([*PIP, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          universal_newlines=True, env={**CLEAN, **environment})
+    done = subprocess.run(
+        [*PIP, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**CLEAN, **environment},
+    )
     assert done.returncode == 0, done.stdout[-3000:]
     return done.stdout
 
 
 def use(folder, elsewhere, **environment):
     """Runs USES on the package in `folder`: what ran, and what was said of kernels."""
-    done = subprocess.run([sys.executable, "-c", USES], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          universal_newlines=True, cwd=str(elsewhere),
-                          env={**CLEAN, "PYTHONPATH": str(folder), **environment})
+    done = subprocess.run(
+        [sys.executable, "-c", USES],
+        capture_output=True,
+        text=True,
+        cwd=str(elsewhere),
+        env={**CLEAN, "PYTHONPATH": str(folder), **environment},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     where, used = done.stdout.splitlines()[-2:]
     assert Path(where).parent == folder / "igc_gluon"
@@ -86,8 +99,9 @@ def use(folder, elsewhere, **environment):
 def test_only_the_kernels_of_an_instruction_set_are_compiled_for_it(tmp_path, monkeypatch):
     """Nothing for the processor that builds; all else for every processor of the architecture."""
     log, compiler = tmp_path / "log", tmp_path / "c++"
-    compiler.write_text(f'#!/bin/sh\necho "$@" >> {log}\n'
-                        'while [ $# -gt 0 ]; do [ "$1" = -o ] && : > "$2"; shift; done\n')
+    compiler.write_text(
+        f'#!/bin/sh\necho "$@" >> {log}\nwhile [ $# -gt 0 ]; do [ "$1" = -o ] && : > "$2"; shift; done\n'
+    )
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
     build.build(tmp_path / "out", jobs=1)
@@ -100,12 +114,15 @@ def test_only_the_kernels_of_an_instruction_set_are_compiled_for_it(tmp_path, mo
         assert machine == expected, command
 
 
-@pytest.mark.skipif(not native.available() or not shutil.which("objdump") or platform.machine() != "x86_64",
-                    reason="needs an x86 library and objdump")
+@pytest.mark.skipif(
+    not native.available() or not shutil.which("objdump") or platform.machine() != "x86_64",
+    reason="needs an x86 library and objdump",
+)
 def test_wide_instructions_stand_in_the_kernels_of_their_instruction_set_only():
     """An older processor that chooses the portable code never meets one."""
-    listing = subprocess.check_output(["objdump", "-d", "--no-show-raw-insn", str(library.path())],
-                                      universal_newlines=True)
+    listing = subprocess.check_output(
+        ["objdump", "-d", "--no-show-raw-insn", str(library.path())], universal_newlines=True
+    )
     counts = {}
     for line in listing.splitlines():
         if line.endswith(">:"):
@@ -125,7 +142,7 @@ def test_a_wheel_runs_on_every_instruction_set(sources, tmp_path):
     start = time.time()
     pip("wheel", "--no-deps", "--wheel-dir", tmp_path, sources)
     print(f"pip wheel: {time.time() - start:.0f} s")
-    wheel, = tmp_path.glob("*.whl")
+    (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name.startswith("igc_gluon-") and "-py3-none-linux_" in wheel.name
     files = zipfile.ZipFile(wheel).namelist()
     for name in (build.LIBRARY, build.OPERATORS):

@@ -1,4 +1,5 @@
 """Networks on 8-bit integers against exact integers in numpy (int8_reference), and against float32."""
+
 import contextlib
 import os
 
@@ -80,10 +81,16 @@ def test_block(data):
     primary = draw(st.one_of(st.integers(1, 26), st.sampled_from([4, 24, 32, 41, 50])))
     secondary, members = draw(st.integers(1, 9)), draw(st.integers(1 if primary > 4 else 2, 9))
     kernel = draw(st.sampled_from([(3, 3), (1, 1), (5, 5), (3, 1), (1, 3)]))
-    op = ref.block_op(rng, primary * members, primary, secondary, kernel, draw(st.sampled_from([1, 2])),
-                      activation=draw(activations))
-    assert_agrees([op], (primary * members, draw(sizes), draw(sizes)), draw(st.integers(1, 3)),
-                  draw(st.sampled_from([1, 2])), bound=0.06)
+    op = ref.block_op(
+        rng, primary * members, primary, secondary, kernel, draw(st.sampled_from([1, 2])), activation=draw(activations)
+    )
+    assert_agrees(
+        [op],
+        (primary * members, draw(sizes), draw(sizes)),
+        draw(st.integers(1, 3)),
+        draw(st.sampled_from([1, 2])),
+        bound=0.06,
+    )
 
 
 @with_int8
@@ -95,8 +102,9 @@ def test_group_conv(data):
     inputs, channels = groups * draw(st.integers(4, 12)), groups * draw(st.integers(1, 6))
     kernel = draw(st.sampled_from([(3, 3), (1, 1), (5, 5), (3, 1), (2, 2)]))
     op = ref.conv_op(rng, inputs, channels, kernel, groups, draw(st.integers(1, 3)), activation=draw(activations))
-    assert_agrees([op], (inputs, draw(sizes), draw(sizes)), draw(st.integers(1, 3)),
-                  draw(st.sampled_from([1, 2])), bound=0.06)
+    assert_agrees(
+        [op], (inputs, draw(sizes), draw(sizes)), draw(st.integers(1, 3)), draw(st.sampled_from([1, 2])), bound=0.06
+    )
 
 
 @with_int8
@@ -108,17 +116,25 @@ def test_residual_blocks(data):
     primary, secondary = draw(st.integers(2, 20)), draw(st.integers(2, 6))
     first = primary * secondary
     second, stride, groups = 2 * first, draw(st.sampled_from([1, 2])), draw(st.sampled_from([1, primary]))
-    ops = [ref.conv_op(rng, 3, first, (7, 7), 1, 2, activation="relu"),
-           lib.Op(lib.MAX_POOL, 1, kernel=(3, 3), stride=2, pad=(1, 1)),
-           ref.block_op(rng, first, primary, secondary, source=2, activation="relu"),
-           ref.block_op(rng, first, primary, secondary, source=3, residual=2, activation="relu"),
-           ref.conv_op(rng, first, second, (1, 1), groups, stride, source=4),
-           ref.block_op(rng, first, primary, 2 * secondary, stride=stride, source=4, activation="relu"),
-           ref.block_op(rng, second, primary, 2 * secondary, source=6, residual=5, activation="relu"),
-           lib.Op(lib.MEAN_POOL, 7),
-           ref.conv_op(rng, second, 10, (1, 1), source=8)]
-    assert_agrees(ops, (3, draw(st.integers(9, 40)), draw(st.integers(9, 40))), draw(st.integers(1, 3)),
-                  draw(st.sampled_from([1, 2])), bound=0.1, fewest=2)
+    ops = [
+        ref.conv_op(rng, 3, first, (7, 7), 1, 2, activation="relu"),
+        lib.Op(lib.MAX_POOL, 1, kernel=(3, 3), stride=2, pad=(1, 1)),
+        ref.block_op(rng, first, primary, secondary, source=2, activation="relu"),
+        ref.block_op(rng, first, primary, secondary, source=3, residual=2, activation="relu"),
+        ref.conv_op(rng, first, second, (1, 1), groups, stride, source=4),
+        ref.block_op(rng, first, primary, 2 * secondary, stride=stride, source=4, activation="relu"),
+        ref.block_op(rng, second, primary, 2 * secondary, source=6, residual=5, activation="relu"),
+        lib.Op(lib.MEAN_POOL, 7),
+        ref.conv_op(rng, second, 10, (1, 1), source=8),
+    ]
+    assert_agrees(
+        ops,
+        (3, draw(st.integers(9, 40)), draw(st.integers(9, 40))),
+        draw(st.integers(1, 3)),
+        draw(st.sampled_from([1, 2])),
+        bound=0.1,
+        fewest=2,
+    )
 
 
 @with_int8
@@ -130,12 +146,14 @@ def test_channelwise_between_pointwise(data):
     groups = draw(st.sampled_from([1, 2, 4]))
     width, expansion, stride = 8 * groups * draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.integers(1, 2))
     middle = width * expansion
-    ops = [ref.conv_op(rng, 3, width, activation="relu6"),
-           ref.conv_op(rng, width, middle, (1, 1), groups, source=1),
-           lib.Op(lib.PERMUTE, 2, groups=groups),
-           ref.conv_op(rng, middle, middle, (3, 3), middle, stride, source=3, activation="relu6"),
-           ref.conv_op(rng, middle, width, (1, 1), groups, source=4, residual=1 if stride == 1 else -1),
-           lib.Op(lib.PERMUTE, 5, groups=2)]
+    ops = [
+        ref.conv_op(rng, 3, width, activation="relu6"),
+        ref.conv_op(rng, width, middle, (1, 1), groups, source=1),
+        lib.Op(lib.PERMUTE, 2, groups=groups),
+        ref.conv_op(rng, middle, middle, (3, 3), middle, stride, source=3, activation="relu6"),
+        ref.conv_op(rng, middle, width, (1, 1), groups, source=4, residual=1 if stride == 1 else -1),
+        lib.Op(lib.PERMUTE, 5, groups=2),
+    ]
     assert_agrees(ops, (3, draw(sizes), draw(sizes)), draw(st.integers(1, 2)), draw(st.sampled_from([1, 2])), 0.1)
 
 
@@ -145,8 +163,10 @@ def test_channelwise_between_pointwise(data):
 def test_published_shapes(primary, secondary, stride):
     rng = np.random.default_rng(1)
     width = primary * secondary
-    ops = [ref.block_op(rng, width, primary, 2 * secondary, stride=stride, activation="relu"),
-           ref.block_op(rng, 2 * width, primary, 2 * secondary, source=1, residual=1, activation="relu")]
+    ops = [
+        ref.block_op(rng, width, primary, 2 * secondary, stride=stride, activation="relu"),
+        ref.block_op(rng, 2 * width, primary, 2 * secondary, source=1, residual=1, activation="relu"),
+    ]
     assert_agrees(ops, (width, 14, 16), 2, 2, fewest=2)
 
 
@@ -154,15 +174,20 @@ def test_published_shapes(primary, secondary, stride):
 def test_orders_that_do_not_fit():
     """Blocks that cut the channels in other groups; a residual in another order; readers of both kinds."""
     rng = np.random.default_rng(4)
-    ops = [ref.block_op(rng, 24, 4, 6, activation="relu"), ref.block_op(rng, 24, 6, 4, source=1, residual=1),
-           ref.block_op(rng, 24, 24, 1, source=2, residual=1), ref.conv_op(rng, 24, 20, source=3),
-           lib.Op(lib.PERMUTE, 4, groups=5), ref.block_op(rng, 20, 5, 4, source=5, residual=4),
-           ref.conv_op(rng, 20, 20, (1, 1), 10, source=6, residual=4),
-           ref.conv_op(rng, 20, 40, (3, 3), 20, source=7),
-           lib.Op(lib.MAX_POOL, 8, kernel=(3, 3), stride=1, pad=(1, 1)),
-           ref.conv_op(rng, 40, 40, (5, 5), 2, source=9, residual=8),
-           ref.conv_op(rng, 40, 40, (3, 3), 18 // 9, source=10, residual=9),
-           lib.Op(lib.PERMUTE, 11, groups=8)]
+    ops = [
+        ref.block_op(rng, 24, 4, 6, activation="relu"),
+        ref.block_op(rng, 24, 6, 4, source=1, residual=1),
+        ref.block_op(rng, 24, 24, 1, source=2, residual=1),
+        ref.conv_op(rng, 24, 20, source=3),
+        lib.Op(lib.PERMUTE, 4, groups=5),
+        ref.block_op(rng, 20, 5, 4, source=5, residual=4),
+        ref.conv_op(rng, 20, 20, (1, 1), 10, source=6, residual=4),
+        ref.conv_op(rng, 20, 40, (3, 3), 20, source=7),
+        lib.Op(lib.MAX_POOL, 8, kernel=(3, 3), stride=1, pad=(1, 1)),
+        ref.conv_op(rng, 40, 40, (5, 5), 2, source=9, residual=8),
+        ref.conv_op(rng, 40, 40, (3, 3), 18 // 9, source=10, residual=9),
+        lib.Op(lib.PERMUTE, 11, groups=8),
+    ]
     assert_agrees(ops, (24, 9, 11), 2, 2, bound=0.2, fewest=4)
 
 
@@ -170,21 +195,27 @@ def test_orders_that_do_not_fit():
 def test_one_order_seen_as_groups_of_two_sizes():
     """IGCV2's block with K = 4: channel-wise, then an IGC block of 1x1 convolutions on the same order."""
     rng = np.random.default_rng(5)
-    ops = [ref.conv_op(rng, 3, 16, activation="relu"), ref.conv_op(rng, 16, 16, groups=16, source=1),
-           ref.block_op(rng, 16, 4, 4, (1, 1), source=2, activation="relu")]
+    ops = [
+        ref.conv_op(rng, 3, 16, activation="relu"),
+        ref.conv_op(rng, 16, 16, groups=16, source=1),
+        ref.block_op(rng, 16, 4, 4, (1, 1), source=2, activation="relu"),
+    ]
     assert_agrees(ops, (3, 12, 12), 2)
 
 
 @with_int8
 def test_batches_threads_and_calls_give_the_same_bits():
     rng = np.random.default_rng(2)
-    ops = [ref.conv_op(rng, 3, 48, activation="relu"),
-           ref.block_op(rng, 48, 24, 2, source=1, activation="relu"),
-           ref.block_op(rng, 48, 4, 16, stride=2, source=2, activation="relu"), lib.Op(lib.MEAN_POOL, 3)]
+    ops = [
+        ref.conv_op(rng, 3, 48, activation="relu"),
+        ref.block_op(rng, 48, 24, 2, source=1, activation="relu"),
+        ref.block_op(rng, 48, 4, 16, stride=2, source=2, activation="relu"),
+        lib.Op(lib.MEAN_POOL, 3),
+    ]
     net, x, once = assert_agrees(ops, (3, 20, 20), 5, fewest=2)
     for threads in (1, 2, 3, 8):
         np.testing.assert_array_equal(net(x, threads), once)
-        np.testing.assert_array_equal(np.concatenate([net(x[i:i + 1], threads) for i in range(5)]), once)
+        np.testing.assert_array_equal(np.concatenate([net(x[i : i + 1], threads) for i in range(5)]), once)
 
 
 @with_int8
@@ -215,14 +246,19 @@ def test_the_largest_products_do_not_saturate():
     np.testing.assert_allclose(net(x)[0, :2, 2, 2], [576, -576], rtol=1e-6)
 
 
-@pytest.mark.skipif(sum(map(has_int8, KERNELS)) < 2 if native.available() else True,
-                    reason="this processor has one kind of kernels for 8-bit integers at most")
+@pytest.mark.skipif(
+    sum(map(has_int8, KERNELS)) < 2 if native.available() else True,
+    reason="this processor has one kind of kernels for 8-bit integers at most",
+)
 def test_all_kernels_give_the_same_bits():
     rng = np.random.default_rng(6)
-    ops = [ref.conv_op(rng, 3, 48, activation="relu"),
-           ref.block_op(rng, 48, 24, 2, source=1, activation="relu"),
-           ref.block_op(rng, 48, 4, 12, source=2, residual=2, activation="relu"),
-           ref.block_op(rng, 48, 16, 6, stride=2, source=3), ref.conv_op(rng, 96, 10, (1, 1), source=4)]
+    ops = [
+        ref.conv_op(rng, 3, 48, activation="relu"),
+        ref.block_op(rng, 48, 24, 2, source=1, activation="relu"),
+        ref.block_op(rng, 48, 4, 12, source=2, residual=2, activation="relu"),
+        ref.block_op(rng, 48, 16, 6, stride=2, source=3),
+        ref.conv_op(rng, 96, 10, (1, 1), source=4),
+    ]
     x = rng.standard_normal((2, 3, 15, 17)).astype(np.float32)
     ranges, _ = ref8.ranges_of(ops, x)
     # The stem is of floats, and its sums are not added in one order everywhere: it is computed once.
@@ -259,11 +295,16 @@ def test_other_instruction_sets_run_in_float32(isa):
         lib.use_isa()
 
 
-@pytest.mark.parametrize("change,message", [
-    (lambda r: r[:-1], "too few or too many"), (lambda r: np.append(r, 0), "too few or too many"),
-    (lambda r: np.where(np.arange(len(r)) == 2, np.nan, r), "not finite"),
-    (lambda r: np.where(np.arange(len(r)) == 1, -9, r), "ends before it begins"),
-    (lambda r: np.where(np.arange(len(r)) == 5, -1, r), "negative")])
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        (lambda r: r[:-1], "too few or too many"),
+        (lambda r: np.append(r, 0), "too few or too many"),
+        (lambda r: np.where(np.arange(len(r)) == 2, np.nan, r), "not finite"),
+        (lambda r: np.where(np.arange(len(r)) == 1, -9, r), "ends before it begins"),
+        (lambda r: np.where(np.arange(len(r)) == 5, -1, r), "negative"),
+    ],
+)
 def test_ranges_that_do_not_fit(change, message):
     rng = np.random.default_rng(0)
     op = ref.block_op(rng, 8, 4, 2)

@@ -1,4 +1,5 @@
 """The library at the limits of threads and memory: a status and a line, never the end of the process."""
+
 import os
 import subprocess
 import sys
@@ -30,8 +31,14 @@ body.backward(np.ones((2, 8), "float32"))
 
 
 def run(command, **environment):
-    return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=300,
-                          env={**os.environ, "PYTHONPATH": str(ROOT), **environment})
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )
 
 
 @pytest.mark.parametrize("number", ["100000", "2147483647"])
@@ -43,8 +50,9 @@ def test_more_threads_than_there_can_be(number):
 def test_every_failed_allocation_is_a_memory_error(tmp_path):
     """One that fails in a parallel region, too, which would end the process."""
     shim = tmp_path / "failing_new.so"
-    subprocess.run([build.compiler(), "-O1", "-std=c++17", "-shared", "-fPIC", HERE / "failing_new.cpp", "-o", shim],
-                   check=True)
+    subprocess.run(
+        [build.compiler(), "-O1", "-std=c++17", "-shared", "-fPIC", HERE / "failing_new.cpp", "-o", shim], check=True
+    )
     done = run([HERE / "without_memory.py"], LD_PRELOAD=str(shim), OMP_NUM_THREADS="4")
     assert done.returncode == 0, done.stderr[-2000:]
     train, anew, infer, compiled = map(int, done.stdout.split())

@@ -1,4 +1,5 @@
 """Networks of one's own: what `hybrid_forward` computes is what runs, natively or on MXNet's operators."""
+
 import copy
 import gc
 import weakref
@@ -47,8 +48,9 @@ def agree(net, monkeypatch, x=X, hybridize=False):
         results = {"inference": net(x)}
         with mx.autograd.record():
             results["training"] = net(x)
-            loss = (results["training"] * mx.nd.arange(results["training"].size).reshape(
-                results["training"].shape).sin()).sum()
+            loss = (
+                results["training"] * mx.nd.arange(results["training"].size).reshape(results["training"].shape).sin()
+            ).sum()
         loss.backward()
         mx.nd.waitall()
         results.update({f"gradient of {name}": p.grad() for name, p in parameters.items() if p.grad_req != "null"})
@@ -107,8 +109,9 @@ def zoo_softmax():
 
 
 @pytest.mark.parametrize("hybridize", [False, True])
-@pytest.mark.parametrize("make", [lambda: Own(Scaled()), lambda: Softmax(IGCBlock(4, 8)),
-                                  lambda: Normalised(IGCBlock(4, 8)), zoo_softmax])
+@pytest.mark.parametrize(
+    "make", [lambda: Own(Scaled()), lambda: Softmax(IGCBlock(4, 8)), lambda: Normalised(IGCBlock(4, 8)), zoo_softmax]
+)
 def test_networks_of_ones_own(make, hybridize, monkeypatch):
     agree(valued(make()), monkeypatch, hybridize=hybridize)
 
@@ -141,27 +144,34 @@ class Plain(NativeLayers):
 
 
 @pytest.mark.parametrize("hybridize", [False, True])
-@pytest.mark.parametrize("change", [
-    lambda block: setattr(block, "hybrid_forward", lambda F, x: 2 * x),
-    lambda block: setattr(block, "forward", lambda x: 2 * x),
-    lambda block: setattr(block[1], "forward", lambda x: 2 * x),
-    given_a_class(hybrid_forward=lambda self, F, x: 2 * x),
-    given_a_class(forward=lambda self, x: 2 * x),
-    given_a_class(__call__=lambda self, x: 2 * x),
-    replaced,
-    lambda block: block._children.popitem(),
-    lambda block: block._children.move_to_end("0"),
-    lambda block: block.add(nn.Activation("tanh")),
-    lambda block: block[0]._kwargs.update(stride=(2, 2)),
-    lambda block: block[1]._kwargs.update(eps=1.0),
-    lambda block: setattr(block[2], "_act_type", "tanh"),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda block: setattr(block, "hybrid_forward", lambda F, x: 2 * x),
+        lambda block: setattr(block, "forward", lambda x: 2 * x),
+        lambda block: setattr(block[1], "forward", lambda x: 2 * x),
+        given_a_class(hybrid_forward=lambda self, F, x: 2 * x),
+        given_a_class(forward=lambda self, x: 2 * x),
+        given_a_class(__call__=lambda self, x: 2 * x),
+        replaced,
+        lambda block: block._children.popitem(),
+        lambda block: block._children.move_to_end("0"),
+        lambda block: block.add(nn.Activation("tanh")),
+        lambda block: block[0]._kwargs.update(stride=(2, 2)),
+        lambda block: block[1]._kwargs.update(eps=1.0),
+        lambda block: setattr(block[2], "_act_type", "tanh"),
+    ],
+)
 def test_what_is_changed_after_a_call_is_noticed(change, hybridize, monkeypatch):
     """The reference is the same network, changed before its first call, on MXNet's operators."""
+
     def scores(call_before):
         net = Own(Plain())
-        net.features[1].add(nn.Conv2D(8, 3, padding=1, in_channels=8, use_bias=False), nn.BatchNorm(in_channels=8),
-                            nn.Activation("relu"))
+        net.features[1].add(
+            nn.Conv2D(8, 3, padding=1, in_channels=8, use_bias=False),
+            nn.BatchNorm(in_channels=8),
+            nn.Activation("relu"),
+        )
         valued(net)
         if call_before:
             net.hybridize(hybridize)
@@ -171,6 +181,7 @@ def test_what_is_changed_after_a_call_is_noticed(change, hybridize, monkeypatch)
             valued(net)
         change(net.features[1])
         return net(X).asnumpy()
+
     found = scores(True)
     monkeypatch.setenv("IGC_NATIVE", "0")
     np.testing.assert_allclose(found, scores(False), rtol=1e-4, atol=1e-5)
@@ -181,8 +192,9 @@ def test_patched_classes_are_noticed(monkeypatch):
     before = net(X).asnumpy()
     inner = nn.Activation.hybrid_forward
     monkeypatch.setattr(nn.Activation, "hybrid_forward", lambda self, F, x: 2 * inner(self, F, x))
-    np.testing.assert_allclose(net.features(X).asnumpy(), 2 * net.features[1:](net.features[0][:2](X).relu()).asnumpy(),
-                               rtol=1e-4)
+    np.testing.assert_allclose(
+        net.features(X).asnumpy(), 2 * net.features[1:](net.features[0][:2](X).relu()).asnumpy(), rtol=1e-4
+    )
     assert abs(net(X).asnumpy() - before).max() > 1e-3
 
 
@@ -211,6 +223,7 @@ def test_code_of_ones_own_that_is_not_hybridized_runs_at_every_call():
         def hybrid_forward(self, F, x):
             calls.append(F)
             return super().hybrid_forward(F, x)
+
     net = valued(Counted())
     for _ in range(3):
         net(X)
@@ -254,8 +267,15 @@ class Concatenated(Own):
 
 
 @pytest.mark.parametrize("hybridize", [False, True])
-@pytest.mark.parametrize("make", [lambda: Reused(False), Concatenated, lambda: Own(Own(Scaled()).features[1]),
-                                  lambda: Own(nn.HybridLambda("tanh"), Scaled(), nn.Dropout(0), Scaled())])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Reused(False),
+        Concatenated,
+        lambda: Own(Own(Scaled()).features[1]),
+        lambda: Own(nn.HybridLambda("tanh"), Scaled(), nn.Dropout(0), Scaled()),
+    ],
+)
 def test_reused_and_branching_layers(make, hybridize, monkeypatch):
     agree(valued(make()), monkeypatch, hybridize=hybridize)
 
@@ -309,6 +329,7 @@ def test_a_child_of_ones_own_called_model_can_be_compiled():
 
         def hybrid_forward(self, F, x):
             return self.model(x)
+
     net = valued(Wrapped())
     compiled = deploy.compile(net, (3, 12, 12))
     np.testing.assert_allclose(compiled(X.asnumpy()), net(X).asnumpy(), rtol=1e-4, atol=1e-5)
@@ -323,6 +344,7 @@ def test_attributes_of_ones_own_are_not_taken_for_ours(name):
 
 def test_networks_whose_parameters_have_the_same_names():
     """As those of `igc models` have; by itself each of them runs natively."""
+
     class Ensemble(NativeNetwork):
         def __init__(self):
             super().__init__()
@@ -330,6 +352,7 @@ def test_networks_whose_parameters_have_the_same_names():
 
         def hybrid_forward(self, F, x):
             return self.one(x) - self.two(x)
+
     net = Ensemble()
     for number, part in enumerate((net.one, net.two)):
         valued(part, number)
@@ -373,10 +396,19 @@ def test_accelerate(monkeypatch, record_operators, caplog):
     def make():
         net = nn.HybridSequential(prefix="net_")
         with net.name_scope():
-            net.add(ConvBNReLU(8, 3), nn.Conv2D(8, 3, padding=1, in_channels=8), nn.BatchNorm(in_channels=8),
-                    nn.LeakyReLU(0.1), Scaled(), nn.AvgPool2D(2), ConvBNReLU(4, 8), nn.GlobalAvgPool2D(),
-                    nn.Dense(3, in_units=4))
+            net.add(
+                ConvBNReLU(8, 3),
+                nn.Conv2D(8, 3, padding=1, in_channels=8),
+                nn.BatchNorm(in_channels=8),
+                nn.LeakyReLU(0.1),
+                Scaled(),
+                nn.AvgPool2D(2),
+                ConvBNReLU(4, 8),
+                nn.GlobalAvgPool2D(),
+                nn.Dense(3, in_units=4),
+            )
         return valued(net)
+
     for hybridize in (True, False):
         agree(igc_gluon.accelerate(make()), monkeypatch, hybridize=hybridize)
     assert record_operators.count("igc_body_train") >= 3 + 2

@@ -3,6 +3,7 @@
 The reference is the same network, changed in the same way, on MXNet's operators in double precision; the kernels may be
 as far from it as MXNet's own in single precision.
 """
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -45,8 +46,10 @@ def both_passes(net, x):
         found[f"inference {name}"] = array
     with mx.autograd.record():
         outputs = flat(net(x))
-        loss = sum((array * mx.nd.arange(1, array.size + 1, dtype=array.dtype).reshape(array.shape).sin()).sum()
-                   for _, array in outputs)
+        loss = sum(
+            (array * mx.nd.arange(1, array.size + 1, dtype=array.dtype).reshape(array.shape).sin()).sum()
+            for _, array in outputs
+        )
     loss.backward()
     mx.nd.waitall()
     found.update({f"training {name}": array for name, array in outputs})
@@ -72,7 +75,9 @@ def wrong(seed, data_seed, monkeypatch):
     names = double.keys() & found.keys()
     assert names >= double.keys() - {"calls of the hook"}
     scale = {name: max(np.linalg.norm(double[name]), 0.1) for name in names}
-    errors = [{name: np.linalg.norm(one[name] - double[name]) / scale[name] for name in names} for one in (found, single)]
+    errors = [
+        {name: np.linalg.norm(one[name] - double[name]) / scale[name] for name in names} for one in (found, single)
+    ]
     worst = max(errors[1].values())
     return {name: error for name, error in errors[0].items() if not error <= max(1e-4, 3 * errors[1][name], worst)}
 

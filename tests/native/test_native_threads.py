@@ -1,4 +1,5 @@
 """The pool of threads: forks, how many threads, denormal numbers, and its own check in C++."""
+
 import ctypes
 import multiprocessing
 import os
@@ -20,14 +21,35 @@ RNG = np.random.default_rng(5)
 
 def small_net(bias=True):
     """A 3x3 convolution of 3 channels and an IGC block of L = 4, M = 2."""
+
     def weights(*shape):
         return RNG.standard_normal(shape).astype(np.float32) * 0.3
 
-    return library.Net([
-        library.Op(library.CONV, 0, 8, kernel=(3, 3), pad=(1, 1), weight=weights(8, 3, 3, 3),
-                   bias=weights(8) if bias else None),
-        library.Op(library.BLOCK, 1, 8, groups=4, kernel=(3, 3), pad=(1, 1), weight=weights(8, 2, 3, 3),
-                   weight2=weights(8, 4), bias=weights(8) if bias else None)], (3, 16, 16))
+    return library.Net(
+        [
+            library.Op(
+                library.CONV,
+                0,
+                8,
+                kernel=(3, 3),
+                pad=(1, 1),
+                weight=weights(8, 3, 3, 3),
+                bias=weights(8) if bias else None,
+            ),
+            library.Op(
+                library.BLOCK,
+                1,
+                8,
+                groups=4,
+                kernel=(3, 3),
+                pad=(1, 1),
+                weight=weights(8, 2, 3, 3),
+                weight2=weights(8, 4),
+                bias=weights(8) if bias else None,
+            ),
+        ],
+        (3, 16, 16),
+    )
 
 
 NET = small_net() if native.available() else None
@@ -39,6 +61,7 @@ def in_a_child(function):
     child = os.fork()
     if child == 0:
         import signal
+
         signal.alarm(30)
         os._exit(0 if function() else 1)
     return os.waitpid(child, 0)[1] == 0
@@ -79,20 +102,37 @@ def test_multiprocessing_with_forks():
 
 
 def threads_with(affinity=None, **environment):
-    code = ("import os, sys\n"
-            + (f"os.sched_setaffinity(0, {{{affinity}}})\n" if affinity is not None else "")
-            + "from igc_gluon.native import library\n"
-            "from test_native_threads import answers\n"
-            "answers(5); answers(1)\n"
-            "print(library.load().igc_threads())")
+    code = (
+        "import os, sys\n"
+        + (f"os.sched_setaffinity(0, {{{affinity}}})\n" if affinity is not None else "")
+        + "from igc_gluon.native import library\n"
+        "from test_native_threads import answers\n"
+        "answers(5); answers(1)\n"
+        "print(library.load().igc_threads())"
+    )
     clean = {key: value for key, value in os.environ.items() if key not in ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS")}
-    return int(subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, cwd=str(HERE),
-                              env={**clean, **environment}, timeout=120).stdout)
+    return int(
+        subprocess.run(
+            [sys.executable, "-c", code],
+            check=True,
+            stdout=subprocess.PIPE,
+            cwd=str(HERE),
+            env={**clean, **environment},
+            timeout=120,
+        ).stdout
+    )
 
 
-@pytest.mark.parametrize("environment, threads", [
-    ({"OMP_NUM_THREADS": "3"}, 3), ({"OMP_NUM_THREADS": "4,2"}, 4), ({"OMP_NUM_THREADS": "100000"}, 1024),
-    ({"OMP_NUM_THREADS": "3", "MXNET_OMP_MAX_THREADS": "2"}, 2), ({"MXNET_OMP_MAX_THREADS": "1"}, 1)])
+@pytest.mark.parametrize(
+    "environment, threads",
+    [
+        ({"OMP_NUM_THREADS": "3"}, 3),
+        ({"OMP_NUM_THREADS": "4,2"}, 4),
+        ({"OMP_NUM_THREADS": "100000"}, 1024),
+        ({"OMP_NUM_THREADS": "3", "MXNET_OMP_MAX_THREADS": "2"}, 2),
+        ({"MXNET_OMP_MAX_THREADS": "1"}, 1),
+    ],
+)
 def test_threads_by_the_environment(environment, threads):
     assert threads_with(**environment) == threads
 
@@ -123,13 +163,24 @@ def pool_check(request, tmp_path_factory):
     program = tmp_path_factory.mktemp("pool") / request.param
     source = build.HERE / "src"
     flags = {"plain": ["-O1"], "thread": ["-O1", "-g", "-fsanitize=thread"]}[request.param]
-    subprocess.run([build.compiler(), "-std=c++17", "-pthread", *flags, f"-I{source}", str(source / "thread_pool.cpp"),
-                    str(HERE / "thread_pool_check.cpp"), "-o", str(program)], check=True)
+    subprocess.run(
+        [
+            build.compiler(),
+            "-std=c++17",
+            "-pthread",
+            *flags,
+            f"-I{source}",
+            str(source / "thread_pool.cpp"),
+            str(HERE / "thread_pool_check.cpp"),
+            "-o",
+            str(program),
+        ],
+        check=True,
+    )
     return [str(program)] + (["fork"] if request.param == "plain" else [])
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: there are no workers")
 def test_the_pool_itself(pool_check):
-    done = subprocess.run(pool_check, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
-                          timeout=300)
+    done = subprocess.run(pool_check, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
     assert done.returncode == 0 and done.stdout == "well\n", done.stdout[-3000:]

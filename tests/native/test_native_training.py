@@ -1,4 +1,5 @@
 """The training kernels against stock MXNet in float64, on every instruction set of this machine."""
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -33,18 +34,40 @@ def stock(layers, x, parameters, running, dy, dtype, maps):
         values, at, statistics = [data], iter(arrays), iter(moving)
         for l in layers:
             if l.kind == lib.MAX_POOL:
-                values.append(F.Pooling(values[l.input], kernel=(l.kernel,) * 2, stride=(l.stride,) * 2,
-                                        pad=(l.kernel // 2,) * 2, pool_type="max"))
+                values.append(
+                    F.Pooling(
+                        values[l.input],
+                        kernel=(l.kernel,) * 2,
+                        stride=(l.stride,) * 2,
+                        pad=(l.kernel // 2,) * 2,
+                        pool_type="max",
+                    )
+                )
                 continue
-            y = F.Convolution(values[l.input], next(at), no_bias=True, kernel=(l.kernel,) * 2,
-                              pad=(l.kernel // 2,) * 2, stride=(l.stride,) * 2, num_filter=l.channels,
-                              num_group=l.groups)
+            y = F.Convolution(
+                values[l.input],
+                next(at),
+                no_bias=True,
+                kernel=(l.kernel,) * 2,
+                pad=(l.kernel // 2,) * 2,
+                stride=(l.stride,) * 2,
+                num_filter=l.channels,
+                num_group=l.groups,
+            )
             y = permute(F, y, l.permute)
             if not l.normalised:
                 values.append(y)
                 continue
-            y = F.BatchNorm(y, next(at), next(at), next(statistics), next(statistics), eps=l.epsilon,
-                            momentum=l.momentum, fix_gamma=False)
+            y = F.BatchNorm(
+                y,
+                next(at),
+                next(at),
+                next(statistics),
+                next(statistics),
+                eps=l.epsilon,
+                momentum=l.momentum,
+                fix_gamma=False,
+            )
             y = permute(F, y, l.reorder)
             if l.residual >= 0:
                 y = y + values[l.residual]
@@ -64,8 +87,10 @@ def igc_block(source, primary, secondary, channels=None, kernel=3, stride=1, at=
     """[Layer] of an IGC block that reads value `source`, by default the last one, behind `at` layers; L, M,
     the channels L * M if they are not given."""
     channels = channels or primary * secondary
-    return [Layer(source, channels, primary, kernel, stride, permute=primary, normalised=False, activation=None),
-            Layer((source if at is None else at) + 1, channels, secondary, 1, permute=secondary, **options)]
+    return [
+        Layer(source, channels, primary, kernel, stride, permute=primary, normalised=False, activation=None),
+        Layer((source if at is None else at) + 1, channels, secondary, 1, permute=secondary, **options),
+    ]
 
 
 def random_parameters(rng, shapes, gain=1):
@@ -90,8 +115,12 @@ def errors(layers, shape, batch, threads, seed, gain, maps):
     rng = np.random.default_rng(seed)
     body = Body(layers, shape, maps)
     parameters = random_parameters(rng, body.shapes, gain)
-    running = [a for l in layers if l.normalised for a in (rng.normal(0, 0.2, l.channels).astype("float32"),
-                                           rng.uniform(0.5, 1.5, l.channels).astype("float32"))]
+    running = [
+        a
+        for l in layers
+        if l.normalised
+        for a in (rng.normal(0, 0.2, l.channels).astype("float32"), rng.uniform(0.5, 1.5, l.channels).astype("float32"))
+    ]
     x = rng.standard_normal((batch, *shape[1:], shape[0])).astype("float32").transpose(0, 3, 1, 2)  # not contiguous
     inferred = body.infer(x, parameters, running, threads)
     dy = rng.standard_normal(inferred.shape).astype("float32")
@@ -99,11 +128,18 @@ def errors(layers, shape, batch, threads, seed, gain, maps):
     y = body.forward(x, parameters, running, threads)
     gradients, dx = body.backward(dy, threads, data=True)
     found = [y, *gradients, dx, *running, inferred]
-    what = ["output"] + [f"gradient {i} of {s}" for i, s in enumerate(body.shapes)] + ["gradient of x"] + \
-           [f"moving statistic {i}" for i in range(len(running))] + ["inference"]
+    what = (
+        ["output"]
+        + [f"gradient {i} of {s}" for i, s in enumerate(body.shapes)]
+        + ["gradient of x"]
+        + [f"moving statistic {i}" for i in range(len(running))]
+        + ["inference"]
+    )
     largest = max(np.linalg.norm(e) for w, e in zip(what, expected) if w.startswith("gradient"))
-    return {w: (distance(f, e), distance(o, e), np.linalg.norm(f - e) / largest)
-            for w, f, e, o in zip(what, found, expected, single)}
+    return {
+        w: (distance(f, e), distance(o, e), np.linalg.norm(f - e) / largest)
+        for w, f, e, o in zip(what, found, expected, single)
+    }
 
 
 def compare(layers, shape, batch, threads=1, gain=1, maps=False):
@@ -113,8 +149,11 @@ def compare(layers, shape, batch, threads=1, gain=1, maps=False):
     of it; it does not for every seed."""
     for seed in range(3):
         found = errors(layers, shape, batch, threads, seed, gain, maps)
-        bad = {what: e for what, e in found.items()
-               if not (e[0] <= max(1e-5, 2 * e[1]) or (what.startswith("gradient") and e[2] <= 1e-6))}
+        bad = {
+            what: e
+            for what, e in found.items()
+            if not (e[0] <= max(1e-5, 2 * e[1]) or (what.startswith("gradient") and e[2] <= 1e-6))
+        }
         if not bad:
             return
     raise AssertionError(f"{layers} {shape} x {batch}: {bad}")
@@ -132,8 +171,9 @@ def plain_networks(draw):
         members = min(draw(st.integers(1, 5)), 80 // primary)
     else:
         primary, members = 1, draw(st.integers(1, 35))
-    layers = [Layer(0, primary * members, kernel=draw(st.sampled_from([1, 3, 5])),
-                    stride=draw(st.sampled_from([1, 1, 2])))]
+    layers = [
+        Layer(0, primary * members, kernel=draw(st.sampled_from([1, 3, 5])), stride=draw(st.sampled_from([1, 1, 2])))
+    ]
     for _ in range(draw(st.integers(1, 3))):
         stride = draw(st.sampled_from([1, 1, 2]))
         before = members
@@ -143,12 +183,9 @@ def plain_networks(draw):
         if not igc:
             layers.append(Layer(source, members, 1, kernel, stride, activation=draw(activations)))
             continue
-        if members == 2 * before and draw(st.booleans()):
-            secondary = before  # the authors' form of a down-sampling block
-        else:
-            secondary = members
-        layers += igc_block(source, primary, secondary, primary * members, kernel, stride,
-                            activation=draw(activations))
+        # Or the authors' form of a down-sampling block.
+        secondary = before if members == 2 * before and draw(st.booleans()) else members
+        layers += igc_block(source, primary, secondary, primary * members, kernel, stride, activation=draw(activations))
     return layers
 
 
@@ -159,15 +196,19 @@ def residual_networks(draw):
     primary, members = draw(st.integers(2, 20)) if igc else 1, draw(st.integers(1, 3 if igc else 20))
 
     def unit(source, **options):
-        return igc_block(source, primary, members, at=len(layers), **options) if igc else \
-            [Layer(source, primary * members, primary, **options)]
+        return (
+            igc_block(source, primary, members, at=len(layers), **options)
+            if igc
+            else [Layer(source, primary * members, primary, **options)]
+        )
 
     layers = [Layer(0, primary * members)]
     if draw(st.booleans()):
-        layers = [Layer(0, primary * members, kernel=7, stride=draw(st.sampled_from([1, 2]))),
-                  Layer.max_pool(1, primary * members, draw(st.sampled_from([3, 3, 5, 1])),
-                                 draw(st.sampled_from([1, 2, 2])))]
-    for i in range(draw(st.integers(1, 3))):
+        layers = [
+            Layer(0, primary * members, kernel=7, stride=draw(st.sampled_from([1, 2]))),
+            Layer.max_pool(1, primary * members, draw(st.sampled_from([3, 3, 5, 1])), draw(st.sampled_from([1, 2, 2]))),
+        ]
+    for _ in range(draw(st.integers(1, 3))):
         value = shortcut = len(layers)
         stride = 1
         if draw(st.booleans()):
@@ -176,8 +217,16 @@ def residual_networks(draw):
             else:
                 members *= 2
             stride = draw(st.sampled_from([1, 2]))
-            layers.append(Layer(value, primary * members, draw(st.sampled_from([1, primary])), kernel=1,
-                                stride=stride, activation=None))
+            layers.append(
+                Layer(
+                    value,
+                    primary * members,
+                    draw(st.sampled_from([1, primary])),
+                    kernel=1,
+                    stride=stride,
+                    activation=None,
+                )
+            )
             shortcut = len(layers)
         layers += unit(value, stride=stride, activation=draw(activations))
         layers += unit(len(layers), residual=shortcut, activation=draw(st.sampled_from(["relu", None])))
@@ -193,13 +242,28 @@ def interleaved_networks(draw):
     """Blocks of IGCV2 and IGCV3, Xception, GPC and what lies between them: any permutations and groups, several
     convolutions without a normalisation between them, channel-wise ones, sums with and without an activation."""
     widths = st.sampled_from([3, 8, 10, 12, 16, 24, 30, 36, 40, 64, 72])
-    layers = [Layer(0, draw(widths), kernel=draw(st.sampled_from([1, 3])), stride=draw(st.sampled_from([1, 2])),
-                    activation=draw(activations))]
+    layers = [
+        Layer(
+            0,
+            draw(widths),
+            kernel=draw(st.sampled_from([1, 3])),
+            stride=draw(st.sampled_from([1, 2])),
+            activation=draw(activations),
+        )
+    ]
 
     def add(channels, groups, kernel=1, stride=1, **options):
-        layers.append(Layer(len(layers), channels, groups, kernel, stride,
-                            permute=draw(st.sampled_from(divisors(channels))),
-                            **{"normalised": False, "activation": None, **options}))
+        layers.append(
+            Layer(
+                len(layers),
+                channels,
+                groups,
+                kernel,
+                stride,
+                permute=draw(st.sampled_from(divisors(channels))),
+                **{"normalised": False, "activation": None, **options},
+            )
+        )
 
     def common(a, b):
         return draw(st.sampled_from([d for d in divisors(a) if b % d == 0]))
@@ -227,16 +291,23 @@ def interleaved_networks(draw):
             add(channels, common(before, channels), draw(st.sampled_from([1, 3])), stride, **last)
         earlier = addable(layers)
         if earlier and draw(st.booleans()):
-            layers[-1] = layers[-1]._replace(residual=draw(st.sampled_from(earlier)),
-                                             activation=draw(st.sampled_from(["relu", None])))
+            layers[-1] = layers[-1]._replace(
+                residual=draw(st.sampled_from(earlier)), activation=draw(st.sampled_from(["relu", None]))
+            )
     return layers
 
 
 def addable(layers):
     """Values of the last one's shape with a normalised layer between, that are not added yet."""
-    return [v for v in range(1, len(layers)) if layers[v - 1].channels == layers[-1].channels and
-            layers[v - 1].normalised and all(layer.stride == 1 for layer in layers[v:]) and
-            sum(layer.normalised for layer in layers[v:]) > 1 and all(layer.residual != v for layer in layers)]
+    return [
+        v
+        for v in range(1, len(layers))
+        if layers[v - 1].channels == layers[-1].channels
+        and layers[v - 1].normalised
+        and all(layer.stride == 1 for layer in layers[v:])
+        and sum(layer.normalised for layer in layers[v:]) > 1
+        and all(layer.residual != v for layer in layers)
+    ]
 
 
 def supported(layers):
@@ -253,9 +324,15 @@ sizes = st.one_of(st.integers(1, 17), st.sampled_from([31, 32, 33, 63, 65]))
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-@given(layers=st.one_of(plain_networks(), residual_networks(), interleaved_networks().filter(supported)),
-       height=sizes, width=sizes, batch=st.integers(1, 5), threads=st.sampled_from([1, 2, 3]),
-       gain=st.sampled_from([1, 1, 4]), maps=st.booleans())
+@given(
+    layers=st.one_of(plain_networks(), residual_networks(), interleaved_networks().filter(supported)),
+    height=sizes,
+    width=sizes,
+    batch=st.integers(1, 5),
+    threads=st.sampled_from([1, 2, 3]),
+    gain=st.sampled_from([1, 1, 4]),
+    maps=st.booleans(),
+)
 def test_any_network(isa, layers, height, width, batch, threads, gain, maps):
     """Over a few pixels the variance can be next to nothing, and then BN is all rounding: the batch is larger."""
     stride = 2 ** sum(layer.stride == 2 for layer in layers)
@@ -264,16 +341,22 @@ def test_any_network(isa, layers, height, width, batch, threads, gain, maps):
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-@given(layers=st.one_of(plain_networks(), residual_networks(), interleaved_networks().filter(supported)),
-       height=st.integers(16, 50), width=st.integers(8, 33), batch=st.integers(1, 3), threads=st.integers(2, 6),
-       maps=st.booleans())
+@given(
+    layers=st.one_of(plain_networks(), residual_networks(), interleaved_networks().filter(supported)),
+    height=st.integers(16, 50),
+    width=st.integers(8, 33),
+    batch=st.integers(1, 3),
+    threads=st.integers(2, 6),
+    maps=st.booleans(),
+)
 def test_fewer_images_than_threads(isa, layers, height, width, batch, threads, maps):
     """Then threads share the rows of an image."""
     compare(layers, (3, height, width), batch, threads, maps=maps)
 
 
 def test_rows_of_an_image_wait_for_each_other(isa):
-    """The gradient of a layer's input may be written over that of its result, of which other threads read rows still."""
+    """The gradient of a layer's input may be written over that of its result, of which other threads read rows
+    still."""
     layers, rng = [Layer(0, 8), Layer(1, 8, kernel=5), Layer(2, 8)], np.random.default_rng(0)
     body = Body(layers, (3, 64, 8))
     parameters = random_parameters(rng, body.shapes)
@@ -286,10 +369,15 @@ def test_rows_of_an_image_wait_for_each_other(isa):
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize("layers", [
-    [Layer(0, 8)], [Layer(0, 64, kernel=7, stride=2), Layer.max_pool(1, 64, 3, 2), Layer(2, 128, 1, 3)],
-    [Layer(0, 48), *igc_block(1, 24, 2), *igc_block(3, 24, 4, stride=2)],
-    [Layer(0, 32), *igc_block(1, 4, 8), *igc_block(3, 4, 8, residual=1)]])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [Layer(0, 8)],
+        [Layer(0, 64, kernel=7, stride=2), Layer.max_pool(1, 64, 3, 2), Layer(2, 128, 1, 3)],
+        [Layer(0, 48), *igc_block(1, 24, 2), *igc_block(3, 24, 4, stride=2)],
+        [Layer(0, 32), *igc_block(1, 4, 8), *igc_block(3, 4, 8, residual=1)],
+    ],
+)
 def test_one_value_of_each_channel(isa, layers):
     """Batch 1, images of one pixel: what is normalised is its own mean."""
     compare(layers, (3, 1, 1), 1)
@@ -298,8 +386,17 @@ def test_one_value_of_each_channel(isa, layers):
 @pytest.mark.parametrize("primary,members", [(24, 2), (4, 8), (16, 4), (100, 2), (1, 16)])
 def test_published_shapes(isa, primary, members):
     width = primary * members
-    compare([Layer(0, width), *igc_block(1, primary, members), *igc_block(3, primary, 2 * members, stride=2),
-             *igc_block(5, primary, 2 * members)], (3, 16, 12), 4, 2)
+    compare(
+        [
+            Layer(0, width),
+            *igc_block(1, primary, members),
+            *igc_block(3, primary, 2 * members, stride=2),
+            *igc_block(5, primary, 2 * members),
+        ],
+        (3, 16, 12),
+        4,
+        2,
+    )
 
 
 @pytest.mark.parametrize("primary,members,doubled", [(4, 8, 1), (16, 4, 1), (20, 2, 2), (100, 2, 2)])
@@ -307,12 +404,23 @@ def test_resnet_for_imagenet(isa, primary, members, doubled):
     """Stem, pooling, a block whose projection keeps the size, one that halves it. `doubled`: of L."""
     width, stem = primary * members, primary * members // doubled
     more, most = (primary * doubled, members * 2 // doubled), 2 * width
-    compare([Layer(0, stem, kernel=7, stride=2), Layer.max_pool(1, stem, 3, 2),
-             Layer(2, width, primary, kernel=1, activation=None), *igc_block(2, primary, members, at=3),
-             *igc_block(5, primary, members, residual=3),
-             *igc_block(7, primary, members), *igc_block(9, primary, members, residual=7),
-             Layer(11, most, more[0], kernel=1, stride=2, activation=None),
-             *igc_block(11, *more, at=12, stride=2), *igc_block(14, *more, residual=12)], (3, 43, 34), 2, 2)
+    compare(
+        [
+            Layer(0, stem, kernel=7, stride=2),
+            Layer.max_pool(1, stem, 3, 2),
+            Layer(2, width, primary, kernel=1, activation=None),
+            *igc_block(2, primary, members, at=3),
+            *igc_block(5, primary, members, residual=3),
+            *igc_block(7, primary, members),
+            *igc_block(9, primary, members, residual=7),
+            Layer(11, most, more[0], kernel=1, stride=2, activation=None),
+            *igc_block(11, *more, at=12, stride=2),
+            *igc_block(14, *more, residual=12),
+        ],
+        (3, 43, 34),
+        2,
+        2,
+    )
 
 
 def test_kept_results_and_batches_after_larger_ones(isa):
@@ -334,40 +442,43 @@ def test_kept_results_and_batches_after_larger_ones(isa):
 INNER = Layer(1, 8, 4, activation=None, normalised=False)
 
 
-@pytest.mark.parametrize("layers,text", [
-    ([], "1 to 16384 layers"),
-    ([Layer(1, 8)], "earlier value"),
-    ([Layer(-1, 8)], "earlier value"),
-    ([Layer(0, 0)], "channels must be"),
-    ([Layer(0, 8, 2)], "groups must divide"),
-    ([Layer(0, 8, 0)], "groups must divide"),
-    ([Layer(0, 8, permute=3)], "permute and reorder must"),
-    ([Layer(0, 8, reorder=0)], "permute and reorder must"),
-    ([Layer(0, 8), INNER], "last layer must be normalised"),
-    ([Layer(0, 8), INNER, Layer(2, 8)], "must be followed by a 1x1"),
-    ([Layer(0, 8), INNER, Layer(2, 8, kernel=1, stride=2)], "must be followed by a 1x1"),
-    ([Layer(0, 8), INNER, Layer(1, 8, kernel=1)], "must be followed by a 1x1"),
-    ([Layer(0, 8), INNER, Layer(2, 8, kernel=1, residual=2)], "not normalised"),
-    ([Layer(0, 8), INNER, Layer(2, 8, kernel=1), Layer(2, 8)], "not normalised"),
-    ([Layer(0, 8), INNER, Layer(2, 8, kernel=1), Layer(3, 8, residual=2)], "not normalised"),
-    ([Layer(0, 8), INNER._replace(activation="relu"), Layer(2, 8, kernel=1)], "has no sum, activation"),
-    ([Layer(0, 8, kernel=2)], "kernel must be odd"),
-    ([Layer(0, 8, stride=3)], "stride must be"),
-    ([Layer(0, 8, epsilon=0)], "epsilon must be"),
-    ([Layer(0, 8, momentum=float("nan"))], "epsilon must be"),
-    ([Layer(0, 8)._replace(kind=3)], "unknown kind"),
-    ([Layer(0, 8), Layer.max_pool(1, 9, 3, 2)], "max pooling keeps"),
-    ([Layer(0, 8), Layer.max_pool(1, 8, 2, 2)], "kernel must be odd"),
-    ([Layer(0, 8), INNER, Layer.max_pool(2, 8, 1, 1)], "must be followed by a 1x1"),
-    ([Layer(0, 8), Layer(1, 8), Layer(2, 8, residual=1, activation="relu6")], "sum with a ReLU6"),
-    ([Layer(0, 8, residual=0)], "its residual must be"),
-    ([Layer(0, 8), Layer(1, 16), Layer(2, 16, residual=1)], "another shape"),
-    ([Layer(0, 8), Layer(0, 8)], "nothing uses"),
-    ([Layer(0, 8), Layer(0, 8, activation=None), Layer(1, 8)], "nothing uses"),
-    ([Layer(0, 8), Layer(0, 8), Layer(1, 8, residual=2)], "nothing convolves its residual"),
-    ([Layer(0, 12), *igc_block(1, 4, 3), Layer(3, 12, residual=1), *igc_block(4, 6, 2)], "no order of channels"),
-    ([Layer(0, 6), Layer(1, 6, 6, reorder=2), Layer(2, 6, 6, residual=1)], "no order of channels"),
-])
+@pytest.mark.parametrize(
+    "layers,text",
+    [
+        ([], "1 to 16384 layers"),
+        ([Layer(1, 8)], "earlier value"),
+        ([Layer(-1, 8)], "earlier value"),
+        ([Layer(0, 0)], "channels must be"),
+        ([Layer(0, 8, 2)], "groups must divide"),
+        ([Layer(0, 8, 0)], "groups must divide"),
+        ([Layer(0, 8, permute=3)], "permute and reorder must"),
+        ([Layer(0, 8, reorder=0)], "permute and reorder must"),
+        ([Layer(0, 8), INNER], "last layer must be normalised"),
+        ([Layer(0, 8), INNER, Layer(2, 8)], "must be followed by a 1x1"),
+        ([Layer(0, 8), INNER, Layer(2, 8, kernel=1, stride=2)], "must be followed by a 1x1"),
+        ([Layer(0, 8), INNER, Layer(1, 8, kernel=1)], "must be followed by a 1x1"),
+        ([Layer(0, 8), INNER, Layer(2, 8, kernel=1, residual=2)], "not normalised"),
+        ([Layer(0, 8), INNER, Layer(2, 8, kernel=1), Layer(2, 8)], "not normalised"),
+        ([Layer(0, 8), INNER, Layer(2, 8, kernel=1), Layer(3, 8, residual=2)], "not normalised"),
+        ([Layer(0, 8), INNER._replace(activation="relu"), Layer(2, 8, kernel=1)], "has no sum, activation"),
+        ([Layer(0, 8, kernel=2)], "kernel must be odd"),
+        ([Layer(0, 8, stride=3)], "stride must be"),
+        ([Layer(0, 8, epsilon=0)], "epsilon must be"),
+        ([Layer(0, 8, momentum=float("nan"))], "epsilon must be"),
+        ([Layer(0, 8)._replace(kind=3)], "unknown kind"),
+        ([Layer(0, 8), Layer.max_pool(1, 9, 3, 2)], "max pooling keeps"),
+        ([Layer(0, 8), Layer.max_pool(1, 8, 2, 2)], "kernel must be odd"),
+        ([Layer(0, 8), INNER, Layer.max_pool(2, 8, 1, 1)], "must be followed by a 1x1"),
+        ([Layer(0, 8), Layer(1, 8), Layer(2, 8, residual=1, activation="relu6")], "sum with a ReLU6"),
+        ([Layer(0, 8, residual=0)], "its residual must be"),
+        ([Layer(0, 8), Layer(1, 16), Layer(2, 16, residual=1)], "another shape"),
+        ([Layer(0, 8), Layer(0, 8)], "nothing uses"),
+        ([Layer(0, 8), Layer(0, 8, activation=None), Layer(1, 8)], "nothing uses"),
+        ([Layer(0, 8), Layer(0, 8), Layer(1, 8, residual=2)], "nothing convolves its residual"),
+        ([Layer(0, 12), *igc_block(1, 4, 3), Layer(3, 12, residual=1), *igc_block(4, 6, 2)], "no order of channels"),
+        ([Layer(0, 6), Layer(1, 6, 6, reorder=2), Layer(2, 6, 6, residual=1)], "no order of channels"),
+    ],
+)
 def test_layers_that_make_no_network(layers, text):
     with pytest.raises(UserError, match=text) as error:
         Body(layers, (3, 6, 6))
@@ -405,8 +516,9 @@ def test_inference_at_many_sizes_packs_once_and_levels_off():
     held = []
     for size in ((8, 8), (5, 6), (9, 4), (8, 8)):
         x = rng.standard_normal((2, 3, *size)).astype("float32")
-        np.testing.assert_array_equal(body.infer(x, parameters, running),
-                                      Body(layers, (3, *size)).infer(x, parameters, running))
+        np.testing.assert_array_equal(
+            body.infer(x, parameters, running), Body(layers, (3, *size)).infer(x, parameters, running)
+        )
         held.append(body.bytes)
     weights = sum(p.nbytes for p in parameters)
     assert held[0] > 2 * weights and held[-1] - held[0] < weights / 2

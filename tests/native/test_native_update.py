@@ -1,4 +1,5 @@
 """The update of all parameters as one operator against MXNet's operators: the same bits."""
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ def calls(monkeypatch):
     def counted(*args, **kwargs):
         made.append(len(args) // 3)
         return operator(*args, **kwargs)
+
     monkeypatch.setattr(mx.nd, "igc_nesterov", counted)
     return made
 
@@ -32,15 +34,17 @@ def train(dtype="float32", context=None, **options):
     optimizer.set_lr_mult({"b": 0.3})
     optimizer.set_wd_mult({"c": 0.0})
     updater = mx.optimizer.get_updater(optimizer)
-    for step in range(5):
+    for _ in range(5):
         optimizer.set_learning_rate(float(10.0 ** -rng.uniform(0, 6)))
         gradients = [mx.nd.array(rng.standard_normal(s), ctx=context, dtype=dtype) for s in SHAPES]
         updater(list(range(len(SHAPES))), gradients, arrays[0])
     return [a.asnumpy() for a in arrays[0]] + [updater.states[i].asnumpy() for i in range(len(SHAPES))]
 
 
-@pytest.mark.parametrize("options", [{"wd": 1e-4, "rescale_grad": 1 / 64}, {"wd": 3.3e-6, "momentum": 0.123},
-                                     {"momentum": 0.0, "rescale_grad": 1 / 7}])
+@pytest.mark.parametrize(
+    "options",
+    [{"wd": 1e-4, "rescale_grad": 1 / 64}, {"wd": 3.3e-6, "momentum": 0.123}, {"momentum": 0.0, "rescale_grad": 1 / 7}],
+)
 def test_the_bits_are_those_of_stock(options, calls, monkeypatch):
     native = train(**options)
     assert calls == [5] * 5

@@ -2,6 +2,7 @@
 
 Prints how many allocations failed; each is a MemoryError or does not matter, and the next call gives the right numbers.
 """
+
 import ctypes
 import sys
 
@@ -14,7 +15,12 @@ preloaded = ctypes.CDLL(None)
 preloaded.fail_new.argtypes = [ctypes.c_long]
 rng = np.random.RandomState(0)
 # A block of two convolutions and one of one, so that the way back keeps results between stages.
-LAYERS = [Layer(0, 8), Layer(1, 8, groups=2, normalised=False, activation=None), Layer(2, 8, kernel=1), Layer(3, 8, residual=1)]
+LAYERS = [
+    Layer(0, 8),
+    Layer(1, 8, groups=2, normalised=False, activation=None),
+    Layer(2, 8, kernel=1),
+    Layer(3, 8, residual=1),
+]
 THREADS, BATCH = 4, 8
 
 
@@ -55,8 +61,13 @@ def main():
         return [body.infer(x, parameters, running, threads=THREADS)]
 
     def compiled():
-        net = library.Net([library.Op(library.CONV, 0, 8, kernel=(3, 3), pad=(1, 1), weight=parameters[0]),
-                           library.Op(library.MEAN_POOL, 1)], (3, 9, 9))
+        net = library.Net(
+            [
+                library.Op(library.CONV, 0, 8, kernel=(3, 3), pad=(1, 1), weight=parameters[0]),
+                library.Op(library.MEAN_POOL, 1),
+            ],
+            (3, 9, 9),
+        )
         return [net(x, threads=THREADS), net(x[:1], threads=THREADS)]
 
     print(*(failures(call, call()) for call in (train, train_anew, infer, compiled)))

@@ -10,15 +10,15 @@ from tests import reference
 RNG = np.random.RandomState(1)
 # L, channels, in_channels, kernel, strides, (height, width)
 SHAPES = [
-    (2, 6, 6, 3, 1, (5, 7)),      # the example of Figure 1
-    (3, 6, 6, 3, 2, (7, 6)),      # stride 2 on odd and even sizes
-    (1, 4, 4, 3, 1, (4, 4)),      # L = 1: regular convolution, then one scale per channel
-    (4, 4, 4, 3, 1, (3, 5)),      # M = 1: Xception
-    (2, 8, 4, 3, 2, (9, 9)),      # down-sampling block, kin != kout
-    (3, 6, 12, 3, 1, (4, 3)),     # fewer channels out than in
+    (2, 6, 6, 3, 1, (5, 7)),  # the example of Figure 1
+    (3, 6, 6, 3, 2, (7, 6)),  # stride 2 on odd and even sizes
+    (1, 4, 4, 3, 1, (4, 4)),  # L = 1: regular convolution, then one scale per channel
+    (4, 4, 4, 3, 1, (3, 5)),  # M = 1: Xception
+    (2, 8, 4, 3, 2, (9, 9)),  # down-sampling block, kin != kout
+    (3, 6, 12, 3, 1, (4, 3)),  # fewer channels out than in
     (2, 6, 6, 5, 1, (6, 6)),
     (2, 4, 4, 1, 1, (3, 3)),
-    (5, 10, 5, 3, 2, (1, 1)),     # a single pixel
+    (5, 10, 5, 3, 2, (1, 1)),  # a single pixel
 ]
 
 
@@ -65,8 +65,11 @@ def test_igc_block_is_its_equation(shape, hybridize):
     block = random_block(*shape[:5], hybridize)
     linear = block[:4]  # without BN and ReLU
     x = RNG.standard_normal((2, in_channels, *size))
-    values = {"x": x, "primary": block[0].weight.data().asnumpy().astype("float64"),
-              "secondary": block[2].weight.data().asnumpy().astype("float64")}
+    values = {
+        "x": x,
+        "primary": block[0].weight.data().asnumpy().astype("float64"),
+        "secondary": block[2].weight.data().asnumpy().astype("float64"),
+    }
     expected = reference.igc(x, values["primary"], values["secondary"], L, (strides, strides))
     data = mx.nd.array(x)
     data.attach_grad()
@@ -105,9 +108,15 @@ def test_variant_spatial_secondary(strides):
     np.testing.assert_allclose(block[:4](mx.nd.array(x)).asnumpy(), expected, rtol=1e-4, atol=1e-4)
 
 
-VARIANTS = [{"between": "relu"}, {"spatial": "both"}, {"bottleneck": 2}, {"bottleneck": 4},
-            {"spatial": "separable", "bottleneck": 2}, {"spatial": "secondary", "between": "relu"},
-            {"spatial": "both", "bottleneck": 2, "between": "relu"}]
+VARIANTS = [
+    {"between": "relu"},
+    {"spatial": "both"},
+    {"bottleneck": 2},
+    {"bottleneck": 4},
+    {"spatial": "separable", "bottleneck": 2},
+    {"spatial": "secondary", "between": "relu"},
+    {"spatial": "both", "bottleneck": 2, "between": "relu"},
+]
 
 
 @pytest.mark.parametrize("hybridize", [False, True])
@@ -118,11 +127,16 @@ def test_variants_are_their_equation(options, strides, hybridize):
     L, channels, in_channels = 3, 12, 6
     block = random_block(L, channels, in_channels, 3, strides, hybridize, **options)
     x = RNG.standard_normal((4, in_channels, 5, 7))
-    *primary, secondary = (layer.weight.data().asnumpy().astype("float64") for layer in block
-                           if isinstance(layer, nn.GroupConv2D))
+    *primary, secondary = (
+        layer.weight.data().asnumpy().astype("float64") for layer in block if isinstance(layer, nn.GroupConv2D)
+    )
     s = strides
-    steps = {"primary": [(s, s), (1, 1)], "both": [(s, s), (1, 1)], "secondary": [(1, 1), (s, s)],
-             "separable": [(s, 1), (1, s), (1, 1)]}[options.get("spatial", "primary")]
+    steps = {
+        "primary": [(s, s), (1, 1)],
+        "both": [(s, s), (1, 1)],
+        "secondary": [(1, 1), (s, s)],
+        "separable": [(s, 1), (1, s), (1, 1)],
+    }[options.get("spatial", "primary")]
     y = x
     for weight, step in zip(primary, steps):
         y = reference.primary(y, weight, L, step)
@@ -167,11 +181,12 @@ def test_sum_fusion_adds_its_branches():
     weight = RNG.standard_normal((L * M, 2, 3, 3))
     block.conv.weight.set_data(mx.nd.array(weight))
     x = RNG.standard_normal((2, 2, 5, 6))
-    branches = [reference.convolve(x, weight[l * M:(l + 1) * M], (2, 2)) for l in range(L)]  # eq. 21
+    branches = [reference.convolve(x, weight[l * M : (l + 1) * M], (2, 2)) for l in range(L)]  # eq. 21
     with autograd.train_mode():
         out = block(mx.nd.array(x)).asnumpy()
-    np.testing.assert_allclose(out, reference.batch_norm_relu(sum(branches), np.ones(M), np.zeros(M)), rtol=1e-3,
-                               atol=1e-4)
+    np.testing.assert_allclose(
+        out, reference.batch_norm_relu(sum(branches), np.ones(M), np.zeros(M)), rtol=1e-3, atol=1e-4
+    )
 
 
 def test_settings_of_the_authors():
@@ -196,19 +211,22 @@ def test_norm_layer_as_in_gluoncv():
     assert block(mx.nd.ones((1, 6, 4, 4))).shape == (1, 6, 4, 4)
 
 
-@pytest.mark.parametrize("make,text", [
-    (lambda: nn.IGCBlock(4, 6), "6 channels cannot be cut into 4 primary partitions"),
-    (lambda: nn.IGCBlock(0, 6), "0 primary partitions"),
-    (lambda: nn.IGCBlock(2, 6, in_channels=3), "multiple of 2 input channels, not 3"),
-    (lambda: nn.IGCBlock(2, 6, kernel_size=2), "odd"),
-    (lambda: nn.IGCBlock(2, 6, spatial="none"), "primary, secondary, both, separable"),
-    (lambda: nn.IGCBlock(2, 12, bottleneck=4), "the bottleneck must divide M = 6"),
-    (lambda: nn.IGCBlock(2, 12, bottleneck=0), "the bottleneck must divide M = 6"),
-    (lambda: nn.IGCBlock(2, 6, between="tanh"), "between must be None or relu, not 'tanh'"),
-    (lambda: nn.ChannelPermutation(0), "at least 1"),
-    (lambda: nn.permutation_indices(5, 2), "does not divide 5"),
-    (lambda: nn.inverse_branch_factor(5, 2), "does not divide 5"),
-])
+@pytest.mark.parametrize(
+    "make,text",
+    [
+        (lambda: nn.IGCBlock(4, 6), "6 channels cannot be cut into 4 primary partitions"),
+        (lambda: nn.IGCBlock(0, 6), "0 primary partitions"),
+        (lambda: nn.IGCBlock(2, 6, in_channels=3), "multiple of 2 input channels, not 3"),
+        (lambda: nn.IGCBlock(2, 6, kernel_size=2), "odd"),
+        (lambda: nn.IGCBlock(2, 6, spatial="none"), "primary, secondary, both, separable"),
+        (lambda: nn.IGCBlock(2, 12, bottleneck=4), "the bottleneck must divide M = 6"),
+        (lambda: nn.IGCBlock(2, 12, bottleneck=0), "the bottleneck must divide M = 6"),
+        (lambda: nn.IGCBlock(2, 6, between="tanh"), "between must be None or relu, not 'tanh'"),
+        (lambda: nn.ChannelPermutation(0), "at least 1"),
+        (lambda: nn.permutation_indices(5, 2), "does not divide 5"),
+        (lambda: nn.inverse_branch_factor(5, 2), "does not divide 5"),
+    ],
+)
 def test_bad_numbers_say_so(make, text):
     with pytest.raises(UserError, match=text) as error:
         make()

@@ -1,4 +1,5 @@
 """The blocks of IGCV2 and IGCV3, GPC and Xception against their equations in numpy, one branch after the other."""
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -15,10 +16,10 @@ SHAPES = [
     ((1, 3, 2), 6, 6, 3, 1, (5, 7)),
     ((1, 2, 3), 6, 6, 3, 2, (7, 6)),
     ((1, 2, 2, 2), 8, 8, 3, 1, (4, 3)),
-    ((2, 3, 2), 12, 12, 3, 1, (4, 4)),     # Table 5's IGCV2 I
-    ((1, 4, 2), 16, 8, 3, 2, (5, 5)),      # first block of a stage: the last convolution widens
-    ((1, 4, 2), 4, 8, 3, 1, (3, 4)),       # or narrows
-    ((1, 4), 4, 4, 5, 1, (6, 5)),          # L = 2: Xception
+    ((2, 3, 2), 12, 12, 3, 1, (4, 4)),  # Table 5's IGCV2 I
+    ((1, 4, 2), 16, 8, 3, 2, (5, 5)),  # first block of a stage: the last convolution widens
+    ((1, 4, 2), 4, 8, 3, 1, (3, 4)),  # or narrows
+    ((1, 4), 4, 4, 5, 1, (6, 5)),  # L = 2: Xception
     ((1, 1), 4, 4, 3, 1, (1, 1)),
 ]
 
@@ -28,8 +29,9 @@ def randomize(block):
     block.initialize()
     for name, parameter in block.collect_params().items():
         positive = name.endswith(("gamma", "var"))
-        parameter.set_data(mx.nd.array(RNG.uniform(0.5, 1.5, parameter.shape) if positive else
-                                       RNG.standard_normal(parameter.shape)))
+        parameter.set_data(
+            mx.nd.array(RNG.uniform(0.5, 1.5, parameter.shape) if positive else RNG.standard_normal(parameter.shape))
+        )
     return block
 
 
@@ -44,8 +46,10 @@ def reorder(x, b):
 
 def bn(x, layer):
     """Batch normalization with its running statistics."""
-    gamma, beta, mean, var = (p.data().asnumpy().astype("float64")[:, None, None] for p in
-                              (layer.gamma, layer.beta, layer.running_mean, layer.running_var))
+    gamma, beta, mean, var = (
+        p.data().asnumpy().astype("float64")[:, None, None]
+        for p in (layer.gamma, layer.beta, layer.running_mean, layer.running_var)
+    )
     return (x - mean) / np.sqrt(var + layer._kwargs["eps"]) * gamma + beta
 
 
@@ -98,8 +102,9 @@ def test_batch_norm_and_relu_follow_igcv2(activation):
     x = RNG.standard_normal((2, 6, 4, 5))
     weights = [weight(layer) for layer in convolutions(block)]
     expected = bn(igcv2(x, weights, (1, 3, 2), 1), block[-2 if activation else -1])
-    np.testing.assert_allclose(block(mx.nd.array(x)).asnumpy(), np.maximum(expected, 0) if activation else expected,
-                               rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        block(mx.nd.array(x)).asnumpy(), np.maximum(expected, 0) if activation else expected, rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("Ks,channels", [((1, 3, 2), 6), ((2, 3, 4), 24), ((1, 6, 6), 36), ((1, 4, 4, 4), 32)])
@@ -168,25 +173,31 @@ def test_stacks_of_a_network():
     stacks = nn.block_stacks(net)
     assert list(stacks) == ["igc_", "igcv3_"]
     assert (theory.paths(stacks["igc_"]) == 1).all()
-    np.testing.assert_array_equal(theory.paths(stacks["igc_"]),
-                                  theory.paths(theory.igc_stack((6, 3, 3, 3), (6, 2, 1, 1), 2)))
+    np.testing.assert_array_equal(
+        theory.paths(stacks["igc_"]), theory.paths(theory.igc_stack((6, 3, 3, 3), (6, 2, 1, 1), 2))
+    )
 
 
-@pytest.mark.parametrize("make,text", [
-    (lambda: nn.IGCV2Block((1, 5, 2), 12),
-     "K_2 = 5 does not divide 12 channels into equal branches; nearest that does: 4 and 6"),
-    (lambda: nn.IGCV2Block((1, 99, 2), 12), "nearest that does: 12"),
-    (lambda: nn.IGCV2Block((1, 0), 12), "nearest that does: 1"),
-    (lambda: nn.IGCV2Block((1,), 12), "at least one 1x1 convolution"),
-    (lambda: nn.IGCV2Block((1, 2, 2), 6, 8), "multiple of 4 output channels, not 6"),
-    (lambda: nn.IGCV2Block((1, 2, 2), 4, kernel_size=4), "odd"),
-    (lambda: nn.NonlinearIGCV2Block(12, 12), "multiple of 8 input channels, not 12"),
-    (lambda: nn.NonlinearIGCV2Block(16, 16, kernel_size=2), "odd"),
-    (lambda: nn.IGCV3Block(5, 4), "multiple of 2 output channels, not 5"),
-    (lambda: nn.IGCV3Block(4, 4, block="mine"), "released, paper"),
-    (lambda: nn.IGCV3Block(4, 4, strides=2, shortcut=True), "needs stride 1"),
-    (lambda: nn.GPCBlock(4, 6), "multiple of 4 input channels, not 6"),
-])
+@pytest.mark.parametrize(
+    "make,text",
+    [
+        (
+            lambda: nn.IGCV2Block((1, 5, 2), 12),
+            "K_2 = 5 does not divide 12 channels into equal branches; nearest that does: 4 and 6",
+        ),
+        (lambda: nn.IGCV2Block((1, 99, 2), 12), "nearest that does: 12"),
+        (lambda: nn.IGCV2Block((1, 0), 12), "nearest that does: 1"),
+        (lambda: nn.IGCV2Block((1,), 12), "at least one 1x1 convolution"),
+        (lambda: nn.IGCV2Block((1, 2, 2), 6, 8), "multiple of 4 output channels, not 6"),
+        (lambda: nn.IGCV2Block((1, 2, 2), 4, kernel_size=4), "odd"),
+        (lambda: nn.NonlinearIGCV2Block(12, 12), "multiple of 8 input channels, not 12"),
+        (lambda: nn.NonlinearIGCV2Block(16, 16, kernel_size=2), "odd"),
+        (lambda: nn.IGCV3Block(5, 4), "multiple of 2 output channels, not 5"),
+        (lambda: nn.IGCV3Block(4, 4, block="mine"), "released, paper"),
+        (lambda: nn.IGCV3Block(4, 4, strides=2, shortcut=True), "needs stride 1"),
+        (lambda: nn.GPCBlock(4, 6), "multiple of 4 input channels, not 6"),
+    ],
+)
 def test_bad_numbers_say_so(make, text):
     with pytest.raises(UserError, match=text) as error:
         make()

@@ -3,6 +3,7 @@
 A layer is np.array([weights, multiply-adds]). Convolutions with `groups` groups have cin * cout * k^2 / groups
 weights, each of which is used once per output position.
 """
+
 import numpy as np
 import pytest
 
@@ -22,8 +23,13 @@ def fc(cin, classes):
 
 def named(total, width=None, dense=None):
     weights, multiply_adds = total
-    found = {"params": weights, "multiply-adds": multiply_adds, "params of a block": weights,
-             "multiply-adds of a block": multiply_adds, "width": width}
+    found = {
+        "params": weights,
+        "multiply-adds": multiply_adds,
+        "params of a block": weights,
+        "multiply-adds of a block": multiply_adds,
+        "width": width,
+    }
     return {**found, "non-sparsity": weights / dense} if dense else found
 
 
@@ -34,11 +40,12 @@ def stages(width):
 
 # IGCV1 and its supplementary.
 
+
 def block(label):
     """9 L M^2 + M L^2, or with a dense 1x1 convolution 9 L M^2 + (L M)^2."""
     L, M = label["L"], label["M"]
-    pointwise = (L * M) ** 2 if label.get("model") == "GPC block" else M * L ** 2
-    weights = 9 * L * M ** 2 + pointwise
+    pointwise = (L * M) ** 2 if label.get("model") == "GPC block" else M * L**2
+    weights = 9 * L * M**2 + pointwise
     return named((weights, weights * 1024), width=L * M)
 
 
@@ -53,6 +60,7 @@ def plain(label, classes=10):
 
         def layer(cin, cout, size):
             return conv(cin, cout, 3, L, size) + conv(cout, cout, 1, cout // L, size)
+
     total = conv(3, width, 3, 1, 32) + fc(4 * width, classes)
     for cin, cout, size in stages(width):
         total = total + layer(cin, cout, size) + ((label["depth"] - 2) // 3 - 1) * layer(cout, cout, size)
@@ -68,13 +76,14 @@ def resnet_18(label):
     else:
         L, M = map(int, model.split()[0].split("-L")[1].split("M"))
         width = L * M
-        stem, partitions = (width // 2, [L * 2 ** i for i in range(4)]) if M == 2 else (width, [L] * 4)
+        stem, partitions = (width // 2, [L * 2**i for i in range(4)]) if M == 2 else (width, [L] * 4)
 
     def layer(cin, cout, L, size):
         return conv(cin, cout, 3, L, size) + (conv(cout, cout, 1, cout // L, size) if "IGC" in model else 0)
+
     total, cin = conv(3, stem, 7, 1, 112), stem
     for stage, L in enumerate(partitions):
-        cout, size = width * 2 ** stage, 56 >> stage
+        cout, size = width * 2**stage, 56 >> stage
         total = total + layer(cin, cout, L, size) + 3 * layer(cout, cout, L, size)
         if cin != cout:
             total = total + conv(cin, cout, 1, L, size) * [1, 0]
@@ -84,12 +93,18 @@ def resnet_18(label):
 
 # IGCV2.
 
+
 def flat(label):
     """C channels: Xception 9C + C^2, IGCV1 of two partitions 18C + C^2/2, IGCV2 9C + 2CK, IGCV2 I 18C + 2CK."""
     C, model = label["C"], label["model"]
     K = label.get("K2", {144: 12, 256: 16, 361: 19}.get(C, 0))
-    weights = {"Xception": 9 * C + C * C, "IGCV1": 18 * C + C * C // 2, "IGCV2": 9 * C + 2 * C * K,
-               "IGCV2 I": 18 * C + 2 * C * K, "IGCV2 II": 9 * C + 2 * C * K}[model]
+    weights = {
+        "Xception": 9 * C + C * C,
+        "IGCV1": 18 * C + C * C // 2,
+        "IGCV2": 9 * C + 2 * C * K,
+        "IGCV2 I": 18 * C + 2 * C * K,
+        "IGCV2 II": 9 * C + 2 * C * K,
+    }[model]
     return named((weights, weights * 1024))
 
 
@@ -111,7 +126,7 @@ def table_1(label, depth=20):
     for stage, (cin, cout, size) in enumerate(stages(C)):
         cin = cin if stage else stem
         pointwise = 1
-        while 8 ** pointwise < cout:
+        while 8**pointwise < cout:
             pointwise += 1
         K = {64: (8, 16, 32), 80: (10, 16, 20)}[C][stage] if model == "IGCV2" else 8
         groups = {"Xception": 1, "IGCV1": C // 2}.get(model, cin // 2)  # of the shortcut
@@ -124,6 +139,7 @@ def table_1(label, depth=20):
                 return channelwise + conv(cin, cout, 1, 1, size)
             inner = (2 if model == "IGCV2" else pointwise) - 1
             return channelwise + inner * conv(cin, cin, 1, cin // K, size) + conv(cin, cout, 1, cin // K, size)
+
         total = total + layer(cin, cout) + ((depth - 2) // 3 - 1) * layer(cout, cout)
         if stage:
             total = total + conv(cin, cout, 1, groups, size)
@@ -137,12 +153,12 @@ def mobile_1(label):
     double = 2 if igcv2 else 1
     cin, size = int(32 * double * m), 112
     total = conv(3, cin, 3, 1, size)
-    for cout, stride in zip((64, 128, 128, 256, 256, *[512] * 6, 1024, 1024),
-                            (1, 2, 1, 2, 1, 2, *[1] * 5, 2, 1)):
+    for cout, stride in zip((64, 128, 128, 256, 256, *[512] * 6, 1024, 1024), (1, 2, 1, 2, 1, 2, *[1] * 5, 2, 1)):
         cout, size = int(cout * double * m), size // stride
         total = total + conv(cin, cin, 3, cin, size)
-        total = total + (conv(cin, cin, 1, 8, size) + conv(cin, cout, 1, 8, size) if igcv2 else
-                         conv(cin, cout, 1, 1, size))
+        total = total + (
+            conv(cin, cin, 1, 8, size) + conv(cin, cout, 1, 8, size) if igcv2 else conv(cin, cout, 1, 1, size)
+        )
         cin = cout
     return named(total + fc(cin, 1000) / double)
 
@@ -158,13 +174,17 @@ def mobile_2(label, classes=1000, multiplier=1.0):
     if label["model"] == "MobileNetV1":
         return mobile_1(label)
     igcv3 = label["model"].startswith("IGCV3")
-    blocks = {0.5: (1, 2, 2, 3, 2, 2, 1), 0.7: (1, 2, 4, 4, 3, 4, 1),
-              1.0: (1, 4, 6, 8, 6, 6, 1)}[label.get("s", 1.0)] if igcv3 else (1, 2, 3, 4, 3, 3, 1)
+    blocks = (
+        {0.5: (1, 2, 2, 3, 2, 2, 1), 0.7: (1, 2, 4, 4, 3, 4, 1), 1.0: (1, 4, 6, 8, 6, 6, 1)}[label.get("s", 1.0)]
+        if igcv3
+        else (1, 2, 3, 4, 3, 3, 1)
+    )
     g = 2 if igcv3 else 1
     cin, size = even(32 * m), 112
     total, normalised = conv(3, cin, 3, 1, size), cin
-    for (t, cout, stride), count in zip(((1, 16, 1), (6, 24, 2), (6, 32, 2), (6, 64, 2), (6, 96, 1), (6, 160, 2),
-                                         (6, 320, 1)), blocks):
+    for (t, cout, stride), count in zip(
+        ((1, 16, 1), (6, 24, 2), (6, 32, 2), (6, 64, 2), (6, 96, 1), (6, 160, 2), (6, 320, 1)), blocks
+    ):
         cout = even(cout * m)
         for i in range(count):
             inner, out = t * cin, size // (1 if i else stride)
@@ -179,15 +199,28 @@ def mobile_2(label, classes=1000, multiplier=1.0):
 
 
 COUNTS = {
-    "IGCV1 1": block, "IGCV1 3": plain, "IGCV1 6": resnet_18, "README results": resnet_18,
-    "IGCV1 7": lambda label: plain(label, 100), "Supplementary 1": block,
-    "IGCV2 2": flat, "IGCV2 3": table_1, "IGCV2 4": table_1, "IGCV2 5": flat, "IGCV2 6": table_1,
-    "IGCV2 7": table_1, "IGCV2 9": mobile_1, "IGCV2 11": mobile_2, "IGCV2 Figure 3": design,
-    "IGCV3 CIFAR": lambda label: mobile_2(label, 100), "IGCV3 ImageNet": mobile_2,
+    "IGCV1 1": block,
+    "IGCV1 3": plain,
+    "IGCV1 6": resnet_18,
+    "README results": resnet_18,
+    "IGCV1 7": lambda label: plain(label, 100),
+    "Supplementary 1": block,
+    "IGCV2 2": flat,
+    "IGCV2 3": table_1,
+    "IGCV2 4": table_1,
+    "IGCV2 5": flat,
+    "IGCV2 6": table_1,
+    "IGCV2 7": table_1,
+    "IGCV2 9": mobile_1,
+    "IGCV2 11": mobile_2,
+    "IGCV2 Figure 3": design,
+    "IGCV3 CIFAR": lambda label: mobile_2(label, 100),
+    "IGCV3 ImageNet": mobile_2,
 }
 # Structures, which are compared with the printed text itself; widths in the label; no numbers.
 OTHERS = {"IGCV1 2", "IGCV2 1", "IGCV2 8", "IGCV2 10", "IGCV2 Figure 2"} | {
-    table.id for table in published.load_tables() if not any(row.numbers for row in table.rows)}
+    table.id for table in published.load_tables() if not any(row.numbers for row in table.rows)
+}
 
 
 def test_every_table_is_counted():
@@ -221,8 +254,11 @@ def test_nothing_in_proportion_to_the_width_fits_both_c64_and_c80():
         for row in table.rows:
             if row.label["model"] != "IGCV2":
                 continue
-            ((text, unit),) = [(text, UNITS[what.split(", ")[1]]) for what, text in row.numbers.items()
-                               if what.startswith("multiply-adds")]
+            ((text, unit),) = [
+                (text, UNITS[what.split(", ")[1]])
+                for what, text in row.numbers.items()
+                if what.startswith("multiply-adds")
+            ]
             printed, half = float(text) * unit, 10.0 ** -len(text.split(".")[1]) / 2 * unit
             shortcuts = conv(C, 2 * C, 1, C // 2, 16) + conv(2 * C, 4 * C, 1, C, 8)
             rest = table_1(row.label)["multiply-adds"] - shortcuts[1]

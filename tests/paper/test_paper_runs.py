@@ -1,4 +1,5 @@
 """The user's own results, from run folders."""
+
 import json
 
 import numpy as np
@@ -10,17 +11,29 @@ from igc_gluon.paper import compare, formats, published, runs
 NETWORK = "cifar_plain_igc8_l24m2"
 
 
-def make_run(log_dir, accuracies, model=NETWORK, dataset="cifar10", seed=0, num_epochs=None, exp_name=None,
-             options=None):
+def make_run(
+    log_dir, accuracies, model=NETWORK, dataset="cifar10", seed=0, num_epochs=None, exp_name=None, options=None
+):
     """A run folder as training leaves it, with a test accuracy per epoch done."""
     folder = log_dir / dataset / (model + (f"_{exp_name}" if exp_name else "")) / f"seed{seed}"
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({
-        "model": model, "dataset": dataset, "seed": seed, "model_options": options,
-        "schedule": {"num_epochs": num_epochs or len(accuracies), "lr": 0.1, "lr_factor": 0.1, "lr_steps": [1]}}))
-    (folder / "history.jsonl").write_text("".join(
-        json.dumps({"epoch": epoch, "test_accuracy": accuracy, "seconds": 2.0}) + "\n"
-        for epoch, accuracy in enumerate(accuracies)))
+    (folder / "config.json").write_text(
+        json.dumps(
+            {
+                "model": model,
+                "dataset": dataset,
+                "seed": seed,
+                "model_options": options,
+                "schedule": {"num_epochs": num_epochs or len(accuracies), "lr": 0.1, "lr_factor": 0.1, "lr_steps": [1]},
+            }
+        )
+    )
+    (folder / "history.jsonl").write_text(
+        "".join(
+            json.dumps({"epoch": epoch, "test_accuracy": accuracy, "seconds": 2.0}) + "\n"
+            for epoch, accuracy in enumerate(accuracies)
+        )
+    )
     return folder
 
 
@@ -82,8 +95,11 @@ def test_errors_are_shown_as_errors(tmp_path):
     make_run(tmp_path, [0.5] * 39 + [0.98], model="cifar_plain_igc20_l16m32", dataset="svhn")
     (table,) = published.find_tables("IGCV1 7")
     compared = [compare.compare(table, runs.Runs(tmp_path))]
-    (row,) = [row for row in json.loads(formats.json_text(compared))["tables"][0]["rows"]
-              if row["network"] == "cifar_plain_igc20_l16m32"]
+    (row,) = [
+        row
+        for row in json.loads(formats.json_text(compared))["tables"][0]["rows"]
+        if row["network"] == "cifar_plain_igc20_l16m32"
+    ]
     (svhn,) = [result for result in row["results"] if result["dataset"] == "svhn"]
     assert svhn["yours"] == {"mean": pytest.approx(2), "std": None, "seeds": 1, "notes": ""}
     assert "2.00 (1)" in formats.terminal(compared) and ",1.63,,,,svhn,2.0" in formats.csv_text(compared)
@@ -91,9 +107,16 @@ def test_errors_are_shown_as_errors(tmp_path):
 
 def test_damage_is_named_and_left_out(tmp_path, capsys):
     good = make_run(tmp_path, [0.9] * 400)
-    for seed, (name, text) in enumerate((("config.json", "{"), ("config.json", "[]"),
-                                         ("history.jsonl", '{"epoch": 0}\n'), ("history.jsonl", "x\n"),
-                                         ("history.jsonl", '{"test_accuracy": null, "seconds": 1}\n')), 1):
+    for seed, (name, text) in enumerate(
+        (
+            ("config.json", "{"),
+            ("config.json", "[]"),
+            ("history.jsonl", '{"epoch": 0}\n'),
+            ("history.jsonl", "x\n"),
+            ("history.jsonl", '{"test_accuracy": null, "seconds": 1}\n'),
+        ),
+        1,
+    ):
         (make_run(tmp_path, [0.1] * 400, seed=seed) / name).write_text(text)
     (make_run(tmp_path, [0.1], seed=6) / "history.jsonl").unlink()  # not begun
     (make_run(tmp_path, [0.1], seed=7) / "history.jsonl").write_text("")

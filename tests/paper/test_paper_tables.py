@@ -1,4 +1,5 @@
 """Every table, printed beside computed: what must agree does, and everything else has its reason."""
+
 import csv
 import dataclasses
 import io
@@ -20,14 +21,34 @@ from igc_gluon.paper.recipes import RECIPES
 TABLES = {table.id: table for table in published.load_tables()}
 # (agree, known difference, nothing to compute), counted by hand from the papers and the list of differences.
 EXPECTED = {
-    "IGCV1 1": (39, 1, 0), "IGCV1 2": (20, 0, 0), "IGCV1 3": (40, 0, 0), "IGCV1 4": (0, 0, 0), "IGCV1 5": (0, 0, 0),
-    "IGCV1 6": (6, 4, 0), "README results": (6, 4, 0), "IGCV1 7": (3, 0, 26), "IGCV1 Figure 3": (0, 0, 0),
+    "IGCV1 1": (39, 1, 0),
+    "IGCV1 2": (20, 0, 0),
+    "IGCV1 3": (40, 0, 0),
+    "IGCV1 4": (0, 0, 0),
+    "IGCV1 5": (0, 0, 0),
+    "IGCV1 6": (6, 4, 0),
+    "README results": (6, 4, 0),
+    "IGCV1 7": (3, 0, 26),
+    "IGCV1 Figure 3": (0, 0, 0),
     "IGCV1 Section 4": (0, 0, 0),
-    "Supplementary 1": (33, 7, 0), "Supplementary Figure 1": (0, 0, 0),
-    "IGCV2 1": (12, 4, 0), "IGCV2 2": (12, 0, 0), "IGCV2 3": (14, 4, 0), "IGCV2 4": (11, 1, 0), "IGCV2 5": (18, 0, 0),
-    "IGCV2 6": (9, 3, 0), "IGCV2 7": (1, 0, 17), "IGCV2 8": (21, 3, 0), "IGCV2 9": (11, 1, 0), "IGCV2 10": (31, 1, 0),
-    "IGCV2 11": (6, 6, 0), "IGCV2 Figure 2": (15, 0, 0), "IGCV2 Figure 3": (0, 0, 0), "IGCV2 Figure 4": (0, 0, 0),
-    "IGCV3 CIFAR": (3, 1, 1), "IGCV3 ImageNet": (2, 2, 0),
+    "Supplementary 1": (33, 7, 0),
+    "Supplementary Figure 1": (0, 0, 0),
+    "IGCV2 1": (12, 4, 0),
+    "IGCV2 2": (12, 0, 0),
+    "IGCV2 3": (14, 4, 0),
+    "IGCV2 4": (11, 1, 0),
+    "IGCV2 5": (18, 0, 0),
+    "IGCV2 6": (9, 3, 0),
+    "IGCV2 7": (1, 0, 17),
+    "IGCV2 8": (21, 3, 0),
+    "IGCV2 9": (11, 1, 0),
+    "IGCV2 10": (31, 1, 0),
+    "IGCV2 11": (6, 6, 0),
+    "IGCV2 Figure 2": (15, 0, 0),
+    "IGCV2 Figure 3": (0, 0, 0),
+    "IGCV2 Figure 4": (0, 0, 0),
+    "IGCV3 CIFAR": (3, 1, 1),
+    "IGCV3 ImageNet": (2, 2, 0),
 }
 
 
@@ -61,13 +82,15 @@ def test_every_number_without_agreement_has_a_reason(compared):
 
 def test_no_difference_is_listed_that_is_none(compared):
     for difference in differences.DIFFERENCES:
-        rows = [row for row in compared[difference.table].rows
-                if all(row.label.get(key) == value for key, value in difference.label.items())]
+        rows = [
+            row
+            for row in compared[difference.table].rows
+            if all(row.label.get(key) == value for key, value in difference.label.items())
+        ]
         if difference.quantity == differences.NETWORK:
             assert rows and all(row.network is None and row.note == difference.reason for row in rows)
             continue
-        verdicts = {number.verdict for row in rows for number in row.numbers
-                    if difference.quantity == number.quantity}
+        verdicts = {number.verdict for row in rows for number in row.numbers if difference.quantity == number.quantity}
         assert verdicts and verdicts <= {KNOWN, UNKNOWN}, difference
 
 
@@ -78,15 +101,22 @@ def test_no_number_is_called_cut_off():
 
 def test_computed_values_by_hand(compared):
     """Three numbers counted with pen and paper."""
+
     def computed(id, quantity, **label):
-        (found,) = [number.computed for row in compared[id].rows for number in row.numbers
-                    if number.quantity == quantity and label.items() <= row.label.items()]
+        (found,) = [
+            number.computed
+            for row in compared[id].rows
+            for number in row.numbers
+            if number.quantity == quantity and label.items() <= row.label.items()
+        ]
         return found
-    assert computed("IGCV1 1", "params", L=40, M=2) == str(9 * 40 * 2 ** 2 + 2 * 40 ** 2)
-    assert computed("Supplementary 1", "params", case="ii", L=128) == str(9 * 128 + 128 ** 2)
+
+    assert computed("IGCV1 1", "params", L=40, M=2) == str(9 * 40 * 2**2 + 2 * 40**2)
+    assert computed("Supplementary 1", "params", case="ii", L=128) == str(9 * 128 + 128**2)
     stages = [6 * 9 * c * c - (9 * c * c // 2 if c > 16 else 0) for c in (16, 32, 64)]
     assert float(computed("IGCV1 3", "params, M", model="RegConv-W16", depth=20)) == pytest.approx(
-        (27 * 16 + sum(stages) + 640) / 1e6, abs=5e-5)
+        (27 * 16 + sum(stages) + 640) / 1e6, abs=5e-5
+    )
 
 
 def test_a_number_that_is_off_is_wrong():
@@ -113,8 +143,9 @@ def test_exit_code(monkeypatch, capsys, tmp_path):
     assert igc("tables", "--table", "IGCV1 3", "--runs", tmp_path) == 0
     assert "40 agree" in capsys.readouterr().out
     # a network that differs from the printed one is found as well as a printed number that was changed
-    monkeypatch.setitem(RECIPES, "IGCV1 3", lambda row: RECIPES["IGCV1 4"](
-        dataclasses.replace(row, label={**row.label, "depth": 8})))
+    monkeypatch.setitem(
+        RECIPES, "IGCV1 3", lambda row: RECIPES["IGCV1 4"](dataclasses.replace(row, label={**row.label, "depth": 8}))
+    )
     assert igc("tables", "--table", "IGCV1 3", "--runs", tmp_path) == 1
     out = capsys.readouterr().out
     assert "32 should agree and do not" in " ".join(out.split())
@@ -128,19 +159,37 @@ def test_all_tables_in_every_format(compared):
     quoted = sum(len(row.quoted) for table in tables for row in table.rows)
     lines = list(csv.DictReader(io.StringIO(formats.csv_text(tables))))
     assert len(lines) == numbers + results + quoted and set(lines[0]) == set(formats.CSV_COLUMNS)
-    (line,) = [line for line in lines if line["table"] == "IGCV1 3" and line["quantity"] == "params, M" and
-               line["network"] == "cifar_plain_igc98_l24m2"]
+    (line,) = [
+        line
+        for line in lines
+        if line["table"] == "IGCV1 3"
+        and line["quantity"] == "params, M"
+        and line["network"] == "cifar_plain_igc98_l24m2"
+    ]
     assert (line["published"], line["computed"], line["verdict"]) == ("0.83", "0.8332", "=")
     assert line["row"] == "model=IGC-L24M2; depth=98"
     document = json.loads(formats.json_text(tables))
-    assert document["counts"] == {verdict: sum(number["verdict"] == verdict for table in document["tables"]
-                                               for row in table["rows"] for number in row["numbers"])
-                                  for verdict in document["verdicts"]}
+    assert document["counts"] == {
+        verdict: sum(
+            number["verdict"] == verdict
+            for table in document["tables"]
+            for row in table["rows"]
+            for number in row["numbers"]
+        )
+        for verdict in document["verdicts"]
+    }
     assert document["counts"][WRONG] == 0 and [table["id"] for table in document["tables"]] == list(TABLES)
-    (row,) = [row for table in document["tables"] if table["id"] == "IGCV1 4" for row in table["rows"]
-              if row["label"] == {"model": "SumFusion", "depth": 62}]
-    assert row["results"] == [{"dataset": "cifar10", "published": "82.66 ± 0.75", "yours": None},
-                              {"dataset": "cifar100", "published": "48.68 ± 3.84", "yours": None}]
+    (row,) = [
+        row
+        for table in document["tables"]
+        if table["id"] == "IGCV1 4"
+        for row in table["rows"]
+        if row["label"] == {"model": "SumFusion", "depth": 62}
+    ]
+    assert row["results"] == [
+        {"dataset": "cifar10", "published": "82.66 ± 0.75", "yours": None},
+        {"dataset": "cifar100", "published": "48.68 ± 3.84", "yours": None},
+    ]
 
 
 def test_markdown_tables_have_as_many_cells_in_every_row(compared):
@@ -180,8 +229,11 @@ def test_figures_without_printed_values(compared):
     lines = formats.terminal([compared["IGCV2 Figure 3"]]).splitlines()
     (row,) = [line.split() for line in lines if line.split()[:2] == ["7", "3"]]
     assert row == ["7", "3", "174", "4698", "0.0172", "-", "cifar_flat_igcv2_8_c174k3l7"]
-    (line,) = [line for line in csv.DictReader(io.StringIO(formats.csv_text([compared["IGCV2 Figure 3"]])))
-               if line["row"] == "L=7; K=3" and line["quantity"] == "width"]
+    (line,) = [
+        line
+        for line in csv.DictReader(io.StringIO(formats.csv_text([compared["IGCV2 Figure 3"]])))
+        if line["row"] == "L=7; K=3" and line["quantity"] == "width"
+    ]
     assert (line["published"], line["computed"], line["verdict"]) == ("", "174", DRAWN)
 
 
@@ -207,10 +259,17 @@ def test_tables_by_name():
             published.find_tables(*wrong)
 
 
-@pytest.mark.parametrize("arguments,id", [
-    (("--table", 4), "IGCV1, Table 4"), (("--table", 3, "--paper", "igcv2"), "IGCV2, Table 3"),
-    (("--figure", 3), "IGCV1, Figure 3"), (("--figure", 3, "--paper", "igcv2"), "IGCV2, Figure 3"),
-    (("--table", "IGCV2 2"), "IGCV2, Table 2"), (("--table", "cifar", "--paper", "igcv3"), "IGCV3, CIFAR")])
+@pytest.mark.parametrize(
+    "arguments,id",
+    [
+        (("--table", 4), "IGCV1, Table 4"),
+        (("--table", 3, "--paper", "igcv2"), "IGCV2, Table 3"),
+        (("--figure", 3), "IGCV1, Figure 3"),
+        (("--figure", 3, "--paper", "igcv2"), "IGCV2, Figure 3"),
+        (("--table", "IGCV2 2"), "IGCV2, Table 2"),
+        (("--table", "cifar", "--paper", "igcv3"), "IGCV3, CIFAR"),
+    ],
+)
 def test_both_commands_name_tables_alike(arguments, id, capsys, tmp_path):
     assert igc("tables", *arguments, "--runs", tmp_path) == 0
     assert capsys.readouterr().out.startswith(f"{id}: ")
@@ -229,6 +288,7 @@ def test_a_whole_document(capsys, tmp_path):
 @pytest.mark.parametrize("name", ["mobilenet1.0", "mobilenet0.5", "mobilenet0.25", "mobilenetv2_1.0"])
 def test_mobilenets_are_gluoncvs(name):
     from gluoncv.model_zoo import get_model
+
     theirs = complexity.totals(get_model(name), (3, 224, 224))
     assert complexity.totals(Network(name).build(), (3, 224, 224)) == theirs
 
@@ -240,7 +300,7 @@ def test_convolutions_add_up_to_the_totals():
         found = convolutions(network)
         assert sum(c.weights for c in found) == totals.weights
         assert sum(c.multiply_adds for c in found) == totals.multiply_adds
-        assert all(c.weights * c.groups == c.channels * c.in_channels * c.kernel ** 2 for c in found)
+        assert all(c.weights * c.groups == c.channels * c.in_channels * c.kernel**2 for c in found)
 
 
 def test_designs_of_figure_3_are_what_the_figure_says():

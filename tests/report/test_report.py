@@ -1,4 +1,5 @@
 """igc report and igc compare: what they say of runs that are written here, whose numbers are known."""
+
 import base64
 import csv
 import json
@@ -30,12 +31,39 @@ def write_run(folder, model=MODEL, seed=0, accuracies=(0.25, 0.5), **config):
     net(mx.nd.zeros((1, 3, 32, 32)))
     arrays = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
     CheckpointStore(folder / "checkpoints").save(2, 0, {"net.params": arrays, "training.params": {}}, {}, best=True)
-    (folder / "config.json").write_text(json.dumps({
-        "model": model, "dataset": "photos", "classes": 3, "schedule": {"num_epochs": 2}, "seed": seed,
-        "image_shape": [3, 32, 32], "mean": [100, 110, 120], "std": [50, 60, 70], "class_names": CLASSES, **config}))
-    (folder / "history.jsonl").write_text("".join(json.dumps(
-        {"epoch": n, "lr": 0.1, "train_loss": 1.5 - n, "train_accuracy": a, "test_loss": 2 - n, "test_accuracy": a,
-         "seconds": 30.0}) + "\n" for n, a in enumerate(accuracies)))
+    (folder / "config.json").write_text(
+        json.dumps(
+            {
+                "model": model,
+                "dataset": "photos",
+                "classes": 3,
+                "schedule": {"num_epochs": 2},
+                "seed": seed,
+                "image_shape": [3, 32, 32],
+                "mean": [100, 110, 120],
+                "std": [50, 60, 70],
+                "class_names": CLASSES,
+                **config,
+            }
+        )
+    )
+    (folder / "history.jsonl").write_text(
+        "".join(
+            json.dumps(
+                {
+                    "epoch": n,
+                    "lr": 0.1,
+                    "train_loss": 1.5 - n,
+                    "train_accuracy": a,
+                    "test_loss": 2 - n,
+                    "test_accuracy": a,
+                    "seconds": 30.0,
+                }
+            )
+            + "\n"
+            for n, a in enumerate(accuracies)
+        )
+    )
     return net
 
 
@@ -103,7 +131,8 @@ def test_the_page_of_a_run(photos, tmp_path, capsys):
     assert f"{totals.weights:,}" in page.text and f"{totals.multiply_adds:,}" in page.text
     titles = re.findall(r'title="(ant|cow), taken for (ant|cow): (\d+)"', output.read_text())
     assert {(a, b): int(n) for a, b, n in titles} == {
-        (CLASSES[a], CLASSES[b]): int(((labels == a) & (predicted == b)).sum()) for a in (0, 2) for b in (0, 2)}
+        (CLASSES[a], CLASSES[b]): int(((labels == a) & (predicted == b)).sum()) for a in (0, 2) for b in (0, 2)
+    }
     # Its surest mistakes are pictures of the files, pixel for pixel.
     wrong = np.flatnonzero(predicted != labels)
     mistakes = [picture for picture in page.pictures if picture.shape == (32, 32, 3)]
@@ -135,8 +164,11 @@ def test_runs_are_compared(tmp_path, capsys):
     with open(tmp_path / "table.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     found = {row["network"]: (row["seeds"], row["epochs"], row["accuracy_mean"], row["accuracy_std"]) for row in rows}
-    assert found == {OTHER: ("1", "2", "90.0000", ""), f"{OTHER} (wd 0.5)": ("1", "1 of 2", "20.0000", ""),
-                     MODEL: ("2", "2", "55.0000", f"{np.std([50, 60], ddof=1):.4f}")}
+    assert found == {
+        OTHER: ("1", "2", "90.0000", ""),
+        f"{OTHER} (wd 0.5)": ("1", "1 of 2", "20.0000", ""),
+        MODEL: ("2", "2", "55.0000", f"{np.std([50, 60], ddof=1):.4f}"),
+    }
     assert [row["network"] for row in rows] == [OTHER, MODEL, f"{OTHER} (wd 0.5)"]
     assert rows[0]["weights"] == str(complexity.totals(igc_gluon.get_model(OTHER, classes=3)).weights)
     assert "55.00 ± 7.07" in out and max(map(len, out.splitlines())) <= 100
@@ -146,15 +178,19 @@ def test_runs_are_compared(tmp_path, capsys):
 
 
 def test_names_of_files_and_classes_are_no_markup(photos, tmp_path, capsys):
-    write_run(tmp_path / "<b>run" / "seed0", class_names=["ant", "<img src=x onerror=alert(1)>", "cow"], processor="<i>")
+    write_run(
+        tmp_path / "<b>run" / "seed0", class_names=["ant", "<img src=x onerror=alert(1)>", "cow"], processor="<i>"
+    )
     assert main(["report", str(tmp_path / "<b>run"), "-o", str(tmp_path / "page.html"), "--data", str(photos[0])]) == 0
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     Page(text)
     assert "&lt;img src=x onerror=alert(1)&gt;" in text and "<b>run" not in text and "<i>" not in text
 
 
-@pytest.mark.parametrize("what, text", [("nothing", "has no run that has finished an epoch"), ("history", "is damaged"),
-                                        ("config", "is damaged")])
+@pytest.mark.parametrize(
+    "what, text",
+    [("nothing", "has no run that has finished an epoch"), ("history", "is damaged"), ("config", "is damaged")],
+)
 def test_mistakes_and_damage(tmp_path, capsys, what, text):
     folder = tmp_path / "run"
     folder.mkdir()
@@ -168,22 +204,41 @@ def test_mistakes_and_damage(tmp_path, capsys, what, text):
     assert not (tmp_path / "page.html").exists()
 
 
-@pytest.mark.parametrize("file, key, value", [
-    ("config.json", "seed", [0]), ("config.json", "seed", {}), ("config.json", "dataset", None), ("config.json", "dataset", ["x"]),
-    ("config.json", "schedule", {"num_epochs": "3"}), ("config.json", "schedule", {"num_epochs": 10 ** 400}),
-    ("history.jsonl", "epoch", 10 ** 400), ("history.jsonl", "epoch", 0.5),
-    ("history.jsonl", "test_accuracy", "0.5"), ("history.jsonl", "seconds", 1e300), ("history.jsonl", "test_loss", "2"),
-    ("history.jsonl", "train_loss", [1]), ("history.jsonl", "test_loss", 10 ** 400), ("history.jsonl", "test_loss", "missing"),
-    ("history.jsonl", "validation_accuracy", 0.5)], ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(
+    "file, key, value",
+    [
+        ("config.json", "seed", [0]),
+        ("config.json", "seed", {}),
+        ("config.json", "dataset", None),
+        ("config.json", "dataset", ["x"]),
+        ("config.json", "schedule", {"num_epochs": "3"}),
+        ("config.json", "schedule", {"num_epochs": 10**400}),
+        ("history.jsonl", "epoch", 10**400),
+        ("history.jsonl", "epoch", 0.5),
+        ("history.jsonl", "test_accuracy", "0.5"),
+        ("history.jsonl", "seconds", 1e300),
+        ("history.jsonl", "test_loss", "2"),
+        ("history.jsonl", "train_loss", [1]),
+        ("history.jsonl", "test_loss", 10**400),
+        ("history.jsonl", "test_loss", "missing"),
+        ("history.jsonl", "validation_accuracy", 0.5),
+    ],
+    ids=lambda value: str(value)[:20],
+)
 def test_forged_fields_are_one_line(file, key, value, tmp_path, capsys):
     write_run(tmp_path / "run", OTHER)
     path = tmp_path / "run" / file
-    lines = [json.loads(line) for line in ([path.read_text()] if file == "config.json" else path.read_text().splitlines())]
+    lines = [
+        json.loads(line) for line in ([path.read_text()] if file == "config.json" else path.read_text().splitlines())
+    ]
     lines[0][key] = value
     if value == "missing":
         del lines[0][key]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    for command in (["compare", str(tmp_path)], ["report", str(tmp_path), "--no-eval", "-o", str(tmp_path / "page.html")]):
+    for command in (
+        ["compare", str(tmp_path)],
+        ["report", str(tmp_path), "--no-eval", "-o", str(tmp_path / "page.html")],
+    ):
         assert main(command) == 2
         error = capsys.readouterr().err
         assert "is damaged" in error and error.count("\n") == 1
@@ -203,8 +258,11 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(file, tmp_path, capsys):
     write_run(tmp_path / "run", OTHER)
     (tmp_path / "run" / file).unlink()
     os.mkfifo(tmp_path / "run" / file)
-    for command in (["compare", str(tmp_path / "run")], ["tables", "--runs", str(tmp_path)],
-                    ["predict", str(tmp_path / "run"), "x"]):
+    for command in (
+        ["compare", str(tmp_path / "run")],
+        ["tables", "--runs", str(tmp_path)],
+        ["predict", str(tmp_path / "run"), "x"],
+    ):
         assert main(command) in (0, 2)
         assert capsys.readouterr().err.count("\n") <= 1
 
@@ -216,10 +274,21 @@ def test_the_page_in_a_browser(photos, tmp_path):
     assert main(["report", str(tmp_path / "run"), "-o", str(tmp_path / "page.html"), "--data", str(photos[0])]) == 0
     colors = []
     for scheme in (1, 0):  # light, dark
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=900,1400",
-                 f"--blink-settings=preferredColorScheme={scheme}", f"--screenshot={tmp_path / 'page.png'}"]
-        subprocess.run(["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "page.html").as_uri()],
-                       check=True, capture_output=True, timeout=120)
+        flags = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            "--window-size=900,1400",
+            f"--blink-settings=preferredColorScheme={scheme}",
+            f"--screenshot={tmp_path / 'page.png'}",
+        ]
+        subprocess.run(
+            ["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "page.html").as_uri()],
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
         picture = cv2.imread(str(tmp_path / "page.png"))
         colors.append(np.median(picture))
         assert picture.std() > 10

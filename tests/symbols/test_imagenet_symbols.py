@@ -1,4 +1,5 @@
 """ResNet-18 symbols: names, shapes and counts of the published checkpoints."""
+
 import hashlib
 import json
 
@@ -40,12 +41,18 @@ def test_counts_of_the_published_checkpoints(name):
     arguments, aux = shapes_of(symbol)
     internals = symbol.get_internals()
     outputs = dict(zip(internals.list_outputs(), internals.infer_shape(data=IMAGE)[1]))
-    multiply_adds = sum(int(np.prod(shape)) * int(np.prod(outputs[parameter[:-len("_weight")] + "_output"][2:]))
-                        for parameter, shape in arguments.items() if parameter.endswith("_weight"))
+    multiply_adds = sum(
+        int(np.prod(shape)) * int(np.prod(outputs[parameter[: -len("_weight")] + "_output"][2:]))
+        for parameter, shape in arguments.items()
+        if parameter.endswith("_weight")
+    )
     assert (size(arguments), size(arguments) + size(aux), multiply_adds) == expected
 
 
-@pytest.mark.parametrize("name, digest", [("w64", "725c2ddb13b6cd3f31444210b3037862cfdd0b98"), ("l100m2", "9de809522c03ce11a9ad5de8e7849b70af555b6e")])
+@pytest.mark.parametrize(
+    "name, digest",
+    [("w64", "725c2ddb13b6cd3f31444210b3037862cfdd0b98"), ("l100m2", "9de809522c03ce11a9ad5de8e7849b70af555b6e")],
+)
 def test_names_and_shapes_of_the_published_checkpoints(name, digest):
     """The digest is that of the parameter files' sorted names and shapes, taken from the authors' graphs."""
     arguments, aux = shapes_of(published(name)[0])
@@ -53,10 +60,14 @@ def test_names_and_shapes_of_the_published_checkpoints(name, digest):
     assert hashlib.sha1(text.encode()).hexdigest() == digest
 
 
-@pytest.mark.parametrize("name, stem, widths, partitions", [
-    ("w64", 64, (64, 128, 256, 512), [None] * 4),
-    ("l4m32", 128, (128, 256, 512, 1024), [(4, 32), (4, 64), (4, 128), (4, 256)]),
-    ("l100m2", 100, (200, 400, 800, 1600), [(100, 2), (200, 2), (400, 2), (800, 2)])])
+@pytest.mark.parametrize(
+    "name, stem, widths, partitions",
+    [
+        ("w64", 64, (64, 128, 256, 512), [None] * 4),
+        ("l4m32", 128, (128, 256, 512, 1024), [(4, 32), (4, 64), (4, 128), (4, 256)]),
+        ("l100m2", 100, (200, 400, 800, 1600), [(100, 2), (200, 2), (400, 2), (800, 2)]),
+    ],
+)
 def test_stages(name, stem, widths, partitions):
     symbol, _ = published(name)
     internals = symbol.get_internals()
@@ -73,12 +84,16 @@ def test_stages(name, stem, widths, partitions):
                 assert int(nodes[f"g{stage}_b1_proj_conv"]["num_group"]) == pair[0]
 
 
-@pytest.mark.parametrize("module, arguments, text", [
-    (resnet_imgnet_d18, (10, 34, 64, 1), "depth must be 18, not 34"),
-    (resnet_igc_imgnet_d18, (10, 20, 64, 1), "depth must be 18, not 20"),
-    (resnet_imgnet_d18, (0, 18, 64, 1), "num_classes must be a positive integer, not 0"),
-    (resnet_igc_imgnet_d18, (10, 18, 4, 0), "secondary_partition must be a positive integer, not 0"),
-    (resnet_igc_imgnet_d18, (10, 18, 4, 3, "both"), "doubled must be 'primary' or 'secondary', not 'both'")])
+@pytest.mark.parametrize(
+    "module, arguments, text",
+    [
+        (resnet_imgnet_d18, (10, 34, 64, 1), "depth must be 18, not 34"),
+        (resnet_igc_imgnet_d18, (10, 20, 64, 1), "depth must be 18, not 20"),
+        (resnet_imgnet_d18, (0, 18, 64, 1), "num_classes must be a positive integer, not 0"),
+        (resnet_igc_imgnet_d18, (10, 18, 4, 0), "secondary_partition must be a positive integer, not 0"),
+        (resnet_igc_imgnet_d18, (10, 18, 4, 3, "both"), "doubled must be 'primary' or 'secondary', not 'both'"),
+    ],
+)
 def test_bad_arguments(module, arguments, text):
     with pytest.raises(ValueError, match=text):
         module.get_symbol(*arguments)

@@ -1,4 +1,5 @@
 """What the symbols compute: against the paper's equations in numpy, and one step of the Module API."""
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -66,13 +67,14 @@ def test_reorders_of_a_down_sampling_block(downsample, partitions):
 
 # Convolutions in numpy, as the dense matrices that the paper's equations have.
 
+
 def block_diagonal(weight, groups):
     """(out, in / groups, k, k) to the dense (out, in, k, k), equation 1."""
     out, partition, *kernel = weight.shape
     dense = np.zeros((out, partition * groups, *kernel))
     for group in range(groups):
         rows = slice(group * out // groups, (group + 1) * out // groups)
-        dense[rows, group * partition:(group + 1) * partition] = weight[rows]
+        dense[rows, group * partition : (group + 1) * partition] = weight[rows]
     return dense
 
 
@@ -93,13 +95,17 @@ def convolve(data, weight, stride=1):
     """3x3 with padding 1."""
     padded = np.pad(data, ((0, 0), (0, 0), (1, 1), (1, 1)))
     height, width = data.shape[2:]
-    return sum(pointwise(padded[:, :, y:y + height:stride, x:x + width:stride], weight[:, :, y, x])
-               for y in range(3) for x in range(3))
+    return sum(
+        pointwise(padded[:, :, y : y + height : stride, x : x + width : stride], weight[:, :, y, x])
+        for y in range(3)
+        for x in range(3)
+    )
 
 
 def batch_norm(data, values, name):
-    gamma, beta, mean, var = (values[f"{name}_bn_{suffix}"].reshape(-1, 1, 1)
-                              for suffix in ("gamma", "beta", "moving_mean", "moving_var"))
+    gamma, beta, mean, var = (
+        values[f"{name}_bn_{suffix}"].reshape(-1, 1, 1) for suffix in ("gamma", "beta", "moving_mean", "moving_var")
+    )
     return gamma * (data - mean) / np.sqrt(var + 2e-5) + beta
 
 
@@ -108,6 +114,7 @@ def relu(data):
 
 
 # What stands before a BN: layers(data, values, name, L, M of the stage, stride).
+
 
 def regular(data, values, name, primary, secondary, stride=1):
     return convolve(data, values[f"{name}_conv_weight"], stride)
@@ -152,15 +159,18 @@ def scores_in_numpy(block, layers, values, primary, secondary, blocks_per_stage)
     return data.mean(axis=(2, 3)) @ values[f"{fc}_weight"].T + values[f"{fc}_bias"]
 
 
-@pytest.mark.parametrize("network, depth, primary, secondary, block, layers", [
-    ("plain", 8, 3, 2, plain_block, regular),
-    ("plain_igc", 8, 3, 2, plain_block, igc),
-    ("plain_igc", 8, 1, 4, plain_block, igc),
-    ("plain_igc", 8, 5, 1, plain_block, igc),
-    ("sumfusion", 8, 3, 2, plain_block, summation),
-    ("resnet", 14, 3, 2, residual_block, regular),
-    ("resnet_igc", 14, 3, 2, residual_block, igc),
-])
+@pytest.mark.parametrize(
+    "network, depth, primary, secondary, block, layers",
+    [
+        ("plain", 8, 3, 2, plain_block, regular),
+        ("plain_igc", 8, 3, 2, plain_block, igc),
+        ("plain_igc", 8, 1, 4, plain_block, igc),
+        ("plain_igc", 8, 5, 1, plain_block, igc),
+        ("sumfusion", 8, 3, 2, plain_block, summation),
+        ("resnet", 14, 3, 2, residual_block, regular),
+        ("resnet_igc", 14, 3, 2, residual_block, igc),
+    ],
+)
 def test_network_computes_its_equations(network, depth, primary, secondary, block, layers):
     symbol = symbols.get_symbol(network, 10, depth, primary, secondary)
     values = random_values(symbol, (2, 3, 32, 32))
@@ -179,17 +189,25 @@ def test_network_computes_its_equations(network, depth, primary, secondary, bloc
 @pytest.mark.parametrize("network", symbols.NETWORKS)
 def test_one_module_step_changes_every_parameter(network):
     rng = np.random.RandomState(0)
-    batch = mx.io.NDArrayIter(rng.randn(8, 3, 32, 32).astype("float32"),
-                              rng.randint(0, 4, 8).astype("float32"), batch_size=8)
+    batch = mx.io.NDArrayIter(
+        rng.randn(8, 3, 32, 32).astype("float32"), rng.randint(0, 4, 8).astype("float32"), batch_size=8
+    )
     depth = 18 if "imgnet" in network else 8
     module = mx.mod.Module(symbols.get_symbol(network, 4, depth, 2, 2), context=mx.cpu())
     module.bind(batch.provide_data, batch.provide_label)
     module.init_params(mx.init.Xavier())
     before = [{name: value.copy() for name, value in params.items()} for params in module.get_params()]
     # waitall: the trap that the docstring of `symbols` describes.
-    module.fit(batch, num_epoch=1, optimizer="sgd", optimizer_params={"learning_rate": 0.1},
-               arg_params=before[0], aux_params=before[1], force_init=True,
-               batch_end_callback=lambda _: mx.nd.waitall())
+    module.fit(
+        batch,
+        num_epoch=1,
+        optimizer="sgd",
+        optimizer_params={"learning_rate": 0.1},
+        arg_params=before[0],
+        aux_params=before[1],
+        force_init=True,
+        batch_end_callback=lambda _: mx.nd.waitall(),
+    )
     for old, new in zip(before, module.get_params()):
         assert sorted(old) == sorted(new)
         for name, value in new.items():

@@ -1,4 +1,5 @@
 """A group convolution straight from its definition, the reference that the theory is tested against."""
+
 import numpy as np
 
 
@@ -12,7 +13,7 @@ def convolve(image, weight, groups=1, stride=1):
         branch = o // (C_out // groups)
         for y, x in np.ndindex(height, width):
             top, left = y * stride, x * stride
-            patch = image[branch * K:(branch + 1) * K, top:top + down, left:left + across]
+            patch = image[branch * K : (branch + 1) * K, top : top + down, left : left + across]
             out[o, y, x] = (patch * weight[o]).sum()
     return out
 

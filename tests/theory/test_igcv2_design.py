@@ -11,9 +11,11 @@ from igc_gluon.errors import UserError
 
 # K and C of the designs in IGCV2's Fig. 2, by the number of 1x1 convolutions (there called L), each of about
 # 4700 parameters.
-FIG_2 = {2: [(4, 272), (6, 222), (8, 184), (12, 144), (16, 112)],
-         3: [(3, 258), (4, 220), (6, 174), (8, 136), (12, 108)],
-         4: [(3, 222), (4, 184), (6, 144), (8, 112), (12, 84)]}
+FIG_2 = {
+    2: [(4, 272), (6, 222), (8, 184), (12, 144), (16, 112)],
+    3: [(3, 258), (4, 220), (6, 174), (8, 136), (12, 108)],
+    4: [(3, 222), (4, 184), (6, 144), (8, 112), (12, 84)],
+}
 branches = st.lists(st.integers(1, 6), min_size=1, max_size=4)
 
 
@@ -25,8 +27,7 @@ def test_designs_of_figure_2_cost_the_same(pointwise, K, C):
 @given(Ks=branches, S=st.sampled_from([1, 9, 25]))
 def test_params_count_the_nonzeros_of_the_matrices(Ks, S):
     C = prod(Ks)
-    matrices = [np.kron(np.eye(C // K), np.ones((K, K * (S if number == 0 else 1))))
-                for number, K in enumerate(Ks)]
+    matrices = [np.kron(np.eye(C // K), np.ones((K, K * (S if number == 0 else 1)))) for number, K in enumerate(Ks)]
     assert theory.igcv2_params(C, Ks, S) == sum(map(np.count_nonzero, matrices))
 
 
@@ -72,9 +73,12 @@ def test_best_depth_is_where_the_bound_is_lowest(C):
 def test_fewest_params_equals_trying_every_design(S, L, channelwise):
     for C in range(2, 40):
         lengths = [L] if L else range(1, 7)
-        designs = [Ks for length in lengths
-                   for Ks in product(*[[K for K in range(1, C + 1) if C % K == 0]] * length)
-                   if prod(Ks) == C and 1 not in Ks[1:] and (Ks[0] == 1 or not channelwise)]
+        designs = [
+            Ks
+            for length in lengths
+            for Ks in product(*[[K for K in range(1, C + 1) if C % K == 0]] * length)
+            if prod(Ks) == C and 1 not in Ks[1:] and (Ks[0] == 1 or not channelwise)
+        ]
         if not designs:
             with pytest.raises(UserError):
                 theory.fewest_params(C, S, L, channelwise)
@@ -91,15 +95,23 @@ def test_published_widths_are_the_optima():
         assert theory.fewest_params(C, 9, L=3, channelwise=True) == ([1, K, K], 9 * C + 2 * C * K)
 
 
-@pytest.mark.parametrize("call, names", [
-    (lambda: theory.igcv2_params(12, [5]), "K_1 = 5 does not divide C = 12"),
-    (lambda: theory.igcv2_params(12, [1, 0]), "K_2"), (lambda: theory.igcv2_params(0, [1]), "C"),
-    (lambda: theory.igcv2_params(12, []), "K_1"), (lambda: theory.igcv2_params(12, [1.5]), "K_1"),
-    (lambda: theory.params_lower_bound(12, 0), "L"), (lambda: theory.best_depth(-1), "C"),
-    (lambda: theory.balanced_branches(12, 1, channelwise=True), "L must be at least 2"),
-    (lambda: theory.imbalance([]), "positive"), (lambda: theory.imbalance([3, 0]), "positive"),
-    (lambda: theory.fewest_params(7, 9, L=3), "C = 7"), (lambda: theory.fewest_params(8, 9, L=0), "L"),
-])
+@pytest.mark.parametrize(
+    "call, names",
+    [
+        (lambda: theory.igcv2_params(12, [5]), "K_1 = 5 does not divide C = 12"),
+        (lambda: theory.igcv2_params(12, [1, 0]), "K_2"),
+        (lambda: theory.igcv2_params(0, [1]), "C"),
+        (lambda: theory.igcv2_params(12, []), "K_1"),
+        (lambda: theory.igcv2_params(12, [1.5]), "K_1"),
+        (lambda: theory.params_lower_bound(12, 0), "L"),
+        (lambda: theory.best_depth(-1), "C"),
+        (lambda: theory.balanced_branches(12, 1, channelwise=True), "L must be at least 2"),
+        (lambda: theory.imbalance([]), "positive"),
+        (lambda: theory.imbalance([3, 0]), "positive"),
+        (lambda: theory.fewest_params(7, 9, L=3), "C = 7"),
+        (lambda: theory.fewest_params(8, 9, L=0), "L"),
+    ],
+)
 def test_bad_designs_are_one_clear_line(call, names):
     with pytest.raises(UserError) as caught:
         call()

@@ -1,4 +1,5 @@
 """Every construction computes what the ordinary layer does, on random weights and random images."""
+
 import numpy as np
 import pytest
 from direct_convolution import apply, convolve
@@ -17,10 +18,20 @@ def assert_equal(case, image, expected):
     np.testing.assert_allclose(convolve(np.tile(image, (case.input_copies, 1, 1)), W), out, atol=1e-5)
 
 
-@pytest.mark.parametrize("C_out, C_in, rows, columns, taps", [
-    (4, 4, 2, None, 3), (8, 8, 4, None, 3), (6, 6, 3, 3, 1), (6, 6, 1, None, 3), (6, 6, 6, None, 2),
-    (6, 4, 2, None, 3), (6, 4, 3, 2, 3), (5, 6, 1, 3, 3), (6, 5, 3, 1, 3),
-])
+@pytest.mark.parametrize(
+    "C_out, C_in, rows, columns, taps",
+    [
+        (4, 4, 2, None, 3),
+        (8, 8, 4, None, 3),
+        (6, 6, 3, 3, 1),
+        (6, 6, 1, None, 3),
+        (6, 6, 6, None, 2),
+        (6, 4, 2, None, 3),
+        (6, 4, 3, 2, 3),
+        (5, 6, 1, 3, 3),
+        (6, 5, 3, 1, 3),
+    ],
+)
 def test_regular_convolution(C_out, C_in, rows, columns, taps):
     weight = rng.normal(size=(C_out, C_in, taps, taps))
     image = rng.normal(size=(C_in, 6, 5))
@@ -92,13 +103,17 @@ def test_weights_keep_their_type():
     assert theory.composed_kernel(case.stack).dtype == np.float32
 
 
-@pytest.mark.parametrize("call, names", [
-    (lambda w: theory.regular_as_igc(w, 4), "4 x 4 blocks"), (lambda w: theory.regular_as_igc(w, 0), "rows"),
-    (lambda w: theory.regular_as_igc(w, 2, 5), "2 x 5"),
-    (lambda w: theory.regular_as_igc(w[0], 1), "(6, 3, 3)"),
-    (lambda w: theory.summation_fusion_as_igc(w, 4), "4 groups"),
-    (lambda w: theory.xception_as_igc(w, w[:, :, :1, :1]), "(6, 1, ...)"),
-])
+@pytest.mark.parametrize(
+    "call, names",
+    [
+        (lambda w: theory.regular_as_igc(w, 4), "4 x 4 blocks"),
+        (lambda w: theory.regular_as_igc(w, 0), "rows"),
+        (lambda w: theory.regular_as_igc(w, 2, 5), "2 x 5"),
+        (lambda w: theory.regular_as_igc(w[0], 1), "(6, 3, 3)"),
+        (lambda w: theory.summation_fusion_as_igc(w, 4), "4 groups"),
+        (lambda w: theory.xception_as_igc(w, w[:, :, :1, :1]), "(6, 1, ...)"),
+    ],
+)
 def test_bad_weights_are_one_clear_line(call, names):
     with pytest.raises(UserError) as caught:
         call(np.ones((6, 6, 3, 3)))

@@ -138,8 +138,9 @@ def test_paths_and_conditions_against_brute_force(stack):
     assert theory.has_one_path(stack) is bool((counts == 1).all())
     assert theory.is_complementary(stack) is complementary_to_the_letter(stack)
     # With positive weights nothing cancels, so the kernel is dense just where there is a path.
-    positive = [layer if isinstance(layer, Permutation) else
-                GroupConv(abs(layer.weight) + 0.1, layer.groups) for layer in stack]
+    positive = [
+        layer if isinstance(layer, Permutation) else GroupConv(abs(layer.weight) + 0.1, layer.groups) for layer in stack
+    ]
     assert ((theory.composed_kernel(positive) > 0).all(axis=(2, 3)) == (counts > 0)).all()
 
 
@@ -188,26 +189,47 @@ def test_igcv2_meets_it_when_the_branches_multiply_up_to_the_width(Ks):
     assert not theory.is_loosely_complementary(wider) and not theory.is_complementary(wider)
 
 
-@pytest.mark.parametrize("stack, terms", [
-    (theory.igc_stack((48, 2, 3, 3), (48, 24, 1, 1), 24), [18, 24]),  # M S and L
-    (theory.igc_stack((64, 1, 3, 3), (64, 64, 1, 1), 64), [9, 64]),  # Xception
-    (theory.igcv2_stack(98, [2, 7, 7]), [18, 7, 7]), (theory.igcv2_stack(144, [1, 12, 12]), [12, 12]),
-    # 4 -> 8 -> 4 channels: 8 * 2 weights and 4 * 4 weights, over 4 channels
-    ([GroupConv((8, 2, 1, 1), 2), GroupConv((8, 1, 3, 3), 8), GroupConv((4, 4, 1, 1), 2)], [4, 4]),
-])
+@pytest.mark.parametrize(
+    "stack, terms",
+    [
+        (theory.igc_stack((48, 2, 3, 3), (48, 24, 1, 1), 24), [18, 24]),  # M S and L
+        (theory.igc_stack((64, 1, 3, 3), (64, 64, 1, 1), 64), [9, 64]),  # Xception
+        (theory.igcv2_stack(98, [2, 7, 7]), [18, 7, 7]),
+        (theory.igcv2_stack(144, [1, 12, 12]), [12, 12]),
+        # 4 -> 8 -> 4 channels: 8 * 2 weights and 4 * 4 weights, over 4 channels
+        ([GroupConv((8, 2, 1, 1), 2), GroupConv((8, 1, 3, 3), 8), GroupConv((4, 4, 1, 1), 2)], [4, 4]),
+    ],
+)
 def test_balance_terms(stack, terms):
     assert theory.balance_terms(stack) == terms
 
 
-@pytest.mark.parametrize("C, Ks, least, most", [
-    (144, [1, 12, 12], 1, 1), (256, [1, 16, 16], 1, 1), (361, [1, 19, 19], 1, 1),  # Table 2
-    (98, [2, 7, 7], 1, 1), (162, [2, 9, 9], 1, 1), (242, [2, 11, 11], 1, 1),  # Table 5, IGCV2 I
-    (216, [1, 8, 8, 8], 2, 3), (432, [1, 8, 8, 8], 1, 2), (864, [1, 8, 8, 8, 8], 4, 5),  # Table 3, IGCV2*
-    (304, [1, 8, 8, 8], 1, 2), (608, [1, 8, 8, 8, 8], 6, 7), (1216, [1, 8, 8, 8, 8], 3, 4),
-    (416, [1, 8, 8, 8], 1, 2), (832, [1, 8, 8, 8, 8], 4, 5), (1664, [1, 8, 8, 8, 8], 2, 3),
-    (64, [1, 8, 8], 1, 1), (128, [1, 16, 16], 2, 2), (256, [1, 32, 32], 4, 4),  # Table 4, its three stages
-    (272, [1, 4, 4], 0, 1), (174, [1, 6, 6, 6], 1, 2), (112, [1, 16, 16], 2, 3),  # Fig. 2
-])
+@pytest.mark.parametrize(
+    "C, Ks, least, most",
+    [
+        (144, [1, 12, 12], 1, 1),
+        (256, [1, 16, 16], 1, 1),
+        (361, [1, 19, 19], 1, 1),  # Table 2
+        (98, [2, 7, 7], 1, 1),
+        (162, [2, 9, 9], 1, 1),
+        (242, [2, 11, 11], 1, 1),  # Table 5, IGCV2 I
+        (216, [1, 8, 8, 8], 2, 3),
+        (432, [1, 8, 8, 8], 1, 2),
+        (864, [1, 8, 8, 8, 8], 4, 5),  # Table 3, IGCV2*
+        (304, [1, 8, 8, 8], 1, 2),
+        (608, [1, 8, 8, 8, 8], 6, 7),
+        (1216, [1, 8, 8, 8, 8], 3, 4),
+        (416, [1, 8, 8, 8], 1, 2),
+        (832, [1, 8, 8, 8, 8], 4, 5),
+        (1664, [1, 8, 8, 8, 8], 2, 3),
+        (64, [1, 8, 8], 1, 1),
+        (128, [1, 16, 16], 2, 2),
+        (256, [1, 32, 32], 4, 4),  # Table 4, its three stages
+        (272, [1, 4, 4], 0, 1),
+        (174, [1, 6, 6, 6], 1, 2),
+        (112, [1, 16, 16], 2, 3),  # Fig. 2
+    ],
+)
 def test_published_blocks_of_igcv2(C, Ks, least, most):
     stack = theory.igcv2_stack(C, Ks)
     counts = theory.paths(stack)
@@ -254,21 +276,33 @@ def test_more_paths_than_can_be_counted():
         theory.paths([GroupConv((64, 64, 1, 1))] * 11)
 
 
-@pytest.mark.parametrize("call, names", [
-    (lambda: GroupConv((8, 2, 3), 2), "(8, 2, 3)"), (lambda: GroupConv([[1.0]]), "list"),
-    (lambda: GroupConv((8, 0, 3, 3)), "size 1"), (lambda: GroupConv((8, 2, 3, 3), 3), "3 groups"),
-    (lambda: GroupConv((8, 2, 3, 3), 0), "groups"), (lambda: GroupConv((8, 2, 3, 3), 2, 0), "stride"),
-    (lambda: GroupConv(np.zeros((0, 2, 3, 3))), "(0, 2, 3, 3)"),
-    (lambda: Permutation([0, 2]), "each once"), (lambda: Permutation([]), "each once"),
-    (lambda: Permutation([[0]]), "each once"), (lambda: Permutation([0.0, 1.5]), "each once"),
-    (lambda: reorder(6, 4), "4 does not divide 6"), (lambda: reorder(0, 1), "C"),
-    (lambda: theory.dense_to_group(np.ones((4, 4, 1, 1)), 3), "3 groups"),
-    (lambda: theory.igc_stack((6, 2, 3, 3), (6, 2, 1, 1), 3), "takes 4 channels"),
-    (lambda: theory.igcv2_stack(12, [1, 5]), "K_2 = 5"),
-    (lambda: theory.paths([]), "at least one"), (lambda: theory.paths([Permutation([0])]), "at least one"),
-    (lambda: theory.composed_kernel([GroupConv((8, 8, 1, 1)), GroupConv((6, 6, 1, 1))]),
-     "layer 2 of the stack takes 6 channels, but layer 1 gives 8"),
-])
+@pytest.mark.parametrize(
+    "call, names",
+    [
+        (lambda: GroupConv((8, 2, 3), 2), "(8, 2, 3)"),
+        (lambda: GroupConv([[1.0]]), "list"),
+        (lambda: GroupConv((8, 0, 3, 3)), "size 1"),
+        (lambda: GroupConv((8, 2, 3, 3), 3), "3 groups"),
+        (lambda: GroupConv((8, 2, 3, 3), 0), "groups"),
+        (lambda: GroupConv((8, 2, 3, 3), 2, 0), "stride"),
+        (lambda: GroupConv(np.zeros((0, 2, 3, 3))), "(0, 2, 3, 3)"),
+        (lambda: Permutation([0, 2]), "each once"),
+        (lambda: Permutation([]), "each once"),
+        (lambda: Permutation([[0]]), "each once"),
+        (lambda: Permutation([0.0, 1.5]), "each once"),
+        (lambda: reorder(6, 4), "4 does not divide 6"),
+        (lambda: reorder(0, 1), "C"),
+        (lambda: theory.dense_to_group(np.ones((4, 4, 1, 1)), 3), "3 groups"),
+        (lambda: theory.igc_stack((6, 2, 3, 3), (6, 2, 1, 1), 3), "takes 4 channels"),
+        (lambda: theory.igcv2_stack(12, [1, 5]), "K_2 = 5"),
+        (lambda: theory.paths([]), "at least one"),
+        (lambda: theory.paths([Permutation([0])]), "at least one"),
+        (
+            lambda: theory.composed_kernel([GroupConv((8, 8, 1, 1)), GroupConv((6, 6, 1, 1))]),
+            "layer 2 of the stack takes 6 channels, but layer 1 gives 8",
+        ),
+    ],
+)
 def test_bad_stacks_are_one_clear_line(call, names):
     with pytest.raises(UserError) as caught:
         call()

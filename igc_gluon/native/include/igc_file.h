@@ -57,12 +57,12 @@ typedef struct igc_model_info {
   int64_t multiply_adds;   /* of one image, convolutions only */
   const float* mean;       /* of each channel, of pixels 0..255; see igc_normalise */
   const float* deviation;
-  int32_t normalised;      /* 0: nobody said what mean and deviation are; then they are 0 and 1 */
-  int32_t short_side;      /* of an image, its border with it, before its middle is cut out; 0: nobody said */
-  int32_t interpolation;   /* igc_interpolation: how it is resized so */
-  int32_t color_order;     /* igc_color_order: of the channels, and so of mean and deviation */
-  int32_t border;          /* pixels on each side of what the network takes that are no part of the image, see below */
-  int32_t fill;            /* their brightness, 0..255, in every channel; before mean and deviation */
+  int32_t normalised;    /* 0: nobody said what mean and deviation are; then they are 0 and 1 */
+  int32_t short_side;    /* of an image, its border with it, before its middle is cut out; 0: nobody said */
+  int32_t interpolation; /* igc_interpolation: how it is resized so */
+  int32_t color_order;   /* igc_color_order: of the channels, and so of mean and deviation */
+  int32_t border; /* pixels on each side of what the network takes that are no part of the image, see below */
+  int32_t fill;   /* their brightness, 0..255, in every channel; before mean and deviation */
 } igc_model_info;
 
 /* How an image becomes what igc_normalise takes: its shorter side is resized to short_side - 2 * border, the middle
@@ -90,7 +90,8 @@ IGC_API int igc_normalise(const igc_model* model, const uint8_t* pixels, int64_t
 IGC_API int igc_prepare(const igc_model* model, const uint8_t* rgb, int32_t height, int32_t width, float* x);
 
 /* From a photograph, see igc_prepare, to the probability of each of info.scores classes (softmax of the scores). */
-IGC_API int igc_classify(igc_model* model, const uint8_t* rgb, int32_t height, int32_t width, float* probabilities);
+IGC_API int igc_classify(igc_model* model, const uint8_t* rgb, int32_t height, int32_t width,
+                         float* probabilities);
 
 /* x: batch x channels x height x width, y: batch x the result's size. threads 0: igc_threads(). By several
  * threads at once if need be. */

@@ -21,9 +21,9 @@ extern "C" {
 #endif
 
 typedef struct igc_layer {
-  int32_t kind;     /* IGC_CONV of igc.h, or IGC_MAX_POOL: has input, channels (those of the input), kernel and
+  int32_t kind;  /* IGC_CONV of igc.h, or IGC_MAX_POOL: has input, channels (those of the input), kernel and
                        stride, is not normalised and has no weight; its value is as good as normalised */
-  int32_t input;    /* value that is convolved */
+  int32_t input; /* value that is convolved */
   int32_t residual; /* value that is added before the activation, -1: none */
   int32_t channels;
   int32_t groups;
@@ -56,7 +56,8 @@ IGC_API int igc_train_backward(igc_train* net, const float* x, const float* dy, 
  * packed once, while they stay the same, and what a size of image takes is kept for the next call, 64 MB in all beside
  * the last one. */
 IGC_API int igc_train_infer(igc_train* net, const float* x, int64_t batch, int32_t height, int32_t width,
-                            const float* const* parameters, const float* const* running, float* y, int32_t threads);
+                            const float* const* parameters, const float* const* running, float* y,
+                            int32_t threads);
 IGC_API void igc_train_free(igc_train* net);
 /* What it holds: activations, packed weights, workspaces. */
 IGC_API int64_t igc_train_bytes(const igc_train* net);

@@ -37,8 +37,8 @@ int igc_net_create(const igc_op* ops, int64_t n_ops, const float* weights, int64
 }
 
 int igc_net_create_int8(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
-                        const float* ranges, int64_t n_ranges, int32_t channels, int32_t height, int32_t width,
-                        igc_net** net) {
+                        const float* ranges, int64_t n_ranges, int32_t channels, int32_t height,
+                        int32_t width, igc_net** net) {
   if (!net) return fail(IGC_BAD_ARGUMENT, "net is null");
   *net = nullptr;
   const igc::Kernels* kernels = nullptr;
@@ -46,8 +46,8 @@ int igc_net_create_int8(const igc_op* ops, int64_t n_ops, const float* weights, 
   if (status != IGC_OK) return status;
   return guarded(IGC_BAD_ARGUMENT, [&] {
     igc::Weights packed;
-    *net = new igc_net{igc::Net(
-        igc::plan_net(*kernels, ops, n_ops, weights, n_weights, channels, height, width, packed, ranges, n_ranges))};
+    *net = new igc_net{igc::Net(igc::plan_net(*kernels, ops, n_ops, weights, n_weights, channels, height,
+                                              width, packed, ranges, n_ranges))};
   });
 }
 

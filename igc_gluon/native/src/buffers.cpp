@@ -35,10 +35,10 @@ void assign_buffers(Plan& plan) {
     for (int c : storage.layout.channel_at)
       if (!storage.bytes) wanted.padding.push_back(c < 0);
     size_t b = 0;
-    while (b < plan.buffers.size() && (!serves(plan.buffers[b], wanted) ||
-                                      std::any_of(
-                                          users[b].begin(), users[b].end(),
-                                          [&](const Storage* user) { return overlap(*user, storage); })))
+    while (b < plan.buffers.size() &&
+           (!serves(plan.buffers[b], wanted) ||
+            std::any_of(users[b].begin(), users[b].end(),
+                        [&](const Storage* user) { return overlap(*user, storage); })))
       b++;
     if (b == plan.buffers.size()) {
       plan.buffers.push_back(wanted);

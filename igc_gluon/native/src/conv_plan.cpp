@@ -31,7 +31,8 @@ int inputs_per_pass(const Filter& filter, const ChunkOfConv& chunk, int vectors,
   return std::max(4, (chunk.inputs + passes - 1) / passes);
 }
 
-void plan_chunk(ConvPlan& plan, const Kernels& kernels, const Filter& filter, const ChunkOfConv& chunk, int width) {
+void plan_chunk(ConvPlan& plan, const Kernels& kernels, const Filter& filter, const ChunkOfConv& chunk,
+                int width) {
   const int most = kernels.conv_vectors(plan.kernel_w, plan.stride);
   size_t weights = 0, bias = 0;
   if (!plan.blocks.empty()) {
@@ -57,8 +58,8 @@ void plan_chunk(ConvPlan& plan, const Kernels& kernels, const Filter& filter, co
       const size_t size = plan.kernel_h * (end - begin) * plan.kernel_w * lanes;
       plan.weight_bytes += size * sizeof(float);
       plan.blocks.push_back({kernel(plan.mixes && last), chunk.w, count, chunk.x_offset + begin * chunk.w,
-                             chunk.y_offset + done * 16, end - begin, begin == 0, last, weights, secondary, size,
-                             plan.mixes && !last ? -1 : (ptrdiff_t)bias});
+                             chunk.y_offset + done * 16, end - begin, begin == 0, last, weights, secondary,
+                             size, plan.mixes && !last ? -1 : (ptrdiff_t)bias});
       weights += size;
     }
     bias += lanes;
@@ -76,8 +77,8 @@ ConvPlan plan_for(const Filter& filter, bool mixes, int stride) {
 
 }  // namespace
 
-ConvPlan plan_group_conv(const Kernels& kernels, const Filter& filter, bool mixes, const Layout& in, const Layout& out,
-                         int stride, int width) {
+ConvPlan plan_group_conv(const Kernels& kernels, const Filter& filter, bool mixes, const Layout& in,
+                         const Layout& out, int stride, int width) {
   ConvPlan plan = plan_for(filter, mixes, stride);
   for (size_t i = 0; i < in.chunks.size(); i++) {
     const Chunk& from = in.chunks[i];
@@ -88,8 +89,8 @@ ConvPlan plan_group_conv(const Kernels& kernels, const Filter& filter, bool mixe
   return plan;
 }
 
-ConvPlan plan_dense_conv(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out, int stride,
-                         int width) {
+ConvPlan plan_dense_conv(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out,
+                         int stride, int width) {
   ConvPlan plan = plan_for(filter, false, stride);
   plan_chunk(plan, kernels, filter, {1, 0, in.positions, 0, out.positions / 16}, width);
   return plan;

@@ -29,7 +29,8 @@ struct Filter {
   int32_t number(int output, int input, int dy, int dx) const {
     if (output < 0 || input < 0 || group_of_output(output) != group_of_input(input)) return -1;
     const int per_output = outputs / groups, per_input = inputs / groups;
-    if (turned) return ((input * per_output + output % per_output) * turned + rows[dy]) * turned + columns[dx];
+    if (turned)
+      return ((input * per_output + output % per_output) * turned + rows[dy]) * turned + columns[dx];
     const int row = primary ? output % groups * primary + output / groups : output;
     const int column = primary ? input / groups : input % per_input;
     return ((row * per_input + column) * kernel_h + dy) * kernel_w + dx;
@@ -40,7 +41,8 @@ struct Filter {
     return primary ? row % primary * groups + row / primary : row;
   }
   int input_of(int32_t number) const {
-    const int column = number / (kernel_h * kernel_w) % (inputs / groups), group = group_of_output(output_of(number));
+    const int column = number / (kernel_h * kernel_w) % (inputs / groups),
+              group = group_of_output(output_of(number));
     return primary ? column * groups + group : group * (inputs / groups) + column;
   }
 };
@@ -59,8 +61,9 @@ struct Parameters {
 
 // Which weight lies at each place of what the kernels read: inference gathers through it once, training every step.
 struct Packing {
-  std::vector<int32_t> weights;  // their numbers, those of a secondary in registers behind the first's; -1: zero
-  std::vector<int32_t> bias;     // channels; -1: zero
+  std::vector<int32_t>
+      weights;                // their numbers, those of a secondary in registers behind the first's; -1: zero
+  std::vector<int32_t> bias;  // channels; -1: zero
 };
 
 // Packed weights and biases of a plan.
@@ -90,7 +93,7 @@ struct ConvPlan {
   int kernel_h = 1, kernel_w = 1, stride = 1, pad_h = 0, pad_w = 0;
   bool mixes = false;  // with a secondary in registers
   int activation = kLinear;
-  size_t weight_bytes = 0;  // without the secondary
+  size_t weight_bytes = 0;                          // without the secondary
   const float *weights = nullptr, *bias = nullptr;  // packed
 };
 
@@ -130,12 +133,12 @@ inline int balanced(int left, int most) {
 }
 
 // `mixes`: a secondary of L <= 4 follows in registers.
-ConvPlan plan_group_conv(const Kernels& kernels, const Filter& filter, bool mixes, const Layout& in, const Layout& out,
+ConvPlan plan_group_conv(const Kernels& kernels, const Filter& filter, bool mixes, const Layout& in,
+                         const Layout& out, int stride, int width);
+ConvPlan plan_dense_conv(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out,
                          int stride, int width);
-ConvPlan plan_dense_conv(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out, int stride,
-                         int width);
-MixPlan plan_mix(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out, int stride,
-                 int width);
+MixPlan plan_mix(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out,
+                 int stride, int width);
 
 // `secondary`: of a plan that mixes, else null.
 Packing packing_of(const ConvPlan& plan, const Filter& filter, const Layout& in, const Layout& out,

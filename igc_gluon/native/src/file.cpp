@@ -37,7 +37,8 @@ struct Header {
 struct Preprocessing {  // follows the header from version 3 on, border and fill from version 4 on
   int32_t short_side, interpolation, color_order, normalised, border, fill;
 };
-static_assert(sizeof(Header) == 64 && sizeof(Preprocessing) == 24 && sizeof(igc_op) == 80, "the layout of the file");
+static_assert(sizeof(Header) == 64 && sizeof(Preprocessing) == 24 && sizeof(igc_op) == 80,
+              "the layout of the file");
 
 constexpr uint8_t kMagic[8] = {0x89, 'I', 'G', 'C', '\r', '\n', 0x1a, '\n'};
 constexpr size_t kChecked = 16;  // where what the CRC covers begins
@@ -139,7 +140,8 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
   require(size >= sizeof(Header), "it is too short");
   std::memcpy(&header, data, sizeof(Header));
   require(std::memcmp(header.magic, kMagic, sizeof(kMagic)) == 0, "it does not begin as one");
-  require(header.version >= 1 && header.version <= IGC_FILE_VERSION, "it is of another version of the format");
+  require(header.version >= 1 && header.version <= IGC_FILE_VERSION,
+          "it is of another version of the format");
   require(header.size == size, header.size > size ? "it is cut off" : "something follows its end");
   require(header.crc == crc32(data + kChecked, size - kChecked), "its checksum is wrong");
   require((header.version > 2 || (header.version == 2) == (header.n_ranges > 0)) &&
@@ -190,8 +192,8 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
               expected.interpolation >= IGC_AREA && expected.interpolation <= IGC_NEAREST &&
               expected.color_order >= IGC_RGB && expected.color_order <= IGC_BGR &&
               (expected.normalised == 0 || expected.normalised == 1) && expected.border >= 0 &&
-              expected.border <= (std::min(header.shape[1], header.shape[2]) - 1) / 2 &&
-              expected.fill >= 0 && expected.fill <= 255,
+              expected.border <= (std::min(header.shape[1], header.shape[2]) - 1) / 2 && expected.fill >= 0 &&
+              expected.fill <= 255,
           "how its images are prepared is damaged");
   check_parameters(ops, shapes, (int64_t)weights.size());
   const Shape out = shapes.back();
@@ -213,12 +215,13 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
   info.fill = expected.fill;
 
   Weights packed;
-  model->net = std::make_unique<Net>(plan_net(current_kernels(), ops.data(), (int64_t)ops.size(), weights.data(),
-                                              (int64_t)weights.size(), info.shape[0], info.shape[1], info.shape[2],
-                                              packed, ranges.data(), (int64_t)ranges.size()));
+  model->net = std::make_unique<Net>(
+      plan_net(current_kernels(), ops.data(), (int64_t)ops.size(), weights.data(), (int64_t)weights.size(),
+               info.shape[0], info.shape[1], info.shape[2], packed, ranges.data(), (int64_t)ranges.size()));
   const Plan& plan = *model->net->plan;
   info.multiply_adds = plan.multiply_adds;
-  require(plan.buffer_floats() + plan.scratch_floats <= kMostBufferFloats, "it needs more than 2 GB for an image");
+  require(plan.buffer_floats() + plan.scratch_floats <= kMostBufferFloats,
+          "it needs more than 2 GB for an image");
   return model;
 }
 
@@ -313,7 +316,8 @@ int igc_classify(igc_model* model, const uint8_t* rgb, int32_t height, int32_t w
     igc::require(model && probabilities, "model or probabilities is null");
     const int32_t scores = model->info.scores, *shape = model->info.shape;
     igc::require(scores > 0, "the network gives no scores");
-    igc::require(model->info.normalised, "the network was compiled without the mean and deviation of its images");
+    igc::require(model->info.normalised,
+                 "the network was compiled without the mean and deviation of its images");
     std::vector<float> x((size_t)shape[0] * shape[1] * shape[2]);
     int status = igc_prepare(model, rgb, height, width, x.data());
     if (status == IGC_OK) status = igc_run(model, x.data(), 1, probabilities, 0);

@@ -59,7 +59,8 @@ struct Int8Mix {
 class Quantised {
  public:
   // input_step(c): of the bytes of input channel c; zero: of all inputs.
-  Quantised(const Filter& filter, const Parameters& parameters, const std::function<float(int)>& input_step, int zero);
+  Quantised(const Filter& filter, const Parameters& parameters, const std::function<float(int)>& input_step,
+            int zero);
   int8_t at(int32_t number) const { return number < 0 ? 0 : bytes_[number]; }  // a number of the filter
   float step(int output) const { return output < 0 ? 0 : step_[output]; }
   // The bias, without what `zero` adds to the sum over all inputs, weights and taps.
@@ -90,9 +91,9 @@ struct Target {
 
 // Group convolution of quads, chunk by chunk, or with `dense` of any bytes to any order. `secondary`: of L <=
 // 4, in registers, or null, and its parameters. Results are written in the lanes' order, `out`.
-Int8Conv plan_int8_conv(const Int8Kernels& kernels, Arena& arena, const Quantised& filter, const Filter* secondary,
-                        const Parameters& mixing, const Layout& in, const Layout& out, bool dense, int stride, int width,
-                        const Target& target);
+Int8Conv plan_int8_conv(const Int8Kernels& kernels, Arena& arena, const Quantised& filter,
+                        const Filter* secondary, const Parameters& mixing, const Layout& in,
+                        const Layout& out, bool dense, int stride, int width, const Target& target);
 Int8Mix plan_int8_mix(const Int8Kernels& kernels, Arena& arena, const Quantised& filter, const Layout& in,
                       const Layout& out, int stride, int width, const Target& target);
 

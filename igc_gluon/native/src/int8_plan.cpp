@@ -38,8 +38,8 @@ Layout as_quads(const Layout& layout) {
     for (int first = 0; first < layout.members; first += 4)
       for (int lane = 0; lane < chunk.width; lane++)
         for (int m = first; m < first + 4; m++)
-          quads.channel_at.push_back(
-              m < layout.members ? layout.channel(from.offset + m * from.width + lane) : -1);
+          quads.channel_at.push_back(m < layout.members ? layout.channel(from.offset + m * from.width + lane)
+                                                        : -1);
     quads.positions = (int)quads.channel_at.size();
   }
   while (quads.positions % 16) {
@@ -49,8 +49,8 @@ Layout as_quads(const Layout& layout) {
   return quads;
 }
 
-Quantised::Quantised(const Filter& filter, const Parameters& parameters, const std::function<float(int)>& input_step,
-                     int zero)
+Quantised::Quantised(const Filter& filter, const Parameters& parameters,
+                     const std::function<float(int)>& input_step, int zero)
     : filter_(filter),
       parameters_(parameters),
       bytes_(filter.size()),
@@ -58,7 +58,9 @@ Quantised::Quantised(const Filter& filter, const Parameters& parameters, const s
       surplus_(filter.outputs) {
   std::vector<float> input_steps, largest(filter.outputs);
   for (int i = 0; i < filter.inputs; i++) input_steps.push_back(input_step(i));
-  const auto value = [&](int32_t n) { return parameters.weight(filter, n) * input_steps[filter.input_of(n)]; };
+  const auto value = [&](int32_t n) {
+    return parameters.weight(filter, n) * input_steps[filter.input_of(n)];
+  };
   for (int32_t n = 0; n < filter.size(); n++) {
     float& here = largest[filter.output_of(n)];
     here = std::max(here, std::abs(value(n)));
@@ -90,9 +92,9 @@ Ending Target::ending() const {
   return ending;
 }
 
-Int8Conv plan_int8_conv(const Int8Kernels& kernels, Arena& arena, const Quantised& filter, const Filter* secondary,
-                        const Parameters& mixing, const Layout& in, const Layout& out, bool dense, int stride, int width,
-                        const Target& target) {
+Int8Conv plan_int8_conv(const Int8Kernels& kernels, Arena& arena, const Quantised& filter,
+                        const Filter* secondary, const Parameters& mixing, const Layout& in,
+                        const Layout& out, bool dense, int stride, int width, const Target& target) {
   struct Part {
     int w, x_offset, words, y_offset, vectors;
   };
@@ -129,7 +131,8 @@ Int8Conv plan_int8_conv(const Int8Kernels& kernels, Arena& arena, const Quantise
           double constant = mixing.bias_of(c);
           for (int k = 0; k < 4; k++) {
             const int middle = out.channel(base + j / 4 * 4 + k);
-            const float factor = mixing.weight(*secondary, secondary->number(c, middle, 0, 0)) * filter.step(middle);
+            const float factor =
+                mixing.weight(*secondary, secondary->number(c, middle, 0, 0)) * filter.step(middle);
             factors[j / 16 * 64 + k * 16 + j % 16] = factor * target.unit(c);
             constant -= (double)factor * filter.surplus(middle);
           }
@@ -165,7 +168,8 @@ Int8Mix plan_int8_mix(const Int8Kernels& kernels, Arena& arena, const Quantised&
     const std::vector<Segment> segments = find_segments(f, in, units[done].groups, 4 * split);
     const size_t first = plan.inputs.size();
     for (const Segment& segment : segments)
-      for (int k = segment.offset; k < segment.offset + segment.length; k += 4 * split) plan.inputs.push_back(k);
+      for (int k = segment.offset; k < segment.offset + segment.length; k += 4 * split)
+        plan.inputs.push_back(k);
     const int steps = (int)(plan.inputs.size() - first);
     const size_t size = (size_t)steps * count * 64;
     int8_t* weights = take_bytes(arena, size);
@@ -180,8 +184,7 @@ Int8Mix plan_int8_mix(const Int8Kernels& kernels, Arena& arena, const Quantised&
         const int c = out.channel(block.offset[n] + j % lanes);
         if (c < 0) continue;
         scale[n * 16 + j] = filter.step(c) * target.unit(c);
-        bias[n * 16 + j] =
-            target.start(c) + filter.bias(c) * target.unit(c);
+        bias[n * 16 + j] = target.start(c) + filter.bias(c) * target.unit(c);
       }
     }
     for (int i = 0; i < steps; i++)

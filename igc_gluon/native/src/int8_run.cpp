@@ -30,19 +30,19 @@ void make_quads_of_rows(const Int8Kernels& kernels, const Step& step, Plane x, P
 
 void run_int8_rows(const Int8Kernels& kernels, const Step& step, Plane x, Plane y, Plane residual, int width,
                    int begin, int end, float* scratch) {
-  if (step.work == Work::Int8Conv)
-    return run_int8_conv(step.int8_conv, x, y, residual, width, begin, end);
+  if (step.work == Work::Int8Conv) return run_int8_conv(step.int8_conv, x, y, residual, width, begin, end);
   if (step.work == Work::Int8Mix) return run_int8_mix(step.int8_mix, x, y, residual, width, begin, end);
   const ptrdiff_t row = (ptrdiff_t)width * step.byte_pixel;
   const Plane middle = {scratch, row, step.byte_pixel};
-  const Plane other = {scratch + step.tile_rows * row, (ptrdiff_t)width * step.middle_pixel, step.middle_pixel};
+  const Plane other = {scratch + step.tile_rows * row, (ptrdiff_t)width * step.middle_pixel,
+                       step.middle_pixel};
   const bool quads = !step.from.chunks.empty();
   for (int first = begin; first < end; first += step.tile_rows) {
     const int rows = std::min(step.tile_rows, end - first);
     const Plane to = from_row(y, first);
     if (step.work == Work::Int8ConvMix) {
-      run_int8_conv(step.int8_conv, from_row(x, (ptrdiff_t)first * step.int8_conv.stride), middle, {}, width, 0,
-                    rows);
+      run_int8_conv(step.int8_conv, from_row(x, (ptrdiff_t)first * step.int8_conv.stride), middle, {}, width,
+                    0, rows);
     } else {
       run_conv(step.conv, from_row(x, (ptrdiff_t)first * step.conv.stride), other, {}, width, 0, rows);
       quantise_rows(kernels, step.scale, 4 * step.byte_pixel, other, middle, width, 0, rows);
@@ -54,7 +54,8 @@ void run_int8_rows(const Int8Kernels& kernels, const Step& step, Plane x, Plane 
 
 void convert_rows(const Int8Kernels& kernels, const Step& step, int positions, Plane x, Plane y, int width,
                   int begin, int end) {
-  if (step.work == Work::Quantise) return quantise_rows(kernels, step.scale, positions, x, y, width, begin, end);
+  if (step.work == Work::Quantise)
+    return quantise_rows(kernels, step.scale, positions, x, y, width, begin, end);
   if (step.work == Work::MakeQuads) return make_quads_of_rows(kernels, step, x, y, width, begin, end);
   for (int r = begin; r < end; r++) {
     uint8_t *from = row_of_bytes(x, r), *to = row_of_bytes(y, r);

@@ -102,8 +102,8 @@ size_t mix_work(const Kernels& kernels, const Filter& filter, const Layout& in, 
   return work;
 }
 
-MixPlan plan_mix(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out, int stride,
-                 int width) {
+MixPlan plan_mix(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out,
+                 int stride, int width) {
   MixPlan plan;
   plan.stride = stride;
   const std::vector<Unit> units = sorted_units(filter, out, kernels.mix_units);
@@ -114,8 +114,15 @@ MixPlan plan_mix(const Kernels& kernels, const Filter& filter, const Layout& in,
     size_t inputs = 0;
     for (const Segment& segment : segments) inputs += segment.length;
     const size_t size = inputs / split * count * 16;
-    MixPlan::Block block = {kernels.mix(split, count, width), (int)plan.segments.size(), (int)segments.size(), count, {},
-                            split, weights, size, (ptrdiff_t)bias};
+    MixPlan::Block block = {kernels.mix(split, count, width),
+                            (int)plan.segments.size(),
+                            (int)segments.size(),
+                            count,
+                            {},
+                            split,
+                            weights,
+                            size,
+                            (ptrdiff_t)bias};
     for (int n = 0; n < count; n++) block.offset[n] = units[done + n].offset;
     plan.segments.insert(plan.segments.end(), segments.begin(), segments.end());
     plan.blocks.push_back(block);
@@ -127,7 +134,8 @@ MixPlan plan_mix(const Kernels& kernels, const Filter& filter, const Layout& in,
   return plan;
 }
 
-Packing packing_of(const MixPlan& plan, const Filter& filter, const Layout& in, const Layout& out, const Filter*) {
+Packing packing_of(const MixPlan& plan, const Filter& filter, const Layout& in, const Layout& out,
+                   const Filter*) {
   Packing packing;
   for (const MixPlan::Block& block : plan.blocks) {
     const int split = block.split;

@@ -24,9 +24,9 @@ struct Storage {
   int height = 0, width = 0;
   int halo_h = 0, halo_w = 0;
   int first_step = 0, last_step = -1;  // in use from the step that writes it to the last one that reads it
-  int buffer = -1;                    // storages that are not in use together share buffers
-  bool bytes = false;                 // four positions a word
-  uint8_t zero = 0;                   // the byte that stands for 0
+  int buffer = -1;                     // storages that are not in use together share buffers
+  bool bytes = false;                  // four positions a word
+  uint8_t zero = 0;                    // the byte that stands for 0
 
   // Words of 32 bits from one pixel to the next.
   int pixel() const { return bytes ? pixel_stride(layout.positions / 4) : pixel_stride(layout.positions); }
@@ -70,9 +70,9 @@ struct Step {
   int middle_pixel = 0;     // ConvMix, ConvInt8Mix: floats of the scratch from one to the next
   int byte_pixel = 0;       // Int8ConvMix, ConvInt8Mix: words of bytes in the scratch from one to the next
   int tile_rows = 1;
-  Scale scale;              // of the bytes that are made or read
-  Layout from, to;          // MakeQuads, and Int8ConvMix that ends so: then its results, before, have
-                            // middle_pixel words in the scratch
+  Scale scale;      // of the bytes that are made or read
+  Layout from, to;  // MakeQuads, and Int8ConvMix that ends so: then its results, before, have
+                    // middle_pixel words in the scratch
 };
 
 // Packed weights of a network's ops, for all of its plans: each is packed once and lives as long as a plan uses it.
@@ -84,7 +84,8 @@ class Weights {
     const auto known = packed_.find(key);
     std::shared_ptr<const Packed> result = known == packed_.end() ? nullptr : known->second.lock();
     if (result) return result;
-    for (auto it = packed_.begin(); it != packed_.end();) it = it->second.expired() ? packed_.erase(it) : std::next(it);
+    for (auto it = packed_.begin(); it != packed_.end();)
+      it = it->second.expired() ? packed_.erase(it) : std::next(it);
     result = std::make_shared<const Packed>(pack());
     packed_[key] = result;
     return result;
@@ -136,9 +137,10 @@ void assign_buffers(Plan& plan);
 
 // Raises BadArgument. `numbers` and `ranges` (igc_net_create_int8) are not needed afterwards. shared: of the same ops,
 // numbers and kernels.
-std::unique_ptr<const Plan> plan_net(const Kernels& kernels, const igc_op* ops, int64_t n_ops, const float* numbers,
-                                     int64_t n_numbers, int channels, int height, int width, Weights& shared,
-                                     const float* ranges = nullptr, int64_t n_ranges = 0);
+std::unique_ptr<const Plan> plan_net(const Kernels& kernels, const igc_op* ops, int64_t n_ops,
+                                     const float* numbers, int64_t n_numbers, int channels, int height,
+                                     int width, Weights& shared, const float* ranges = nullptr,
+                                     int64_t n_ranges = 0);
 
 // Rows of the steps on bytes, and of those that convert to and from them (int8_run.cpp). `positions`: of x.
 void run_int8_rows(const Int8Kernels& kernels, const Step& step, Plane x, Plane y, Plane residual, int width,

@@ -4,8 +4,8 @@
 
 namespace igc {
 
-Packed gathered(const Packing& packing, const Filter& filter, const Parameters& parameters, const Filter* secondary,
-                const Parameters& mixing) {
+Packed gathered(const Packing& packing, const Filter& filter, const Parameters& parameters,
+                const Filter* secondary, const Parameters& mixing) {
   Packed packed(packing);
   const int32_t own = filter.size();
   for (size_t k = 0; k < packing.weights.size(); k++) {

@@ -6,10 +6,10 @@
 // groups on; where neither fits, a Convert step moves channels. Two ops become one step where a group
 // convolution with a kernel above 1x1 only feeds a 1x1 convolution (IGCV2 and IGCV3 blocks), as inside an IGC
 // block.
-#include "planner.h"
-
 #include <algorithm>
 #include <type_traits>
+
+#include "planner.h"
 
 namespace igc {
 namespace {
@@ -164,15 +164,16 @@ Parameters Planner::mixing_of(const igc_op& op) const {
 
 // What packed weights depend on, beside the op and the layouts.
 void append(std::vector<int32_t>& key, const ConvPlan& plan) {
-  for (const ConvPlan::Block& b : plan.blocks) key.insert(key.end(), {b.w, b.vectors, b.x_offset, b.y_offset, b.inputs});
+  for (const ConvPlan::Block& b : plan.blocks)
+    key.insert(key.end(), {b.w, b.vectors, b.x_offset, b.y_offset, b.inputs});
 }
 void append(std::vector<int32_t>& key, const MixPlan& plan) {
   for (const MixPlan::Block& b : plan.blocks) key.insert(key.end(), {b.split, b.n, b.offset[0]});
 }
 
 template <class Part>
-void Planner::pack(Part& part, const igc_op& op, const Filter& filter, const Parameters& parameters, const Layout& in,
-                   const Layout& out, const Filter* secondary, const Parameters& mixing) {
+void Planner::pack(Part& part, const igc_op& op, const Filter& filter, const Parameters& parameters,
+                   const Layout& in, const Layout& out, const Filter* secondary, const Parameters& mixing) {
   std::vector<int32_t> key = {(int32_t)(&op - ops_), std::is_same_v<Part, MixPlan>};
   append(key, part);
   for (const Layout* layout : {&in, &out}) {
@@ -219,7 +220,8 @@ void Planner::find_lifetimes() {
   const int n = (int)plan_.steps.size();
   uses(plan_.input, 0);
   for (int i = 0; i < n; i++)
-    for (int storage : {plan_.steps[i].input, plan_.steps[i].residual, plan_.steps[i].output}) uses(storage, i);
+    for (int storage : {plan_.steps[i].input, plan_.steps[i].residual, plan_.steps[i].output})
+      uses(storage, i);
   uses(plan_.output, n);
 }
 
@@ -286,8 +288,8 @@ void Planner::plan_convolution(int64_t i, const Forced* forced) {
   const igc_op& op = ops_[i];
   const Shape out_shape = shape(i + 1);
   plan_.multiply_adds += (int64_t)out_shape.height * out_shape.width * op.channels *
-                        ((int64_t)shape(op.input).channels / op.groups * op.kernel_h * op.kernel_w +
-                         (op.kind == IGC_BLOCK ? op.groups : 0));
+                         ((int64_t)shape(op.input).channels / op.groups * op.kernel_h * op.kernel_w +
+                          (op.kind == IGC_BLOCK ? op.groups : 0));
   if (plan_.int8_ops[i]) return plan_int8(i, forced);
   const Filter filter = filter_of(op);
   const int width = out_shape.width;
@@ -384,8 +386,8 @@ void Planner::choose_tile(Step& step, Shape out) {
       rows = std::max(rows, 400000 / row);
   } else {
     const Storage &x = plan_.storages[step.input], &y = plan_.storages[step.output];
-    rows = kBeyondL2 / (sizeof(float) * ((size_t)step.conv.stride * x.width * x.pixel() +
-                                         (size_t)y.width * y.pixel()));
+    rows = kBeyondL2 /
+           (sizeof(float) * ((size_t)step.conv.stride * x.width * x.pixel() + (size_t)y.width * y.pixel()));
   }
   if (step.conv.weight_bytes + step.mix.weight_bytes > 4 * kBeyondL2) rows = out.height;
   rows = std::clamp<size_t>(rows, 1, out.height);
@@ -406,9 +408,9 @@ void Planner::finish() {
   assign_buffers(plan_);
 }
 
-std::unique_ptr<const Plan> plan_net(const Kernels& kernels, const igc_op* ops, int64_t n_ops, const float* numbers,
-                                     int64_t n_numbers, int channels, int height, int width, Weights& shared,
-                                     const float* ranges, int64_t n_ranges) {
+std::unique_ptr<const Plan> plan_net(const Kernels& kernels, const igc_op* ops, int64_t n_ops,
+                                     const float* numbers, int64_t n_numbers, int channels, int height,
+                                     int width, Weights& shared, const float* ranges, int64_t n_ranges) {
   std::vector<Shape> shapes = check_ops(ops, n_ops, numbers, n_numbers, {channels, height, width});
   if (n_ranges) check_ranges(ops, n_ops, ranges, n_ranges);
   auto plan = std::make_unique<Plan>();

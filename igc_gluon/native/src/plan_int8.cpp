@@ -54,14 +54,16 @@ bool Planner::pays_in_int8(const igc_op& op) const {
 // Whether an op on bytes reads the tensor, through any number of permutations.
 bool Planner::read_as_bytes(int64_t tensor) const {
   for (int64_t reader : readers_[tensor])
-    if (ops_[reader].kind == IGC_PERMUTE ? read_as_bytes(reader + 1) : plan_.int8_ops[reader] != 0) return true;
+    if (ops_[reader].kind == IGC_PERMUTE ? read_as_bytes(reader + 1) : plan_.int8_ops[reader] != 0)
+      return true;
   return false;
 }
 
 Scale Planner::scale_of(int64_t tensor) const {
   while (tensor > 0 && ops_[tensor - 1].kind == IGC_PERMUTE) tensor = ops_[tensor - 1].input;
   float low = ranges_[2 * tensor], high = ranges_[2 * tensor + 1];
-  const int activation = tensor > 0 && is_convolution(ops_[tensor - 1]) ? ops_[tensor - 1].activation : IGC_LINEAR;
+  const int activation =
+      tensor > 0 && is_convolution(ops_[tensor - 1]) ? ops_[tensor - 1].activation : IGC_LINEAR;
   if (activation != IGC_LINEAR) low = 0;
   if (activation == IGC_RELU6) high = std::min(high, 6.0f);  // then saturation clips at 6 or below
   return Scale::of(low, high);
@@ -201,8 +203,8 @@ void Planner::plan_int8(int64_t i, const Forced* forced) {
       }
     } else {
       step.work = Work::Int8Conv;
-      step.int8_conv =
-          plan_int8_conv(*plan_.int8, plan_.arena, weights, nullptr, {}, in, order, true, op.stride, width, target);
+      step.int8_conv = plan_int8_conv(*plan_.int8, plan_.arena, weights, nullptr, {}, in, order, true,
+                                      op.stride, width, target);
     }
   }
   if (!is_pointwise(op)) {
@@ -230,7 +232,8 @@ void Planner::plan_int8(int64_t i, const Forced* forced) {
 }
 
 // A group convolution or an IGC block between layouts with the same chunks.
-void Planner::plan_int8_groups(Step& step, int64_t i, const Layout& in, const Layout& out, const Target& target) {
+void Planner::plan_int8_groups(Step& step, int64_t i, const Layout& in, const Layout& out,
+                               const Target& target) {
   const igc_op& op = ops_[i];
   const bool block = op.kind == IGC_BLOCK;
   const int width = shape(i + 1).width;
@@ -241,11 +244,12 @@ void Planner::plan_int8_groups(Step& step, int64_t i, const Layout& in, const La
   const Layout from = igc::as_quads(in);
   const Filter secondary = secondary_of(op);
   const Parameters parameters = parameters_of(op), mixing = mixing_of(op);
-  const Quantised primary(filter_of(op), block ? unscaled(parameters) : parameters, input_step, in_scale.zero);
+  const Quantised primary(filter_of(op), block ? unscaled(parameters) : parameters, input_step,
+                          in_scale.zero);
   if (!block || quads) {
     step.work = Work::Int8Conv;
-    step.int8_conv = plan_int8_conv(*plan_.int8, plan_.arena, primary, block ? &secondary : nullptr, mixing, from, out,
-                                    false, op.stride, width, target);
+    step.int8_conv = plan_int8_conv(*plan_.int8, plan_.arena, primary, block ? &secondary : nullptr, mixing,
+                                    from, out, false, op.stride, width, target);
     step.int8_conv.y_quads = quads && !target.floats;
     step.int8_conv.r_quads = quads;
     return;
@@ -257,10 +261,11 @@ void Planner::plan_int8_groups(Step& step, int64_t i, const Layout& in, const La
   middle.scale.zero = 128;
   middle.steps = steps.data();
   step.work = Work::Int8ConvMix;
-  step.int8_conv = plan_int8_conv(*plan_.int8, plan_.arena, primary, nullptr, {}, from, out, false, op.stride, width, middle);
-  step.int8_mix = plan_int8_mix(*plan_.int8, plan_.arena,
-                                Quantised(secondary, mixing, [&](int c) { return steps[c]; }, 128), out, out, 1, width,
-                                target);
+  step.int8_conv = plan_int8_conv(*plan_.int8, plan_.arena, primary, nullptr, {}, from, out, false, op.stride,
+                                  width, middle);
+  step.int8_mix = plan_int8_mix(
+      *plan_.int8, plan_.arena,
+      Quantised(secondary, mixing, [&](int c) { return steps[c]; }, 128), out, out, 1, width, target);
   step.byte_pixel = out.positions / 4;
 }
 
@@ -271,7 +276,8 @@ void Planner::make_quads_in_blocks() {
     if (steps[i].work != Work::MakeQuads) continue;
     const int natural = steps[i].input;
     const auto reads = [&](const Step& s) { return s.input == natural || s.residual == natural; };
-    const auto writer = std::find_if(steps.begin(), steps.end(), [&](const Step& s) { return s.output == natural; });
+    const auto writer =
+        std::find_if(steps.begin(), steps.end(), [&](const Step& s) { return s.output == natural; });
     if (writer == steps.end() || writer->work != Work::Int8ConvMix ||
         std::count_if(steps.begin(), steps.end(), reads) > 1)
       continue;

@@ -20,8 +20,8 @@ inline bool is_pointwise(const igc_op& op) {
 class Planner {
  public:
   // `ranges` as igc_net_create_int8 takes them, or null.
-  Planner(Plan& plan, Weights& shared, const igc_op* ops, int64_t n_ops, const float* numbers, const float* ranges,
-          std::vector<Shape> shapes);
+  Planner(Plan& plan, Weights& shared, const igc_op* ops, int64_t n_ops, const float* numbers,
+          const float* ranges, std::vector<Shape> shapes);
   void plan();
 
  private:
@@ -64,8 +64,9 @@ class Planner {
   void plan_convolution(int64_t i, const Forced* forced);
   void plan_groups(Step& step, const igc_op& op, const Layout& in, const Layout& out, int width);
   template <class Part>
-  void pack(Part& part, const igc_op& op, const Filter& filter, const Parameters& parameters, const Layout& in,
-            const Layout& out, const Filter* secondary = nullptr, const Parameters& mixing = {});
+  void pack(Part& part, const igc_op& op, const Filter& filter, const Parameters& parameters,
+            const Layout& in, const Layout& out, const Filter* secondary = nullptr,
+            const Parameters& mixing = {});
   void choose_tile(Step& step, Shape out);
   void finish();
 

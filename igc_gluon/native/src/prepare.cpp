@@ -37,7 +37,11 @@ std::vector<uint8_t> prepared(const igc_model_info& info, const uint8_t* rgb, in
     const double factor = (double)side / std::min(height, width);
     require(std::max(height, width) * factor < kLongest, "the image is too long to be resized");
     const Window window{std::max(side, (int32_t)std::lrint(height * factor)),
-                        std::max(side, (int32_t)std::lrint(width * factor)), 0, 0, inner_rows, inner_columns};
+                        std::max(side, (int32_t)std::lrint(width * factor)),
+                        0,
+                        0,
+                        inner_rows,
+                        inner_columns};
     Window middle = window;
     middle.top = (window.height - inner_rows) / 2;
     middle.left = (window.width - inner_columns) / 2;

@@ -36,8 +36,9 @@ Taps linear(int to, int size, double scale) {
 Taps cubic(int to, int size, double scale) {
   const auto [before, x] = source(to, scale);
   constexpr float a = -0.75f;
-  float w[4] = {((a * (x + 1) - 5 * a) * (x + 1) + 8 * a) * (x + 1) - 4 * a, ((a + 2) * x - (a + 3)) * x * x + 1,
-                ((a + 2) * (1 - x) - (a + 3)) * (1 - x) * (1 - x) + 1, 0};
+  float w[4] = {((a * (x + 1) - 5 * a) * (x + 1) + 8 * a) * (x + 1) - 4 * a,
+                ((a + 2) * x - (a + 3)) * x * x + 1, ((a + 2) * (1 - x) - (a + 3)) * (1 - x) * (1 - x) + 1,
+                0};
   w[3] = 1.f - w[0] - w[1] - w[2];
   Taps taps;
   for (int i = 0; i < 4; i++) {
@@ -73,8 +74,8 @@ std::vector<Taps> axis(Method method, int from, int count, int size, double scal
 uint8_t saturated(long value) { return (uint8_t)std::min(std::max(value, 0l), 255l); }
 
 // Sums of floats, row by row, rounded to the nearest, of halves to the even one.
-void sum_floats(const uint8_t* pixels, int width, const std::vector<Taps>& rows, const std::vector<Taps>& columns,
-                uint8_t* out) {
+void sum_floats(const uint8_t* pixels, int width, const std::vector<Taps>& rows,
+                const std::vector<Taps>& columns, uint8_t* out) {
   std::vector<float> line(columns.size() * kChannels), sum(line.size());
   for (const Taps& row : rows) {
     std::fill(sum.begin(), sum.end(), 0.f);
@@ -92,8 +93,8 @@ void sum_floats(const uint8_t* pixels, int width, const std::vector<Taps>& rows,
 }
 
 // Sums of two rows of sums of two columns in fixed point, whose low bits are dropped in between, as OpenCV has them.
-void sum_fixed(const uint8_t* pixels, int width, const std::vector<Taps>& rows, const std::vector<Taps>& columns,
-               uint8_t* out) {
+void sum_fixed(const uint8_t* pixels, int width, const std::vector<Taps>& rows,
+               const std::vector<Taps>& columns, uint8_t* out) {
   auto fixed = [](float weight) { return (int)std::lrint(weight * (1 << kBits)); };
   for (const Taps& row : rows)
     for (const Taps& column : columns)
@@ -117,9 +118,11 @@ void mean_of_blocks(const uint8_t* pixels, int width, const Window& w, int high,
       for (int c = 0; c < kChannels; c++) {
         int sum = 0;
         for (int i = 0; i < high; i++)
-          for (int j = 0; j < wide; j++) sum += pixels[((size_t)(y * high + i) * width + x * wide + j) * kChannels + c];
+          for (int j = 0; j < wide; j++)
+            sum += pixels[((size_t)(y * high + i) * width + x * wide + j) * kChannels + c];
         // Of 2x2 OpenCV rounds halves up.
-        *out++ = high == 2 && wide == 2 ? (uint8_t)((sum + 2) >> 2) : saturated(std::lrint((float)sum * share));
+        *out++ =
+            high == 2 && wide == 2 ? (uint8_t)((sum + 2) >> 2) : saturated(std::lrint((float)sum * share));
       }
 }
 
@@ -150,12 +153,13 @@ std::vector<uint8_t> resized(const uint8_t* pixels, int height, int width, const
   const bool whole = std::abs(scale_y - high) < 2.2e-16 && std::abs(scale_x - wide) < 2.2e-16;
   const bool smaller = scale_y >= 1 && scale_x >= 1;
   auto both = [&](auto method, auto sum) {
-    sum(pixels, width, axis(method, w.top, w.rows, height, scale_y), axis(method, w.left, w.columns, width, scale_x),
-        out.data());
+    sum(pixels, width, axis(method, w.top, w.rows, height, scale_y),
+        axis(method, w.left, w.columns, width, scale_x), out.data());
   };
   if (interpolation == IGC_NEAREST)
     nearest(pixels, height, width, w, scale_y, scale_x, out.data());
-  else if ((interpolation == IGC_AREA && smaller && whole) || (interpolation == IGC_BILINEAR && whole && high == 2 && wide == 2))
+  else if ((interpolation == IGC_AREA && smaller && whole) ||
+           (interpolation == IGC_BILINEAR && whole && high == 2 && wide == 2))
     mean_of_blocks(pixels, width, w, high, wide, out.data());
   else if (interpolation == IGC_AREA && smaller)
     both(area, sum_floats);

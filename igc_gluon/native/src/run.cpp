@@ -95,8 +95,8 @@ void run_part(const Plan& plan, const Workspace& workspace, const float* x, floa
   auto call = [&](int total, auto work) { work(bound(total, part), bound(total, part + 1)); };
   if (index == 0) {
     call(plan.height, [&](int begin, int end) {
-      pack_rows(x, plan.height, plan.width, plan.storages[plan.input].layout, plane_of(plan, workspace, plan.input),
-                begin, end);
+      pack_rows(x, plan.height, plan.width, plan.storages[plan.input].layout,
+                plane_of(plan, workspace, plan.input), begin, end);
     });
   } else if (index == plan.steps.size() + 1) {
     const Storage& out = plan.storages[plan.output];
@@ -185,12 +185,13 @@ size_t Plan::buffer_floats() const {
 }
 
 size_t Plan::bytes() const {
-  size_t bytes = sizeof(Plan) + arena.bytes() + bytes_in(packed) + bytes_in(storages) + bytes_in(buffers) + bytes_in(steps);
+  size_t bytes = sizeof(Plan) + arena.bytes() + bytes_in(packed) + bytes_in(storages) + bytes_in(buffers) +
+                 bytes_in(steps);
   for (const Storage& storage : storages) bytes += bytes_in(storage.layout);
   for (const Step& step : steps)
     bytes += bytes_in(step.conv.blocks) + bytes_in(step.mix.blocks) + bytes_in(step.mix.segments) +
-             bytes_in(step.int8_conv.blocks) + bytes_in(step.int8_mix.blocks) + bytes_in(step.int8_mix.inputs) +
-             bytes_in(step.source) + bytes_in(step.from) + bytes_in(step.to);
+             bytes_in(step.int8_conv.blocks) + bytes_in(step.int8_mix.blocks) +
+             bytes_in(step.int8_mix.inputs) + bytes_in(step.source) + bytes_in(step.from) + bytes_in(step.to);
   return bytes;
 }
 
@@ -209,8 +210,9 @@ void run_net(Net& net, const float* x, int64_t batch, float* y, int threads) {
   if (batch >= team) {
     std::vector<std::unique_ptr<Borrowed>> workspaces;
     for (int i = 0; i < team; i++) workspaces.push_back(std::make_unique<Borrowed>(net, 1));
-    parallel(team, batch,
-             [&](int slot, int64_t i) { run_image(plan, **workspaces[slot], x + i * in_size, y + i * out_size); });
+    parallel(team, batch, [&](int slot, int64_t i) {
+      run_image(plan, **workspaces[slot], x + i * in_size, y + i * out_size);
+    });
     return;
   }
   Borrowed workspace(net, team);

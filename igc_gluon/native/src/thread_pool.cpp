@@ -57,7 +57,12 @@ struct Phase {
 // A call that workers may join. It outlives the call where a worker comes late, and finds nothing to claim.
 struct Call {
   Call(int team, int64_t n_phases, int64_t n_parts, PartWork part_work, void* part_context)
-      : size(team), phases(n_phases), parts(n_parts), work(part_work), context(part_context), state(n_phases) {}
+      : size(team),
+        phases(n_phases),
+        parts(n_parts),
+        work(part_work),
+        context(part_context),
+        state(n_phases) {}
 
   const int size;
   const int64_t phases, parts;

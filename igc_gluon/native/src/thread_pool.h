@@ -30,7 +30,8 @@ void run_parts(int team, int64_t phases, int64_t parts, PartWork work, void* con
 template <class Work>
 void parallel(int team, int64_t parts, Work work) {
   run_parts(
-      team, 1, parts, [](void* w, int slot, int64_t, int64_t part) { (*static_cast<Work*>(w))(slot, part); }, &work);
+      team, 1, parts, [](void* w, int slot, int64_t, int64_t part) { (*static_cast<Work*>(w))(slot, part); },
+      &work);
 }
 
 // work(slot, phase, part).
@@ -38,7 +39,8 @@ template <class Work>
 void parallel_phases(int team, int64_t phases, int64_t parts, Work work) {
   run_parts(
       team, phases, parts,
-      [](void* w, int slot, int64_t phase, int64_t part) { (*static_cast<Work*>(w))(slot, phase, part); }, &work);
+      [](void* w, int slot, int64_t phase, int64_t part) { (*static_cast<Work*>(w))(slot, phase, part); },
+      &work);
 }
 
 // Locks what a fork must not find locked in the child. Held for moments only.

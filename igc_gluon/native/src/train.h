@@ -62,7 +62,7 @@ struct TrainStage {
   std::vector<BackPart> conv_back;
   MixPlan mix_back;
   Repacked back_weights;  // of mix_back, or of fours
-  int parameter = 0;  // index of its weight
+  int parameter = 0;      // index of its weight
   size_t weight_size = 0;
   size_t offset = 0;  // of the gradient of its packed weights in a slice's
 };
@@ -80,9 +80,9 @@ struct TrainLayer {
   int tile_rows = 1;
   bool keeps_middle = false;  // whether the first result is stored for backward, not computed again
 
-  int running = 0;      // index of its moving mean; then variance
-  int own_value = 0;    // that it makes
-  int value = 0;        // whose gradient is that of its normalised result: its own one or a sum
+  int running = 0;    // index of its moving mean; then variance
+  int own_value = 0;  // that it makes
+  int value = 0;      // whose gradient is that of its normalised result: its own one or a sum
   // Backward: whether this layer is the last, or the first, that contributes to the gradient of its input.
   bool last_of_input = false, first_of_input = false;
   bool stores_input = false;  // forward: the first reader of a sum stores it
@@ -158,8 +158,8 @@ struct TrainNet {
 // stay the same. A plan and its workspaces for each size, of which those not used for longest are freed.
 class Inference {
  public:
-  void run(const TrainNet& net, const float* x, int64_t batch, int height, int width, const float* const* parameters,
-           const float* const* running, float* y, int threads);
+  void run(const TrainNet& net, const float* x, int64_t batch, int height, int width,
+           const float* const* parameters, const float* const* running, float* y, int threads);
   size_t bytes() const;
 
  private:

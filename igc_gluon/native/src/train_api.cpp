@@ -9,8 +9,9 @@ struct igc_train {
   const igc::Kernels* kernels;
   std::vector<igc_layer> layers;
   bool maps;
-  std::unique_ptr<igc::TrainNet> net;  // not planned before the first forward: inference goes without, in a third
-                                       // of the memory
+  std::unique_ptr<igc::TrainNet>
+      net;  // not planned before the first forward: inference goes without, in a third
+            // of the memory
   igc::Inference inference = {};
 };
 
@@ -65,8 +66,8 @@ int igc_train_forward(igc_train* net, const float* x, int64_t batch, const float
     if (running) check_all(running, net->net->moving_statistics, "a moving statistic is null");
     if (!net->net->train) {
       const igc::TrainShape image = net->net->input;
-      net->net = igc::plan_training(*net->kernels, net->layers.data(), (int64_t)net->layers.size(), image.channels,
-                                    image.height, image.width);
+      net->net = igc::plan_training(*net->kernels, net->layers.data(), (int64_t)net->layers.size(),
+                                    image.channels, image.height, image.width);
       net->net->maps = net->maps;
     }
     igc::FlushDenormals flush;
@@ -98,10 +99,13 @@ int igc_train_infer(igc_train* net, const float* x, int64_t batch, int32_t heigh
 
 void igc_train_free(igc_train* net) { delete net; }
 
-int64_t igc_train_bytes(const igc_train* net) { return net ? (int64_t)(igc::bytes_of(*net->net) + net->inference.bytes()) : 0; }
+int64_t igc_train_bytes(const igc_train* net) {
+  return net ? (int64_t)(igc::bytes_of(*net->net) + net->inference.bytes()) : 0;
+}
 
 void igc_share(int64_t parts, void (*work)(void* context, int64_t part), void* context) {
-  igc::parallel(igc::team_size(igc::default_threads()), parts, [&](int, int64_t part) { work(context, part); });
+  igc::parallel(igc::team_size(igc::default_threads()), parts,
+                [&](int, int64_t part) { work(context, part); });
 }
 
 }  // extern "C"

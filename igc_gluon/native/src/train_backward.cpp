@@ -19,7 +19,8 @@ void Pass::output_back(const float* dy, float* const* gradients) {
       }
       for (int r = 0; r < height; r++) {
         if (net_.maps)
-          pack_rows(dy + n * channels * height * width, height, width, value.layout, {result, 0, positions}, r, r + 1);
+          pack_rows(dy + n * channels * height * width, height, width, value.layout, {result, 0, positions},
+                    r, r + 1);
         finish(last, true, result, slice, scratch, n, r, 1);
       }
     }
@@ -127,8 +128,8 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
           }
         }
         Plane d_here = more.next(positions, width);
-        train_.normalise_back(d_out, layer.u + at, layer.ka.get(), layer.kb.get(), layer.kc.get(),
-                              d_here.at, rows * width, positions);
+        train_.normalise_back(d_out, layer.u + at, layer.ka.get(), layer.kb.get(), layer.kc.get(), d_here.at,
+                              rows * width, positions);
         for (size_t k = n_stages - 1; k > 0; k--) {
           const TrainStage& stage = layer.stages[k];
           if (own) stage_weights(stage, slice, results[k - 1], d_here, width, rows);
@@ -138,8 +139,8 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
         }
       } else {
         for (int r = 0; r < rows; r++)
-          train_.normalise_back(d_out + r * row, layer.u + at + r * row, layer.ka.get(),
-                                layer.kb.get(), layer.kc.get(), to.at + r * to.row, width, positions);
+          train_.normalise_back(d_out + r * row, layer.u + at + r * row, layer.ka.get(), layer.kb.get(),
+                                layer.kc.get(), to.at + r * to.row, width, positions);
       }
       if (!own) continue;
       stage_weights(layer.stages[0], slice, from, to, width, rows);
@@ -191,8 +192,7 @@ void Pass::take_result(const TrainLayer& layer, const float* result, TrainSlice&
   const TrainValue& value = net_.values[input];
   const TrainShape& shape = value.shape;
   if (input == 0) {
-    add_to_image(layer, result, dx + n * (ptrdiff_t)shape.channels * shape.height * shape.width,
-                 begin, end);
+    add_to_image(layer, result, dx + n * (ptrdiff_t)shape.channels * shape.height * shape.width, begin, end);
     return;
   }
   if (layer.last_of_input)

@@ -34,13 +34,11 @@ class TrainChecker {
       TrainStage stage;
       stage.spec = s;
       stage.inputs = in.channels;
-      stage.weight_size =
-          pool ? 0 : (size_t)s.channels * (in.channels / s.groups) * s.kernel * s.kernel;
+      stage.weight_size = pool ? 0 : (size_t)s.channels * (in.channels / s.groups) * s.kernel * s.kernel;
       require(stage.weight_size <= kMostWeights, i, "has more than 2^30 weights");
       stage.parameter = (int)net_.parameter_sizes.size();
       if (!pool) net_.parameter_sizes.push_back(stage.weight_size);
-      if (stages.empty())
-        net_.values[s.input].readers.push_back((int)net_.layers.size());
+      if (stages.empty()) net_.values[s.input].readers.push_back((int)net_.layers.size());
       stages.push_back(std::move(stage));
       value.inner = !s.normalised && !pool;
       if (value.inner) continue;

@@ -75,7 +75,8 @@ void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scr
       add_to(slice.dot, second, positions);
     }
     // A 1x1 convolution of stride 2 may leave out the last row, which must be stored all the same.
-    if (filled < own_end && layer.stores_input && net_.values[input].kept) fill(input, true, n, x, filled, own_end);
+    if (filled < own_end && layer.stores_input && net_.values[input].kept)
+      fill(input, true, n, x, filled, own_end);
   }
 }
 
@@ -111,8 +112,7 @@ void Pass::choose_shift(TrainSlice& slice, const float* u, int pixels, int posit
 }
 
 void Pass::normalise(TrainLayer& layer, const float* beta, float* running_mean, float* running_variance) {
-  const double momentum = layer.last().momentum,
-               epsilon = layer.last().epsilon;
+  const double momentum = layer.last().momentum, epsilon = layer.last().epsilon;
   for (int p = 0; p < layer.layout.positions; p++) {
     const int channel = layer.layout.channel_at[p];
     if (channel < 0) continue;
@@ -120,7 +120,8 @@ void Pass::normalise(TrainLayer& layer, const float* beta, float* running_mean, 
     for (int s = 0; s < n_slices_; s++) {
       const Share of = share_of(s);
       const TrainSlice& slice = net_.slices[s];
-      const double n = (double)layer.out.width * (of.end_row(layer.out.height) - of.first_row(layer.out.height)) *
+      const double n = (double)layer.out.width *
+                       (of.end_row(layer.out.height) - of.first_row(layer.out.height)) *
                        (double)(of.end - of.begin);
       if (n == 0) continue;
       const double here = slice.shift[p] + slice.sum[p] / n, apart = here - mean;

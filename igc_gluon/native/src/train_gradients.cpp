@@ -96,8 +96,7 @@ void Pass::normalise_back(int index, float* const* gradients) {
     normalise_back(net_.layers[value.shortcut_layer], &TrainSlice::dot2, gradients);
 }
 
-void Pass::normalise_back(TrainLayer& layer, std::vector<double> TrainSlice::* dots,
-                          float* const* gradients) {
+void Pass::normalise_back(TrainLayer& layer, std::vector<double> TrainSlice::*dots, float* const* gradients) {
   if (layer.pool) return;
   const double count = (double)net_.batch * layer.out.height * layer.out.width;
   float* dgamma = gradients[layer.gamma_parameter()];

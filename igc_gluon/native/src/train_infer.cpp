@@ -15,7 +15,8 @@ constexpr size_t kIdleBytes = 64 << 20;  // of plans and workspaces for other si
 class Folding {
  public:
   // numbers: the parameters, then the moving statistics; gets the scales and biases that they are folded to.
-  Folding(const TrainNet& net, std::vector<float>& numbers) : net_(net), numbers_(numbers), tensor_(net.values.size(), 0) {
+  Folding(const TrainNet& net, std::vector<float>& numbers)
+      : net_(net), numbers_(numbers), tensor_(net.values.size(), 0) {
     for (size_t size : net.parameter_sizes) {
       parameter_.push_back(at_);
       at_ += (int64_t)size;
@@ -172,8 +173,9 @@ Net& Inference::net_of(const TrainNet& net, int height, int width) {
     nets_.splice(nets_.begin(), nets_, known);
     return *nets_.front();
   }
-  auto made = std::make_unique<Net>(plan_net(*net.kernels, ops_.data(), (int64_t)ops_.size(), numbers_.data(),
-                                             (int64_t)numbers_.size(), net.input.channels, height, width, weights_));
+  auto made =
+      std::make_unique<Net>(plan_net(*net.kernels, ops_.data(), (int64_t)ops_.size(), numbers_.data(),
+                                     (int64_t)numbers_.size(), net.input.channels, height, width, weights_));
   size_t bytes = 0;
   for (auto it = nets_.begin(); it != nets_.end();) {
     bytes += (*it)->bytes();

@@ -22,7 +22,8 @@ Filter filter_of(const TrainStage& stage) {
 // What leads gradients back through these taps.
 Filter turned(const TrainStage& stage, const std::vector<int>& rows, const std::vector<int>& columns) {
   const igc_layer& s = stage.spec;
-  return {stage.inputs, s.channels, s.groups, (int)rows.size(), (int)columns.size(), 0, s.kernel, rows, columns};
+  return {stage.inputs, s.channels, s.groups, (int)rows.size(), (int)columns.size(), 0,
+          s.kernel,     rows,       columns};
 }
 
 // Taps of one dimension that lead to inputs of one parity: input y = stride * i + parity meets output i +
@@ -86,8 +87,7 @@ class LayerPlanner {
     }
     make_factors();
     const igc_layer& s = layer.lead();
-    layer.keeps_middle =
-        layer.several() && s.kernel * s.kernel * (layer.in.channels / s.groups) >= kKeepFrom;
+    layer.keeps_middle = layer.several() && s.kernel * s.kernel * (layer.in.channels / s.groups) >= kKeepFrom;
     choose_tile();
   }
 
@@ -171,8 +171,7 @@ class LayerPlanner {
   size_t cost(const TrainStage& stage, const TrainStage& next, const Layout& between,
               const std::vector<int>& label) const {
     return mix_work(kernels_, filter_of(stage), stage.in, between) +
-           mix_work(kernels_, filter_of(next), relabelled(between, label),
-                    Layout::plain(next.spec.channels));
+           mix_work(kernels_, filter_of(next), relabelled(between, label), Layout::plain(next.spec.channels));
   }
 
   ConvPlan any_conv(const Filter& filter, const Layout& in, const Layout& out, int stride, int width) {
@@ -208,7 +207,8 @@ class LayerPlanner {
     Filter mixing = filter_of(stage);
     mixing.primary = primary.spec.groups;
     const Filter filter = filter_of(primary);
-    layer_.whole = plan_group_conv(kernels_, filter, true, primary.in, primary.out, primary.spec.stride, width_);
+    layer_.whole =
+        plan_group_conv(kernels_, filter, true, primary.in, primary.out, primary.spec.stride, width_);
     layer_.whole_weights = {layer_.whole, packing_of(layer_.whole, filter, primary.in, primary.out, &mixing)};
     layer_.whole.pad_h = layer_.whole.pad_w = primary.spec.kernel / 2;
     stage.weights = Repacked(packing_of_fours(filter_of(stage), stage.in, stage.out));

@@ -15,7 +15,6 @@ namespace {
 
 constexpr int kManyGroups = 8;  // from here on a 1x1 group convolution fills vectors with groups
 
-
 class Families {
  public:
   explicit Families(const TrainNet& net) : members_(net.values.size()) {
@@ -73,8 +72,7 @@ void choose_layouts(TrainNet& net) {
     const TrainValue& value = net.values[v];
     std::vector<int> same(value.shape.channels);
     std::iota(same.begin(), same.end(), 0);
-    if (value.shortcut_layer >= 0)
-      families.tie(v, net.layers[value.shortcut_layer].own_value, same, v - 1);
+    if (value.shortcut_layer >= 0) families.tie(v, net.layers[value.shortcut_layer].own_value, same, v - 1);
     if (value.shortcut_value >= 0) families.tie(v, value.shortcut_value, same, v - 1);
   }
   for (const TrainLayer& layer : net.layers) {

@@ -48,7 +48,8 @@ void Pass::reserve(int64_t batch) {
   const int per_thread = threads_ == 1 || net_.packed_floats >= kLargeWeights ? 1 : kSlicesPerThread;
   n_slices_ = (int)std::min<int64_t>(batch, threads_ * per_thread);
   if (batch < threads_) {
-    row_parts_ = std::max(1, std::min((int)((threads_ + batch - 1) / batch), net_.input.height / kRowsWorthIt));
+    row_parts_ =
+        std::max(1, std::min((int)((threads_ + batch - 1) / batch), net_.input.height / kRowsWorthIt));
     n_slices_ *= row_parts_;
   }
   while ((int)net_.slices.size() < n_slices_) {
@@ -122,7 +123,8 @@ void Pass::fill(int index, bool first_reader, int64_t n, Plane to, int begin, in
   }
 }
 
-void Pass::fill_input(const TrainLayer& layer, int64_t n, Plane to, int begin, int end, int own, int own_end) {
+void Pass::fill_input(const TrainLayer& layer, int64_t n, Plane to, int begin, int end, int own,
+                      int own_end) {
   const int input = layer.lead().input;
   const int first = std::min(std::max(begin, own), end), last = std::max(first, std::min(end, own_end));
   if (first > begin) fill(input, layer.stores_input, n, to, begin, first, false);
@@ -145,8 +147,8 @@ void Pass::foresee(Coming& coming, int index, bool first_reader, int64_t n, int 
 
 size_t bytes_of(const TrainNet& net) {
   size_t floats = net.memory_floats;
-  floats += net.scratch.size() * (net.x_floats + net.d_floats + net.middle_floats + net.du_floats + net.back_floats +
-                                  3 * net.sum_floats);
+  floats += net.scratch.size() * (net.x_floats + net.d_floats + net.middle_floats + net.du_floats +
+                                  net.back_floats + 3 * net.sum_floats);
   floats += net.slices.size() * (net.sum_floats + net.packed_floats);
   size_t bytes = floats * sizeof(float);
   for (const TrainLayer& layer : net.layers) {

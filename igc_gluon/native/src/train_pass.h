@@ -134,11 +134,13 @@ class Pass {
   // How many rows above its own a slice needs of the gradient of a layer's result.
   int rows_above(const TrainLayer& layer, const Share& of) const {
     const int first = of.first_row(layer.out.height);
-    return first < of.end_row(layer.out.height) ? std::min(first, (layer.lead().kernel - 1) / layer.lead().stride) : 0;
+    return first < of.end_row(layer.out.height)
+               ? std::min(first, (layer.lead().kernel - 1) / layer.lead().stride)
+               : 0;
   }
   // copy: the gradient of the result, of the slice's rows and those above, where it cannot be read in its place.
-  void backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, const Share& of, const float* copy,
-                      float* dx);
+  void backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, const Share& of,
+                      const float* copy, float* dx);
   // Rows of a stage: x and y lead to their first one.
   void run_stage(const TrainStage& stage, Plane x, Plane y, int width, int rows, Coming& coming);
   // From the gradient of a stage's result to that of what it reads; not of the first.
@@ -163,7 +165,7 @@ class Pass {
   void give(const Repacked& weights, size_t offset, float* gradient);
   // The sums over the gradient of a value give gamma's, beta's and the factors of its producers' way back.
   void normalise_back(int index, float* const* gradients);
-  void normalise_back(TrainLayer& layer, std::vector<double> TrainSlice::* dots, float* const* gradients);
+  void normalise_back(TrainLayer& layer, std::vector<double> TrainSlice::*dots, float* const* gradients);
 
   TrainNet& net_;
   const TrainKernels& train_;

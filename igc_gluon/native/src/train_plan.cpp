@@ -89,8 +89,8 @@ class TrainPlanner {
       const Layout& in = input_gradient_layout(layer.lead().input);
       const size_t halo = layer.lead().kernel + 1, tile = (size_t)layer.tile_rows * layer.out.width;
       raise(net_.x_floats, (layer.in.height + halo) * (layer.in.width + halo) * (size_t)in.positions);
-      raise(net_.d_floats, (layer.out.height + halo) * (layer.out.width + halo) *
-                               (size_t)layer.stages[0].out.positions);
+      raise(net_.d_floats,
+            (layer.out.height + halo) * (layer.out.width + halo) * (size_t)layer.stages[0].out.positions);
       size_t middle = 0, du = 0, packed = 0;
       for (size_t k = 0; k < layer.stages.size(); k++) {
         const TrainStage& stage = layer.stages[k];

@@ -34,8 +34,8 @@ struct Int8ConvTask {
   const uint8_t* residual;  // bytes, or null
   ptrdiff_t r_row, r_pixel;
   int kernel_h, kernel_w;
-  int words;  // quads of members per group
-  int width;  // output pixels of a row
+  int words;              // quads of members per group
+  int width;              // output pixels of a row
   bool y_quads, r_quads;  // whether the 16 lanes of a vector are written, read as quads: w <= 4 only
   Ending ending;
 };

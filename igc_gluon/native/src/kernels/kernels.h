@@ -42,7 +42,7 @@ struct ConvTask {
   int activation;
   Region next;     // weights to ask for first, for they lie beyond L2
   Coming* coming;  // or null
-  bool resume;  // y holds the sum over other inputs: go on from there, not from the bias
+  bool resume;     // y holds the sum over other inputs: go on from there, not from the bias
 };
 typedef void (*ConvKernel)(const ConvTask& task, int row_begin, int row_end);
 

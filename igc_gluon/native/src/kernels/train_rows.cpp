@@ -231,16 +231,9 @@ void fours_weights(const FoursTask& t, int rows) {
 }  // namespace
 
 extern const TrainKernels train_kernels;
-const TrainKernels train_kernels = {train_conv_weights,
-                                    train_mix_weights,
-                                    fours,
-                                    fours_weights,
-                                    activate,
-                                    moments,
-                                    normalise_back,
-                                    finish,
-                                    max_pool_back,
-                                    add_rows};
+const TrainKernels train_kernels = {train_conv_weights, train_mix_weights, fours,          fours_weights,
+                                    activate,           moments,           normalise_back, finish,
+                                    max_pool_back,      add_rows};
 
 }  // namespace IGC_TARGET
 }  // namespace igc

@@ -39,9 +39,9 @@ std::vector<igc_layer> parse_layers(const std::string& text) {
     std::istringstream numbers(one);
     igc_layer l = {};
     char comma;
-    numbers >> l.kind >> comma >> l.input >> comma >> l.residual >> comma >> l.channels >> comma >> l.groups >> comma >>
-        l.kernel >> comma >> l.stride >> comma >> l.permute >> comma >> l.normalised >> comma >> l.reorder >>
-        comma >> l.activation >> comma >> l.epsilon >> comma >> l.momentum;
+    numbers >> l.kind >> comma >> l.input >> comma >> l.residual >> comma >> l.channels >> comma >>
+        l.groups >> comma >> l.kernel >> comma >> l.stride >> comma >> l.permute >> comma >> l.normalised >>
+        comma >> l.reorder >> comma >> l.activation >> comma >> l.epsilon >> comma >> l.momentum;
     if (!numbers || numbers.peek() != EOF) throw std::invalid_argument("igc_body: '" + one + "' is no layer");
     layers.push_back(l);
   }
@@ -131,7 +131,8 @@ class Store {
   }
 
  private:
-  static constexpr int64_t kIdleBytes = (int64_t)256 << 20, kPatience = 16;  // returns of other nets of training
+  static constexpr int64_t kIdleBytes = (int64_t)256 << 20,
+                           kPatience = 16;  // returns of other nets of training
 
   struct Idle {
     std::string owner, key;
@@ -244,7 +245,8 @@ class BodyState : public mxnet::ext::CustomStatefulOp {
 MXReturnValue parse(const Attributes& attributes, int* n_inputs, int* n_outputs) {
   const std::vector<igc_layer>& layers = layers_of(attributes);
   *n_inputs = 1;
-  for (const igc_layer& layer : layers) *n_inputs += layer.kind == IGC_MAX_POOL ? 0 : layer.normalised ? 5 : 1;
+  for (const igc_layer& layer : layers)
+    *n_inputs += layer.kind == IGC_MAX_POOL ? 0 : layer.normalised ? 5 : 1;
   *n_outputs = 1;
   return MX_SUCCESS;
 }
@@ -293,14 +295,16 @@ MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<
     }
   }
   out->at(0) = {data[0], values.back()[0]};
-  if (flag(attributes, "maps", false)) out->at(0).insert(out->at(0).end(), values.back().begin() + 1, values.back().end());
+  if (flag(attributes, "maps", false))
+    out->at(0).insert(out->at(0).end(), values.back().begin() + 1, values.back().end());
   return MX_SUCCESS;
 }
 
 MXReturnValue moving_statistics(const Attributes& attributes, std::vector<int>* inputs) {
   int n_inputs, n_outputs;
   parse(attributes, &n_inputs, &n_outputs);
-  for (int i = n_inputs - (int)moving_statistics_of(layers_of(attributes)); i < n_inputs; i++) inputs->push_back(i);
+  for (int i = n_inputs - (int)moving_statistics_of(layers_of(attributes)); i < n_inputs; i++)
+    inputs->push_back(i);
   return MX_SUCCESS;
 }
 
@@ -312,26 +316,30 @@ MXReturnValue create_state(const Attributes& attributes, const mxnet::ext::MXCon
 }
 
 void infer(const std::string& owner, const std::string& text, const std::vector<igc_layer>& layers, bool maps,
-           const int64_t* shape, const float* x, const float* const* parameters, const float* const* running, float* y) {
+           const int64_t* shape, const float* x, const float* const* parameters, const float* const* running,
+           float* y) {
   const std::string key = key_of(false, text, shape, maps);
   igc_train* const net = store().take(owner, key, layers, shape, maps);
-  const int status = igc_train_infer(net, x, shape[0], (int32_t)shape[2], (int32_t)shape[3], parameters, running, y, 0);
+  const int status =
+      igc_train_infer(net, x, shape[0], (int32_t)shape[2], (int32_t)shape[3], parameters, running, y, 0);
   store().give_back(owner, key, false, net);
   check(status);
 }
 
-MXReturnValue infer_operator(const Attributes& attributes, std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
-                             const mxnet::ext::OpResource&) {
+MXReturnValue infer_operator(const Attributes& attributes, std::vector<MXTensor>* inputs,
+                             std::vector<MXTensor>* outputs, const mxnet::ext::OpResource&) {
   MXTensor& data = inputs->at(0);
   const std::vector<igc_layer>& layers = layers_of(attributes);
   const Arrays arrays(*inputs, layers);
-  infer(owner_of(attributes), attributes.at("layers"), layers, flag(attributes, "maps", false), data.shape.data(),
-        data.data<float>(), arrays.parameters.data(), arrays.running.data(), outputs->at(0).data<float>());
+  infer(owner_of(attributes), attributes.at("layers"), layers, flag(attributes, "maps", false),
+        data.shape.data(), data.data<float>(), arrays.parameters.data(), arrays.running.data(),
+        outputs->at(0).data<float>());
   return MX_SUCCESS;
 }
 
 // A fully connected layer. Sums in parts are what a compiler makes vectors of.
-void dense(const float* x, int64_t batch, int64_t inputs, const float* weight, const float* bias, int64_t outputs, float* y) {
+void dense(const float* x, int64_t batch, int64_t inputs, const float* weight, const float* bias,
+           int64_t outputs, float* y) {
   constexpr int kParts = 16;
   for (int64_t i = 0; i < batch * outputs; i++) {
     const float *row = weight + i % outputs * inputs, *from = x + i / outputs * inputs;
@@ -369,8 +377,8 @@ REGISTER_OP(igc_body_infer)
 // `wait` and `address` are MXNDArrayWaitToRead and MXNDArrayGetData, which also puts in order what oneDNN has left in
 // blocks. Returns null, or what was wrong, for the calling thread; an empty text where MXNet knows it.
 extern "C" __attribute__((visibility("default"))) const char* igc_body_call(
-    const char* owner, const char* layers, int maps, const int64_t* shape, void* const* arrays, int64_t n_arrays,
-    int64_t scores, int has_bias, int (*wait)(void*), int (*address)(void*, void**)) {
+    const char* owner, const char* layers, int maps, const int64_t* shape, void* const* arrays,
+    int64_t n_arrays, int64_t scores, int has_bias, int (*wait)(void*), int (*address)(void*, void**)) {
   thread_local std::string message;
   thread_local std::vector<float> means;
   try {
@@ -398,6 +406,8 @@ extern "C" __attribute__((visibility("default"))) void igc_body_release(const ch
   store().release(owner);
 }
 
-extern "C" __attribute__((visibility("default"))) int64_t igc_body_idle_bytes() { return store().idle_bytes(); }
+extern "C" __attribute__((visibility("default"))) int64_t igc_body_idle_bytes() {
+  return store().idle_bytes();
+}
 
 MXReturnValue initialize(int) { return MX_SUCCESS; }

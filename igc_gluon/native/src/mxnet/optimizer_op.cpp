@@ -82,7 +82,8 @@ MXReturnValue infer_shape(const Attributes&, std::vector<Shape>* in, std::vector
   const size_t n = in->size() / 3;
   for (size_t i = 0; i < n; i++)
     if (in->at(i) != in->at(n + i) || in->at(i) != in->at(2 * n + i))
-      throw std::invalid_argument("igc_nesterov: a weight, its momentum and its gradient must have one shape");
+      throw std::invalid_argument(
+          "igc_nesterov: a weight, its momentum and its gradient must have one shape");
   std::copy(in->begin(), in->begin() + 2 * n, out->begin());
   return MX_SUCCESS;
 }
@@ -111,7 +112,8 @@ MXReturnValue forward(const Attributes& attributes, std::vector<MXTensor>* input
     for (int64_t begin = 0; begin < whole.size; begin += kChunk) parts.push_back({whole, begin});
   }
   auto work = [&](int64_t i) {
-    update(parts[i].first, parts[i].second, std::min(parts[i].first.size, parts[i].second + kChunk), rescale, keep);
+    update(parts[i].first, parts[i].second, std::min(parts[i].first.size, parts[i].second + kChunk), rescale,
+           keep);
   };
   igc_share((int64_t)parts.size(), [](void* w, int64_t i) { (*static_cast<decltype(work)*>(w))(i); }, &work);
   return MX_SUCCESS;

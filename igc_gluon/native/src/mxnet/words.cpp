@@ -1,7 +1,8 @@
 // words.cpp - whether words in memory are still what they were: igc_gluon/graph/watch.py asks for hundreds at a time.
 #include <cstdint>
 
-extern "C" __attribute__((visibility("default"))) void igc_read_words(int64_t n, const uint64_t* const* at, uint64_t* to) {
+extern "C" __attribute__((visibility("default"))) void igc_read_words(int64_t n, const uint64_t* const* at,
+                                                                      uint64_t* to) {
   for (int64_t i = 0; i < n; i++) to[i] = *at[i];
 }
 

@@ -98,8 +98,7 @@ IGC_INLINE void tile(const Int8ConvTask& t, const uint8_t* x, uint8_t* y, const 
     }
     if (t.ending.floats) {
       const vec lowest = splat(t.ending.lowest), highest = splat(t.ending.highest);
-      IGC_TIMES (p, P)
-        store((float*)(y + p * t.y_pixel) + q * 16, min(highest, max(lowest, result[p])));
+      IGC_TIMES (p, P) store((float*)(y + p * t.y_pixel) + q * 16, min(highest, max(lowest, result[p])));
     } else {
       each_as_bytes<P>(result, shuffle, t.y_quads, [&](int p, __m128i bytes) IGC_ALWAYS {
         put_bytes(y + p * t.y_pixel + q * 16, bytes);

@@ -97,7 +97,8 @@ IGC_INLINE void tile(const Int8MixTask& t, const uint8_t* x, uint8_t* y, const u
     IGC_TIMES (p, P) sum[p][n] = zero_ints();
   accumulate<S, N, P>(t, x, sum);
   IGC_TIMES (i, R::kCount)
-    out[i] = fma(to_floats(R::combine(sum, i)), load(t.scale + R::unit(i) * 16), load(t.bias + R::unit(i) * 16));
+    out[i] =
+        fma(to_floats(R::combine(sum, i)), load(t.scale + R::unit(i) * 16), load(t.bias + R::unit(i) * 16));
   if (residual) {
     const vec scale = splat(t.ending.residual_scale);
     IGC_TIMES (i, R::kCount)

@@ -53,7 +53,8 @@ IGC_INLINE __m128i to_bytes(vec v) {
 // The same for four vectors, which come out as the four quarters of one register: 4 shuffles, where one by one
 // it takes 8.
 IGC_INLINE ints to_bytes(vec a, vec b, vec c, vec d) {
-  const ints low = _mm512_packs_epi32(rounded(a), rounded(b)), high = _mm512_packs_epi32(rounded(c), rounded(d));
+  const ints low = _mm512_packs_epi32(rounded(a), rounded(b)),
+             high = _mm512_packs_epi32(rounded(c), rounded(d));
   const ints order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high));
 }
