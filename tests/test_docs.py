@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import re
-import shlex
 from pathlib import Path
 
 import pytest
