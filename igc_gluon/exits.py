@@ -65,7 +65,7 @@ def _run(run, *arguments):
         print(f"error: {where}{error.strerror}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        if error.name != "mxnet":
+        if (error.name or "").partition(".")[0] != "mxnet":
             raise
         print(f"error: {mxnet_problem()}", file=sys.stderr)
         return 2

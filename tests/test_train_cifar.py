@@ -363,9 +363,9 @@ def test_numbers_that_go_wrong_stop_the_run_and_name_layer_epoch_and_batch(tmp_p
 
 
 BAD = [
-    (["--network", "vgg"], "unknown network 'vgg'"),
+    (["--network", "vgg"], "unknown model 'vgg'"),
     (["--network", "cifar_plain20_w16"], "leave --depth"),
-    (["--network", "igcv3_0.7"], "unknown network 'igcv3_0.7'"),
+    (["--network", "igcv3_0.7"], "igcv3_0.7 takes images of 224x224 pixels, digits has 32x32"),
     (["--rand-seed", "99999999999"], "seeds must be below"),
     (["--model-prefix", "no/such/folder/x"], "cannot write to the folder"),
     (["--model-prefix", "x", "--load-epoch", "400"], "leaves nothing of 30 epochs"),

@@ -39,7 +39,7 @@ def _libraries():
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     found = {}
     with tempfile.TemporaryDirectory() as folder:  # a loaded library needs its file no longer
-        for isa, (lanes, flags) in {**(build.X86 if x86 else {}), **build.PORTABLE}.items():
+        for isa, (lanes, flags) in {**(build.X86 if x86 else {}), build.PORTABLE: (4, [])}.items():
             if not _runs(isa):
                 continue
             path = Path(folder) / f"{isa}.so"

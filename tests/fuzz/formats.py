@@ -22,6 +22,7 @@ from deploy_networks import images, small  # noqa: E402
 
 from igc_gluon import deploy, params_file  # noqa: E402
 from igc_gluon.data import cifar, find_dataset, idx, matfile, record_dataset, record_file, recordio, svhn, tiny_imagenet  # noqa: E402
+from igc_gluon.data.dataset_files import DatasetFiles  # noqa: E402
 from igc_gluon.engine import experiment  # noqa: E402
 from igc_gluon.engine.checkpoint import CheckpointStore  # noqa: E402
 from igc_gluon.engine.inputs import RecordInput, record_preprocessing  # noqa: E402
@@ -181,7 +182,7 @@ class Tar:
 
     @classmethod
     def read(cls, path):
-        cifar.read_archive(cls.dataset, "train", path)
+        cifar.read(cls.dataset, "train", [path])
 
 
 class Bin:
@@ -195,7 +196,7 @@ class Bin:
 
     @classmethod
     def read(cls, path):
-        cifar.read_unpacked(cls.dataset, [path])
+        cifar.read_unpacked(DatasetFiles(cls.dataset, path.parent), "test")
 
 
 class Zip:
@@ -209,7 +210,7 @@ class Zip:
 
     @classmethod
     def read(cls, path):
-        tiny_imagenet.read_archive(cls.dataset, "test", path)
+        tiny_imagenet.read(cls.dataset, "test", [path])
 
 
 class Mat:
@@ -229,7 +230,7 @@ class Mat:
         if path.name == "plain.mat":
             matfile.read_arrays(path, ("X", "y"))
         else:
-            svhn.read("test", [path])
+            svhn.read(find_dataset("svhn"), "test", [path])
 
 
 class Idx:
@@ -246,7 +247,9 @@ class Idx:
     @classmethod
     def read(cls, path):
         idx.read(
-            cls.dataset, [path.with_name(archive.name) for archive in cls.dataset.archives if "test" in archive.splits]
+            cls.dataset,
+            "test",
+            [path.with_name(archive.name) for archive in cls.dataset.archives if "test" in archive.splits],
         )
 
 

@@ -433,7 +433,7 @@ def test_the_operator_in_a_graph(static):
     graph = trace(net.features)
     body = segments.find(graph, graph.shapes([data.shape]))[0][0]
     text = ";".join(",".join(map(repr, layer.numbers())) for layer in body.layers)
-    parameters = [graph.parameters[name] for name, _ in body.parameters]
+    parameters = [graph.parameters[name] for name, *_ in body.parameters]
     running = [graph.parameters[name] for name in body.running]
     inputs = [data] + [p.data() for p in parameters] + [p.data().copy() for p in running]
     with mx.autograd.record():
