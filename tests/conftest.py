@@ -26,3 +26,15 @@ def memory_is_given_back():
     if resident_pages() > before + 25000:  # 100 MB
         gc.collect()
         getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)(0)
+
+
+@pytest.fixture
+def registry_as_before():
+    """Networks that a test registers are gone after it."""
+    from igc_gluon.model_zoo import imports, registry  # slow: MXNet
+
+    families, imported = dict(registry._families), dict(imports._imported)
+    yield
+    for now, before in ((registry._families, families), (imports._imported, imported)):
+        now.clear()
+        now.update(before)

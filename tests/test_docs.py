@@ -145,6 +145,7 @@ def test_readme_test_command_is_what_ci_runs():
     assert " -m pytest -q" in block and "test command" in (ROOT / ".ci" / "run").read_text()
 
 
+@pytest.mark.usefixtures("registry_as_before")
 @pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
 def test_python_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

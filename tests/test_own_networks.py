@@ -22,13 +22,7 @@ EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "own_networks.py
 NAME = "cifar_igc_bn5_l4m2"
 
 
-@pytest.fixture(autouse=True)
-def registry_as_before():
-    families, imported = dict(registry._families), dict(imports._imported)
-    yield
-    for now, before in ((registry._families, families), (imports._imported, imported)):
-        now.clear()
-        now.update(before)
+pytestmark = pytest.mark.usefixtures("registry_as_before")
 
 
 def train_main(*flags):
