@@ -18,7 +18,7 @@ LAYERS = [
     {"model_zoo"},
     {"engine"},
     {"start"},
-    {"deploy", "paper", "report"},
+    {"deploy", "export", "paper", "report"},
     {"bench"},
     {"cli"},
 ]

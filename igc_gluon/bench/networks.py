@@ -102,13 +102,13 @@ def block(primary_partition, secondary_partition, size):
 def write(network, folder, seed=0):
     """Gives the network values and writes what the workers read into `folder`. Returns its multiply-adds.
 
-    net.params: Gluon's. graph.npz: see graph.py. The moving statistics are those of a batch of noise, so that
+    net.params: Gluon's. graph.npz: see export/graph.py. The moving statistics are those of a batch of noise, so that
     every layer's values are as large as after training. Raises UserError.
     """
     import mxnet as mx
 
     from igc_gluon import complexity
-    from igc_gluon.bench import graph
+    from igc_gluon.export import graph
 
     mx.random.seed(seed)
     np.random.seed(seed)

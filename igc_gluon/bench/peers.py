@@ -26,7 +26,7 @@ class Job(NamedTuple):
     threads: int
 
     def nodes(self):
-        from igc_gluon.bench import graph
+        from igc_gluon.export import graph
 
         return graph.load(self.folder / "graph.npz")
 
@@ -164,7 +164,8 @@ def _torch_training(channels_last=False, compiled=False):
 
 
 def _onnx(job, rewritten=False):
-    from igc_gluon.bench import rewrite, to_onnx
+    from igc_gluon.bench import rewrite
+    from igc_gluon.export import to_onnx
 
     nodes = rewrite.absorb_permutations(job.nodes()) if rewritten else job.nodes()
     return to_onnx.model(nodes, job.network.shape, len(job.images)).SerializeToString()

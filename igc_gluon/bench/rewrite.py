@@ -7,8 +7,8 @@ convolution's) and still faster in a stock engine than moving channels about.
 
 import numpy as np
 
-from igc_gluon.bench.graph import order_of, readers, renumbered
 from igc_gluon.channels import dense_weight
+from igc_gluon.export.graph import order_of, readers, renumbered
 
 _CHANNELWISE = ("batch_norm", "relu", "clip")  # a permutation after them may as well come before them
 

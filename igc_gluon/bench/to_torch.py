@@ -5,7 +5,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from igc_gluon.bench.graph import order_of, readers
+from igc_gluon.export.graph import order_of, readers
 
 
 def module(nodes):

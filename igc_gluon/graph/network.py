@@ -1,5 +1,5 @@
 """A Gluon network in inference: its graph with permutations as one node each, sizes of all values, parameters as numpy
-arrays. Compiled networks (igc_gluon.deploy) and what peers and ONNX are given (igc_gluon.bench) are made of it."""
+arrays. Compiled networks (igc_gluon.deploy) and what ONNX and peers are given (igc_gluon.export) are made of it."""
 
 from collections import Counter
 from typing import Dict, NamedTuple

@@ -6,10 +6,11 @@ import pytest
 from mxnet.gluon import nn
 
 import igc_gluon
-from igc_gluon.bench import graph, rewrite
+from igc_gluon.bench import rewrite
 from igc_gluon.bench.networks import block, write, zoo
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
+from igc_gluon.export import graph
 from igc_gluon.model_zoo.attributes import set_attributes
 
 NETWORKS = [
@@ -113,7 +114,7 @@ def test_pytorch_computes_the_network(written):
 def test_onnx_computes_the_network(written):
     pytest.importorskip("onnx")
     reference = pytest.importorskip("onnx.reference")
-    from igc_gluon.bench import to_onnx
+    from igc_gluon.export import to_onnx
 
     network, nodes, images, expected = written
     for some in (nodes, rewrite.absorb_permutations(nodes)):
@@ -123,7 +124,7 @@ def test_onnx_computes_the_network(written):
 
 def test_onnx_says_what_the_network_expects_of_an_image(tmp_path):
     onnx = pytest.importorskip("onnx")
-    from igc_gluon.bench import to_onnx
+    from igc_gluon.export import to_onnx
 
     expected = Preprocessing(
         (32, 24), 40, (1.5, 2, 3), (4, 5, 6.25), "bilinear", "BGR", ("ant", 'a "bee"', "k\u00f6nig"), border=3, fill=7

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from igc_gluon.bench.graph import order_of
 from igc_gluon.data.preprocessing import Preprocessing
+from igc_gluon.export.graph import order_of
 from igc_gluon.symbol_file import PREPROCESSING
 
 OPSET, IR_VERSION = 17, 8  # old enough for every engine of the last years
@@ -40,7 +40,7 @@ def of_network(net, batch=1):
     """An onnx.ModelProto of a network of `model_zoo` that has weights and says what it expects of an image, for batches
     of that size. Raises UserError on an operator that cannot be described."""
     # slow: these import MXNet
-    from igc_gluon.bench import graph
+    from igc_gluon.export import graph
     from igc_gluon.model_zoo.attributes import preprocessing_attribute
 
     shape = net.preprocessing.image_shape
