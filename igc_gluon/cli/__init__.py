@@ -23,6 +23,7 @@ COMMANDS = {
     "report": "a page to look at: curves, classes, mistakes and cost of a run, or several runs compared",
     "compare": "a table of runs: accuracy with its spread over seeds, beside what the networks cost",
     "compile": "compile a trained network into an .igc file, which runs without MXNet, from Python or C",
+    "export": "write a network as ONNX, as an .igc file, or as MXNet's symbol and params",
     "convert": "convert a checkpoint of the authors' code to Gluon, or a network to a checkpoint for mx.mod.Module",
     "checkpoint": "list, verify or compare the checkpoints of a run",
     "bench": "time a network beside the same network in PyTorch, ONNX Runtime, OpenVINO and stock MXNet",

@@ -1,4 +1,4 @@
-"""A network as a list of operators with fixed sizes: what the peers' networks are built from.
+"""A network as a list of operators with fixed sizes: what ONNX and the benchmarks' networks are built from.
 
 `describe` reads it off the graph that MXNet itself traces, so it shares nothing with the lowering of
 igc_gluon.deploy, whose results it is used to check. Reading a file of it (`load`) needs NumPy only.
@@ -6,7 +6,8 @@ igc_gluon.deploy, whose results it is used to check. Reading a file of it (`load
 
 # Imports in functions are slow: MXNet, which not every peer's process needs.
 import json
-from typing import Dict, NamedTuple, Tuple
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -36,25 +37,31 @@ class Node(NamedTuple):
     op: str
     inputs: Tuple[int, ...]
     shape: Tuple[int, ...]
-    attributes: Dict[str, object] = {}
+    attributes: Dict[str, Any] = {}
     arrays: Dict[str, np.ndarray] = {}
 
 
-def describe(net, input_shape):
+_Read = Tuple[str, Dict[str, Any], Tuple[str, ...]]  # op, attributes, names of the arrays
+
+
+def describe(net: Any, input_shape: Sequence[int]) -> List[Node]:
     """[Node] of an initialised HybridBlock for images of `input_shape`, the last one gives the result.
 
-    Raises UserError on an operator that is not in Node's list, naming it.
+    Raises UserError on an operator that is not in Node's list, naming it, and where images of that shape do not fit.
     """
     from igc_gluon.graph import Ref  # with MXNet, which the processes of peers need not have
     from igc_gluon.graph.network import read_network
 
     network = read_network(net, input_shape)
-    nodes, value_of = [], {name: 0 for name in network.graph.data}
+    if not network.shapes:
+        raise UserError(f"images of {'x'.join(map(str, input_shape))} do not fit the network")
+    nodes: List[Node] = []
+    value_of: Dict[Any, int] = {name: 0 for name in network.graph.data}
     for number, entry in network.nodes.items():
         read = tuple(value_of[value] for value in entry.inputs if value in value_of)
         arrays = [network.arrays[value] for value in entry.inputs if value not in value_of]
         if entry.op not in _READERS:
-            raise UserError(f"operator {entry.op} ({entry.name}) cannot be given to the peers")
+            raise UserError(f"operator {entry.op} ({entry.name}) has no counterpart in other engines")
         if entry.op == "Dropout" or entry.op == "permute" and branches_of(entry.attributes["index"]) == 1:
             value_of[Ref(number)] = read[0]
             continue
@@ -70,11 +77,11 @@ def describe(net, input_shape):
     return nodes
 
 
-def _pair(value):
+def _pair(value: Any) -> Tuple[int, ...]:
     return tuple(int(n) for n in value)
 
 
-def _conv(a, arrays):
+def _conv(a: Mapping[str, Any], arrays: List[np.ndarray]) -> _Read:
     kernel = _pair(a["kernel"])
     return (
         "conv",
@@ -88,7 +95,7 @@ def _conv(a, arrays):
     )
 
 
-def _batch_norm(a, arrays):
+def _batch_norm(a: Mapping[str, Any], arrays: List[np.ndarray]) -> _Read:
     if a.get("fix_gamma", True):
         arrays[0] = np.ones_like(arrays[0])
     return (
@@ -98,13 +105,13 @@ def _batch_norm(a, arrays):
     )
 
 
-def _activation(a, arrays):
+def _activation(a: Mapping[str, Any], arrays: List[np.ndarray]) -> _Read:
     if a.get("act_type", "relu") != "relu":
-        raise UserError(f"activation {a['act_type']} cannot be given to the peers")
+        raise UserError(f"activation {a['act_type']} has no counterpart in other engines")
     return "relu", {}, ()
 
 
-def _pooling(a, arrays):
+def _pooling(a: Mapping[str, Any], arrays: List[np.ndarray]) -> _Read:
     kind = a.get("pool_type", "max")
     if a.get("global_pool", False) and kind == "avg":
         return "mean", {}, ()
@@ -114,7 +121,7 @@ def _pooling(a, arrays):
         or a.get("pooling_convention", "valid") != "valid"
         or not a.get("count_include_pad", True)
     ):
-        raise UserError("only max and mean pooling without windows that stick out can be given to the peers")
+        raise UserError("only max and mean pooling without windows that stick out have a counterpart in other engines")
     return (
         f"{'mean' if kind == 'avg' else 'max'}_pool",
         {
@@ -126,25 +133,25 @@ def _pooling(a, arrays):
     )
 
 
-def _swap(a, arrays):
+def _swap(a: Mapping[str, Any], arrays: List[np.ndarray]) -> _Read:
     return "transpose", {"swap": (a.get("dim1", 0), a.get("dim2", 0))}, ()
 
 
-def _sum(a, arrays):
-    axis = a.get("axis")
+def _sum(a: Mapping[str, Any], arrays: List[np.ndarray]) -> _Read:
+    axis = a["axis"]
     return "sum", {"axis": axis if isinstance(axis, int) else axis[0]}, ()
 
 
-def _permute(a, arrays):
+def _permute(a: Mapping[str, Any], arrays: List[np.ndarray]) -> _Read:
     branches = branches_of(a["index"])
     return "permute", {"branches": branches} if branches else {"index": _pair(a["index"])}, ()
 
 
-def _plain(op):
+def _plain(op: str) -> Callable[..., _Read]:
     return lambda a, arrays: (op, {}, ())
 
 
-_READERS = {
+_READERS: Dict[str, Callable[..., _Read]] = {
     "Convolution": _conv,
     "FullyConnected": lambda a, arrays: ("linear", {}, ("weight", "bias")),
     "BatchNorm": _batch_norm,
@@ -162,17 +169,17 @@ _READERS = {
     "_mul_scalar": lambda a, arrays: ("affine", {"scale": float(a["scalar"]), "shift": 0.0}, ()),
     "_plus_scalar": lambda a, arrays: ("affine", {"scale": 1.0, "shift": float(a["scalar"])}, ()),
     "permute": _permute,
-    "Dropout": None,
+    "Dropout": _plain("dropout"),  # left out of the list
 }
 
 
-def order_of(node):
+def order_of(node: Node) -> np.ndarray:
     """The channel read by each output channel of a `permute`."""
     a = node.attributes
     return np.asarray(a["index"]) if "index" in a else permutation_indices(node.shape[0], a["branches"])
 
 
-def readers(nodes):
+def readers(nodes: Sequence[Node]) -> List[int]:
     """How many nodes read each value."""
     counts = [0] * (len(nodes) + 1)
     for node in nodes:
@@ -181,9 +188,10 @@ def readers(nodes):
     return counts
 
 
-def renumbered(nodes, kept):
+def renumbered(nodes: Sequence[Node], kept: Mapping[int, int]) -> List[Node]:
     """`nodes` without those whose value `kept` maps to another: {value: value that its readers read}."""
-    number, result = {0: 0}, []
+    number: Dict[int, int] = {0: 0}
+    result: List[Node] = []
     for value, node in enumerate(nodes, 1):
         if value in kept:
             number[value] = number[kept[value]]
@@ -193,7 +201,7 @@ def renumbered(nodes, kept):
     return result
 
 
-def save(nodes, path):
+def save(nodes: Sequence[Node], path: Union[str, Path]) -> None:
     """Writes a file that `load` reads."""
     from igc_gluon.files import write_atomically  # slow: it imports what downloads need too
 
@@ -203,11 +211,11 @@ def save(nodes, path):
         np.savez(file, nodes=np.frombuffer(json.dumps(lines).encode(), np.uint8), **arrays)
 
 
-def load(path):
+def load(path: Union[str, Path]) -> List[Node]:
     """[Node] of a file that `save` wrote."""
     with np.load(path) as file:
         lines = json.loads(file["nodes"].tobytes())
-        arrays = [{} for _ in lines]
+        arrays: List[Dict[str, np.ndarray]] = [{} for _ in lines]
         for key in file.files:
             number, _, name = key.partition(".")
             if name:
@@ -218,6 +226,6 @@ def load(path):
     ]
 
 
-def _tuples(attributes):
+def _tuples(attributes: Mapping[str, Any]) -> Dict[str, Any]:
     """JSON has lists only."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in attributes.items()}

@@ -1,81 +1,151 @@
-"""An ONNX model of a described network, for one batch size; permutations are reshape, transpose, reshape.
+"""An ONNX model of a network, with a free batch size; permutations are reshape, transpose, reshape.
 
-made = of_network(net, batch=16)      # with weights; onnx.save(made, "net.onnx")
+made = of_network(net)                 # with weights; onnx.save(made, "net.onnx")
 preprocessing_of(made).prepare(image)  # as the network was trained, see igc_gluon.data.preprocessing
 """
+
+import json
+from dataclasses import replace
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+import igc_gluon
 from igc_gluon.data.preprocessing import Preprocessing
-from igc_gluon.export.graph import order_of
+from igc_gluon.errors import UserError
+from igc_gluon.export.graph import Node, order_of
 from igc_gluon.symbol_file import PREPROCESSING
 
 OPSET, IR_VERSION = 17, 8  # old enough for every engine of the last years
+PIXELS = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}  # what a model may take with normalisation inside
 
 
 class _Writer:
-    def __init__(self):
-        self.nodes, self.initializers = [], []
+    def __init__(self) -> None:
+        self.nodes: List[Any] = []
+        self.initializers: List[Any] = []
 
-    def constant(self, array):
+    def constant(self, array: np.ndarray) -> str:
         name = f"c{len(self.initializers)}"
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
-    def add(self, op, inputs, **attributes):
+    def add(self, op: str, inputs: Sequence[str], **attributes: Any) -> str:
         name = f"v{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, inputs, [name], **attributes))
         return name
 
-    def reshape(self, x, shape):
-        return self.add("Reshape", [x, self.constant(np.array(shape, np.int64))])
+    def reshape(self, x: str, shape: Sequence[int]) -> str:
+        """To `shape` of one image: 0 leaves the batch as it is."""
+        return self.add("Reshape", [x, self.constant(np.array([0, *shape], np.int64))])
 
-    def numbers(self, *values):
+    def numbers(self, *values: float) -> List[str]:
         return [self.constant(np.array(value, np.float32)) for value in values]
 
 
-def of_network(net, batch=1):
-    """An onnx.ModelProto of a network of `model_zoo` that has weights and says what it expects of an image, for batches
-    of that size. Raises UserError on an operator that cannot be described."""
+def of_network(net: Any, batch: Optional[int] = None, pixels: Optional[str] = None, softmax: bool = False) -> Any:
+    """An onnx.ModelProto of a network of `model_zoo` that has weights and says what it expects of an image.
+
+    Parameters
+    ----------
+    batch : int
+        The number of images of every call; None: any.
+    pixels : str, "uint8" or "float32"
+        The model takes pixels 0..255 of that type and normalises them itself. None: it takes normalised images.
+    softmax : bool
+        It gives probabilities, not scores.
+
+    Its metadata say `model`, `classes` (the name of each score as a list in JSON, where they are known) and, under
+    PREPROCESSING, what it expects of an image. Raises UserError on an operator that cannot be described, on a size of
+    image that does not fit, and where it is not known how to normalise.
+    """
     # slow: these import MXNet
     from igc_gluon.export import graph
-    from igc_gluon.model_zoo.attributes import preprocessing_attribute
+    from igc_gluon.model_zoo.attributes import check_normalized, preprocessing_attribute
 
-    shape = net.preprocessing.image_shape
-    return model(graph.describe(net, shape), shape, batch, preprocessing_attribute(net))
+    expected: Preprocessing = net.preprocessing
+    normalisation = None
+    metadata = {"model": net.model, **preprocessing_attribute(net)}
+    if pixels is not None:
+        check_normalized(net)
+        normalisation = Normalisation(pixels, expected.mean, expected.std)
+        channels = expected.image_shape[0]
+        outside = replace(Preprocessing.from_json(metadata[PREPROCESSING]), mean=(0,) * channels, std=(1,) * channels)
+        metadata[PREPROCESSING] = outside.to_json()
+    if expected.class_names:
+        metadata["classes"] = json.dumps(list(expected.class_names), ensure_ascii=False)
+    shape = expected.image_shape
+    return model(graph.describe(net, shape), shape, batch, metadata, normalisation, softmax)
 
 
-def preprocessing_of(made):
-    """The Preprocessing, with the names of the classes, that an onnx.ModelProto says; None where it says none.
+def preprocessing_of(made: Any) -> Optional[Preprocessing]:
+    """The Preprocessing, with the names of the classes, that an onnx.ModelProto says; None where it says none. Of a
+    model that normalises, mean is 0 and std 1: what it takes are pixels.
 
     Raises UserError where it is damaged."""
     text = next((entry.value for entry in made.metadata_props if entry.key == PREPROCESSING), None)
     return None if text is None else Preprocessing.from_json(text)
 
 
-def model(nodes, input_shape, batch, metadata=None):
-    """A checked onnx.ModelProto, `images` (batch,) + input_shape -> `scores`, of [graph.Node]. metadata: {key: text}
-    for its metadata_props; PREPROCESSING says what the network expects of an image, in JSON."""
-    writer, values = _Writer(), ["images"]
+class Normalisation:
+    """(pixel - mean) / std of pixels of a type of PIXELS, in the order of operations of `data.normalization`."""
+
+    def __init__(self, pixels: str, mean: Any, std: Any) -> None:
+        self.kind = PIXELS[pixels]
+        mean, std = (np.asarray(values, np.float64)[:, None, None] for values in (mean, std))
+        self.scale, self.shift = (1 / std).astype(np.float32), (-mean / std).astype(np.float32)
+
+    def write(self, w: _Writer, x: str) -> str:
+        if self.kind != TensorProto.FLOAT:
+            x = w.add("Cast", [x], to=TensorProto.FLOAT)
+        return w.add("Add", [w.add("Mul", [x, w.constant(self.scale)]), w.constant(self.shift)])
+
+
+def model(
+    nodes: Sequence[Node],
+    input_shape: Sequence[int],
+    batch: Optional[int] = None,
+    metadata: Optional[Mapping[str, str]] = None,
+    normalisation: Optional[Normalisation] = None,
+    softmax: bool = False,
+) -> Any:
+    """A checked onnx.ModelProto, `images` (batch,) + input_shape -> `scores`, or `probabilities`, of [graph.Node].
+    metadata: {key: text} for its metadata_props; PREPROCESSING says what the network expects of an image, in JSON.
+    Raises UserError on what has no free batch size, and on a softmax of what are no scores."""
+    writer, kind = _Writer(), TensorProto.FLOAT if normalisation is None else normalisation.kind
+    values = ["images" if normalisation is None else normalisation.write(writer, "images")]
     for node in nodes:
-        values.append(_WRITERS[node.op](writer, node, batch, *[values[v] for v in node.inputs]))
-    inputs = helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, *input_shape])
-    outputs = helper.make_tensor_value_info("scores", TensorProto.FLOAT, [batch, *nodes[-1].shape])
-    writer.nodes[-1].output[0] = "scores"
+        values.append(_WRITERS[node.op](writer, node, *[values[v] for v in node.inputs]))
+    shape, name = nodes[-1].shape, "scores"
+    if softmax:
+        if len(shape) != 1:
+            raise UserError(f"a softmax goes behind scores; this network gives {'x'.join(map(str, shape))}")
+        writer.add("Softmax", [values[-1]], axis=1)
+        name = "probabilities"
+    images = "batch" if batch is None else batch
+    inputs = helper.make_tensor_value_info("images", kind, [images, *input_shape])
+    outputs = helper.make_tensor_value_info(name, TensorProto.FLOAT, [images, *shape])
+    writer.nodes[-1].output[0] = name
     graph = helper.make_graph(writer.nodes, "network", [inputs], [outputs], writer.initializers)
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    helper.set_model_props(made, metadata or {})
+    made = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="igc-gluon",
+        producer_version=igc_gluon.__version__,
+    )
+    helper.set_model_props(made, dict(metadata or {}))
     onnx.checker.check_model(made, full_check=True)
     return made
 
 
-def _pads(node):
+def _pads(node: Node) -> List[int]:
     return list(node.attributes["pad"]) * 2
 
 
-def _conv(w, node, batch, x):
+def _conv(w: _Writer, node: Node, x: str) -> str:
     a = node.attributes
     return w.add(
         "Conv",
@@ -87,17 +157,17 @@ def _conv(w, node, batch, x):
     )
 
 
-def _linear(w, node, batch, x):
+def _linear(w: _Writer, node: Node, x: str) -> str:
     return w.add("Gemm", [x] + [w.constant(array) for array in node.arrays.values()], transB=1)
 
 
-def _batch_norm(w, node, batch, x):
+def _batch_norm(w: _Writer, node: Node, x: str) -> str:
     arrays = [w.constant(node.arrays[name]) for name in ("gamma", "beta", "mean", "variance")]
     return w.add("BatchNormalization", [x] + arrays, epsilon=node.attributes["epsilon"])
 
 
-def _pool(op, **options):
-    def write(w, node, batch, x):
+def _pool(op: str, **options: Any) -> Callable[..., str]:
+    def write(w: _Writer, node: Node, x: str) -> str:
         return w.add(
             op,
             [x],
@@ -110,43 +180,50 @@ def _pool(op, **options):
     return write
 
 
-def _permute(w, node, batch, x):
+def _permute(w: _Writer, node: Node, x: str) -> str:
     channels, *image = node.shape
     if "index" in node.attributes:
         return w.add("Gather", [x, w.constant(order_of(node))], axis=1)
     branches = node.attributes["branches"]
-    x = w.reshape(x, (batch, branches, channels // branches, *image))
+    x = w.reshape(x, (branches, channels // branches, *image))
     x = w.add("Transpose", [x], perm=[0, 2, 1, *range(3, len(image) + 3)])
-    return w.reshape(x, (batch, channels, *image))
+    return w.reshape(x, (channels, *image))
 
 
-def _clip(w, node, batch, x):
+def _clip(w: _Writer, node: Node, x: str) -> str:
     return w.add("Clip", [x, *w.numbers(node.attributes["low"], node.attributes["high"])])
 
 
-def _affine(w, node, batch, x):
+def _affine(w: _Writer, node: Node, x: str) -> str:
     scale, shift = w.numbers(node.attributes["scale"], node.attributes["shift"])
     return w.add("Add", [w.add("Mul", [x, scale]), shift])
 
 
-def _sum(w, node, batch, x):
+def _transpose(w: _Writer, node: Node, x: str) -> str:
+    axes = list(node.attributes["axes"])
+    if axes[0] != 0:
+        raise UserError("a transposition that moves the images of a batch has no ONNX with a free batch size")
+    return w.add("Transpose", [x], perm=axes)
+
+
+def _sum(w: _Writer, node: Node, x: str) -> str:
     return w.add("ReduceSum", [x, w.constant(np.array([node.attributes["axis"]], np.int64))], keepdims=0)
 
 
-_WRITERS = {
+_WRITERS: Dict[str, Callable[..., str]] = {
     "conv": _conv,
     "linear": _linear,
     "batch_norm": _batch_norm,
-    "relu": lambda w, node, batch, x: w.add("Relu", [x]),
+    "relu": lambda w, node, x: w.add("Relu", [x]),
     "clip": _clip,
-    "add": lambda w, node, batch, x, y: w.add("Add", [x, y]),
+    "add": lambda w, node, x, y: w.add("Add", [x, y]),
     "max_pool": _pool("MaxPool"),
     "mean_pool": _pool("AveragePool", count_include_pad=1),
-    "mean": lambda w, node, batch, x: w.add("GlobalAveragePool", [x]),
-    "flatten": lambda w, node, batch, x: w.add("Flatten", [x]),
+    "mean": lambda w, node, x: w.add("GlobalAveragePool", [x]),
+    "flatten": lambda w, node, x: w.add("Flatten", [x]),
     "permute": _permute,
-    "reshape": lambda w, node, batch, x: w.reshape(x, (batch, *node.shape)),
-    "transpose": lambda w, node, batch, x: w.add("Transpose", [x], perm=list(node.attributes["axes"])),
+    "reshape": lambda w, node, x: w.reshape(x, node.shape),
+    "transpose": _transpose,
     "sum": _sum,
     "affine": _affine,
 }

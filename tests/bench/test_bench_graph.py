@@ -12,6 +12,7 @@ from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
 from igc_gluon.export import graph
 from igc_gluon.model_zoo.attributes import set_attributes
+from igc_gluon.symbol_file import PREPROCESSING
 
 NETWORKS = [
     zoo("cifar_plain_igc5_l2m3"),
@@ -133,11 +134,11 @@ def test_onnx_says_what_the_network_expects_of_an_image(tmp_path):
     net.initialize()
     onnx.save(to_onnx.of_network(set_attributes(net, "cifar_plain_igc5_l2m3", expected), 2), str(tmp_path / "net.onnx"))
     made = onnx.load(str(tmp_path / "net.onnx"))
-    assert to_onnx.preprocessing_of(made) == expected and len(made.metadata_props) == 1
+    assert to_onnx.preprocessing_of(made) == expected and len(made.metadata_props) == 3
     images = np.random.default_rng(0).standard_normal((2, 3, 32, 24)).astype(np.float32)
     reference = pytest.importorskip("onnx.reference")
     close(reference.ReferenceEvaluator(made).run(None, {"images": images})[0], net(mx.nd.array(images)).asnumpy())
-    made.metadata_props[0].value = "{"
+    next(entry for entry in made.metadata_props if entry.key == PREPROCESSING).value = "{"
     with pytest.raises(UserError, match="no description of a network's images"):
         to_onnx.preprocessing_of(made)
     del made.metadata_props[:]

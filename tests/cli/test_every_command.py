@@ -86,6 +86,7 @@ COMMANDS = {
     "eval": "eval '{place}/run' --data '{place}/val.rec'",
     "predict": "predict '{place}/run' '{place}/photo \u2603.png'",
     "compile": "compile '{place}/run' '{place}/net.igc'",
+    "export": "export '{place}/run' '{place}/exported-symbol.json'",
     "convert": "convert '{place}/run' '{place}/prefix'",
     "checkpoint ls": "checkpoint ls '{place}/run'",
     "checkpoint verify": "checkpoint verify '{place}/run'",
