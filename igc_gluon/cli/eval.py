@@ -5,12 +5,11 @@ import json
 import time
 
 import numpy as np
-from tqdm import tqdm
 
 from igc_gluon.cli.confusion_picture import draw
 from igc_gluon.cli.network_flags import SOURCE, add_normalization_arguments, add_params_arguments, open_classifier
 from igc_gluon.cli.table import table
-from igc_gluon.engine.metrics import TOP5_FROM, Metrics
+from igc_gluon.engine.metrics import TOP5_FROM
 from igc_gluon.errors import UserError, printable
 from igc_gluon.files import write_atomically
 
@@ -41,7 +40,7 @@ def run(args):
     import mxnet as mx
 
     from igc_gluon.engine.devices import contexts
-    from igc_gluon.engine.evaluation_data import evaluation_data
+    from igc_gluon.engine.evaluation_data import evaluation_data, measure
 
     if args.batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, not {args.batch_size}")
@@ -57,11 +56,8 @@ def run(args):
         outputs = [net(mx.nd.array(piece, ctx=device)) for device, piece in zip(devices, pieces)]
         return np.concatenate([output.asnumpy() for output in outputs])
 
-    begin, metrics = time.monotonic(), Metrics(classes)
-    with tqdm(total=data.images, unit=" images", dynamic_ncols=True, desc=net.model, leave=False, disable=None) as bar:
-        for images, labels in data.batches.epoch(0):
-            metrics.add(predict(images), labels)
-            bar.update(len(labels))
+    begin = time.monotonic()
+    metrics = measure(predict, data, classes, net.model)
     _print(args.network, net, data, metrics, time.monotonic() - begin)
     _write(args, net, data, metrics)
 

@@ -10,6 +10,7 @@ from igc_gluon import deploy  # nothing on this way imports MXNet, which takes s
 from igc_gluon.cli.network_flags import SOURCE, add_normalization_arguments, add_params_arguments, open_classifier
 from igc_gluon.cli.predictions import Text, writers
 from igc_gluon.data.photos import list_photos, read_photo
+from igc_gluon.deploy.runtime import softmax
 from igc_gluon.errors import UserError, printable
 from igc_gluon.paths import expand
 from igc_gluon.threads import cores
@@ -108,7 +109,7 @@ def _results(scores, expected, paths, args):
 
 
 def _likeliest(scores, expected, args):
-    probabilities = _probabilities(scores, args.network)
+    probabilities = softmax(scores, args.network)
     names = expected.class_names
     return [
         (float(probabilities[number]), int(number), names[number] if names else None)
@@ -136,11 +137,3 @@ def _open(args):
             "compile it again with --mean and --std"
         )
     return net, net.preprocessing
-
-
-def _probabilities(scores, network):
-    scores = scores.astype(np.float64)
-    if not np.isfinite(scores).all():
-        raise UserError(f"{network} gives scores that are not finite; it has diverged")
-    found = np.exp(scores - scores.max())
-    return found / found.sum()

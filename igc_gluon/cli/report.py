@@ -2,10 +2,7 @@
 
 import sys
 
-from tqdm import tqdm
-
 from igc_gluon.cli.network_flags import add_import_argument
-from igc_gluon.engine.metrics import Metrics
 from igc_gluon.errors import UserError, printable
 from igc_gluon.files import write_atomically
 
@@ -57,19 +54,14 @@ def _evaluated(run, args):
     # slow: MXNet
     import mxnet as mx
 
-    from igc_gluon.engine.evaluation_data import evaluation_data
+    from igc_gluon.engine.evaluation_data import evaluation_data, measure
     from igc_gluon.engine.saved_networks import open_network
     from igc_gluon.model_zoo.attributes import check_normalized
 
     net = open_network(run.folder)
     check_normalized(net)
     net.hybridize(static_alloc=True)
-    data, metrics = (
-        evaluation_data(net, run.config["classes"], args.data, args.data_dir),
-        Metrics(run.config["classes"]),
-    )
-    with tqdm(total=data.images, unit=" images", dynamic_ncols=True, desc=net.model, leave=False, disable=None) as bar:
-        for images, labels in data.batches.epoch(0):
-            metrics.add(net(mx.nd.array(images)).asnumpy(), labels, images)
-            bar.update(len(labels))
+    classes = run.config["classes"]
+    data = evaluation_data(net, classes, args.data, args.data_dir)
+    metrics = measure(lambda images: net(mx.nd.array(images)).asnumpy(), data, classes, net.model, keep_images=True)
     return metrics, "", data, net.preprocessing

@@ -214,11 +214,12 @@ def load(path, threads=0):
         raise UserError(f"{path}{text[len('this') :]}" if text.startswith("this is not") else text) from None
 
 
-def softmax(scores):
-    """Probabilities of one image's scores, float64. Raises UserError where these are not finite."""
+def softmax(scores, name="the network"):
+    """Probabilities of one image's scores, float64. name: of the network, for the message. Raises UserError where
+    they are not finite."""
     scores = np.asarray(scores, np.float64)
     if not np.isfinite(scores).all():
-        raise UserError("the network gives scores that are not finite; it has diverged")
+        raise UserError(f"{name} gives scores that are not finite; it has diverged")
     raised = np.exp(scores - scores.max())
     return raised / raised.sum()
 

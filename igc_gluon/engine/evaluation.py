@@ -32,15 +32,19 @@ def evaluate(
     loss, correct, correct_of_five, images = 0.0, 0, 0, 0
     for data, label in batches.epoch(0):
         scores = predict(data).astype(np.float64)
-        shifted = scores - scores.max(axis=1, keepdims=True)
-        log_likelihood = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        loss -= log_likelihood[np.arange(len(label)), label.astype(int)].sum()
+        loss -= log_likelihood(scores)[np.arange(len(label)), label.astype(int)].sum()
         correct += count_correct(scores, label)
         correct_of_five += count_correct(scores, label, 5)
         images += len(label)
         after_batch(images)
     loss, correct, correct_of_five, images = reduce(np.array([loss, correct, correct_of_five, images])).tolist()
     return Evaluation(loss / images, correct / images, correct_of_five / images, int(images))
+
+
+def log_likelihood(scores: np.ndarray) -> np.ndarray:
+    """The logarithm of the softmax of `scores` (n, classes), float64."""
+    shifted = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def count_correct(scores: np.ndarray, label: np.ndarray, k: int = 1) -> int:

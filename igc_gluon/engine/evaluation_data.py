@@ -4,10 +4,11 @@ photographs."""
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Sequence, Tuple, Union
+from typing import Callable, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
+from tqdm import tqdm
 
 from igc_gluon.data import DATASETS, Batches, load
 from igc_gluon.data.batches import BatchSource
@@ -16,6 +17,7 @@ from igc_gluon.data.pack import class_folders, list_images
 from igc_gluon.data.photo_batches import PhotoEvaluation
 from igc_gluon.data.registry import Dataset
 from igc_gluon.engine.inputs import RecordInput
+from igc_gluon.engine.metrics import Metrics
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.attributes import class_names
 from igc_gluon.paths import expand
@@ -64,6 +66,23 @@ def evaluation_data(
         )
     path = expand(source)
     return _of_folder(net, classes, path, batch_size) if path.is_dir() else _of_records(net, classes, path, batch_size)
+
+
+def measure(
+    predict: Callable[[np.ndarray], np.ndarray],
+    data: EvaluationData,
+    classes: int,
+    title: str,
+    keep_images: bool = False,
+) -> Metrics:
+    """The `Metrics` of predict(float32 (n, 3, H, W)) -> scores (n, classes) over `data`, with a progress bar of that
+    title. keep_images: whether its mistakes have their images."""
+    metrics = Metrics(classes)
+    with tqdm(total=data.images, unit=" images", dynamic_ncols=True, desc=title, leave=False, disable=None) as bar:
+        for images, labels in data.batches.epoch(0):
+            metrics.add(predict(images), labels, images if keep_images else None)
+            bar.update(len(labels))
+    return metrics
 
 
 def _of_data_set(

@@ -12,7 +12,7 @@ from typing import List, Optional, Sequence
 
 import numpy as np
 
-from igc_gluon.engine.evaluation import Evaluation, count_correct
+from igc_gluon.engine.evaluation import Evaluation, count_correct, log_likelihood
 
 BINS = 15  # of confidence, as Guo et al. (ICML 2017) and most after them
 MISTAKES = 24  # are kept
@@ -46,14 +46,13 @@ class Metrics:
     def add(self, scores: np.ndarray, labels: np.ndarray, images: Optional[np.ndarray] = None) -> None:
         """scores (n, classes) before softmax, labels (n,); images (n, ...) as the network got them, for `mistakes`."""
         labels, first = np.asarray(labels).astype(int), self.images
-        shifted = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
-        log_likelihood = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        logarithms = log_likelihood(scores)
         # A row of NaN is wrong, as everywhere: argmax would call it class 0.
         predicted = np.where(np.isnan(scores).any(axis=1), (labels + 1) % scores.shape[1], scores.argmax(axis=1))
-        confidence = np.nan_to_num(np.exp(log_likelihood.max(axis=1)))
+        confidence = np.nan_to_num(np.exp(logarithms.max(axis=1)))
         right = predicted == labels
         np.add.at(self.confusion, (labels, predicted), 1)
-        self._loss -= log_likelihood[np.arange(len(labels)), labels].sum()
+        self._loss -= logarithms[np.arange(len(labels)), labels].sum()
         self._correct_of_five += count_correct(scores, labels, 5)
         place = np.minimum((confidence * BINS).astype(int), BINS - 1)
         for sums, values in zip(self._bins, (np.ones(len(labels)), confidence, right)):

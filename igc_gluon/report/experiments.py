@@ -10,7 +10,7 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 
 from igc_gluon import complexity
-from igc_gluon.engine.progress import is_count, is_number
+from igc_gluon.engine.progress import best_entry, is_count, is_number
 from igc_gluon.engine.saved_networks import read_config
 from igc_gluon.errors import UserError
 from igc_gluon.files import read_text
@@ -39,9 +39,7 @@ class Run:
     def best(self) -> Dict:
         """The entry of the epoch with the highest test accuracy (of runs with validation images: the highest on
         these)."""
-        return max(
-            self.history, key=lambda entry: (entry.get("validation_accuracy", entry["test_accuracy"]), -entry["epoch"])
-        )
+        return best_entry(list(self.history))
 
     @property
     def num_epochs(self) -> int:
