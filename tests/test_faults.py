@@ -293,10 +293,10 @@ def test_members_of_archives_are_never_written(tmp_path):
         tmp_path / "in" / "a.tar.gz",
         {**{f"../../out/{name}": data for name, data in members.items()}, f"{tmp_path}/absolute": b"x", "../up": b"x"},
     )
-    assert len(cifar.read_archive(find_dataset("cifar10"), "train", tmp_path / "in" / "a.tar.gz").images) == 50
+    assert len(cifar.read(find_dataset("cifar10"), "train", [tmp_path / "in" / "a.tar.gz"]).images) == 50
     members, _, _ = make_archives.tiny_imagenet_members(val=2)
     make_archives.zip_file(tmp_path / "in" / "a.zip", {**members, "../up": b"x", f"{tmp_path}/absolute": b"x"})
-    assert len(tiny_imagenet.read_archive(find_dataset("tiny-imagenet"), "test", tmp_path / "in" / "a.zip").images) == 2
+    assert len(tiny_imagenet.read(find_dataset("tiny-imagenet"), "test", [tmp_path / "in" / "a.zip"]).images) == 2
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tar.gz", "a.zip", "in"]
 
 
