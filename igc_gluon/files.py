@@ -142,8 +142,11 @@ def read_text(path):
 def digest(path, algorithm):
     """Hexadecimal digest of the file at `path`.
 
-    algorithm: a name that hashlib knows, or "git-blob", git's object id: sha1 of "blob <size>", NUL, content.
+    algorithm: a name that hashlib knows; "git-blob", git's object id: sha1 of "blob <size>", NUL, content; or a
+    function of the path, for archives of which only the content has a known digest.
     """
+    if callable(algorithm):
+        return algorithm(path)
     with open_file(path) as file:
         if algorithm == "git-blob":
             state = hashlib.sha1(b"blob %d\0" % os.fstat(file.fileno()).st_size)
@@ -245,7 +248,7 @@ def _fetch(urls, part, path, algorithm, expected, most_bytes):
             if found == expected:
                 return
             part.unlink()
-            reason = f"{url} has {algorithm} {found}, expected {expected}"
+            reason = f"{url} has {getattr(algorithm, '__name__', algorithm)} {found}, expected {expected}"
             if not resumed:  # otherwise the old part may be to blame, not this url
                 urls.remove(url)
         arrived = part.stat().st_size if part.exists() else 0

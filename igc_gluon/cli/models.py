@@ -18,6 +18,7 @@ def run(args):
 
 def _pretrained(args):
     # slow: MXNet
+    from igc_gluon.model_zoo.gluoncv2 import RELEASES
     from igc_gluon.model_zoo.published import PUBLISHED
     from igc_gluon.model_zoo.shipped import shipped
 
@@ -38,6 +39,11 @@ def _pretrained(args):
         for name in PUBLISHED
         if args.filter.lower() in name
     ]
+    rows += [
+        (name, "imagenet", f"{100 - row.top1:.2f}", "-", "-", "to be downloaded from gluoncv2")
+        for name, row in RELEASES.items()
+        if args.filter.lower() in name
+    ]
     if not rows:
         raise UserError(
             f"no model with weights has {args.filter!r} in its name; `igc models --pretrained` lists them all"
@@ -49,8 +55,7 @@ def _pretrained(args):
     print(
         "accuracy: of these weights, over the test images; of seeds: mean, standard deviation and number of all that "
         'were trained.\nget_model(NAME, pretrained="fashion-mnist"), igc eval NAME --dataset fashion-mnist; '
-        "of imagenet "
-        "pretrained=True."
+        'of imagenet pretrained=True, of gluoncv2 pretrained="gluoncv2" with the accuracy that is published there.'
     )
 
 

@@ -147,6 +147,20 @@ _FORMATS = (
 )
 
 
+# What zipfile and zlib raise on damaged bytes; RuntimeError of an encrypted member, NotImplementedError of an
+# unknown compression.
+ZIP_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,
+    OverflowError,
+)
+
+
 def check_zip(file: BinaryIO) -> None:
     """Raises UserError where the open zip archive has more files than Tiny ImageNet's: zipfile makes an object of
     each."""

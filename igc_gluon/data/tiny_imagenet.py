@@ -13,14 +13,13 @@ The images are decoded at each start: a core does some 16,000 a second, so a cac
 
 import re
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, Callable, List, Optional, Tuple
 
 import cv2
 import numpy as np
 
-from igc_gluon.data.bounds import TEXT_BYTES, check_zip, decode, image_size
+from igc_gluon.data.bounds import TEXT_BYTES, ZIP_DAMAGE, check_zip, decode, image_size
 from igc_gluon.data.images import Images
 from igc_gluon.errors import UserError
 from igc_gluon.files import open_file
@@ -30,18 +29,6 @@ _ID = re.compile(r"n\d{8}")
 _IMAGE = re.compile(r"[\w-]+\.JPEG")  # no way out of the folder
 _LARGEST_MEMBER = TEXT_BYTES  # the images have about 2,000, the largest text 300,000
 _MOST_IMAGES = 1 << 17
-# What zipfile and zlib raise on damaged bytes; RuntimeError of an encrypted member, NotImplementedError of an
-# unknown compression.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    OSError,
-    RuntimeError,
-    NotImplementedError,
-    ValueError,
-    OverflowError,
-)
 
 
 def read(dataset: Any, split: str, paths: List[Path]) -> Images:
@@ -56,7 +43,7 @@ def read(dataset: Any, split: str, paths: List[Path]) -> Images:
             archive = zipfile.ZipFile(file)
         except UserError as error:
             raise UserError(f"{path}: {error}; it is no {FOLDER}.zip") from None
-        except _DAMAGE as error:
+        except ZIP_DAMAGE as error:
             raise UserError(
                 f"{path} is not a whole zip archive ({_line(error)}); delete it or fetch it again"
             ) from error
@@ -81,7 +68,7 @@ def read(dataset: Any, split: str, paths: List[Path]) -> Images:
                     ) from None
                 except UserError:
                     raise
-                except _DAMAGE as error:
+                except ZIP_DAMAGE as error:
                     raise UserError(
                         f"{path}: {name} is damaged ({_line(error)}); delete the archive or fetch it again"
                     ) from error

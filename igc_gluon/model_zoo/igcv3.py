@@ -56,7 +56,7 @@ def _least_common_multiple(partitions):
     return first * second // gcd(first, second)
 
 
-def _check(multiplier, depth, strides, stem_strides):
+def _check(multiplier, depth, strides, stem_strides, last_channels):
     if multiplier <= 0:
         raise UserError(f"the width multiplier must be above 0, not {multiplier}")
     if depth not in DEPTHS:
@@ -66,6 +66,8 @@ def _check(multiplier, depth, strides, stem_strides):
             f"strides must be {' or '.join(f'{a},{b}' for a, b in SMALL_STRIDES)}, the channels of the "
             f"sequences that shrink the map, not {strides}"
         )
+    if last_channels is not None and not (isinstance(last_channels, int) and last_channels >= 1):
+        raise UserError(f"last_channels must be a number of channels, not {last_channels}")
     if stem_strides not in (1, 2):
         raise UserError(f"stem_strides must be 1 or 2, not {stem_strides}")
 
@@ -82,6 +84,8 @@ class IGCV3Net(ImageNetwork):
         The share of parameters, a key of DEPTHS.
     strides : None or one of SMALL_STRIDES
         For 32x32 images: which sequences shrink the map, in all 4 times `stem_strides` instead of 32.
+    last_channels : int
+        Of the last convolution, 1280 times the multiplier by default; see `igc_gluon.model_zoo.gluoncv2` for 1280.
     partitions : (g1, g2)
         Numbers of branches of the first and the second 1x1 convolution of a block. Widths are made multiples of both,
         as in the authors' `igcv3_g2g4`.
@@ -98,6 +102,7 @@ class IGCV3Net(ImageNetwork):
         stem_strides: Optional[int] = None,
         block: str = "released",
         partitions: Tuple[int, int] = (2, 2),
+        last_channels: Optional[int] = None,
         norm_layer: type = nn.BatchNorm,
         norm_kwargs: Optional[Dict[str, Any]] = None,
         **kwargs: Any,
@@ -105,7 +110,7 @@ class IGCV3Net(ImageNetwork):
         super().__init__(**kwargs)
         if stem_strides is None:
             stem_strides = 1 if strides else 2
-        _check(multiplier, depth, strides, stem_strides)
+        _check(multiplier, depth, strides, stem_strides, last_channels)
         if issubclass(norm_layer, nn.BatchNorm):
             norm_kwargs = {"epsilon": BN_EPSILON, **(norm_kwargs or {})}
         norm = norm_layer, norm_kwargs
@@ -140,9 +145,10 @@ class IGCV3Net(ImageNetwork):
                         )
                     )
                     in_channels = channels
-            self._add_convolution(width(LAST), in_channels, 1, 1, norm, "last-1x1-conv-")
+            last_channels = width(LAST) if last_channels is None else last_channels
+            self._add_convolution(last_channels, in_channels, 1, 1, norm, "last-1x1-conv-")
             self.features.add(nn.GlobalAvgPool2D(), nn.Flatten())
-            self.output = nn.Dense(classes, in_units=width(LAST), weight_initializer=SCORE_INIT, prefix="fc_")
+            self.output = nn.Dense(classes, in_units=last_channels, weight_initializer=SCORE_INIT, prefix="fc_")
 
     def _add_convolution(self, channels, in_channels, kernel, strides, norm, prefix):
         self.features.add(

@@ -18,7 +18,8 @@ from mxnet.gluon import HybridBlock
 
 from igc_gluon.data import DATASETS
 from igc_gluon.errors import UserError
-from igc_gluon.model_zoo.published import check_published, load_published
+from igc_gluon.model_zoo.gluoncv2 import RELEASES, SOURCE, check_gluoncv2, load_gluoncv2
+from igc_gluon.model_zoo.published import PUBLISHED, check_published, load_published
 from igc_gluon.model_zoo.shipped import find_shipped, load_shipped
 from igc_gluon.model_zoo.source_file import SourceFile, is_of_package
 
@@ -197,6 +198,12 @@ def find_family(name: str) -> Tuple[Family, Numbers]:
     return model.family, model.numbers
 
 
+def _of_gluoncv2(name, pretrained):
+    if isinstance(pretrained, str):
+        return pretrained.lower() == SOURCE
+    return pretrained is True and name in RELEASES and name not in PUBLISHED
+
+
 def get_model(
     name: str,
     pretrained: Union[bool, str] = False,
@@ -214,7 +221,9 @@ def get_model(
     pretrained : bool, name of a data set, or path
         True: with the weights that the authors published, see `igc_gluon.model_zoo.published`; they are downloaded once
         and verified. Or the path of their file, or of a folder that holds it. "fashion-mnist", for example: with
-        weights trained on it that come with the package, see `igc_gluon.model_zoo.shipped`. The network then has what
+        weights trained on it that come with the package, see `igc_gluon.model_zoo.shipped`. "gluoncv2": with that
+        package's weights of IGCV3, see `igc_gluon.model_zoo.gluoncv2`; so has True where the authors published none,
+        for igcv3_0.5 for example. The network then has what
         it expects as attributes: `preprocessing`, `classes`, ...; see `igc_gluon.model_zoo.attributes`.
     root : str, ctx : Context or list of Context
         With `pretrained`, the folder of downloaded weights, and the devices to load them onto. As in GluonCV the
@@ -230,7 +239,7 @@ def get_model(
         `downsample` ('paper', 'code') of IGC networks; `branch_channels` (K of each stage) of `cifar_igcv2_*`;
         `doubled` ('primary', 'secondary'), which partition doubles with the width of `resnet18_igc_*`;
         `head_partition` and `repeats` of `igcv2_*`; `block` ('released', 'paper') and `partitions` (g1, g2) of
-        IGCV3; `strides` ((32, 64), (64, 160)) of `cifar_igcv3_*`.
+        IGCV3, and `last_channels` of its last convolution; `strides` ((32, 64), (64, 160)) of `cifar_igcv3_*`.
 
     Returns a HybridBlock, (N, 3, H, W) float32, normalized -> (N, classes) scores.
     Raises UserError (a ValueError) on an unknown name, with close matches, and on numbers that make no network, with
@@ -240,6 +249,8 @@ def get_model(
     classes = model.family.classes if classes is None else int(classes)
     name = str(name).lower()
     row = None
+    if _of_gluoncv2(name, pretrained):
+        return load_gluoncv2(model.build(classes, **check_gluoncv2(name, classes, kwargs)), name, root, ctx)
     if isinstance(pretrained, str) and pretrained.lower() in DATASETS:
         row = find_shipped(name, pretrained, classes, kwargs)
     elif pretrained:
