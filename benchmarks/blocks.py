@@ -1,4 +1,4 @@
-"""Single IGC blocks from maps to maps, as in a network of one's own: native kernels beside MXNet's operators.
+"""Single IGC blocks, as parts of a network that you define: native kernels beside MXNet's operators.
 
     python benchmarks/blocks.py [--rounds 9]
 
@@ -36,14 +36,14 @@ def seconds(function, length=0.05):
 
 def compared(function, rounds):
     """Medians of (native, stock), in milliseconds."""
-    found = {"1": [], "0": []}
+    times_of = {"1": [], "0": []}
     for number in range(rounds + 1):
-        for native, times in found.items():
+        for native, times in times_of.items():
             os.environ["IGC_NATIVE"] = native
             spent = seconds(function)
             if number:
                 times.append(1e3 * spent)
-    return [statistics.median(times) for times in found.values()]
+    return [statistics.median(times) for times in times_of.values()]
 
 
 def main():

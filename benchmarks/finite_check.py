@@ -61,12 +61,12 @@ def main():
 
     check, off = parallel.finite_check, NoCheck()
     seconds(step, 3)
-    found = {check: [], off: []}
+    times = {check: [], off: []}
     for number in range(args.rounds):
         for parallel.finite_check in (check, off) if number % 2 else (off, check):
-            found[parallel.finite_check].append(seconds(step, STEPS))
+            times[parallel.finite_check].append(seconds(step, STEPS))
     alone = [seconds(lambda: (check.begin(), check.end()), 20) for _ in range(args.rounds)]
-    on, without = (statistics.median(found[which]) for which in (check, off))
+    on, without = (statistics.median(times[which]) for which in (check, off))
     print(f"{args.network}, batch {args.batch_size}, {args.rounds} x {STEPS} steps each, {versions()}")
     print(f"step with {1000 * on:.2f} ms, without {1000 * without:.2f} ms of CPU: {100 * (on / without - 1):+.2f} %")
     print(f"the check alone {1000 * statistics.median(alone):.3f} ms: {100 * statistics.median(alone) / without:.2f} %")

@@ -57,9 +57,9 @@ def main():
     )
     for network in arguments.networks:
         name, _, size = network.partition(":")
-        found = measure(name, int(size or 32), arguments.calls)
-        base = found["compiled, numpy"]
-        for way, (wall, cpu) in found.items():
+        times = measure(name, int(size or 32), arguments.calls)
+        base = times["compiled, numpy"]
+        for way, (wall, cpu) in times.items():
             print(
                 f"| {name} | {way} | {wall:.0f} | {cpu:.0f} | {wall / base[0]:.2f} | {cpu / base[1]:.2f} |", flush=True
             )

@@ -2,7 +2,7 @@
 
     python benchmarks/input_pipeline.py              # about two minutes on two cores
 
-All do the CIFAR augmentation: pad 4, random 32x32 crop, mirror, normalise, batches of 64. The images are
+All do the CIFAR augmentation: pad 4, random 32x32 crop, mirror, normalize, batches of 64. The images are
 synthetic and in memory for igc_gluon and DataLoader; ImageRecordIter reads its own format, with JPEG images,
 from a file. One untimed turn comes first.
 """
@@ -120,7 +120,7 @@ def table(rates, arguments, load):
     rows = "\n".join(lines)
     return f"""# Input pipelines on CIFAR-sized images
 
-Pad 4, random crop, mirror, normalise, batches of {BATCH}; {arguments.images:,} synthetic images
+Pad 4, random crop, mirror, normalize, batches of {BATCH}; {arguments.images:,} synthetic images
 ({arguments.loader_images:,} for DataLoader, which would take half a minute for all). MXNet's two yield
 NDArrays. {arguments.repeats} repeats, taking turns.
 

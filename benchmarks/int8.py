@@ -60,7 +60,7 @@ def main():
         net.initialize(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2))
         size = find_family(name)[0].input_size
         images = np.random.default_rng(0).standard_normal((16, 3, size, size)).astype(np.float32)
-        pair = [deploy.compile(net, (3, size, size), calibration=given) for given in (None, images)]
+        pair = [deploy.compile(net, (3, size, size), calibration=calibration) for calibration in (None, images)]
         x = images[: args.batch if size <= 32 else 1]
         for compiled in pair:
             seconds(compiled, x)

@@ -114,7 +114,7 @@ def table(rates, cpu, packing, arguments, load):
     )
     return f"""# Reading records of photographs
 
-{arguments.images:,} JPEGs, short side 480, quality 95, to normalised float32 at 224x224, batches of {BATCH}; \
+{arguments.images:,} JPEGs, short side 480, quality 95, to normalized float32 at 224x224, batches of {BATCH}; \
 {arguments.repeats} repeats, taking turns.
 
 | pipeline | images/s, median | slowest | fastest | ms of CPU time for an image, median |

@@ -80,7 +80,7 @@ def points(rows, threads, keys, training, repeats, seconds):
                 keys,
                 repeats,
                 seconds,
-                lambda text: bench.say(f"{row.title}, {value}: {text}"),
+                lambda text: bench.report(f"{row.title}, {value}: {text}"),
                 children,
             )
             cost = {key: 1e3 * timing.seconds for key, timing in result.timings.items()}
@@ -151,15 +151,15 @@ def main():
     keys = peer_keys(arguments.peers or (DEFAULT_TRAINING if arguments.training else DEFAULT))
     if not arguments.training:
         keys = [key for key in keys if key == "igc" or not PEERS[key].ours]  # our kernels are drawn once
-    found = points(
+    measured = points(
         series(arguments.threads), arguments.threads, keys, arguments.training, arguments.repeats, arguments.seconds
     )
     arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / ("scaling_training" if arguments.training else "scaling")
     note = f"{machine.describe()}, {arguments.threads} threads"
     with write_atomically(path.with_suffix(".json"), "w") as file:
-        json.dump({"note": note, "repeats": arguments.repeats, "points": found}, file, indent=1)
-    draw(found, arguments.training, note, path.with_suffix(".png"))
+        json.dump({"note": note, "repeats": arguments.repeats, "points": measured}, file, indent=1)
+    draw(measured, arguments.training, note, path.with_suffix(".png"))
     print(path.with_suffix(".png"))
 
 

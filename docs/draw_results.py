@@ -86,13 +86,13 @@ class Result:
 
 def read(folder):
     """{(data set, epochs): [Result, the fewest parameters first]} of the whole runs below `folder`."""
-    found = defaultdict(list)
+    folders_of = defaultdict(list)
     for config in sorted(Path(folder).glob("*/*/*/seed*/config.json")):
         run = read_run(config.parent)
         if run is not None and run.finished:
-            found[run.dataset, run.num_epochs, run.model].append(config.parent)
+            folders_of[run.dataset, run.num_epochs, run.model].append(config.parent)
     groups = defaultdict(list)
-    for (dataset, epochs, model), folders in sorted(found.items()):
+    for (dataset, epochs, model), folders in sorted(folders_of.items()):
         configs = [json.loads((f / "config.json").read_text(encoding="utf-8")) for f in folders]
         histories = [
             [json.loads(line) for line in (f / "history.jsonl").read_text(encoding="utf-8").splitlines()]

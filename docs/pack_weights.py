@@ -29,11 +29,11 @@ from igc_gluon.model_zoo import shipped  # noqa: E402
 from igc_gluon.paper.runs import read_run  # noqa: E402
 
 OUTPUTS = DOCS.parent / "tests" / "model_zoo" / "shipped_outputs.json"
-LICENCES = {"fashion-mnist": "MIT"}  # of the data
+LICENSES = {"fashion-mnist": "MIT"}  # of the data
 
 
 def fixed_images(dataset):
-    """float32 (2, 3, H, W), normalised as `dataset`: the same on every machine."""
+    """float32 (2, 3, H, W), normalized as `dataset`: the same on every machine."""
     pixels = np.random.RandomState(0).randint(0, 256, (2, dataset.size, dataset.size, 3))
     return ((pixels - np.array(dataset.mean)) / np.array(dataset.std)).transpose(0, 3, 1, 2).astype(np.float32)
 
@@ -69,7 +69,7 @@ def pack(folder):
         first.num_epochs,
         f"python train_cifar.py {' '.join(arguments)}",
         config["commit"],
-        LICENCES[first.dataset],
+        LICENSES[first.dataset],
     )
     arrays = {name: parameter.data().asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
     with files.write_atomically(row.path) as file:

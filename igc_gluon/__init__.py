@@ -48,7 +48,7 @@ _NAMES = {
     "get_model_list": "model_zoo",
     "register_with_gluoncv": "model_zoo",
     "accelerate": "graph",
-    "why_not_native": "graph",
+    "non_native_operators": "graph",
 }
 _MODULES = ("complexity", "data", "deploy", "graph", "model_zoo", "native", "nn", "theory")
 

@@ -169,12 +169,12 @@ def download(urls, path, algorithm, expected, most=MOST_BYTES):
 
     Raises UserError, naming what to fetch by hand and where to put it, when no url delivers the file.
     """
-    given, (path, replaceable) = expand(path), _destination(path)
+    shown, (path, replaceable) = expand(path), _destination(path)
     try:
         if _is_whole(path, algorithm, expected):
-            return given
+            return shown
         if not replaceable or path.is_dir():
-            raise UserError(f"cannot write {given}: it is no file; take it away, or choose another place")
+            raise UserError(f"cannot write {shown}: it is no file; take it away, or choose another place")
         path.parent.mkdir(parents=True, exist_ok=True)
         # Of several processes one downloads, the others wait.
         with Lock(
@@ -190,7 +190,7 @@ def download(urls, path, algorithm, expected, most=MOST_BYTES):
                 sync_folder(path.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    return given
+    return shown
 
 
 def sync_folder(folder):
@@ -244,11 +244,11 @@ def _fetch(urls, part, path, algorithm, expected, most_bytes):
                 if _is_final(error):
                     urls.remove(url)
                 continue
-            found = digest(part, algorithm)
-            if found == expected:
+            actual = digest(part, algorithm)
+            if actual == expected:
                 return
             part.unlink()
-            reason = f"{url} has {getattr(algorithm, '__name__', algorithm)} {found}, expected {expected}"
+            reason = f"{url} has {getattr(algorithm, '__name__', algorithm)} {actual}, expected {expected}"
             if not resumed:  # otherwise the old part may be to blame, not this url
                 urls.remove(url)
         arrived = part.stat().st_size if part.exists() else 0

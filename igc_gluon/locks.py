@@ -171,12 +171,12 @@ def _holder(path):
     """Who has written its name into `path`, or None."""
     try:
         with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-            said = json.loads(file.read(_MOST_BYTES))
+            owner = json.loads(file.read(_MOST_BYTES))
     except (FileNotFoundError, ValueError, RecursionError):
         return None
     kinds = {"host": str, "pid": int, "began": str, "numbers": str}
-    if isinstance(said, dict) and all(isinstance(said.get(key), kind) for key, kind in kinds.items()):
-        return said
+    if isinstance(owner, dict) and all(isinstance(owner.get(key), kind) for key, kind in kinds.items()):
+        return owner
     return None
 
 

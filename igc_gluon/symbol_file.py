@@ -316,7 +316,7 @@ def _attributes(name, operator, texts):
         _is_text(key) and (text == "" or _is_text(text)) for key, text in texts.items()
     ):
         raise UserError(f"{name}'s attributes are not texts of at most {MAX_TEXT} characters")
-    found = {key: default for key, (_, default) in ((key, rule) for key, rule in operator.optional.items() if rule)}
+    values = {key: default for key, (_, default) in ((key, rule) for key, rule in operator.optional.items() if rule)}
     for key, text in texts.items():
         kind = _kind(name, operator, key)
         if kind is None:
@@ -327,13 +327,13 @@ def _attributes(name, operator, texts):
             reason = "a number" if kind is _number else error
             raise UserError(f"{key} of {name} must be {reason}, not {text}") from None
         if value is not None or key in operator.required:
-            found[key] = value
-    missing = [key for key in operator.required if found.get(key) is None]
+            values[key] = value
+    missing = [key for key in operator.required if values.get(key) is None]
     if missing:
         raise UserError(f"{name} has no attribute {missing[0]}")
-    if operator.name == "Pooling" and found["kernel"] is None and not found["global_pool"]:
+    if operator.name == "Pooling" and values["kernel"] is None and not values["global_pool"]:
         raise UserError(f"{name} has no attribute kernel")
-    return found
+    return values
 
 
 def _kind(name, operator, key):

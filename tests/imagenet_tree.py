@@ -7,18 +7,18 @@ import numpy as np
 
 
 def make_tree(root, train=20, val=6, size=(120, 160), photographs=None):
-    """root/train and root/val with folders china, flower and grey: crops of the two photographs, and generated ones."""
+    """root/train and root/val with folders china, flower and gray: crops of the two photographs, and generated ones."""
     from sklearn.datasets import load_sample_images
 
     rng = np.random.default_rng(0)
     sources = dict(zip(("china", "flower"), load_sample_images().images))
     for split, count in (("train", train), ("val", val)):
-        for name in ("china", "flower", "grey"):
+        for name in ("china", "flower", "gray"):
             folder = root / split / name
             folder.mkdir(parents=True)
             for number in range(count):
                 height, width = size
-                if name == "grey":
+                if name == "gray":
                     coarse = np.repeat(rng.integers(0, 256, (height // 8, width // 8, 1)), 3, axis=2)
                     image = np.kron(coarse, np.ones((8, 8, 1))).astype(np.uint8)
                 else:

@@ -20,7 +20,7 @@ def quick_and_direct(monkeypatch):
 
 @pytest.fixture
 def server():  # noqa: C901 (a case for each kind)
-    """A server whose behaviour is set by attributes; it records the Range header of every request."""
+    """A server whose behavior is set by attributes; it records the Range header of every request."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):

@@ -21,7 +21,7 @@ def _environment(folder, kind, runtime, **options):
 
 @pytest.fixture(scope="session")
 def sanitized(tmp_path_factory):
-    """Of addresses and undefined behaviour."""
+    """Of addresses and undefined behavior."""
     return _environment(
         tmp_path_factory.mktemp("sanitized"),
         "address",

@@ -203,7 +203,7 @@ def state():
 
 
 def main(minutes, seed=0):
-    assert operators.why_not() is None, native.why_not()
+    assert operators.unavailable_reason() is None, native.unavailable_reason()
     begin, samples = time.monotonic(), []
     with tempfile.TemporaryDirectory() as folder:
         soak = Soak(seed, Path(folder))

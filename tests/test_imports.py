@@ -136,7 +136,7 @@ heavy = {"mxnet", "requests", "matplotlib", "cv2", "sklearn", "tensorboardX", "g
 commands = {name for name in sys.modules if name.startswith("igc_gluon.cli.")} - {"igc_gluon.cli.parser"}
 assert not heavy & set(sys.modules) and not commands, (heavy & set(sys.modules), commands)
 assert igc_gluon.theory.igc_params(24, 2, 9) and igc_gluon.data.DATASETS and igc_gluon.deploy.load
-assert {"nn", "model_zoo", "data", "theory", "deploy", "get_model", "why_not_native"} <= set(dir(igc_gluon))
+assert {"nn", "model_zoo", "data", "theory", "deploy", "get_model", "non_native_operators"} <= set(dir(igc_gluon))
 from igc_gluon.cli.network_flags import add_option_argument
 from igc_gluon.cli.parser import Parser
 parser = Parser()

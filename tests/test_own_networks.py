@@ -14,7 +14,7 @@ from igc_gluon import cli
 from igc_gluon.cli import train
 from igc_gluon.engine.saved_networks import open_network
 from igc_gluon.errors import UserError
-from igc_gluon.graph import why_not_native
+from igc_gluon.graph import non_native_operators
 from igc_gluon.model_zoo import imports, registry
 from igc_gluon.model_zoo.imports import import_networks
 
@@ -29,7 +29,7 @@ def train_main(*flags):
     return train.main(train_cifar.parse([*map(str, flags)]), train_cifar.experiment, train_cifar.data, 2)
 
 
-def forget():
+def unregister_example():
     registry._families = {template: family for template, family in registry._families.items() if family.source is None}
     imports._imported.clear()
 
@@ -53,7 +53,7 @@ def test_the_example_is_trained_and_used_as_the_papers_networks_are(tmp_path, ca
     operators = {net.output.name, "classifier"}
     assert all(
         name.startswith(("fc_score", "flatten", "hybridsequential")) or name in operators or "pool" in name
-        for name, _ in why_not_native(net, (2, 3, 32, 32))
+        for name, _ in non_native_operators(net, (2, 3, 32, 32))
     )
     accuracy = json.loads((folder / "history.jsonl").read_text().splitlines()[-1])["test_accuracy"]
     code, out, _ = igc(capsys, "eval", folder, "--import", EXAMPLE)
@@ -69,7 +69,7 @@ def test_the_example_is_trained_and_used_as_the_papers_networks_are(tmp_path, ca
     np.testing.assert_allclose(
         igc_gluon.deploy.load(tmp_path / "net.igc")(images), net(mx.nd.array(images)).asnumpy(), rtol=1e-3, atol=1e-4
     )
-    forget()
+    unregister_example()
     code, _, err = igc(capsys, "eval", folder)
     assert code == 2 and f"{NAME} is a network of {EXAMPLE}; give that file: --import FILE.py" in err
 
@@ -123,7 +123,7 @@ def test_a_file_that_has_changed(tmp_path, capsys, caplog):
     assert train_main(*flags) == 0
     moved = tmp_path / "elsewhere.py"
     file.rename(moved)
-    forget()
+    unregister_example()
     assert train_main(*flags[2:], "--import", moved, "--resume") == 0  # the same code in another place
     write(moved, more="# more\n")
     capsys.readouterr()
@@ -131,7 +131,7 @@ def test_a_file_that_has_changed(tmp_path, capsys, caplog):
     assert "bring the old one back" in capsys.readouterr().err
     open_network(tmp_path / "digits" / "my_net4" / "seed0")
     assert "has changed since" in caplog.text
-    forget()
+    unregister_example()
     with pytest.raises(UserError, match=r"my_net4 is a network of .*mine.py, which is no longer there"):
         open_network(tmp_path / "digits" / "my_net4" / "seed0")
 

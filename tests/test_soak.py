@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 
 
 @pytest.mark.long
-@pytest.mark.skipif(operators.why_not() is not None, reason=str(operators.why_not()))
+@pytest.mark.skipif(operators.unavailable_reason() is not None, reason=str(operators.unavailable_reason()))
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
 def test_memory_levels_off_and_nothing_is_left_over():
     """For ten minutes, or as many as $MINUTES says."""

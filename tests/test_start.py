@@ -114,7 +114,7 @@ def test_threads_that_make_no_sense_are_one_line(program):
 )
 def test_igc_native(word, off, monkeypatch):
     monkeypatch.setenv("IGC_NATIVE", word)
-    assert (native.why_not() == "switched off by IGC_NATIVE=0") == off
+    assert (native.unavailable_reason() == "switched off by IGC_NATIVE=0") == off
 
 
 def test_another_word_in_igc_native_is_one_line(monkeypatch, capsys):

@@ -20,10 +20,10 @@ SIZES = pytest.mark.parametrize(
 
 def waves(images):
     """How many waves of its texture each of `images` (N, 3, H, W) shows, the mean of those across and down."""
-    grey = images.mean(axis=1)
-    grey = grey - grey.mean(axis=(1, 2), keepdims=True)
+    gray = images.mean(axis=1)
+    gray = gray - gray.mean(axis=(1, 2), keepdims=True)
     counts = []
-    for lines in (grey, grey.transpose(0, 2, 1)):
+    for lines in (gray, gray.transpose(0, 2, 1)):
         length = lines.shape[2]
         power = np.abs(np.fft.rfft(lines * np.hanning(length), 4 * length)) ** 2
         counts.append(power.sum(axis=1).argmax(axis=1) / 4)

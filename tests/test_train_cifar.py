@@ -390,7 +390,7 @@ BAD = [
     (["--load-epoch", "1"], "--load-epoch needs --model-prefix"),
     (["--downsample", "code"], "no option 'downsample'"),
     (["--option", "spatial"], "wants NAME=VALUE"),
-    (["--option", "colour=red"], "has no option 'colour'"),
+    (["--option", "color=red"], "has no option 'color'"),
     (["--network", "plain_igc", "--option", "between=tanh"], "between must be None or relu"),
     (["--network", "plain_igc", "--option", "bottleneck=x"], "the bottleneck must divide M = 1"),
     (["--network", "resnet_igc", "--depth", "8", "--option", "bottleneck=2", "--downsample", "code"], "no bottleneck"),
@@ -454,13 +454,13 @@ def cifar10_archive(path, train_images=4, test_images=4):
 
 
 def tiny_imagenet_archive(path):
-    """In the official format: 200 classes of one image each, three to test, each image of a colour."""
+    """In the official format: 200 classes of one image each, three to test, each image of a color."""
     ids = [f"n{number:08d}" for number in range(200)]
     rng = np.random.RandomState(0)
 
     def image():
-        colour = np.broadcast_to(rng.randint(0, 256, 3).astype(np.uint8), (64, 64, 3))
-        return cv2.imencode(".jpg", colour)[1].tobytes()
+        color = np.broadcast_to(rng.randint(0, 256, 3).astype(np.uint8), (64, 64, 3))
+        return cv2.imencode(".jpg", color)[1].tobytes()
 
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("tiny-imagenet-200/wnids.txt", "\n".join(ids))

@@ -101,7 +101,7 @@ def test_from_photographs_to_predictions(packed, tmp_path, capsys):
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     assert [entry["epoch"] for entry in history] == [0, 1] and {"train_top5", "test_top5"} <= set(history[0])
     config = json.loads((folder / "config.json").read_text())
-    assert config["class_names"] == ["china", "flower", "grey"] and config["augment"] == "authors"
+    assert config["class_names"] == ["china", "flower", "gray"] and config["augment"] == "authors"
     assert config["image_shape"] == [3, 32, 32] and config["classes"] == 3
 
     capsys.readouterr()
@@ -112,7 +112,7 @@ def test_from_photographs_to_predictions(packed, tmp_path, capsys):
     photo = next((packed.parent / "val" / "china").iterdir())
     assert main(["predict", str(folder), str(photo)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4 and {line.split()[-1] for line in lines[1:4]} == {"china", "flower", "grey"}
+    assert len(lines) == 4 and {line.split()[-1] for line in lines[1:4]} == {"china", "flower", "gray"}
 
 
 def test_devices_and_order(packed, tmp_path):
@@ -328,7 +328,7 @@ def test_classes_that_do_not_fit(packed, capfd, tmp_path):
 def test_files_of_other_classes(packed, capfd, tmp_path):
     for file in packed.iterdir():
         shutil.copy(file, tmp_path)
-    (tmp_path / "classes.txt").write_text("china\ngrey\nflower\n")
+    (tmp_path / "classes.txt").write_text("china\ngray\nflower\n")
     line = refused(
         capfd,
         [

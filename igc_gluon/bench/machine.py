@@ -37,7 +37,7 @@ def _libraries():
     if cxx is None:
         return {}
     x86 = platform.machine().lower() in ("x86_64", "amd64")
-    found = {}
+    peaks = {}
     with tempfile.TemporaryDirectory() as folder:  # a loaded library needs its file no longer
         for isa, (lanes, flags) in {**(build.X86 if x86 else {}), build.PORTABLE: (4, [])}.items():
             if not _runs(isa):
@@ -58,12 +58,12 @@ def _libraries():
             ]
             if subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
                 continue
-            found[isa] = ctypes.CDLL(str(path))
-            found[isa].igc_peak.restype = ctypes.c_double
-            found[isa].igc_peak.argtypes = [ctypes.c_int, ctypes.c_double]
-            found[isa].igc_bandwidth.argtypes = [ctypes.c_int, ctypes.c_long, ctypes.c_int, ctypes.c_void_p]
-            found[isa].igc_bandwidth.restype = None
-    return found
+            peaks[isa] = ctypes.CDLL(str(path))
+            peaks[isa].igc_peak.restype = ctypes.c_double
+            peaks[isa].igc_peak.argtypes = [ctypes.c_int, ctypes.c_double]
+            peaks[isa].igc_bandwidth.argtypes = [ctypes.c_int, ctypes.c_long, ctypes.c_int, ctypes.c_void_p]
+            peaks[isa].igc_bandwidth.restype = None
+    return peaks
 
 
 def _runs(isa):

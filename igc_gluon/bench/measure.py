@@ -111,7 +111,7 @@ class Result:
 
 def candidates(keys, training):
     """(those of `keys` that can be timed, {key: reason} of the others)."""
-    there, missing = [], {}
+    usable, missing = [], {}
     for key in keys:
         peer = PEERS[key]
         if (peer.training if training else peer.inference) is None:
@@ -120,8 +120,8 @@ def candidates(keys, training):
         if absent:
             missing[key] = f"{' and '.join(absent)} not installed (pip install 'igc-gluon[bench]')"
         else:
-            there.append(key)
-    return there, missing
+            usable.append(key)
+    return usable, missing
 
 
 def measure(

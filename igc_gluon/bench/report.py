@@ -1,4 +1,4 @@
-"""Results as tables in Markdown, and beside what was to be reached."""
+"""Results as tables in Markdown, and beside targets."""
 
 import statistics
 from typing import NamedTuple, Optional
@@ -111,7 +111,7 @@ def overview(results):
 
 
 class Target(NamedTuple):
-    """What was to be reached; ratios of our speed to others', None: nothing asked."""
+    """Speeds to reach: ratios to the speed of others, None: no target."""
 
     network: str
     inference: Optional[float]  # to the best unmodified peer
@@ -123,15 +123,15 @@ class Target(NamedTuple):
 def verdicts(targets, results):
     """Markdown: each of `targets` beside what `results` say; what was not measured is left out.
 
-    The largest measured batch counts. The last column: the share of the FMA peak that the wanted ratio takes.
+    The largest measured batch counts. The last column: the share of the FMA peak that the target takes.
     """
-    lines = ["| network | what | measured | to be reached | | that is, of the FMA peak |", "|---" * 6 + "|"]
+    lines = ["| network | what | measured | target | met | target as share of the FMA peak |", "|---" * 6 + "|"]
     for target in targets:
         for training in (False, True):
-            found = [r for r in results if r.network == target.network and r.training == training and ours(r)]
-            if not found:
+            matching = [r for r in results if r.network == target.network and r.training == training and ours(r)]
+            if not matching:
                 continue
-            result = max(found, key=lambda r: (r.threads, r.batch))
+            result = max(matching, key=lambda r: (r.threads, r.batch))
             key = ours(result)
             own = result.timings[key].seconds
             best = peers(result)
@@ -143,16 +143,16 @@ def verdicts(targets, results):
                 if training
                 else [("inference, against the best peer", best, target.inference)]
             )
-            for what, times, wanted in rows:
-                if wanted is not None and times:
+            for what, times, target_ratio in rows:
+                if target_ratio is not None and times:
                     fastest = min(times, key=times.get)
-                    share = f"{100 * wanted * share_of_peak(result, fastest):.0f} %" if result.peaks else ""
+                    share = f"{100 * target_ratio * share_of_peak(result, fastest):.0f} %" if result.peaks else ""
                     lines.append(
                         _verdict(
                             target.network,
                             f"{what} ({PEERS[fastest].title})",
                             times[fastest] / own,
-                            wanted,
+                            target_ratio,
                             "{:.2f}x",
                             share,
                         )
@@ -171,10 +171,10 @@ def verdicts(targets, results):
     return "\n".join(lines)
 
 
-def _verdict(network, what, measured, wanted, form, share):
+def _verdict(network, what, measured, target, form, share):
     return (
-        f"| {network} | {what} | {form.format(measured)} | {form.format(wanted)} | "
-        f"{'reached' if measured >= wanted else 'missed'} | {share} |"
+        f"| {network} | {what} | {form.format(measured)} | {form.format(target)} | "
+        f"{'yes' if measured >= target else 'no'} | {share} |"
     )
 
 

@@ -43,7 +43,7 @@ class Bench:
                     keys,
                     self.repeats,
                     self.seconds,
-                    lambda text: self.say(f"{name}: {text}"),
+                    lambda text: self.report(f"{name}: {text}"),
                 )
             )
         self.advance()
@@ -51,9 +51,9 @@ class Bench:
 
     def advance(self):
         self._done += 1
-        self.say("")
+        self.report("")
 
-    def say(self, text):
+    def report(self, text):
         passed = time.monotonic() - self._begin
         left = f", about {passed / self._done * (self.steps - self._done) / 60:.0f} min left" if self._done else ""
         line = f"[{self._done}/{self.steps}, {passed / 60:.0f} min{left}] {text}"
@@ -64,7 +64,7 @@ class Bench:
 
     @staticmethod
     def versions(results):
-        found = {"Python": platform.python_version(), "NumPy": np.__version__, "igc_gluon": igc_gluon.__version__}
+        versions = {"Python": platform.python_version(), "NumPy": np.__version__, "igc_gluon": igc_gluon.__version__}
         for result in results:
-            found.update(result.versions)
-        return ", ".join(f"{name} {version.partition('-')[0]}" for name, version in found.items())
+            versions.update(result.versions)
+        return ", ".join(f"{name} {version.partition('-')[0]}" for name, version in versions.items())

@@ -123,15 +123,15 @@ def describe(check):
 
 def _check_all(stacks):
     """{block: its Check}; equal stacks, of which networks have many, are checked once."""
-    found, checks = {}, {}
+    check_of, checks = {}, {}
     for title, stack in stacks.items():
         key = tuple(
             (layer.weight.shape, layer.groups) if isinstance(layer, theory.GroupConv) else layer.indices.tobytes()
             for layer in stack
         )
-        if key not in found:
-            found[key] = check_stack(stack)
-        checks[title] = found[key]
+        if key not in check_of:
+            check_of[key] = check_stack(stack)
+        checks[title] = check_of[key]
     return checks
 
 

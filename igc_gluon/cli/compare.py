@@ -18,8 +18,8 @@ def run(args):
     # slow: MXNet
     from igc_gluon.report.experiments import experiments, find_runs
 
-    found = sorted(experiments(find_runs(args.runs)), key=lambda experiment: -experiment.accuracies.mean())
-    data = {experiment.config["dataset"] for experiment in found}
+    ranked = sorted(experiments(find_runs(args.runs)), key=lambda experiment: -experiment.accuracies.mean())
+    data = {experiment.config["dataset"] for experiment in ranked}
     rows = [
         (
             printable(e.label),
@@ -31,7 +31,7 @@ def run(args):
             f"{e.cost.multiply_adds / 1e6:.1f}",
             f"{e.minutes:.1f}",
         )
-        for e in found
+        for e in ranked
     ]
     header = (
         "network",
@@ -65,7 +65,7 @@ def run(args):
                     "minutes",
                 )
             )
-            for e in found:
+            for e in ranked:
                 writer.writerow(
                     (
                         e.label,

@@ -49,7 +49,7 @@ def _from_module(args, epoch, out):
         raise UserError("the checkpoint itself says its classes; leave out --classes and --dataset")
     if args.option and not args.model:
         raise UserError("--option goes with --model")
-    net, model, found = read_checkpoint(args.network, epoch, args.model, options(args))
+    net, model, model_options = read_checkpoint(args.network, epoch, args.model, options(args))
     expected = read_preprocessing(expand(f"{args.network}-{epoch:04d}.params"))
     if expected:
         set_attributes(net, model, expected)
@@ -58,11 +58,11 @@ def _from_module(args, epoch, out):
     classes = next(p.shape[0] for p in net.output.collect_params().values())
     flags = "".join(
         " --option " + shlex.quote(f"{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}")
-        for name, value in found.items()
+        for name, value in model_options.items()
     )
     if expected is None and find_family(model)[0].mean is None:
         flags += " --dataset DATASET"
-    keywords = "".join(f", {name}={value!r}" for name, value in found.items())
+    keywords = "".join(f", {name}={value!r}" for name, value in model_options.items())
     print(f"""{printable(out)}: {len(net._collect_params_with_prefix())} arrays of {model}, {classes} classes
   in Python   net = igc_gluon.get_model({model!r}, classes={classes}{keywords}); net.load_parameters({out!r})
   here        igc predict {printable(shlex.quote(out))} --model {model}{flags} --classes {classes} photo.jpg""")

@@ -63,13 +63,13 @@ def run(args):
 
 
 def _print(network, net, data, metrics, seconds):
-    found, names = metrics.evaluation, _names(data, len(metrics.confusion))
-    top5 = f"  top-5          {100 * found.top5:.2f} %\n" if len(names) >= TOP5_FROM else ""
-    print(f"""{printable(network)} ({net.model}) on {printable(data.name)}: {found.images:,} images
-  top-1          {100 * found.accuracy:.2f} %
-{top5}  cross-entropy  {found.loss:.4f}
+    totals, names = metrics.evaluation, _names(data, len(metrics.confusion))
+    top5 = f"  top-5          {100 * totals.top5:.2f} %\n" if len(names) >= TOP5_FROM else ""
+    print(f"""{printable(network)} ({net.model}) on {printable(data.name)}: {totals.images:,} images
+  top-1          {100 * totals.accuracy:.2f} %
+{top5}  cross-entropy  {totals.loss:.4f}
   calibration    confidence differs from accuracy by {100 * metrics.calibration_error:.2f} points on average
-  {seconds:.1f} s, {found.images / max(seconds, 1e-9):,.0f} images/s; {net.preprocessing}""")
+  {seconds:.1f} s, {totals.images / max(seconds, 1e-9):,.0f} images/s; {net.preprocessing}""")
     if len(names) <= CLASSES_SHOWN:
         rows = [
             (name, f"{images:,}", *map(_percent, shares))

@@ -32,8 +32,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         nargs="?",
         const="uint8",
         choices=["uint8", "float32"],
-        help="the model takes pixels 0..255 of that type (uint8 where none is given) and normalises them itself "
-        "(default: it takes float32 images that are normalised)",
+        help="the model takes pixels 0..255 of that type (uint8 where none is given) and normalizes them itself "
+        "(default: it takes float32 images that are normalized)",
     )
     onnx.add_argument("--softmax", action="store_true", help="the model gives probabilities, not scores")
     onnx.add_argument("--batch-size", type=int, metavar="N", help="images of every call (default: any number)")
@@ -45,9 +45,9 @@ def run(args: Namespace) -> None:
     if ending is None:
         raise UserError(f"the name of what is written ends in .onnx, .igc or {_SYMBOL}, not as {args.out}")
     flags = {"--normalize": args.normalize, "--softmax": args.softmax, "--batch-size": args.batch_size is not None}
-    given = next((flag for flag, value in flags.items() if value), None)
-    if given and ending != ".onnx":
-        raise UserError(f"{given} goes with OUT.onnx")
+    image_flag = next((flag for flag, value in flags.items() if value), None)
+    if image_flag and ending != ".onnx":
+        raise UserError(f"{image_flag} goes with OUT.onnx")
     if args.batch_size is not None and not 1 <= args.batch_size <= _MOST_IMAGES:
         raise UserError(f"--batch-size must be from 1 to {_MOST_IMAGES}, not {args.batch_size}")
     if args.size is not None and args.size < 1:
@@ -88,12 +88,12 @@ def _to_onnx(args: Namespace) -> None:
     with write_atomically(expand(args.out)) as file:
         file.write(data)
     shape = "x".join(map(str, (args.batch_size or "N", *net.preprocessing.image_shape)))
-    given = (
-        f"{args.normalize} pixels 0..255, {net.preprocessing.color_order}" if args.normalize else "normalised float32"
+    input_text = (
+        f"{args.normalize} pixels 0..255, {net.preprocessing.color_order}" if args.normalize else "normalized float32"
     )
     outputs = made.graph.output[0]
     scores = "x".join(str(axis.dim_value or "N") for axis in outputs.type.tensor_type.shape.dim)
-    print(f"""{printable(net.model)}: images {shape}, {given} -> {outputs.name} {scores}
+    print(f"""{printable(net.model)}: images {shape}, {input_text} -> {outputs.name} {scores}
   file    {printable(args.out)}, {len(data) / 1e6:.2f} MB, ONNX opset {to_onnx.OPSET}
   images  {net.preprocessing}
   check   {printable(checked)}""")

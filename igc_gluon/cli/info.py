@@ -41,5 +41,5 @@ def run(args):
   moving statistics               {totals.aux:>14,}
   multiply-adds                   {totals.multiply_adds:>14,}   (convolutions and FC: \
 {totals.multiply_adds / 1e8:.3f} x 10^8)""")
-    reason = native.why_not()
+    reason = native.unavailable_reason()
     print("  CPU kernels here                " + (f"not used: {reason}" if reason else native.library.isa()))

@@ -103,7 +103,7 @@ def _results(scores, expected, paths, args):
             chosen = paths[first : first + args.batch_size]
             images = list(pool.map(pixels, chosen))
             good = [image for image in images if not isinstance(image, UserError)]
-            rows = iter(scores(expected.normalise(np.stack(good))) if good else ())
+            rows = iter(scores(expected.normalize(np.stack(good))) if good else ())
             for path, image in zip(chosen, images):
                 yield path, image if isinstance(image, UserError) else _likeliest(next(rows), expected, args)
 

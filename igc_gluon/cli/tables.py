@@ -44,8 +44,8 @@ def run(args):
 
     tables = {}
     for wanted in args.table or [args.paper]:
-        found = published.load_tables() if wanted is None else published.find_tables(wanted, args.paper)
-        tables.update((table.id, table) for table in found)
+        chosen = published.load_tables() if wanted is None else published.find_tables(wanted, args.paper)
+        tables.update((table.id, table) for table in chosen)
     own = runs.Runs(args.runs)
     for folder in own.damaged:
         print(f"left out {printable(folder)}: its config.json or history.jsonl is damaged", file=sys.stderr)

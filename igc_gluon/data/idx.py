@@ -1,4 +1,4 @@
-"""Data sets of grey 28x28 images in gzipped IDX files: MNIST, Fashion-MNIST, Kuzushiji-MNIST.
+"""Data sets of gray 28x28 images in gzipped IDX files: MNIST, Fashion-MNIST, Kuzushiji-MNIST.
 
 An IDX file starts with two zero bytes, the type of its numbers (8: unsigned bytes) and the number of dimensions, then
 each dimension as big-endian uint32, then the numbers, the last dimension the fastest. A split is a file of images,
@@ -27,17 +27,17 @@ _DAMAGE = (gzip.BadGzipFile, zlib.error, EOFError)
 def read(dataset, split, paths):
     """Images of one split, from its file of images and its file of labels. dataset: row of DATASETS.
 
-    Grey becomes three equal channels, 28x28 pixels 32x32 by the border that `dataset.preprocessing` says. Raises
+    Gray becomes three equal channels, 28x28 pixels 32x32 by the border that `dataset.preprocessing` says. Raises
     UserError when a file is damaged, of
     another format, or does not belong to the other.
     """
     image_path, label_path = paths
     expected = dataset.preprocessing
-    grey = _read(image_path, expected.window)
+    gray = _read(image_path, expected.window)
     labels = _read(label_path, ())
-    if len(grey) != len(labels):
+    if len(gray) != len(labels):
         raise UserError(
-            f"{image_path} has {len(grey):,} images, but {label_path} has {len(labels):,} labels; they are "
+            f"{image_path} has {len(gray):,} images, but {label_path} has {len(labels):,} labels; they are "
             "not of the same split"
         )
     if labels.max() >= dataset.classes:
@@ -46,7 +46,7 @@ def read(dataset, split, paths):
             f"{label_path}: image {wrong} has label {labels[wrong]}, but {dataset.name} has labels 0 to "
             f"{dataset.classes - 1}; the file is damaged or another data set"
         )
-    images = expected.bordered(np.broadcast_to(grey[..., None], (*grey.shape, 3)))
+    images = expected.bordered(np.broadcast_to(gray[..., None], (*gray.shape, 3)))
     return Images(images, labels.astype(np.int32))
 
 
@@ -62,10 +62,10 @@ def _read(path, item):
             head = content.read(header.size)
             if len(head) < header.size:
                 raise UserError(f"{path} ends within its header; it is truncated")
-            found, count, *shape = header.unpack(head)
-            if found != magic:
+            first, count, *shape = header.unpack(head)
+            if first != magic:
                 raise UserError(
-                    f"{path} starts with {found:#010x}, not {magic:#010x}; it is no IDX file of "
+                    f"{path} starts with {first:#010x}, not {magic:#010x}; it is no IDX file of "
                     f"{'images' if item else 'labels'}"
                 )
             if tuple(shape) != item:

@@ -34,7 +34,7 @@ class PhotoEvaluation:
             for batch in self._batches[first_batch:]:
                 chosen = slice(batch.start, batch.stop)
                 pixels = list(pool.map(self._pixels, self._paths[chosen]))
-                yield self._preprocessing.normalise(np.stack(pixels)), self._labels[chosen]
+                yield self._preprocessing.normalize(np.stack(pixels)), self._labels[chosen]
 
     def _pixels(self, path: Path) -> np.ndarray:
         return self._preprocessing.pixels(read_photo(path))

@@ -84,7 +84,7 @@ class Preprocessing:
         if self.interpolation not in list(INTERPOLATIONS):
             raise UserError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, not {self.interpolation!r}")
         if self.color_order not in COLOR_ORDERS:
-            raise UserError(f"the order of colours must be {' or '.join(COLOR_ORDERS)}, not {self.color_order!r}")
+            raise UserError(f"the order of colors must be {' or '.join(COLOR_ORDERS)}, not {self.color_order!r}")
         if self.class_names is not None:
             put("class_names", tuple(self.class_names))
             if not 0 < len(self.class_names) <= _LARGEST or not all(isinstance(n, str) for n in self.class_names):
@@ -101,7 +101,7 @@ class Preprocessing:
         return tuple(side - 2 * self.border for side in self.crop)
 
     def pixels(self, image):
-        """uint8 (H, W, 3), RGB, of any size -> uint8 (height, width, 3) in the network's order of colours: resized,
+        """uint8 (H, W, 3), RGB, of any size -> uint8 (height, width, 3) in the network's order of colors: resized,
         cropped and with the border. An image of the crop's size that has the border already, as those that `load`
         returns, stays as it is. Raises UserError where that cannot be."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -133,26 +133,26 @@ class Preprocessing:
         )
 
     def ordered(self, image):
-        """The RGB image in the network's order of colours."""
+        """The RGB image in the network's order of colors."""
         return image if self.color_order == "RGB" else np.ascontiguousarray(image[..., ::-1])
 
-    def normalise(self, pixels, out=None):
+    def normalize(self, pixels, out=None):
         """uint8 (N, height, width, channels), as `pixels` returns them -> float32 (N, channels, height, width),
         (pixel - mean) / std, into `out` where that is given. Takes an NDArray too. Raises UserError on others, and
         where mean and std are not known."""
         if self.mean is None:
-            raise UserError("nothing says how the network wants its images normalised; give it mean and std")
+            raise UserError("nothing says how the network wants its images normalized; give it mean and std")
         if hasattr(pixels, "asnumpy"):
             pixels = pixels.asnumpy()
-        wanted = (*self.crop, len(self.mean))
-        if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != wanted:
-            found = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
-            raise UserError(f"images to normalise are uint8 (N, {', '.join(map(str, wanted))}), not {found}")
+        shape = (*self.crop, len(self.mean))
+        if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
+            actual = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+            raise UserError(f"images to normalize are uint8 (N, {', '.join(map(str, shape))}), not {actual}")
         return normalize(pixels.transpose(0, 3, 1, 2), self.mean, self.std, out)
 
     def prepare(self, image):
         """uint8 (H, W, 3), RGB, of any size -> what the network takes: float32 (1, 3, height, width)."""
-        return self.normalise(self.pixels(image)[None])
+        return self.normalize(self.pixels(image)[None])
 
     def with_crop(self, crop):
         """The same at another size: of an image the same share is seen, and the border is in proportion."""
@@ -168,10 +168,10 @@ class Preprocessing:
         text = f"short side {self.short_side - 2 * self.border}, central {'x'.join(map(str, self.window))}"
         if self.border:
             text += f", a border of {self.border} pixels of brightness {self.fill}"
-        return text if self.mean is None else f"{text}, {self.normalisation}"
+        return text if self.mean is None else f"{text}, {self.normalization}"
 
     @property
-    def normalisation(self):
+    def normalization(self):
         """In words, for messages."""
         return f"(pixel - mean) / std, mean {_listed(self.mean)}, std {_listed(self.std)}"
 
@@ -184,17 +184,17 @@ class Preprocessing:
     @classmethod
     def from_config(cls, config, default):
         """Of a config.json; what it does not say, as those of older releases, is that of `default`."""
-        given = {field.name: config[field.name] for field in fields(cls) if field.name in config}
+        settings = {field.name: config[field.name] for field in fields(cls) if field.name in config}
         shape = config.get("image_shape")
         try:
             if shape is not None:
-                given = {"crop": shape[1:], "short_side": None, **given}
-            found = replace(default, **given)
+                settings = {"crop": shape[1:], "short_side": None, **settings}
+            preprocessing = replace(default, **settings)
         except TypeError as error:
             raise UserError(f"it says nothing of a network's images: {error}") from None
-        if shape is not None and list(found.image_shape) != list(shape):
-            raise UserError(f"image_shape {shape} and mean {found.mean} have other channels")
-        return found
+        if shape is not None and list(preprocessing.image_shape) != list(shape):
+            raise UserError(f"image_shape {shape} and mean {preprocessing.mean} have other channels")
+        return preprocessing
 
     def to_json(self):
         return json.dumps(asdict(self))
@@ -208,20 +208,20 @@ class Preprocessing:
             raise UserError(f"this is no description of a network's images: {error}") from None
 
 
-def not_images(name, shape, found, preprocessing=None):
+def not_images(name, shape, array, preprocessing=None):
     """One line that says what the network called `name` takes in place of the array `found` (numpy's or MXNet's).
 
     shape: (channels, height, width) of its images, height and width None where any will do. preprocessing: the
     network's, where it is known."""
     channels, height, width = shape
     sides = f"{height or 'H'}, {width or 'W'}"
-    dtype, layout = np.dtype(found.dtype), tuple(found.shape)
+    dtype, layout = np.dtype(array.dtype), tuple(array.shape)
     how = (
         "as its images were in training"
         if preprocessing is None or preprocessing.mean is None
-        else f"as in training: {preprocessing.normalisation}"
+        else f"as in training: {preprocessing.normalization}"
     )
-    text = f"{name} takes float32 (N, {channels}, {sides}), normalised {how}; not {dtype} {layout}"
+    text = f"{name} takes float32 (N, {channels}, {sides}), normalized {how}; not {dtype} {layout}"
 
     def fits(axes):  # whether the layout is (N, channels, height, width), in this order of the axes
         return len(layout) == 4 and all(want in (None, layout[axis]) for want, axis in zip(shape, axes))
@@ -230,12 +230,12 @@ def not_images(name, shape, found, preprocessing=None):
     if dtype.kind in "iub":
         if (ours or last) and preprocessing is not None and preprocessing.mean is not None:
             pixels = "x" if last else "x.transpose((0, 2, 3, 1))"
-            return f"{text}; of pixels 0..255 net.preprocessing.normalise({pixels}) makes them"
+            return f"{text}; of pixels 0..255 net.preprocessing.normalize({pixels}) makes them"
         return text
     if last and not ours:
         return f"{text}; channels come first: x.transpose((0, 3, 1, 2))"
     if ours and dtype.kind == "f":
-        return f"{text}; if they are normalised, x.astype('float32') is enough"
+        return f"{text}; if they are normalized, x.astype('float32') is enough"
     return text
 
 

@@ -87,7 +87,7 @@ class _Records:
                 f"data verify {shlex.quote(str(self._path))} lists what is broken, with --repair OUT.rec "
                 "it writes a file without it"
             )
-        self._preprocessing.normalise(self._crop(image, place)[None], out=target[None])
+        self._preprocessing.normalize(self._crop(image, place)[None], out=target[None])
         return label
 
     def _crop(self, image: np.ndarray, place: Any) -> np.ndarray:

@@ -115,8 +115,8 @@ def _read(dataset: Any, split: str, where: Path, read: Callable[[str], bytes]) -
     ids = [identifier for (identifier,) in _lines(where, "wnids.txt", read, 1)]
     wrong = [identifier for identifier in ids if not _ID.fullmatch(identifier)]
     if wrong or len(set(ids)) != dataset.classes or len(ids) != dataset.classes:
-        found = f"{wrong[0]!r}, which is no WordNet id" if wrong else f"{len(set(ids))} different classes"
-        raise UserError(f"{where}: wnids.txt lists {found}; {dataset.name} has {dataset.classes} classes")
+        problem = f"{wrong[0]!r}, which is no WordNet id" if wrong else f"{len(set(ids))} different classes"
+        raise UserError(f"{where}: wnids.txt lists {problem}; {dataset.name} has {dataset.classes} classes")
     label_of = {identifier: label for label, identifier in enumerate(sorted(ids))}
     listed = []  # (folder, name, label)
     if split == "train":

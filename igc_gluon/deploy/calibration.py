@@ -32,12 +32,12 @@ def images_of(source, preprocessing, shape, dataset=None):  # noqa: C901 (one ch
         except (OSError, ValueError, EOFError) as error:
             raise UserError(f"cannot read images from {source}: {error}") from None
     elif isinstance(source, str):
-        found = data.find_dataset(source)
-        source = _some(data.load(found.name, "train").images)
+        row = data.find_dataset(source)
+        source = _some(data.load(row.name, "train").images)
         if source.shape[1:3] == preprocessing.crop:  # otherwise refused below
             source = np.stack([preprocessing.pixels(image) for image in source])
         if preprocessing.mean is None:
-            preprocessing = replace(preprocessing, mean=found.mean, std=found.std)
+            preprocessing = replace(preprocessing, mean=row.mean, std=row.std)
     if hasattr(source, "asnumpy"):
         source = source.asnumpy()
     images = np.asarray(source)
@@ -48,8 +48,8 @@ def images_of(source, preprocessing, shape, dataset=None):  # noqa: C901 (one ch
     if images.shape[1:] != (shape[1], shape[2], shape[0]):
         raise UserError(f"pixels for calibration are {('N', shape[1], shape[2], shape[0])}, not {images.shape}")
     if preprocessing.mean is None:
-        raise UserError("pixels for calibration need the mean and std that they are normalised with")
-    return np.ascontiguousarray(preprocessing.normalise(images))
+        raise UserError("pixels for calibration need the mean and std that they are normalized with")
+    return np.ascontiguousarray(preprocessing.normalize(images))
 
 
 def _some(images):

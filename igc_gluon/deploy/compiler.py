@@ -52,18 +52,18 @@ def compile(
     name
         Goes into the `.igc` file, a title.
     class_names, mean, std, preprocessing
-        Go into the `.igc` file too: a name for each score, what images are normalised with, for each channel or for
+        Go into the `.igc` file too: a name for each score, what images are normalized with, for each channel or for
         all and of pixels 0..255; or all that the network expects, a `Preprocessing` (see
         `igc_gluon.data.preprocessing`). A run and published weights know their own.
     calibration : array, str, Path or True
         Runs layers on 8-bit integers where that is faster (on processors with AVX-512 and VNNI; elsewhere, and
         all other layers, in float32). A few hundred images, from which the ranges of all tensors are found:
         float32 (N,) + input_shape as the network takes them, or uint8 (N, height, width, channels), which mean
-        and std normalise; the name of a data set, some of whose training images are taken (downloaded
+        and std normalize; the name of a data set, some of whose training images are taken (downloaded
         if need be); a `.npy` file with such an array; True: the data set of a run.
 
     The parameters are copied: later training does not change the result. Without the native library (see
-    `igc_gluon.native.why_not`) the result runs on MXNet's operators, and a line in the log says so.
+    `igc_gluon.native.unavailable_reason`) the result runs on MXNet's operators, and a line in the log says so.
 
     Raises UserError (a ValueError) on an operator without native kernel, naming it, on parameters that are
     missing or not finite, and where sizes do not fit; TypeError if `network` is something else.
@@ -80,13 +80,13 @@ def compile(
     natural = expected.image_shape if expected else (3, 32, 32)
     shape = _check_shape(natural if input_shape is None else input_shape)
     expected = (expected or Preprocessing(shape[1:])).with_crop(shape[1:])
-    given = {"mean": _per_channel(mean, shape), "std": _per_channel(std, shape), "class_names": class_names}
-    expected = replace(expected, **{key: value for key, value in given.items() if value is not None})
+    overrides = {"mean": _per_channel(mean, shape), "std": _per_channel(std, shape), "class_names": class_names}
+    expected = replace(expected, **{key: value for key, value in overrides.items() if value is not None})
     name = name if name is not None else net.model if own else net.name
     ops, output_shape = lower(read_network(net, shape), shape)
     if expected.class_names and output_shape != (len(expected.class_names),):
         raise UserError(f"there are {len(expected.class_names)} names of classes for a result of {output_shape}")
-    reason = native.why_not()
+    reason = native.unavailable_reason()
     ranges = ()
     if calibration is not None and reason is None:
         images = calibrating.images_of(calibration, expected, shape, getattr(net, "dataset", None) if own else None)

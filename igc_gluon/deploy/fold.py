@@ -217,8 +217,10 @@ def pair(value):
 
 def require_shape(what, array, shape):
     if not isinstance(array, np.ndarray) or array.shape != tuple(shape):
-        found = array.shape if isinstance(array, np.ndarray) else "computed"
-        raise UserError(f"{what} needs a parameter of shape {tuple(shape)} for images of this size, its own is {found}")
+        actual = array.shape if isinstance(array, np.ndarray) else "computed"
+        raise UserError(
+            f"{what} needs a parameter of shape {tuple(shape)} for images of this size, its own is {actual}"
+        )
 
 
 def window_extent(what, size, kernel, stride, pad):

@@ -80,7 +80,7 @@ class NativeModel:
 
 
 def _library():
-    reason = native.why_not()
+    reason = native.unavailable_reason()
     if reason is not None:
         raise UserError(f"compiled networks need the native library: {reason}")
     loaded = library.load()
@@ -135,7 +135,7 @@ class Compiled:
         return type(self), (self._data, self.threads, None if self.native else self._model)
 
     def __call__(self, x, threads=None):
-        """Scores of a batch of normalised images.
+        """Scores of a batch of normalized images.
 
         x: numpy array or MXNet NDArray on the CPU, float32, (N,) + input_shape; N may be 0. Returns the same
         kind, (N,) + output_shape. Raises TypeError if x is neither, UserError (a ValueError) on another
@@ -162,24 +162,24 @@ class Compiled:
 
         image: uint8 (height, width, 3), RGB, of any size, or the path of an image file. A class is its name, or its
         number where it has none. As `igc predict` prints them; C programs have igc_classify. Raises UserError where
-        the image cannot be read, the network gives no scores, or nothing says how its images are normalised.
+        the image cannot be read, the network gives no scores, or nothing says how its images are normalized.
         """
         if len(self.output_shape) != 1:
             raise UserError(f"{self.name or 'the network'} gives no scores but {self.output_shape}")
         if isinstance(image, (str, os.PathLike)):
             image = read_photo(image)
-        probabilities = softmax(self(self.normalise(self.preprocessing.pixels(image)[None]))[0])
+        probabilities = softmax(self(self.normalize(self.preprocessing.pixels(image)[None]))[0])
         names = self.preprocessing.class_names or range(len(probabilities))
         return [(names[i], float(probabilities[i])) for i in probabilities.argsort()[::-1][:top].tolist()]
 
-    def normalise(self, images):
-        """uint8 (N, height, width, channels) -> float32 (N,) + input_shape, see `Preprocessing.normalise`."""
+    def normalize(self, images):
+        """uint8 (N, height, width, channels) -> float32 (N,) + input_shape, see `Preprocessing.normalize`."""
         if self.preprocessing.mean is None:
             raise UserError(
                 f"{self.name or 'the network'} was compiled without the mean and std that its images are "
-                "normalised with; compile it again with mean and std"
+                "normalized with; compile it again with mean and std"
             )
-        return self.preprocessing.normalise(images)
+        return self.preprocessing.normalize(images)
 
     def save(self, path):
         """Writes an .igc file, which `load` and C programs read. Raises UserError if it cannot be written."""

@@ -304,7 +304,7 @@ def draw_curves(history: List[Entry], title: str, path: Path) -> None:
                 )
         for before, after in zip(history, history[1:]):
             if after["lr"] < before["lr"] / 2:  # a drop, not a decay of 0.98 at every epoch
-                axes.axvline(after["epoch"] + 0.5, color="grey", linestyle=":", linewidth=1)
+                axes.axvline(after["epoch"] + 0.5, color="gray", linestyle=":", linewidth=1)
         axes.set_xlabel("epoch (dotted: the learning rate drops)")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)

@@ -47,7 +47,7 @@ def versions() -> Dict[str, Any]:
             for name, value in sorted(os.environ.items())
             if _VARIABLES.fullmatch(name) and not _HARMLESS.fullmatch(name)
         },
-        "native": native.why_not() or native.library.isa(),
+        "native": native.unavailable_reason() or native.library.isa(),
         **_of_the_machine(),
     }
 

@@ -41,12 +41,12 @@ def _difference(session: Any, net: Any, batch: int, pixels: Optional[str]) -> fl
     """Between the results for `batch` images, as a share of the largest."""
     random, expected = np.random.default_rng(batch), net.preprocessing
     if pixels is None:
-        given = normalised = random.standard_normal((batch, *expected.image_shape)).astype(np.float32)
+        given = normalized = random.standard_normal((batch, *expected.image_shape)).astype(np.float32)
     else:
         photos = random.integers(0, 256, (batch, *expected.crop, len(expected.mean)), np.uint8)
-        normalised, given = expected.normalise(photos), photos.transpose(0, 3, 1, 2).astype(pixels)
+        normalized, given = expected.normalize(photos), photos.transpose(0, 3, 1, 2).astype(pixels)
     with mx.autograd.pause():
-        scores = net(mx.nd.array(normalised))
+        scores = net(mx.nd.array(normalized))
     result = session.get_outputs()[0].name
     ours = (scores.softmax(axis=1) if result == "probabilities" else scores).asnumpy()
     theirs = session.run(None, {"images": np.ascontiguousarray(given)})[0]

@@ -45,7 +45,7 @@ _Read = Tuple[str, Dict[str, Any], Tuple[str, ...]]  # op, attributes, names of 
 
 
 def describe(net: Any, input_shape: Sequence[int]) -> List[Node]:
-    """[Node] of an initialised HybridBlock for images of `input_shape`, the last one gives the result.
+    """[Node] of an initialized HybridBlock for images of `input_shape`, the last one gives the result.
 
     Raises UserError on an operator that is not in Node's list, naming it, and where images of that shape do not fit.
     """

@@ -19,7 +19,7 @@ from igc_gluon.export.graph import Node, order_of
 from igc_gluon.symbol_file import PREPROCESSING
 
 OPSET, IR_VERSION = 17, 8  # old enough for every engine of the last years
-PIXELS = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}  # what a model may take with normalisation inside
+PIXELS = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}  # what a model may take with normalization inside
 
 
 class _Writer:
@@ -53,43 +53,43 @@ def of_network(net: Any, batch: Optional[int] = None, pixels: Optional[str] = No
     batch : int
         The number of images of every call; None: any.
     pixels : str, "uint8" or "float32"
-        The model takes pixels 0..255 of that type and normalises them itself. None: it takes normalised images.
+        The model takes pixels 0..255 of that type and normalizes them itself. None: it takes normalized images.
     softmax : bool
         It gives probabilities, not scores.
 
     Its metadata say `model`, `classes` (the name of each score as a list in JSON, where they are known) and, under
     PREPROCESSING, what it expects of an image. Raises UserError on an operator that cannot be described, on a size of
-    image that does not fit, and where it is not known how to normalise.
+    image that does not fit, and where it is not known how to normalize.
     """
     # slow: these import MXNet
     from igc_gluon.export import graph
     from igc_gluon.model_zoo.attributes import check_normalized, preprocessing_attribute
 
     expected: Preprocessing = net.preprocessing
-    normalisation = None
+    normalization = None
     metadata = {"model": net.model, **preprocessing_attribute(net)}
     if pixels is not None:
         check_normalized(net)
-        normalisation = Normalisation(pixels, expected.mean, expected.std)
+        normalization = Normalization(pixels, expected.mean, expected.std)
         channels = expected.image_shape[0]
         outside = replace(Preprocessing.from_json(metadata[PREPROCESSING]), mean=(0,) * channels, std=(1,) * channels)
         metadata[PREPROCESSING] = outside.to_json()
     if expected.class_names:
         metadata["classes"] = json.dumps(list(expected.class_names), ensure_ascii=False)
     shape = expected.image_shape
-    return model(graph.describe(net, shape), shape, batch, metadata, normalisation, softmax)
+    return model(graph.describe(net, shape), shape, batch, metadata, normalization, softmax)
 
 
 def preprocessing_of(made: Any) -> Optional[Preprocessing]:
     """The Preprocessing, with the names of the classes, that an onnx.ModelProto says; None where it says none. Of a
-    model that normalises, mean is 0 and std 1: what it takes are pixels.
+    model that normalizes, mean is 0 and std 1: what it takes are pixels.
 
     Raises UserError where it is damaged."""
     text = next((entry.value for entry in made.metadata_props if entry.key == PREPROCESSING), None)
     return None if text is None else Preprocessing.from_json(text)
 
 
-class Normalisation:
+class Normalization:
     """(pixel - mean) / std of pixels of a type of PIXELS, in the order of operations of `data.normalization`."""
 
     def __init__(self, pixels: str, mean: Any, std: Any) -> None:
@@ -108,14 +108,14 @@ def model(
     input_shape: Sequence[int],
     batch: Optional[int] = None,
     metadata: Optional[Mapping[str, str]] = None,
-    normalisation: Optional[Normalisation] = None,
+    normalization: Optional[Normalization] = None,
     softmax: bool = False,
 ) -> Any:
     """A checked onnx.ModelProto, `images` (batch,) + input_shape -> `scores`, or `probabilities`, of [graph.Node].
     metadata: {key: text} for its metadata_props; PREPROCESSING says what the network expects of an image, in JSON.
     Raises UserError on what has no free batch size, and on a softmax of what are no scores."""
-    writer, kind = _Writer(), TensorProto.FLOAT if normalisation is None else normalisation.kind
-    values = ["images" if normalisation is None else normalisation.write(writer, "images")]
+    writer, kind = _Writer(), TensorProto.FLOAT if normalization is None else normalization.kind
+    values = ["images" if normalization is None else normalization.write(writer, "images")]
     for node in nodes:
         values.append(_WRITERS[node.op](writer, node, *[values[v] for v in node.inputs]))
     shape, name = nodes[-1].shape, "scores"

@@ -28,7 +28,7 @@ from igc_gluon.graph.permutations import contracted
 from igc_gluon.graph.program import AtOnce, Program
 from igc_gluon.graph.segments import NotNative, require
 from igc_gluon.graph.tracing import Ref, first_line, parameters_of, read, trace
-from igc_gluon.native.operators import Owner, why_not
+from igc_gluon.native.operators import Owner, unavailable_reason
 
 logger = logging.getLogger(__name__)
 
@@ -52,11 +52,10 @@ class NativeNetwork(Native, HybridBlock):
 def accelerate(net):
     """Makes the HybridBlock `net` run natively where it can, in training and inference, and returns it.
 
-    What has no kernel runs on MXNet's operators between the native parts, and so does a call that is out of the
-    ordinary (other devices and number types); `why_not_native` lists it. A block whose `hybrid_forward` is not one of
+    What has no kernel runs on MXNet's operators between the native parts, and so does a call with arrays on other
+    devices or of other number types; `non_native_operators` lists it. A block whose `hybrid_forward` is not one of
     MXNet's or of this package has to be hybridized; until then only the blocks in it are native. Raises TypeError if
-    `net` is no
-    HybridBlock.
+    `net` is no HybridBlock.
     """
     if not isinstance(net, HybridBlock):
         raise TypeError(f"only a HybridBlock can run natively, not a {type(net).__name__}")
@@ -66,7 +65,7 @@ def accelerate(net):
     return net
 
 
-def why_not_native(net, *input_shapes):
+def non_native_operators(net, *input_shapes):
     """[(name of an operator, one line why it has no kernel)] of the HybridBlock `net` called with arrays of these
     shapes, the batch included, in order of execution. What always runs on MXNet's operators, as the classifier does,
     is among them."""
@@ -86,7 +85,7 @@ def compute(block, forward, inputs):
     for x in inputs:
         if type(x) is not mx.nd.NDArray or x.context.device_type != "cpu":
             return None
-    reason = why_not()
+    reason = unavailable_reason()
     if reason is None:
         plan = vars(block).get("_native")
         if plan is None or not plan.holds(block, len(inputs)):

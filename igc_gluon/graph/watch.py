@@ -58,7 +58,7 @@ class Watch:
 
 @functools.lru_cache(None)
 def works():
-    """Whether the words of this Python do what is said above, tried."""
+    """Whether this Python's bytecode behaves as described above, by trying it."""
     if sys.implementation.name != "cpython" or struct.calcsize("P") != 8 or sysconfig.get_config_var("Py_GIL_DISABLED"):
         return False
     try:
@@ -70,7 +70,7 @@ def works():
 def _is_noticed(make, change):
     thing = make()
     held = vars(thing) if isinstance(thing, _Thing) else thing
-    for _ in range(30):  # Python specialises code that runs often
+    for _ in range(30):  # Python specializes code that runs often
         watch = Watch()
         if isinstance(held, dict):
             watch.dict(held)

@@ -78,8 +78,8 @@ def read_preprocessing(params: Path) -> Optional[Preprocessing]:
     beside = params.with_name(f"{params.name}.json")
     if beside.is_file():
         return Preprocessing.from_json(beside.read_text(encoding="utf-8", errors="replace"))
-    found = re.fullmatch(r"(.+)-\d{4,}\.params", params.name, re.DOTALL)
-    symbol = found and params.with_name(f"{found[1]}-symbol.json")
+    match = re.fullmatch(r"(.+)-\d{4,}\.params", params.name, re.DOTALL)
+    symbol = match and params.with_name(f"{match[1]}-symbol.json")
     if not symbol or not symbol.is_file():
         return None
     try:

@@ -66,13 +66,13 @@ def from_module_params(
     Raises UserError that names every parameter that is missing, left over or of another shape; `net` is then as
     before.
     """
-    given = {**arg_params, **aux_params}
-    wanted = {authors_name(name[len(net.prefix) :]): p for name, p in net.collect_params().items()}
-    check_parameters(given, wanted)
-    for name, parameter in wanted.items():
+    arrays = {**arg_params, **aux_params}
+    parameters = {authors_name(name[len(net.prefix) :]): p for name, p in net.collect_params().items()}
+    check_parameters(arrays, parameters)
+    for name, parameter in parameters.items():
         if parameter._data is None:
             parameter.initialize(ctx=ctx)
-        parameter.set_data(given[name])
+        parameter.set_data(arrays[name])
 
 
 def set_parameters(net: HybridBlock, arrays: Mapping[str, np.ndarray], path: Union[str, Path], ctx: Any = None) -> None:

@@ -33,11 +33,11 @@ def read_checkpoint(
     arrays = {name.split(":", 1)[-1]: array for name, array in params_file.load(f"{prefix}-{epoch:04d}.params").items()}
     try:
         net, model, options, names = find_network(layers_of(graph), model, model_options)
-        wanted = {theirs: net.collect_params()[ours] for theirs, ours in names.items()}
-        check_parameters(arrays, wanted)
+        parameters = {theirs: net.collect_params()[ours] for theirs, ours in names.items()}
+        check_parameters(arrays, parameters)
     except UserError as error:
         raise UserError(f"{prefix}, epoch {epoch}: {error}") from None
-    for theirs, parameter in wanted.items():
+    for theirs, parameter in parameters.items():
         parameter.initialize(init=mx.init.Zero(), ctx=mx.cpu())
         parameter.set_data(mx.nd.array(arrays[theirs], dtype=arrays[theirs].dtype))
     return net, model, options

@@ -121,12 +121,12 @@ def match(theirs: List[Layer], ours: List[Layer]) -> Dict[str, str]:
     keys: Dict[int, List[int]] = {}
     known: Dict[tuple, int] = {}
     for layers in (theirs, ours):
-        found: List[int] = []
-        keys[id(layers)] = found
+        own_keys: List[int] = []
+        keys[id(layers)] = own_keys
         for layer in layers:
-            read = [found[i] if i != DATA else DATA for i in layer.inputs]
+            read = [own_keys[i] if i != DATA else DATA for i in layer.inputs]
             what = (layer.facts, tuple(sorted(read) if layer.op == "add" else read))
-            found.append(known.setdefault(what, len(known)))
+            own_keys.append(known.setdefault(what, len(known)))
     key_a, key_b = keys[id(theirs)], keys[id(ours)]
     pairs = [(len(theirs) - 1, len(ours) - 1)]
     names: Dict[str, str] = {}

@@ -43,20 +43,20 @@ class _Numbers(NamedTuple):
 
 def guesses(layers: List[Layer]) -> List[Guess]:
     """[(name, options)] of what `layers` may be, the likeliest first."""
-    found = _numbers(layers)
-    if not found.block or max(len(found.branches), 2 * found.sums, found.norms) > len(found.convolutions):
+    counts = _numbers(layers)
+    if not counts.block or max(len(counts.branches), 2 * counts.sums, counts.norms) > len(counts.convolutions):
         return []  # no network of this package, and none that is far too deep is built
-    stem = found.convolutions[0]
+    stem = counts.convolutions[0]
     if any(layer.op == "clip" for layer in layers):
-        names = _relu6(found, layers)
+        names = _relu6(counts, layers)
     elif stem.kernel == (7, 7):
-        names = _resnet18(found)
+        names = _resnet18(counts)
     elif layers[-1].op != "FullyConnected":
-        names = _igcv2(found, layers)
-    elif len(found.block) == 1 and found.block[0].groups == stem.channels > 1:
-        names = [(f"mobilenet{m}", {}) for m in _multipliers(found.convolutions[-1].channels, mobilenet.STAGES[-1][0])]
+        names = _igcv2(counts, layers)
+    elif len(counts.block) == 1 and counts.block[0].groups == stem.channels > 1:
+        names = [(f"mobilenet{m}", {}) for m in _multipliers(counts.convolutions[-1].channels, mobilenet.STAGES[-1][0])]
     else:
-        names = _residual(found) if found.sums else _plain(found)
+        names = _residual(counts) if counts.sums else _plain(counts)
     return [
         (name, {**options, "stem_strides": stem.strides[0]})
         if stem.strides[0] != (1 if name.startswith("cifar_") else 2)
@@ -97,19 +97,19 @@ def _multipliers(channels, of):
     return sorted({round(channels / of, digits) for digits in (1, 2, 3)})
 
 
-def _relu6(found, layers):
-    if found.block[0].kernel != (1, 1):  # MobileNetV2's first block does not expand
+def _relu6(counts, layers):
+    if counts.block[0].kernel != (1, 1):  # MobileNetV2's first block does not expand
         return [
             (f"{name}{m}", {})
-            for m in _multipliers(found.convolutions[-2].channels, mobilenet.LAST)
+            for m in _multipliers(counts.convolutions[-2].channels, mobilenet.LAST)
             for name in ("mobilenetv2_", "cifar_mobilenetv2_")
         ]
-    partitions = tuple(convolution.groups for convolution in found.convolutions[1:4] if convolution.kernel == (1, 1))
+    partitions = tuple(convolution.groups for convolution in counts.convolutions[1:4] if convolution.kernel == (1, 1))
     options: Dict[str, Any] = {} if partitions == (2, 2) else {"partitions": partitions}
-    if 2 * sum(layer.op == "clip" for layer in layers) > len(found.convolutions):  # two a block of three, not one
+    if 2 * sum(layer.op == "clip" for layer in layers) > len(counts.convolutions):  # two a block of three, not one
         options["block"] = "paper"
     names: List[Tuple[str, Dict[str, Any]]] = [
-        (f"igcv3_{m}", {}) for m in _multipliers(found.convolutions[-1].channels, igcv3.LAST)
+        (f"igcv3_{m}", {}) for m in _multipliers(counts.convolutions[-1].channels, igcv3.LAST)
     ]
     names += [(f"igcv3_d{d}", {}) for d in igcv3.DEPTHS if d != 1.0]
     names += [
@@ -118,20 +118,23 @@ def _relu6(found, layers):
     return [(name, {**options, **more}) for name, more in names]
 
 
-def _resnet18(found):
-    if len(found.branches) < 2:
-        return [(f"resnet18_w{found.convolutions[0].channels}", {})]
-    name = "resnet18_igc_l{}m{}".format(*found.branches)
-    options = {"between": "relu"} if found.between else {}
+def _resnet18(counts):
+    if len(counts.branches) < 2:
+        return [(f"resnet18_w{counts.convolutions[0].channels}", {})]
+    name = "resnet18_igc_l{}m{}".format(*counts.branches)
+    options = {"between": "relu"} if counts.between else {}
     return [(name, {**options, **doubled}) for doubled in ({}, {"doubled": "primary"}, {"doubled": "secondary"})]
 
 
-def _igcv2(found, layers):
+def _igcv2(counts, layers):
     after = sum(
         layer.op == "Convolution"
         for layer in layers[max((i for i, layer in enumerate(layers) if layer.op == "Pooling"), default=0) :]
     )
-    inner, head = found.convolutions[:-after], tuple(convolution.groups for convolution in found.convolutions[-after:])
+    inner, head = (
+        counts.convolutions[:-after],
+        tuple(convolution.groups for convolution in counts.convolutions[-after:]),
+    )
     if not inner:
         return []
     repeats = (len(inner) - 1) // 3 - sum(blocks or 0 for _, blocks, _ in igcv2.STAGES)
@@ -141,33 +144,33 @@ def _igcv2(found, layers):
     return [(f"igcv2_{m}", options) for m in _multipliers(inner[-1].channels, igcv2.STAGES[-1][0])]
 
 
-def _igc(found):
+def _igc(counts):
     """(L, M, options) of the first block if it is an IGC block, else None."""
-    spatial = _SPATIAL.get(tuple(convolution.kernel for convolution in found.block))
-    first, width = found.block[0], found.block[-1].channels
-    if spatial is None or len(found.branches) < 2:
+    spatial = _SPATIAL.get(tuple(convolution.kernel for convolution in counts.block))
+    first, width = counts.block[0], counts.block[-1].channels
+    if spatial is None or len(counts.branches) < 2:
         return None
     options = {} if spatial == "primary" else {"spatial": spatial}
     if first.channels != width:
         options["bottleneck"] = width // first.channels
-    if found.between:
+    if counts.between:
         options["between"] = "relu"
     return first.groups, width // first.groups, options
 
 
-def _residual(found):
+def _residual(counts):
     depth, width, igc = (
-        found.norms - 1,
-        found.block[-1].channels,
-        _igc(found),
+        counts.norms - 1,
+        counts.block[-1].channels,
+        _igc(counts),
     )  # less the stem and two projections, plus 2
-    if len(found.block) == 1:
+    if len(counts.block) == 1:
         return [(f"cifar_resnet{depth}_w{width}", {})]
     names = []
     if igc:
         L, M, options = igc
         names = [(f"cifar_resnet_igc{depth}_l{L}m{M}", {**options, **more}) for more in ({}, {"downsample": "code"})]
-    by_width = {convolution.channels: convolution.channels // convolution.groups for convolution in found.last}
+    by_width = {convolution.channels: convolution.channels // convolution.groups for convolution in counts.last}
     branch_channels = tuple(by_width.get(width * 2**stage, 1) for stage in range(3))
     return names + [
         (f"cifar_igcv2_{depth}_c{width}", {}),
@@ -177,10 +180,10 @@ def _residual(found):
     ]
 
 
-def _plain(found):
-    depth, width, stem = found.norms + 1, found.block[-1].channels, found.convolutions[0].channels
-    first, igc = found.block[0], _igc(found)
-    if len(found.block) == 1:
+def _plain(counts):
+    depth, width, stem = counts.norms + 1, counts.block[-1].channels, counts.convolutions[0].channels
+    first, igc = counts.block[0], _igc(counts)
+    if len(counts.block) == 1:
         return [(f"cifar_plain{depth}_w{width}", {}), (f"cifar_sumfusion{depth}_l{width // stem}m{stem}", {})]
     names = []
     if igc:
@@ -191,11 +194,11 @@ def _plain(found):
             for kind in (*options.values(), *options)
             if isinstance(kind, str)
         ]
-    K = width // found.block[-1].groups
+    K = width // counts.block[-1].groups
     return names + [
         (f"cifar_gpc{depth}_l{first.groups}m{width // first.groups}", {}),
         (f"cifar_flat_xception{depth}_c{width}", {}),
         (f"cifar_flat_gpc{depth}_l{first.groups}m{width // first.groups}", {}),
-        (f"cifar_flat_igcv2_{depth}_c{width}k{K}l{len(found.block)}", {}),
+        (f"cifar_flat_igcv2_{depth}_c{width}k{K}l{len(counts.block)}", {}),
         (f"cifar_flat_igcv2i_{depth}_c{width}k{K}", {}),
     ]

@@ -30,10 +30,10 @@ def import_networks(path: Union[str, Path]) -> List[Family]:
     if _imported.get(file) != source:
         _run(file)
         _imported[file] = source
-    found = families(source)
-    if not found:
+    registered = families(source)
+    if not registered:
         raise UserError(f"{file} registers no networks; decorate what builds one with igc_gluon.model_zoo.register")
-    return found
+    return registered
 
 
 def import_all(paths: Iterable[Union[str, Path]]) -> None:

@@ -136,14 +136,14 @@ def find_or_download(name: str, place: Union[bool, str] = True, root: str = "~/.
 def _from(place, row, cached):
     """The checkpoint at `place`, a file or a mirror's folder."""
     if place.is_dir():
-        found = [
+        candidates = [
             path
             for path in (place / cached, place / "gluon" / "models" / cached, place / row.file, place / row.path)
             if path.is_file()
         ]
-        if not found:
+        if not candidates:
             raise UserError(f"there is neither {cached} nor {row.file} in {place}; get {row.url} and put it there")
-        place = found[0]
+        place = candidates[0]
     try:
         digest = files.digest(place, "git-blob")
     except OSError as error:

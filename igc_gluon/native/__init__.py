@@ -19,7 +19,7 @@ def switched_off():
     return word in _OFF
 
 
-def why_not():
+def unavailable_reason():
     """None if the kernels can be used, else one line with the reason. Raises UserError, see `switched_off`."""
     if switched_off():
         return "switched off by IGC_NATIVE=0"
@@ -32,4 +32,4 @@ def why_not():
 
 def available():
     """Whether the kernels can be used here."""
-    return why_not() is None
+    return unavailable_reason() is None

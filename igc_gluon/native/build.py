@@ -60,7 +60,7 @@ FLAGS = ["-std=c++17", "-O3", "-fPIC", "-pthread", "-fvisibility=hidden"]
 # Nothing but the interface is seen from outside, not even what is instantiated of the C++ library: another
 # library's copy of such a function could be bound to ours.
 INTERFACE = "{ global: igc_*; local: *; };\n"
-# By what is looked for: wrong addresses and undefined behaviour, or threads that meet on one place.
+# By what is looked for: wrong addresses and undefined behavior, or threads that meet on one place.
 SANITIZE = {
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
     "thread": ["-fsanitize=thread"],
@@ -75,21 +75,21 @@ class BuildError(Exception):
 def compiler():
     """Path of the C++ compiler, or None."""
     for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
-        found = name and shutil.which(name)
-        if found:
-            return found
+        compiler = name and shutil.which(name)
+        if compiler:
+            return compiler
     return None
 
 
 def _target(cxx):
     """The architecture that the compiler builds for, e.g. x86_64."""
     try:
-        said = subprocess.run(
+        triple = subprocess.run(
             [cxx, "-dumpmachine"], check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         ).stdout
     except OSError:
-        said = ""
-    return (said.split("-")[0].strip() or platform.machine()).lower()
+        triple = ""
+    return (triple.split("-")[0].strip() or platform.machine()).lower()
 
 
 def _is_x86(target):
@@ -253,7 +253,7 @@ def main(arguments=None):
     parser.add_argument(
         "--sanitize",
         choices=SANITIZE,
-        help="with the sanitizers of addresses and undefined behaviour, or that of threads",
+        help="with the sanitizers of addresses and undefined behavior, or that of threads",
     )
     options = parser.parse_args(arguments)
     try:

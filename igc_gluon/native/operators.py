@@ -12,10 +12,10 @@ from igc_gluon import native
 from igc_gluon.native import library
 
 
-def why_not():
+def unavailable_reason():
     """None if MXNet has the native operators, else one line with the reason. Loads them at the first call."""
     if native.switched_off():
-        return native.why_not()
+        return native.unavailable_reason()
     return _load()
 
 
@@ -25,7 +25,7 @@ def path_of_operators():
 
 @functools.lru_cache(None)
 def _load():
-    reason = native.why_not()
+    reason = native.unavailable_reason()
     if reason is None:
         path = path_of_operators()
         if not path.is_file():
@@ -39,7 +39,7 @@ def _load():
 
 @functools.lru_cache(None)
 def functions():
-    """The library of the operators, for what is called without MXNet. Only where `why_not()` is None."""
+    """The library of the operators, for what is called without MXNet. Only where `unavailable_reason()` is None."""
     loaded = ctypes.CDLL(str(path_of_operators()))
     pointer, text = ctypes.c_void_p, ctypes.c_char_p
     loaded.igc_body_call.restype = text

@@ -6,7 +6,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.base import _LIB, check_call
 
-from igc_gluon.native.operators import why_not
+from igc_gluon.native.operators import unavailable_reason
 
 
 def nesterov(weights, gradients, momenta, rates, decays, momentum, rescale):
@@ -19,7 +19,7 @@ def nesterov(weights, gradients, momenta, rates, decays, momentum, rescale):
     if (
         first.context.device_type != "cpu"
         or first.dtype != np.float32
-        or why_not() is not None
+        or unavailable_reason() is not None
         or any(gradient.stype != "default" for gradient in gradients)
     ):
         return False

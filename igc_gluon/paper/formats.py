@@ -33,8 +33,8 @@ CSV_COLUMNS = (
 
 def counts(tables: Sequence[ComparedTable]) -> Dict[str, int]:
     """{verdict: how many numbers have it}, for all verdicts."""
-    found = Counter(number.verdict for table in tables for number in table.numbers())
-    return {verdict: found[verdict] for verdict in VERDICTS}
+    count_of = Counter(number.verdict for table in tables for number in table.numbers())
+    return {verdict: count_of[verdict] for verdict in VERDICTS}
 
 
 def terminal(tables: Sequence[ComparedTable], width: Optional[int] = None) -> str:
@@ -290,7 +290,7 @@ def _keys(dicts):
 
 
 def _legend(tables, width=None):
-    found = counts(tables)
+    count_of = counts(tables)
     wrong = [
         f"{table.table}, {', '.join(map(str, row.label.values()))}: {number.quantity} is printed "
         f"{number.published}, computed {number.computed}"
@@ -301,9 +301,9 @@ def _legend(tables, width=None):
     ]
     # One wrong number must not be lost in hundreds of lines.
     summary = (
-        f"Of the printed numbers and structures, {found[AGREES]} agree (=) to the printed digits ('~', "
-        f"about: within a tenth), {found[KNOWN]} cannot (≠) and {found[UNKNOWN]} have nothing here to be "
-        f"computed from, for the reasons in brackets; {found[WRONG]} should agree and do not."
+        f"Of the printed numbers and structures, {count_of[AGREES]} agree (=) to the printed digits ('~', "
+        f"about: within a tenth), {count_of[KNOWN]} cannot (≠) and {count_of[UNKNOWN]} have nothing here to be "
+        f"computed from, for the reasons in brackets; {count_of[WRONG]} should agree and do not."
     )
     summary = "\n".join(_wrapped(summary, width, further=""))
-    return [summary] * any(found.values()) + [f"WRONG  {text}" for text in wrong]
+    return [summary] * any(count_of.values()) + [f"WRONG  {text}" for text in wrong]

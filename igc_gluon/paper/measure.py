@@ -45,11 +45,11 @@ def block(network: Network) -> Values:
 
     Non-sparsity is the number of its weights divided by that of the dense kernel that they compose (IGCV2, Fig. 3).
     """
-    found = [c for c in convolutions(network) if LAST_FLAT_BLOCK.match(c.name)]
-    total = _sum(found)
-    dense = found[0].in_channels * found[-1].channels * max(c.kernel for c in found) ** 2
+    flat = [c for c in convolutions(network) if LAST_FLAT_BLOCK.match(c.name)]
+    total = _sum(flat)
+    dense = flat[0].in_channels * flat[-1].channels * max(c.kernel for c in flat) ** 2
     return {
-        WIDTH: found[-1].channels,
+        WIDTH: flat[-1].channels,
         NON_SPARSITY: total[PARAMS] / dense,
         **total,
         **{f"{key} of a block": value for key, value in total.items()},
@@ -66,7 +66,7 @@ def stages(network: Network) -> Values:
     that does not change the width: the last.
     """
     stem, *rest = convolutions(network)[:-1]
-    found: Values = {"stem": _convolution(stem)}
+    columns: Values = {"stem": _convolution(stem)}
     in_blocks = [c for c in rest if not SHORTCUT.search(c.name)]
     blocks = [list(rows) for _, rows in groupby(in_blocks, key=_block_of)]
     for size, blocks_of_size in groupby(blocks, key=lambda rows: rows[-1].input_size // rows[-1].strides):
@@ -75,8 +75,8 @@ def stages(network: Network) -> Values:
         for text, alike in groupby(map(_convolution, of_size[-1])):
             times = len(list(alike))
             parts.append(f"{times} of {text}" if times > 1 else text)
-        found[f"{size}x{size}"] = f"{' '.join(parts)} x{len(of_size)}"
-    return found
+        columns[f"{size}x{size}"] = f"{' '.join(parts)} x{len(of_size)}"
+    return columns
 
 
 def _block_of(c):
@@ -101,8 +101,8 @@ def line(
     """
 
     def measure(network):
-        found = _lines(network, block_kind, head_kind, expansion)
-        return {column: found[number - 1] if number <= len(found) else "none"}
+        lines = _lines(network, block_kind, head_kind, expansion)
+        return {column: lines[number - 1] if number <= len(lines) else "none"}
 
     return measure
 

@@ -61,9 +61,9 @@ def find_tables(wanted: str, paper: Optional[str] = None) -> List[Table]:
     if words and words[0] not in PAPERS:
         words.insert(0, paper or "igcv1")
         wanted = f"{PAPERS[words[0]]} {wanted}"
-    found = [table for table in tables if table.id.lower().split()[: len(words)] == words]
-    if not words or not found or paper not in (None, words[0]):
+    matching = [table for table in tables if table.id.lower().split()[: len(words)] == words]
+    if not words or not matching or paper not in (None, words[0]):
         where = f" in {PAPERS[paper]}" if paper and paper not in words[:1] else ""
         known = ", ".join(table.id for table in tables)
         raise UserError(f"there is no table {wanted!r}{where}; there are {known}")
-    return found
+    return matching

@@ -77,7 +77,7 @@ def experiments(table: Table, dataset: Optional[str] = None, num_runs: Optional[
     """
     if dataset is not None and any("imagenet" in row.results for row in table.rows):
         raise UserError(f"{table} has networks for images of 224x224, which --dataset {dataset} does not hold")
-    found: Dict[Tuple[str, str], Experiment] = {}
+    experiment_of: Dict[Tuple[str, str], Experiment] = {}
     for row in table.rows:
         recipe = recipe_of(table, row)
         if recipe is None:  # another paper's network
@@ -86,8 +86,8 @@ def experiments(table: Table, dataset: Optional[str] = None, num_runs: Optional[
             experiment = Experiment(
                 recipe.network.name, dataset or on, num_runs or table.runs, _obstacle(dataset or on)
             )
-            found.setdefault((experiment.network, experiment.dataset), experiment)
-    return list(found.values())
+            experiment_of.setdefault((experiment.network, experiment.dataset), experiment)
+    return list(experiment_of.values())
 
 
 def _obstacle(dataset):
@@ -199,18 +199,13 @@ class Reproduction:
 
     def _note_if_done(self, job):
         try:
-            found = read_run(self.folder(*job))
+            run = read_run(self.folder(*job))
         except DAMAGE:
             return False  # the training script says what is wrong with it
         experiment = job[0]
-        if (
-            found is None
-            or not found.finished
-            or not found.as_named
-            or found.num_epochs != self.epochs[experiment.dataset]
-        ):
+        if run is None or not run.finished or not run.as_named or run.num_epochs != self.epochs[experiment.dataset]:
             return False
-        self.speeds[job] = self._cost(experiment), found.seconds
+        self.speeds[job] = self._cost(experiment), run.seconds
         return True
 
     def _cost(self, experiment):

@@ -104,11 +104,11 @@ class Runs:
 
     def datasets(self) -> Dict[str, List[str]]:
         """{model: the data sets that there are runs on}"""
-        found: Dict[str, List[str]] = defaultdict(list)
+        datasets_of: Dict[str, List[str]] = defaultdict(list)
         for model, dataset, *_ in self._experiments:
-            if dataset not in found[model]:
-                found[model].append(dataset)
-        return found
+            if dataset not in datasets_of[model]:
+                datasets_of[model].append(dataset)
+        return datasets_of
 
     def summary(
         self, model: str, dataset: Optional[str], instead: Optional[str] = None, columns: Sequence[str] = ()
@@ -122,11 +122,11 @@ class Runs:
         def on(wanted):
             return [runs for (of, dataset, *_), runs in self._experiments.items() if of == model and wanted(dataset)]
 
-        found = on(lambda name: name == (instead or dataset)) or on(lambda name: not instead and name not in columns)
-        if not found:
+        matching = on(lambda name: name == (instead or dataset)) or on(lambda name: not instead and name not in columns)
+        if not matching:
             return None
         return _summarize(
-            max(found, key=lambda runs: (any(run.finished for run in runs), runs[0].num_epochs, len(runs))), dataset
+            max(matching, key=lambda runs: (any(run.finished for run in runs), runs[0].num_epochs, len(runs))), dataset
         )
 
 

@@ -106,7 +106,7 @@ def find_runs(paths) -> List[Run]:
 
     Raises UserError on a path with no run that has finished an epoch, and on damaged files.
     """
-    found = {}
+    configs = {}
     for path in map(expand, paths):
         folders = (
             [path]
@@ -118,8 +118,8 @@ def find_runs(paths) -> List[Run]:
         runs = [run for run in map(_read, folders) if run]
         if not runs:
             raise UserError(f"{path} has no run that has finished an epoch" if path.is_dir() else f"there is no {path}")
-        found.update({run.folder.resolve(): run for run in runs})
-    return list(found.values())
+        configs.update({run.folder.resolve(): run for run in runs})
+    return list(configs.values())
 
 
 def experiments(runs) -> List[Experiment]:

@@ -107,8 +107,8 @@ def run_page(run: Run, metrics: Optional[Metrics], reason: str, data=None, prepr
 
 def _evaluation(metrics, data, preprocessing):
     names = [_text(name) for name in data.class_names or [f"class {i}" for i in range(len(metrics.confusion))]]
-    found = metrics.evaluation
-    top5 = f" Top-5: {100 * found.top5:.2f} %." if len(names) >= TOP5_FROM else ""
+    totals = metrics.evaluation
+    top5 = f" Top-5: {100 * totals.top5:.2f} %." if len(names) >= TOP5_FROM else ""
     rows = [
         [name, f"{count:,}", *map(_percent, shares)]
         for name, count, *shares in zip(names, metrics.support.tolist(), metrics.recall, metrics.precision, metrics.f1)
@@ -116,8 +116,8 @@ def _evaluation(metrics, data, preprocessing):
     parts = [
         _section(
             "Classes",
-            f"<p>The best checkpoint on {_text(data.name)}: {100 * found.accuracy:.2f} % of "
-            f"{found.images:,} images, cross-entropy {found.loss:.4f}.{top5}</p>",
+            f"<p>The best checkpoint on {_text(data.name)}: {100 * totals.accuracy:.2f} % of "
+            f"{totals.images:,} images, cross-entropy {totals.loss:.4f}.{top5}</p>",
             _table(("class", "images", "recall, %", "precision, %", "F1, %"), rows),
         )
     ]

@@ -78,11 +78,11 @@ def _patterns(named):
         if isinstance(layer, theory.GroupConv):
             branch = np.repeat(np.linspace(0, 1, layer.groups), layer.out_channels // layer.groups)
             ones = np.ones((*layer.weight.shape[:2], 1, 1))
-            there = theory.group_to_dense(ones, layer.groups)[:, :, 0, 0] > 0
+            connected = theory.group_to_dense(ones, layer.groups)[:, :, 0, 0] > 0
         else:
             branch = branch[layer.indices]
-            there = theory.permutation_matrix(layer.indices) > 0
-        patterns.append(np.where(there, branch[:, None], np.nan))
+            connected = theory.permutation_matrix(layer.indices) > 0
+        patterns.append(np.where(connected, branch[:, None], np.nan))
     return patterns
 
 

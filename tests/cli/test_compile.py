@@ -17,7 +17,7 @@ from igc_gluon.engine.schedule import Schedule
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import find_model
 
-pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 
 MODEL = "cifar_plain_igc5_l2m3"
 X = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
@@ -204,7 +204,7 @@ def test_int8(run_folder, tmp_path, capsys):
     assert main(["compile", str(folder), str(out), "--int8"]) == 0
     assert "layers on 8-bit integers" in capsys.readouterr().out
     loaded = deploy.load(out)
-    x = loaded.normalise(load("digits", "test").images[:8])
+    x = loaded.normalize(load("digits", "test").images[:8])
     expected = deploy.compile(best)(x)
     np.testing.assert_allclose(loaded(x), expected, atol=0.1 * np.abs(expected).max())
     np.save(tmp_path / "pixels.npy", np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8))

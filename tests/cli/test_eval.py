@@ -124,12 +124,12 @@ def test_classes_of_other_names(file, tmp_path, capsys):
 
 def test_the_test_images_of_a_data_set(tmp_path, capsys):
     """Accuracy and cross-entropy of the network over the images as they are in the files."""
-    grey, labels = make_archives.idx_folder(tmp_path)["t10k"]
+    gray, labels = make_archives.idx_folder(tmp_path)["t10k"]
     net = igc_gluon.get_model(MODEL)
     net.initialize()
     net.save_parameters(str(tmp_path / "net.params"))
     info = DATASETS["mnist"]
-    pixels = np.pad(grey.astype(np.float64), ((0, 0), (2, 2), (2, 2)))
+    pixels = np.pad(gray.astype(np.float64), ((0, 0), (2, 2), (2, 2)))
     scores = net(mx.nd.array(np.stack([(pixels - info.mean[0]) / info.std[0]] * 3, 1))).asnumpy().astype(np.float64)
     expected = np.mean(np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(20), labels])
     flags = ["eval", tmp_path / "net.params", "--model", MODEL, "--dataset", "mnist", "--data-dir", tmp_path]

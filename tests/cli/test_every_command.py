@@ -147,7 +147,7 @@ def test_output_in_an_encoding_that_cannot_hold_it(name, place, encoding, monkey
     assert "99.99" not in text or "\\n  99.99" in text
 
 
-@pytest.mark.skipif(not native.available(), reason=str(native.why_not()))  # else a warning
+@pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))  # else a warning
 def test_standard_files_that_are_closed(place):
     """Also for what MXNet prints itself, and for the first file that the command opens."""
     igc_command = [sys.executable, "-c", "import sys, igc_command; sys.exit(igc_command.main())"]
@@ -242,7 +242,7 @@ NO_HOME = [
     ["convert", "{place}/run", "~/net"],
     pytest.param(
         ["compile", "{place}/run", "net.igc", "--int8", "--calibration", "cifar10"],
-        marks=pytest.mark.skipif(not native.available(), reason=str(native.why_not())),
+        marks=pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason())),
     ),
     ["reproduce", "--table", "4", "--dataset", "digits", "--num-epochs", "1", "--run", "--log-dir", "~/runs"],
 ]
@@ -293,7 +293,7 @@ def test_ctrl_c_at_any_moment(place):
     assert len(codes) > 3
 
 
-def obey(message, **words):
+def run_advice(message, **words):
     """Runs the command that a message advises, as a shell reads it, with `words` in place of its capital ones."""
     command = message[message.index("igc ") :]
     for name, value in words.items():
@@ -314,19 +314,19 @@ def test_advice_works_when_obeyed(place, tmp_path, monkeypatch, capsys):
     for change in (index.unlink, lambda: index.write_bytes(b""), lambda: index.write_text("0 1")):
         change()
         assert cli.main(["data", "verify", str(file)]) == 2
-        assert obey(capsys.readouterr().err) == 0 and index.read_bytes() == good
+        assert run_advice(capsys.readouterr().err) == 0 and index.read_bytes() == good
     data = bytearray(file.read_bytes())
     data[:4] = b"xxxx"
     file.write_bytes(data)
     capsys.readouterr()
     assert cli.main(["data", "verify", str(file), "--index"]) == 2
-    assert obey(capsys.readouterr().err, **{"OUT.rec": folder / "out.rec"}) == 0
+    assert run_advice(capsys.readouterr().err, **{"OUT.rec": folder / "out.rec"}) == 0
     assert cli.main(["data", "verify", str(folder / "out.rec")]) == 0
     good = (place / "val.rec").read_bytes()
     file.write_bytes(good[:60] + b"\0" * 20 + good[80:])
     index.write_bytes((place / "val.idx").read_bytes())
     assert cli.main(["eval", str(place / "run"), "--data", str(file)]) == 2
-    assert obey(capsys.readouterr().err.replace("lists what", " finds what")) == 1
+    assert run_advice(capsys.readouterr().err.replace("lists what", " finds what")) == 1
     only_val = folder / "val" / "ant"
     only_val.mkdir(parents=True)
     (only_val / "a.png").write_bytes((place / "photo \u2603.png").read_bytes())
@@ -343,7 +343,7 @@ def test_advice_after_a_conversion_works(place, tmp_path, capsys):
     assert cli.main(["convert", str(place / "run"), str(folder / "pre fix")]) == 0
     assert cli.main(["convert", str(folder / "pre fix"), "0", str(folder / "n e t.params"), "--model", MODEL]) == 0
     out = capsys.readouterr().out
-    assert obey(out[out.index("  here") :], **{"photo.jpg": photo, "DATASET": "cifar10"}) == 0
+    assert run_advice(out[out.index("  here") :], **{"photo.jpg": photo, "DATASET": "cifar10"}) == 0
     for line in (line for line in out.splitlines() if line.startswith("  in Python")):
         exec(line.partition("in Python")[2].strip(), {"igc_gluon": igc_gluon, "mx": mx})
 

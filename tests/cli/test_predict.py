@@ -167,7 +167,7 @@ RUNS = {
 }
 
 
-@pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+@pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_and_its_igc_file_see_the_same(name, photos, network, tmp_path, capsys):
     """`igc predict RUN`, `igc predict RUN.igc` and Python: pixels, scores and what is printed, for any short side."""
@@ -212,7 +212,7 @@ def drawn_data_set(name, folder):
     return load(name, "test", folder)
 
 
-@pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+@pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_way_of_asking_sees_the_pixels_that_training_tests_on(name, tmp_path, capsys):
     """Python, `igc predict RUN`, `igc predict RUN.igc` and `igc eval RUN` of images as they are in the data set's
@@ -249,7 +249,7 @@ def test_every_way_of_asking_sees_the_pixels_that_training_tests_on(name, tmp_pa
 
 def test_an_igc_file_needs_no_mxnet(photos, network, tmp_path, capsys):
     if not native.available():
-        pytest.skip(str(native.why_not()))
+        pytest.skip(str(native.unavailable_reason()))
     deploy.compile(network, mean=(100, 110, 120), std=50).save(tmp_path / "net.igc")
     program = f"""
 import sys
@@ -269,7 +269,7 @@ sys.exit(igc_command.main())
     assert rows(done.stdout) == rows(predict(capsys, tmp_path / "net.igc", photos[0]).out)
 
 
-@pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+@pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 def test_an_igc_file_without_mean_and_std_is_not_asked(photos, network, tmp_path, capsys):
     deploy.compile(network).save(tmp_path / "net.igc")
     assert "compile it again with --mean and --std" in predict(capsys, tmp_path / "net.igc", photos[0], code=2).err
@@ -300,7 +300,7 @@ def test_a_params_file(photos, network, tmp_path, capsys):
         assert text in error and len(error.splitlines()) == 1, error
 
 
-@pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+@pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 def test_an_igc_file(photos, network, tmp_path, capsys):
     names, mean, std = [f"kind {i}" for i in range(10)], (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
     deploy.compile(network, mean=mean, std=std, class_names=names).save(tmp_path / "net.igc")
@@ -352,11 +352,11 @@ def test_pixels_of_odd_images(tmp_path):
     transparent = image.convert("RGBA")
     transparent.putalpha(Image.fromarray(rng.integers(0, 256, (32, 48), dtype=np.uint8)))
     saved = {
-        "grey.png": image.convert("L"),
-        "grey.jpg": image.convert("L"),
+        "gray.png": image.convert("L"),
+        "gray.jpg": image.convert("L"),
         "two.png": image.convert("1"),
         "palette.png": image.convert("P"),
-        "grey_alpha.png": image.convert("LA"),
+        "gray_alpha.png": image.convert("LA"),
         "rgba.png": transparent,
         "cmyk.jpg": image.convert("CMYK"),
         "cmyk.tif": image.convert("CMYK"),
@@ -393,8 +393,8 @@ def test_photos_are_rgb_and_upright(tmp_path):
     image[:, :8] = (255, 0, 0)
     cv2.imwrite(str(tmp_path / "a.png"), image[:, :, ::-1])
     np.testing.assert_array_equal(read_photo(tmp_path / "a.png"), image)
-    cv2.imwrite(str(tmp_path / "grey.png"), image[:, :, 0])
-    assert read_photo(tmp_path / "grey.png").shape == (8, 16, 3)
+    cv2.imwrite(str(tmp_path / "gray.png"), image[:, :, 0])
+    assert read_photo(tmp_path / "gray.png").shape == (8, 16, 3)
     with pytest.raises(UserError, match="cannot read"):
         read_photo(tmp_path / "none.png")
 

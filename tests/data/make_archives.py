@@ -60,11 +60,11 @@ def idx_folder(folder, counts=(("train", 40), ("t10k", 20))):
     """Writes the four files of MNIST; returns prefix -> (uint8 (N, 28, 28), labels uint8)."""
     random, made = np.random.RandomState(3), {}
     for prefix, count in dict(counts).items():
-        grey = random.randint(0, 256, (count, 28, 28)).astype(np.uint8)
+        gray = random.randint(0, 256, (count, 28, 28)).astype(np.uint8)
         labels = random.randint(0, 10, count).astype(np.uint8)
-        (folder / f"{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx_bytes(grey)))
+        (folder / f"{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx_bytes(gray)))
         (folder / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(labels)))
-        made[prefix] = grey, labels
+        made[prefix] = gray, labels
     return made
 
 
@@ -82,9 +82,9 @@ def record_file(path, images, labels, ending=".png"):
     writer.close()
 
 
-def jpeg(image, grey=False):
+def jpeg(image, gray=False):
     """Bytes of a JPEG of an RGB image, or of its first channel."""
-    return cv2.imencode(".jpg", image[:, :, 0] if grey else image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[
+    return cv2.imencode(".jpg", image[:, :, 0] if gray else image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[
         1
     ].tobytes()
 
@@ -92,7 +92,7 @@ def jpeg(image, grey=False):
 def tiny_imagenet_members(per_class=1, val=20, size=64, seed=0):
     """(members of tiny-imagenet-200.zip, [(bytes of a JPEG, class)] of training, the same of validation).
 
-    The class is the WordNet id. Every seventh image is grey; wnids.txt is not sorted.
+    The class is the WordNet id. Every seventh image is gray; wnids.txt is not sorted.
     """
     random = np.random.RandomState(seed)
     ids = [f"n{number:08d}" for number in random.permutation(5000)[:200]]
@@ -106,7 +106,7 @@ def tiny_imagenet_members(per_class=1, val=20, size=64, seed=0):
         nonlocal count
         count += 1
         corners = random.randint(0, 256, (4, 4, 3)).astype(np.uint8)  # smooth, as a JPEG keeps noise badly
-        return jpeg(cv2.resize(corners, (size, size), interpolation=cv2.INTER_CUBIC), grey=count % 7 == 0)
+        return jpeg(cv2.resize(corners, (size, size), interpolation=cv2.INTER_CUBIC), gray=count % 7 == 0)
 
     train, validation = [], []
     for identifier in ids:

@@ -75,7 +75,7 @@ def test_the_authors_crop_is_mxnets_pixel_for_pixel(tmp_path, scale, ratio, shap
     assert difference.max() <= 8 and difference.mean() < 0.02
 
 
-def test_what_the_authors_canvas_lacks_has_the_mean_colour():
+def test_what_the_authors_canvas_lacks_has_the_mean_color():
     image = np.full((480, 640, 3), 255, np.uint8)
     wide = resample(image, 224, 224, AUTHORS, Draw(0.533, 1.25, 0.0, 0.5))
     tall = resample(image, 224, 224, AUTHORS, Draw(0.533, 0.75, 0.5, 0.999))
@@ -83,7 +83,7 @@ def test_what_the_authors_canvas_lacks_has_the_mean_colour():
         assert (border == (123, 113, 99)).all() and (inside == 255).all()
 
 
-def test_borders_of_training_have_the_mean_colour(tmp_path):
+def test_borders_of_training_have_the_mean_color(tmp_path):
     """Photographs are black; lightness 111 of (123, 113, 99) changes by 50 at most, MXNet's white stays above 205."""
     path = write(tmp_path / "a.rec", [0] * 32, [png(np.zeros((480, 480, 3), np.uint8))] * 32)
     train, _ = RecordInput(path, path, record_preprocessing((3, 224, 224), (0, 0, 0), (1, 1, 1)), 1).batches(32, seed=0)
@@ -93,7 +93,7 @@ def test_borders_of_training_have_the_mean_colour(tmp_path):
 
 
 @pytest.mark.parametrize("channel, option, most", [(0, "random_h", 36), (1, "random_l", 50), (2, "random_s", 50)])
-def test_changes_of_colour_are_mxnets(tmp_path, channel, option, most):
+def test_changes_of_color_are_mxnets(tmp_path, channel, option, most):
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
     theirs = mxnet_crops(tmp_path, [image] * 50, 8, epochs=4, **{option: most})
     changes = np.arange(-most, most + 1)
@@ -108,7 +108,7 @@ def test_changes_of_colour_are_mxnets(tmp_path, channel, option, most):
     assert abs(np.std(drawn) / (most / 3**0.5 * 17**0.5 / 5) - 1) < 0.06  # (u + 4 v) / 5 from -1 to 1
 
 
-def test_changes_along_principal_colours_are_mxnets(tmp_path):
+def test_changes_along_principal_colors_are_mxnets(tmp_path):
     image = np.full((8, 8, 3), 128, np.uint8)
     theirs = mxnet_crops(tmp_path, [image] * 400, 8, epochs=2, pca_noise=0.1)[:, 0, 0].astype(float) - 128
     ours = (
@@ -164,7 +164,7 @@ def ramp(short, along):
 
 def seen(folder, short, crop, augment, along, epochs=6):
     """What training takes from such photographs, read off the crops: (shares of the short side that they show, the
-    largest deviation in each from a ramp). Changes of colour leave the lightness a ramp."""
+    largest deviation in each from a ramp). Changes of color leave the lightness a ramp."""
     path = write(folder / "a.rec", [0] * 16, [png(ramp(short, along))] * 16)
     data = RecordInput(
         path, path, record_preprocessing((3, crop, crop), (0, 0, 0), (1, 1, 1)), 1, augment=augment or "none"
@@ -249,7 +249,7 @@ def test_mirror_and_order_of_steps():
 
 
 def test_the_rows_are_the_authors_options():
-    """IGCV1: scale 0.533 to 1, at least 256, aspect 0.25, HSL 36, 50, 50, mean colour. IGCV3: no aspect, no minimum."""
+    """IGCV1: scale 0.533 to 1, at least 256, aspect 0.25, HSL 36, 50, 50, mean color. IGCV3: no aspect, no minimum."""
     assert (AUTHORS.scale, AUTHORS.canvas, AUTHORS.aspect, AUTHORS.hls) == ((0.533, 1.0), 256, 0.25, (36, 50, 50))
     third = AUGMENTATIONS["igcv3"]
     assert (third.scale, third.canvas, third.aspect, third.hls) == ((0.533, 1), 0, 0, (36, 50, 50))

@@ -23,7 +23,7 @@ def generator(seed, epoch, purpose):
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch, purpose])))
 
 
-def reference(images, labels, batch_size, seed, epoch, augment, mirror, pad_colour):
+def reference(images, labels, batch_size, seed, epoch, augment, mirror, pad_color):
     """All training batches of an epoch by the definition, image by image, in float64."""
     count = len(images)
     total = -(-count // batch_size) * batch_size
@@ -37,7 +37,7 @@ def reference(images, labels, batch_size, seed, epoch, augment, mirror, pad_colo
         if augment:
             height, width = image.shape[:2]
             canvas = np.empty((height + 8, width + 8, 3))
-            canvas[:] = pad_colour
+            canvas[:] = pad_color
             canvas[4 : 4 + height, 4 : 4 + width] = image
             row, column = corners[position]
             image = canvas[row : row + height, column : column + width]
@@ -52,12 +52,12 @@ def reference(images, labels, batch_size, seed, epoch, augment, mirror, pad_colo
 
 @pytest.mark.parametrize("augment", [True, False])
 @pytest.mark.parametrize("mirror", [True, False])
-@pytest.mark.parametrize("pad_value, colour", [("mean", (125, 123, 114)), ("zero", (0, 0, 0))])
-def test_training_batches_equal_the_slow_reference(augment, mirror, pad_value, colour):
+@pytest.mark.parametrize("pad_value, color", [("mean", (125, 123, 114)), ("zero", (0, 0, 0))])
+def test_training_batches_equal_the_slow_reference(augment, mirror, pad_value, color):
     images, labels = data_set(45)
     batches = Batches(images, labels, 8, MEAN, STD, augment=augment, mirror=mirror, pad_value=pad_value, seed=3)
     for epoch in (0, 7):
-        data, label = reference(images, labels, 8, 3, epoch, augment, mirror, colour)
+        data, label = reference(images, labels, 8, 3, epoch, augment, mirror, color)
         got = list(batches.epoch(epoch))
         assert len(got) == len(batches) == len(data) == 6
         for (x, y), expected, expected_label in zip(got, data, label):
@@ -75,7 +75,7 @@ def test_images_that_are_not_square():
 
 
 def bilinear(image, height, width):
-    """Every pixel of the new image by the definition: centres of pixels at halves, edges repeated."""
+    """Every pixel of the new image by the definition: centers of pixels at halves, edges repeated."""
     old_height, old_width = image.shape[:2]
     new = np.empty((height, width, 3))
     for row in range(height):

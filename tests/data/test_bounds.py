@@ -74,7 +74,7 @@ def chunk(kind, data):
 
 
 def png(width, height):
-    """Grey, of zeros, which end early."""
+    """Gray, of zeros, which end early."""
     pixels = zlib.compress(bytes(1 << 20))
     return (
         b"\x89PNG\r\n\x1a\n"

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 from sklearn.datasets import load_digits
 
-from igc_gluon.data import DATASETS, load
+from igc_gluon.data import DATASETS, digits, load
 
 
 def fingerprint(loaded):
@@ -30,12 +30,14 @@ def test_shapes_and_classes():
 def test_splits_share_no_image_and_leave_none_out():
     images = np.concatenate([load("digits", split).images[..., 0] for split in ("train", "test")])
     labels = np.concatenate([load("digits", split).labels for split in ("train", "test")])
-    digits = load_digits()
+    theirs = load_digits()
+    np.testing.assert_array_equal(digits.stored()[:, 0], theirs.target)
+    np.testing.assert_array_equal(digits.stored()[:, 1:], theirs.data)
 
     def content(images, labels):
         return sorted(bytes([label]) + image.tobytes() for image, label in zip(images, labels))
 
-    assert content(images, labels) == content(bilinear(digits.images), digits.target)
+    assert content(images, labels) == content(bilinear(theirs.images), theirs.target)
 
 
 def bilinear(images):

@@ -21,14 +21,14 @@ IMAGES, LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_grey_images_within_a_black_border(tmp_path, name, caplog):
+def test_gray_images_within_a_black_border(tmp_path, name, caplog):
     made = make_archives.idx_folder(tmp_path)
     with caplog.at_level(logging.WARNING):
         for split, prefix in (("train", "train"), ("test", "t10k")):
             images, labels = load(name, split, tmp_path)
-            grey, expected = made[prefix]
+            gray, expected = made[prefix]
             assert images.dtype == np.uint8 and labels.dtype == np.int32 and images.flags.c_contiguous
-            np.testing.assert_array_equal(images, np.pad(grey, ((0, 0), (2, 2), (2, 2)))[..., None].repeat(3, axis=3))
+            np.testing.assert_array_equal(images, np.pad(gray, ((0, 0), (2, 2), (2, 2)))[..., None].repeat(3, axis=3))
             np.testing.assert_array_equal(labels, expected)
     assert len(caplog.records) == 4 and "not the official file" in caplog.text
 

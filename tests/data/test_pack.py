@@ -21,7 +21,7 @@ from igc_gluon.errors import UserError
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """30 + 6 images of three classes; each class has a colour, each image a size."""
+    """30 + 6 images of three classes; each class has a color, each image a size."""
     root = tmp_path_factory.mktemp("tree")
     for split, count in (("train", 10), ("val", 2)):
         for label, name in enumerate(("ant", "bee", "cow")):

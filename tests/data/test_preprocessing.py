@@ -44,7 +44,7 @@ def test_interpolations(name, interp):
     assert np.abs(found.astype(int) - expected).max() <= 1
 
 
-def test_order_of_colours_and_normalisation():
+def test_order_of_colors_and_normalization():
     image = photograph(60, 80)
     rgb, bgr = (Preprocessing((60, 60), 60, (1, 20, 30), (4, 5, 6), color_order=order) for order in ("RGB", "BGR"))
     middle = image[:, 10:70].astype(np.float64)
@@ -197,4 +197,4 @@ def test_images_that_are_none():
     with pytest.raises(UserError, match="too long to be resized"):
         ALL.pixels(np.zeros((1, 1000000, 3), np.uint8))
     with pytest.raises(UserError, match="nothing says how"):
-        Preprocessing((8, 8)).normalise(np.zeros((1, 8, 8, 3), np.uint8))
+        Preprocessing((8, 8)).normalize(np.zeros((1, 8, 8, 3), np.uint8))

@@ -166,8 +166,8 @@ def encoded(form, image, **options):
     return file.getvalue()
 
 
-def colours(height=40, width=60):
-    """Another colour in each quarter."""
+def colors(height=40, width=60):
+    """Another color in each quarter."""
     quarters = np.array([[[200, 30, 30], [30, 200, 30]], [[30, 30, 200], [200, 200, 30]]], np.uint8)
     return quarters.repeat(height // 2, 0).repeat(width // 2, 1)
 
@@ -176,7 +176,7 @@ def colours(height=40, width=60):
 def test_what_training_reads_is_what_verify_calls_whole(tmp_path, form):
     """In records without a checksum, as other programs write them."""
     path = tmp_path / "a.rec"
-    path.write_bytes(recordio.frame(recordio.HEADER.pack(0, 0.0, 0, 0) + encoded(form, colours())))
+    path.write_bytes(recordio.frame(recordio.HEADER.pack(0, 0.0, 0, 0) + encoded(form, colors())))
     record_file.index_path(path).write_text("0\t0\n")
     data = RecordInput(path, path, record_preprocessing(SHAPE, (0, 0, 0), (1, 1, 1)), 1, augment="none")
     data.prepare()
@@ -189,7 +189,7 @@ def test_what_training_reads_is_what_verify_calls_whole(tmp_path, form):
             continue
         ((crop, _),) = source.epoch(0)
         for y, x in ((4, 4), (4, 27), (27, 4), (27, 27)):
-            assert np.abs(crop[0, :, y, x] - colours()[y * 40 // 32, 10 + x * 40 // 32]).max() < 12
+            assert np.abs(crop[0, :, y, x] - colors()[y * 40 // 32, 10 + x * 40 // 32]).max() < 12
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -203,7 +203,7 @@ def test_images_are_turned_upright(tmp_path, form):
         exif = Image.Exif()
         exif[0x0112] = orientation
         name = f"{orientation}.{ {'TIFF': 'tif'}.get(form, form.lower()) }"
-        (folder / name).write_bytes(encoded(form, colours(), exif=exif))
+        (folder / name).write_bytes(encoded(form, colors(), exif=exif))
     pack.pack(pack.list_images(tmp_path / "train"), tmp_path / "a.rec", pack.Encoding(0), report=lambda line: None)
     positions = record_file.read_index(tmp_path / "a.rec").tolist()
     for path, position in zip(sorted(folder.iterdir()), positions):
@@ -233,7 +233,7 @@ def test_broken_exif_is_none(damage):
     for content in (damage(exif.tobytes()[6:]), damage(exif.tobytes())):
         assert photos._exif_orientation(content) == 1
     assert photos._exif_orientation(exif.tobytes()) == 6
-    webp = np.frombuffer(encoded("WEBP", colours(), exif=exif), np.uint8)
+    webp = np.frombuffer(encoded("WEBP", colors(), exif=exif), np.uint8)
     for end in range(12, len(webp), 7):
         assert photos._webp_orientation(webp[:end]) in (1, 6)
 

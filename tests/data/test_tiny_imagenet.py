@@ -27,7 +27,7 @@ def quiet(caplog):
 
 
 def decoded(encoded):
-    """RGB by the definition: three times the one channel of a grey image."""
+    """RGB by the definition: three times the one channel of a gray image."""
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
     return np.stack([image] * 3, axis=2) if image.ndim == 2 else image[:, :, ::-1]
 

@@ -22,8 +22,8 @@ def stock_operators():
             os.environ["IGC_NATIVE"] = before
 
 
-def randomise(net, shape, seed=0):
-    """Initialises `net` for images of `shape`: random parameters, statistics of real batches times random
+def randomize(net, shape, seed=0):
+    """Initializes `net` for images of `shape`: random parameters, statistics of real batches times random
     factors.
 
     Statistics drawn from nowhere let a deep network amplify rounding beyond any tolerance.
@@ -68,7 +68,7 @@ def stock(net, x):
 
 
 def small(name, size, **options):
-    return randomise(igc_gluon.get_model(name, **options), (3, size, size))
+    return randomize(igc_gluon.get_model(name, **options), (3, size, size))
 
 
 def assert_close(got, expected):

@@ -18,7 +18,7 @@ from igc_gluon.data import DATASETS, Batches
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
 
-pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 SHAPE = (3, 16, 16)
 
 
@@ -51,7 +51,7 @@ def test_what_it_knows(compiled, net):
     assert "(3, 16, 16) -> (10,)" in repr(compiled)
 
 
-TAKES = "takes float32 \\(N, 3, 16, 16\\), normalised"
+TAKES = "takes float32 \\(N, 3, 16, 16\\), normalized"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ TAKES = "takes float32 \\(N, 3, 16, 16\\), normalised"
         (np.zeros((1, 1, 3, 16, 16), np.float32), UserError, TAKES),
         (np.zeros((), np.float32), UserError, TAKES),
         (np.zeros((1, 16, 16, 3), np.float32), UserError, "channels come first: x.transpose"),
-        (np.zeros((1, 3, 16, 16)), UserError, "not float64 .* if they are normalised, x.astype"),
+        (np.zeros((1, 3, 16, 16)), UserError, "not float64 .* if they are normalized, x.astype"),
         (np.zeros((1, 3, 16, 16), np.uint8), UserError, "not uint8"),
         (np.zeros((1, 3, 16, 16), int), UserError, "not int64"),
         (np.zeros((1, 3, 16, 16), object), UserError, "not object"),
@@ -128,20 +128,20 @@ def test_later_training_does_not_change_it():
     np.testing.assert_array_equal(compiled(x), before)
 
 
-def test_normalised_as_in_training(net):
+def test_normalized_as_in_training(net):
     cifar = DATASETS["cifar10"]
     compiled = deploy.compile(net, SHAPE, mean=cifar.mean, std=cifar.std, class_names=[f"class {i}" for i in range(10)])
     pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
     expected, _ = next(Batches(pixels, np.zeros(5), 5, cifar.mean, cifar.std, train=False).epoch(0))
-    np.testing.assert_allclose(compiled.normalise(pixels), expected, atol=1e-6)
-    np.testing.assert_array_equal(compiled.normalise(mx.nd.array(pixels, dtype="uint8")), compiled.normalise(pixels))
+    np.testing.assert_allclose(compiled.normalize(pixels), expected, atol=1e-6)
+    np.testing.assert_array_equal(compiled.normalize(mx.nd.array(pixels, dtype="uint8")), compiled.normalize(pixels))
     assert compiled.preprocessing.class_names[3] == "class 3"
     np.testing.assert_allclose(compiled.preprocessing.std, cifar.std, rtol=1e-6)
     for bad in (pixels[0], pixels.astype(np.float32), pixels[:, 1:], "pixels"):
         with pytest.raises(UserError, match="uint8"):
-            compiled.normalise(bad)
+            compiled.normalize(bad)
     with pytest.raises(UserError, match="compiled without the mean and std"):
-        deploy.compile(net, SHAPE).normalise(pixels)
+        deploy.compile(net, SHAPE).normalize(pixels)
 
 
 @pytest.mark.parametrize("layout", [(0, 1, 2, 3), (0, 3, 1, 2)])
@@ -154,7 +154,7 @@ def test_who_does_what_the_message_about_pixels_says_gets_the_right_scores(net, 
     x = kind(pixels.transpose(layout))
     with pytest.raises(UserError, match="mean 125.307, 122.95, 113.865, std 62.993, 62.089, 66.705") as error:
         compiled(x)
-    advised = re.search(r"net\.preprocessing\.normalise\(.*\)(?= makes)", str(error.value)).group()
+    advised = re.search(r"net\.preprocessing\.normalize\(.*\)(?= makes)", str(error.value)).group()
     expected = stock(net, ((pixels - np.array(mean)) / np.array(std)).transpose(0, 3, 1, 2).astype(np.float32))
     assert_close(compiled(eval(advised, {"net": compiled, "x": x})), expected)
 
@@ -207,7 +207,7 @@ def test_without_the_library_mxnet_runs_it(net, monkeypatch, caplog, tmp_path):
     with pytest.raises(UserError, match="takes float32"):
         compiled(x[:, :2])
     pixels = np.full((1, 16, 16, 3), 12, np.uint8)
-    np.testing.assert_allclose(compiled.normalise(pixels), np.ones((1, *SHAPE)))
+    np.testing.assert_allclose(compiled.normalize(pixels), np.ones((1, *SHAPE)))
     compiled.save(tmp_path / "net.igc")
     with pytest.raises(UserError, match="IGC_NATIVE=0"):
         deploy.load(tmp_path / "net.igc")

@@ -24,7 +24,7 @@ from igc_gluon.errors import UserError
 from igc_gluon.native import library
 from igc_gluon.native.library import CONV, MAX_POOL, MEAN_POOL, PERMUTE, Op
 
-pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -302,7 +302,7 @@ def test_damaged_files_never_crash(saved, tmp_path):
 
 @pytest.mark.long
 def test_sanitizers_find_nothing_in_damaged_files(saved, tmp_path, sanitized):
-    """With address and undefined-behaviour sanitizers: about three minutes."""
+    """With address and undefined-behavior sanitizers: about three minutes."""
     fuzz(saved, tmp_path, 1, 20000, **sanitized)
 
 
@@ -436,9 +436,9 @@ def test_mistakes_of_a_c_program(classify, saved, tmp_path):
     picture.write_bytes(b"P6\n8 8\n255\n" + bytes(192))
     damaged = tmp_path / "damaged.igc"
     damaged.write_bytes(saved.read_bytes()[:-3])
-    no_scores, grey, unknown = (tmp_path / f"{name}.igc" for name in ("maps", "grey", "unknown"))
+    no_scores, gray, unknown = (tmp_path / f"{name}.igc" for name in ("maps", "gray", "unknown"))
     no_scores.write_bytes(file.dumps([Op(MEAN_POOL, 0)], SHAPE, False))
-    grey.write_bytes(file.dumps([Op(MEAN_POOL, 0)], (1, 8, 8), True, "net", Preprocessing((8, 8), mean=(0,), std=(1,))))
+    gray.write_bytes(file.dumps([Op(MEAN_POOL, 0)], (1, 8, 8), True, "net", Preprocessing((8, 8), mean=(0,), std=(1,))))
     unknown.write_bytes(file.dumps([Op(MEAN_POOL, 0)], (3, 8, 8), True))
     long = tmp_path / "long.ppm"
     long.write_bytes(b"P6\n30000 1\n255\n" + bytes(50000))  # cut off
@@ -447,7 +447,7 @@ def test_mistakes_of_a_c_program(classify, saved, tmp_path):
         ((tmp_path / "none.igc", picture), "cannot be opened"),
         ((tmp_path, picture), "cannot be read"),
         ((no_scores, picture), "gives no scores"),
-        ((grey, picture), "no images in color"),
+        ((gray, picture), "no images in color"),
         ((unknown, picture), "without the mean"),
         ((saved, tmp_path / "none.ppm"), "no such image"),
         ((saved, saved), "no such image"),

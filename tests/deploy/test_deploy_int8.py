@@ -15,7 +15,7 @@ from igc_gluon.errors import UserError
 from igc_gluon.native import library
 from igc_gluon.native.library import CONV, Op
 
-pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 SHAPE = (3, 16, 16)
 HAS = native.available() and library.has_int8()
 
@@ -95,7 +95,7 @@ def test_kinds_of_images(net, tmp_path):
     facts = {"mean": (120, 121, 122.5), "std": (60, 61, 62)}
     x = images(SHAPE, 2)
     plain = deploy.compile(net, SHAPE, **facts)
-    floats = plain.normalise(pixels)
+    floats = plain.normalize(pixels)
     expected = deploy.compile(net, SHAPE, calibration=floats, **facts)(x)
     np.save(tmp_path / "pixels.npy", pixels)
     for source in (pixels, mx.nd.array(floats), str(tmp_path / "pixels.npy"), tmp_path / "pixels.npy"):

@@ -3,7 +3,7 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from deploy_networks import assert_close, images, randomise, small, stock
+from deploy_networks import assert_close, images, randomize, small, stock
 from mxnet.gluon import HybridBlock, nn
 from mxnet.gluon.model_zoo import vision
 
@@ -13,7 +13,7 @@ from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import find_family
 from igc_gluon.native import library
 
-pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 
 # A small member of each family, on small images; options of get_model.
 SMALL = [
@@ -110,7 +110,7 @@ def test_imagenet_sized(name):
     [("resnet18_v1", 33), ("resnet18_v2", 32), ("mobilenet0_25", 32), ("mobilenet_v2_0_25", 32), ("vgg11_bn", 32)],
 )
 def test_gluon_model_zoo(name, size):
-    net = randomise(getattr(vision, name)(classes=7), (3, size, size))
+    net = randomize(getattr(vision, name)(classes=7), (3, size, size))
     x = images((3, size, size), 2)
     assert_close(deploy.compile(net, (3, size, size))(x), stock(net, x))
 
@@ -151,13 +151,13 @@ def permuted(F, x, branches):
 
 
 GRAPHS = {
-    "normalised image": (lambda F, x, n: n.a(n.bn(x)), dict(bn=nn.BatchNorm(), a=conv(5))),
+    "normalized image": (lambda F, x, n: n.a(n.bn(x)), dict(bn=nn.BatchNorm(), a=conv(5))),
     "bias and activation": (lambda F, x, n: F.relu(n.a(x)), dict(a=conv(6, stride=2, groups=3, activation="relu"))),
     "a value read twice": (lambda F, x, n: F.relu(n.a(x)) + n.b(n.a(x)), dict(a=conv(4), b=conv(4))),
     "a sum of itself": (lambda F, x, n: (lambda y: y + y)(n.a(x)), dict(a=conv(4))),
     "the image added": (lambda F, x, n: n.a(x) + x, dict(a=conv(3))),
     "image + image": (lambda F, x, n: x + x, {}),
-    "a sum normalised": (lambda F, x, n: n.bn(n.a(x) + n.b(x)), dict(a=conv(4), b=conv(4, 1), bn=nn.BatchNorm())),
+    "a sum normalized": (lambda F, x, n: n.bn(n.a(x) + n.b(x)), dict(a=conv(4), b=conv(4, 1), bn=nn.BatchNorm())),
     "sums of three": (
         lambda F, x, n: F.clip((n.a(x) + n.b(x)) + n.a2(x), 0, 6),
         dict(a=conv(4), b=conv(4, 1), a2=conv(4)),
@@ -228,7 +228,7 @@ GRAPHS = {
         dict(a=conv(6), p=nn.GlobalAvgPool2D(), b=nn.Dense(3)),
     ),
     "global maximum": (lambda F, x, n: n.p(n.a(x)), dict(a=conv(6), p=nn.GlobalMaxPool2D())),
-    "normalised rows": (lambda F, x, n: n.bn(n.b(x)), dict(b=nn.Dense(6), bn=nn.BatchNorm())),
+    "normalized rows": (lambda F, x, n: n.bn(n.b(x)), dict(b=nn.Dense(6), bn=nn.BatchNorm())),
     "BN without gamma": (lambda F, x, n: n.bn(n.a(x)), dict(a=conv(4), bn=nn.BatchNorm(scale=False, center=False))),
     "strides that differ": (
         lambda F, x, n: n.b(n.a(x)),
@@ -243,7 +243,7 @@ GRAPHS = {
 @pytest.mark.parametrize("title", GRAPHS)
 def test_graphs(title):
     forward, layers = GRAPHS[title]
-    net = randomise(Graph(forward, **layers), (3, 9, 8))
+    net = randomize(Graph(forward, **layers), (3, 9, 8))
     x = images((3, 9, 8), 2)
     assert_close(deploy.compile(net, (3, 9, 8))(x), stock(net, x))
 

@@ -11,7 +11,7 @@ from igc_gluon import data, deploy, native
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 
 
 @pytest.mark.long
@@ -48,7 +48,7 @@ def test_top_1_loss_on_digits_is_under_a_point(network, on_bytes, options, tmp_p
     exact, compiled = deploy.compile(run), deploy.compile(run, calibration=True)
     assert not native.library.has_int8() or compiled.int8_layers == on_bytes
     images, labels = data.load("digits", "test")
-    x = exact.normalise(images)
+    x = exact.normalize(images)
     accuracy = [100 * (net(x).argmax(1) == labels).mean() for net in (exact, compiled)]
     print(f"{network}: {accuracy[0]:.2f} % in float32, {accuracy[1]:.2f} % on 8-bit integers")
     assert accuracy[0] > 95 and accuracy[1] > accuracy[0] - 1

@@ -89,7 +89,7 @@ def test_shards_of_small_batches_are_fewer(usual, batch, number):
     assert devices.usual_shards(usual, batch, 2) == max(number, min(usual, 2))
 
 
-def test_a_batch_of_16_is_normalised_whole():
+def test_a_batch_of_16_is_normalized_whole():
     mx.random.seed(0)
     net = get_model("cifar_plain5_w2")
     initialize_as_authors(net, [mx.cpu()])
@@ -101,7 +101,7 @@ def test_a_batch_of_16_is_normalised_whole():
     np.testing.assert_allclose(found, 0.01 * activations.var(axis=(0, 2, 3)), rtol=1e-3)
 
 
-def test_each_shard_is_normalised_by_itself():
+def test_each_shard_is_normalized_by_itself():
     """Moving statistics after one step: momentum times the start (0) plus the mean over the shards' own."""
     mx.random.seed(0)
     net = get_model("cifar_plain8_w4")

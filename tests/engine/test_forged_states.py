@@ -157,7 +157,7 @@ def through_json(value):
 
 
 def test_every_field_of_a_position(run):
-    """What is accepted can be gone on with: drawn, logged, compared, summed up."""
+    """What is accepted can be used: drawn, logged, compared, summed up."""
     _, _, state = run
     true = Progress.from_state(state, 2, EPOCHS)
     assert true.epoch == EPOCHS - 1
@@ -242,7 +242,7 @@ def open_if_sound(folder):
 
 @pytest.mark.parametrize("wrong", range(len(WRONG)))
 def test_every_field_of_a_config(run, tmp_path, wrong):
-    """Opened as a network, read for the tables, and gone on with as far as the comparison of the configurations."""
+    """Opened as a network, read for the tables, and resumed as far as the comparison of the configurations."""
     folder, arrays, state = run
     config = json.loads((folder / "config.json").read_text())
     here = tmp_path / "digits" / "net" / "seed0"

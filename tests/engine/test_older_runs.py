@@ -1,4 +1,4 @@
-"""Runs of older releases, whose config.json says less: opened as what they were, gone on with as that or not at all."""
+"""Runs of older releases, whose config.json says less: opened as what they were, resumed as that or refused."""
 
 import json
 from dataclasses import replace

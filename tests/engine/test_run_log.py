@@ -1,4 +1,4 @@
-"""What a run is recorded to depend on, and what is said when that has changed."""
+"""What a run depends on is recorded; a change of it is reported."""
 
 import json
 import os

@@ -77,11 +77,11 @@ def test_export_of_a_network_with_weights(tmp_path, capsys, flags):
     net, shown = open_network(SHIPPED, dataset="fashion-mnist"), capsys.readouterr().out
     pixels = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 3), np.uint8)
     pixels = np.pad(pixels, ((0, 0), (2, 2), (2, 2), (0, 0)))  # the black border of training
-    normalised = (pixels.transpose(0, 3, 1, 2) - np.float64(net.preprocessing.mean[0])) / net.preprocessing.std[0]
-    expected = net(mx.nd.array(normalised)).asnumpy()
+    normalized = (pixels.transpose(0, 3, 1, 2) - np.float64(net.preprocessing.mean[0])) / net.preprocessing.std[0]
+    expected = net(mx.nd.array(normalized)).asnumpy()
     if "--softmax" in flags:
         expected = softmax(expected)
-    images = pixels.transpose(0, 3, 1, 2) if flags else normalised.astype(np.float32)
+    images = pixels.transpose(0, 3, 1, 2) if flags else normalized.astype(np.float32)
     if "float32" in flags:
         images = images.astype(np.float32)
     close(run(out, images), expected)
@@ -111,7 +111,7 @@ def test_names_of_classes_and_the_size_of_images(tmp_path, capsys):
     assert capsys.readouterr().err == "error: there are 2 names of classes for 10 scores\n"
 
 
-@pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+@pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 def test_igc_files_and_symbols(tmp_path):
     assert main(["export", *SOURCE, str(tmp_path / "net.igc")]) == 0
     assert main(["export", *SOURCE, str(tmp_path / "net-symbol.json")]) == 0

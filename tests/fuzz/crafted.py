@@ -262,11 +262,11 @@ def _image(rng, side, jpeg=False):
         if rng.random() < 0.1:
             data[2:2] = b"\xff\xe1" + struct.pack(">H", _number(rng, 16)) + bytes(rng.choice((0, 100)))
         return bytes(data)
-    depth, colour = _either(rng, (8, 2), [(16, 2), (1, 0), (8, 3), (16, 6), (255, 2)], 0.1)
+    depth, color = _either(rng, (8, 2), [(16, 2), (1, 0), (8, 3), (16, 6), (255, 2)], 0.1)
     rows = zlib.compress(bytes(_either(rng, (3 * side + 1) * side, [0, 1 << 22], 0.05)))
     return (
         b"\x89PNG\r\n\x1a\n"
-        + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, _either(rng, 0, [1, 2], 0.1)))
+        + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, _either(rng, 0, [1, 2], 0.1)))
         + _chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 20))) * _either(rng, 0, [1, 50], 0.1)
         + _chunk(b"IDAT", rows)
         + _chunk(b"IEND", b"")

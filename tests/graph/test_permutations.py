@@ -8,11 +8,11 @@ from mxnet.gluon import HybridBlock, nn
 import igc_gluon
 from igc_gluon import deploy
 from igc_gluon.channels import branches_of
-from igc_gluon.graph import NativeNetwork, permutations, trace, why_not_native
-from igc_gluon.native.operators import why_not
+from igc_gluon.graph import NativeNetwork, non_native_operators, permutations, trace
+from igc_gluon.native.operators import unavailable_reason
 from igc_gluon.nn import ConvBNReLU
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+pytestmark = pytest.mark.skipif(unavailable_reason() is not None, reason=str(unavailable_reason()))
 
 X = np.random.RandomState(0).standard_normal((3, 3, 10, 12))
 ORDER = np.random.RandomState(1).permutation(12)
@@ -148,7 +148,7 @@ def results(net, dtype):
 def test_outputs_and_gradients_are_those_of_stock_in_float64(name, place, monkeypatch):
     make, _ = PERMUTATIONS[name]
     net = build(place, make)
-    left = {why for _, why in why_not_native(net, (3, 3, 10, 12))}
+    left = {why for _, why in non_native_operators(net, (3, 3, 10, 12))}
     assert left <= {"operator FullyConnected has no native kernel here"}, left
     found = results(net, "float32")
     monkeypatch.setenv("IGC_NATIVE", "0")

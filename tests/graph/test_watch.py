@@ -11,9 +11,9 @@ from mxnet.gluon import nn
 
 import igc_gluon
 from igc_gluon.graph import watch
-from igc_gluon.native.operators import why_not
+from igc_gluon.native.operators import unavailable_reason
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+pytestmark = pytest.mark.skipif(unavailable_reason() is not None, reason=str(unavailable_reason()))
 
 X = mx.nd.array(np.random.RandomState(0).standard_normal((1, 3, 12, 12)))
 

@@ -110,8 +110,8 @@ def test_imagenets_names_are_kept_by_their_numbers(tmp_path):
         (mx.nd.zeros((2, 4, 32, 32)), "(2, 4, 32, 32)"),
         (mx.nd.zeros((1, 32, 32, 3)), "channels come first: x.transpose((0, 3, 1, 2))"),
         (mx.nd.zeros((3, 32, 32)), "(3, 32, 32)"),
-        (mx.nd.zeros((1, 48, 40, 3), dtype="uint8"), "normalise(x)"),
-        (mx.nd.zeros((1, 3, 48, 40), dtype="uint8"), "normalise(x.transpose((0, 2, 3, 1)))"),
+        (mx.nd.zeros((1, 48, 40, 3), dtype="uint8"), "normalize(x)"),
+        (mx.nd.zeros((1, 3, 48, 40), dtype="uint8"), "normalize(x.transpose((0, 2, 3, 1)))"),
         (mx.nd.zeros((1, 3, 48, 40), dtype="int32"), "not int32"),
     ],
 )

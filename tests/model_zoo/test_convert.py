@@ -101,7 +101,7 @@ def test_names_of_the_authors_code(tmp_path):
         ("resnet_igc_imgnet_d18", (18, 2, 3), {"doubled": "secondary"}, "resnet18_igc_l2m3", {}),
     ],
 )
-def test_any_network_of_the_authors_code_is_recognised(network, numbers, options, model, found):
+def test_any_network_of_the_authors_code_is_recognized(network, numbers, options, model, found):
     symbol = symbols.get_symbol(network, 7, *numbers, **options)
     net, name, known, names = convert.find_network(layers_of(symbol_file.loads(symbol.tojson().encode())))
     assert (name, known) == (model, found)
@@ -163,7 +163,7 @@ FOUND = [
 
 
 @pytest.mark.parametrize("name, options", FOUND)
-def test_any_network_of_this_package_is_recognised(name, options, monkeypatch):
+def test_any_network_of_this_package_is_recognized(name, options, monkeypatch):
     """By its graph alone, whatever its arrays are called, and with few guesses."""
     net = igc_gluon.get_model(name, classes=6, prefix="x_", **options)
     symbol = net(mx.sym.var("data"))
@@ -179,7 +179,7 @@ def test_any_network_of_this_package_is_recognised(name, options, monkeypatch):
     }
 
 
-def test_every_family_has_a_network_that_is_recognised():
+def test_every_family_has_a_network_that_is_recognized():
     families = {find_family(name)[0].template for name in igc_gluon.get_model_list()}
     assert {find_family(name)[0].template for name, _ in FOUND} == families - {"cifar_igcv1_{depth}_c{c}"}
     graph = igc_gluon.get_model("cifar_igcv1_14_c6")(mx.sym.var("data")).tojson().encode()

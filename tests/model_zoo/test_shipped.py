@@ -53,13 +53,13 @@ def test_accuracy_on_the_first_thousand_test_images(row, tmp_path):
     images = ((test.images[:1000] - np.array(info.mean)) / np.array(info.std)).transpose(0, 3, 1, 2)
     scores = np.concatenate([net(mx.nd.array(images[i : i + 100])).asnumpy() for i in range(0, 1000, 100)])
     correct = int((scores.argmax(axis=1) == test.labels[:1000]).sum())
-    # A PNG of the same image, grey and without a border, is prepared so, here and by the .igc file.
+    # A PNG of the same image, gray and without a border, is prepared so, here and by the .igc file.
     with gzip.open(dataset_files.DEBIAN / row.dataset / "t10k-images-idx3-ubyte.gz") as file:
-        grey = np.frombuffer(file.read(16 + 1000 * 784), np.uint8, offset=16).reshape(1000, 28, 28)
+        gray = np.frombuffer(file.read(16 + 1000 * 784), np.uint8, offset=16).reshape(1000, 28, 28)
     deploy.compile(net).save(tmp_path / "net.igc")
     compiled = deploy.load(tmp_path / "net.igc")
     asked = np.empty((2, *images.shape), np.float32)
-    for number, image in enumerate(grey):
+    for number, image in enumerate(gray):
         (tmp_path / "image.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
         photo = read_photo(tmp_path / "image.png")
         asked[:, number] = [prepared.preprocessing.prepare(photo)[0] for prepared in (net, compiled)]
@@ -109,13 +109,13 @@ def test_commands_take_them_without_a_network(monkeypatch, tmp_path, capsys):
     image = np.pad(inside, ((2, 2), (2, 2), (0, 0)))
     cv2.imwrite(str(tmp_path / "x.png"), inside[..., ::-1])
     info = find_dataset(DATASET)
-    normalised = (image - np.array(info.mean)) / np.array(info.std)
-    scores = net(mx.nd.array(normalised.transpose(2, 0, 1)[None])).asnumpy()[0]
+    normalized = (image - np.array(info.mean)) / np.array(info.std)
+    scores = net(mx.nd.array(normalized.transpose(2, 0, 1)[None])).asnumpy()[0]
     assert main(["predict", NAME, str(tmp_path / "x.png"), "--dataset", DATASET, "--top", "1"]) == 0
     assert capsys.readouterr().out.split()[-1] == net.classes[scores.argmax()].split()[-1]
     assert main(["compile", NAME, str(tmp_path / "x.igc"), "--dataset", DATASET]) == 0
     compiled = deploy.load(str(tmp_path / "x.igc"))
-    np.testing.assert_allclose(compiled(compiled.normalise(image[None]))[0], scores, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(compiled(compiled.normalize(image[None]))[0], scores, rtol=1e-3, atol=1e-3)
     assert compiled.preprocessing.class_names == tuple(net.classes)
     capsys.readouterr()
     assert main(["models", "--pretrained", "plain8"]) == 0

@@ -1,10 +1,10 @@
-"""The blocks of igc_gluon.nn in a network of one's own: on the native operators by themselves, like stock MXNet's."""
+"""The blocks of igc_gluon.nn in a user's network: each on its native operator, compared with stock MXNet."""
 
 import mxnet as mx
 import numpy as np
 import pytest
 
-from igc_gluon.native.operators import why_not
+from igc_gluon.native.operators import unavailable_reason
 from igc_gluon.nn import (
     GPCBlock,
     GroupConv2D,
@@ -16,7 +16,7 @@ from igc_gluon.nn import (
     XceptionBlock,
 )
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+pytestmark = pytest.mark.skipif(unavailable_reason() is not None, reason=str(unavailable_reason()))
 
 BLOCKS = [
     lambda: IGCBlock(24, 48),

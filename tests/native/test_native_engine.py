@@ -10,9 +10,9 @@ import pytest
 import igc_gluon
 from igc_gluon import deploy
 from igc_gluon.errors import UserError
-from igc_gluon.native.operators import why_not
+from igc_gluon.native.operators import unavailable_reason
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+pytestmark = pytest.mark.skipif(unavailable_reason() is not None, reason=str(unavailable_reason()))
 
 # Trains two networks, each alone and then both at once, every step from two threads at the same moment.
 TRAINS = """
@@ -22,7 +22,7 @@ import igc_gluon
 from igc_gluon.engine.optimizer import AuthorsNesterov
 from igc_gluon.native import operators
 
-assert operators.why_not() is None
+assert operators.unavailable_reason() is None
 LOSS = mx.gluon.loss.SoftmaxCrossEntropyLoss()
 SHAPE = (8, 3, 16, 16)
 

@@ -20,9 +20,9 @@ from igc_gluon.engine.optimizer import AuthorsNesterov
 from igc_gluon.graph import run, segments, trace
 from igc_gluon.model_zoo.registry import find_family
 from igc_gluon.native import library
-from igc_gluon.native.operators import why_not
+from igc_gluon.native.operators import unavailable_reason
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+pytestmark = pytest.mark.skipif(unavailable_reason() is not None, reason=str(unavailable_reason()))
 
 NETWORKS = [
     ("cifar_plain8_w5", {}),

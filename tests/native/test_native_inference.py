@@ -15,7 +15,7 @@ from igc_gluon import native
 from igc_gluon.errors import UserError
 from igc_gluon.native import library as lib
 
-pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 
 
 many = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
@@ -300,7 +300,7 @@ def test_unknown_isa_is_named():
     ],
 )
 def test_environment(variable, value, words):
-    code = "from igc_gluon import native; print(native.why_not() or native.library.isa())"
+    code = "from igc_gluon import native; print(native.unavailable_reason() or native.library.isa())"
     said = subprocess.check_output(
         [sys.executable, "-c", code], universal_newlines=True, env=dict(os.environ, **{variable: value})
     )

@@ -45,7 +45,7 @@ def gradient():
 
 net(x)
 net.save_parameters("start.params")
-used = str(operators.why_not() or library.isa())
+used = str(operators.unavailable_reason() or library.isa())
 found = deploy.compile(net, (3, 16, 12))(x).asnumpy(), net(x).asnumpy(), gradient()
 net.load_parameters("start.params")  # a step moves the statistics
 os.environ["IGC_NATIVE"] = "0"
@@ -136,7 +136,7 @@ def test_wide_instructions_stand_in_the_kernels_of_their_instruction_set_only():
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+@pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 def test_a_wheel_runs_on_every_instruction_set(sources, tmp_path):
     """Built as pip does it, in isolation: three minutes on one core."""
     start = time.time()

@@ -14,7 +14,7 @@ from igc_gluon import native
 from igc_gluon.errors import UserError
 from igc_gluon.native import library as lib
 
-pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 
 # Instruction set, IGC_NATIVE_INT8. AVX2 without VNNI has kernels of the same bits, used when asked for.
 KERNELS = [("avx512", ""), ("avx2", ""), ("avx2", "avx2")]

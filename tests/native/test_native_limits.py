@@ -10,7 +10,7 @@ import pytest
 from igc_gluon import native
 from igc_gluon.native import build
 
-pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 

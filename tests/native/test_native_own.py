@@ -1,4 +1,4 @@
-"""Networks of one's own: what `hybrid_forward` computes is what runs, natively or on MXNet's operators."""
+"""Users' networks: what `hybrid_forward` computes is what runs, natively or on MXNet's operators."""
 
 import copy
 import gc
@@ -14,11 +14,11 @@ import igc_gluon
 from igc_gluon import deploy
 from igc_gluon.graph import NativeNetwork, run
 from igc_gluon.model_zoo.cifar import CIFARNet
-from igc_gluon.native.operators import why_not
+from igc_gluon.native.operators import unavailable_reason
 from igc_gluon.nn import ConvBNReLU, IGCBlock
 from igc_gluon.nn.basic import NativeLayers
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+pytestmark = pytest.mark.skipif(unavailable_reason() is not None, reason=str(unavailable_reason()))
 
 X = mx.nd.array(np.random.RandomState(0).standard_normal((4, 3, 12, 12)))
 
@@ -92,7 +92,7 @@ class Softmax(Own):
         return F.softmax(super().hybrid_forward(F, x))
 
 
-class Normalised(Own):
+class Normalized(Own):
     def hybrid_forward(self, F, x):
         return F.L2Normalization(self.features(x)) * 3
 
@@ -110,7 +110,7 @@ def zoo_softmax():
 
 @pytest.mark.parametrize("hybridize", [False, True])
 @pytest.mark.parametrize(
-    "make", [lambda: Own(Scaled()), lambda: Softmax(IGCBlock(4, 8)), lambda: Normalised(IGCBlock(4, 8)), zoo_softmax]
+    "make", [lambda: Own(Scaled()), lambda: Softmax(IGCBlock(4, 8)), lambda: Normalized(IGCBlock(4, 8)), zoo_softmax]
 )
 def test_networks_of_ones_own(make, hybridize, monkeypatch):
     agree(valued(make()), monkeypatch, hybridize=hybridize)
@@ -412,7 +412,7 @@ def test_accelerate(monkeypatch, record_operators, caplog):
     for hybridize in (True, False):
         agree(igc_gluon.accelerate(make()), monkeypatch, hybridize=hybridize)
     assert record_operators.count("igc_body_train") >= 3 + 2
-    left = dict(run.why_not_native(make(), X.shape))
+    left = dict(run.non_native_operators(make(), X.shape))
     assert "a convolution of this form" in left["net_conv0_fwd"] and not any("dense" in n and "conv" in n for n in left)
     with pytest.raises(TypeError, match="HybridBlock"):
         igc_gluon.accelerate(nn.Sequential())

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from random_networks import Drawn, change, containers, values
 
-from igc_gluon.native.operators import why_not
+from igc_gluon.native.operators import unavailable_reason
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+pytestmark = pytest.mark.skipif(unavailable_reason() is not None, reason=str(unavailable_reason()))
 
 
 def results(seed, native, dtype, data_seed, monkeypatch):

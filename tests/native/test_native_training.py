@@ -11,7 +11,7 @@ from igc_gluon.errors import UserError
 from igc_gluon.native import library as lib
 from igc_gluon.native.training import Body, Layer, check
 
-pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 
 
 def permute(F, x, branches):

@@ -6,9 +6,9 @@ import pytest
 from mxnet.gluon import nn
 
 from igc_gluon.engine.optimizer import AuthorsNesterov
-from igc_gluon.native.operators import why_not
+from igc_gluon.native.operators import unavailable_reason
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+pytestmark = pytest.mark.skipif(unavailable_reason() is not None, reason=str(unavailable_reason()))
 
 SHAPES = [(3,), (48, 2, 3, 3), (40000,), (1,), (7, 5)]
 

@@ -148,18 +148,18 @@ def test_variants_are_their_equation(options, strides, hybridize):
     blended = [reference.convolve(y[:, m::M], weight, steps[-1]) for m, weight in enumerate(np.split(secondary, M))]
     expected = np.stack(blended, 2).reshape(len(x), channels, *blended[0].shape[2:])
 
-    def normalised(mean, var):
+    def normalized(mean, var):
         gamma, beta = bn.gamma.data().asnumpy(), bn.beta.data().asnumpy()
         scale = gamma / np.sqrt(var + 2e-5)
         return np.maximum((expected - mean[:, None, None]) * scale[:, None, None] + beta[:, None, None], 0)
 
     bn = block[-2]
     bn.running_var.set_data(mx.nd.array(RNG.uniform(0.5, 1.5, channels)))
-    inference = normalised(bn.running_mean.data().asnumpy(), bn.running_var.data().asnumpy())
+    inference = normalized(bn.running_mean.data().asnumpy(), bn.running_var.data().asnumpy())
     np.testing.assert_allclose(block(mx.nd.array(x)).asnumpy(), inference, rtol=1e-4, atol=1e-3)
     with autograd.train_mode():
         out = block(mx.nd.array(x)).asnumpy()
-    np.testing.assert_allclose(out, normalised(expected.mean((0, 2, 3)), expected.var((0, 2, 3))), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(out, normalized(expected.mean((0, 2, 3)), expected.var((0, 2, 3))), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("strides", [1, 2])

@@ -181,7 +181,7 @@ def mobile_2(label, classes=1000, multiplier=1.0):
     )
     g = 2 if igcv3 else 1
     cin, size = even(32 * m), 112
-    total, normalised = conv(3, cin, 3, 1, size), cin
+    total, normalized = conv(3, cin, 3, 1, size), cin
     for (t, cout, stride), count in zip(
         ((1, 16, 1), (6, 24, 2), (6, 32, 2), (6, 64, 2), (6, 96, 1), (6, 160, 2), (6, 320, 1)), blocks
     ):
@@ -189,13 +189,13 @@ def mobile_2(label, classes=1000, multiplier=1.0):
         for i in range(count):
             inner, out = t * cin, size // (1 if i else stride)
             if t > 1 or igcv3:
-                total, normalised = total + conv(cin, inner, 1, g, size), normalised + inner
+                total, normalized = total + conv(cin, inner, 1, g, size), normalized + inner
             total = total + conv(inner, inner, 3, inner, out) + conv(inner, cout, 1, g, out)
-            normalised += inner + cout
+            normalized += inner + cout
             cin, size = cout, out
     last = even(1280 * m)
     total = total + conv(cin, last, 1, 1, size) + fc(last, classes)
-    return named(total + (np.array([2 * (normalised + last) + classes, 0]) if igcv3 else 0))
+    return named(total + (np.array([2 * (normalized + last) + classes, 0]) if igcv3 else 0))
 
 
 COUNTS = {

@@ -173,7 +173,7 @@ def test_igcv1_meets_the_complementary_condition(L, M):
     assert theory.is_complementary(stack) and theory.has_one_path(stack)
     assert theory.is_loosely_complementary(stack)
     unpermuted = [layer for layer in stack if isinstance(layer, GroupConv)]
-    assert theory.is_complementary(unpermuted) is (L == 1 or M == 1)  # else neighbours meet twice
+    assert theory.is_complementary(unpermuted) is (L == 1 or M == 1)  # else neighbors meet twice
 
 
 @given(Ks=st.lists(st.integers(1, 5), min_size=2, max_size=4))
@@ -254,7 +254,7 @@ def test_one_path_everywhere_does_not_imply_the_condition():
     """The condition is sufficient, not necessary: every part must act as a group convolution, and here the
     first two convolutions together do not."""
     mix = GroupConv((8, 2, 1, 1), 4)
-    ring = Permutation([0, 7, 1, 2, 3, 4, 5, 6])  # a second branch takes channels of two neighbours
+    ring = Permutation([0, 7, 1, 2, 3, 4, 5, 6])  # a second branch takes channels of two neighbors
     cross = Permutation([0, 4, 1, 5, 2, 6, 3, 7])
     stack = [mix, ring, mix, cross, mix]
     assert theory.has_one_path(stack) and not theory.is_complementary(stack)
