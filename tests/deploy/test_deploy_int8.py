@@ -55,7 +55,7 @@ def test_families_stay_near_float32(name, size):
         np.testing.assert_array_equal(compiled(x, threads=threads), got)
 
 
-def test_the_file_runs_in_float32_where_there_is_no_vnni(net, tmp_path, caplog):
+def test_the_file_runs_in_float32_where_there_are_no_kernels_for_bytes(net, tmp_path, caplog):
     x = images(SHAPE, 3)
     compiled, exact = deploy.compile(net, SHAPE, calibration=images(SHAPE, 16, 5)), deploy.compile(net, SHAPE)
     for written, has_ranges in ((compiled, True), (exact, False)):
@@ -69,6 +69,8 @@ def test_the_file_runs_in_float32_where_there_is_no_vnni(net, tmp_path, caplog):
         except UserError:
             continue
         try:
+            if library.has_int8():  # avx2 on a processor with AVX-VNNI
+                continue
             caplog.clear()
             with caplog.at_level(logging.WARNING):
                 loaded = deploy.load(tmp_path / "net.igc")

@@ -88,7 +88,7 @@ IGC_API const char* igc_isa(
 
 IGC_API int igc_net_create(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
                            int32_t channels, int32_t height, int32_t width, igc_net** net);
-/* The same on bytes where that is faster (src/plan_int8.cpp says where) and the processor has AVX-512 with VNNI;
+/* The same on bytes where that is faster (src/planner_int8.cpp says where) and the processor has AVX-512 with VNNI;
  * elsewhere all of it in float32. NaN counts as a value below all others there. `ranges` are what calibration found, in this order: of each tensor, from the
  * input on, the lowest and the highest value; then of each IGC_BLOCK, in order, for each of its channels the
  * largest absolute value between its two convolutions. n_ranges 0: as igc_net_create. */

@@ -122,7 +122,7 @@ Packing packing_of(const ConvPlan& plan, const Filter& filter, const Layout& in,
 }
 
 void run_conv(const ConvPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end,
-              Coming* coming) {
+              Prefetch* prefetch) {
   ConvTask task = {};
   task.x_row = plan.stride * x.row;
   task.x_line = x.row;
@@ -135,7 +135,7 @@ void run_conv(const ConvPlan& plan, Plane x, Plane y, Plane residual, int width,
   task.kernel_h = plan.kernel_h;
   task.kernel_w = plan.kernel_w;
   task.width = width;
-  task.coming = coming;
+  task.prefetch = prefetch;
   const float* corner = x.at - plan.pad_h * x.row - plan.pad_w * x.pixel;
   for (size_t i = 0; i < plan.blocks.size(); i++) {
     const ConvPlan::Block& block = plan.blocks[i];

@@ -72,10 +72,10 @@ struct Packed {
   size_t bytes = 0;
   Packed() = default;
   explicit Packed(const Packing& packing)  // zeros
-      : weights(make_floats(packing.weights.size() + kAskedBeyond)),
+      : weights(make_floats(packing.weights.size() + kPrefetchedBeyond)),
         bias(make_floats(packing.bias.size())),
-        bytes((packing.weights.size() + kAskedBeyond + packing.bias.size()) * sizeof(float)) {}
-  static constexpr size_t kAskedBeyond = 1024;  // kernels prefetch what lies behind the last
+        bytes((packing.weights.size() + kPrefetchedBeyond + packing.bias.size()) * sizeof(float)) {}
+  static constexpr size_t kPrefetchedBeyond = 1024;  // kernels prefetch what lies behind the last
 };
 
 // A group convolution between layouts with the same chunks, or a dense one between any (conv.cpp).
@@ -97,13 +97,13 @@ struct ConvPlan {
   const float *weights = nullptr, *bias = nullptr;  // packed
 };
 
-// A 1x1 product between any two layouts (mix.cpp).
-struct MixPlan {
+// A 1x1 product between any two layouts (pointwise.cpp).
+struct PointwisePlan {
   struct Block {
-    MixKernel kernel;
+    PointwiseKernel kernel;
     int first_segment, n_segments, n;
     int32_t offset[4];
-    int split;               // S of mix.cpp
+    int split;               // S of pointwise.cpp
     size_t weights, floats;  // where they begin in what is packed, and how many
     ptrdiff_t bias;
   };
@@ -137,26 +137,26 @@ ConvPlan plan_group_conv(const Kernels& kernels, const Filter& filter, bool mixe
                          const Layout& out, int stride, int width);
 ConvPlan plan_dense_conv(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out,
                          int stride, int width);
-MixPlan plan_mix(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out,
-                 int stride, int width);
+PointwisePlan plan_pointwise(const Kernels& kernels, const Filter& filter, const Layout& in,
+                             const Layout& out, int stride, int width);
 
 // `secondary`: of a plan that mixes, else null.
 Packing packing_of(const ConvPlan& plan, const Filter& filter, const Layout& in, const Layout& out,
                    const Filter* secondary = nullptr);
-Packing packing_of(const MixPlan& plan, const Filter& filter, const Layout& in, const Layout& out,
+Packing packing_of(const PointwisePlan& plan, const Filter& filter, const Layout& in, const Layout& out,
                    const Filter* secondary = nullptr);
 
 // The values that a packing asks for.
 Packed gathered(const Packing& packing, const Filter& filter, const Parameters& parameters,
                 const Filter* secondary = nullptr, const Parameters& mixing = {});
 
-// What plan_mix would do for one pixel, in multiply-adds of vectors.
-size_t mix_work(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out);
+// What plan_pointwise would do for one pixel, in multiply-adds of vectors.
+size_t pointwise_work(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out);
 
 // Rows [begin, end) of the output. x, y, residual: pixel (0, 0); residual.at may be null.
 void run_conv(const ConvPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end,
-              Coming* coming = nullptr);
-void run_mix(const MixPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end,
-             Coming* coming = nullptr);
+              Prefetch* prefetch = nullptr);
+void run_pointwise(const PointwisePlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end,
+                   Prefetch* prefetch = nullptr);
 
 }  // namespace igc

@@ -35,13 +35,13 @@ struct Int8Conv {
   std::vector<Block> blocks;
   int kernel_h = 1, kernel_w = 1, stride = 1, pad_h = 0, pad_w = 0;
   bool y_quads = false, r_quads = false;
-  Ending ending;
+  Epilogue epilogue;
   size_t weight_bytes = 0;
 };
 
-struct Int8Mix {
+struct Int8Pointwise {
   struct Block {
-    Int8MixKernel kernel;
+    Int8PointwiseKernel kernel;
     int first, steps;  // of `inputs`
     int32_t offset[4];
     const int8_t* weights;
@@ -50,7 +50,7 @@ struct Int8Mix {
   std::vector<int32_t> inputs;
   std::vector<Block> blocks;
   int stride = 1;
-  Ending ending;
+  Epilogue epilogue;
   size_t weight_bytes = 0;
 };
 
@@ -86,7 +86,7 @@ struct Target {
   float unit(int channel) const { return floats ? 1.0f : 1.0f / (steps ? steps[channel] : scale.step); }
   // What every result begins with, in the unit of what is written.
   float start(int channel) const;
-  Ending ending() const;
+  Epilogue epilogue() const;
 };
 
 // Group convolution of quads, chunk by chunk, or with `dense` of any bytes to any order. `secondary`: of L <=
@@ -94,11 +94,13 @@ struct Target {
 Int8Conv plan_int8_conv(const Int8Kernels& kernels, Arena& arena, const Quantised& filter,
                         const Filter* secondary, const Parameters& mixing, const Layout& in,
                         const Layout& out, bool dense, int stride, int width, const Target& target);
-Int8Mix plan_int8_mix(const Int8Kernels& kernels, Arena& arena, const Quantised& filter, const Layout& in,
-                      const Layout& out, int stride, int width, const Target& target);
+Int8Pointwise plan_int8_pointwise(const Int8Kernels& kernels, Arena& arena, const Quantised& filter,
+                                  const Layout& in, const Layout& out, int stride, int width,
+                                  const Target& target);
 
 // Rows [begin, end) of the output; planes of bytes are counted in words of four.
 void run_int8_conv(const Int8Conv& plan, Plane x, Plane y, Plane residual, int width, int begin, int end);
-void run_int8_mix(const Int8Mix& plan, Plane x, Plane y, Plane residual, int width, int begin, int end);
+void run_int8_pointwise(const Int8Pointwise& plan, Plane x, Plane y, Plane residual, int width, int begin,
+                        int end);
 
 }  // namespace igc

@@ -1,4 +1,4 @@
-// int8_run.cpp - rows of the steps on bytes (int8_plan.cpp), and of those that convert to and from bytes.
+// int8_run.cpp - rows of the steps on bytes (int8_convolution.cpp), and of those that convert to and from bytes.
 #include <algorithm>
 
 #include "net.h"
@@ -31,7 +31,8 @@ void make_quads_of_rows(const Int8Kernels& kernels, const Step& step, Plane x, P
 void run_int8_rows(const Int8Kernels& kernels, const Step& step, Plane x, Plane y, Plane residual, int width,
                    int begin, int end, float* scratch) {
   if (step.work == Work::Int8Conv) return run_int8_conv(step.int8_conv, x, y, residual, width, begin, end);
-  if (step.work == Work::Int8Mix) return run_int8_mix(step.int8_mix, x, y, residual, width, begin, end);
+  if (step.work == Work::Int8Pointwise)
+    return run_int8_pointwise(step.int8_pointwise, x, y, residual, width, begin, end);
   const ptrdiff_t row = (ptrdiff_t)width * step.byte_pixel;
   const Plane middle = {scratch, row, step.byte_pixel};
   const Plane other = {scratch + step.tile_rows * row, (ptrdiff_t)width * step.middle_pixel,
@@ -40,14 +41,15 @@ void run_int8_rows(const Int8Kernels& kernels, const Step& step, Plane x, Plane 
   for (int first = begin; first < end; first += step.tile_rows) {
     const int rows = std::min(step.tile_rows, end - first);
     const Plane to = from_row(y, first);
-    if (step.work == Work::Int8ConvMix) {
+    if (step.work == Work::Int8ConvPointwise) {
       run_int8_conv(step.int8_conv, from_row(x, (ptrdiff_t)first * step.int8_conv.stride), middle, {}, width,
                     0, rows);
     } else {
       run_conv(step.conv, from_row(x, (ptrdiff_t)first * step.conv.stride), other, {}, width, 0, rows);
       quantise_rows(kernels, step.scale, 4 * step.byte_pixel, other, middle, width, 0, rows);
     }
-    run_int8_mix(step.int8_mix, middle, quads ? other : to, from_row(residual, first), width, 0, rows);
+    run_int8_pointwise(step.int8_pointwise, middle, quads ? other : to, from_row(residual, first), width, 0,
+                       rows);
     if (quads) make_quads_of_rows(kernels, step, other, to, width, 0, rows);
   }
 }

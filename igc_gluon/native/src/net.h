@@ -1,4 +1,4 @@
-// net.h - a network for inference: weights, which all sizes of images share, a plan for one size (plan.cpp) and
+// net.h - a network for inference: weights, which all sizes of images share, a plan for one size (planner.cpp) and
 // workspaces, in which it runs (run.cpp).
 #pragma once
 #include <cstdint>
@@ -41,37 +41,38 @@ struct Buffer {
 
 enum class Work {
   Conv,
-  Mix,
-  ConvMix,
+  Pointwise,
+  ConvPointwise,
   MaxPool,
   MeanPool,
   Convert,
   Int8Conv,
-  Int8Mix,
-  Int8ConvMix,
-  ConvInt8Mix,  // a convolution of floats before a product of bytes
+  Int8Pointwise,
+  Int8ConvPointwise,
+  ConvInt8Pointwise,  // a convolution of floats before a product of bytes
   Quantise,
   Dequantise,
   MakeQuads,
   Reorder  // bytes
 };
 
-// One pass over the rows of its output. ConvMix and its kin keep the result of the convolution in a scratch
+// One pass over the rows of its output. ConvPointwise and its kin keep the result of the convolution in a scratch
 // of some rows.
 struct Step {
   Work work;
   int input, output, residual;  // storages; residual -1: none
   ConvPlan conv;
-  MixPlan mix;
+  PointwisePlan pointwise;
   igc_op pool = {};
   Int8Conv int8_conv;
-  Int8Mix int8_mix;
+  Int8Pointwise int8_pointwise;
   std::vector<int> source;  // Convert, Reorder: the input position for each output position
-  int middle_pixel = 0;     // ConvMix, ConvInt8Mix: floats of the scratch from one to the next
-  int byte_pixel = 0;       // Int8ConvMix, ConvInt8Mix: words of bytes in the scratch from one to the next
+  int middle_pixel = 0;     // ConvPointwise, ConvInt8Pointwise: floats of the scratch from one to the next
+  int byte_pixel =
+      0;  // Int8ConvPointwise, ConvInt8Pointwise: words of bytes in the scratch from one to the next
   int tile_rows = 1;
   Scale scale;      // of the bytes that are made or read
-  Layout from, to;  // MakeQuads, and Int8ConvMix that ends so: then its results, before, have
+  Layout from, to;  // MakeQuads, and Int8ConvPointwise that ends so: then its results, before, have
                     // middle_pixel words in the scratch
 };
 

@@ -1,4 +1,4 @@
-// planner.h - what plans a network (plan.cpp), the parts in bytes too (plan_int8.cpp).
+// planner.h - what plans a network (planner.cpp), the parts in bytes too (planner_int8.cpp).
 #pragma once
 #include <map>
 #include <optional>
@@ -70,7 +70,7 @@ class Planner {
   void choose_tile(Step& step, Shape out);
   void finish();
 
-  // plan_int8.cpp
+  // planner_int8.cpp
   void choose_int8();
   bool pays_in_int8(const igc_op& op) const;
   bool read_as_bytes(int64_t tensor) const;

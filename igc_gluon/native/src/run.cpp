@@ -22,15 +22,15 @@ Plane plane_of(const Plan& plan, const Workspace& workspace, int storage) {
 }
 
 // What the tile after this one will touch, of images that do not stay in L2.
-Coming coming_of(const Step& step, Plane x, Plane y, Plane residual, int first, int end) {
+Prefetch prefetch_of(const Step& step, Plane x, Plane y, Plane residual, int first, int end) {
   const int rows = std::min(step.tile_rows, end - first), stride = step.conv.stride;
   if (rows <= 0 || (size_t)(end * stride * x.row + end * y.row) * sizeof(float) < 2 * kBeyondL2) return {};
   const float* const read = x.at + (first * stride + step.conv.kernel_h - 1 - step.conv.pad_h) * x.row;
-  Coming coming;
-  coming.add(read, rows * stride * x.row);
-  coming.add(y.at + first * y.row, rows * y.row);
-  if (residual.at) coming.add(residual.at + first * residual.row, rows * residual.row);
-  return coming;
+  Prefetch prefetch;
+  prefetch.add(read, rows * stride * x.row);
+  prefetch.add(y.at + first * y.row, rows * y.row);
+  if (residual.at) prefetch.add(residual.at + first * residual.row, rows * residual.row);
+  return prefetch;
 }
 
 void run_rows(const Plan& plan, const Workspace& workspace, const Step& step, int begin, int end,
@@ -40,28 +40,28 @@ void run_rows(const Plan& plan, const Workspace& workspace, const Step& step, in
   const Storage& in = plan.storages[step.input];
   const int width = plan.storages[step.output].width;
   switch (step.work) {
-    case Work::Mix:
-      return run_mix(step.mix, x, y, residual, width, begin, end);
+    case Work::Pointwise:
+      return run_pointwise(step.pointwise, x, y, residual, width, begin, end);
     case Work::Conv:
-    case Work::ConvMix:
+    case Work::ConvPointwise:
       for (int first = begin; first < end; first += step.tile_rows) {
         const int rows = std::min(step.tile_rows, end - first);
-        Coming coming = coming_of(step, x, y, residual, first + rows, end);
+        Prefetch prefetch = prefetch_of(step, x, y, residual, first + rows, end);
         const Plane from = from_row(x, (ptrdiff_t)first * step.conv.stride), to = from_row(y, first),
                     sum = from_row(residual, first);
         if (step.work == Work::Conv) {
-          run_conv(step.conv, from, to, sum, width, 0, rows, &coming);
+          run_conv(step.conv, from, to, sum, width, 0, rows, &prefetch);
           continue;
         }
         const Plane middle = {scratch, (ptrdiff_t)width * step.middle_pixel, step.middle_pixel};
-        run_conv(step.conv, from, middle, {}, width, 0, rows, &coming);
-        run_mix(step.mix, middle, to, sum, width, 0, rows, &coming);
+        run_conv(step.conv, from, middle, {}, width, 0, rows, &prefetch);
+        run_pointwise(step.pointwise, middle, to, sum, width, 0, rows, &prefetch);
       }
       return;
     case Work::Int8Conv:
-    case Work::Int8Mix:
-    case Work::Int8ConvMix:
-    case Work::ConvInt8Mix:
+    case Work::Int8Pointwise:
+    case Work::Int8ConvPointwise:
+    case Work::ConvInt8Pointwise:
       return run_int8_rows(*plan.int8, step, x, y, residual, width, begin, end, scratch);
     case Work::Quantise:
     case Work::Dequantise:
@@ -189,9 +189,10 @@ size_t Plan::bytes() const {
                  bytes_in(steps);
   for (const Storage& storage : storages) bytes += bytes_in(storage.layout);
   for (const Step& step : steps)
-    bytes += bytes_in(step.conv.blocks) + bytes_in(step.mix.blocks) + bytes_in(step.mix.segments) +
-             bytes_in(step.int8_conv.blocks) + bytes_in(step.int8_mix.blocks) +
-             bytes_in(step.int8_mix.inputs) + bytes_in(step.source) + bytes_in(step.from) + bytes_in(step.to);
+    bytes += bytes_in(step.conv.blocks) + bytes_in(step.pointwise.blocks) +
+             bytes_in(step.pointwise.segments) + bytes_in(step.int8_conv.blocks) +
+             bytes_in(step.int8_pointwise.blocks) + bytes_in(step.int8_pointwise.inputs) +
+             bytes_in(step.source) + bytes_in(step.from) + bytes_in(step.to);
   return bytes;
 }
 

@@ -39,8 +39,8 @@ struct TrainShape {
   int channels = 0, height = 0, width = 0;
 };
 
-// By which kernels a convolution goes: conv.cpp, mix.cpp, or those for runs of 4 channels in registers.
-enum class StageWork { Conv, Mix, Fours };
+// By which kernels a convolution goes: conv.cpp, pointwise.cpp, or those for runs of 4 channels in registers.
+enum class StageWork { Conv, Pointwise, Fours };
 
 // Part of the convolution that leads back to the inputs of one parity of row and column (one part at stride
 // 1).
@@ -57,11 +57,11 @@ struct TrainStage {
   Layout in, out;  // labelled as its inputs and outputs are numbered
   StageWork work = StageWork::Conv;
   ConvPlan conv;
-  MixPlan mix;
+  PointwisePlan pointwise;
   Repacked weights;
   std::vector<BackPart> conv_back;
-  MixPlan mix_back;
-  Repacked back_weights;  // of mix_back, or of fours
+  PointwisePlan pointwise_back;
+  Repacked back_weights;  // of pointwise_back, or of fours
   int parameter = 0;      // index of its weight
   size_t weight_size = 0;
   size_t offset = 0;  // of the gradient of its packed weights in a slice's

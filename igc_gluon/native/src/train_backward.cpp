@@ -111,10 +111,10 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
       const Plane from = from_row(x, (ptrdiff_t)r0 * stride), to = from_row(d, r0);
       const ptrdiff_t at = (n * layer.out.height + r0) * row;
       const float* const d_out = copy ? copy + (r0 - start) * row : gradient + at;
-      Coming coming;
-      foresee(coming, input, false, n, filled, layer.tile_rows * stride);
-      coming.add(gradient + at + rows * row, layer.tile_rows * row);
-      coming.add(layer.u + at + rows * row, layer.tile_rows * row);
+      Prefetch prefetch;
+      prefetch_value(prefetch, input, false, n, filled, layer.tile_rows * stride);
+      prefetch.add(gradient + at + rows * row, layer.tile_rows * row);
+      prefetch.add(layer.u + at + rows * row, layer.tile_rows * row);
       if (layer.several()) {
         Tiles tiles(scratch.middle.get(), layer), more(scratch.du.get(), layer);
         for (size_t k = 0; own && k + 1 < n_stages; k++) {
@@ -122,9 +122,9 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
           results[k] = tiles.next(layer.stages[k].out.positions, width);
           if (k == 0 && layer.keeps_middle) {
             results[k].at = layer.kept + (n * layer.out.height + r0) * floats;
-            coming.add(results[k].at + rows * floats, layer.tile_rows * floats);
+            prefetch.add(results[k].at + rows * floats, layer.tile_rows * floats);
           } else {
-            run_stage(layer.stages[k], k ? results[k - 1] : from, results[k], width, rows, coming);
+            run_stage(layer.stages[k], k ? results[k - 1] : from, results[k], width, rows, prefetch);
           }
         }
         Plane d_here = more.next(positions, width);
@@ -134,7 +134,7 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
           const TrainStage& stage = layer.stages[k];
           if (own) stage_weights(stage, slice, results[k - 1], d_here, width, rows);
           const Plane d_before = k == 1 ? to : more.next(stage.in.positions, width);
-          stage_back(stage, d_here, d_before, width, rows, coming);
+          stage_back(stage, d_here, d_before, width, rows, prefetch);
           d_here = d_before;
         }
       } else {
@@ -146,7 +146,7 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
       stage_weights(layer.stages[0], slice, from, to, width, rows);
       const int limit = rows_done(layer, r1, pad);
       if (limit > done && (input > 0 || dx)) {
-        lead_back(layer, d, scratch.result.get(), done, limit, coming);
+        lead_back(layer, d, scratch.result.get(), done, limit, prefetch);
         take_result(layer, scratch.result.get(), slice, scratch, n, done, limit, dx);
       }
       done = std::max(done, limit);
@@ -154,16 +154,17 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
   }
 }
 
-void Pass::stage_back(const TrainStage& stage, Plane d, Plane to, int width, int rows, Coming& coming) {
+void Pass::stage_back(const TrainStage& stage, Plane d, Plane to, int width, int rows, Prefetch& prefetch) {
   if (stage.work == StageWork::Conv)
-    run_conv(stage.conv_back[0].conv, d, to, {}, width, 0, rows, &coming);
-  else if (stage.work == StageWork::Mix)
-    run_mix(stage.mix_back, d, to, {}, width, 0, rows, &coming);
+    run_conv(stage.conv_back[0].conv, d, to, {}, width, 0, rows, &prefetch);
+  else if (stage.work == StageWork::Pointwise)
+    run_pointwise(stage.pointwise_back, d, to, {}, width, 0, rows, &prefetch);
   else
     fours(stage.back_weights.packed.weights.get(), stage.in.positions, d, to, width, rows);
 }
 
-void Pass::lead_back(const TrainLayer& layer, Plane d, float* result, int begin, int end, Coming& coming) {
+void Pass::lead_back(const TrainLayer& layer, Plane d, float* result, int begin, int end,
+                     Prefetch& prefetch) {
   const TrainStage& lead = layer.stages[0];
   const int positions = gradient_positions(lead.spec.input), stride = lead.spec.stride;
   const ptrdiff_t row = (ptrdiff_t)layer.in.width * positions;
@@ -171,10 +172,10 @@ void Pass::lead_back(const TrainLayer& layer, Plane d, float* result, int begin,
   if ((stride > 1 && lead.spec.kernel < 3) ||
       (order_of(layer) == Order::Inputs && lead.in.positions < positions))
     std::fill(result, result + (end - begin) * row, 0.0f);
-  if (lead.work == StageWork::Mix) {
+  if (lead.work == StageWork::Pointwise) {
     const Plane to = {result - begin * row, stride * row, (ptrdiff_t)stride * positions};
-    run_mix(lead.mix_back, d, to, {}, layer.out.width, (begin + stride - 1) / stride,
-            (end + stride - 1) / stride, &coming);
+    run_pointwise(lead.pointwise_back, d, to, {}, layer.out.width, (begin + stride - 1) / stride,
+                  (end + stride - 1) / stride, &prefetch);
     return;
   }
   for (const BackPart& part : lead.conv_back) {
@@ -182,7 +183,7 @@ void Pass::lead_back(const TrainLayer& layer, Plane d, float* result, int begin,
     const Plane to = {result + (part.row - begin) * row + (ptrdiff_t)part.column * positions, stride * row,
                       (ptrdiff_t)stride * positions};
     const int first = (begin - part.row + stride - 1) / stride, last = (end - part.row + stride - 1) / stride;
-    if (last > first) run_conv(part.conv, d, to, {}, part.columns, first, last, &coming);
+    if (last > first) run_conv(part.conv, d, to, {}, part.columns, first, last, &prefetch);
   }
 }
 

@@ -51,13 +51,13 @@ void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scr
       const int rows = r1 - r0, need = rows_read(layer, r1);
       if (need > filled) fill_input(layer, n, x, filled, need, own, own_end);
       filled = std::max(filled, need);
-      Coming coming;  // activations of a batch come from memory
-      foresee(coming, input, layer.stores_input, n, filled, layer.tile_rows * stride);
+      Prefetch prefetch;  // activations of a batch come from memory
+      prefetch_value(prefetch, input, layer.stores_input, n, filled, layer.tile_rows * stride);
       const Plane from = from_row(x, (ptrdiff_t)r0 * stride);
       float* at = layer.u + (n * layer.out.height + r0) * row;
       const Plane u = {at, row, positions};
       if (layer.in_registers()) {
-        run_conv(layer.whole, from, u, {}, width, 0, rows, &coming);
+        run_conv(layer.whole, from, u, {}, width, 0, rows, &prefetch);
       } else {
         Tiles tiles(scratch.middle.get(), layer);
         Plane before = from;
@@ -65,7 +65,7 @@ void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scr
           const int here = layer.stages[k].out.positions;
           Plane to = k + 1 == n_stages ? u : tiles.next(here, width);
           if (k == 0 && layer.keeps_middle) to.at = layer.kept + (n * layer.out.height + r0) * to.row;
-          run_stage(layer.stages[k], before, to, width, rows, coming);
+          run_stage(layer.stages[k], before, to, width, rows, prefetch);
           before = to;
         }
       }
@@ -80,11 +80,11 @@ void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scr
   }
 }
 
-void Pass::run_stage(const TrainStage& stage, Plane x, Plane y, int width, int rows, Coming& coming) {
+void Pass::run_stage(const TrainStage& stage, Plane x, Plane y, int width, int rows, Prefetch& prefetch) {
   if (stage.work == StageWork::Conv)
-    run_conv(stage.conv, x, y, {}, width, 0, rows, &coming);
-  else if (stage.work == StageWork::Mix)
-    run_mix(stage.mix, x, y, {}, width, 0, rows, &coming);
+    run_conv(stage.conv, x, y, {}, width, 0, rows, &prefetch);
+  else if (stage.work == StageWork::Pointwise)
+    run_pointwise(stage.pointwise, x, y, {}, width, 0, rows, &prefetch);
   else
     fours(stage.weights.packed.weights.get(), stage.out.positions, x, y, width, rows);
 }

@@ -5,7 +5,7 @@ namespace igc {
 
 void Pass::stage_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Plane d, int width, int rows) {
   if (stage.work == StageWork::Conv) return conv_weights(stage, slice, x, d, width, rows);
-  if (stage.work == StageWork::Mix) return mix_weights(stage, slice, x, d, width, rows);
+  if (stage.work == StageWork::Pointwise) return pointwise_weights(stage, slice, x, d, width, rows);
   FoursTask task = {};
   task.x = x.at;
   task.x_row = x.row;
@@ -19,8 +19,9 @@ void Pass::stage_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Pl
   train_.fours_weights(task, rows);
 }
 
-void Pass::mix_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Plane d, int width, int rows) {
-  MixWeightTask task = {};
+void Pass::pointwise_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Plane d, int width,
+                             int rows) {
+  PointwiseWeightTask task = {};
   task.x = x.at;
   task.x_row = stage.spec.stride * x.row;
   task.x_pixel = stage.spec.stride * x.pixel;
@@ -28,12 +29,12 @@ void Pass::mix_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Plan
   task.d_row = d.row;
   task.d_pixel = d.pixel;
   task.width = width;
-  for (const MixPlan::Block& block : stage.mix.blocks) {
-    task.segments = stage.mix.segments.data() + block.first_segment;
+  for (const PointwisePlan::Block& block : stage.pointwise.blocks) {
+    task.segments = stage.pointwise.segments.data() + block.first_segment;
     task.n_segments = block.n_segments;
     std::copy(block.offset, block.offset + 4, task.offset);
     task.w = slice.weights.get() + stage.offset + block.weights;
-    train_.mix_weights(block.split, block.n)(task, 0, rows);
+    train_.pointwise_weights(block.split, block.n)(task, 0, rows);
   }
 }
 

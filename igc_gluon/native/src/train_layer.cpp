@@ -71,13 +71,13 @@ class LayerPlanner {
         if (k == 1 && fits_in_registers())
           plan_fours(stage);
         else
-          plan_mixing(stage);
+          plan_pointwise_stage(stage);
       } else if (goes_by_groups(stage)) {
         stage.out = with_members(stage.in, stage.spec.channels / stage.spec.groups);
         plan_conv(stage, stage.in);
       } else {
         stage.out = free_layout(stage, layer.stages[k + 1]);
-        plan_mixing(stage);
+        plan_pointwise_stage(stage);
       }
     }
     size_t packed = 0;
@@ -128,7 +128,7 @@ class LayerPlanner {
     } else if (layer.several()) {
       stage.out = Layout::plain(stage.spec.channels);
     } else if (stage.spec.kernel == 1) {
-      return plan_mixing(stage);
+      return plan_pointwise_stage(stage);
     }
     plan_conv(stage, to_);
   }
@@ -170,8 +170,9 @@ class LayerPlanner {
 
   size_t cost(const TrainStage& stage, const TrainStage& next, const Layout& between,
               const std::vector<int>& label) const {
-    return mix_work(kernels_, filter_of(stage), stage.in, between) +
-           mix_work(kernels_, filter_of(next), relabelled(between, label), Layout::plain(next.spec.channels));
+    return pointwise_work(kernels_, filter_of(stage), stage.in, between) +
+           pointwise_work(kernels_, filter_of(next), relabelled(between, label),
+                          Layout::plain(next.spec.channels));
   }
 
   ConvPlan any_conv(const Filter& filter, const Layout& in, const Layout& out, int stride, int width) {
@@ -190,14 +191,14 @@ class LayerPlanner {
     plan_conv_back(stage, to);
   }
 
-  void plan_mixing(TrainStage& stage) {
+  void plan_pointwise_stage(TrainStage& stage) {
     const Filter filter = filter_of(stage), back = turned(stage, {0}, {0});
     const Layout& to = &stage == &layer_.stages[0] ? to_ : stage.in;
-    stage.work = StageWork::Mix;
-    stage.mix = plan_mix(kernels_, filter, stage.in, stage.out, stage.spec.stride, width_);
-    stage.weights = {stage.mix, packing_of(stage.mix, filter, stage.in, stage.out)};
-    stage.mix_back = plan_mix(kernels_, back, stage.out, to, 1, width_);
-    stage.back_weights = {stage.mix_back, packing_of(stage.mix_back, back, stage.out, to)};
+    stage.work = StageWork::Pointwise;
+    stage.pointwise = plan_pointwise(kernels_, filter, stage.in, stage.out, stage.spec.stride, width_);
+    stage.weights = {stage.pointwise, packing_of(stage.pointwise, filter, stage.in, stage.out)};
+    stage.pointwise_back = plan_pointwise(kernels_, back, stage.out, to, 1, width_);
+    stage.back_weights = {stage.pointwise_back, packing_of(stage.pointwise_back, back, stage.out, to)};
   }
 
   void plan_fours(TrainStage& stage) {
@@ -255,7 +256,7 @@ class LayerPlanner {
     TrainLayer& layer = layer_;
     const size_t row = (size_t)layer.out.width * layer.layout.positions * sizeof(float);
     size_t mixing = 0;
-    for (const TrainStage& stage : layer.stages) mixing += stage.mix.weight_bytes;
+    for (const TrainStage& stage : layer.stages) mixing += stage.pointwise.weight_bytes;
     const size_t bytes = std::max<size_t>(layer.stages[0].conv.weight_bytes > 16384 ? 16384 : 6144,
                                           std::min(mixing / 8, kLargestTile));
     const int height = layer.out.height, rows = (int)std::clamp<size_t>(bytes / row, 1, height),

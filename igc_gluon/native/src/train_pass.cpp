@@ -132,17 +132,18 @@ void Pass::fill_input(const TrainLayer& layer, int64_t n, Plane to, int begin, i
   if (end > last) fill(input, layer.stores_input, n, to, last, end, false);
 }
 
-void Pass::foresee(Coming& coming, int index, bool first_reader, int64_t n, int row, int rows) const {
+void Pass::prefetch_value(Prefetch& prefetch, int index, bool first_reader, int64_t n, int row,
+                          int rows) const {
   const TrainValue& value = net_.values[index];
   if (value.producer < 0) return;
   const ptrdiff_t floats = row_floats(value.shape, value.layout),
                   at = n * image_floats(value.shape, value.layout) + row * floats;
-  if (value.kept && !first_reader) return coming.add(value.stored + at, rows * floats);
-  coming.add(net_.layers[value.producer].u + at, rows * floats);
+  if (value.kept && !first_reader) return prefetch.add(value.stored + at, rows * floats);
+  prefetch.add(net_.layers[value.producer].u + at, rows * floats);
   if (value.shortcut_layer >= 0)
-    coming.add(net_.layers[value.shortcut_layer].u + at, rows * floats);
+    prefetch.add(net_.layers[value.shortcut_layer].u + at, rows * floats);
   else if (value.shortcut_value >= 0)
-    coming.add(net_.values[value.shortcut_value].stored + at, rows * floats);
+    prefetch.add(net_.values[value.shortcut_value].stored + at, rows * floats);
 }
 
 size_t bytes_of(const TrainNet& net) {

@@ -109,7 +109,7 @@ class Pass {
   // The same for a layer's input, of which only the rows [own, own_end) are this slice's to store.
   void fill_input(const TrainLayer& layer, int64_t n, Plane to, int begin, int end, int own, int own_end);
   // `rows` rows that fill() will read. They may lie beyond the image: the next one follows.
-  void foresee(Coming& coming, int index, bool first_reader, int64_t n, int row, int rows) const;
+  void prefetch_value(Prefetch& prefetch, int index, bool first_reader, int64_t n, int row, int rows) const;
 
   // Input rows that output rows below `end` read.
   static int rows_read(const TrainLayer& layer, int end) {
@@ -142,16 +142,16 @@ class Pass {
   void backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, const Share& of,
                       const float* copy, float* dx);
   // Rows of a stage: x and y lead to their first one.
-  void run_stage(const TrainStage& stage, Plane x, Plane y, int width, int rows, Coming& coming);
+  void run_stage(const TrainStage& stage, Plane x, Plane y, int width, int rows, Prefetch& prefetch);
   // From the gradient of a stage's result to that of what it reads; not of the first.
-  void stage_back(const TrainStage& stage, Plane d, Plane to, int width, int rows, Coming& coming);
+  void stage_back(const TrainStage& stage, Plane d, Plane to, int width, int rows, Prefetch& prefetch);
   void stage_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Plane d, int width, int rows);
   void fours(const float* weights, int positions, Plane x, Plane y, int width, int rows);
-  void mix_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Plane d, int width, int rows);
+  void pointwise_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Plane d, int width, int rows);
   void conv_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Plane d, int width, int rows);
 
   // Rows [begin, end) of the gradient of the layer's input, packed from `result` on.
-  void lead_back(const TrainLayer& layer, Plane d, float* result, int begin, int end, Coming& coming);
+  void lead_back(const TrainLayer& layer, Plane d, float* result, int begin, int end, Prefetch& prefetch);
 
   int gradient_positions(int value) const {
     const int positions = net_.values[value].layout.positions;

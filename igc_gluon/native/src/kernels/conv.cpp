@@ -38,14 +38,14 @@ struct Pixels {
 
 // STRIDE > 0: three taps in a row, unrolled. STRIDE = 0: any kernel width and stride.
 template <int W, int Q, int P, int STRIDE>
-IGC_INLINE void accumulate(const ConvTask& t, const float* x, Requests& requests, vec (&acc)[P][Q]) {
+IGC_INLINE void accumulate(const ConvTask& t, const float* x, Prefetcher& prefetcher, vec (&acc)[P][Q]) {
   const float* w = t.weights;
   for (int dy = 0; dy < t.kernel_h; dy++, x += t.x_line) {
     if constexpr (STRIDE > 0) {
       constexpr int kPixels = (P - 1) * STRIDE + kTaps;
       Pixels<kPixels> in(x, t.x_tap);
       for (int m = 0; m < t.inputs; m++) {
-        requests.next();
+        prefetcher.next();
         vec weight[kTaps][Q];
         IGC_TIMES (d, kTaps)
           IGC_TIMES (q, Q) weight[d][q] = load(w + (d * Q + q) * 16);
@@ -63,7 +63,7 @@ IGC_INLINE void accumulate(const ConvTask& t, const float* x, Requests& requests
     } else {
       for (int m = 0; m < t.inputs; m++) {
         Pixels<P> in(x + m * W, t.x_step);
-        requests.next();
+        prefetcher.next();
         for (int d = 0; d < t.kernel_w; d++) {
           vec weight[Q];
           IGC_TIMES (q, Q) weight[q] = load(w + q * 16);
@@ -82,7 +82,7 @@ IGC_INLINE void accumulate(const ConvTask& t, const float* x, Requests& requests
 // The secondary group convolution of L = 4 on accumulators: lane (m, l) becomes the sum over k of
 // S_m[l][k] * lane (m, k).
 template <int Q, int P>
-IGC_INLINE void mix_in_registers(const ConvTask& t, vec (&acc)[P][Q]) {
+IGC_INLINE void pointwise_in_registers(const ConvTask& t, vec (&acc)[P][Q]) {
   IGC_TIMES (q, Q) {
     const float* s = t.secondary + q * 64;
     const vec bias = load(t.bias + q * 16), s0 = load(s), s1 = load(s + 16), s2 = load(s + 32),
@@ -97,7 +97,8 @@ IGC_INLINE void mix_in_registers(const ConvTask& t, vec (&acc)[P][Q]) {
 }
 
 template <int W, int Q, int P, int STRIDE, bool SECONDARY>
-IGC_INLINE void tile(const ConvTask& t, const float* x, float* y, const float* residual, Requests& requests) {
+IGC_INLINE void tile(const ConvTask& t, const float* x, float* y, const float* residual,
+                     Prefetcher& prefetcher) {
   vec acc[P][Q];
   if (t.resume) {
     IGC_TIMES (p, P)
@@ -108,8 +109,8 @@ IGC_INLINE void tile(const ConvTask& t, const float* x, float* y, const float* r
       IGC_TIMES (p, P) acc[p][q] = bias;
     }
   }
-  accumulate<W, Q, P, STRIDE>(t, x, requests, acc);
-  if constexpr (SECONDARY) mix_in_registers<Q, P>(t, acc);
+  accumulate<W, Q, P, STRIDE>(t, x, prefetcher, acc);
+  if constexpr (SECONDARY) pointwise_in_registers<Q, P>(t, acc);
   if (residual) {
     IGC_TIMES (p, P)
       IGC_TIMES (q, Q) acc[p][q] = add(acc[p][q], load(residual + p * t.r_pixel + q * 16));
@@ -129,7 +130,7 @@ IGC_INLINE void tile(const ConvTask& t, const float* x, float* y, const float* r
 
 template <int W, int Q, int P, int STRIDE, bool SECONDARY>
 void rows(const ConvTask& t, int row_begin, int row_end) {
-  Requests requests(t.next, t.coming);
+  Prefetcher prefetcher(t.next, t.prefetch);
   for (int r = row_begin; r < row_end; r++) {
     const float* x = t.x + r * t.x_row;
     float* y = t.y + r * t.y_row;
@@ -137,10 +138,10 @@ void rows(const ConvTask& t, int row_begin, int row_end) {
     for (int i = 0; i < t.width; i += P) {
       if (i + P > t.width) i = t.width - P;
       tile<W, Q, P, STRIDE, SECONDARY>(t, x + i * t.x_step, y + i * t.y_pixel,
-                                       residual ? residual + i * t.r_pixel : nullptr, requests);
+                                       residual ? residual + i * t.r_pixel : nullptr, prefetcher);
     }
   }
-  requests.finish(t.next, t.coming);
+  prefetcher.finish(t.next, t.prefetch);
 }
 
 template <int W, int Q, int STRIDE, bool SECONDARY>

@@ -14,7 +14,7 @@
 namespace igc {
 
 // How a kernel ends: from sums to what is written.
-struct Ending {
+struct Epilogue {
   bool floats = false;   // writes float32, not bytes
   float lowest = 0;      // of floats. Bytes are clipped to 0..255, which for z = 0 is a ReLU
   float highest = 0;     // of floats
@@ -37,18 +37,18 @@ struct Int8ConvTask {
   int words;              // quads of members per group
   int width;              // output pixels of a row
   bool y_quads, r_quads;  // whether the 16 lanes of a vector are written, read as quads: w <= 4 only
-  Ending ending;
+  Epilogue epilogue;
 };
 typedef void (*Int8ConvKernel)(const Int8ConvTask& task, int row_begin, int row_end);
 
-// Rows of a 1x1 product (int8/int8_mix.cpp), as MixTask: a vector of weights holds S words for each of 16 / S outputs.
-struct Int8MixTask {
+// Rows of a 1x1 product (int8/int8_pointwise.cpp), as PointwiseTask: a vector of weights holds S words for each of 16 / S outputs.
+struct Int8PointwiseTask {
   const uint8_t* x;
   ptrdiff_t x_row, x_pixel;
   const int32_t* inputs;  // where in a pixel each run of 4 S inputs begins
   int steps;              // runs
   const int8_t* weights;  // [steps][N][16][4]
-  const float* scale;     // [N][16], in the order of the result vectors (int8/int8_mix.cpp)
+  const float* scale;     // [N][16], in the order of the result vectors (int8/int8_pointwise.cpp)
   const float* bias;      // the same
   uint8_t* y;
   ptrdiff_t y_row, y_pixel;
@@ -56,9 +56,9 @@ struct Int8MixTask {
   const uint8_t* residual;
   ptrdiff_t r_row, r_pixel;
   int width;
-  Ending ending;
+  Epilogue epilogue;
 };
-typedef void (*Int8MixKernel)(const Int8MixTask& task, int row_begin, int row_end);
+typedef void (*Int8PointwiseKernel)(const Int8PointwiseTask& task, int row_begin, int row_end);
 
 // One row of `pixels` with `positions` (a multiple of 16) each (int8/int8_convert.cpp).
 struct RescaleTask {
@@ -78,11 +78,11 @@ struct QuadTask {
 };
 
 struct Int8Kernels {
-  // As Kernels::conv and Kernels::mix.
+  // As Kernels::conv and Kernels::pointwise.
   Int8ConvKernel (*conv)(int w, int q, int kernel_w, int stride, bool secondary, int width);
   int conv_vectors;  // the largest q
-  Int8MixKernel (*mix)(int s, int n, int width);
-  int mix_units;
+  Int8PointwiseKernel (*pointwise)(int s, int n, int width);
+  int pointwise_units;
   void (*quantise)(const RescaleTask& task);
   void (*dequantise)(const RescaleTask& task);
   void (*make_quads)(const QuadTask& task);

@@ -12,7 +12,7 @@ enum Activation : int { kLinear = 0, kRelu = 1, kRelu6 = 2 };
 struct Region {
   const float *at = nullptr, *end = nullptr;
 };
-struct Coming {
+struct Prefetch {
   static constexpr int kMost = 5;
   Region regions[kMost];
   int count = 0, asked = 0;
@@ -40,9 +40,9 @@ struct ConvTask {
   int inputs;  // channels per group
   int width;   // output pixels of a row
   int activation;
-  Region next;     // weights to ask for first, for they lie beyond L2
-  Coming* coming;  // or null
-  bool resume;     // y holds the sum over other inputs: go on from there, not from the bias
+  Region next;         // weights to ask for first, for they lie beyond L2
+  Prefetch* prefetch;  // or null
+  bool resume;         // y holds the sum over other inputs: go on from there, not from the bias
 };
 typedef void (*ConvKernel)(const ConvTask& task, int row_begin, int row_end);
 
@@ -51,8 +51,8 @@ struct Segment {
   int32_t offset, length;
 };
 
-// Rows of a 1x1 product (mix.cpp): N units of 16 / S output channels that read the same segments.
-struct MixTask {
+// Rows of a 1x1 product (pointwise.cpp): N units of 16 / S output channels that read the same segments.
+struct PointwiseTask {
   const float* x;
   ptrdiff_t x_row, x_pixel;
   const Segment* segments;
@@ -67,9 +67,9 @@ struct MixTask {
   int width;
   int activation;
   Region next;
-  Coming* coming;
+  Prefetch* prefetch;
 };
-typedef void (*MixKernel)(const MixTask& task, int row_begin, int row_end);
+typedef void (*PointwiseKernel)(const PointwiseTask& task, int row_begin, int row_end);
 
 // Max pooling (pool.cpp). x leads to pixel (0, 0) of the image; windows are clipped to it.
 struct PoolTask {
@@ -92,8 +92,8 @@ struct Kernels {
   // The kernel for 3x3 convolutions of single channels, one vector at a time; null for other strides than 1
   // and 2.
   ConvKernel (*channelwise)(int stride, int width);
-  MixKernel (*mix)(int s, int n, int width);
-  int mix_units;  // the largest n
+  PointwiseKernel (*pointwise)(int s, int n, int width);
+  int pointwise_units;  // the largest n
   void (*max_pool)(const PoolTask& task, int row_begin, int row_end);
   // Means over the image of the vectors [begin, end) of 16 positions, into y.
   void (*mean_pool)(const PoolTask& task, int begin, int end);

@@ -229,14 +229,15 @@ IGC_INLINE vec load_8_8(const float* low, const float* high) {
 IGC_INLINE void prefetch(const float* p) { __builtin_prefetch(p, 0, 3); }  // into L1
 // Asks for what will be touched soon, into L2, a line at a time between the multiply-adds: a burst would keep the
 // loads waiting.
-struct Requests {
+struct Prefetcher {
   Region now;
-  const Region* then = nullptr;  // and `left`: copies, as a store to *coming would make GCC load pixels again
-  int left = 0;                  // regions, `now` with them
-  IGC_INLINE Requests(Region first, const Coming* coming) {
-    if (coming) {
-      then = coming->regions + coming->asked;
-      left = coming->count - coming->asked;
+  const Region* then =
+      nullptr;   // and `left`: copies, as a store to *prefetch would make GCC load pixels again
+  int left = 0;  // regions, `now` with them
+  IGC_INLINE Prefetcher(Region first, const Prefetch* prefetch) {
+    if (prefetch) {
+      then = prefetch->regions + prefetch->asked;
+      left = prefetch->count - prefetch->asked;
     }
     if (first.at)
       left++, now = first;
@@ -250,10 +251,10 @@ struct Requests {
     if (now.at >= now.end && --left) now = *then++;
   }
   // Leaves what was not reached to the next kernel.
-  IGC_INLINE void finish(Region first, Coming* coming) const {
-    if (!coming) return;
-    coming->asked = (int)(then - coming->regions);
-    if (left && now.end != first.end) coming->regions[--coming->asked] = now;
+  IGC_INLINE void finish(Region first, Prefetch* prefetch) const {
+    if (!prefetch) return;
+    prefetch->asked = (int)(then - prefetch->regions);
+    if (left && now.end != first.end) prefetch->regions[--prefetch->asked] = now;
   }
 };
 // Sums of four neighbouring lanes: four results of a, of b, of c, of d.

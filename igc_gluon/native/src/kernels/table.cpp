@@ -8,7 +8,7 @@ namespace IGC_TARGET {
 ConvKernel conv_kernel(int w, int q, int kernel_w, int stride, bool secondary, int width, int* tile);
 int conv_vectors(int kernel_w, int stride);
 ConvKernel channelwise_kernel(int stride, int width);
-MixKernel mix_kernel(int s, int n, int width);
+PointwiseKernel pointwise_kernel(int s, int n, int width);
 void max_pool(const PoolTask& task, int row_begin, int row_end);
 void mean_pool(const PoolTask& task, int begin, int end);
 
@@ -16,7 +16,7 @@ void mean_pool(const PoolTask& task, int begin, int end);
 #define IGC_TEXT(x) IGC_TEXT_(x)
 extern const Kernels kernels;
 const Kernels kernels = {IGC_TEXT(IGC_TARGET), conv_kernel, conv_vectors, channelwise_kernel,
-                         mix_kernel,           kMaxVectors, max_pool,     mean_pool};
+                         pointwise_kernel,     kMaxVectors, max_pool,     mean_pool};
 
 }  // namespace IGC_TARGET
 }  // namespace igc

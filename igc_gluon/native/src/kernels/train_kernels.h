@@ -17,7 +17,7 @@ struct ConvWeightTask {
 typedef void (*ConvWeightKernel)(const ConvWeightTask& task, int row_begin, int row_end);
 
 // The same for one block of a 1x1 product: w[k / S][n][o * S + s] += d[offset[n] + o] * x[k + s].
-struct MixWeightTask {
+struct PointwiseWeightTask {
   const float* x;
   ptrdiff_t x_row, x_pixel;
   const Segment* segments;
@@ -28,7 +28,7 @@ struct MixWeightTask {
   float* w;  // [input / S][N][16]
   int width;
 };
-typedef void (*MixWeightKernel)(const MixWeightTask& task, int row_begin, int row_end);
+typedef void (*PointwiseWeightKernel)(const PointwiseWeightTask& task, int row_begin, int row_end);
 
 // The secondary of L <= 4, whose channels are runs of four lanes (rows.cpp).
 struct FoursTask {
@@ -75,7 +75,7 @@ struct PoolBackTask {
 
 struct TrainKernels {
   ConvWeightKernel (*conv_weights)(int w, int q);
-  MixWeightKernel (*mix_weights)(int s, int n);
+  PointwiseWeightKernel (*pointwise_weights)(int s, int n);
   void (*fours)(const FoursTask& task, int rows);
   void (*fours_weights)(const FoursTask& task, int rows);
   void (*activate)(const ActivateTask& task);

@@ -9,7 +9,7 @@ namespace igc {
 namespace IGC_TARGET {
 
 ConvWeightKernel train_conv_weights(int w, int q);
-MixWeightKernel train_mix_weights(int s, int n);
+PointwiseWeightKernel train_pointwise_weights(int s, int n);
 
 namespace {
 
@@ -231,9 +231,16 @@ void fours_weights(const FoursTask& t, int rows) {
 }  // namespace
 
 extern const TrainKernels train_kernels;
-const TrainKernels train_kernels = {train_conv_weights, train_mix_weights, fours,          fours_weights,
-                                    activate,           moments,           normalise_back, finish,
-                                    max_pool_back,      add_rows};
+const TrainKernels train_kernels = {train_conv_weights,
+                                    train_pointwise_weights,
+                                    fours,
+                                    fours_weights,
+                                    activate,
+                                    moments,
+                                    normalise_back,
+                                    finish,
+                                    max_pool_back,
+                                    add_rows};
 
 }  // namespace IGC_TARGET
 }  // namespace igc

@@ -1,6 +1,6 @@
 // train_weights.cpp - gradients of packed weights: sums of outer products over pixels.
 //
-// The accumulators are the weights themselves, in the order in which conv.cpp and mix.cpp read them, so that
+// The accumulators are the weights themselves, in the order in which conv.cpp and pointwise.cpp read them, so that
 // a gradient needs no shuffle and is unpacked by the map that packs. A tile holds some of them in registers
 // while it runs over all pixels of its rows, and adds them to memory at the end.
 //
@@ -118,7 +118,7 @@ ConvWeightKernel conv_weights(int w, int q) {
 }
 
 template <int S, int N, int K>
-void mix_tile(const MixWeightTask& t, const float* x, const float* d, float* w, int rows) {
+void pointwise_tile(const PointwiseWeightTask& t, const float* x, const float* d, float* w, int rows) {
   vec acc[K][N];
   IGC_TIMES (k, K)
     IGC_TIMES (n, N) acc[k][n] = load(w + (k * N + n) * 16);
@@ -138,52 +138,52 @@ void mix_tile(const MixWeightTask& t, const float* x, const float* d, float* w, 
 }
 
 template <int S, int N, int K = 16>
-IGC_INLINE int mix_steps(const MixWeightTask& t, const float* x, const float* d, float* w, int rows,
-                         int left) {
+IGC_INLINE int pointwise_steps(const PointwiseWeightTask& t, const float* x, const float* d, float* w,
+                               int rows, int left) {
   if constexpr (K > 1 && !tile_fits(K, N, N + 1)) {
-    return mix_steps<S, N, K / 2>(t, x, d, w, rows, left);
+    return pointwise_steps<S, N, K / 2>(t, x, d, w, rows, left);
   } else {
     if (left >= K) {
-      mix_tile<S, N, K>(t, x, d, w, rows);
+      pointwise_tile<S, N, K>(t, x, d, w, rows);
       return K;
     }
-    if constexpr (K > 1) return mix_steps<S, N, K / 2>(t, x, d, w, rows, left);
+    if constexpr (K > 1) return pointwise_steps<S, N, K / 2>(t, x, d, w, rows, left);
     return 0;
   }
 }
 
 template <int S, int N>
-void mix_rows(const MixWeightTask& t, int row_begin, int row_end) {
+void pointwise_rows(const PointwiseWeightTask& t, int row_begin, int row_end) {
   const float *d = t.d + row_begin * t.d_row, *x = t.x + row_begin * t.x_row;
   float* w = t.w;
   for (int i = 0; i < t.n_segments; i++) {
     const int steps = t.segments[i].length / S;
     for (int k = 0, done; k < steps; k += done, w += done * N * 16)
-      done = mix_steps<S, N>(t, x + t.segments[i].offset + k * S, d, w, row_end - row_begin, steps - k);
+      done = pointwise_steps<S, N>(t, x + t.segments[i].offset + k * S, d, w, row_end - row_begin, steps - k);
   }
 }
 
 template <int S>
-MixWeightKernel choose_mix(int n) {
-  if (n == 1) return mix_rows<S, 1>;
+PointwiseWeightKernel choose_pointwise(int n) {
+  if (n == 1) return pointwise_rows<S, 1>;
   if constexpr (kMaxVectors >= 3) {
-    if (n == 2) return mix_rows<S, 2>;
-    if (n == 3) return mix_rows<S, 3>;
+    if (n == 2) return pointwise_rows<S, 2>;
+    if (n == 3) return pointwise_rows<S, 3>;
   }
   return nullptr;
 }
 
-MixWeightKernel mix_weights(int s, int n) {
-  if (s == 1) return choose_mix<1>(n);
-  if (s == 2) return choose_mix<2>(n);
-  if (s == 4) return choose_mix<4>(n);
+PointwiseWeightKernel pointwise_weights(int s, int n) {
+  if (s == 1) return choose_pointwise<1>(n);
+  if (s == 2) return choose_pointwise<2>(n);
+  if (s == 4) return choose_pointwise<4>(n);
   return nullptr;
 }
 
 }  // namespace
 
 ConvWeightKernel train_conv_weights(int w, int q) { return conv_weights(w, q); }
-MixWeightKernel train_mix_weights(int s, int n) { return mix_weights(s, n); }
+PointwiseWeightKernel train_pointwise_weights(int s, int n) { return pointwise_weights(s, n); }
 
 }  // namespace IGC_TARGET
 }  // namespace igc

@@ -89,15 +89,15 @@ IGC_INLINE void tile(const Int8ConvTask& t, const uint8_t* x, uint8_t* y, const 
       }
     }
     if (residual) {
-      const vec scale = splat(t.ending.residual_scale);
+      const vec scale = splat(t.epilogue.residual_scale);
       IGC_TIMES (p, P) {
         __m128i r = bytes_at(residual + p * t.r_pixel + q * 16);
         if (t.r_quads) r = quads_to_lanes<W>(r);
         result[p] = fma(to_floats(r), scale, result[p]);
       }
     }
-    if (t.ending.floats) {
-      const vec lowest = splat(t.ending.lowest), highest = splat(t.ending.highest);
+    if (t.epilogue.floats) {
+      const vec lowest = splat(t.epilogue.lowest), highest = splat(t.epilogue.highest);
       IGC_TIMES (p, P) store((float*)(y + p * t.y_pixel) + q * 16, min(highest, max(lowest, result[p])));
     } else {
       each_as_bytes<P>(result, shuffle, t.y_quads, [&](int p, __m128i bytes) IGC_ALWAYS {

@@ -1,4 +1,4 @@
-// mix.cpp - 1x1 products in the interleaved layout: the secondary group convolution, projections, dense and
+// pointwise.cpp - 1x1 products in the interleaved layout: the secondary group convolution, projections, dense and
 // grouped 1x1 convolutions, the fully connected layer.
 //
 // A unit is 16 / S consecutive output positions. Its vector of weights holds S inputs for each of them, lane
@@ -22,14 +22,14 @@ namespace {
 constexpr int kPrefetch = 8;
 
 template <int S, int N, int P>
-IGC_INLINE void accumulate(const MixTask& t, const float* x, Requests& requests, vec (&acc)[P][N]) {
+IGC_INLINE void accumulate(const PointwiseTask& t, const float* x, Prefetcher& prefetcher, vec (&acc)[P][N]) {
   const float* w = t.weights;
   for (int s = 0; s < t.n_segments; s++) {
     const int length = t.segments[s].length;
     const float* base[(P + 2) / 3];
     IGC_TIMES (i, (P + 2) / 3) base[i] = x + t.segments[s].offset + 3 * i * t.x_pixel;
     IGC_UNROLL_STEPS for (int k = 0; k < length; k += S) {
-      requests.next();
+      prefetcher.next();
       vec weight[N];
       IGC_TIMES (n, N) {
         weight[n] = load(w + n * 16);
@@ -47,7 +47,7 @@ IGC_INLINE void accumulate(const MixTask& t, const float* x, Requests& requests,
 
 // The result vectors of a tile, in the order in which they are stored.
 //   S = 1: one for each pixel and unit.
-//   S = 2: units 0 and 1 of a block are neighbours (../mix_plan.cpp), one vector for each pixel; of an odd
+//   S = 2: units 0 and 1 of a block are neighbours (../pointwise_plan.cpp), one vector for each pixel; of an odd
 //   unit, one
 //          for two pixels, eight outputs of each.
 //   S = 4: one for four pixels of a unit, four outputs of each.
@@ -97,14 +97,15 @@ struct Results {
 };
 
 template <int S, int N, int P>
-IGC_INLINE void tile(const MixTask& t, const float* x, float* y, const float* residual, Requests& requests) {
+IGC_INLINE void tile(const PointwiseTask& t, const float* x, float* y, const float* residual,
+                     Prefetcher& prefetcher) {
   typedef Results<S, N, P> R;
   vec acc[P][N], out[R::kCount];
   IGC_TIMES (n, N) {
     const vec bias = load(t.bias + n * 16);
     IGC_TIMES (p, P) acc[p][n] = bias;
   }
-  accumulate<S, N, P>(t, x, requests, acc);
+  accumulate<S, N, P>(t, x, prefetcher, acc);
   IGC_TIMES (i, R::kCount) out[i] = R::combine(acc, i);
   if (residual) {
     IGC_TIMES (i, R::kCount) out[i] = add(out[i], R::fetch(residual + t.offset[R::unit(i)], t.r_pixel, i));
@@ -120,8 +121,8 @@ IGC_INLINE void tile(const MixTask& t, const float* x, float* y, const float* re
 }
 
 template <int S, int N, int P>
-void rows(const MixTask& t, int row_begin, int row_end) {
-  Requests requests(t.next, t.coming);
+void rows(const PointwiseTask& t, int row_begin, int row_end) {
+  Prefetcher prefetcher(t.next, t.prefetch);
   for (int r = row_begin; r < row_end; r++) {
     const float* x = t.x + r * t.x_row;
     float* y = t.y + r * t.y_row;
@@ -129,15 +130,15 @@ void rows(const MixTask& t, int row_begin, int row_end) {
     for (int i = 0; i < t.width; i += P) {
       if (i + P > t.width) i = t.width - P;
       tile<S, N, P>(t, x + i * t.x_pixel, y + i * t.y_pixel, residual ? residual + i * t.r_pixel : nullptr,
-                    requests);
+                    prefetcher);
     }
   }
-  requests.finish(t.next, t.coming);
+  prefetcher.finish(t.next, t.prefetch);
 }
 
 template <int S, int N>
-MixKernel choose_pixels(int width) {
-  Choice<MixKernel> best(width);
+PointwiseKernel choose_pixels(int width) {
+  Choice<PointwiseKernel> best(width);
   constexpr int more = N + 1;
   if constexpr (tile_fits(16, N, more)) best.offer(16, rows<S, N, 16>);
   if constexpr (tile_fits(8, N, more)) {
@@ -154,7 +155,7 @@ MixKernel choose_pixels(int width) {
 }
 
 template <int S>
-MixKernel choose_units(int n, int width) {
+PointwiseKernel choose_units(int n, int width) {
   if (n == 1) return choose_pixels<S, 1>(width);
   if constexpr (kMaxVectors >= 3) {
     if (n == 2) return choose_pixels<S, 2>(width);
@@ -165,7 +166,7 @@ MixKernel choose_units(int n, int width) {
 
 }  // namespace
 
-MixKernel mix_kernel(int s, int n, int width) {
+PointwiseKernel pointwise_kernel(int s, int n, int width) {
   if (s == 1) return choose_units<1>(n, width);
   if (s == 2) return choose_units<2>(n, width);
   if (s == 4) return choose_units<4>(n, width);

@@ -1,4 +1,4 @@
-// plan.cpp - from a list of ops to steps over interleaved storages.
+// planner.cpp - from a list of ops to steps over interleaved storages.
 //
 // A backward pass collects the layout that the consumers of each tensor would like; a forward pass gives
 // every tensor its layout, packs weights for it and emits steps. Dense and 1x1 convolutions can write any
@@ -6,10 +6,10 @@
 // groups on; where neither fits, a Convert step moves channels. Two ops become one step where a group
 // convolution with a kernel above 1x1 only feeds a 1x1 convolution (IGCV2 and IGCV3 blocks), as inside an IGC
 // block.
+#include "planner.h"
+
 #include <algorithm>
 #include <type_traits>
-
-#include "planner.h"
 
 namespace igc {
 namespace {
@@ -167,14 +167,14 @@ void append(std::vector<int32_t>& key, const ConvPlan& plan) {
   for (const ConvPlan::Block& b : plan.blocks)
     key.insert(key.end(), {b.w, b.vectors, b.x_offset, b.y_offset, b.inputs});
 }
-void append(std::vector<int32_t>& key, const MixPlan& plan) {
-  for (const MixPlan::Block& b : plan.blocks) key.insert(key.end(), {b.split, b.n, b.offset[0]});
+void append(std::vector<int32_t>& key, const PointwisePlan& plan) {
+  for (const PointwisePlan::Block& b : plan.blocks) key.insert(key.end(), {b.split, b.n, b.offset[0]});
 }
 
 template <class Part>
 void Planner::pack(Part& part, const igc_op& op, const Filter& filter, const Parameters& parameters,
                    const Layout& in, const Layout& out, const Filter* secondary, const Parameters& mixing) {
-  std::vector<int32_t> key = {(int32_t)(&op - ops_), std::is_same_v<Part, MixPlan>};
+  std::vector<int32_t> key = {(int32_t)(&op - ops_), std::is_same_v<Part, PointwisePlan>};
   append(key, part);
   for (const Layout* layout : {&in, &out}) {
     key.push_back(layout->positions);
@@ -271,7 +271,7 @@ Layout Planner::free_layout(int64_t i, const Filter& filter, const Forced* force
       }
     const Layout& other = wish_[i + 1] ? *wish_[i + 1] : Layout::plain(channels);
     if (same.positions % 16 == 0 &&
-        2 * mix_work(kernels_, filter, in, same) < mix_work(kernels_, filter, in, other))
+        2 * pointwise_work(kernels_, filter, in, same) < pointwise_work(kernels_, filter, in, other))
       return same;
   }
   if (wish_[i + 1]) return *wish_[i + 1];
@@ -308,15 +308,15 @@ void Planner::plan_convolution(int64_t i, const Forced* forced) {
     step.input = conv < 0 ? as_floats(op.input) : -1;
     out = free_layout(i, filter, forced);
     const Layout& in = tensors_[op.input].layout;
-    step.work = Work::Mix;
-    step.mix = plan_mix(kernels_, filter, in, out, op.stride, width);
-    pack(step.mix, op, filter, parameters_of(op), in, out);
-    step.mix.activation = op.activation;
+    step.work = Work::Pointwise;
+    step.pointwise = plan_pointwise(kernels_, filter, in, out, op.stride, width);
+    pack(step.pointwise, op, filter, parameters_of(op), in, out);
+    step.pointwise.activation = op.activation;
     if (conv >= 0) {  // the step of the convolution that was put aside takes this one in
       Step both = std::move(pending_[conv]);
       pending_.erase(conv);
-      both.mix = std::move(step.mix);
-      both.work = Work::ConvMix;
+      both.pointwise = std::move(step.pointwise);
+      both.work = Work::ConvPointwise;
       both.middle_pixel = pixel_stride(tensors_[op.input].layout.positions);
       step = std::move(both);
     }
@@ -329,7 +329,7 @@ void Planner::plan_convolution(int64_t i, const Forced* forced) {
     pack(step.conv, op, filter, parameters_of(op), in, out);
     step.conv.activation = op.activation;
   }
-  if (step.work != Work::Mix && !is_pointwise(op)) {
+  if (step.work != Work::Pointwise && !is_pointwise(op)) {
     step.conv.pad_h = op.pad_h;
     step.conv.pad_w = op.pad_w;
     widen_halo(step.input, op.pad_h, op.pad_w);
@@ -348,7 +348,7 @@ void Planner::plan_convolution(int64_t i, const Forced* forced) {
   }
   define(i + 1, out);
   step.output = tensors_[i + 1].storage;
-  if (step.work == Work::ConvMix || step.work == Work::Conv) choose_tile(step, out_shape);
+  if (step.work == Work::ConvPointwise || step.work == Work::Conv) choose_tile(step, out_shape);
   emit(std::move(step));
 }
 
@@ -362,10 +362,10 @@ void Planner::plan_groups(Step& step, const igc_op& op, const Layout& in, const 
   pack(step.conv, op, filter, block ? unscaled(parameters) : parameters, in, out,
        in_registers ? &secondary : nullptr, mixing);
   if (block && !in_registers) {
-    step.work = Work::ConvMix;
-    step.mix = plan_mix(kernels_, secondary, out, out, 1, width);
-    pack(step.mix, op, secondary, mixing, out, out);
-    step.mix.activation = op.activation;
+    step.work = Work::ConvPointwise;
+    step.pointwise = plan_pointwise(kernels_, secondary, out, out, 1, width);
+    pack(step.pointwise, op, secondary, mixing, out, out);
+    step.pointwise.activation = op.activation;
     step.middle_pixel = pixel_stride(out.positions);
   } else {
     step.work = Work::Conv;
@@ -373,27 +373,27 @@ void Planner::plan_groups(Step& step, const igc_op& op, const Layout& in, const 
   }
 }
 
-// Rows that a step works on at a time, so that what its blocks share stays in cache. ConvMix: a scratch of about 32
+// Rows that a step works on at a time, so that what its blocks share stays in cache. ConvPointwise: a scratch of about 32
 // KB, so that what the convolution writes is read from L1; large weights are worth more rows, which share one pass
 // over them. A convolution alone: what its blocks read and write. Weights above 2 MB are worth the whole image.
 void Planner::choose_tile(Step& step, Shape out) {
   size_t rows;
-  if (step.work == Work::ConvMix) {
+  if (step.work == Work::ConvPointwise) {
     const size_t row = (size_t)out.width * step.middle_pixel * sizeof(float);
     rows = 32768 / row;
     if (step.conv.weight_bytes > 16384) rows = std::max(rows, 49152 / row);
-    if (step.conv.weight_bytes > 200000 || step.mix.weight_bytes > 200000)
+    if (step.conv.weight_bytes > 200000 || step.pointwise.weight_bytes > 200000)
       rows = std::max(rows, 400000 / row);
   } else {
     const Storage &x = plan_.storages[step.input], &y = plan_.storages[step.output];
     rows = kBeyondL2 /
            (sizeof(float) * ((size_t)step.conv.stride * x.width * x.pixel() + (size_t)y.width * y.pixel()));
   }
-  if (step.conv.weight_bytes + step.mix.weight_bytes > 4 * kBeyondL2) rows = out.height;
+  if (step.conv.weight_bytes + step.pointwise.weight_bytes > 4 * kBeyondL2) rows = out.height;
   rows = std::clamp<size_t>(rows, 1, out.height);
   const size_t tiles = (out.height + rows - 1) / rows;
   step.tile_rows = (int)((out.height + tiles - 1) / tiles);
-  if (step.work == Work::ConvMix)
+  if (step.work == Work::ConvPointwise)
     plan_.scratch_floats =
         std::max(plan_.scratch_floats, (size_t)step.tile_rows * out.width * step.middle_pixel);
 }

@@ -1,4 +1,4 @@
-// plan_int8.cpp - which ops of a calibrated network run on bytes, and their steps (see plan.cpp, int8.h).
+// planner_int8.cpp - which ops of a calibrated network run on bytes, and their steps (see planner.cpp, int8.h).
 //
 // A tensor that an op on bytes reads is written as bytes; whoever needs it otherwise gets it by a step of its
 // own (as_floats, as_bytes, as_quads). Weights, scales and bias are prepared for the tensors' scales here.
@@ -189,13 +189,14 @@ void Planner::plan_int8(int64_t i, const Forced* forced) {
     const Scale in_scale = scale_of(op.input);
     const Quantised weights(filter, parameters_of(op), [&](int) { return in_scale.step; }, in_scale.zero);
     if (is_pointwise(op)) {
-      step.work = Work::Int8Mix;
-      step.int8_mix = plan_int8_mix(*plan_.int8, plan_.arena, weights, in, order, op.stride, width, target);
+      step.work = Work::Int8Pointwise;
+      step.int8_pointwise =
+          plan_int8_pointwise(*plan_.int8, plan_.arena, weights, in, order, op.stride, width, target);
       if (conv >= 0) {
         Step both = std::move(pending_[conv]);
         pending_.erase(conv);
-        both.int8_mix = std::move(step.int8_mix);
-        both.work = Work::ConvInt8Mix;
+        both.int8_pointwise = std::move(step.int8_pointwise);
+        both.work = Work::ConvInt8Pointwise;
         both.scale = in_scale;
         both.byte_pixel = in.positions / 4;
         both.middle_pixel = pixel_stride(in.positions);
@@ -227,7 +228,8 @@ void Planner::plan_int8(int64_t i, const Forced* forced) {
     step.output = new_bytes(i + 1, quads ? igc::as_quads(out) : out);
     (quads ? t.quads : t.bytes) = step.output;
   }
-  if (step.work == Work::Int8ConvMix || step.work == Work::ConvInt8Mix) choose_int8_tile(step, out_shape);
+  if (step.work == Work::Int8ConvPointwise || step.work == Work::ConvInt8Pointwise)
+    choose_int8_tile(step, out_shape);
   emit(std::move(step));
 }
 
@@ -260,10 +262,10 @@ void Planner::plan_int8_groups(Step& step, int64_t i, const Layout& in, const La
   Target middle;
   middle.scale.zero = 128;
   middle.steps = steps.data();
-  step.work = Work::Int8ConvMix;
+  step.work = Work::Int8ConvPointwise;
   step.int8_conv = plan_int8_conv(*plan_.int8, plan_.arena, primary, nullptr, {}, from, out, false, op.stride,
                                   width, middle);
-  step.int8_mix = plan_int8_mix(
+  step.int8_pointwise = plan_int8_pointwise(
       *plan_.int8, plan_.arena,
       Quantised(secondary, mixing, [&](int c) { return steps[c]; }, 128), out, out, 1, width, target);
   step.byte_pixel = out.positions / 4;
@@ -278,7 +280,7 @@ void Planner::make_quads_in_blocks() {
     const auto reads = [&](const Step& s) { return s.input == natural || s.residual == natural; };
     const auto writer =
         std::find_if(steps.begin(), steps.end(), [&](const Step& s) { return s.output == natural; });
-    if (writer == steps.end() || writer->work != Work::Int8ConvMix ||
+    if (writer == steps.end() || writer->work != Work::Int8ConvPointwise ||
         std::count_if(steps.begin(), steps.end(), reads) > 1)
       continue;
     writer->output = steps[i].output;

@@ -1,10 +1,10 @@
-// int8_plan.cpp - quantises weights, and packs them for kernels/int8.
+// int8_convolution.cpp - quantises weights, and packs them for kernels/int8.
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "int8.h"
-#include "units.h"
+#include "pointwise_plan.h"
 
 namespace igc {
 namespace {
@@ -82,14 +82,14 @@ float Target::start(int channel) const {
          (floats ? 0.0f : (float)scale.zero);
 }
 
-Ending Target::ending() const {
-  Ending ending;
+Epilogue Target::epilogue() const {
+  Epilogue epilogue;
   const float infinite = std::numeric_limits<float>::infinity();
-  ending.floats = floats;
-  ending.lowest = activation == kLinear ? -infinite : 0.0f;
-  ending.highest = activation == kRelu6 ? 6.0f : infinite;
-  ending.residual_scale = residual ? residual->step * unit(0) : 0.0f;
-  return ending;
+  epilogue.floats = floats;
+  epilogue.lowest = activation == kLinear ? -infinite : 0.0f;
+  epilogue.highest = activation == kRelu6 ? 6.0f : infinite;
+  epilogue.residual_scale = residual ? residual->step * unit(0) : 0.0f;
+  return epilogue;
 }
 
 Int8Conv plan_int8_conv(const Int8Kernels& kernels, Arena& arena, const Quantised& filter,
@@ -110,7 +110,7 @@ Int8Conv plan_int8_conv(const Int8Kernels& kernels, Arena& arena, const Quantise
   plan.kernel_h = f.kernel_h;
   plan.kernel_w = f.kernel_w;
   plan.stride = stride;
-  plan.ending = target.ending();
+  plan.epilogue = target.epilogue();
   for (const Part& part : parts)
     for (int done = 0, count; done < part.vectors; done += count) {
       count = balanced(part.vectors - done, kernels.conv_vectors);
@@ -156,15 +156,16 @@ Int8Conv plan_int8_conv(const Int8Kernels& kernels, Arena& arena, const Quantise
   return plan;
 }
 
-Int8Mix plan_int8_mix(const Int8Kernels& kernels, Arena& arena, const Quantised& filter, const Layout& in,
-                      const Layout& out, int stride, int width, const Target& target) {
+Int8Pointwise plan_int8_pointwise(const Int8Kernels& kernels, Arena& arena, const Quantised& filter,
+                                  const Layout& in, const Layout& out, int stride, int width,
+                                  const Target& target) {
   const Filter& f = filter.filter();
-  Int8Mix plan;
+  Int8Pointwise plan;
   plan.stride = stride;
-  plan.ending = target.ending();
-  const std::vector<Unit> units = sorted_units(f, out, kernels.mix_units);
+  plan.epilogue = target.epilogue();
+  const std::vector<Unit> units = sorted_units(f, out, kernels.pointwise_units);
   for (size_t done = 0; done < units.size();) {
-    const int count = units_of_block(units, done, kernels.mix_units), split = units[done].split;
+    const int count = units_of_block(units, done, kernels.pointwise_units), split = units[done].split;
     const std::vector<Segment> segments = find_segments(f, in, units[done].groups, 4 * split);
     const size_t first = plan.inputs.size();
     for (const Segment& segment : segments)
@@ -175,7 +176,8 @@ Int8Mix plan_int8_mix(const Int8Kernels& kernels, Arena& arena, const Quantised&
     int8_t* weights = take_bytes(arena, size);
     float *scale = arena.take(count * 16), *bias = arena.take(count * 16);
     plan.weight_bytes += size;
-    Int8Mix::Block block = {kernels.mix(split, count, width), (int)first, steps, {}, weights, scale, bias};
+    Int8Pointwise::Block block = {
+        kernels.pointwise(split, count, width), (int)first, steps, {}, weights, scale, bias};
     for (int n = 0; n < count; n++) {
       block.offset[n] = units[done + n].offset;
       // Units 0 and 1 of a block of halves end in one vector.
@@ -225,9 +227,9 @@ void run_int8_conv(const Int8Conv& plan, Plane x, Plane y, Plane residual, int w
   task.width = width;
   task.y_quads = plan.y_quads;
   task.r_quads = plan.r_quads;
-  task.ending = plan.ending;
+  task.epilogue = plan.epilogue;
   const uint8_t* corner = from.at - plan.pad_h * from.row - plan.pad_w * from.pixel;
-  const int y_size = plan.ending.floats ? 4 : 1;
+  const int y_size = plan.epilogue.floats ? 4 : 1;
   for (const Int8Conv::Block& block : plan.blocks) {
     task.x = corner + block.x_offset;
     task.words = block.words;
@@ -241,9 +243,10 @@ void run_int8_conv(const Int8Conv& plan, Plane x, Plane y, Plane residual, int w
   }
 }
 
-void run_int8_mix(const Int8Mix& plan, Plane x, Plane y, Plane residual, int width, int begin, int end) {
+void run_int8_pointwise(const Int8Pointwise& plan, Plane x, Plane y, Plane residual, int width, int begin,
+                        int end) {
   const BytePlane from(x), to(y), added(residual);
-  Int8MixTask task = {};
+  Int8PointwiseTask task = {};
   task.x = from.at;
   task.x_row = plan.stride * from.row;
   task.x_pixel = plan.stride * from.pixel;
@@ -254,8 +257,8 @@ void run_int8_mix(const Int8Mix& plan, Plane x, Plane y, Plane residual, int wid
   task.r_row = added.row;
   task.r_pixel = added.pixel;
   task.width = width;
-  task.ending = plan.ending;
-  for (const Int8Mix::Block& block : plan.blocks) {
+  task.epilogue = plan.epilogue;
+  for (const Int8Pointwise::Block& block : plan.blocks) {
     task.inputs = plan.inputs.data() + block.first;
     task.steps = block.steps;
     task.weights = block.weights;

@@ -1,4 +1,4 @@
-// units.h - how 1x1 products are cut up, of floats (mix_plan.cpp) as of bytes (int8_plan.cpp).
+// pointwise_plan.h - how 1x1 products are cut up, of floats (pointwise_plan.cpp) as of bytes (int8_convolution.cpp).
 #pragma once
 #include <vector>
 
@@ -8,7 +8,7 @@ namespace igc {
 
 // A run of output positions whose channels all read the same groups of inputs.
 struct Unit {
-  int offset, split;        // split: S of mix.cpp; 16 / S positions
+  int offset, split;        // split: S of pointwise.cpp; 16 / S positions
   std::vector<int> groups;  // sorted
   bool operator<(const Unit& other) const {
     return split != other.split     ? split < other.split

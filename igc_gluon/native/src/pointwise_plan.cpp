@@ -1,9 +1,9 @@
-// mix_plan.cpp - cuts a 1x1 product into units that share inputs for mix.cpp, and says where
+// pointwise_plan.cpp - cuts a 1x1 product into units that share inputs for pointwise.cpp, and says where
 // their weights lie.
+#include "pointwise_plan.h"
+
 #include <algorithm>
 #include <map>
-
-#include "units.h"
 
 namespace igc {
 namespace {
@@ -94,35 +94,35 @@ std::vector<Segment> find_segments(const Filter& filter, const Layout& in, const
   return segments;
 }
 
-size_t mix_work(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out) {
+size_t pointwise_work(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out) {
   size_t work = 0;
-  for (const Unit& unit : sorted_units(filter, out, kernels.mix_units))
+  for (const Unit& unit : sorted_units(filter, out, kernels.pointwise_units))
     for (const Segment& segment : find_segments(filter, in, unit.groups, unit.split))
       work += segment.length / unit.split;
   return work;
 }
 
-MixPlan plan_mix(const Kernels& kernels, const Filter& filter, const Layout& in, const Layout& out,
-                 int stride, int width) {
-  MixPlan plan;
+PointwisePlan plan_pointwise(const Kernels& kernels, const Filter& filter, const Layout& in,
+                             const Layout& out, int stride, int width) {
+  PointwisePlan plan;
   plan.stride = stride;
-  const std::vector<Unit> units = sorted_units(filter, out, kernels.mix_units);
+  const std::vector<Unit> units = sorted_units(filter, out, kernels.pointwise_units);
   size_t weights = 0, bias = 0;
   for (size_t done = 0; done < units.size();) {
-    const int split = units[done].split, count = units_of_block(units, done, kernels.mix_units);
+    const int split = units[done].split, count = units_of_block(units, done, kernels.pointwise_units);
     const std::vector<Segment> segments = find_segments(filter, in, units[done].groups, split);
     size_t inputs = 0;
     for (const Segment& segment : segments) inputs += segment.length;
     const size_t size = inputs / split * count * 16;
-    MixPlan::Block block = {kernels.mix(split, count, width),
-                            (int)plan.segments.size(),
-                            (int)segments.size(),
-                            count,
-                            {},
-                            split,
-                            weights,
-                            size,
-                            (ptrdiff_t)bias};
+    PointwisePlan::Block block = {kernels.pointwise(split, count, width),
+                                  (int)plan.segments.size(),
+                                  (int)segments.size(),
+                                  count,
+                                  {},
+                                  split,
+                                  weights,
+                                  size,
+                                  (ptrdiff_t)bias};
     for (int n = 0; n < count; n++) block.offset[n] = units[done + n].offset;
     plan.segments.insert(plan.segments.end(), segments.begin(), segments.end());
     plan.blocks.push_back(block);
@@ -134,10 +134,10 @@ MixPlan plan_mix(const Kernels& kernels, const Filter& filter, const Layout& in,
   return plan;
 }
 
-Packing packing_of(const MixPlan& plan, const Filter& filter, const Layout& in, const Layout& out,
+Packing packing_of(const PointwisePlan& plan, const Filter& filter, const Layout& in, const Layout& out,
                    const Filter*) {
   Packing packing;
-  for (const MixPlan::Block& block : plan.blocks) {
+  for (const PointwisePlan::Block& block : plan.blocks) {
     const int split = block.split;
     const auto output = [&](int n, int j) { return out.channel(block.offset[n] + j / split); };
     for (int n = 0; n < block.n; n++)
@@ -153,9 +153,9 @@ Packing packing_of(const MixPlan& plan, const Filter& filter, const Layout& in, 
   return packing;
 }
 
-void run_mix(const MixPlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end,
-             Coming* coming) {
-  MixTask task = {};
+void run_pointwise(const PointwisePlan& plan, Plane x, Plane y, Plane residual, int width, int begin, int end,
+                   Prefetch* prefetch) {
+  PointwiseTask task = {};
   task.x = x.at;
   task.x_row = plan.stride * x.row;
   task.x_pixel = plan.stride * x.pixel;
@@ -167,9 +167,9 @@ void run_mix(const MixPlan& plan, Plane x, Plane y, Plane residual, int width, i
   task.r_pixel = residual.pixel;
   task.width = width;
   task.activation = plan.activation;
-  task.coming = coming;
+  task.prefetch = prefetch;
   for (size_t i = 0; i < plan.blocks.size(); i++) {
-    const MixPlan::Block& block = plan.blocks[i];
+    const PointwisePlan::Block& block = plan.blocks[i];
     task.next = weights_after(plan, i);
     task.segments = plan.segments.data() + block.first_segment;
     task.n_segments = block.n_segments;

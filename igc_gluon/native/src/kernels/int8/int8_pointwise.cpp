@@ -1,4 +1,4 @@
-// int8_mix.cpp - 1x1 products of bytes: ../mix.cpp with words of four inputs where that has floats.
+// int8_pointwise.cpp - 1x1 products of bytes: ../pointwise.cpp with words of four inputs where that has floats.
 //
 // A vector of weights holds S words for each of 16 / S outputs; the S partial sums are added as integers. L =
 // 24 with S = 2: 3 units, 3 steps of 8 inputs, 9 VPDPBUSD for a pixel of 24 x 24 products.
@@ -11,7 +11,7 @@ namespace IGC_TARGET {
 namespace {
 
 template <int S, int N, int P>
-IGC_INLINE void accumulate(const Int8MixTask& t, const uint8_t* x, ints (&sum)[P][N]) {
+IGC_INLINE void accumulate(const Int8PointwiseTask& t, const uint8_t* x, ints (&sum)[P][N]) {
   const int8_t* w = t.weights;
   const ptrdiff_t step = t.x_pixel;
   // One loop, not one over segments around another: with two GCC 12 keeps the sums in memory.
@@ -27,7 +27,7 @@ IGC_INLINE void accumulate(const Int8MixTask& t, const uint8_t* x, ints (&sum)[P
   }
 }
 
-// Result vectors as in ../mix.cpp: S = 1: a pixel and a unit. S = 2: units 0 and 1 of a pixel, or an odd unit
+// Result vectors as in ../pointwise.cpp: S = 1: a pixel and a unit. S = 2: units 0 and 1 of a pixel, or an odd unit
 // of two pixels. S = 4: a unit of four pixels.
 template <int S, int N, int P>
 struct Results {
@@ -89,7 +89,7 @@ struct Results {
 };
 
 template <int S, int N, int P>
-IGC_INLINE void tile(const Int8MixTask& t, const uint8_t* x, uint8_t* y, const uint8_t* residual) {
+IGC_INLINE void tile(const Int8PointwiseTask& t, const uint8_t* x, uint8_t* y, const uint8_t* residual) {
   typedef Results<S, N, P> R;
   ints sum[P][N];
   vec out[R::kCount];
@@ -100,12 +100,12 @@ IGC_INLINE void tile(const Int8MixTask& t, const uint8_t* x, uint8_t* y, const u
     out[i] =
         fma(to_floats(R::combine(sum, i)), load(t.scale + R::unit(i) * 16), load(t.bias + R::unit(i) * 16));
   if (residual) {
-    const vec scale = splat(t.ending.residual_scale);
+    const vec scale = splat(t.epilogue.residual_scale);
     IGC_TIMES (i, R::kCount)
       out[i] = fma(to_floats(R::fetch(residual + t.offset[R::unit(i)], t.r_pixel, i)), scale, out[i]);
   }
-  if (t.ending.floats) {
-    const vec lowest = splat(t.ending.lowest), highest = splat(t.ending.highest);
+  if (t.epilogue.floats) {
+    const vec lowest = splat(t.epilogue.lowest), highest = splat(t.epilogue.highest);
     IGC_TIMES (i, R::kCount)
       R::put((float*)y + t.offset[R::unit(i)], t.y_pixel / (ptrdiff_t)sizeof(float), i,
              min(highest, max(lowest, out[i])));
@@ -117,7 +117,7 @@ IGC_INLINE void tile(const Int8MixTask& t, const uint8_t* x, uint8_t* y, const u
 }
 
 template <int S, int N, int P>
-void rows(const Int8MixTask& t, int row_begin, int row_end) {
+void rows(const Int8PointwiseTask& t, int row_begin, int row_end) {
   for (int r = row_begin; r < row_end; r++) {
     const uint8_t* x = t.x + r * t.x_row;
     uint8_t* y = t.y + r * t.y_row;
@@ -130,8 +130,8 @@ void rows(const Int8MixTask& t, int row_begin, int row_end) {
 }
 
 template <int S, int N>
-Int8MixKernel choose_pixels(int width) {
-  Choice<Int8MixKernel> best(width);
+Int8PointwiseKernel choose_pixels(int width) {
+  Choice<Int8PointwiseKernel> best(width);
   constexpr int more = (N + 1) * kParts;
   if constexpr (tile_fits(16, N, more)) best.offer(16, rows<S, N, 16>);
   if constexpr (tile_fits(8, N, more)) {
@@ -145,7 +145,7 @@ Int8MixKernel choose_pixels(int width) {
 }
 
 template <int S>
-Int8MixKernel choose_units([[maybe_unused]] int n, int width) {
+Int8PointwiseKernel choose_units([[maybe_unused]] int n, int width) {
   if constexpr (kInt8Units >= 3) {
     if (n == 2) return choose_pixels<S, 2>(width);
     if (n == 3) return choose_pixels<S, 3>(width);
@@ -155,7 +155,7 @@ Int8MixKernel choose_units([[maybe_unused]] int n, int width) {
 
 }  // namespace
 
-Int8MixKernel mix_kernel(int s, int n, int width) {
+Int8PointwiseKernel pointwise_kernel(int s, int n, int width) {
   return s == 1 ? choose_units<1>(n, width) : s == 2 ? choose_units<2>(n, width) : choose_units<4>(n, width);
 }
 
