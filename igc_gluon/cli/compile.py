@@ -14,11 +14,15 @@ def add_arguments(parser):
     add_normalization_arguments(parser)
     parser.add_argument("--size", type=int, help="height and width of the images (default: the model's natural size)")
     parser.add_argument("--class-names", metavar="FILE", help="a text file, in each line the name of a class")
+    add_int8_arguments(parser)
+
+
+def add_int8_arguments(parser):
     parser.add_argument(
         "--int8",
         action="store_true",
-        help="run on 8-bit integers the layers that gain by it, where the processor has AVX-512 "
-        "with VNNI; elsewhere the same file runs in float32",
+        help="8-bit integers: an .igc file runs on them the layers that gain by it, where the processor has AVX-512 "
+        "with VNNI, and elsewhere in float32",
     )
     parser.add_argument(
         "--calibration",
@@ -28,9 +32,14 @@ def add_arguments(parser):
     )
 
 
-def run(args):
+def check_int8_arguments(args):
+    """Raises UserError where --calibration is given alone."""
     if args.calibration is not None and not args.int8:
         raise UserError("--calibration goes with --int8")
+
+
+def run(args):
+    check_int8_arguments(args)
     if args.size is not None and args.size < 1:
         raise UserError(f"--size must be at least 1, not {args.size}")
     out = expand(args.out)

@@ -2,7 +2,9 @@
 
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
-from typing import Any
+from typing import Any, Tuple
+
+import numpy as np
 
 from igc_gluon.cli import compile as compiling
 from igc_gluon.cli.network_flags import SOURCE, add_normalization_arguments, add_params_arguments, open_classifier
@@ -26,6 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_normalization_arguments(parser)
     parser.add_argument("--size", type=int, help="height and width of the images (default: the model's natural size)")
     parser.add_argument("--class-names", metavar="FILE", help="a text file, in each line the name of a class")
+    compiling.add_int8_arguments(parser)
     onnx = parser.add_argument_group("of ONNX")
     onnx.add_argument(
         "--normalize",
@@ -48,6 +51,9 @@ def run(args: Namespace) -> None:
     image_flag = next((flag for flag, value in flags.items() if value), None)
     if image_flag and ending != ".onnx":
         raise UserError(f"{image_flag} goes with OUT.onnx")
+    if args.int8 and ending == _SYMBOL:
+        raise UserError(f"--int8 goes with OUT.onnx and OUT.igc, not with {_SYMBOL}")
+    compiling.check_int8_arguments(args)
     if args.batch_size is not None and not 1 <= args.batch_size <= _MOST_IMAGES:
         raise UserError(f"--batch-size must be from 1 to {_MOST_IMAGES}, not {args.batch_size}")
     if args.size is not None and args.size < 1:
@@ -82,8 +88,10 @@ def _to_onnx(args: Namespace) -> None:
     from igc_gluon.files import write_atomically
 
     net = _network(args)
-    made = to_onnx.of_network(net, args.batch_size, args.normalize, args.softmax)
+    made = to_onnx.of_network(net, None if args.int8 else args.batch_size, args.normalize, args.softmax)
     checked = check(made, net, args.normalize)
+    if args.int8:
+        made, checked = _in_int8(args, net, made, checked)
     data = made.SerializeToString()
     with write_atomically(expand(args.out)) as file:
         file.write(data)
@@ -99,8 +107,32 @@ def _to_onnx(args: Namespace) -> None:
   check   {printable(checked)}""")
 
 
+def _in_int8(args: Namespace, net: Any, made: Any, checked: str) -> Tuple[Any, str]:
+    """(the model with 8-bit integers, a line on how far it is from `made`)"""
+    try:
+        from igc_gluon.export import int8  # optional: ONNX Runtime
+    except ImportError as error:
+        raise UserError(f"--int8 needs ONNX Runtime's quantizer: {error}; pip install 'igc-gluon[onnx]'") from None
+    from igc_gluon.deploy import calibration  # slow: MXNet
+
+    expected = net.preprocessing
+    images = calibration.images_of(
+        args.calibration or True, expected, expected.image_shape, getattr(net, "dataset", None)
+    )
+    if args.normalize:  # back to the pixels that they were
+        mean, std = (np.asarray(values, np.float64)[:, None, None] for values in (expected.mean, expected.std))
+        images = np.rint(images * std + mean).astype(args.normalize)
+    result = int8.quantized(made, images)
+    same, difference = int8.compared(made, result, images)
+    if args.batch_size is not None:
+        result = int8.with_batch(result, args.batch_size)
+    return result, (
+        f"{checked}; with 8-bit integers {100 * same:.1f} % of the {len(images)} images of the calibration keep their "
+        f"class, and scores differ by up to {difference:.1e} of the largest"
+    )
+
+
 def _to_igc(args: Namespace) -> None:
-    args.int8, args.calibration = False, None
     compiling.run(args)
 
 

@@ -201,6 +201,31 @@ def renumbered(nodes: Sequence[Node], kept: Mapping[int, int]) -> List[Node]:
     return result
 
 
+def fold_batch_norms(nodes: Sequence[Node]) -> List[Node]:
+    """[Node] of the same function in inference: batch normalizations behind a convolution, with permutations between
+    them or not, are in its weights and bias. Those of which something else is read too stay."""
+    nodes, kept, counts = list(nodes), {}, readers(nodes)
+    for value, node in enumerate(nodes, 1):
+        if node.op != "batch_norm":
+            continue
+        gamma, beta, mean, variance = (node.arrays[k].astype(np.float64) for k in ("gamma", "beta", "mean", "variance"))
+        scale = gamma / np.sqrt(variance + node.attributes["epsilon"])
+        shift = beta - scale * mean
+        source = node.inputs[0]
+        while source and counts[source] == 1 and nodes[source - 1].op == "permute":
+            order = order_of(nodes[source - 1])
+            scale[order], shift[order] = scale.copy(), shift.copy()
+            source = nodes[source - 1].inputs[0]
+        if source and counts[source] == 1 and nodes[source - 1].op in ("conv", "linear"):
+            before = nodes[source - 1]
+            weight, bias = before.arrays["weight"], before.arrays.get("bias", 0)
+            weight = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
+            folded = {"weight": weight.astype(np.float32), "bias": (scale * bias + shift).astype(np.float32)}
+            nodes[source - 1] = before._replace(arrays=folded)
+            kept[value] = node.inputs[0]
+    return renumbered(nodes, kept)
+
+
 def save(nodes: Sequence[Node], path: Union[str, Path]) -> None:
     """Writes a file that `load` reads."""
     from igc_gluon.files import write_atomically  # slow: it imports what downloads need too

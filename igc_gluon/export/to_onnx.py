@@ -34,7 +34,7 @@ class _Writer:
 
     def add(self, op: str, inputs: Sequence[str], **attributes: Any) -> str:
         name = f"v{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, [name], **attributes))
+        self.nodes.append(helper.make_node(op, inputs, [name], name, **attributes))
         return name
 
     def reshape(self, x: str, shape: Sequence[int]) -> str:
@@ -77,7 +77,7 @@ def of_network(net: Any, batch: Optional[int] = None, pixels: Optional[str] = No
     if expected.class_names:
         metadata["classes"] = json.dumps(list(expected.class_names), ensure_ascii=False)
     shape = expected.image_shape
-    return model(graph.describe(net, shape), shape, batch, metadata, normalization, softmax)
+    return model(graph.fold_batch_norms(graph.describe(net, shape)), shape, batch, metadata, normalization, softmax)
 
 
 def preprocessing_of(made: Any) -> Optional[Preprocessing]:

@@ -191,3 +191,89 @@ def test_a_size_that_does_not_fit_and_what_has_no_scores():
 
     with pytest.raises(UserError, match="this network gives 4x6x6"):
         to_onnx.model(graph.describe(net, (3, 8, 8)), (3, 8, 8), softmax=True)
+
+
+def random_statistics(net):
+    """Gives the batch normalizations of `net` values that matter."""
+    random = np.random.default_rng(0)
+    for name, parameter in net.collect_params(".*(gamma|beta|running_mean|running_var)$").items():
+        low = 0.5 if name.endswith(("gamma", "var")) else -0.5
+        parameter.set_data(mx.nd.array(random.uniform(low, low + 1, parameter.shape)))
+    return net
+
+
+@pytest.mark.parametrize(
+    "name, left", [("cifar_plain_igc8_l4m8", 0), ("cifar_igcv3_d0.5", 0), ("cifar_sumfusion8_l4m8", 6)]
+)
+def test_batch_normalization_goes_into_the_convolution_before_it(name, left):
+    """Through the permutations between them; not where branches are summed before it."""
+    pytest.importorskip("onnx")
+    from igc_gluon.export import to_onnx
+
+    net = random_statistics(network(name))
+    made = to_onnx.of_network(net)
+    assert sum(node.op_type == "BatchNormalization" for node in made.graph.node) == left
+    images = np.random.default_rng(1).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    close(run(made, images), net(mx.nd.array(images)).asnumpy(), 2e-4)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A .npy of pixels that look like something, as the shipped weights want them: blobs on black with its border."""
+    random, (y, x) = np.random.default_rng(0), np.mgrid[:32, :32]
+    places = random.uniform(10, 22, (64, 3, 2, 1, 1))
+    blobs = 255 * np.exp(-((y - places[:, :, 0]) ** 2 + (x - places[:, :, 1]) ** 2) / 30).max(1)
+    path = tmp_path_factory.mktemp("calibration") / "pictures.npy"
+    np.save(path, np.repeat(blobs[..., None], 3, 3).astype(np.uint8))
+    return path
+
+
+@pytest.mark.parametrize("flags", [[], ["--normalize", "--softmax", "--batch-size", "4"]])
+def test_8_bits(tmp_path, capsys, pictures, flags):
+    """Every convolution reads bytes, whose weights are those of the float32 model to half a step of their scale."""
+    onnx = pytest.importorskip("onnx")
+    exact, out = str(tmp_path / "exact.onnx"), str(tmp_path / "net.onnx")
+    assert main(["export", *SOURCE, exact, *flags]) == 0
+    assert main(["export", *SOURCE, out, *flags, "--int8", "--calibration", str(pictures)]) == 0
+    assert "% of the 64 images of the calibration keep their class" in capsys.readouterr().out
+    made = onnx.load(out)
+    assert {e.key for e in made.metadata_props} == {"model", "classes", "__preprocessing__"}
+    maker = {node.output[0]: node for node in made.graph.node}
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
+    convolutions = [node for node in made.graph.node if node.op_type in ("Conv", "Gemm")]
+    weights = [
+        onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(exact).graph.initializer
+        if len(tensor.dims) in (2, 4)
+    ]
+    assert len(convolutions) == len(weights) == 14
+    for node, weight in zip(convolutions, weights):
+        assert maker[node.input[0]].op_type == "DequantizeLinear"
+        stored, scale, zero = (arrays[name] for name in maker[node.input[1]].input)
+        assert stored.dtype == np.int8 and not zero.any()
+        scale = scale.reshape(-1, *[1] * (weight.ndim - 1)) if scale.size == len(weight) else scale
+        assert np.all(np.abs(stored * scale - weight) <= 0.501 * scale)
+    images = np.load(pictures)[:4]
+    given = (
+        images.transpose(0, 3, 1, 2)
+        if flags
+        else open_network(SHIPPED, dataset="fashion-mnist").preprocessing.normalize(images)
+    )
+    close(run(out, given), run(exact, given), 0.2)
+    assert (run(out, given) != run(exact, given)).any()
+
+
+@pytest.mark.parametrize(
+    "out, flags, message",
+    [
+        ("net-symbol.json", ["--int8"], "--int8 goes with OUT.onnx and OUT.igc"),
+        ("net.onnx", ["--calibration", "digits"], "--calibration goes with --int8"),
+        ("net.onnx", ["--int8", "--calibration", "none.npy"], "cannot read images from none.npy"),
+    ],
+)
+def test_mistakes_in_8_bits(tmp_path, capsys, out, flags, message):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    assert main(["export", *SOURCE, str(tmp_path / out), *flags]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and not list(tmp_path.iterdir()), error
