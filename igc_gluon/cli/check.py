@@ -53,14 +53,17 @@ def add_arguments(parser):
 
 def run(args):
     # slow: MXNet
-    from igc_gluon.model_zoo import get_model
+    import mxnet as mx
+
+    from igc_gluon.model_zoo import find_family, get_model
     from igc_gluon.nn import block_stack, interleaved_blocks
 
     name = args.name.lower()
     picture = expand(args.picture or f"{name}.png")
     if picture.suffix.lower() != ".png":
         raise UserError(f"--picture {picture}: the picture is a PNG; give a file that ends in .png")
-    net = get_model(name, **options(args))
+    net, size = get_model(name, **options(args)), find_family(name)[0].input_size
+    net.infer_shape(mx.nd.zeros((1, 3, size, size)))  # of layers that were not told their input channels
     blocks = {prefix.rstrip("_-"): block for prefix, block in interleaved_blocks(net).items()}
     if not blocks:
         print(f"{name} has no blocks that interleave group convolutions: nothing to check, nothing to draw")

@@ -1,7 +1,8 @@
 """From blocks to `igc_gluon.theory`: the stack of group convolutions and permutations that a block consists of."""
 
-from typing import Dict, List, Set, Union
+from typing import Dict, Iterator, List, Set, Union
 
+import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
@@ -48,19 +49,37 @@ def block_stack(block: HybridBlock) -> List[Union[theory.GroupConv, theory.Permu
     return stack
 
 
-def interleaved_blocks(net: HybridBlock) -> Dict[str, InterleavedBlock]:
-    """{prefix of its parameters: block} for every block of `net` that interleaves group convolutions, in order."""
-    blocks = {}
+def interleaved_blocks(net: HybridBlock) -> Dict[str, HybridBlock]:
+    """{prefix of its parameters: block} for every block of `net` that interleaves group convolutions, in order.
 
-    def visit(block):
-        if isinstance(block, InterleavedBlock):
-            blocks[block.prefix] = block
-        else:
-            for child in block._children.values():
-                visit(child)
+    Where none is an `InterleavedBlock`, every innermost block that computes such a stack is taken: two convolutions or
+    more, one of them in groups, with a permutation of channels.
+    """
+    blocks = {block.prefix: block for block in _outermost(net)}
+    return blocks or {block.prefix: block for block in _innermost(net)}
 
-    visit(net)
-    return blocks
+
+def _outermost(block: HybridBlock) -> Iterator[HybridBlock]:
+    if isinstance(block, InterleavedBlock):
+        yield block
+    else:
+        for child in block._children.values():
+            yield from _outermost(child)
+
+
+def _innermost(block: HybridBlock) -> Iterator[HybridBlock]:
+    inside = [found for child in block._children.values() for found in _innermost(child)]
+    yield from inside or ([block] if block._children and _is_interleaved(block) else [])
+
+
+def _is_interleaved(block: HybridBlock) -> bool:
+    try:
+        stack = block_stack(block)
+    except (UserError, mx.MXNetError, TypeError):  # no stack; a block of several inputs; one that wants another size
+        return False
+    convolutions = [layer for layer in stack if isinstance(layer, theory.GroupConv)]
+    grouped = any(convolution.groups > 1 for convolution in convolutions)
+    return len(convolutions) > 1 and grouped and len(convolutions) < len(stack)
 
 
 def block_stacks(net: HybridBlock) -> Dict[str, List[Union[theory.GroupConv, theory.Permutation]]]:

@@ -176,3 +176,54 @@ def test_options_of_the_model(capsys):
     assert "no option 'nonsense'" in igc_check(capsys, name, "--option", "nonsense=1", code=2).err
     stride = igc_check(capsys, "cifar_igcv2_8_c64", "--no-picture", "--option", "branch_channels=16,16,32").out
     assert rows(stride)["g1_b1_p2_two1"]["terms"] == "16 16"
+
+
+OWN = """
+from mxnet.gluon import HybridBlock, nn
+from igc_gluon.model_zoo import register
+
+ORDER = (5, 3, 0, 6, 4, 2, 7, 1)
+
+
+class Three(HybridBlock):
+    def __init__(self):
+        super().__init__()
+        with self.name_scope():
+            self.one, self.two = (nn.Conv2D(8, k, padding=k // 2, groups=4, use_bias=False) for k in (3, 1))
+            self.three = nn.Conv2D(8, 1, groups=2, use_bias=False)
+            self.norm = nn.BatchNorm()
+
+    def hybrid_forward(self, F, x):
+        y = self.one(x)
+        y = self.two(F.concat(*[F.slice_axis(y, axis=1, begin=i, end=i + 1) for i in ORDER], dim=1))
+        y = F.reshape(F.swapaxes(F.reshape(y, (0, -4, 4, 2, -2)), 1, 2), (0, -3, -2))
+        return x + F.relu(self.norm(self.three(y)))
+
+
+@register("cifar_three{depth}", [{"depth": 2}])
+def three(depth, classes, **options):
+    net = nn.HybridSequential(**options)
+    with net.name_scope():
+        net.add(nn.Conv2D(8, 3, padding=1), *[Three() for _ in range(depth)])
+        net.add(nn.GlobalAvgPool2D(), nn.Flatten(), nn.Dense(classes))
+    return net
+"""
+
+
+def test_any_stack_of_group_convolutions_and_permutations(capsys, tmp_path):
+    """Of plain Gluon blocks, whose permutations are slices, reshapes and transpositions."""
+    (tmp_path / "own.py").write_text(OWN)
+    out = igc_check(capsys, "cifar_three2", "--import", tmp_path / "own.py", "--picture", tmp_path / "own.png").out
+    four = theory.GroupConv((8, 2, 1, 1), 4)
+    stack = [
+        theory.GroupConv((8, 2, 3, 3), 4),
+        theory.Permutation([5, 3, 0, 6, 4, 2, 7, 1]),
+        four,
+        theory.Permutation([0, 2, 4, 6, 1, 3, 5, 7]),
+        theory.GroupConv((8, 4, 1, 1), 2),
+    ]
+    found = list(rows(out).values())
+    assert len(found) == 2 and cv2.imread(str(tmp_path / "own.png")) is not None
+    for row in found:
+        assert {key: row[key] for key in expected(stack)} == expected(stack)
+        assert row["branches"] == "4x2 3x3, 4x2, 2x4"
