@@ -12,23 +12,24 @@ import errno
 import hashlib
 import io
 import logging
+import math
 import os
 import re
 import secrets
 import socket
 import stat
-import sys
 import threading
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from tqdm import tqdm
 from urllib3.exceptions import ReadTimeoutError
 
 from igc_gluon.errors import UserError
 from igc_gluon.locks import Lock
 from igc_gluon.paths import expand
+from igc_gluon.progress_bar import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +128,16 @@ def open_file(path):
         os.close(handle)
         raise OSError(errno.EINVAL, "it is no file", str(path))
     return open(handle, "rb")
+
+
+def finite_or_none(value: Any) -> Any:
+    """`value`, of which JSON is to be written, with None in place of infinity and NaN, for which JSON has no word: the
+    loss of a network that diverged is one, and that of its first epochs may be."""
+    if isinstance(value, dict):
+        return {key: finite_or_none(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [finite_or_none(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_text(path):
@@ -286,17 +297,8 @@ def _receive(url, part, title, most):
         total = offset + int(length) if re.fullmatch("[0-9]{1,18}", length) else None
         if total is not None and total > most:
             raise _TooLong
-        # A log file is not a screen: there the bar may repeat itself twice a minute, not ten times a second.
-        interval = 0.1 if sys.stderr.isatty() else 30
-        with open(part, "ab" if offset else "wb") as file, tqdm(
-            desc=title,
-            total=total,
-            initial=offset,
-            unit="B",
-            unit_scale=True,
-            unit_divisor=1024,
-            mininterval=interval,
-            file=sys.stderr,
+        with open(part, "ab" if offset else "wb") as file, progress_bar(
+            desc=title, total=total, initial=offset, unit="B", unit_scale=True, unit_divisor=1024
         ) as bar:
             for piece in _pieces(answer):
                 if file.tell() + len(piece) > most:  # nobody may fill the disk

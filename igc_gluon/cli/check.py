@@ -8,6 +8,7 @@ import numpy as np
 
 from igc_gluon import theory
 from igc_gluon.cli.network_flags import add_import_argument, add_option_argument, options
+from igc_gluon.cli.table import table
 from igc_gluon.errors import UserError
 from igc_gluon.paths import expand
 from igc_gluon.report import pattern_picture
@@ -150,30 +151,23 @@ def _find(blocks, wanted):
 
 
 def _table(stacks, checks):
-    rows = [("block", "branches", "dense", "paths", "compl.", "terms", "balance", "width", "regular", "wider")]
-    for title, check in checks.items():
-        rows.append(
-            (
-                title,
-                branches(stacks[title]),
-                "yes" if check.paths[0] else f"no, {_percent(check.connected)}",
-                _range(check.paths),
-                check.condition,
-                " ".join(f"{term:.4g}" for term in check.terms),
-                f"{check.imbalance:.2f}",
-                str(check.width),
-                f"{check.regular_width:.1f}",
-                f"{check.width / check.regular_width:.2f}",
-            )
+    header = ("block", "branches", "dense", "paths", "compl.", "terms", "balance", "width", "regular", "wider")
+    rows = [
+        (
+            title,
+            branches(stacks[title]),
+            "yes" if check.paths[0] else f"no, {_percent(check.connected)}",
+            _range(check.paths),
+            check.condition,
+            " ".join(f"{term:.4g}" for term in check.terms),
+            f"{check.imbalance:.2f}",
+            check.width,
+            f"{check.regular_width:.1f}",
+            f"{check.width / check.regular_width:.2f}",
         )
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column < 6 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths))
-        )
-        for row in rows
-    )
+        for title, check in checks.items()
+    ]
+    return table(header, rows, left=6)
 
 
 def branches(stack):

@@ -11,7 +11,7 @@ from igc_gluon.cli.network_flags import SOURCE, add_normalization_arguments, add
 from igc_gluon.cli.table import table
 from igc_gluon.engine.metrics import TOP5_FROM
 from igc_gluon.errors import UserError, printable
-from igc_gluon.files import write_atomically
+from igc_gluon.files import finite_or_none, write_atomically
 
 CLASSES_SHOWN = 50  # at most, in the terminal
 
@@ -99,7 +99,7 @@ def _write(args, net, data, metrics):
         for mistake in summary["surest_mistakes"]:
             mistake["image"] = data.image_name(mistake["image"])
         with write_atomically(args.json, "w") as file:
-            json.dump(_finite(summary), file, indent=1)
+            json.dump(finite_or_none(summary), file, indent=1)
             file.write("\n")
     if args.csv:
         with write_atomically(args.csv, "w") as file:
@@ -130,12 +130,3 @@ def _names(data, classes):
 
 def _percent(share):
     return "-" if share != share else f"{100 * share:.2f}"
-
-
-def _finite(value):
-    """JSON has no word for infinity and NaN, which the loss of a diverged network is."""
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))) else value

@@ -1,6 +1,7 @@
 """`igc info NAME`"""
 
 from igc_gluon.cli.network_flags import add_import_argument, add_option_argument, options
+from igc_gluon.cli.table import table
 from igc_gluon.errors import UserError
 
 
@@ -28,11 +29,11 @@ def run(args):
     shape = (3, size, size)
     net = get_model(args.name, classes=classes, **options(args))
     rows = [row for row in complexity.layers(net, shape) if args.all or row.params]
-    width = max(len(row.name) for row in rows)
-    print(f"{'layer':{width}}  {'operator':14}  {'output':>13}  {'parameters':>12}  {'multiply-adds':>14}")
-    for row in rows:
-        output = "x".join(map(str, row.output_shape))
-        print(f"{row.name:{width}}  {row.operator:14}  {output:>13}  {row.params:>12,}  {row.multiply_adds:>14,}")
+    lines = [
+        (row.name, row.operator, "x".join(map(str, row.output_shape)), f"{row.params:,}", f"{row.multiply_adds:,}")
+        for row in rows
+    ]
+    print(table(("layer", "operator", "output", "parameters", "multiply-adds"), lines, left=2))
     totals = complexity.totals(net, shape)
     print(f"""
 {args.name.lower()}: {classes} classes, one image of 3x{size}x{size}

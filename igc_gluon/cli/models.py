@@ -1,9 +1,26 @@
 """`igc models`"""
 
+import itertools
+import json
+from pathlib import Path
+
 import numpy as np
 
+import igc_gluon
 from igc_gluon.cli.network_flags import add_import_argument
+from igc_gluon.cli.table import table
 from igc_gluon.errors import UserError
+
+# Of every network that a table of the papers names, written by tests/model_zoo/test_all_models.py, which checks it:
+# counting takes MXNet and half a minute.
+STORED = Path(igc_gluon.__file__).parent / "model_zoo" / "models.json"
+DATASETS = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "svhn": "SVHN",
+    "tiny-imagenet": "Tiny ImageNet",
+    "imagenet": "ImageNet",
+}
 
 
 def add_arguments(parser):
@@ -13,10 +30,11 @@ def add_arguments(parser):
 
 
 def run(args):
-    return _pretrained(args) if args.pretrained else _all(args)
+    wanted = args.filter.lower()
+    print(_pretrained(wanted) if args.pretrained else _all(wanted, args.imports))
 
 
-def _pretrained(args):
+def _pretrained(wanted):
     # slow: MXNet
     from igc_gluon.model_zoo.gluoncv2 import RELEASES
     from igc_gluon.model_zoo.published import PUBLISHED
@@ -29,34 +47,22 @@ def _pretrained(args):
             f"{row.accuracy:.2f}",
             _spread(row.seeds),
             f"{row.epochs}",
-            f"{row.path.stat().st_size / 1e6:.2f} MB",
+            f"package, {row.path.stat().st_size / 1e6:.2f} MB",
         )
         for row in shipped().values()
-        if args.filter.lower() in row.model
     ]
-    rows += [
-        (name, "imagenet", "-", "-", "-", "to be downloaded from the authors")
-        for name in PUBLISHED
-        if args.filter.lower() in name
-    ]
-    rows += [
-        (name, "imagenet", f"{100 - row.top1:.2f}", "-", "-", "to be downloaded from gluoncv2")
-        for name, row in RELEASES.items()
-        if args.filter.lower() in name
-    ]
+    rows += [(name, "imagenet", "-", "-", "-", "authors") for name in PUBLISHED]
+    rows += [(name, "imagenet", f"{100 - row.top1:.2f}", "-", "-", "gluoncv2") for name, row in RELEASES.items()]
+    rows = [row for row in rows if wanted in row[0]]
     if not rows:
-        raise UserError(
-            f"no model with weights has {args.filter!r} in its name; `igc models --pretrained` lists them all"
-        )
-    head = ("model", "trained on", "accuracy, %", "of seeds", "epochs", "size")
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    for row in [head, *rows]:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
-    print(
-        "accuracy: of these weights, over the test images; of seeds: mean, standard deviation and number of all that "
-        'were trained.\nget_model(NAME, pretrained="fashion-mnist"), igc eval NAME --dataset fashion-mnist; '
-        'of imagenet pretrained=True, of gluoncv2 pretrained="gluoncv2" with the accuracy that is published there.'
-    )
+        raise UserError(f"no model with weights has {wanted!r} in its name; `igc models --pretrained` lists them all")
+    return f"""{table(("model", "trained on", "accuracy, %", "of seeds", "epochs", "from"), rows, left=2)}
+
+accuracy: of these weights, over the test images; of seeds: mean, standard
+deviation and number of all that were trained. Weights of the authors and of
+gluoncv2, whose accuracies are those that it publishes, are downloaded.
+get_model(NAME, pretrained="fashion-mnist"), pretrained=True for the authors',
+pretrained="gluoncv2"; igc eval NAME --dataset fashion-mnist"""
 
 
 def _spread(accuracies):
@@ -65,23 +71,56 @@ def _spread(accuracies):
     return f"{np.mean(accuracies):.2f} +- {np.std(accuracies, ddof=1):.2f} ({len(accuracies)})"
 
 
-def _all(args):
+def _all(wanted, imports):
+    models = json.loads(STORED.read_text(encoding="utf-8"))
+    if imports:
+        # slow: MXNet
+        from igc_gluon.model_zoo.registry import families
+
+        models.update(
+            (name, facts(name)) for family in families() if family.source is not None for name in family.names()
+        )
+    models = {name: model for name, model in models.items() if wanted in name}
+    if not models:
+        raise UserError(f"no model's name contains {wanted!r}; `igc models` lists them all")
+    groups = itertools.groupby(models, key=lambda name: models[name]["family"])
+    parts = [_group(family, {name: models[name] for name in names}) for family, names in groups]
+    return "\n\n".join(
+        [
+            *parts,
+            f"""{len(models)} models; weights of convolutions and of the fully connected layer; MACs:
+multiply-adds of an image; then test accuracies that the papers print, in %
+(none of them was reproduced here). Any valid depth and partition makes a name:
+see `igc info`.""",
+        ]
+    )
+
+
+def facts(name):
+    """What STORED holds of the network called `name` but for accuracies, counted."""
     # slow: MXNet
     from igc_gluon import complexity
-    from igc_gluon.model_zoo import find_family, get_model, get_model_list
+    from igc_gluon.model_zoo import find_family, get_model
 
-    names = [name for name in get_model_list() if args.filter.lower() in name]
-    if not names:
-        raise UserError(f"no model's name contains {args.filter!r}; `igc models` lists them all")
-    width = max(map(len, names))
-    print(f"{'model':{width}}  {'image':>7}  {'weights, M':>10}  {'multiply-adds, 10^8':>19}")
-    for name in names:
-        size = find_family(name)[0].input_size
-        totals = complexity.totals(get_model(name), (3, size, size))
-        print(
-            f"{name:{width}}  {f'{size}x{size}':>7}  {totals.weights / 1e6:10.3f}  {totals.multiply_adds / 1e8:19.3f}"
+    family, _ = find_family(name)
+    totals = complexity.totals(get_model(name), (3, family.input_size, family.input_size))
+    return {"family": family.template, "size": family.input_size, "classes": family.classes, **totals._asdict()}
+
+
+def _group(family, models):
+    """The part of one family: its template, then a line for each network."""
+    data = [key for key in DATASETS if any(key in model.get("accuracy", {}) for model in models.values())]
+    rows = [
+        (
+            name,
+            f"{model['weights'] / 1e6:.3f}",
+            f"{model['multiply_adds'] / 1e6:.1f}",
+            *(model.get("accuracy", {}).get(key, "") for key in data),
         )
-    print(
-        f"{len(names)} models; weights of convolutions and FC, for 10 classes, or 1000 with images of 224x224. Other "
-        "depths and partitions work too: see `igc info`."
+        for name, model in models.items()
+    ]
+    first = next(iter(models.values()))
+    return (
+        f"{family}: images of {first['size']}x{first['size']}, {first['classes']} classes\n"
+        f"{table(('', 'weights, M', 'MACs, M', *(DATASETS[key] for key in data)), rows)}"
     )

@@ -13,6 +13,7 @@ from igc_gluon.data.photos import list_photos, read_photo
 from igc_gluon.deploy.runtime import softmax
 from igc_gluon.errors import UserError, printable
 from igc_gluon.paths import expand
+from igc_gluon.progress_bar import progress_bar
 from igc_gluon.threads import cores
 
 LONGEST_LIST = 64 << 20  # characters of a list of names; /dev/zero has no end
@@ -51,9 +52,7 @@ def run(args):
     failed = 0
     with writers(args.csv, args.jsonl, args.top) as outputs:
         quiet = outputs and len(paths) > 1
-        with tqdm(
-            total=len(paths), unit=" images", dynamic_ncols=True, leave=False, disable=None if quiet else True
-        ) as bar:
+        with progress_bar(total=len(paths), unit=" images", leave=False, disable=not quiet) as bar:
             for path, result in _results(scores, expected, paths, args):
                 bar.update()
                 if isinstance(result, UserError):

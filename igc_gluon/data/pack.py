@@ -22,18 +22,17 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from igc_gluon.data import photos, record_file, recordio
 from igc_gluon.data.classes import CLASS_FILE, write_classes  # noqa: F401 (for those who pack)
-from igc_gluon.data.photos import ENDINGS
+from igc_gluon.data.photos import ENDINGS, HIDDEN
 from igc_gluon.data.recordio import HEADER
 from igc_gluon.errors import UserError
 from igc_gluon.files import read_text, sync_folder, write_atomically
 from igc_gluon.locks import Held, Lock
 from igc_gluon.paths import expand
+from igc_gluon.progress_bar import progress_bar
 
-_HIDDEN = "hidden"
 _LONGEST = 65500  # pixels of a side of a JPEG that OpenCV writes
 _PORTION = 16  # images that a process gets at once
 _NAMED = 10  # classes in a remark
@@ -107,12 +106,13 @@ def list_images(
     classes = names if classes is None else classes
     with os.scandir(folder) as entries:
         passed_over.update(
-            _HIDDEN if entry.name.startswith(".") else "beside the class folders"
+            HIDDEN if entry.name.startswith(".") else "beside the class folders"
             for entry in entries
             if entry.name not in names
         )
     for name in names:
-        images += [(path, classes.index(name)) for path in _images_below(folder, name, passed_over)]
+        paths = photos.photos_below(folder / name, passed_over)
+        images += [(os.path.relpath(path, folder), classes.index(name)) for path in paths]
     if not images:
         raise UserError(
             f"there are no images in the folders of {folder}; their names should end in {', '.join(ENDINGS)}"
@@ -123,27 +123,6 @@ def list_images(
     if shuffle_seed is not None:
         images = [images[i] for i in np.random.Generator(np.random.PCG64(shuffle_seed)).permutation(len(images))]
     return Listing(folder, classes, [path for path, _ in images], [label for _, label in images], dict(passed_over))
-
-
-def _images_below(folder, name, passed_over):
-    """Paths, relative to `folder`, of the images in its folder `name` and below; counts all else in `passed_over`."""
-
-    def fail(error):
-        raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
-
-    for where, folders, files in os.walk(folder / name, onerror=fail):
-        hidden = [entry for entry in folders if entry.startswith(".")]
-        links = [entry for entry in folders if entry not in hidden and os.path.islink(os.path.join(where, entry))]
-        passed_over.update([_HIDDEN] * len(hidden) + ["links to folders"] * len(links))
-        folders[:] = sorted(set(folders) - {*hidden, *links})
-        for file in sorted(files):
-            ending = os.path.splitext(file)[1].lower()
-            if file.startswith("."):
-                passed_over[_HIDDEN] += 1
-            elif ending not in ENDINGS:
-                passed_over[f"whose names end in {_printable(ending)}" if ending else "whose names have no ending"] += 1
-            else:
-                yield os.path.relpath(os.path.join(where, file), folder)
 
 
 def divide(listing: Listing, share: float) -> Tuple[Listing, ...]:
@@ -263,13 +242,8 @@ def _fill(part, listing, encoding, workers, positions, numbers):
     left_out = [
         (listing.paths[number], "could not be read before") for number in sorted(set(range(first)) - set(numbers))
     ]
-    with open(part, "ab") as file, tqdm(
-        total=total,
-        initial=first,
-        unit=" images",
-        dynamic_ncols=True,
-        desc=f"packing {listing.folder.name}",
-        mininterval=0.5,
+    with open(part, "ab") as file, progress_bar(
+        total=total, initial=first, unit=" images", desc=f"packing {listing.folder.name}", mininterval=0.5
     ) as bar:
         end = file.tell()
         for number, image, problem in _encoded(listing, encoding, workers, first):

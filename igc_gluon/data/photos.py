@@ -3,19 +3,21 @@
 import os
 import stat
 import struct
+from collections import Counter
 from pathlib import Path
-from typing import Iterable, List, Optional, Union
+from typing import Iterable, Iterator, List, Optional, Union
 
 import cv2
 import numpy as np
 
 from igc_gluon.data import bounds
 from igc_gluon.data.bounds import PHOTO_BYTES, PHOTO_PIXELS
-from igc_gluon.errors import UserError
+from igc_gluon.errors import UserError, printable
 from igc_gluon.files import open_file
 from igc_gluon.paths import expand
 
 ENDINGS = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")  # of files that are images
+HIDDEN = "hidden"  # why a file is passed over
 _ORIENTATION = 0x0112  # the tag in Exif
 _MOST_CHUNKS = 1000  # of a WebP file that are looked at
 _EIGHT_OR_SIXTEEN_BITS = (b"\xff\xd8", b"\x89P", b"RI", b"BM")  # how a JPEG, a PNG, a WebP, a BMP begins
@@ -37,27 +39,38 @@ def list_photos(names: Iterable[Union[str, Path]]) -> List[Union[str, Path]]:
     """Paths of the image files that `names` mean, in their order: a folder stands for all image files in it and below,
     sorted, hidden ones left out; one without any for itself, as what `read_photo` reports. Raises UserError on a folder
     that cannot be read."""
-    return [path for name in names for path in (list(_photos_below(name)) or [name])]
+    return [path for name in names for path in (list(_photos_of(name)) or [name])]
 
 
-def _photos_below(name):
+def _photos_of(name):
     try:
         folder = str(expand(name))
     except UserError:  # which `read_photo` says
-        return
-    if not os.path.isdir(folder):
-        return
+        return ()
+    return photos_below(folder) if os.path.isdir(folder) else ()
+
+
+def photos_below(folder: Union[str, Path], passed_over: Optional[Counter] = None) -> Iterator[str]:
+    """Paths of the image files in `folder` and below, sorted in each folder, without hidden ones and links to folders;
+    all else is counted in `passed_over`. Raises UserError on a folder that cannot be read."""
+    passed_over = Counter() if passed_over is None else passed_over
 
     def fail(error):
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
 
     for where, folders, files in os.walk(folder, onerror=fail):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (
-            os.path.join(where, name)
-            for name in sorted(files)
-            if not name.startswith(".") and name.lower().endswith(ENDINGS)
-        )
+        hidden = [entry for entry in folders if entry.startswith(".")]
+        links = [entry for entry in folders if entry not in hidden and os.path.islink(os.path.join(where, entry))]
+        passed_over.update([HIDDEN] * len(hidden) + ["links to folders"] * len(links))
+        folders[:] = sorted(set(folders) - {*hidden, *links})
+        for file in sorted(files):
+            ending = os.path.splitext(file)[1].lower()
+            if file.startswith("."):
+                passed_over[HIDDEN] += 1
+            elif ending not in ENDINGS:
+                passed_over[f"whose names end in {printable(ending)}" if ending else "whose names have no ending"] += 1
+            else:
+                yield os.path.join(where, file)
 
 
 def read_photo(path: Union[str, Path]) -> np.ndarray:

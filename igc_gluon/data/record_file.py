@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
 import numpy as np
-from tqdm import tqdm
 
 from igc_gluon.data.recordio import FIRST, HEADER, MAGIC, WHOLE, first_record, padded, problem_and_label, split_word
 from igc_gluon.errors import UserError
 from igc_gluon.files import open_file, write_atomically
 from igc_gluon.paths import expand
+from igc_gluon.progress_bar import progress_bar
 
 _AT_ONCE = 1 << 16  # records whose frames are looked at together
 _LARGEST_NOTE = 1 << 28  # bytes; it names each image that was left out
@@ -165,7 +165,7 @@ def _walk(path: Path, positions: np.ndarray) -> Structure:
     words = np.memmap(path, "<u4", "r")
     ends = np.append(positions[1:], size)
     smallest, largest = np.inf, -np.inf
-    with tqdm(total=len(positions), desc=f"checking {path.name}", unit=" records", delay=2, leave=False) as bar:
+    with progress_bar(total=len(positions), desc=f"checking {path.name}", unit=" records", delay=2, leave=False) as bar:
         for first in range(0, len(positions), _AT_ONCE):
             at, until = positions[first : first + _AT_ONCE], ends[first : first + _AT_ONCE]
             labels = _check_frames(words, at // 4, until // 4)

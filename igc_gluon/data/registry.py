@@ -123,20 +123,51 @@ def _idx(
 
 DIGITS = tuple("0123456789")
 
+
+def _mnist_like(name: str, mean: float, std: float, archives: Tuple[Archive, ...], **facts: Any) -> Dataset:
+    """Gray images of 28x28 pixels within a black border, for networks of 32x32; mean, std: of all 32x32 pixels."""
+    return Dataset(
+        name,
+        classes=10,
+        mean=(mean,) * 3,
+        std=(std,) * 3,
+        train_size=60000,
+        test_size=10000,
+        augment=True,
+        read=idx.read,
+        border=2,
+        archives=archives,
+        **facts,
+    )
+
+
+def _cifar_like(
+    name: str, classes: int, mean: Tuple, std: Tuple, archives: Tuple[Archive, ...], **facts: Any
+) -> Dataset:
+    return Dataset(
+        name,
+        classes=classes,
+        mean=mean,
+        std=std,
+        train_size=50000,
+        test_size=10000,
+        mirror=True,
+        augment=True,
+        read=cifar.read,
+        read_unpacked=cifar.read_unpacked,
+        archives=archives,
+        **facts,
+    )
+
+
 DATASETS = {
     dataset.name: dataset
     for dataset in (
-        Dataset(
+        _cifar_like(
             "cifar10",
             classes=10,
             mean=(125.307, 122.950, 113.865),
             std=(62.993, 62.089, 66.705),
-            train_size=50000,
-            test_size=10000,
-            mirror=True,
-            augment=True,
-            read=cifar.read,
-            read_unpacked=cifar.read_unpacked,
             class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
             archives=_cifar(
                 "cifar-10-binary.tar.gz",
@@ -145,17 +176,11 @@ DATASETS = {
                 "fab780a1e191a7eda0f345501ccd62d20f7ed891",
             ),
         ),
-        Dataset(
+        _cifar_like(
             "cifar100",
             classes=100,
             mean=(129.304, 124.070, 112.434),
             std=(68.170, 65.392, 70.418),
-            train_size=50000,
-            test_size=10000,
-            mirror=True,
-            augment=True,
-            read=cifar.read,
-            read_unpacked=cifar.read_unpacked,
             archives=_cifar(
                 "cifar-100-binary.tar.gz",
                 "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
@@ -231,20 +256,13 @@ DATASETS = {
             read=digits.read,
             class_names=DIGITS,
         ),
-        # Gray images of 28x28 pixels within a black border, for networks of 32x32; the constants are those of the whole
-        # 32x32 pixels. Fashion-MNIST's were measured here; MNIST's and Kuzushiji-MNIST's follow from what is published
-        # of their 28x28 pixels, 33.31842 and 78.56749, and 0.1918 * 255 and 0.3483 * 255.
-        Dataset(
+        # Fashion-MNIST's constants were measured here; MNIST's and Kuzushiji-MNIST's follow from what is published of
+        # their 28x28 pixels, 33.31842 and 78.56749, and 0.1918 * 255 and 0.3483 * 255.
+        _mnist_like(
             "fashion-mnist",
-            classes=10,
-            mean=(55.845,) * 3,
-            std=(84.612,) * 3,
-            train_size=60000,
-            test_size=10000,
+            mean=55.845,
+            std=84.612,
             mirror=True,
-            augment=True,
-            read=idx.read,
-            border=2,
             debian="dataset-fashion-mnist",
             class_names=(
                 "T-shirt/top",
@@ -281,17 +299,11 @@ DATASETS = {
                 ),
             ),
         ),
-        Dataset(
+        _mnist_like(
             "mnist",
-            classes=10,
-            mean=(25.509,) * 3,
-            std=(70.180,) * 3,
-            train_size=60000,
-            test_size=10000,
+            mean=25.509,
+            std=70.180,
             mirror=False,
-            augment=True,
-            read=idx.read,
-            border=2,
             class_names=DIGITS,
             archives=_idx(
                 "http://yann.lecun.com/exdb/mnist/",
@@ -310,17 +322,11 @@ DATASETS = {
                 ),
             ),
         ),
-        Dataset(
+        _mnist_like(
             "kmnist",
-            classes=10,
-            mean=(37.45,) * 3,
-            std=(80.43,) * 3,
-            train_size=60000,
-            test_size=10000,
+            mean=37.45,
+            std=80.43,
             mirror=False,
-            augment=True,
-            read=idx.read,
-            border=2,
             class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
             archives=_idx(
                 "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",

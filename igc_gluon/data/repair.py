@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import List, Tuple, Union
 
-from tqdm import tqdm
-
 from igc_gluon.data import record_file, recordio
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
 from igc_gluon.paths import expand
+from igc_gluon.progress_bar import progress_bar
 
 DAMAGE = "no whole record lies there"
 
@@ -103,8 +102,8 @@ def _scan(path, keep, threads):
 
     size = os.path.getsize(path)
     # OpenCV decodes outside Python's lock, so that threads do.
-    with ThreadPoolExecutor(threads) as pool, tqdm(
-        total=size, unit="B", unit_scale=True, delay=1, leave=False, desc=f"reading {path.name}", dynamic_ncols=True
+    with ThreadPoolExecutor(threads) as pool, progress_bar(
+        total=size, unit="B", unit_scale=True, delay=1, leave=False, desc=f"reading {path.name}"
     ) as bar:
         for number, (position, payload) in enumerate(recordio.scan(path)):
             job = None if payload is None else pool.submit(recordio.problem_and_label, payload)

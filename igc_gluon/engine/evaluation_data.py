@@ -8,7 +8,6 @@ from typing import Callable, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
-from tqdm import tqdm
 
 from igc_gluon.data import DATASETS, Batches, load
 from igc_gluon.data.batches import BatchSource
@@ -21,6 +20,7 @@ from igc_gluon.engine.metrics import Metrics
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.attributes import class_names
 from igc_gluon.paths import expand
+from igc_gluon.progress_bar import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def measure(
     """The `Metrics` of predict(float32 (n, 3, H, W)) -> scores (n, classes) over `data`, with a progress bar of that
     title. keep_images: whether its mistakes have their images."""
     metrics = Metrics(classes)
-    with tqdm(total=data.images, unit=" images", dynamic_ncols=True, desc=title, leave=False, disable=None) as bar:
+    with progress_bar(total=data.images, unit=" images", desc=title, leave=False) as bar:
         for images, labels in data.batches.epoch(0):
             metrics.add(predict(images), labels, images if keep_images else None)
             bar.update(len(labels))

@@ -25,6 +25,7 @@ from igc_gluon.engine.versions import versions
 from igc_gluon.errors import UserError
 from igc_gluon.launch import heartbeat
 from igc_gluon.launch.guard import SAME_SECONDS
+from igc_gluon.progress_bar import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -137,15 +138,12 @@ class TrainingLoop:
         self.parallel.begin()
         if progress.epoch and not progress.batch:
             self.after_checkpoint(progress.epoch)  # a kill may have come before it
-        with StopSignals() as stop, tqdm(
+        with StopSignals() as stop, progress_bar(
             total=epochs * batches,
             initial=progress.epoch * batches + progress.batch,
             unit="batch",
             desc=self.options.title,
-            dynamic_ncols=True,
-            file=sys.stderr,
             disable=self.workers.rank > 0,
-            mininterval=0.1 if sys.stderr.isatty() else 30,
         ) as bar:
             while progress.epoch < epochs:
                 self._train_epoch(stop, bar)

@@ -18,7 +18,6 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
-import numpy as np
 from tqdm import tqdm
 
 import igc_gluon
@@ -28,7 +27,7 @@ from igc_gluon.engine.run_folder import load_config
 from igc_gluon.engine.versions import changes, versions
 from igc_gluon.errors import UserError
 from igc_gluon.exits import OneLine
-from igc_gluon.files import write_atomically
+from igc_gluon.files import finite_or_none, write_atomically
 from igc_gluon.locks import Held, Lock
 
 logger = logging.getLogger(__name__)
@@ -143,9 +142,7 @@ class RunLog(NullRunLog):
 
     def _write_history(self, history: List[Entry]) -> None:
         with write_atomically(self.folder / "history.jsonl", "w") as file:
-            file.writelines(
-                json.dumps({key: _finite_or_none(value) for key, value in entry.items()}) + "\n" for entry in history
-            )
+            file.writelines(json.dumps(finite_or_none(entry)) + "\n" for entry in history)
 
     def draw(self, history: List[Entry], title: str) -> None:
         draw_curves(history, title, self.folder / "curves.png")
@@ -324,8 +321,3 @@ def draw_curves(history: List[Entry], title: str, path: Path) -> None:
     loss_axes.legend(loc="upper right")
     with write_atomically(path) as file:
         figure.savefig(file, format="png")
-
-
-def _finite_or_none(value: float) -> Optional[float]:
-    """JSON has no word for infinity, which the test loss of the first epochs may be."""
-    return value if np.isfinite(value) else None

@@ -1,7 +1,11 @@
+from pathlib import Path
+
 import pytest
 
 import igc_gluon
 from igc_gluon import cli
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "own_networks.py"
 
 
 def run(capsys, *arguments):
@@ -16,9 +20,15 @@ def run(capsys, *arguments):
 def test_models_lists_every_model_with_its_size(capsys):
     code, out, _ = run(capsys, "models", "plain_igc20")
     names = [name for name in igc_gluon.get_model_list() if "plain_igc20" in name]
-    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.startswith("cifar_")}
+    lines = [line.split() for line in out.splitlines() if line.startswith("cifar_") and "{" not in line]
+    rows = {name: cells for name, *cells in lines}
     assert code == 0 and sorted(rows) == sorted(names)
-    assert {"0.152", "0.288"} <= set(rows["cifar_plain_igc20_l24m2"])
+    assert rows["cifar_plain_igc20_l24m2"] == ["0.152", "28.8", "92.84", "70.54"]  # accuracies: IGCV1, Table 4
+
+
+def test_models_of_other_files_stand_beside_them(capsys, registry_as_before):
+    code, out, _ = run(capsys, "models", "igc_bn", "--import", str(EXAMPLE))
+    assert code == 0 and "cifar_igc_bn20_l24m2" in out and "images of 32x32, 10 classes" in out
 
 
 def test_info_prints_layers_and_counts(capsys):

@@ -1,23 +1,24 @@
 """Every getter of the model list: counts against a golden file, and what any network must do.
 
-golden.json holds [weights, params, aux, multiply-adds] by name, on an image of the network's natural size. After a new
-network, or a change that is meant to change a count, write it anew and read the difference:
+igc_gluon/model_zoo/models.json, which `igc models` prints, holds the counts of each, on an image of the network's
+natural size, and the accuracies that the papers print. After a new network, or a change that is meant to change a
+count, write it anew and read the difference:
 
     python tests/model_zoo/test_all_models.py
 """
 
 import json
-from pathlib import Path
+from collections import defaultdict
 
 import mxnet as mx
 import numpy as np
 import pytest
 
 import igc_gluon
-from igc_gluon import complexity
+from igc_gluon.cli import models
 from igc_gluon.model_zoo import find_family
-
-GOLDEN = Path(__file__).with_name("golden.json")
+from igc_gluon.paper.compare import recipe_of
+from igc_gluon.paper.published import load_tables
 
 # One or two small members of each family, on small images.
 SMALL = [
@@ -59,29 +60,46 @@ SMALL = [
 ]
 
 
-def counts(name):
-    size = find_family(name)[0].input_size
-    totals = complexity.totals(igc_gluon.get_model(name), (3, size, size))
-    return [totals.weights, totals.params, totals.aux, totals.multiply_adds]
+def printed_accuracies():
+    """{network: {data set: accuracy in %}} of the first table of each that prints one."""
+    accuracies = defaultdict(dict)
+    for table in load_tables():
+        for row in table.rows:
+            recipe = recipe_of(table, row)
+            for dataset, printed in row.results.items() if recipe else ():
+                if printed:
+                    value = printed[0]
+                    if table.metric == "error":
+                        value = f"{100 - float(value):.{len(value.partition('.')[2])}f}"
+                    accuracies[recipe.network.name].setdefault(dataset, value)
+    return accuracies
 
 
 def write_golden():
-    lines = [f"{json.dumps(name)}: {counts(name)}" for name in igc_gluon.get_model_list()]
-    GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    accuracies = printed_accuracies()
+    lines = []
+    for name in igc_gluon.get_model_list():
+        row = {**models.facts(name), **({"accuracy": accuracies[name]} if name in accuracies else {})}
+        lines.append(f"{json.dumps(name)}: {json.dumps(row)}")
+    models.STORED.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 @pytest.fixture(scope="module")
 def golden():
-    return json.loads(GOLDEN.read_text())
+    return json.loads(models.STORED.read_text())
 
 
 @pytest.mark.parametrize("name", igc_gluon.get_model_list())
 def test_counts_are_golden(golden, name):
-    assert counts(name) == golden[name]
+    assert models.facts(name) == {key: value for key, value in golden[name].items() if key != "accuracy"}
 
 
 def test_the_golden_file_holds_nothing_else(golden):
     assert list(golden) == igc_gluon.get_model_list()
+    accuracies = printed_accuracies()
+    assert {name: row["accuracy"] for name, row in golden.items() if "accuracy" in row} == {
+        name: accuracies[name] for name in golden if name in accuracies
+    }
 
 
 def check_network(name, size, tmp_path, batch=4):
