@@ -4,8 +4,7 @@ A permutation may be a reshape, a swap of axes and a reshape back, `take` with c
 together again. It is found by trying: the operators move an array that holds the number of each of its values.
 """
 
-import functools
-from typing import Dict, List, NamedTuple, Set
+from typing import Dict, List, NamedTuple, Optional, Set
 
 import mxnet as mx
 import numpy as np
@@ -45,10 +44,11 @@ class Contracted(NamedTuple):
 
 
 class _Moved(NamedTuple):
-    """A value that is only another value's numbers, moved. numbers: where in it they were, in an image by itself."""
+    """A value that is only another value's numbers, moved. numbers: where in it they were, in an image by itself; None
+    when nothing will read them any more."""
 
     source: Value
-    numbers: mx.nd.NDArray
+    numbers: Optional[mx.nd.NDArray]
     nodes: Set[int]
     constants: Set[str]
 
@@ -57,11 +57,18 @@ def contracted(graph: Graph, shapes: Dict[Value, tuple]) -> Contracted:
     """shapes: of the values (Graph.shapes)."""
     moved: Dict[Value, _Moved] = {}
     orders, values = {}, {}
+    last_reader = {value: n for n, node in enumerate(graph.nodes) if node.op in _MOVES for value in node.inputs}
     for number, node in enumerate(graph.nodes):
-        made = _moves(graph, shapes, moved, values, number, node) if node.op in _MOVES else ()
-        moved.update((Ref(number, output), one) for output, one in enumerate(made))
+        if node.op not in _MOVES:
+            continue
+        made = _moves(graph, shapes, moved, values, number, node)
         if len(made) == 1:
             orders[number] = _order(made[0].numbers.asnumpy(), shapes[made[0].source][1:])
+        moved.update((Ref(number, output), one) for output, one in enumerate(made))
+        # Each is as large as the map: those of a whole network at once would be many times what it takes itself.
+        for value in (*node.inputs, *(Ref(number, output) for output in range(len(made)))):
+            if value in moved and last_reader.get(value, -1) <= number:
+                moved[value] = moved[value]._replace(numbers=None)
     nodes, inner, constants = {}, {}, {}
     waiting: List[Value] = list(graph.outputs)
     while waiting:
@@ -113,15 +120,18 @@ def _moves(graph, shapes, moved, values, number, node):
     return [_Moved(source, one, nodes, names) for one in made]
 
 
-@functools.lru_cache(8)
 def _numbers(shape):
-    return mx.nd.arange(int(np.prod(shape)), dtype=np.float64).reshape((1, *shape))
+    count = int(np.prod(shape))
+    return mx.nd.arange(count, dtype=np.float32 if count <= 1 << 24 else np.float64).reshape((1, *shape))
 
 
 def _order(numbers, shape):
     """The index of a permutation of whole channels, or None. shape: of the image that the numbers are of."""
     if numbers.shape != (1, *shape):
         return None
-    index = (numbers[0, :, 0, 0] // (shape[1] * shape[2])).astype(int)
-    whole = np.arange(numbers.size, dtype=np.float64).reshape(numbers.shape)
-    return index if sorted(index) == list(range(shape[0])) and (numbers == whole[:, index]).all() else None
+    pixels = np.arange(shape[1] * shape[2]).reshape(shape[1:])
+    index = numbers[0, :, 0, 0].astype(np.int64) // pixels.size
+    if sorted(index) != list(range(shape[0])):
+        return None
+    moved = all((image == read * pixels.size + pixels).all() for image, read in zip(numbers[0], index))
+    return index if moved else None

@@ -53,7 +53,7 @@ IGC_API int igc_train_forward(igc_train* net, const float* x, int64_t batch, con
 IGC_API int igc_train_backward(igc_train* net, const float* x, const float* dy, float* const* gradients,
                                float* dx, int32_t threads);
 /* With the moving statistics, without a trace for backward, for images of any size. Parameters as for forward. They are
- * packed once, while they stay the same, and what a size of image takes is kept for the next call, 64 MB in all beside
+ * packed once, while they stay the same, and what a size of image takes is kept for the next call, 8 MB in all beside
  * the last one. */
 IGC_API int igc_train_infer(igc_train* net, const float* x, int64_t batch, int32_t height, int32_t width,
                             const float* const* parameters, const float* const* running, float* y,

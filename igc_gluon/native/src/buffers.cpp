@@ -7,11 +7,10 @@ namespace igc {
 namespace {
 
 // Halo and padding are zero for ever and never written, so buffers serve only storages in which both
-// coincide.
+// coincide; a wider halo than a storage needs does no harm.
 bool serves(const Buffer& buffer, const Buffer& wanted) {
-  return buffer.height == wanted.height && buffer.width == wanted.width && buffer.halo_h == wanted.halo_h &&
-         buffer.halo_w == wanted.halo_w && buffer.pixel == wanted.pixel && buffer.padding == wanted.padding &&
-         buffer.fill == wanted.fill;
+  return buffer.height == wanted.height && buffer.width == wanted.width && buffer.pixel == wanted.pixel &&
+         buffer.padding == wanted.padding && buffer.fill == wanted.fill;
 }
 
 bool overlap(const Storage& a, const Storage& b) {
@@ -44,6 +43,8 @@ void assign_buffers(Plan& plan) {
       plan.buffers.push_back(wanted);
       users.emplace_back();
     }
+    plan.buffers[b].halo_h = std::max(plan.buffers[b].halo_h, wanted.halo_h);
+    plan.buffers[b].halo_w = std::max(plan.buffers[b].halo_w, wanted.halo_w);
     users[b].push_back(&storage);
     storage.buffer = (int)b;
   }

@@ -10,7 +10,7 @@
 namespace igc {
 namespace {
 
-constexpr size_t kIdleBytes = 64 << 20;  // of plans and workspaces for other sizes than the last one
+constexpr size_t kIdleBytes = 8 << 20;  // of plans and workspaces for other sizes than the last one
 
 class Folding {
  public:
