@@ -31,7 +31,6 @@ import numpy as np  # noqa: E402
 
 import train_cifar  # noqa: E402
 from igc_gluon.cli import main as igc  # noqa: E402
-from igc_gluon.cli import train as trainer  # noqa: E402
 from igc_gluon.data.images import Images  # noqa: E402
 from igc_gluon.engine import inputs, run_log  # noqa: E402
 from igc_gluon.engine.checkpoint import CheckpointStore  # noqa: E402
@@ -95,12 +94,7 @@ def quietly(call, *args):
 
 def train(log_dir, *more):
     flags = [*FLAGS, "--log-dir", str(log_dir), "--model-prefix", str(log_dir / "export"), *more]
-    return quietly(
-        exit_code,
-        lambda: trainer.main(
-            train_cifar.parse(flags), train_cifar.experiment, train_cifar.data, train_cifar.PAPER_GPUS
-        ),
-    )
+    return quietly(exit_code, lambda: train_cifar.run(train_cifar.parse(flags)))
 
 
 def checkpoints(log_dir):

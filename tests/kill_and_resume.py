@@ -24,7 +24,6 @@ from igc_gluon.start import prepare  # noqa: E402
 prepare()
 
 import train_cifar  # noqa: E402
-from igc_gluon.cli import train  # noqa: E402
 from igc_gluon.engine import experiment  # noqa: E402,F401 (before the forks)
 from igc_gluon.engine.checkpoint import CheckpointStore  # noqa: E402
 
@@ -56,7 +55,7 @@ def begin(flags):
     os.dup2(silent, 1), os.dup2(silent, 2)
     code = 1
     try:
-        code = train.main(train_cifar.parse(flags), train_cifar.experiment, train_cifar.data, train_cifar.PAPER_GPUS)
+        code = train_cifar.run(train_cifar.parse(flags))
     finally:
         os._exit(code)
 

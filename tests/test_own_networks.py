@@ -11,7 +11,6 @@ import pytest
 import igc_gluon
 import train_cifar
 from igc_gluon import cli
-from igc_gluon.cli import train
 from igc_gluon.engine.saved_networks import open_network
 from igc_gluon.errors import UserError
 from igc_gluon.graph import non_native_operators
@@ -26,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("registry_as_before")
 
 
 def train_main(*flags):
-    return train.main(train_cifar.parse([*map(str, flags)]), train_cifar.experiment, train_cifar.data, 2)
+    return train_cifar.run(train_cifar.parse([*map(str, flags)]))
 
 
 def unregister_example():

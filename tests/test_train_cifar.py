@@ -19,7 +19,6 @@ import pytest
 
 import train_cifar
 from igc_gluon import get_model, params_file
-from igc_gluon.cli import train
 from igc_gluon.engine.experiment import build_network
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -407,7 +406,7 @@ def test_a_mistake_is_one_line(flags, text, tmp_path, capfd):
     """In this process, which saves the import of MXNet; that the exit code arrives is tested above."""
     try:
         args = train_cifar.parse([*TINY, "--log-dir", str(tmp_path / "runs"), *flags])
-        code = train.main(args, train_cifar.experiment, train_cifar.data, train_cifar.PAPER_GPUS)
+        code = train_cifar.run(args)
     except SystemExit as error:  # argparse
         code = error.code
     lines = capfd.readouterr().err.splitlines()
@@ -422,7 +421,7 @@ def test_shards_of_a_small_batch(tmp_path, monkeypatch, capfd):
 
     def shards(*flags, lines=0):
         args = train_cifar.parse([*TINY, "--log-dir", str(tmp_path), "--batch-size", "16", *flags])
-        assert train.main(args, train_cifar.experiment, train_cifar.data, train_cifar.PAPER_GPUS) == 0
+        assert train_cifar.run(args) == 0
         out, err = capfd.readouterr()
         assert out.count("into 1 shard, not the usual 2, so that BN sees more than 8") == lines and not err
         return begun.pop()

@@ -16,7 +16,7 @@ from imagenet_tree import make_tree
 
 import train_imagenet
 from igc_gluon import params_file
-from igc_gluon.cli import main, train
+from igc_gluon.cli import main
 from igc_gluon.data import recordio
 from igc_gluon.errors import UserError
 from igc_gluon.exits import exit_code
@@ -142,7 +142,7 @@ def test_devices_and_order(packed, tmp_path):
 def train_main(flags):
     def run():
         args = train_imagenet.parse(flags)
-        return train.main(args, train_imagenet.experiment, train_imagenet.data, train_imagenet.paper_gpus(args))
+        return train_imagenet.run(args)
 
     try:
         return exit_code(run)

@@ -1,6 +1,6 @@
 """`igc reproduce`"""
 
-from igc_gluon.cli import tables, train
+from igc_gluon.cli import tables
 from igc_gluon.data import find_dataset
 from igc_gluon.errors import UserError
 
@@ -84,6 +84,7 @@ def run(args):
 
 def _run(args, table, todo, flags, dataset):
     # slow: MXNet
+    from igc_gluon.cli.training import small_images
     from igc_gluon.paper import compare, formats, reproduce, runs
 
     log_dir = args.log_dir or "runs"
@@ -96,7 +97,7 @@ def _run(args, table, todo, flags, dataset):
         args.data_dir,
         args.gpus,
         1 if args.cpus is None else args.cpus,
-        train.main,
+        lambda argv: small_images.run(small_images.parse(argv)),
     )
     code = reproduction.run()
     print()

@@ -3,7 +3,6 @@
 A run that is done is skipped, one that was cut off is resumed, so the same call can be made again at any time.
 """
 
-import importlib.util
 import shlex
 import time
 import traceback
@@ -11,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
-import igc_gluon
 from igc_gluon.data import DATASETS, load
 from igc_gluon.engine import devices
 from igc_gluon.engine.run_folder import path_of_run
@@ -92,27 +90,16 @@ def experiments(table: Table, dataset: Optional[str] = None, num_runs: Optional[
 
 def _obstacle(dataset):
     if dataset == "imagenet":
-        reasons = ["it needs ImageNet"]
-        if find_script(SCRIPTS[dataset]) is None:
-            reasons.append(f"{SCRIPTS[dataset]} is not in this version yet")
-        return "; ".join(reasons)
+        return "it needs ImageNet"
     return "" if dataset in DATASETS else f"{dataset} is not a data set of train_cifar.py yet"
-
-
-def find_script(name: str) -> Optional[Path]:
-    """The training script, which lies beside the package and is not installed with it, or None."""
-    for folder in (Path(igc_gluon.__file__).resolve().parent.parent, Path.cwd()):
-        if (folder / name).is_file():
-            return folder / name
-    return None
 
 
 class Reproduction:
     """Fills a table: every seed of every experiment is one run.
 
-    train: igc_gluon.cli.train.main. flags: further arguments of the training script, for all runs; log_dir, exp_name,
-    num_epochs, data_dir, gpus, cpus: those of them that matter here too. Raises UserError on what would fail in every
-    run.
+    train: takes arguments of train_cifar.py and returns the exit code. flags: further ones, for all runs; log_dir,
+    exp_name, num_epochs, data_dir, gpus, cpus: those of them that matter here too. Raises UserError on what would fail
+    in every run.
     """
 
     def __init__(
@@ -125,7 +112,7 @@ class Reproduction:
         data_dir: Optional[str],
         gpus: Optional[str],
         cpus: int,
-        train: Callable[..., int],
+        train: Callable[[List[str]], int],
         report: Callable[[str], Any] = print,
     ) -> None:
         self.flags, self.train, self.report = flags, train, report
@@ -136,12 +123,6 @@ class Reproduction:
         ]
         if not self.jobs:
             raise UserError(f"nothing of this can be run by this command: {self.left_out[0].obstacle}")
-        script = find_script("train_cifar.py")
-        if script is None:
-            raise UserError("train_cifar.py is neither beside the package nor in this folder; call this in a checkout")
-        spec: Any = importlib.util.spec_from_file_location("train_cifar", script)
-        self.script: Any = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self.script)
         devices.contexts(gpus, cpus)
         self.epochs = {}
         for dataset in {experiment.dataset for experiment, _ in self.jobs}:
@@ -165,12 +146,7 @@ class Reproduction:
             )
             begin = time.monotonic()
             try:
-                code = self.train(
-                    self.script.parse(experiment.argv(self.flags, seed)),
-                    self.script.experiment,
-                    self.script.data,
-                    self.script.PAPER_GPUS,
-                )
+                code = self.train(experiment.argv(self.flags, seed))
             except Exception:  # one network that MXNet cannot run must not keep the others from running
                 traceback.print_exc()
                 code = 1

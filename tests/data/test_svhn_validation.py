@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import train_cifar
-from igc_gluon.cli import train
 from igc_gluon.data import DATASETS, has_validation, load, svhn
 from igc_gluon.engine.saved_networks import open_network
 
@@ -54,7 +53,7 @@ def run(folder, log_dir, *flags):
             *flags,
         ]
     )
-    return train.main(args, train_cifar.experiment, train_cifar.data, train_cifar.PAPER_GPUS)
+    return train_cifar.run(args)
 
 
 def test_the_best_epoch_is_the_best_on_the_validation_images(folder, tmp_path, monkeypatch, capsys):

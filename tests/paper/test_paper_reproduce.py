@@ -183,7 +183,7 @@ def test_a_table_is_filled_after_a_stop_and_a_kill(tmp_path):
 
 def test_a_failed_run_is_named_and_the_others_go_on(tmp_path, capsys, monkeypatch):
     """One run that the script refuses, one that breaks, one that is done."""
-    from igc_gluon.cli import train
+    from igc_gluon.cli.training import runner
 
     codes = {"cifar_plain8_w16": 2, "cifar_plain8_w18": 0}
 
@@ -192,7 +192,7 @@ def test_a_failed_run_is_named_and_the_others_go_on(tmp_path, capsys, monkeypatc
             raise RuntimeError("MXNet is out of memory")
         return codes[args.network]
 
-    monkeypatch.setattr(train, "main", one)
+    monkeypatch.setattr(runner, "main", one)
     flags = ["--table", "4", "--dataset", "digits", "--num-epochs", "1", "--num-runs", "2", "--only", "plain8", "--run"]
     assert igc(*flags, "--log-dir", tmp_path) == 1
     out, err = capsys.readouterr()

@@ -1,17 +1,12 @@
-"""The flags that both training scripts share, and the way from flags to a run."""
+"""The flags of training: those of every kind of data, and those of one kind alone."""
 
 import argparse
-import logging
-import os
-import signal
-import sys
-from dataclasses import replace
-from typing import Any, Callable, Mapping, Tuple
+from typing import Mapping, Tuple
 
 from igc_gluon.cli.network_flags import add_import_argument, add_option_argument
+from igc_gluon.data import record_batches
+from igc_gluon.engine.schedule import IMAGENET
 from igc_gluon.errors import UserError
-from igc_gluon.paths import expand
-from igc_gluon.start import OneLine, interrupt
 
 
 def flag_int_list(text: str) -> Tuple[int, ...]:
@@ -21,20 +16,52 @@ def flag_int_list(text: str) -> Tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"wants epochs such as 200,300,350; not {text!r}") from None
 
 
-# What --help says of defaults that are not alike in both scripts; these are train_cifar.py's.
-DEFAULTS = {
+def flag_image_shape(text: str) -> Tuple[int, int, int]:
+    try:
+        shape = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        shape = ()
+    if len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2] or shape[1] < 8:
+        raise argparse.ArgumentTypeError(f"wants 3,H,W with H = W, such as 3,224,224; not {text!r}")
+    return (shape[0], shape[1], shape[2])
+
+
+# What --help says of the defaults that are not alike for all kinds of data. The flags have none themselves: the module
+# of each kind fills them in.
+SMALL_IMAGES = {
     "data_dir": "downloaded to ~/.mxnet/datasets",
     "gpus": "the CPU",
     "cpus": "1",
     "batch_size": "64",
     "batch_shards": "2, the paper's 2 GPUs, or fewer of 16 images each",
+    "num_epochs": "the paper's",
+    "lr": "the paper's",
     "lr_steps": "1/2, 3/4 and 7/8 of the epochs",
     "wd": "1e-4",
 }
+RECORDS = {
+    "data_dir": "~/.mxnet/datasets/imagenet",
+    "gpus": "those of the schedule, 0,...,7 or 0,...,3",
+    "cpus": "GPUs",
+    "batch_size": "the schedule's",
+    "batch_shards": "as many as the schedule has GPUs, or fewer of 16 images each",
+    "num_epochs": "the paper's",
+    "lr": "the paper's",
+    "lr_steps": "the schedule's",
+    "wd": "the schedule's; igcv3-code decays weights and gammas alone",
+}
+ANY = {  # igc train
+    **SMALL_IMAGES,
+    "batch_size": "64; of photographs by their number",
+    "batch_shards": "one for each 32 images, or as the papers have it",
+    "num_epochs": "the paper's; of photographs by their number",
+    "lr": "the paper's; of photographs by their number",
+}
 
 
-def add_arguments(parser: argparse.ArgumentParser, defaults: Mapping[str, str] = DEFAULTS) -> None:
-    """Flags as the authors' scripts and MXNet's examples have them. defaults: see DEFAULTS."""
+def add_arguments(parser: argparse.ArgumentParser, defaults: Mapping[str, str]) -> None:
+    """Those of every kind of data, as the authors' scripts and MXNet's examples have them. defaults: one of the dicts
+    above."""
     add_option_argument(parser)
     add_import_argument(parser)
     parser.add_argument("--data-dir", help=f"folder of the data set's files (default: {defaults['data_dir']})")
@@ -42,7 +69,6 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: Mapping[str, str] =
     parser.add_argument(
         "--cpus",
         type=int,
-        default=1,
         metavar="N",
         help=f"without --gpus: treat the CPU as N devices (default: {defaults['cpus']})",
     )
@@ -61,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: Mapping[str, str] =
     )
     parser.add_argument("--gc-threshold", type=float, default=0.5, help="of 2bit (default: 0.5)")
     parser.add_argument(
-        "--batch-size", type=int, default=64, help=f"over all devices and workers (default: {defaults['batch_size']})"
+        "--batch-size", type=int, help=f"over all devices and workers (default: {defaults['batch_size']})"
     )
     parser.add_argument(
         "--batch-shards",
@@ -70,8 +96,10 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: Mapping[str, str] =
         help="BN normalizes each of S shards of a batch by itself, on any number of devices (default: "
         f"{defaults['batch_shards']})",
     )
-    parser.add_argument("--num-epochs", type=int, help="default: the paper's; fewer scale its drops of the rate")
-    parser.add_argument("--lr", type=float, help="default: the paper's")
+    parser.add_argument(
+        "--num-epochs", type=int, help=f"fewer scale the drops of the rate (default: {defaults['num_epochs']})"
+    )
+    parser.add_argument("--lr", type=float, help=f"the learning rate (default: {defaults['lr']})")
     parser.add_argument("--lr-factor", type=float, default=0.1, help="the rate's factor at a drop (default: 0.1)")
     parser.add_argument(
         "--lr-steps",
@@ -79,9 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: Mapping[str, str] =
         metavar="E,E,...",
         help=f"epochs of the drops (default: {defaults['lr_steps']})",
     )
-    parser.add_argument(
-        "--wd", type=float, default=1e-4, help=f"weight decay of every parameter (default: {defaults['wd']})"
-    )
+    parser.add_argument("--wd", type=float, help=f"weight decay of every parameter (default: {defaults['wd']})")
     parser.add_argument("--momentum", type=float, default=0.9, help="(default: 0.9)")
     parser.add_argument(
         "--warmup-epochs",
@@ -154,6 +180,43 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: Mapping[str, str] =
     )
 
 
+def add_small_image_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of data sets of small images alone."""
+    parser.add_argument(
+        "--pad",
+        choices=("mean", "zero"),
+        help="before the random crop, pad with the mean color as the authors' code (default) or with "
+        "zeros as the paper; not for svhn and tiny-imagenet, which are not padded",
+    )
+    parser.add_argument(
+        "--downsample",
+        choices=("paper", "code"),
+        help="resnet_igc's first block of a stage as the paper (default) or the authors' code has it",
+    )
+
+
+def add_photograph_arguments(parser: argparse.ArgumentParser, image_shape: str = "3,224,224") -> None:
+    """Those of photographs, in record files or a folder. image_shape: what --help calls its default."""
+    parser.add_argument(
+        "--schedule",
+        choices=sorted(IMAGENET),
+        help="epochs, rate, batch, weight decay and optimizer of the papers, or all that the authors' "
+        "code of IGCV3 runs (default: igcv2 for igcv2_... and igcv3_..., else igcv1)",
+    )
+    parser.add_argument("--data-train", metavar="FILE.rec", help="(default: train.rec in --data-dir)")
+    parser.add_argument("--data-val", metavar="FILE.rec", help="(default: val.rec in --data-dir)")
+    parser.add_argument("--num-classes", type=int, help="(default: the lines of classes.txt beside val.rec, or 1000)")
+    parser.add_argument(
+        "--image-shape", type=flag_image_shape, metavar="3,H,W", help=f"of the crop (default: {image_shape})"
+    )
+    parser.add_argument(
+        "--augment",
+        choices=record_batches.AUGMENTS,
+        help="as the authors' code, as their code of IGCV3, as the ResNet paper, or the center crop "
+        "alone (default: igcv3 with igcv3-code, else authors)",
+    )
+
+
 def check(args: argparse.Namespace) -> None:
     """Raises UserError on numbers that make no run."""
     for flag, value, least in (
@@ -178,90 +241,3 @@ def check(args: argparse.Namespace) -> None:
         raise UserError(f"--label-smoothing must be from 0 to below 1, not {args.label_smoothing}")
     if args.load_epoch is not None and args.load_epoch < 0:
         raise UserError(f"--load-epoch must be at least 0, not {args.load_epoch}")
-
-
-def main(  # noqa: C901 (the order of a run, read from top to bottom)
-    args: argparse.Namespace,
-    experiment_of: Callable[[argparse.Namespace, int], Any],
-    input_of: Callable[[argparse.Namespace], Any],
-    default_shards: int,
-) -> int:
-    """Runs what `args` say and returns the exit code.
-
-    experiment_of(args, shards of a batch) -> Experiment; input_of(args) -> an input of `igc_gluon.engine.inputs`.
-    """
-    signal.signal(signal.SIGINT, interrupt)
-    # slow: MXNet
-    from igc_gluon.engine import devices as engine_devices
-    from igc_gluon.engine import experiment as engine
-    from igc_gluon.engine import precision
-    from igc_gluon.engine import workers as engine_workers
-    from igc_gluon.engine.loop import Stopped
-    from igc_gluon.engine.run_log import print_line
-
-    logging.getLogger("igc_gluon").setLevel(logging.INFO)
-    handler = logging.StreamHandler()  # the log file has everything; the screen has the bar, and warnings
-    handler.setLevel(logging.WARNING)
-    handler.setFormatter(OneLine())
-    logging.getLogger("igc_gluon").addHandler(handler)
-    workers, code = None, 1
-    try:
-        check(args)
-        devices = engine_devices.contexts(args.gpus, args.cpus)
-        engine_devices.check_kv_store(args.kv_store, devices, args.gc_type)
-        precision.check_dtype(args.dtype, devices)
-        engine_devices.choose_deterministic_operators(args.deterministic, devices, args.kv_store)
-        workers = engine_workers.connect(args.kv_store)
-        if workers.rank:  # one speaks for all, errors and warnings apart
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
-        prefix = args.model_prefix and str(expand(args.model_prefix))
-        settings = engine.Settings(
-            devices,
-            kv_store=args.kv_store,
-            workers=workers,
-            log_dir=args.log_dir,
-            exp_name=args.exp_name,
-            resume=args.resume,
-            checkpoint_epochs=args.checkpoint_epochs,
-            checkpoint_batches=args.checkpoint_batches,
-            keep_checkpoints=args.keep_checkpoints,
-            disp_batches=args.disp_batches,
-            model_prefix=prefix,
-            load_epoch=args.load_epoch,
-            detect_anomaly=args.detect_anomaly,
-        )
-        shards = args.batch_shards
-        if shards is None and args.resume:
-            shards = engine.begun_shards(experiment_of(args, default_shards), settings, args.rand_seed)
-        if shards is None:
-            shards = engine_devices.usual_shards(default_shards, args.batch_size, len(devices) * workers.count)
-            if shards < default_shards:
-                print_line(
-                    f"a batch of {args.batch_size} images is cut into {shards} shard{'s' if shards > 1 else ''}, not "
-                    f"the usual {default_shards}, so that BN sees more than {args.batch_size // default_shards} at "
-                    "once; --batch-shards says another number"
-                )
-        experiment = experiment_of(args, engine_devices.shards_for(devices, shards, args.batch_size, workers.count))
-        if args.gc_type != "none":
-            experiment = replace(experiment, compression=args.gc_threshold)
-        data = input_of(args)
-        if args.benchmark:
-            engine.benchmark(experiment, settings, data.classes, data.preprocessing.image_shape)
-        else:
-            engine.run(experiment, data, settings, range(args.rand_seed, args.rand_seed + args.num_runs))
-        code = 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
-    except Stopped as stopped:
-        if not workers.rank:
-            print(stopped, file=sys.stderr)
-        code = 128 + stopped.signal_number
-    except KeyboardInterrupt:  # before or after the training loop, where nothing is at stake
-        print("stopped", file=sys.stderr)
-        code = 130
-    finally:
-        logging.getLogger("igc_gluon").removeHandler(handler)
-        if workers is not None:
-            workers.leave(code)
-    return code

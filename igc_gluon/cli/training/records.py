@@ -1,0 +1,141 @@
+"""Training on record files: the flags of train_imagenet.py, and what the papers ran on ImageNet."""
+
+from igc_gluon.cli.network_flags import options
+from igc_gluon.cli.parser import Parser
+from igc_gluon.cli.training import flags, runner
+from igc_gluon.data import default_folder
+from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
+from igc_gluon.engine.experiment import Experiment
+from igc_gluon.engine.inputs import RecordInput, record_preprocessing
+from igc_gluon.engine.schedule import IMAGENET, imagenet_schedule
+from igc_gluon.errors import UserError
+from igc_gluon.model_zoo import find_model, imagenet_model
+from igc_gluon.model_zoo.imports import import_all
+from igc_gluon.paths import expand
+
+DESCRIPTION = (
+    "Trains a network of the IGC papers on ImageNet, or on any folders of images packed by `igc data imagenet`."
+)
+DEFAULT_NETWORK = "resnet18_igc_l100m2"
+
+
+def parse(argv=None):
+    parser = Parser(description=DESCRIPTION)
+    parser.add_argument(
+        "--network",
+        help="a name that `igc models` lists, or the authors' resnet_igc_imgnet_d18 with both "
+        f"partitions, resnet_imgnet_d18 (default: {DEFAULT_NETWORK})",
+    )
+    parser.add_argument("--depth", type=int, help="of the authors' names: 18")
+    parser.add_argument(
+        "--primary-partition",
+        type=int,
+        metavar="L",
+        help="of resnet_igc_imgnet_d18, in the stem; the width of resnet_imgnet_d18, there 64 by default",
+    )
+    parser.add_argument(
+        "--secondary-partition",
+        type=int,
+        metavar="M",
+        help="of resnet_igc_imgnet_d18, in the stem, which is L*M wide; from the first stage on it is 2M",
+    )
+    flags.add_photograph_arguments(parser)
+    flags.add_arguments(parser, flags.RECORDS)
+    args = parser.parse_args(argv)
+    import_all(args.imports)
+    return complete(args)
+
+
+def complete(args):
+    """Gives the flags that have no default of their own that of the schedule, and returns them."""
+    args.network = args.network or DEFAULT_NETWORK
+    recipe = IMAGENET[schedule_name(args)]
+    if args.gpus is None and args.cpus is None:
+        args.gpus = ",".join(map(str, range(recipe.gpus)))
+    for name, value in (
+        ("batch_size", recipe.batch_size),
+        ("wd", recipe.wd),
+        ("augment", recipe.augment),
+        ("cpus", 1),
+        ("image_shape", (3, 224, 224)),
+    ):
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    return args
+
+
+def schedule_name(args):
+    return args.schedule or model_of(args)[0].family.schedule
+
+
+def model_of(args):
+    """(Model, its options) of the network that the flags describe."""
+    network, l, m = args.network.lower(), args.primary_partition, args.secondary_partition  # noqa: E741
+    if network not in ("resnet_imgnet_d18", "resnet_igc_imgnet_d18"):
+        if (args.depth, l, m) != (None, None, None):
+            raise UserError(
+                f"{network} says its depth and partitions; leave --depth, --primary-partition and "
+                "--secondary-partition out"
+            )
+        return find_model(network), options(args)
+    if args.depth not in (None, 18):
+        raise UserError(f"{network} has depth 18, not {args.depth}")
+    if network == "resnet_imgnet_d18":
+        if m is not None:
+            raise UserError(
+                f"{network} is as wide as --primary-partition says, whatever --secondary-partition; leave that out"
+            )
+        l = 64 if l is None else l  # noqa: E741
+    elif l is None or m is None:
+        raise UserError(
+            f"{network} needs --primary-partition and --secondary-partition, L and M of its stem: 100 and 1 "
+            "are the published IGC-L100M2. (The authors' script takes 4 for an M that is left out, which "
+            "makes another network: with L = 100 one of 36.9 M parameters.)"
+        )
+    model, doubled = imagenet_model(network, l, m)
+    return model, {**doubled, **options(args)}
+
+
+def experiment(args, batch_shards):
+    recipe = IMAGENET[schedule_name(args)]
+    schedule = imagenet_schedule(recipe, args.num_epochs, args.lr, args.lr_factor, args.lr_steps, args.warmup_epochs)
+    model, chosen = model_of(args)
+    return Experiment(
+        model,
+        RecordInput.name,
+        schedule,
+        args.batch_size,
+        batch_shards,
+        args.wd,
+        args.momentum,
+        chosen or None,
+        optimizer=recipe.optimizer,
+        undecayed=recipe.undecayed,
+        initializer=recipe.initializer,
+        label_smoothing=args.label_smoothing,
+        dtype=args.dtype,
+    )
+
+
+def data(args):
+    if args.num_classes is not None and args.num_classes < 1:
+        raise UserError(f"--num-classes must be at least 1, not {args.num_classes}")
+    family = model_of(args)[0].family
+    folder = expand(args.data_dir) if args.data_dir else default_folder(RecordInput.name)
+    expected = record_preprocessing(args.image_shape, family.mean or IMAGENET_MEAN, family.std or IMAGENET_STD)
+    return RecordInput(
+        args.data_train or folder / "train.rec",
+        args.data_val or folder / "val.rec",
+        expected,
+        args.num_classes,
+        args.augment,
+    )
+
+
+def paper_gpus(args):
+    return IMAGENET[schedule_name(args)].gpus
+
+
+def run(args):
+    """Trains as the flags `args` of `parse` say, and returns the exit code."""
+    return runner.main(args, experiment, data, paper_gpus(args))
