@@ -7,7 +7,7 @@ import sys
 
 import igc_gluon
 from igc_gluon.cli.parser import Parser
-from igc_gluon.start import exit_code
+from igc_gluon.start import exit_code, prepare
 from igc_gluon.threads import use_all_cores
 
 COMMANDS = {
@@ -17,6 +17,7 @@ COMMANDS = {
     "check": "check and draw a model's blocks: dense, how many paths, how balanced, how wide",
     "tables": "the papers' tables beside what this package's networks have, and beside your own runs",
     "reproduce": "the training commands that fill a table or figure of the papers, printed or run",
+    "train": "train on a data set, a folder of photographs or a record file",
     "data": "pack folders of images into RecordIO files, or look for damage in one",
     "eval": "accuracy of a network with weights, for each class too, what is confused, and the surest mistakes",
     "predict": "print the likeliest classes of photographs",
@@ -51,7 +52,9 @@ def _main(argv):
     if args.command is None:
         parser.print_help()
         return 2
-    if args.command != "launch":  # its processes use MXNet, and share the cores
+    if args.command == "train":  # may be any process of a distributed run
+        prepare()
+    elif args.command != "launch":  # its processes use MXNet, and share the cores
         use_all_cores()
         os.environ.pop("DMLC_ROLE", None)  # that of a server would begin, and never end, inside `import mxnet`
     if getattr(args, "imports", None):

@@ -1,7 +1,6 @@
 """`igc data imagenet`, `igc data verify`"""
 
 import shlex
-import signal
 
 from igc_gluon.data import pack, record_file, repair
 from igc_gluon.errors import UserError
@@ -55,13 +54,7 @@ def _pack(args):
     for listing in splits.values():
         for line in listing.remarks():
             print(line)
-    # Workers are ended by what ends this process; SIGTERM and SIGHUP are to do so as Ctrl-C does.
-    before = {
-        number: signal.signal(number, signal.default_int_handler)
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
+    with pack.ended_as_by_ctrl_c():
         encoding = pack.Encoding(args.short_side, args.quality)
         for name, listing in splits.items():
             path = out / f"{name}.rec"
@@ -71,9 +64,6 @@ def _pack(args):
                 f"{path.stat().st_size / 1e6:,.1f} MB"
                 + (f"; {len(left_out)} could not be read and were left out" if left_out else "")
             )
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     classes = splits["train"].classes
     pack.write_classes(out / pack.CLASS_FILE, classes)
     print(f"{out / pack.CLASS_FILE}: {len(classes):,} classes")

@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ from igc_gluon.files import read_text, sync_folder, write_atomically
 from igc_gluon.locks import Held, Lock
 from igc_gluon.paths import expand
 from igc_gluon.progress_bar import progress_bar
+from igc_gluon.threads import cores
 
 _LONGEST = 65500  # pixels of a side of a JPEG that OpenCV writes
 _PORTION = 16  # images that a process gets at once
@@ -69,10 +70,12 @@ class Listing:
 
 @dataclass(frozen=True)
 class Encoding:
-    """What an image becomes: its short side in pixels (0: as it is), the JPEG quality."""
+    """What an image becomes: its short side in pixels (0: as it is), the JPEG quality, whether a smaller image is
+    enlarged."""
 
     short_side: int = 480  # as the authors'
     quality: int = 95
+    enlarge: bool = True
 
 
 def class_folders(folder: Union[str, Path]) -> List[str]:
@@ -111,8 +114,8 @@ def list_images(
             if entry.name not in names
         )
     for name in names:
-        paths = photos.photos_below(folder / name, passed_over)
-        images += [(os.path.relpath(path, folder), classes.index(name)) for path in paths]
+        label, paths = classes.index(name), photos.photos_below(folder / name, passed_over)
+        images += [(os.path.relpath(path, folder), label) for path in paths]
     if not images:
         raise UserError(
             f"there are no images in the folders of {folder}; their names should end in {', '.join(ENDINGS)}"
@@ -151,25 +154,25 @@ def pack(
     encoding: Encoding = Encoding(),
     workers: int = 1,
     report: Callable[[str], object] = print,
+    wait: Optional[Callable[[], object]] = None,
+    origin: Optional[str] = None,
 ) -> Tuple[int, list]:
     """Packs `listing` into the file at `path`, unless that is done, and returns (records, left out: what and why).
 
-    workers: processes. Raises UserError if another file is at `path`, if nothing can be packed, on a full disk.
+    workers: processes; 0: threads of this one, which begin sooner. wait: called before waiting for another process that
+    packs it; None: that is an error. origin: a text that all of the file follows from (default: of the listing, its
+    folder and the encoding). Raises UserError if another file is at `path`, if nothing can be packed, on a full disk.
     """
     path = expand(path)
     part, state = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.part.json")
-    origin = _origin(listing, encoding)
+    origin = origin or _origin(listing, encoding)
     if path.exists():
-        before = record_file.packing(path) or {}
-        if origin not in (before.get("origin"), _read_state(state)):  # the second after a kill right at the end
-            raise UserError(
-                f"{path} exists and was not made from the same images with the same flags; delete it, or "
-                "choose another --out"
-            )
-        return record_file.structure(path).records, before.get("left_out", [])
+        return _packed_before(path, origin, state)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with Lock(path.with_name(f".{path.name}.lock"), temporary=True):
+        with Lock(path.with_name(f".{path.name}.lock"), wait=wait, temporary=True):
+            if path.exists():  # the process that was waited for has made it
+                return _packed_before(path, origin, state)
             positions, numbers = _begin(part, state, origin, report)
             left_out = _fill(part, listing, encoding, workers, positions, numbers)
             if not positions:
@@ -197,11 +200,40 @@ def pack(
     return len(positions), left_out
 
 
+def _packed_before(path, origin, state):
+    before = record_file.packing(path) or {}
+    if origin not in (before.get("origin"), _read_state(state)):  # the second after a kill right at the end
+        raise UserError(
+            f"{path} exists and was not made from the same images with the same flags; delete it, or "
+            "choose another --out"
+        )
+    return record_file.structure(path).records, before.get("left_out", [])
+
+
+@contextlib.contextmanager
+def ended_as_by_ctrl_c():
+    """Within the block SIGTERM and SIGHUP end packing as Ctrl-C does: workers are ended by what ends this process."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {
+            number: signal.signal(number, signal.default_int_handler)
+            for number in (signal.SIGTERM, signal.SIGHUP)
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _origin(listing, encoding):
     """A digest of all that the file's content follows from."""
     state = hashlib.sha256(
         f"Form(short_side={encoding.short_side}, quality={encoding.quality})\n{listing.folder.resolve()}\n".encode()
     )  # as it is in the files of all releases
+    if not encoding.enlarge:
+        state.update(b"not enlarged\n")
     for path, label in zip(listing.paths, listing.labels):
         state.update(f"{path}\t{label}\n".encode("utf-8", "surrogateescape"))
     return state.hexdigest()
@@ -271,13 +303,14 @@ def _encoded(listing, encoding, workers, first):
         ]
         for start in range(first, len(listing.paths), _PORTION)
     )
-    # Not forked: this process may have threads, of MXNet for example.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare_worker, (os.getpid(),))
+    pool: Executor = ThreadPoolExecutor(cores())
+    if workers:  # not forked: this process may have threads, of MXNet for example
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare_worker, (os.getpid(),))
     waiting = deque()
     try:
         for job in jobs:
             waiting.append(pool.submit(_encode_portion, job, encoding))
-            if len(waiting) > 4 * workers:
+            if len(waiting) > 4 * (workers or cores()):
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
@@ -314,7 +347,8 @@ def _encode(path, encoding) -> Tuple[bytes, str]:
         image = photos.decode(np.frombuffer(photos.read_image_file(path), np.uint8))
         if image is None:
             return b"", "it is no image that OpenCV reads"
-        if encoding.short_side and min(image.shape[:2]) != encoding.short_side:
+        side = min(image.shape[:2])
+        if encoding.short_side and (side > encoding.short_side or (encoding.enlarge and side < encoding.short_side)):
             image = photos.resize(image, encoding.short_side)
         if max(image.shape[:2]) > _LONGEST:
             return b"", "it is too long for a JPEG"

@@ -183,19 +183,24 @@ class RecordEvaluation(_Records):
         return self._read([(number, None) for number in batch] for batch in self._batches[first_batch:])
 
 
+def short_sides(path: Union[str, Path], number: int) -> List[int]:
+    """Pixels of the short sides of `number` images of the file at `path`, evenly spaced; without those that cannot be
+    read."""
+    path = expand(path)
+    positions = read_index(path)
+    chosen = np.unique(np.linspace(0, len(positions) - 1, number).astype(int))
+    with open(path, "rb") as file:
+        images = [decode(read_record(file, position))[0] for position in positions[chosen].tolist()]
+    return [min(image.shape[:2]) for image in images if image is not None]
+
+
 def check_size(path: Union[str, Path], size: Sequence[int]) -> None:
     """Raises UserError if most images of the file at `path` are smaller than a crop of `size`, (height, width), of
     which training sees a part only: they would be enlarged to more than twice their size."""
-    path = expand(path)
-    positions = read_index(path)
-    chosen = np.unique(np.linspace(0, len(positions) - 1, _LOOKED_AT).astype(int))
-    with open(path, "rb") as file:
-        images = [decode(read_record(file, position))[0] for position in positions[chosen].tolist()]
-    sides = [min(image.shape[:2]) for image in images if image is not None]
-    crop = min(size)
+    sides, crop = short_sides(path, _LOOKED_AT), min(size)
     if sides and np.median(sides) < crop:
         raise UserError(
-            f"{path} is too small for images of {size[1]}x{size[0]} pixels: the short "
-            f"side of its images is {np.median(sides):.0f}; pack the photographs with --short-side "
+            f"{expand(path)} is too small for images of {size[1]}x{size[0]} pixels: the short side of its images is "
+            f"{np.median(sides):.0f}; pack the photographs with --short-side "
             f"{crop} or more"
         )

@@ -49,10 +49,18 @@ def evaluation_data(
     """What `source` means for `net`, a network with weights and `classes` scores.
 
     source: the path of a folder with a folder of photographs for each class, or of a record file; the name of a data
-    set, whose test images are taken; None for the data set that the weights were trained on. data_dir: the folder of a
+    set, whose test images are taken; None for what the weights were trained on. data_dir: the folder of a
     data set's files. Raises UserError where there is nothing, or it has other classes or sizes than the network.
     """
     source = source or getattr(net, "dataset", None)
+    trained_on: Optional[Path] = getattr(net, "test_file", None)
+    if source is None and trained_on:
+        if not trained_on.is_file():
+            raise UserError(
+                f"the test images of {net.model}, {trained_on}, are no longer there; give --data: a folder of "
+                "photographs or a record file"
+            )
+        source = trained_on
     if source is None:
         raise UserError(
             f"nothing says what {net.model} was trained on; give --data: a folder of photographs, a record "

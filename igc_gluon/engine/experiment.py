@@ -229,6 +229,7 @@ def _run_once(
             "seed": seed,
             "load_epoch": settings.load_epoch,
             "train_batches": len(train),
+            **_test_file(data, folder),
         }
         if isinstance(log, RunLog):
             _check_folder(log, checkpoints, config, settings.resume)
@@ -280,6 +281,18 @@ def _run_once(
         log.close()
 
 
+def _test_file(data: Input, folder: Path) -> Dict[str, str]:
+    """The entry of config.json on where the test images are: from the run's `folder`, where they lie beside the runs,
+    which somebody may move."""
+    path = data.test_file()
+    if path is None:
+        return {}
+    beside = folder.parent.parent.resolve()
+    resolved = path.resolve()
+    inside = beside in resolved.parents
+    return {"test_file": os.path.relpath(resolved, folder.resolve()) if inside else str(resolved)}
+
+
 def _load_weights(loop: TrainingLoop, net: mx.gluon.HybridBlock, settings: Settings, report: Report) -> None:
     """What the run goes on from: its last checkpoint, or one of MXNet's Module, or nothing."""
     checkpoints = loop.checkpoints
@@ -320,6 +333,8 @@ def check_same(before: Any, config: Mapping[str, Any], folder: object) -> None:
         before = {**_defaults(Experiment), "validation_images": 0, **complete(before)}
     now = json.loads(json.dumps(config))  # tuples become lists, as in the file
     for key, value in now.items():
+        if key == "test_file":  # its place, not what it holds
+            continue
         old = before.get(key)
         if key == "schedule" and isinstance(old, dict):
             old = {**_defaults(Schedule), **old}
@@ -328,6 +343,11 @@ def check_same(before: Any, config: Mapping[str, Any], folder: object) -> None:
             continue
         if key == "class_names" and old and value:
             check_same_classes(old, value, folder, "the data")
+        if key == "photographs" and key in before and old != value:
+            raise UserError(
+                f"{folder} was begun with other photographs, or another part of them to test on; bring them back, or "
+                "choose another --exp-name"
+            )
         if key in before and old != value:
             raise UserError(
                 f"{folder} was begun with {key} {before[key]}, not {value}; resume with the same "

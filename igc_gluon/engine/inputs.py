@@ -35,6 +35,10 @@ class Input:
         """What the result of a run depends on, for config.json."""
         raise NotImplementedError
 
+    def test_file(self) -> Optional[Path]:
+        """The record file of the test images, or None; what `igc eval RUN` looks at unless it is told otherwise."""
+        return None
+
     def prepare(self) -> None:
         """Reads or checks the files. Raises UserError."""
         raise NotImplementedError
@@ -118,7 +122,7 @@ class RecordInput(Input):
     train, val: paths of FILE.rec with FILE.idx beside it; train may be None where only val is evaluated. preprocessing:
     what evaluation does to an image; its size, mean and std are those of training too, and without class_names those of
     classes.txt beside the files are taken. classes: None to take the number of its lines, or 1000. augment: one of
-    `record_batches.AUGMENTS`.
+    `record_batches.AUGMENTS`. name: what the data is called.
     """
 
     name, top5 = "imagenet", True
@@ -130,7 +134,9 @@ class RecordInput(Input):
         preprocessing: Preprocessing,
         classes: Optional[int] = None,
         augment: str = "authors",
+        name: str = "imagenet",
     ):
+        self.name = name
         self._train = expand(train) if train else None
         self._val = expand(val)
         self._paths = [path for path in (self._train, self._val) if path]
@@ -203,6 +209,9 @@ class RecordInput(Input):
                     path,
                     place,
                 )
+
+    def test_file(self) -> Optional[Path]:
+        return self._val
 
     @property
     def test_images(self) -> int:

@@ -1,6 +1,7 @@
 """Networks with weights, by name or from a checkpoint: what is evaluated, asked and compiled."""
 
 import logging
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -149,6 +150,7 @@ def _open_run(path: Path, ctx: Any) -> HybridBlock:
     arrays, _ = store.load(name)
     set_parameters(net, arrays.get("net.params", {}), run / "checkpoints" / name / "net.params", ctx)
     net.dataset = info and info.name  # its images calibrate deploy.compile
+    net.test_file = Path(os.path.normpath(run / config["test_file"])) if "test_file" in config else None
     return set_attributes(net, model, expected)
 
 
@@ -200,6 +202,7 @@ def read_config(path: Path) -> Tuple[Dict[str, Any], Preprocessing]:
         "classes": int,
         "model_options": (dict, type(None)),
         "model_file": dict,
+        "test_file": str,
     }
     try:
         config = load_config(path)

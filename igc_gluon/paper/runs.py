@@ -8,6 +8,8 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from igc_gluon.data import DATASETS
+from igc_gluon.engine.inputs import IMAGENET_CLASSES
 from igc_gluon.engine.progress import is_count, is_number
 from igc_gluon.engine.run_folder import load_config
 from igc_gluon.engine.saved_networks import complete
@@ -65,7 +67,7 @@ def read_run(folder: Path) -> Optional[Run]:
     history = [json.loads(line) for line in lines]
     if not history:
         return None
-    names, num_epochs = (config["model"], config["dataset"]), config["schedule"]["num_epochs"]
+    names, num_epochs = (config["model"], _dataset(config)), config["schedule"]["num_epochs"]
     accuracy, seconds = history[-1]["test_accuracy"], [entry["seconds"] for entry in history]
     if not (
         all(isinstance(name, str) for name in names)
@@ -82,6 +84,12 @@ def read_run(folder: Path) -> Optional[Run]:
         100 * accuracy,
         float(sum(seconds)),
     )
+
+
+def _dataset(config):
+    """What a run was trained on. train_imagenet.py calls all photographs imagenet; those of other classes are none."""
+    name, classes = config["dataset"], config.get("classes", IMAGENET_CLASSES)
+    return name if name != "imagenet" or classes == IMAGENET_CLASSES else f"photographs of {classes} classes"
 
 
 class Runs:
@@ -114,7 +122,7 @@ class Runs:
         self, model: str, dataset: Optional[str], instead: Optional[str] = None, columns: Sequence[str] = ()
     ) -> Optional[Summary]:
         """`Summary` of the best experiment with `model`, or None: on `dataset`, the table's, or on `instead`; without
-        either on a data set that has no column of its own among `columns`.
+        either on a data set that everybody has and that has no column of its own among `columns`.
 
         Of several experiments it is that with the most epochs, then the most seeds.
         """
@@ -122,7 +130,9 @@ class Runs:
         def on(wanted):
             return [runs for (of, dataset, *_), runs in self._experiments.items() if of == model and wanted(dataset)]
 
-        matching = on(lambda name: name == (instead or dataset)) or on(lambda name: not instead and name not in columns)
+        matching = on(lambda name: name == (instead or dataset)) or on(
+            lambda name: not instead and name not in columns and name in DATASETS
+        )
         if not matching:
             return None
         return _summarize(

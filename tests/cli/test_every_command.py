@@ -91,6 +91,7 @@ COMMANDS = {
     "checkpoint ls": "checkpoint ls '{place}/run'",
     "checkpoint verify": "checkpoint verify '{place}/run'",
     "checkpoint diff": "checkpoint diff '{place}/run'",
+    "train": f"train digits --network {MODEL} --benchmark 1",
     "launch": "launch -n 1 -s 0 -- printf 'one \u00e9\\ntwo\\n'",
     "help": "--help",
     "data help": "data imagenet --help",

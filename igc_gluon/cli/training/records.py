@@ -97,12 +97,16 @@ def model_of(args):
 
 
 def experiment(args, batch_shards):
-    recipe = IMAGENET[schedule_name(args)]
+    return experiment_of(args, batch_shards, IMAGENET[schedule_name(args)], RecordInput.name)
+
+
+def experiment_of(args, batch_shards, recipe, dataset):
+    """The Experiment of the flags `args` with a `Recipe`, on data that is called `dataset`."""
     schedule = imagenet_schedule(recipe, args.num_epochs, args.lr, args.lr_factor, args.lr_steps, args.warmup_epochs)
     model, chosen = model_of(args)
     return Experiment(
         model,
-        RecordInput.name,
+        dataset,
         schedule,
         args.batch_size,
         batch_shards,

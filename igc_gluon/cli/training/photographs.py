@@ -1,0 +1,131 @@
+"""Training on photographs of one's own, as `igc train photos/` and `igc train FILE.rec` do: what is not said is chosen
+by the number of images and their size, see `engine.photo_input`."""
+
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from igc_gluon.cli.training import records, runner
+from igc_gluon.data import DATASETS, record_file
+from igc_gluon.data.photo_folder import list_photographs, records_short_side
+from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
+from igc_gluon.engine.inputs import IMAGENET_CLASSES, RecordInput, record_preprocessing
+from igc_gluon.engine.photo_input import OwnRecords, PhotoInput, choose
+from igc_gluon.engine.run_log import print_line
+from igc_gluon.engine.schedule import IMAGENET
+from igc_gluon.errors import UserError, printable
+from igc_gluon.paths import expand
+
+
+class Training:
+    """What the flags `args` and the images at `path`, a folder or a record file, come to together."""
+
+    def __init__(self, args, path):
+        self.path, self.args = path, args
+        self.records = _record_files(args, path)
+        self.name = _name(args, path)
+        chosen = self.choice
+        recipe = IMAGENET[args.schedule] if args.schedule else chosen.recipe
+        self.recipe = replace(recipe, batch_size=args.batch_size or min(recipe.batch_size, self.images))
+        self.said = [
+            text
+            for text, value in (
+                (chosen.network, args.network),
+                (f"{chosen.side}x{chosen.side} pixels", args.image_shape),
+                (f"batches of {self.recipe.batch_size}", args.batch_size),
+                (f"{self.recipe.num_epochs} epochs", args.num_epochs),
+                (f"rate {self.recipe.lr:g}", args.lr),
+            )
+            if value is None
+        ]
+        args.network = args.network or chosen.network
+        for name, value in (
+            ("batch_size", self.recipe.batch_size),
+            ("wd", self.recipe.wd),
+            ("augment", self.recipe.augment),
+            ("cpus", 1),
+            ("image_shape", (3, chosen.side, chosen.side)),
+        ):
+            if getattr(args, name) is None:
+                setattr(args, name, value)
+
+    @cached_property
+    def photographs(self):
+        return None if self.records else list_photographs(self.path, self.args.val_share)
+
+    @cached_property
+    def images(self):
+        """How many there are to train on."""
+        return record_file.structure(self.records[0]).records if self.records else len(self.photographs.train.paths)
+
+    @cached_property
+    def choice(self):
+        shape = self.args.image_shape
+        short_side = records_short_side(self.records[0]) if self.records else self.photographs.short_side()
+        return choose(self.images, short_side, shape and shape[1], self.args.batch_size)
+
+    def experiment(self, args, batch_shards):
+        return records.experiment_of(args, batch_shards, self.recipe, self.name)
+
+    def data(self, args):
+        """Says what was found and chosen, too."""
+        family = records.model_of(args)[0].family
+        expected = record_preprocessing(args.image_shape, family.mean or IMAGENET_MEAN, family.std or IMAGENET_STD)
+        if self.records:
+            train, test = self.records
+            found = f"{self.images:,} images to train on in {printable(train)}"
+            data = OwnRecords(train, test, expected, args.num_classes, args.augment, self.name)
+        else:
+            for line in self.photographs.remarks:
+                print_line(printable(line))
+            tested = len(self.photographs.test.paths)
+            classes = len(self.photographs.class_names)
+            found = f"{self.images:,} photographs of {classes} classes to train on, {tested:,} to test on"
+            runs = expand(args.log_dir) / self.name
+            data = PhotoInput(self.photographs, runs, expected, args.augment, self.name, print_line)
+        chosen = f": {', '.join(self.said)} ({self.choice.why}; flags say otherwise)" if self.said else ""
+        print_line(found + chosen)
+        return data
+
+
+def run(args, path):
+    """Trains on the folder or record file at `path` as the flags `args` of `igc train` say, and returns the exit
+    code."""
+    training = Training(args, path)
+    return runner.main(args, training.experiment, training.data, training.recipe.gpus)
+
+
+def _record_files(args, path):
+    """(train, test) record files, or None where `path` is a folder of photographs."""
+    if path.is_file() or args.data_train or (path / "train.rec").is_file():
+        if args.val_share is not None:
+            raise UserError("--val-share divides a folder of photographs; record files are divided already")
+        train = expand(args.data_train) if args.data_train else path if path.is_file() else path / "train.rec"
+        test = expand(args.data_val) if args.data_val else train.with_name("val.rec")
+        if not test.is_file():
+            raise UserError(f"there is no {test} to test on; give --data-val FILE.rec")
+        return train, test
+    for flag, value in (("--data-val", args.data_val), ("--num-classes", args.num_classes)):
+        if value is not None:
+            raise UserError(f"{flag} is for record files; the folders of {path} say what there is")
+    return None
+
+
+def _name(args, path):
+    """What the data is called in the runs' folder and in tables."""
+    name = args.data_name
+    if name is None:
+        name = path.stem if path.is_file() and path.stem != "train" else ""
+        name = name or (path.parent if path.is_file() else path).resolve().name or "photographs"
+        if name in DATASETS or (name == RecordInput.name and not _is_imagenet(path)):
+            name += "_photographs"
+    if not name or name in (".", "..") or "/" in name or len(name.splitlines()) != 1:
+        raise UserError(f"--data-name is the name of a folder, without /; not {name!r}")
+    if args.data_name in DATASETS or args.data_name == RecordInput.name:
+        raise UserError(f"--data-name {name} is a data set that tables know; choose another")
+    return name
+
+
+def _is_imagenet(path: Path):
+    folder = path / "train" if (path / "train").is_dir() else path
+    return folder.is_dir() and sum(entry.is_dir() for entry in folder.iterdir()) == IMAGENET_CLASSES
