@@ -64,8 +64,8 @@ def load(name: str, split: str, data_dir: Union[str, Path, None] = None, downloa
                 return record_dataset.load(dataset, record)
         return dataset.read(dataset, split, files.archive_paths(split, download))
     except OSError as error:
-        name = error.filename or (files.folder if files else data_dir)
-        raise UserError(f"cannot read {name}: {error.strerror or error}") from error
+        place = error.filename or (files.folder if files else data_dir)
+        raise UserError(f"cannot read {place}: {error.strerror or error}") from error
     except MemoryError as error:
         raise UserError(
             f"{dataset.name} in {files.folder if files else data_dir} does not fit into the memory of this "

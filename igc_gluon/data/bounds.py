@@ -8,7 +8,7 @@ import lzma
 import struct
 import zipfile
 import zlib
-from typing import BinaryIO, Iterator, Optional, Tuple
+from typing import Any, BinaryIO, Callable, Dict, Iterator, Optional, Tuple
 
 import cv2
 import numpy as np
@@ -65,7 +65,7 @@ def image_size(data: bytes) -> Optional[Tuple[int, int, int]]:
     return None
 
 
-def _jpeg(data):
+def _jpeg(data: bytes) -> Tuple[int, ...]:
     at = 2
     while True:
         at = data.index(b"\xff", at)
@@ -81,22 +81,22 @@ def _jpeg(data):
         at += struct.unpack_from(">H", data, at)[0]
 
 
-def _png(data):
+def _png(data: bytes) -> Tuple[int, ...]:
     width, height = struct.unpack_from(">II", data, 16)
     return height, width
 
 
-def _bmp(data):
+def _bmp(data: bytes) -> Tuple[int, ...]:
     width, height = struct.unpack_from("<HH" if data[14] == 12 else "<ii", data, 18)
     return abs(height), abs(width)
 
 
-def _gif(data):
+def _gif(data: bytes) -> Tuple[int, ...]:
     width, height = struct.unpack_from("<HH", data, 6)
     return height, width
 
 
-def _webp(data):
+def _webp(data: bytes) -> Tuple[int, ...]:
     kind = data[12:16]
     if data[8:12] != b"WEBP":
         raise ValueError
@@ -112,11 +112,11 @@ def _webp(data):
     return height, width
 
 
-def _tiff(data):
+def _tiff(data: bytes) -> Tuple[int, ...]:
     order = "<" if data[:2] == b"II" else ">"
     (at,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, at)
-    tags = {}
+    tags: Dict[int, int] = {}
     for number in range(count):
         tag, kind, _ = struct.unpack_from(order + "HHI", data, at + 2 + 12 * number)
         if kind in (3, 4):
@@ -125,11 +125,11 @@ def _tiff(data):
     return tags[257], tags[256], tags.get(322, 0) * tags.get(323, 0)  # a tile is taken memory for as a whole
 
 
-def _jpeg2000(data):
+def _jpeg2000(data: bytes) -> Tuple[int, ...]:
     return struct.unpack_from(">II", data, data.index(b"ihdr", 0, _PIECE) + 4)
 
 
-def _pnm(data):
+def _pnm(data: bytes) -> Tuple[int, ...]:
     words = [word for line in data[:_PIECE].split(b"\n") for word in line.split(b"#")[0].split()]
     return int(words[2]), int(words[1])
 
@@ -164,10 +164,10 @@ ZIP_DAMAGE = (
 def check_zip(file: BinaryIO) -> None:
     """Raises UserError where the open zip archive has more files than Tiny ImageNet's: zipfile makes an object of
     each."""
-    end = zipfile._EndRecData(file)
+    end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
     if end is None:  # zipfile says so
         return
-    size, place = end[zipfile._ECD_SIZE], end[zipfile._ECD_LOCATION]
+    size, place = end[zipfile._ECD_SIZE], end[zipfile._ECD_LOCATION]  # type: ignore[attr-defined]
     file.seek(max(place - size, 0))
     count, left, before = 0, size, b""
     while left > 0 and size <= ZIP_DIRECTORY:
@@ -195,7 +195,7 @@ class Unpacked:
         self._file, self._most, self._out, self._rest = file, most, 0, b""
         begin = file.read(6)
         file.seek(0)
-        self._new = (
+        self._new: Optional[Callable[[], Any]] = (
             (lambda: zlib.decompressobj(31))
             if begin[:2] == b"\x1f\x8b"
             else (lambda: lzma.LZMADecompressor(memlimit=LZMA_MEMORY))
@@ -204,7 +204,7 @@ class Unpacked:
             if begin[:3] == b"BZh"
             else None
         )
-        self._decompressor = self._new and self._new()
+        self._decompressor: Any = self._new and self._new()
 
     def read(self, count: int) -> bytes:
         parts = []
@@ -223,20 +223,21 @@ class Unpacked:
                 raise EOFError("it ends too early")
             count -= len(piece)
 
-    def _some(self, count):
+    def _some(self, count: int) -> bytes:
         piece = self._file.read(count) if self._new is None else self._decompress(count)
         self._out += len(piece)
         if self._out > max(ALWAYS, min(self._most, MOST_PACKED * self._file.tell())):
             raise UserError(f"it unpacks to more than {self._out - len(piece):,} bytes, which is no archive of images")
         return piece
 
-    def _decompress(self, count):
+    def _decompress(self, count: int) -> bytes:
         while True:
             decompressor = self._decompressor
             if decompressor.eof:
                 self._rest = decompressor.unused_data or self._file.read(_PIECE)
                 if not self._rest.strip(b"\0"):  # padding is no other file
                     return b""
+                assert self._new is not None
                 decompressor = self._decompressor = self._new()
             if hasattr(decompressor, "unconsumed_tail"):  # zlib's, which gives back what it has not come to
                 packed = self._rest or self._file.read(_PIECE)
@@ -251,7 +252,7 @@ class Unpacked:
                 raise EOFError("it ends too early")
 
 
-def _bz2():
+def _bz2() -> Any:
     # optional: Python may be built without it
     import bz2
 
@@ -264,7 +265,7 @@ def tar_members(stream: "Unpacked") -> Iterator[Tuple[str, int, "_Limited"]]:
 
     Python's tarfile takes time that grows with the square of a header, and calls itself for each long name.
     """
-    extended = {}  # from headers of longer names and sizes, of the file that follows
+    extended: Dict[bytes, Any] = {}  # from headers of longer names and sizes, of the file that follows
     for _ in range(MEMBERS):
         header = stream.read(512)
         if not header.strip(b"\0"):  # two such blocks end it; what follows is not looked at, but for checksums
@@ -293,7 +294,7 @@ def tar_members(stream: "Unpacked") -> Iterator[Tuple[str, int, "_Limited"]]:
     raise UserError(f"it holds more than {MEMBERS:,} files")
 
 
-def _extended_header(stream, kind, size, padded):
+def _extended_header(stream: Unpacked, kind: bytes, size: int, padded: int) -> Dict[bytes, bytes]:
     """{b"path", b"size" and others: value} of a header of such a kind, of `size` bytes."""
     if size > TEXT_BYTES:
         raise UserError(f"a name in it claims {size:,} bytes")
@@ -304,13 +305,14 @@ def _extended_header(stream, kind, size, padded):
     return _pax(text) if kind in (b"x", b"X") else {}
 
 
-def _octal(text):
+def _octal(text: bytes) -> int:
     return int(text.strip(b" \0") or b"0", 8)
 
 
-def _pax(text):
+def _pax(text: bytes) -> Dict[bytes, bytes]:
     """{name: value} of records such as b"19 path=folder/file\\n"."""
-    at, records = 0, {}
+    at = 0
+    records: Dict[bytes, bytes] = {}
     while at < len(text):
         length, space, _ = text[at : at + 20].partition(b" ")
         end = at + int(length)
@@ -322,10 +324,12 @@ def _pax(text):
 
 
 class _Limited:
-    def __init__(self, stream, left):
+    """`left` bytes of a stream."""
+
+    def __init__(self, stream: Unpacked, left: int):
         self._stream, self.left = stream, left
 
-    def read(self, count):
+    def read(self, count: int) -> bytes:
         piece = self._stream.read(min(count, self.left))
         if len(piece) < min(count, self.left):
             raise EOFError("it ends too early")

@@ -50,13 +50,17 @@ def read(dataset: Any, split: str, paths: List[Path]) -> Images:
     with open_file(path) as file:
         try:
             # Once to look, for what is refused must not fill the memory, and once to keep.
-            contents = {}
+            contents: Dict[str, bytes] = {}
             for keep in (False, True):
                 file.seek(0)
                 for name, size, stream in tar_members(Unpacked(file)):
                     if name in members:
                         title = f"{path}, {name}"
-                        contents[name] = stream.read(size) if keep else _check(dataset, title, size, stream.read)
+                        if keep:
+                            contents[name] = stream.read(size)
+                        else:
+                            _check(dataset, title, size, stream.read)
+                            contents[name] = b""
                 missing = [name for name in members if name not in contents]
                 if missing:
                     raise UserError(
@@ -88,7 +92,7 @@ def read_unpacked(files: Any, split: str) -> Optional[Images]:
     for path in paths.values():
         with open_file(path) as file:
             _check(dataset, str(path), os.fstat(file.fileno()).st_size, file.read)
-    return _decode(dataset, [path.read_bytes() for path in paths.values()])
+    return _decode(dataset, [path.read_bytes() for path in paths.values() if path])
 
 
 def _check(dataset: Any, title: str, size: int, read: Callable[[int], bytes]) -> None:

@@ -23,11 +23,11 @@ def read_classes(path: Union[str, Path]) -> List[str]:
     leave these. Raises UserError where it cannot be read, is not UTF-8 text, or has a blank line between names or no
     name.
     """
-    path = expand(path)
-    if path.exists() and not path.is_file():  # to open a pipe would wait for ever
+    file = expand(path)
+    if file.exists() and not file.is_file():  # to open a pipe would wait for ever
         raise UserError(f"cannot read {path}: it is no regular file")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = file.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from None
     # Not splitlines, which ends a line at characters that the name of a folder may have.

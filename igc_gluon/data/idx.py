@@ -10,6 +10,8 @@ import gzip
 import os
 import struct
 import zlib
+from pathlib import Path
+from typing import Any, List, Tuple
 
 import numpy as np
 
@@ -24,12 +26,11 @@ _MOST_IMAGES = 1 << 20  # seventeen times the largest official file, and no more
 _DAMAGE = (gzip.BadGzipFile, zlib.error, EOFError)
 
 
-def read(dataset, split, paths):
+def read(dataset: Any, split: str, paths: List[Path]) -> Images:
     """Images of one split, from its file of images and its file of labels. dataset: row of DATASETS.
 
     Gray becomes three equal channels, 28x28 pixels 32x32 by the border that `dataset.preprocessing` says. Raises
-    UserError when a file is damaged, of
-    another format, or does not belong to the other.
+    UserError when a file is damaged, of another format, or does not belong to the other.
     """
     image_path, label_path = paths
     expected = dataset.preprocessing
@@ -50,7 +51,7 @@ def read(dataset, split, paths):
     return Images(images, labels.astype(np.int32))
 
 
-def _read(path, item):
+def _read(path: Path, item: Tuple[int, ...]) -> np.ndarray:
     """The array (N,) + item of unsigned bytes in the file at `path`; N > 0."""
     header = struct.Struct(f">{2 + len(item)}I")
     magic = _UNSIGNED_BYTES << 8 | 1 + len(item)

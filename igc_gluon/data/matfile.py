@@ -15,7 +15,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import Dict, Sequence, Union
+from typing import BinaryIO, Dict, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -36,7 +36,7 @@ def read_arrays(path: Union[str, Path], names: Sequence[str]) -> Dict[str, np.nd
 
     Raises UserError when the file is damaged, of another format, or lacks one of the names.
     """
-    arrays = {}
+    arrays: Dict[str, np.ndarray] = {}
     with open_file(path) as file:
         size = file.seek(0, 2)
         file.seek(0)
@@ -52,7 +52,7 @@ def read_arrays(path: Union[str, Path], names: Sequence[str]) -> Dict[str, np.nd
                 position += 8 + length
                 if position > size:
                     raise _Damaged("it is truncated")
-                stream = _Stored(file, length)
+                stream: _Stream = _Stored(file, length)
                 if kind == _COMPRESSED:
                     stream = _Inflated(stream)
                     kind, _ = struct.unpack("<II", stream.read(8))
@@ -74,14 +74,18 @@ class _Damaged(Exception):
 
 
 class _Stream:
-    """A row of bytes; its subclasses say with `some` where they come from."""
+    """A row of bytes."""
 
-    def read(self, count):
+    def some(self, count: int) -> bytes:
+        """The next bytes, at most `count`; none at the end."""
+        raise NotImplementedError
+
+    def read(self, count: int) -> bytes:
         content = bytearray(count)
         self.fill(memoryview(content))
         return bytes(content)
 
-    def fill(self, view):
+    def fill(self, view: memoryview) -> None:
         while len(view):
             piece = self.some(min(len(view), _PIECE))
             if not piece:
@@ -89,25 +93,25 @@ class _Stream:
             view[: len(piece)] = piece
             view = view[len(piece) :]
 
-    def finish(self):
+    def finish(self) -> None:
         """Raises _Damaged if what has been read is not intact, as far as the format can tell."""
 
 
 class _Stored(_Stream):
-    def __init__(self, file, length):
+    def __init__(self, file: BinaryIO, length: int):
         self._file, self._left = file, length
 
-    def some(self, count):
+    def some(self, count: int) -> bytes:
         piece = self._file.read(min(count, self._left))
         self._left -= len(piece)
         return piece
 
 
 class _Inflated(_Stream):
-    def __init__(self, stored):
+    def __init__(self, stored: _Stream):
         self._stored, self._inflater = stored, zlib.decompressobj()
 
-    def some(self, count):
+    def some(self, count: int) -> bytes:
         while not self._inflater.eof:
             packed = self._inflater.unconsumed_tail or self._stored.some(_PIECE)
             piece = self._inflater.decompress(packed, count)
@@ -115,13 +119,13 @@ class _Inflated(_Stream):
                 return piece
         return b""
 
-    def finish(self):
+    def finish(self) -> None:
         # zlib compares its checksum when it comes to the end.
         if self.some(1) or not self._inflater.eof:
             raise _Damaged("a variable does not end where it should")
 
 
-def _read_variable(stream, names, arrays, packed):
+def _read_variable(stream: _Stream, names: Sequence[str], arrays: Dict[str, np.ndarray], packed: int) -> str:
     """Reads one matrix, of `packed` bytes in the file, into `arrays` if its name is among `names`; returns the name."""
     flags = _read_small(stream, _UINT32)
     shape = _read_small(stream, _INT32).tolist()
@@ -140,14 +144,14 @@ def _read_variable(stream, names, arrays, packed):
         raise _Damaged(f"{name} claims {length:,} bytes out of {packed:,}")
     array = np.empty(math.prod(shape), values)
     if length:
-        source.fill(memoryview(array).cast("B"))
+        source.fill(memoryview(array.view(np.uint8).data))
         if stream is source:
             stream.read(-length % 8)
     arrays[name] = array.reshape(shape, order="F")
     return name
 
 
-def _read_tag(stream):
+def _read_tag(stream: _Stream) -> Tuple[int, int, _Stream]:
     """(type, length in bytes, stream that starts with the data) of the next element."""
     first, second = struct.unpack("<II", stream.read(8))
     if first >> 16:
@@ -156,7 +160,7 @@ def _read_tag(stream):
     return first, second, stream
 
 
-def _read_small(stream, kind):
+def _read_small(stream: _Stream, kind: int) -> np.ndarray:
     """The next element as an array. It must be of type `kind`; its padding is skipped."""
     stored, length, source = _read_tag(stream)
     values = np.dtype(_NUMBERS[kind])

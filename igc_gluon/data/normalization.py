@@ -12,8 +12,8 @@ def normalize(
 
     igc_normalise of the C runtime computes the same bits.
     """
-    mean, std = (np.asarray(values, np.float64)[:, None, None] for values in (mean, std))
+    center, deviation = (np.asarray(values, np.float64)[:, None, None] for values in (mean, std))
     out = np.empty(images.shape, np.float32) if out is None else out
-    np.multiply(images, (1 / std).astype(np.float32), out=out)
-    out += (-mean / std).astype(np.float32)
+    np.multiply(images, (1 / deviation).astype(np.float32), out=out)
+    out += (-center / deviation).astype(np.float32)
     return out

@@ -18,7 +18,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -101,31 +101,31 @@ def list_images(
     classes: those of the training images, where `folder` holds others. Raises UserError on a class that is not one of
     them, and where there is no image.
     """
-    folder, images, passed_over = Path(folder), [], Counter()
-    names = class_folders(folder)
+    root = Path(folder)
+    images: List[Tuple[str, int]] = []
+    passed_over: Counter = Counter()
+    names = class_folders(root)
     unknown = [name for name in names if classes is not None and name not in classes]
     if unknown:
-        raise UserError(f"{folder} has a class {unknown[0]} that the training images have not")
-    classes = names if classes is None else classes
-    with os.scandir(folder) as entries:
+        raise UserError(f"{root} has a class {unknown[0]} that the training images have not")
+    classes = names if classes is None else list(classes)
+    with os.scandir(root) as entries:
         passed_over.update(
             HIDDEN if entry.name.startswith(".") else "beside the class folders"
             for entry in entries
             if entry.name not in names
         )
     for name in names:
-        label, paths = classes.index(name), photos.photos_below(folder / name, passed_over)
-        images += [(os.path.relpath(path, folder), label) for path in paths]
+        label, paths = classes.index(name), photos.photos_below(root / name, passed_over)
+        images += [(os.path.relpath(path, root), label) for path in paths]
     if not images:
-        raise UserError(
-            f"there are no images in the folders of {folder}; their names should end in {', '.join(ENDINGS)}"
-        )
+        raise UserError(f"there are no images in the folders of {root}; their names should end in {', '.join(ENDINGS)}")
     bad = next((path for path, _ in images if "\n" in path or "\t" in path), None)
     if bad:
-        raise UserError(f"{folder / bad!r}: rename it, a list of files cannot hold a tabulator or a new line")
+        raise UserError(f"{root / bad!r}: rename it, a list of files cannot hold a tabulator or a new line")
     if shuffle_seed is not None:
         images = [images[i] for i in np.random.Generator(np.random.PCG64(shuffle_seed)).permutation(len(images))]
-    return Listing(folder, classes, [path for path, _ in images], [label for _, label in images], dict(passed_over))
+    return Listing(root, classes, [path for path, _ in images], [label for _, label in images], dict(passed_over))
 
 
 def divide(listing: Listing, share: float) -> Tuple[Listing, ...]:
@@ -163,24 +163,24 @@ def pack(
     packs it; None: that is an error. origin: a text that all of the file follows from (default: of the listing, its
     folder and the encoding). Raises UserError if another file is at `path`, if nothing can be packed, on a full disk.
     """
-    path = expand(path)
-    part, state = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.part.json")
+    place = expand(path)
+    part, state = place.with_name(f".{place.name}.part"), place.with_name(f".{place.name}.part.json")
     origin = origin or _origin(listing, encoding)
-    if path.exists():
-        return _packed_before(path, origin, state)
+    if place.exists():
+        return _packed_before(place, origin, state)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with Lock(path.with_name(f".{path.name}.lock"), wait=wait, temporary=True):
-            if path.exists():  # the process that was waited for has made it
-                return _packed_before(path, origin, state)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with Lock(place.with_name(f".{place.name}.lock"), wait=wait, temporary=True):
+            if place.exists():  # the process that was waited for has made it
+                return _packed_before(place, origin, state)
             positions, numbers = _begin(part, state, origin, report)
             left_out = _fill(part, listing, encoding, workers, positions, numbers)
             if not positions:
                 raise UserError(f"none of the images of {listing.folder} can be read: {'; '.join(left_out[0])}")
-            _finish(part, path, listing, positions, numbers)
+            _finish(part, place, listing, positions, numbers)
             labels = [listing.labels[number] for number in numbers]
             record_file.write_facts(
-                path,
+                place,
                 record_file.Structure(len(labels), float(min(labels)), float(max(labels))),
                 {
                     "origin": origin,
@@ -192,15 +192,15 @@ def pack(
             )
             state.unlink()
     except Held as held:
-        raise UserError(f"another process is packing {path} ({held}); wait for it") from None
+        raise UserError(f"another process is packing {place} ({held}); wait for it") from None
     except OSError as error:
         raise UserError(
-            f"cannot write {path}: {error.strerror or error}; free the disk, the same command goes on from here"
+            f"cannot write {place}: {error.strerror or error}; free the disk, the same command goes on from here"
         ) from None
     return len(positions), left_out
 
 
-def _packed_before(path, origin, state):
+def _packed_before(path: Path, origin: str, state: Path) -> Tuple[int, list]:
     before = record_file.packing(path) or {}
     if origin not in (before.get("origin"), _read_state(state)):  # the second after a kill right at the end
         raise UserError(
@@ -211,7 +211,7 @@ def _packed_before(path, origin, state):
 
 
 @contextlib.contextmanager
-def ended_as_by_ctrl_c():
+def ended_as_by_ctrl_c() -> Iterator[None]:
     """Within the block SIGTERM and SIGHUP end packing as Ctrl-C does: workers are ended by what ends this process."""
     before = {}
     if threading.current_thread() is threading.main_thread():
@@ -227,7 +227,7 @@ def ended_as_by_ctrl_c():
             signal.signal(number, handler)
 
 
-def _origin(listing, encoding):
+def _origin(listing: Listing, encoding: Encoding) -> str:
     """A digest of all that the file's content follows from."""
     state = hashlib.sha256(
         f"Form(short_side={encoding.short_side}, quality={encoding.quality})\n{listing.folder.resolve()}\n".encode()
@@ -239,14 +239,16 @@ def _origin(listing, encoding):
     return state.hexdigest()
 
 
-def _read_state(state):
+def _read_state(state: Path) -> Any:
     with contextlib.suppress(OSError, ValueError):
         return json.loads(read_text(state))
+    return None
 
 
-def _begin(part, state, origin, report):
+def _begin(part: Path, state: Path, origin: str, report: Callable[[str], object]) -> Tuple[List[int], List[int]]:
     """(positions, numbers) of the whole records in `part`, which ends after them; none if it is of another origin."""
-    positions, numbers = [], []
+    positions: List[int] = []
+    numbers: List[int] = []
     if _read_state(state) != origin:
         with contextlib.suppress(FileNotFoundError):
             part.unlink()
@@ -267,7 +269,9 @@ def _begin(part, state, origin, report):
     return positions, numbers
 
 
-def _fill(part, listing, encoding, workers, positions, numbers):
+def _fill(
+    part: Path, listing: Listing, encoding: Encoding, workers: int, positions: List[int], numbers: List[int]
+) -> List[Tuple[str, str]]:
     """Appends the records that `part` lacks, noting them in `positions` and `numbers`. Returns those left out."""
     first = numbers[-1] + 1 if numbers else 0
     total = len(listing.paths)
@@ -294,7 +298,9 @@ def _fill(part, listing, encoding, workers, positions, numbers):
     return left_out
 
 
-def _encoded(listing, encoding, workers, first):
+def _encoded(
+    listing: Listing, encoding: Encoding, workers: int, first: int
+) -> Iterator[Tuple[int, bytes, Optional[str]]]:
     """Yields (number, JPEG bytes, problem or None) for the images from `first` on, in order."""
     jobs = (
         [
@@ -306,7 +312,7 @@ def _encoded(listing, encoding, workers, first):
     pool: Executor = ThreadPoolExecutor(cores())
     if workers:  # not forked: this process may have threads, of MXNet for example
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare_worker, (os.getpid(),))
-    waiting = deque()
+    waiting: Deque[Any] = deque()
     try:
         for job in jobs:
             waiting.append(pool.submit(_encode_portion, job, encoding))
@@ -325,12 +331,12 @@ def _encoded(listing, encoding, workers, first):
         pool.shutdown()
 
 
-def _prepare_worker(parent):
+def _prepare_worker(parent: int) -> None:
     """Leaves Ctrl-C to the parent, and ends with it even if it was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
 
-    def watch():
+    def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
         os._exit(1)
@@ -338,11 +344,11 @@ def _prepare_worker(parent):
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _encode_portion(job, encoding):
+def _encode_portion(job: List[Tuple[int, str]], encoding: Encoding) -> List[Tuple[int, bytes, Optional[str]]]:
     return [(number, *_encode(path, encoding)) for number, path in job]
 
 
-def _encode(path, encoding) -> Tuple[bytes, str]:
+def _encode(path: str, encoding: Encoding) -> Tuple[bytes, Optional[str]]:
     try:
         image = photos.decode(np.frombuffer(photos.read_image_file(path), np.uint8))
         if image is None:
@@ -360,7 +366,7 @@ def _encode(path, encoding) -> Tuple[bytes, str]:
         return b"", getattr(error, "strerror", None) or "OpenCV cannot read it"
 
 
-def _finish(part, path, listing, positions, numbers):
+def _finish(part: Path, path: Path, listing: Listing, positions: List[int], numbers: List[int]) -> None:
     """The index, the list in MXNet's format, and only then the file under its name."""
     with write_atomically(record_file.index_path(path), "w") as file:
         file.writelines(f"{number}\t{position}\n" for number, position in zip(numbers, positions))
@@ -372,5 +378,5 @@ def _finish(part, path, listing, positions, numbers):
     sync_folder(path.parent)
 
 
-def _printable(path):
+def _printable(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

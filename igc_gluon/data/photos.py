@@ -39,10 +39,13 @@ def list_photos(names: Iterable[Union[str, Path]]) -> List[Union[str, Path]]:
     """Paths of the image files that `names` mean, in their order: a folder stands for all image files in it and below,
     sorted, hidden ones left out; one without any for itself, as what `read_photo` reports. Raises UserError on a folder
     that cannot be read."""
-    return [path for name in names for path in (list(_photos_of(name)) or [name])]
+    paths: List[Union[str, Path]] = []
+    for name in names:
+        paths += list(_photos_of(name)) or [name]
+    return paths
 
 
-def _photos_of(name):
+def _photos_of(name: Union[str, Path]) -> Iterable[str]:
     try:
         folder = str(expand(name))
     except UserError:  # which `read_photo` says
@@ -55,7 +58,7 @@ def photos_below(folder: Union[str, Path], passed_over: Optional[Counter] = None
     all else is counted in `passed_over`. Raises UserError on a folder that cannot be read."""
     passed_over = Counter() if passed_over is None else passed_over
 
-    def fail(error):
+    def fail(error: OSError) -> None:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
 
     for where, folders, files in os.walk(folder, onerror=fail):
@@ -81,8 +84,8 @@ def read_photo(path: Union[str, Path]) -> np.ndarray:
     place = expand(path)
     try:
         if not stat.S_ISREG(place.stat().st_mode):  # to open a pipe would wait for ever
-            kind = "a folder without images" if place.is_dir() else "no regular file"
-            raise UserError(f"cannot read {path}: it is {kind}")
+            what = "a folder without images" if place.is_dir() else "no regular file"
+            raise UserError(f"cannot read {path}: it is {what}")
         data = read_image_file(place)
     except UserError:
         raise
@@ -120,12 +123,12 @@ def decode(data: np.ndarray) -> Optional[np.ndarray]:
         return None
 
 
-def _decode(data):
+def _decode(data: bytes) -> np.ndarray:
     image = bounds.decode(data)  # OpenCV turns JPEG, PNG and TIFF
     return _turned(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), _webp_orientation(np.frombuffer(data, np.uint8)))
 
 
-def _webp_orientation(data):
+def _webp_orientation(data: np.ndarray) -> int:
     """The number from 1 to 8 in the Exif data of a WebP file; 1, upright, where there is none and for other files."""
     if data[:4].tobytes() != b"RIFF" or data[8:12].tobytes() != b"WEBP":
         return 1
@@ -141,9 +144,11 @@ def _webp_orientation(data):
     return 1
 
 
-def _exif_orientation(exif):
+def _exif_orientation(exif: bytes) -> int:
     exif = exif[6:] if exif.startswith(b"Exif\0\0") else exif
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    if order is None:  # no Exif data
+        return 1
     try:
         (begin,) = struct.unpack_from(order + "I", exif, 4)
         (entries,) = struct.unpack_from(order + "H", exif, begin)
@@ -151,12 +156,12 @@ def _exif_orientation(exif):
             tag, kind, count, value = struct.unpack_from(order + "HHIH", exif, begin + 2 + 12 * number)
             if (tag, kind, count) == (_ORIENTATION, 3, 1) and 1 <= value <= 8:
                 return value
-    except (TypeError, struct.error):  # no Exif data, or cut off
+    except struct.error:  # cut off
         pass
     return 1
 
 
-def _turned(image, orientation):
+def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
     """`image` upright. orientation: what Exif says of it, from 1, upright."""
     if orientation >= 5:
         image = image.transpose(1, 0, 2)

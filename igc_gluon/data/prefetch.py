@@ -2,7 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, Iterable, Iterator, TypeVar
+from typing import Any, Callable, Iterable, Iterator, TypeVar
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -26,5 +26,5 @@ def prefetched(make: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[R
             yield _result(make, *waiting, process)
 
 
-def _result(make, job, future, process):
+def _result(make: Callable[[Job], Result], job: Job, future: Any, process: int) -> Result:
     return future.result() if future and os.getpid() == process else make(job)

@@ -10,7 +10,7 @@ Module checkpoint.
 import json
 import math
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, cast
 
 import numpy as np
 
@@ -51,8 +51,8 @@ class Preprocessing:
     border: int = 0
     fill: int = 0
 
-    def __post_init__(self):  # noqa: C901 (one check after another)
-        def put(name, value):
+    def __post_init__(self) -> None:  # noqa: C901 (one check after another)
+        def put(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
         put("crop", tuple(self.crop))
@@ -61,7 +61,7 @@ class Preprocessing:
         if self.short_side is None:
             longer = max(self.crop)
             put("short_side", natural_short_side(longer) if longer >= 128 else longer)
-        if not _is_length(self.short_side) or self.short_side < max(self.crop):
+        if not _is_length(self.short_side) or self.short_side < max(self.crop):  # type: ignore[operator]
             raise UserError(
                 f"the short side must be a number from {max(self.crop)} on, the crop's longer side, to "
                 f"{_LARGEST}, not {self.short_side}"
@@ -74,7 +74,7 @@ class Preprocessing:
             raise UserError(f"the border's brightness is a number from 0 to 255, not {self.fill}")
         if (self.mean is None) != (self.std is None):
             raise UserError("mean and std go together, a number each for every channel")
-        if self.mean is not None:
+        if self.mean is not None and self.std is not None:
             for name in ("mean", "std"):
                 put(name, _numbers(name, getattr(self, name)))
             if len(self.mean) != len(self.std) or min(self.std) <= 0:
@@ -91,16 +91,17 @@ class Preprocessing:
                 raise UserError(f"names of classes are 1 to {_LARGEST} texts")
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> Tuple[int, int, int]:
         """(channels, height, width) of the image that the network takes."""
         return (3 if self.mean is None else len(self.mean), *self.crop)
 
     @property
-    def window(self):
+    def window(self) -> Tuple[int, int]:
         """(height, width) of what is seen of an image: the crop without its border."""
-        return tuple(side - 2 * self.border for side in self.crop)
+        height, width = self.crop
+        return height - 2 * self.border, width - 2 * self.border
 
-    def pixels(self, image):
+    def pixels(self, image: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3), RGB, of any size -> uint8 (height, width, 3) in the network's order of colors: resized,
         cropped and with the border. An image of the crop's size that has the border already, as those that `load`
         returns, stays as it is. Raises UserError where that cannot be."""
@@ -108,11 +109,11 @@ class Preprocessing:
             raise UserError(f"an image is uint8 (height, width, 3), RGB, not {image.dtype} {image.shape}")
         if not self._has_border(image):
             image = self.bordered(
-                central_crop(image, self.short_side - 2 * self.border, *self.window, self.interpolation)
+                central_crop(image, self._resized_side, *self.window, interpolation=self.interpolation)
             )
         return self.ordered(image)
 
-    def bordered(self, images):
+    def bordered(self, images: np.ndarray) -> np.ndarray:
         """uint8 (..., H, W, channels) with the border around each: new arrays (..., H + 2 * border, W + 2 * border,
         channels), where there is one."""
         if not self.border:
@@ -122,25 +123,25 @@ class Preprocessing:
         self._inside(whole)[...] = images
         return whole
 
-    def _inside(self, images):
+    def _inside(self, images: np.ndarray) -> np.ndarray:
         return images[
             ..., self.border : images.shape[-3] - self.border, self.border : images.shape[-2] - self.border, :
         ]
 
-    def _has_border(self, image):
-        return (
-            self.border and image.shape[:2] == self.crop and np.array_equal(self.bordered(self._inside(image)), image)
-        )
+    def _has_border(self, image: np.ndarray) -> bool:
+        if not self.border or image.shape[:2] != self.crop:
+            return False
+        return np.array_equal(self.bordered(self._inside(image)), image)
 
-    def ordered(self, image):
+    def ordered(self, image: np.ndarray) -> np.ndarray:
         """The RGB image in the network's order of colors."""
         return image if self.color_order == "RGB" else np.ascontiguousarray(image[..., ::-1])
 
-    def normalize(self, pixels, out=None):
+    def normalize(self, pixels: Any, out: Optional[np.ndarray] = None) -> np.ndarray:
         """uint8 (N, height, width, channels), as `pixels` returns them -> float32 (N, channels, height, width),
         (pixel - mean) / std, into `out` where that is given. Takes an NDArray too. Raises UserError on others, and
         where mean and std are not known."""
-        if self.mean is None:
+        if self.mean is None or self.std is None:
             raise UserError("nothing says how the network wants its images normalized; give it mean and std")
         if hasattr(pixels, "asnumpy"):
             pixels = pixels.asnumpy()
@@ -150,40 +151,46 @@ class Preprocessing:
             raise UserError(f"images to normalize are uint8 (N, {', '.join(map(str, shape))}), not {actual}")
         return normalize(pixels.transpose(0, 3, 1, 2), self.mean, self.std, out)
 
-    def prepare(self, image):
+    def prepare(self, image: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3), RGB, of any size -> what the network takes: float32 (1, 3, height, width)."""
         return self.normalize(self.pixels(image)[None])
 
-    def with_crop(self, crop):
+    @property
+    def _resized_side(self) -> int:
+        """How long the shorter side of an image is made, the border not counted."""
+        return cast(int, self.short_side) - 2 * self.border
+
+    def with_crop(self, crop: Sequence[int]) -> "Preprocessing":
         """The same at another size: of an image the same share is seen, and the border is in proportion."""
-        crop, scale = tuple(crop), max(crop) / max(self.crop)
+        (height, width), scale = crop, max(crop) / max(self.crop)
         return replace(
             self,
-            crop=crop,
-            short_side=round(self.short_side * scale),
+            crop=(height, width),
+            short_side=round(cast(int, self.short_side) * scale),
             border=min(round(self.border * scale), (min(crop) - 1) // 2),
         )
 
-    def __str__(self):
-        text = f"short side {self.short_side - 2 * self.border}, central {'x'.join(map(str, self.window))}"
+    def __str__(self) -> str:
+        text = f"short side {self._resized_side}, central {'x'.join(map(str, self.window))}"
         if self.border:
             text += f", a border of {self.border} pixels of brightness {self.fill}"
         return text if self.mean is None else f"{text}, {self.normalization}"
 
     @property
-    def normalization(self):
+    def normalization(self) -> str:
         """In words, for messages."""
         return f"(pixel - mean) / std, mean {_listed(self.mean)}, std {_listed(self.std)}"
 
-    def as_config(self):
+    def as_config(self) -> Dict[str, Any]:
         """As entries of a run's config.json."""
         entries = asdict(self)
         del entries["crop"]
         return {"image_shape": self.image_shape, **entries}
 
     @classmethod
-    def from_config(cls, config, default):
-        """Of a config.json; what it does not say, as those of older releases, is that of `default`."""
+    def from_config(cls, config: Mapping[str, Any], default: "Preprocessing") -> "Preprocessing":
+        """Of a config.json; what it does not say, as those of older releases, is that of `default`. Raises UserError
+        where it makes no sense."""
         settings = {field.name: config[field.name] for field in fields(cls) if field.name in config}
         shape = config.get("image_shape")
         try:
@@ -196,11 +203,11 @@ class Preprocessing:
             raise UserError(f"image_shape {shape} and mean {preprocessing.mean} have other channels")
         return preprocessing
 
-    def to_json(self):
+    def to_json(self) -> str:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text):
+    def from_json(cls, text: str) -> "Preprocessing":
         """Raises UserError where `text` is nothing that `to_json` wrote."""
         try:
             return cls(**json.loads(text))
@@ -208,8 +215,13 @@ class Preprocessing:
             raise UserError(f"this is no description of a network's images: {error}") from None
 
 
-def not_images(name, shape, array, preprocessing=None):
-    """One line that says what the network called `name` takes in place of the array `found` (numpy's or MXNet's).
+def not_images(
+    name: str,
+    shape: Tuple[int, Optional[int], Optional[int]],
+    array: Any,
+    preprocessing: Optional[Preprocessing] = None,
+) -> str:
+    """One line that says what the network called `name` takes in place of `array` (numpy's or MXNet's).
 
     shape: (channels, height, width) of its images, height and width None where any will do. preprocessing: the
     network's, where it is known."""
@@ -223,7 +235,9 @@ def not_images(name, shape, array, preprocessing=None):
     )
     text = f"{name} takes float32 (N, {channels}, {sides}), normalized {how}; not {dtype} {layout}"
 
-    def fits(axes):  # whether the layout is (N, channels, height, width), in this order of the axes
+    def fits(
+        axes: Tuple[int, int, int],
+    ) -> bool:  # whether the layout is (N, channels, height, width), in this order of the axes
         return len(layout) == 4 and all(want in (None, layout[axis]) for want, axis in zip(shape, axes))
 
     ours, last = fits((1, 2, 3)), fits((3, 1, 2))
@@ -239,13 +253,13 @@ def not_images(name, shape, array, preprocessing=None):
     return text
 
 
-def _is_length(value):
-    return type(value) is int and 0 < value <= _LARGEST
+def _is_length(value: object) -> bool:
+    return type(value) is int and 0 < cast(int, value) <= _LARGEST
 
 
-def _numbers(name, values):
+def _numbers(name: str, values: Any) -> Tuple[float, ...]:
     try:
-        numbers = tuple(float(value) for value in values)
+        numbers: Tuple[float, ...] = tuple(float(value) for value in values)
     except (TypeError, ValueError, OverflowError):
         numbers = ()
     if not numbers or not all(map(math.isfinite, numbers)):
@@ -253,5 +267,5 @@ def _numbers(name, values):
     return numbers
 
 
-def _listed(values):
-    return ", ".join(f"{value:.6g}" for value in values)
+def _listed(values: Optional[Tuple[float, ...]]) -> str:
+    return ", ".join(f"{value:.6g}" for value in values or ())

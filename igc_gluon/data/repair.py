@@ -6,7 +6,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import List, Tuple, Union
+from typing import Any, Callable, Deque, List, Tuple, Union
 
 from igc_gluon.data import record_file, recordio
 from igc_gluon.errors import UserError
@@ -37,7 +37,7 @@ def verify(path: Union[str, Path], out: Union[str, Path, None] = None, threads: 
     out: None, or where to write the whole ones, with index. Raises UserError if the file cannot be read, or has no
     whole record to write.
     """
-    path, out = (name and expand(name) for name in (path, out))
+    path, out = expand(path), None if out is None else expand(out)
     try:
         if out is None:
             return _scan(path, lambda payload: None, threads)
@@ -46,9 +46,9 @@ def verify(path: Union[str, Path], out: Union[str, Path, None] = None, threads: 
         if Path(out).exists():
             raise UserError(f"{out} exists; choose another name")
         with write_atomically(out) as file:
-            positions = []
+            positions: List[int] = []
 
-            def keep(payload):
+            def keep(payload: bytes) -> None:
                 positions.append(file.tell())
                 file.write(recordio.frame(payload))
 
@@ -81,19 +81,20 @@ def write_index(path: Union[str, Path]) -> int:
     return len(positions)
 
 
-def _write_index(path, positions):
+def _write_index(path: Union[str, Path], positions: List[int]) -> None:
     with write_atomically(record_file.index_path(path), "w") as file:
         file.writelines(f"{number}\t{position}\n" for number, position in enumerate(positions))
 
 
-def _scan(path, keep, threads):
-    report, waiting = Report(), deque()
+def _scan(path: Union[str, Path], keep: Callable[[bytes], object], threads: int) -> Report:
+    report = Report()
+    waiting: Deque[Any] = deque()
 
-    def take_oldest():
+    def take_oldest() -> None:
         number, position, payload, job = waiting.popleft()
         problem, label = job.result() if job else (DAMAGE, None)
-        if problem:
-            report.broken.append((number, position, problem))
+        if problem or label is None:
+            report.broken.append((number, position, problem or DAMAGE))
             return
         report.whole += 1
         report.smallest_label = min(report.smallest_label, label)
@@ -103,7 +104,7 @@ def _scan(path, keep, threads):
     size = os.path.getsize(path)
     # OpenCV decodes outside Python's lock, so that threads do.
     with ThreadPoolExecutor(threads) as pool, progress_bar(
-        total=size, unit="B", unit_scale=True, delay=1, leave=False, desc=f"reading {path.name}"
+        total=size, unit="B", unit_scale=True, delay=1, leave=False, desc=f"reading {Path(path).name}"
     ) as bar:
         for number, (position, payload) in enumerate(recordio.scan(path)):
             job = None if payload is None else pool.submit(recordio.problem_and_label, payload)
