@@ -276,7 +276,7 @@ def draw_curves(history: List[Entry], title: str, path: Path) -> None:
     from matplotlib.figure import Figure
 
     epochs = [entry["epoch"] + 1 for entry in history]
-    figure = Figure(figsize=(10, 4), dpi=110, layout="constrained")
+    figure = Figure(figsize=(10, 4.4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     loss_axes, accuracy_axes = figure.subplots(1, 2)
@@ -317,7 +317,7 @@ def draw_curves(history: List[Entry], title: str, path: Path) -> None:
         zorder=3,
         label=f"best: {100 * best['test_accuracy']:.2f} % in epoch {best['epoch'] + 1}",
     )
-    accuracy_axes.legend(loc="best")
-    loss_axes.legend(loc="upper right")
+    # Below the axes, where it hides nothing.
+    figure.legend(*accuracy_axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     with write_atomically(path) as file:
         figure.savefig(file, format="png")

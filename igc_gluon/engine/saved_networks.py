@@ -14,7 +14,7 @@ from igc_gluon.data import DATASETS, find_dataset
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.engine.run_folder import load_config
-from igc_gluon.errors import UserError
+from igc_gluon.errors import UserError, printable
 from igc_gluon.model_zoo import Model, find_model, get_model
 from igc_gluon.model_zoo.attributes import read_preprocessing, set_attributes, wordnet_numbers
 from igc_gluon.model_zoo.authors import set_parameters
@@ -24,6 +24,7 @@ from igc_gluon.paths import expand
 logger = logging.getLogger(__name__)
 
 _MOST = 1 << 16  # classes
+_NAMED = 5  # runs in a message
 
 
 def open_network(
@@ -139,7 +140,7 @@ def _open_run(path: Path, ctx: Any) -> HybridBlock:
     elif run.name == "checkpoints":
         run = run.parent
     if not (run / "config.json").is_file() or not (run / "checkpoints").is_dir():
-        raise UserError(f"{path} is no run: a run has config.json and checkpoints")
+        raise UserError(f"{path} is no run: a run has config.json and checkpoints{_runs_below(run)}")
     store = CheckpointStore(run / "checkpoints")
     name = name or store.pointer("best") or store.pointer("last")
     if name is None:
@@ -152,6 +153,19 @@ def _open_run(path: Path, ctx: Any) -> HybridBlock:
     net.dataset = info and info.name  # its images calibrate deploy.compile
     net.test_file = Path(os.path.normpath(run / config["test_file"])) if "test_file" in config else None
     return set_attributes(net, model, expected)
+
+
+def _runs_below(folder: Path) -> str:
+    """What a message says of the runs in `folder`, the seeds of a network for example."""
+    runs = sorted(
+        str(config.parent.relative_to(folder))
+        for pattern in ("*/config.json", "*/*/config.json")
+        for config in folder.glob(pattern)
+    )
+    if not runs:
+        return ""
+    more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
+    return printable(f"; {folder.name} holds {', '.join(runs[:_NAMED])}{more}: give one of them")
 
 
 def complete(config: Dict[str, Any]) -> Dict[str, Any]:

@@ -1,6 +1,7 @@
 """Runs of older releases, whose config.json says less: opened as what they were, resumed as that or refused."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import mxnet as mx
@@ -46,6 +47,14 @@ def test_strides_of_an_older_run(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_options": {"strides": [32, 64]}}))
     assert np.abs(open_network(folder)(x).asnumpy() - expected).max() > 0.01
+
+
+def test_a_folder_of_runs_names_them(folder):
+    run = folder[0]
+    shutil.copytree(run, run.with_name("seed1"))
+    for place, names in ((run.parent, "seed0, seed1"), (run.parents[1], f"{MODEL}/seed0, {MODEL}/seed1")):
+        with pytest.raises(UserError, match=f"is no run.*{place.name} holds {names}: give one of them"):
+            open_network(place)
 
 
 def test_an_older_run_is_another_network_in_the_tables(folder):
