@@ -2,15 +2,11 @@
 
 import math
 import os
-import re
 from pathlib import Path
 
-from igc_gluon.errors import UserError
+from igc_gluon import environment
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")  # of a container: its own
-# MXNet ends the process where one of these is no number; a huge one is more threads than a machine can start.
-VARIABLES = ("OMP_NUM_THREADS", "MXNET_OMP_MAX_THREADS", "MXNET_CPU_WORKER_NTHREADS", "MXNET_CPU_PRIORITY_NTHREADS")
-MOST = 1024  # as of the kernels
 
 
 def cores() -> int:
@@ -35,26 +31,11 @@ def _quotas():
 def use_all_cores():
     """Has MXNet use every core that this process may run on; alone it would use one. The environment wins.
 
-    Raises UserError where it does not say a number of threads.
+    Raises UserError where it says of MXNet what MXNet cannot read.
     """
-    for name in VARIABLES:
-        value = os.environ.get(name, "")
-        if value.strip():
-            os.environ[name] = _checked(name, value)
-        else:
-            os.environ.pop(name, None)
+    environment.check()
     os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
     os.environ.setdefault("OMP_DYNAMIC", "false")  # with fewer threads under load the bits would be others
     # OpenMP's threads would spin for milliseconds after each of MXNet's operators, on the cores that the kernels want.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # a line per graph otherwise
-
-
-def _checked(name, value):
-    """The number of threads that `value` says."""
-    # OpenMP allows a number for each level of nested loops, of which only the first has threads here.
-    parts = value.split(",") if name == "OMP_NUM_THREADS" else [value]
-    most = max(MOST, cores())
-    if not all(re.fullmatch(r"\s*\+?[0-9]{1,9}\s*", part) and 1 <= int(part) <= most for part in parts):
-        raise UserError(f"{name} must be a number of threads from 1 to {most}, not {value!r}")
-    return str(int(parts[0]))

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From below to above: a package imports from those before it, and of those in one row none another.
 LAYERS = [
     {"errors", "processor"},
+    {"environment"},
     {"channels", "exits", "paths", "locks", "threads", "progress_bar", "theory", "native"},
     {"files", "launch", "graph"},
     {"params_file", "symbol_file", "complexity", "data", "nn"},

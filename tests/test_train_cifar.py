@@ -16,6 +16,7 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
+from child_signals import heed_all
 
 import train_cifar
 from igc_gluon import get_model, params_file
@@ -41,6 +42,7 @@ def start(*flags, env=None, **kwargs):
     # One thread where the network is TINY: two would mostly wait for each other.
     threads = {"OMP_NUM_THREADS": "1"} if flags[: len(TINY)] == tuple(TINY) else {}
     env = {**os.environ, **threads, **(env or {})}
+    kwargs.setdefault("preexec_fn", heed_all)
     return subprocess.Popen(
         [sys.executable, str(ROOT / "train_cifar.py"), *map(str, flags)],
         stdout=subprocess.PIPE,

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from igc_gluon.errors import UserError
 from igc_gluon.launch import launchers
+from igc_gluon.launch.guard import STOPPING
 from igc_gluon.launch.job import Failed, Job
 from igc_gluon.launch.launchers import scheduler
 from igc_gluon.launch.variables import MOST
@@ -75,6 +76,8 @@ def run(args):
         try:
             return _attempt(plan, launchers.LAUNCHERS[kind], args.hang_timeout)
         except Failed as failed:
+            if failed.silent:
+                return failed.code
             left = args.max_restarts - attempt
             if not left or failed.code in FINAL:
                 print(f"error: {failed}; all others have been ended", file=sys.stderr)
@@ -112,7 +115,8 @@ def _attempt(plan, launcher, hang_timeout):
     with Job(hang_timeout) as job:
         before = {
             number: signal.signal(number, lambda number, frame: job.stop(number))
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            for number in STOPPING
+            if signal.getsignal(number) is not signal.SIG_IGN  # as nohup has it
         }
         try:
             if plan.servers:

@@ -15,6 +15,7 @@ import socket
 import sys
 from typing import Any, Dict, NoReturn
 
+from igc_gluon import environment
 from igc_gluon.exits import exit_code
 from igc_gluon.launch import heartbeat, variables
 
@@ -24,8 +25,9 @@ WEIGHTS, STATE = 0, 1  # keys: flat arrays, of which each server has its slice
 def serve(role: str) -> int:
     """Runs as `role`, "server" or "scheduler", until the workers are done; returns the exit code.
 
-    Raises UserError where the environment does not say all that it needs.
+    Raises UserError where the environment does not say all that it needs, or what MXNet cannot read.
     """
+    environment.check()
     variables.check()
     # Hidden from the import, or MXNet's own server would begin there and never return.
     os.environ.pop("DMLC_ROLE", None)

@@ -4,12 +4,14 @@ Every line of the process is passed on with a prefix such as "[worker 2] ". Its 
 with MARK; the guard's exit code is that of the process, 128 + number after a signal. What the process leaves behind in
 its process group ends with it.
 
-With --control, standard input is the launcher: a line "signal 15" sends that signal, and the end of the input, which
-comes however the launcher or the connection to it has died, kills the process. Without it (mpirun, srun) the index is
-the one that the MPI or Slurm environment tells.
+With --control, standard input is the launcher: a line "signal 15" sends that signal, "close 1" says that nobody reads
+standard output any more, which is then closed to the process too, and the end of the input, which comes however the
+launcher or the connection to it has died, kills the process. Without it (mpirun, srun) the index is the one that the
+MPI or Slurm environment tells.
 
-SIGTERM, SIGINT and SIGHUP are passed on, and the process has STOP_SECONDS to save. Servers and the scheduler do not
-hear them: they are needed until the workers have saved, and Slurm, for example, sends such a signal to every process.
+SIGTERM, SIGINT and SIGHUP are passed on, but for those that nohup has it ignore, and the process has STOP_SECONDS to
+save. Servers and the scheduler do not hear them: they are needed until the workers have saved, and Slurm, for example,
+sends such a signal to every process.
 
 Every second a line says whether the process works, waits for others or just lives, see `igc_gluon.launch.heartbeat`;
 there is none while the guard or its process stands still.
@@ -29,7 +31,7 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import List, Optional
+from typing import List, Optional, Set
 
 MARK = "@igc-launch "
 HEARTBEAT = "IGC_HEARTBEAT"  # environment variable: where the process writes
@@ -86,14 +88,16 @@ def main(argv: Optional[List[str]] = None) -> int:
     except OSError as error:
         _write(sys.stderr, f"{MARK}{name} on {here} could not be started: {error.strerror}: {error.filename}")
         return 127
+    closed: Set[int] = set()  # numbers of the streams that nobody reads
     if args.control:
-        threading.Thread(target=_follow, args=(process,), daemon=True).start()
+        threading.Thread(target=_follow, args=(process, closed), daemon=True).start()
     for number in STOPPING:
-        signal.signal(number, functools.partial(_pass_signal_on, process))
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, functools.partial(_pass_signal_on, process))
     threading.Thread(target=_tell, args=(beats, f"{name} on {here}"), daemon=True).start()
     pumps = [
-        threading.Thread(target=_pass_on, args=(source, target, f"[{name}] "), daemon=True)
-        for source, target in ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
+        threading.Thread(target=_pass_on, args=(source, target, f"[{name}] ", number, closed), daemon=True)
+        for number, source, target in ((1, process.stdout, sys.stdout), (2, process.stderr, sys.stderr))
     ]
     for pump in pumps:
         pump.start()
@@ -153,10 +157,12 @@ def _pass_signal_on(process, number, frame):
     limit.start()
 
 
-def _follow(process):
+def _follow(process, closed):
     for line in sys.stdin:
         word, number = line.split()
-        if word == "signal" and process.poll() is None:
+        if word == "close":
+            closed.add(int(number))
+        elif word == "signal" and process.poll() is None:
             process.send_signal(int(number))
     _kill_group(process)
 
@@ -166,9 +172,12 @@ def _kill_group(process):
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _pass_on(source, target, prefix):
+def _pass_on(source, target, prefix, number, closed):
     rest = b""
     for piece in iter(lambda: os.read(source.fileno(), 1 << 16), b""):
+        if number in closed:
+            source.close()  # the process gets SIGPIPE, or an error where it ignores that
+            return
         *lines, rest = re.split(b"[\r\n]", rest + piece)
         if b"\r" in piece or len(rest) > LONGEST_LINE:  # a progress bar, whose line ends only when it is overwritten
             lines.append(rest)

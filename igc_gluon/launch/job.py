@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any, Dict, List, Optional, TextIO, Tuple
+from typing import Any, Dict, List, Optional, Set, TextIO, Tuple
 
 from igc_gluon.errors import UserError
 from igc_gluon.launch.guard import LIVES, MARK, SAME_SECONDS, STATES, STOP_SECONDS, WAITS, in_words
@@ -23,11 +23,12 @@ PORT = "port "  # the scheduler's first words
 
 
 class Failed(Exception):
-    """A process died; the message names it. code: what the launcher should exit with."""
+    """A process died; the message names it. code: what the launcher should exit with. silent: as of a command whose
+    reader has gone, there is nothing to say."""
 
-    def __init__(self, message: str, code: int):
+    def __init__(self, message: str, code: int, silent: bool = False):
         super().__init__(message)
-        self.code = code or 1
+        self.code, self.silent = code or 1, silent
 
 
 class Job:
@@ -48,6 +49,8 @@ class Job:
         self._ended: List[str] = []  # reports of guards, in the order they came
         self._ports: Any = queue.Queue()
         self._pumps: List[threading.Thread] = []
+        self._closed: Set[int] = set()  # numbers of this process's streams that nobody reads any more
+        self._control = threading.Lock()
         self._stop_number: Optional[int] = None
         self._stopped_at, self._at_once = 0.0, False
         self._deadline: Optional[float] = None
@@ -77,8 +80,8 @@ class Job:
                 f"cannot start {start.command[0]}: {error.strerror}; install it or choose another --launcher"
             ) from None
         self._processes.append((start, process))
-        for source, target in ((process.stdout, sys.stdout), (process.stderr, sys.stderr)):
-            pump = threading.Thread(target=self._pass_on, args=(source, target), daemon=True)
+        for number, source, target in ((1, process.stdout, sys.stdout), (2, process.stderr, sys.stderr)):
+            pump = threading.Thread(target=self._pass_on, args=(source, target, number), daemon=True)
             pump.start()
             self._pumps.append(pump)
 
@@ -147,11 +150,10 @@ class Job:
         if self._deadline is None:
             self._deadline = time.monotonic() + STOP_SECONDS
             for start, process in self._processes:
-                with contextlib.suppress(OSError):
-                    if start.is_worker and start.controlled:
-                        process.stdin.write(f"signal {self._stop_number}\n")
-                        process.stdin.flush()
-                    elif start.is_worker:
+                if start.is_worker and start.controlled:
+                    self._tell(process, f"signal {self._stop_number}")
+                elif start.is_worker:
+                    with contextlib.suppress(OSError):
                         process.send_signal(self._stop_number)
         elif self._at_once or time.monotonic() > self._deadline:
             raise Failed(f"stopped by {signal.Signals(self._stop_number).name} without saving", 128 + self._stop_number)
@@ -174,7 +176,11 @@ class Job:
         reports = sorted(self._ended, key=lambda line: "killed by" not in line)
         if self._stop_number is not None:  # who asked for the end does not want another start
             code = 128 + self._stop_number
-        raise Failed(reports[0] if reports else f"{name} {in_words(raw)}", code)
+        raise Failed(
+            reports[0] if reports else f"{name} {in_words(raw)}",
+            code,
+            silent=bool(self._closed) and code == 128 + signal.SIGPIPE,
+        )
 
     def _raise_for_silent(self) -> None:
         """Raises Failed for a process that hangs."""
@@ -217,14 +223,32 @@ class Job:
             now = self._last_work = self._clock
         self._worked[name] = max(self._worked.get(name, 0), now)
 
-    def _pass_on(self, source: TextIO, target: TextIO) -> None:
+    def _tell(self, process: subprocess.Popen, order: str) -> None:
+        """A line to a guard."""
+        with self._control, contextlib.suppress(OSError, ValueError):  # it has ended
+            process.stdin.write(order + "\n")
+            process.stdin.flush()
+
+    def _write(self, target: TextIO, line: str, number: int) -> None:
+        """What nobody reads any more goes nowhere; as in a pipeline, who writes it is to know."""
+        try:
+            target.write(line)
+            target.flush()
+            error = getattr(target, "error", None)  # of a stream that drops what it cannot write
+        except (OSError, ValueError) as raised:
+            error = raised
+        if isinstance(error, BrokenPipeError) and number not in self._closed:
+            self._closed.add(number)
+            for start, process in list(self._processes):
+                if start.controlled:
+                    self._tell(process, f"close {number}")
+
+    def _pass_on(self, source: TextIO, target: TextIO, number: int) -> None:
         for line in source:
             if line.startswith(MARK):
                 self._note(line[len(MARK) :].rstrip())
             elif line.startswith(f"[scheduler] {PORT}"):
                 self._ports.put(int(line.split()[-1]))
             else:
-                with contextlib.suppress(OSError, ValueError):  # nobody reads any more: the run goes on
-                    target.write(line)
-                    target.flush()
+                self._write(target, line, number)
         source.close()

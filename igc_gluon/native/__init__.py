@@ -3,20 +3,14 @@
 `IGC_NATIVE=0` (no, false, off) switches them off, `IGC_NATIVE_ISA` forces avx512, avx2 or portable code.
 """
 
-import os
-
+from igc_gluon import environment
 from igc_gluon.errors import UserError
 from igc_gluon.native import library
-
-_ON, _OFF = ("1", "yes", "true", "on"), ("0", "no", "false", "off")
 
 
 def switched_off():
     """Whether the environment says so. Raises UserError if it says something else."""
-    word = os.environ.get("IGC_NATIVE", "").strip().lower()
-    if word not in ("", *_ON, *_OFF):
-        raise UserError(f"IGC_NATIVE is {word!r}; {', '.join(_OFF)} switch the CPU kernels off, {', '.join(_ON)} on")
-    return word in _OFF
+    return environment.read("IGC_NATIVE") == "0"
 
 
 def unavailable_reason():

@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from igc_gluon.environment import KINDS
 from igc_gluon.errors import UserError
 
 ABI = 9
 CONV, BLOCK, PERMUTE, MAX_POOL, MEAN_POOL = 1, 2, 3, 4, 5
 ACTIVATIONS = {None: 0, "relu": 1, "relu6": 2}
-ISAS = ("avx512", "avx2", "portable")
+ISAS = KINDS["IGC_NATIVE_ISA"].words
 _NO_MEMORY = 2
 
 

@@ -2,11 +2,14 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
 import uuid
 from pathlib import Path
+
+from child_signals import heed_all
 
 from igc_gluon.launch.guard import die_with_parent
 
@@ -17,7 +20,15 @@ TAG = "IGC_TEST_JOB"
 class Launch:
     """`igc launch FLAGS -- COMMAND` as a process; whatever is left of it when the block ends is killed."""
 
-    def __init__(self, flags, command, env=None):
+    def __init__(self, flags, command, env=None, ignored=()):
+        """ignored: signals, as by nohup."""
+
+        def begin():
+            die_with_parent()
+            heed_all()
+            for number in ignored:
+                signal.signal(number, signal.SIG_IGN)
+
         self.tag = uuid.uuid4().hex
         env = {**os.environ, "OMP_NUM_THREADS": "1", TAG: self.tag, **(env or {})}
         self.process = subprocess.Popen(
@@ -35,7 +46,7 @@ class Launch:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=begin,
         )
 
     def __enter__(self):

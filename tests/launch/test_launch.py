@@ -238,6 +238,45 @@ def test_a_guard_passes_a_signal_on_and_waits():
         assert code == 143 and "saved" in out and gone(launch), out
 
 
+@pytest.mark.parametrize("fake", ["", "ssh"])
+def test_a_reader_that_has_seen_enough_ends_the_command(fake, fakes, tmp_path):
+    """As in a pipeline: `yes | head` gets SIGPIPE, and has nothing to say about it."""
+    (tmp_path / "hosts").write_text("one\ntwo\n")
+    flags = ["-H", tmp_path / "hosts", "--root-uri", "10.0.0.1"] if fake else []
+    with Launch(["-n", 2, "-s", 0, "--max-restarts", 2, *flags], ["yes"], fakes) as launch:
+        assert launch.process.stdout.readline().endswith("] y\n")
+        launch.process.stdout.close()
+        code, _, err = launch.finish()
+        assert (code, err) == (128 + signal.SIGPIPE, "")
+        launch.wait_for(lambda: not launch.pids())
+
+
+def test_a_command_that_works_on_without_a_reader_may(tmp_path):
+    """As training does; its errors still have one."""
+    script = (
+        "import sys\nfrom igc_gluon.exits import exit_code\ndef run():\n"
+        "  for _ in range(20000): print('a line', flush=True)\n"
+        "  print('done', file=sys.stderr)\n  open(sys.argv[1], 'w').close()\nsys.exit(exit_code(run))"
+    )
+    with Launch(["-n", 1, "-s", 0], [sys.executable, "-c", script, tmp_path / "done"]) as launch:
+        launch.process.stdout.readline()
+        launch.process.stdout.close()
+        code, _, err = launch.finish()
+    assert (code, err) == (0, "[worker 0] done\n") and (tmp_path / "done").exists()
+
+
+def test_what_nohup_ignores_stays_ignored(tmp_path):
+    script = f"import os, time\nwhile not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.05)\nprint('done')"
+    with Launch(["-n", 1, "-s", 0], [sys.executable, "-S", "-c", script], ignored=[signal.SIGHUP]) as launch:
+        launch.wait_for(lambda: launch.pids("worker"))
+        os.kill(guard_of(launch.pids("worker")[0]), signal.SIGHUP)
+        launch.process.send_signal(signal.SIGHUP)
+        time.sleep(0.5)
+        (tmp_path / "go").touch()
+        code, out, err = launch.finish()
+    assert (code, out, err) == (0, "[worker 0] done\n", "")
+
+
 @pytest.mark.parametrize("number,code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_the_launchers_end_is_everybodys(number, code):
     with Launch(["-n", 2, "-s", 0], SLEEP) as launch:
