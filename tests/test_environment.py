@@ -13,7 +13,7 @@ from igc_gluon.environment import KINDS, Number
 from igc_gluon.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-IGC = ["-c", "import sys, igc_command; sys.argv = ['igc', 'models']; sys.exit(igc_command.main())"]
+IGC = ["-c", "import sys, igc_command; sys.argv = ['igc', 'info', 'plain5_w4']; sys.exit(igc_command.main())"]
 THREADS = [name for name, kind in KINDS.items() if isinstance(kind, Number) and kind.what == "a number of threads"]
 
 

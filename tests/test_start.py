@@ -49,7 +49,7 @@ def test_a_numpy_that_mxnet_cannot_run_on_is_one_line(program):
 
 
 def test_igc_without_mxnet_is_one_line():
-    code = "import sys; sys.modules['mxnet'] = None; import igc_command; sys.argv = ['igc', 'models']\n"
+    code = "import sys; sys.modules['mxnet'] = None; import igc_command; sys.argv = ['igc', 'info', 'plain5_w4']\n"
     code += "import importlib.util as u; u.find_spec = lambda name: None; sys.exit(igc_command.main())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("error: MXNet is not installed")
