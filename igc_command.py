@@ -16,6 +16,13 @@ def main():
         code = run()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         return code
+    except ModuleNotFoundError as error:
+        print(
+            f"error: this needs the package {error.name}, which is not installed; pip install 'igc-gluon[cpu]' "
+            "(or 'igc-gluon[cu112]' for a GPU)",
+            file=sys.stderr,
+        )
+        return 2
     except ImportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

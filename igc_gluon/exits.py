@@ -17,7 +17,7 @@ from igc_gluon.errors import UserError, printable
 def mxnet_problem():
     """One line why MXNet cannot be imported as it should be, or None."""
     if importlib.util.find_spec("mxnet") is None:
-        return "MXNet is not installed; pip install -e '.[cpu]' (or '.[cu112]' for a GPU)"
+        return "MXNet is not installed; pip install 'igc-gluon[cpu]' (or 'igc-gluon[cu112]' for a GPU)"
     from importlib import metadata  # slow: a third of `igc --help`
 
     installed = {distribution.metadata["Name"] for distribution in metadata.distributions()}

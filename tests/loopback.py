@@ -7,14 +7,14 @@ import time
 
 import pytest
 
-from igc_gluon import files
+from igc_gluon import downloads
 
 CONTENT = bytes(range(256)) * 2000  # 512,000 bytes: several pieces
 
 
 @pytest.fixture
 def quick_and_direct(monkeypatch):
-    monkeypatch.setattr(files, "PAUSE", 0.01)
+    monkeypatch.setattr(downloads, "PAUSE", 0.01)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
 
 

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import multiprocessing
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -15,7 +16,7 @@ import portalocker
 import pytest
 from loopback import CONTENT
 
-from igc_gluon import files
+from igc_gluon import downloads, files
 from igc_gluon.errors import UserError
 from igc_gluon.locks import Lock
 
@@ -219,15 +220,15 @@ def test_standard_output_is_written_to_wherever_it_goes(tmp_path, name):
 def test_downloads_go_where_a_link_leads(tmp_path, server):
     (tmp_path / "store").mkdir()
     os.symlink("store/data", tmp_path / "a")
-    files.download([server.url], tmp_path / "a", "sha256", SHA256)
+    downloads.download([server.url], tmp_path / "a", "sha256", SHA256)
     assert (tmp_path / "a").is_symlink() and (tmp_path / "store" / "data").read_bytes() == CONTENT
     assert names(tmp_path) == ["a", "store"] and names(tmp_path / "store") == ["data"]
     device(tmp_path / "null", 3)
     with pytest.raises(UserError, match="cannot write .*null: it is no file"):
-        files.download([server.url], tmp_path / "null", "sha256", SHA256)
+        downloads.download([server.url], tmp_path / "null", "sha256", SHA256)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="cannot write .*pipe: it is no file"):
-        files.download([server.url], tmp_path / "pipe", "sha256", SHA256)
+        downloads.download([server.url], tmp_path / "pipe", "sha256", SHA256)
 
 
 # digest
@@ -248,32 +249,33 @@ def test_digest_equals_hashlib_and_git(tmp_path):
 # download
 
 
-def test_download_brings_the_file_shows_a_bar_and_leaves_nothing_beside(tmp_path, server, capfd):
+def test_download_brings_the_file_shows_a_bar_and_leaves_nothing_beside(tmp_path, server, capfd, monkeypatch):
+    monkeypatch.setattr("igc_gluon.progress_bar.INTERVAL", 0)
     target = tmp_path / "deep" / "file.bin"
-    assert files.download([server.url], target, "sha256", SHA256) == target
+    assert downloads.download([server.url], target, "sha256", SHA256) == target
     assert target.read_bytes() == CONTENT
     assert names(target.parent) == ["file.bin"]
     out, err = capfd.readouterr()
-    assert out == "" and "file.bin: 100%" in err
+    assert out == "" and re.search(r"^file.bin: +\d+%", err, re.M)
 
 
 def test_download_asks_nobody_when_the_file_is_there(tmp_path, server):
     target = tmp_path / "file.bin"
     target.write_bytes(CONTENT)
-    files.download([server.url], target, "sha256", SHA256)
+    downloads.download([server.url], target, "sha256", SHA256)
     assert server.requests == []
 
 
 def test_download_replaces_a_damaged_file(tmp_path, server):
     target = tmp_path / "file.bin"
     target.write_bytes(CONTENT[:-1])
-    files.download([server.url], target, "sha256", SHA256)
+    downloads.download([server.url], target, "sha256", SHA256)
     assert target.read_bytes() == CONTENT
 
 
 def test_cut_connection_is_taken_up_where_it_broke(tmp_path, server):
     server.cuts = 4  # more than TRIES: every cut still brought something new
-    files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+    downloads.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
     assert (tmp_path / "file.bin").read_bytes() == CONTENT
     offsets = [0 if header is None else int(header[6:-1]) for header in server.requests]
     assert offsets[0] == 0 and offsets == sorted(set(offsets)) and len(offsets) == 5
@@ -282,14 +284,14 @@ def test_cut_connection_is_taken_up_where_it_broke(tmp_path, server):
 def test_part_of_an_earlier_call_is_continued(tmp_path, server):
     target = tmp_path / "file.bin"
     part_of(target).write_bytes(CONTENT[:300000])
-    files.download([server.url], target, "sha256", SHA256)
+    downloads.download([server.url], target, "sha256", SHA256)
     assert target.read_bytes() == CONTENT and server.requests == ["bytes=300000-"]
 
 
 def test_whole_part_needs_no_server(tmp_path):
     target = tmp_path / "file.bin"
     part_of(target).write_bytes(CONTENT)
-    files.download(["http://127.0.0.1:9/nobody"], target, "sha256", SHA256)
+    downloads.download(["http://127.0.0.1:9/nobody"], target, "sha256", SHA256)
     assert names(tmp_path) == ["file.bin"]
 
 
@@ -297,7 +299,7 @@ def test_whole_part_needs_no_server(tmp_path):
 def test_bad_part_is_thrown_away_and_the_file_fetched_anew(tmp_path, server, part):
     target = tmp_path / "file.bin"
     part_of(target).write_bytes(part)
-    files.download([server.url], target, "sha256", SHA256)
+    downloads.download([server.url], target, "sha256", SHA256)
     assert target.read_bytes() == CONTENT and server.requests[-1] is None
 
 
@@ -305,22 +307,22 @@ def test_server_that_cannot_continue_starts_over(tmp_path, server):
     target = tmp_path / "file.bin"
     part_of(target).write_bytes(CONTENT[:300000])
     server.ranges = False
-    files.download([server.url], target, "sha256", SHA256)
+    downloads.download([server.url], target, "sha256", SHA256)
     assert target.read_bytes() == CONTENT
 
 
 def test_server_that_cannot_continue_and_always_cuts_is_given_up(tmp_path, server):
     server.ranges, server.cuts = False, 1000
     with pytest.raises(UserError, match="cut again and again"):
-        files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
-    assert len(server.requests) == files.TRIES + 1
+        downloads.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+    assert len(server.requests) == downloads.TRIES + 1
 
 
 def test_answer_with_another_range_is_not_appended(tmp_path, server):
     target = tmp_path / "file.bin"
     part_of(target).write_bytes(CONTENT[:300000])
     server.shift_range = 5
-    files.download([server.url], target, "sha256", SHA256)
+    downloads.download([server.url], target, "sha256", SHA256)
     assert target.read_bytes() == CONTENT and server.requests == ["bytes=300000-", None]
 
 
@@ -328,7 +330,7 @@ def test_wrong_digest_names_both_and_keeps_nothing(tmp_path, server):
     server.content = b"another release"
     found = hashlib.sha256(server.content).hexdigest()
     with pytest.raises(UserError, match=f"sha256 {found}, expected {SHA256}") as caught:
-        files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+        downloads.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
     assert "\n" not in str(caught.value) and len(server.requests) == 1
     assert names(tmp_path) == []
 
@@ -337,58 +339,58 @@ def test_wrong_digest_names_both_and_keeps_nothing(tmp_path, server):
 def test_a_server_that_sends_too_much_is_left(tmp_path, server, says, monkeypatch):
     """Whether or not it says so before; the disk is not filled."""
     if not says:
-        real = files.requests.get
+        real = downloads.requests.get
 
         def get(*args, **kwargs):
             answer = real(*args, **kwargs)
             del answer.headers["Content-Length"]
             return answer
 
-        monkeypatch.setattr(files.requests, "get", get)
+        monkeypatch.setattr(downloads.requests, "get", get)
     with pytest.raises(UserError, match="sends more than 100,000 bytes, which is another file; get .* by other means"):
-        files.download([server.url], tmp_path / "file.bin", "sha256", SHA256, most=100000)
+        downloads.download([server.url], tmp_path / "file.bin", "sha256", SHA256, most=100000)
     assert names(tmp_path) == [] and len(server.requests) == 1
-    files.download([server.url], tmp_path / "file.bin", "sha256", SHA256, most=len(CONTENT))
+    downloads.download([server.url], tmp_path / "file.bin", "sha256", SHA256, most=len(CONTENT))
 
 
 def test_a_server_that_sends_byte_after_byte_is_left(tmp_path, server, monkeypatch):
     """It is never silent for long, and would take days."""
     server.trickles = 0.02
-    monkeypatch.setattr(files, "PATIENCE", 0.1)
+    monkeypatch.setattr(downloads, "PATIENCE", 0.1)
     with pytest.raises(
         UserError, match="127.0.0.1:[0-9]* sends less than 16,384 bytes in 0.1 s; get .* by other means"
     ):
-        files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
-    assert len(server.requests) == files.TRIES and names(tmp_path) == [part_of(tmp_path / "file.bin").name]
+        downloads.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+    assert len(server.requests) == downloads.TRIES and names(tmp_path) == [part_of(tmp_path / "file.bin").name]
 
 
 def test_a_slow_server_is_waited_for(tmp_path, server, monkeypatch):
     """Whose pieces each come in time, though all of them together do not."""
-    monkeypatch.setattr(files, "PATIENCE", 5)
-    monkeypatch.setattr(files, "PIECE", 100)
+    monkeypatch.setattr(downloads, "PATIENCE", 5)
+    monkeypatch.setattr(downloads, "PIECE", 100)
     server.content, server.trickles = CONTENT[:300], 0.001
-    files.download([server.url], tmp_path / "file.bin", "sha256", hashlib.sha256(CONTENT[:300]).hexdigest())
+    downloads.download([server.url], tmp_path / "file.bin", "sha256", hashlib.sha256(CONTENT[:300]).hexdigest())
 
 
 def test_a_server_that_stops_within_the_file_is_given_up(tmp_path, server, monkeypatch):
     server.stops_at = 100000
-    monkeypatch.setattr(files, "TIMEOUTS", (1, 0.1))
+    monkeypatch.setattr(downloads, "TIMEOUTS", (1, 0.1))
     server.ranges = False
     with pytest.raises(UserError, match="127.0.0.1:[0-9]* stops sending within the file; get"):
-        files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+        downloads.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
     server.ranges, server.stops_at = True, None
-    files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
-    assert server.requests[-1] == f"bytes={100000 // files.PIECE * files.PIECE}-"
+    downloads.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+    assert server.requests[-1] == f"bytes={100000 // downloads.PIECE * downloads.PIECE}-"
 
 
 def test_a_circle_of_redirections_is_left(tmp_path, server):
     server.leads_to = server.url
     with pytest.raises(UserError, match="file.bin leads round in a circle; get .* by other means"):
-        files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+        downloads.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
     assert len(server.requests) <= 31 and names(tmp_path) == []
     server.leads_to = "file:///etc/passwd"
     with pytest.raises(UserError, match="cannot download file.bin"):
-        files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+        downloads.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
 
 
 @pytest.mark.parametrize("says", ["\u00b2", "-1", "1e3", "9" * 5000, "9" * 18, ""], ids=lambda says: says[:18])
@@ -396,9 +398,9 @@ def test_a_length_that_is_no_file_s(says, tmp_path, server):
     server.says = says
     if says == "9" * 18:
         with pytest.raises(UserError, match="sends more than"):
-            files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+            downloads.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
         return
-    files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+    downloads.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
     assert (tmp_path / "file.bin").read_bytes() == CONTENT
 
 
@@ -406,22 +408,22 @@ def test_a_length_that_is_no_file_s(says, tmp_path, server):
 def test_a_length_that_is_not_this_file_s(says, text, tmp_path, server):
     server.says = says
     with pytest.raises(UserError, match=text):
-        files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+        downloads.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
 
 
 def test_git_blob_digest_is_verified(tmp_path, server):
     server.content = b"hello\n"
     blob = "ce013625030ba8dba906f756967f9e9ca394464a"
-    files.download([server.url], tmp_path / "a", "git-blob", blob)
+    downloads.download([server.url], tmp_path / "a", "git-blob", blob)
     with pytest.raises(UserError, match="git-blob"):
-        files.download([server.url], tmp_path / "b", "git-blob", blob[::-1])
+        downloads.download([server.url], tmp_path / "b", "git-blob", blob[::-1])
 
 
 def test_missing_file_is_asked_for_once_and_says_where_to_put_it(tmp_path, server):
     server.status = {"/file.bin": 404}
     target = tmp_path / "file.bin"
     with pytest.raises(UserError, match="answers 404 Not Found") as caught:
-        files.download([server.url], target, "sha256", SHA256)
+        downloads.download([server.url], target, "sha256", SHA256)
     assert f"get {server.url} by other means and put it at {target}" in str(caught.value)
     assert len(server.requests) == 1 and not target.exists()
 
@@ -429,14 +431,14 @@ def test_missing_file_is_asked_for_once_and_says_where_to_put_it(tmp_path, serve
 def test_busy_server_is_asked_again(tmp_path, server):
     server.status = {"/file.bin": 503}
     with pytest.raises(UserError, match="answers 503"):
-        files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
-    assert len(server.requests) == files.TRIES
+        downloads.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+    assert len(server.requests) == downloads.TRIES
 
 
 def test_mirror_takes_over(tmp_path, server):
     server.status = {"/file.bin": 404}
     mirror = server.url.replace("file.bin", "mirror.bin")
-    files.download(["http://127.0.0.1:9/dead", server.url, mirror], tmp_path / "file.bin", "sha256", SHA256)
+    downloads.download(["http://127.0.0.1:9/dead", server.url, mirror], tmp_path / "file.bin", "sha256", SHA256)
     assert (tmp_path / "file.bin").read_bytes() == CONTENT
 
 
@@ -447,7 +449,7 @@ def test_no_network_is_one_clear_line(tmp_path, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", no_resolver)
     target = tmp_path / "file.bin"
     with pytest.raises(UserError) as caught:
-        files.download(["https://www.example.org/file.bin"], target, "sha256", SHA256)
+        downloads.download(["https://www.example.org/file.bin"], target, "sha256", SHA256)
     assert str(caught.value) == (
         "cannot download file.bin: no connection to www.example.org; "
         f"get https://www.example.org/file.bin by other means and put it at {target}"
@@ -457,16 +459,16 @@ def test_no_network_is_one_clear_line(tmp_path, monkeypatch):
 def test_no_network_and_a_damaged_file_says_so(tmp_path):
     (tmp_path / "file.bin").write_bytes(b"damaged")
     with pytest.raises(UserError, match="is there, but damaged"):
-        files.download(["http://127.0.0.1:9/file.bin"], tmp_path / "file.bin", "sha256", SHA256)
+        downloads.download(["http://127.0.0.1:9/file.bin"], tmp_path / "file.bin", "sha256", SHA256)
     assert (tmp_path / "file.bin").read_bytes() == b"damaged"
 
 
 def test_silent_server_is_given_up(tmp_path, server, monkeypatch):
     server.gate = threading.Event()
-    monkeypatch.setattr(files, "TIMEOUTS", (1, 0.05))
-    monkeypatch.setattr(files, "TRIES", 2)
+    monkeypatch.setattr(downloads, "TIMEOUTS", (1, 0.05))
+    monkeypatch.setattr(downloads, "TRIES", 2)
     with pytest.raises(UserError, match="does not answer"):
-        files.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
+        downloads.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
     server.gate.set()
 
 
@@ -477,21 +479,21 @@ def test_full_disk_during_download_is_a_user_error_and_keeps_the_part(tmp_path, 
     monkeypatch.setattr(files.os, "fsync", full)
     target = tmp_path / "file.bin"
     with pytest.raises(UserError, match=f"cannot write {target}: No space left on device"):
-        files.download([server.url], target, "sha256", SHA256)
+        downloads.download([server.url], target, "sha256", SHA256)
     assert part_of(target).exists() and not target.exists()
 
 
 def test_folder_that_cannot_be_made_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
-        files.download(["http://127.0.0.1:9/x"], tmp_path / "file" / "x", "sha256", SHA256)
+        downloads.download(["http://127.0.0.1:9/x"], tmp_path / "file" / "x", "sha256", SHA256)
 
 
 def test_of_several_processes_one_downloads(tmp_path, server):
     server.gate = threading.Event()
     fork = multiprocessing.get_context("fork")
     target = tmp_path / "file.bin"
-    workers = [fork.Process(target=files.download, args=([server.url], target, "sha256", SHA256)) for _ in range(3)]
+    workers = [fork.Process(target=downloads.download, args=([server.url], target, "sha256", SHA256)) for _ in range(3)]
     for worker in workers:
         worker.start()
     # No other process may come through while the first one waits for the server.
@@ -525,7 +527,7 @@ def test_lock_of_a_killed_process_does_not_block(tmp_path, server):
     server.gate = threading.Event()
     target = tmp_path / "file.bin"
     worker = multiprocessing.get_context("fork").Process(
-        target=files.download, args=([server.url], target, "sha256", SHA256)
+        target=downloads.download, args=([server.url], target, "sha256", SHA256)
     )
     worker.start()
     while not server.requests:
@@ -534,5 +536,5 @@ def test_lock_of_a_killed_process_does_not_block(tmp_path, server):
     worker.join()
     server.gate.set()
     server.gate = None
-    files.download([server.url], target, "sha256", SHA256)
+    downloads.download([server.url], target, "sha256", SHA256)
     assert target.read_bytes() == CONTENT

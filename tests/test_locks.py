@@ -14,7 +14,7 @@ from pathlib import Path
 import portalocker
 import pytest
 
-from igc_gluon import files, locks
+from igc_gluon import downloads, locks
 from igc_gluon.engine.run_log import RunLog
 from igc_gluon.errors import UserError
 from igc_gluon.locks import Held, Lock
@@ -151,5 +151,5 @@ def test_a_run_goes_on_without_the_systems_lock(tmp_path, monkeypatch, caplog, n
 
 def test_a_download_goes_on_without_the_systems_lock(tmp_path, monkeypatch, server, quick_and_direct):
     without(monkeypatch, errno.ENOSYS)
-    files.download([server.url], tmp_path / "a", "sha256", hashlib.sha256(server.content).hexdigest())
+    downloads.download([server.url], tmp_path / "a", "sha256", hashlib.sha256(server.content).hexdigest())
     assert [path.name for path in Path(tmp_path).iterdir()] == ["a"]

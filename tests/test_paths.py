@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import igc_gluon
-from igc_gluon import deploy, files, params_file, symbol_file
+from igc_gluon import deploy, downloads, files, params_file, symbol_file
 from igc_gluon.data import classes, load, pack, photos, record_batches, record_file, repair
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.engine import checkpoint, inputs
@@ -53,7 +53,7 @@ CALLS = {
     "params_file.load": params_file.load,
     "symbol_file.load": symbol_file.load,
     "write_atomically": written,
-    "download": lambda path: files.download(["http://localhost:1/x"], path, "sha256", "0"),
+    "download": lambda path: downloads.download(["http://localhost:1/x"], path, "sha256", "0"),
     "data_dir": lambda path: load("mnist", "test", path, download=False),
     "open_network": lambda path: open_network(path),
     "read_checkpoint": lambda path: convert.read_checkpoint(path, 3),

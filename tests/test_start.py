@@ -22,7 +22,7 @@ def test_mxnet_is_there_once():
 
 def test_mxnet_is_missing(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "pip install -e '.[cpu]'" in start.mxnet_problem()
+    assert "pip install 'igc-gluon[cpu]'" in start.mxnet_problem()
 
 
 def test_the_two_mxnets_meet(monkeypatch):

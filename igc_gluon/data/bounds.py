@@ -10,7 +10,6 @@ import zipfile
 import zlib
 from typing import Any, BinaryIO, Callable, Dict, Iterator, Optional, Tuple
 
-import cv2
 import numpy as np
 
 from igc_gluon.errors import UserError
@@ -30,9 +29,9 @@ LZMA_MEMORY = 80 << 20  # bytes; `xz -9` takes 65 MB
 _PIECE = 1 << 16
 
 
-def decode(data: bytes, pixels: int = PHOTO_PIXELS, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
-    """The image of the encoded bytes, as OpenCV gives it (BGR). Raises UserError where it is none, has more than
-    `pixels` pixels, or is made to take long; that is told from its header, before anything is decoded."""
+def decode(data: bytes, pixels: int = PHOTO_PIXELS, flags: Optional[int] = None) -> np.ndarray:
+    """The image of the encoded bytes, as OpenCV gives it (BGR, or by `flags`). Raises UserError where it is none, has
+    more than `pixels` pixels, or is made to take long; that is told from its header, before anything is decoded."""
     size = image_size(data)
     if size is None:
         raise UserError("it is no image of a known format (JPEG, PNG, BMP, GIF, WebP, TIFF, JPEG 2000, PNM)")
@@ -41,8 +40,10 @@ def decode(data: bytes, pixels: int = PHOTO_PIXELS, flags: int = cv2.IMREAD_COLO
         raise UserError(f"it claims {width:,}x{height:,} pixels; at most {pixels:,} are taken")
     if data[:2] == b"\xff\xd8" and data.count(b"\xff\xda") > SCANS:
         raise UserError(f"it is a JPEG of more than {SCANS} scans")
+    import cv2  # optional: OpenCV
+
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR if flags is None else flags)
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:
             raise MemoryError from None

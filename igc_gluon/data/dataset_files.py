@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import List, Optional, Union
 
-from igc_gluon import files
+from igc_gluon import downloads, files
 from igc_gluon.data.registry import DATASETS, Archive, Dataset
 from igc_gluon.errors import UserError
 from igc_gluon.paths import expand
@@ -88,7 +88,7 @@ class DatasetFiles:
         first_error = None
         for source in archive.sources:
             try:
-                return files.download([source.url], path, source.algorithm, source.digest, archive.most)
+                return downloads.download([source.url], path, source.algorithm, source.digest, archive.most)
             except UserError as error:
                 first_error = first_error or error
         raise UserError(f"{self.dataset.name}: {first_error}{self._alternatives()}") from first_error

@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Iterable, Iterator, List, Optional, Union
 
-import cv2
 import numpy as np
 
 from igc_gluon.data import bounds
@@ -22,11 +21,12 @@ _ORIENTATION = 0x0112  # the tag in Exif
 _MOST_CHUNKS = 1000  # of a WebP file that are looked at
 _EIGHT_OR_SIXTEEN_BITS = (b"\xff\xd8", b"\x89P", b"RI", b"BM")  # how a JPEG, a PNG, a WebP, a BMP begins
 # How the pixels of a smaller and of a larger image are found. "area" is MXNet's inter_method 9, the authors' choice.
+# By OpenCV's names.
 INTERPOLATIONS = {
-    "area": (cv2.INTER_AREA, cv2.INTER_CUBIC),
-    "bilinear": (cv2.INTER_LINEAR, cv2.INTER_LINEAR),
-    "bicubic": (cv2.INTER_CUBIC, cv2.INTER_CUBIC),
-    "nearest": (cv2.INTER_NEAREST, cv2.INTER_NEAREST),
+    "area": ("INTER_AREA", "INTER_CUBIC"),
+    "bilinear": ("INTER_LINEAR", "INTER_LINEAR"),
+    "bicubic": ("INTER_CUBIC", "INTER_CUBIC"),
+    "nearest": ("INTER_NEAREST", "INTER_NEAREST"),
 }
 
 
@@ -100,6 +100,8 @@ def read_photo(path: Union[str, Path]) -> np.ndarray:
     except UserError as error:
         raise UserError(f"{path} is not an image that OpenCV can read: {error}") from None
     if data[:2] not in _EIGHT_OR_SIXTEEN_BITS:
+        import cv2  # optional: OpenCV
+
         kind = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED).dtype
         if kind not in (np.uint8, np.uint16):  # which OpenCV cuts off at 0 and 255
             raise UserError(f"{path} has pixels of type {kind}, which can mean any brightness; convert it to 8 bits")
@@ -124,6 +126,8 @@ def decode(data: np.ndarray) -> Optional[np.ndarray]:
 
 
 def _decode(data: bytes) -> np.ndarray:
+    import cv2  # optional: OpenCV
+
     image = bounds.decode(data)  # OpenCV turns JPEG, PNG and TIFF
     return _turned(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), _webp_orientation(np.frombuffer(data, np.uint8)))
 
@@ -178,8 +182,10 @@ def resize(image: np.ndarray, short_side: int, interpolation: str = "area") -> n
     size = tuple(max(short_side, round(side * factor)) for side in image.shape[1::-1])
     if size[0] * size[1] > PHOTO_PIXELS:
         raise UserError(f"an image of {image.shape[1]}x{image.shape[0]} pixels is too long to be resized")
+    import cv2  # optional: OpenCV
+
     smaller, larger = INTERPOLATIONS[interpolation]
-    return cv2.resize(image, size, interpolation=smaller if factor < 1 else larger)
+    return cv2.resize(image, size, interpolation=getattr(cv2, smaller if factor < 1 else larger))
 
 
 def central_crop(

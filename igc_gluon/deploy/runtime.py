@@ -12,6 +12,7 @@ from igc_gluon.data.photos import read_photo
 from igc_gluon.data.preprocessing import not_images
 from igc_gluon.deploy import file
 from igc_gluon.errors import UserError
+from igc_gluon.files import write_atomically
 from igc_gluon.native import library
 from igc_gluon.paths import expand
 
@@ -183,8 +184,6 @@ class Compiled:
 
     def save(self, path):
         """Writes an .igc file, which `load` and C programs read. Raises UserError if it cannot be written."""
-        from igc_gluon.files import write_atomically  # slow: it imports what downloads need too
-
         with write_atomically(path) as out:
             out.write(self._data)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from igc_gluon.channels import branches_of, permutation_indices
 from igc_gluon.errors import UserError
+from igc_gluon.files import write_atomically
 
 
 class Node(NamedTuple):
@@ -228,8 +229,6 @@ def fold_batch_norms(nodes: Sequence[Node]) -> List[Node]:
 
 def save(nodes: Sequence[Node], path: Union[str, Path]) -> None:
     """Writes a file that `load` reads."""
-    from igc_gluon.files import write_atomically  # slow: it imports what downloads need too
-
     lines = [{"op": n.op, "inputs": n.inputs, "shape": n.shape, "attributes": n.attributes} for n in nodes]
     arrays = {f"{i}.{name}": array for i, node in enumerate(nodes) for name, array in node.arrays.items()}
     with write_atomically(path) as file:

@@ -19,7 +19,7 @@ from typing import Any, Dict, Mapping
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from igc_gluon import files, params_file
+from igc_gluon import downloads, files, params_file
 from igc_gluon.data.bounds import ZIP_DAMAGE, check_zip
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
@@ -105,7 +105,7 @@ def find_or_download(release: Release, root: str = "~/.mxnet/models") -> Path:
     if path.is_file() and files.digest(path, "sha1") == release.sha1:
         return path
     archive = path.with_name(path.name + ".zip")
-    files.download([release.url], archive, _sha1_inside, release.sha1, _MOST_BYTES)
+    downloads.download([release.url], archive, _sha1_inside, release.sha1, _MOST_BYTES)
     with files.write_atomically(path) as file:
         file.write(_only_member(archive))
     archive.unlink()

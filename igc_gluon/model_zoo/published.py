@@ -14,7 +14,7 @@ from typing import Any, Mapping, Union
 
 from mxnet.gluon import HybridBlock
 
-from igc_gluon import files, params_file
+from igc_gluon import downloads, files, params_file
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.attributes import set_attributes, wordnet_numbers
@@ -130,7 +130,7 @@ def find_or_download(name: str, place: Union[bool, str] = True, root: str = "~/.
     if mirror and "://" not in mirror:
         raise UserError(f"MXNET_GLUON_REPO is {mirror}, which is neither an address nor a folder that is there")
     urls = [f"{mirror.rstrip('/')}/gluon/models/{cached}"] if mirror else []
-    return files.download([*urls, row.url], folder / cached, "git-blob", row.git_blob)
+    return downloads.download([*urls, row.url], folder / cached, "git-blob", row.git_blob)
 
 
 def _from(place, row, cached):

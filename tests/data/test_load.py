@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from mxnet.gluon.data.vision import datasets as gluon_datasets
 
-from igc_gluon import data, files
+from igc_gluon import data, downloads, files
 from igc_gluon.data import DATASETS, load
 from igc_gluon.errors import UserError
 
@@ -76,7 +76,7 @@ def test_without_files_the_message_says_what_to_put_where(tmp_path, name, archiv
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr("socket.getaddrinfo", no_network)
-    monkeypatch.setattr(files, "PAUSE", 0)
+    monkeypatch.setattr(downloads, "PAUSE", 0)
     with pytest.raises(UserError) as caught:
         load(name, "train", tmp_path)
     message = str(caught.value)
@@ -106,7 +106,7 @@ def test_file_that_may_not_be_read(tmp_path, monkeypatch):
 def served(tmp_path, monkeypatch):
     """A tiny CIFAR-10 archive on a loopback server; the table names it as the second source."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(files, "PAUSE", 0)
+    monkeypatch.setattr(downloads, "PAUSE", 0)
     folder = tmp_path / "server"
     folder.mkdir()
     members, train, _ = make_archives.cifar10_members()
@@ -144,7 +144,7 @@ def test_missing_archive_is_downloaded_once_from_the_mirror(tmp_path, served, ca
         assert [entry.name for entry in (tmp_path / "new").iterdir() if not entry.name.startswith(".")] == [
             "cifar-10-binary.tar.gz"
         ]
-        monkeypatch.setattr(files, "download", None)  # a second download would fail
+        monkeypatch.setattr(downloads, "download", None)  # a second download would fail
         np.testing.assert_array_equal(load("cifar10", "train", tmp_path / "new").images, served[0])
     assert not caplog.records
 
