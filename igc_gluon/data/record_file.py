@@ -85,8 +85,9 @@ def _digest(path: Path, positions: np.ndarray) -> Optional[str]:
     chosen = np.unique(np.linspace(0, len(positions) - 1, _SAMPLED).astype(np.int64))
     state = hashlib.sha256(positions.tobytes())
     with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
         for position in positions[chosen].tolist():
-            frame = os.pread(file.fileno(), 8 + HEADER.size, position) if position >= 0 else b""
+            frame = os.pread(file.fileno(), 8 + HEADER.size, position) if position < size else b""
             if len(frame) < 8 + HEADER.size:
                 return None
             state.update(frame)
@@ -150,7 +151,7 @@ def read_index(path: Union[str, Path]) -> np.ndarray:
     if len(numbers) % 2 or not len(numbers):
         raise UserError(f"{index_path(path)} is {'empty' if not len(numbers) else 'cut off'}; {advice}")
     positions = np.sort(numbers[1::2])
-    if (positions % 4).any() or (positions[1:] == positions[:-1]).any():
+    if positions[0] < 0 or (positions % 4).any() or (positions[1:] == positions[:-1]).any():
         raise UserError(f"{index_path(path)} is damaged; {advice}")
     return positions
 
@@ -160,7 +161,7 @@ def _walk(path: Path, positions: np.ndarray) -> Structure:
     if not size:
         raise UserError(f"{path} is empty")
     damaged = f"igc data verify {shlex.quote(str(path))} finds what is damaged"
-    if size % 4 or positions[-1] + 8 + HEADER.size > size:
+    if size % 4 or positions[-1] > size - 8 - HEADER.size:  # a sum could go beyond 64 bits
         raise UserError(f"{path} and its index do not fit together, or it is truncated; {damaged}")
     words = np.memmap(path, "<u4", "r")
     ends = np.append(positions[1:], size)

@@ -105,6 +105,7 @@ def test_damage_that_mxnet_must_not_meet(tmp_path, damage, message):
         ("0\t4\n", "damaged"),
         ("0\t99999999996\n", "do not fit"),
         ("0\t" + "9" * 30, "damaged"),
+        *((f"0\t{near}\n", "damaged|do not fit") for near in (2**63 - 4, 2**63 - 1, 2**63, -(2**63), 2**64 - 4)),
     ],
 )
 def test_an_index_that_does_not_fit(tmp_path, text, message):

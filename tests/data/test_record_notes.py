@@ -43,6 +43,18 @@ def test_a_note_saves_reading_the_file(tmp_path, monkeypatch):
     assert record_file.structure(path) == found
 
 
+def test_an_index_beyond_what_files_can_be_beside_a_note_that_fits_it(tmp_path):
+    path = tmp_path / "a.rec"
+    write(path)
+    record_file.structure(path)
+    record_file.index_path(path).write_text(f"0\t{2**63 - 4}\n")
+    note = json.loads(note_of(path).read_text())
+    note["stamp"] = [[status.st_size, status.st_mtime_ns] for status in statuses(path)]
+    note_of(path).write_text(json.dumps(note))
+    with pytest.raises(UserError, match="do not fit together"):
+        record_file.structure(path)
+
+
 @pytest.mark.parametrize("what", ["frame of the first", "frame of the last", "index"])
 def test_a_stale_note_is_not_believed(tmp_path, what):
     """Size and time fit."""

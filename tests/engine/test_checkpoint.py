@@ -126,6 +126,16 @@ def test_a_kill_before_any_file_operation_leaves_a_whole_checkpoint(tmp_path):
     assert kills > 30 and 0 < before < kills
 
 
+@pytest.mark.parametrize("what", ["folder", "loop"])
+def test_a_pointer_that_is_no_file(tmp_path, what):
+    store = CheckpointStore(tmp_path)
+    write(store, 1)
+    (tmp_path / "last").unlink()
+    (tmp_path / "last").mkdir() if what == "folder" else (tmp_path / "last").symlink_to("last")
+    epoch, (line,) = load(store)
+    assert epoch == 1 and str(tmp_path / "last") in line and "taking the newest" in line
+
+
 def test_everything_is_on_the_disk_before_the_rename(tmp_path, monkeypatch):
     """A power cut may lose what has not been synced, in any order."""
     done, real_fsync, real_rename = [], os.fsync, os.rename
