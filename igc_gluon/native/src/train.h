@@ -71,6 +71,11 @@ struct TrainStage {
 struct TrainLayer {
   std::vector<TrainStage> stages;
   TrainShape in, out;
+  Layout
+      input;  // in which it reads its input: the value's own order, or, where that does not serve it, another one
+  // Where it is another: of each position here, and of the value (of its gradient in whole vectors), the position
+  // there, -1: padding. Else empty.
+  std::vector<int> from_value, to_value;
   Layout layout;  // of u
   // Where the second convolution's kernel has L <= 4, it is done in the first one's registers. `stages` then
   // serve backward only.
@@ -97,6 +102,7 @@ struct TrainLayer {
   const igc_layer& last() const { return stages.back().spec; }
   int gamma_parameter() const { return stages.back().parameter + 1; }
   bool several() const { return stages.size() > 1; }
+  bool converts() const { return !from_value.empty(); }
   bool in_registers() const { return stages.back().work == StageWork::Fours && !keeps_middle; }
 };
 
@@ -120,6 +126,7 @@ struct TrainScratch {
   Floats x, d;        // tiles with a border: the input, the gradient of the primary convolution's result
   Floats middle, du;  // some rows of the results of convolutions but the last, of the gradients of them and u
   Floats result;      // some rows of the gradient of the input
+  Floats converted;   // a row of the input, or some of its gradient, in the value's order
   Floats sums;        // of one tile: 3 x positions
 };
 
@@ -142,7 +149,7 @@ struct TrainNet {
   int gradients = 0;                    // buffers
   std::vector<size_t> gradient_floats;  // of each, per image
   size_t x_floats = 0, d_floats = 0, middle_floats = 0, du_floats = 0, back_floats = 0, sum_floats = 0,
-         packed_floats = 0;
+         packed_floats = 0, converted_floats = 0;
 
   // Made when they are needed, kept while they are large enough.
   int64_t capacity = 0, batch = 0;
@@ -186,9 +193,9 @@ void plan_layer(const Kernels& kernels, TrainLayer& layer, const Layout& in, con
 enum class Order { Any, Groups, Singles, Inputs };
 Order order_of(const TrainLayer& layer);
 Layout groups_layout(const TrainLayer& layer, int channels);  // for Order::Groups, and best for Inputs
-// Order::Inputs: its input's layout as groups of one channel. Raises BadArgument if there is no such view.
-Layout single_inputs(const Layout& in);
-// Gives every value its layout (train_layout.cpp). Raises BadArgument.
+// Order::Inputs: its input's layout as groups of one channel, if there is such a view.
+std::optional<Layout> single_inputs(const Layout& in);
+// Gives every value its layout, and every layer that of its input (train_layout.cpp). Raises BadArgument.
 void choose_layouts(TrainNet& net);
 // From the channels of a layer's last convolution to those of its normalisation, and on to its value's.
 std::vector<int> normalised_labels(const TrainLayer& layer);

@@ -89,11 +89,10 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
   std::fill(slice.weights.get(),
             slice.weights.get() + layer.stages.back().offset + layer.stages.back().weights.floats(), 0.0f);
   const int input = layer.lead().input, stride = layer.lead().stride, pad = layer.lead().kernel / 2;
-  const Layout& in = net_.values[input].layout;
   const int width = layer.out.width, positions = layer.layout.positions;
   const size_t n_stages = layer.stages.size();
   const ptrdiff_t row = row_floats(layer.out, layer.layout);
-  const Plane x = bordered(scratch.x.get(), layer.in, in.positions, pad);
+  const Plane x = bordered(scratch.x.get(), layer.in, layer.input.positions, pad);
   const Plane d = bordered(scratch.d.get(), layer.out, layer.stages[0].out.positions, pad);
   std::vector<Plane> results(n_stages);
   const float* gradient = net_.gradient_memory[net_.values[layer.value].gradient];
@@ -106,7 +105,7 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
       const bool own = r0 >= begin_row;
       r1 = std::min(own ? end_row : begin_row, r0 + layer.tile_rows);
       const int rows = r1 - r0, need = own ? rows_read(layer, r1) : 0;
-      if (need > filled) fill(input, false, n, x, filled, need);
+      if (need > filled) fill_input(layer, false, scratch, n, x, filled, need);
       filled = std::max(filled, need);
       const Plane from = from_row(x, (ptrdiff_t)r0 * stride), to = from_row(d, r0);
       const ptrdiff_t at = (n * layer.out.height + r0) * row;
@@ -166,7 +165,7 @@ void Pass::stage_back(const TrainStage& stage, Plane d, Plane to, int width, int
 void Pass::lead_back(const TrainLayer& layer, Plane d, float* result, int begin, int end,
                      Prefetch& prefetch) {
   const TrainStage& lead = layer.stages[0];
-  const int positions = gradient_positions(lead.spec.input), stride = lead.spec.stride;
+  const int positions = gradient_positions(layer), stride = lead.spec.stride;
   const ptrdiff_t row = (ptrdiff_t)layer.in.width * positions;
   // Groups of one channel each do not reach padding behind the last.
   if ((stride > 1 && lead.spec.kernel < 3) ||
@@ -192,6 +191,11 @@ void Pass::take_result(const TrainLayer& layer, const float* result, TrainSlice&
   const int input = layer.lead().input;
   const TrainValue& value = net_.values[input];
   const TrainShape& shape = value.shape;
+  if (layer.converts()) {
+    reorder(result, gradient_positions(layer), layer.to_value, scratch.converted.get(),
+            (ptrdiff_t)(end - begin) * shape.width);
+    result = scratch.converted.get();
+  }
   if (input == 0) {
     add_to_image(layer, result, dx + n * (ptrdiff_t)shape.channels * shape.height * shape.width, begin, end);
     return;

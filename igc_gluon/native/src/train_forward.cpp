@@ -36,11 +36,10 @@ void Pass::output(float* y) {
 void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, const Share& of) {
   clear_sums(slice);
   const int input = layer.lead().input, stride = layer.lead().stride;
-  const Layout& in = net_.values[input].layout;
   const int width = layer.out.width, positions = layer.layout.positions;
   const size_t n_stages = layer.stages.size();
   const ptrdiff_t row = row_floats(layer.out, layer.layout);
-  const Plane x = bordered(scratch.x.get(), layer.in, in.positions, layer.lead().kernel / 2);
+  const Plane x = bordered(scratch.x.get(), layer.in, layer.input.positions, layer.lead().kernel / 2);
   float *first = scratch.sums.get(), *second = first + net_.sum_floats;
   const int begin_row = of.first_row(layer.out.height), end_row = of.end_row(layer.out.height),
             own = rows_done(layer, begin_row, 0), own_end = rows_done(layer, end_row, 0);
@@ -49,7 +48,7 @@ void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scr
     for (int r0 = begin_row, r1; r0 < end_row; r0 = r1) {
       r1 = std::min(end_row, r0 + layer.tile_rows);
       const int rows = r1 - r0, need = rows_read(layer, r1);
-      if (need > filled) fill_input(layer, n, x, filled, need, own, own_end);
+      if (need > filled) fill_own(layer, scratch, n, x, filled, need, own, own_end);
       filled = std::max(filled, need);
       Prefetch prefetch;  // activations of a batch come from memory
       prefetch_value(prefetch, input, layer.stores_input, n, filled, layer.tile_rows * stride);
@@ -76,7 +75,7 @@ void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scr
     }
     // A 1x1 convolution of stride 2 may leave out the last row, which must be stored all the same.
     if (filled < own_end && layer.stores_input && net_.values[input].kept)
-      fill(input, true, n, x, filled, own_end);
+      fill_input(layer, true, scratch, n, x, filled, own_end);
   }
 }
 

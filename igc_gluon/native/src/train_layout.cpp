@@ -1,10 +1,11 @@
-// train_layout.cpp - in which order every value holds its channels.
+// train_layout.cpp - in which order every value holds its channels, and every layer reads them.
 //
 // A sum and what it adds, and what a channel-wise convolution reads and writes, have one order: a family.
 // Groups of a spatial convolution want their places (layout.h); those of the first 1x1 convolution behind a
 // channel-wise one would like theirs, because its lanes then run over groups. 1x1 convolutions and dense ones
 // read and write any order, best the one in which they number their outputs themselves. So do blocks whose
-// groups have one input channel each (as where L doubles): their outputs follow.
+// groups have one input channel each (as where L doubles): their outputs follow. What reads a value whose family has
+// another order than it needs converts it, a row at a time.
 #include <numeric>
 #include <string>
 
@@ -27,10 +28,10 @@ class Families {
     layouts_.resize(net.values.size());
   }
 
-  // Channel c of value a lies where channel label[c] of b does, says `layer`.
-  void tie(int a, int b, const std::vector<int>& label, int layer) {
+  // Channel c of value a is to lie where channel label[c] of b does. Whether it can.
+  bool tie(int a, int b, const std::vector<int>& label) {
     const int from = family_[b], to = family_[a];
-    if (from == to) return require(chained(label, label_[b]) == label_[a], layer);
+    if (from == to) return chained(label, label_[b]) == label_[a];
     // From b's channels to a's to those of a's family; other members of b's family by way of b.
     const std::vector<int> on = chained(inverse(label_[b]), chained(inverse(label), label_[a]));
     for (int v : members_[from]) {
@@ -39,53 +40,83 @@ class Families {
       members_[to].push_back(v);
     }
     members_[from].clear();
+    return true;
   }
 
   bool open(int v) const { return layouts_[family_[v]].positions == 0; }
-  // Raises BadArgument where the family has another order.
-  void demand(int v, const Layout& layout, int layer) {
-    if (open(v)) return give(v, layout);
-    require(of(v).channel_at == layout.channel_at, layer);
+  // Whether the family has this order, now if it had none.
+  bool demand(int v, const Layout& layout) {
+    if (open(v)) give(v, layout);
+    return of(v).channel_at == layout.channel_at;
   }
   void give(int v, const Layout& layout) { layouts_[family_[v]] = relabelled(layout, label_[v]); }
   Layout of(int v) const { return relabelled(layouts_[family_[v]], inverse(label_[v])); }
 
  private:
-  static void require(bool condition, int layer) {
-    if (!condition)
-      throw BadArgument("layer " + std::to_string(layer) +
-                        ": there is no order of channels that serves it and the others");
-  }
-
   std::vector<int> family_;
   std::vector<std::vector<int>> members_;
   std::vector<std::vector<int>> label_;  // in its family's numbering, of each channel of a value
   std::vector<Layout> layouts_;          // in the family's numbering
 };
 
-}  // namespace
-
-void choose_layouts(TrainNet& net) {
-  Families families(net);
-  const int n_values = (int)net.values.size();
-  for (int v = 1; v < n_values; v++) {
+// Families of values; `follows` gets the layers whose input cannot have the order of what they make. Returns -1, or the
+// layer whose result cannot have the order in which it is computed.
+int settle(const TrainNet& net, bool results_first, Families& families, std::vector<bool>& follows) {
+  for (size_t v = 1; v < net.values.size(); v++) {
     const TrainValue& value = net.values[v];
     std::vector<int> same(value.shape.channels);
     std::iota(same.begin(), same.end(), 0);
-    if (value.shortcut_layer >= 0) families.tie(v, net.layers[value.shortcut_layer].own_value, same, v - 1);
-    if (value.shortcut_value >= 0) families.tie(v, value.shortcut_value, same, v - 1);
+    if (value.shortcut_layer >= 0) families.tie((int)v, net.layers[value.shortcut_layer].own_value, same);
+    if (value.shortcut_value >= 0) families.tie((int)v, value.shortcut_value, same);
   }
-  for (const TrainLayer& layer : net.layers) {
+  for (size_t i = 0; i < net.layers.size(); i++) {
+    const TrainLayer& layer = net.layers[i];
     if (layer.pool || (order_of(layer) == Order::Singles && !layer.several()))
-      families.tie(layer.lead().input, layer.own_value, value_labels(layer), layer.own_value - 1);
+      follows[i] = !families.tie(layer.lead().input, layer.own_value, value_labels(layer));
   }
-  for (const TrainLayer& layer : net.layers) {
-    if (order_of(layer) != Order::Groups) continue;
-    families.demand(layer.lead().input, groups_layout(layer, layer.in.channels), layer.own_value - 1);
-    if (!layer.several())
-      families.demand(layer.own_value,
-                      relabelled(groups_layout(layer, layer.out.channels), value_labels(layer)),
-                      layer.own_value - 1);
+  for (int pass = results_first ? 0 : 1; pass < 2; pass++)
+    for (const TrainLayer& layer : net.layers) {
+      if (order_of(layer) != Order::Groups) continue;
+      if (pass > 0) families.demand(layer.lead().input, groups_layout(layer, layer.in.channels));
+      const Layout own = groups_layout(layer, layer.out.channels);
+      if (!layer.several() && !families.demand(layer.own_value, relabelled(own, value_labels(layer))))
+        return layer.own_value - 1;
+    }
+  return -1;
+}
+
+// The order in which a layer reads its input, whose own order is `value`.
+Layout input_of(const TrainNet& net, const TrainLayer& layer, bool follows, const Layout& value) {
+  if (follows) return relabelled(net.values[layer.own_value].layout, inverse(value_labels(layer)));
+  const Order order = order_of(layer);
+  if (order != Order::Groups && (order != Order::Inputs || single_inputs(value))) return value;
+  const Layout groups = groups_layout(layer, layer.in.channels);
+  return order == Order::Groups && groups.channel_at == value.channel_at ? value : groups;
+}
+
+void choose_input(const TrainNet& net, TrainLayer& layer, bool follows) {
+  const Layout& value = net.values[layer.lead().input].layout;
+  layer.input = input_of(net, layer, follows, value);
+  if (layer.input.channel_at == value.channel_at) return;
+  const std::vector<int> here = positions_of(layer.input, layer.in.channels),
+                         there = positions_of(value, layer.in.channels);
+  for (int c : layer.input.channel_at) layer.from_value.push_back(c < 0 ? -1 : there[c]);
+  for (int p = 0; p < (value.positions + 15) / 16 * 16; p++)
+    layer.to_value.push_back(value.channel(p) < 0 ? -1 : here[value.channel(p)]);
+}
+
+}  // namespace
+
+void choose_layouts(TrainNet& net) {
+  const int n_values = (int)net.values.size();
+  std::vector<bool> follows(net.layers.size());
+  Families families(net);
+  if (settle(net, false, families, follows) >= 0) {
+    families = Families(net);
+    const int layer = settle(net, true, families, follows);
+    if (layer >= 0)
+      throw BadArgument("layer " + std::to_string(layer) +
+                        ": there is no order of channels in which its result can be added");
   }
   for (const TrainLayer& layer : net.layers)
     if (order_of(layer) == Order::Inputs && families.open(layer.lead().input))
@@ -116,8 +147,7 @@ void choose_layouts(TrainNet& net) {
     families.give(v, Layout::plain(net.values[v].shape.channels, !dense));
   }
   for (int v = 0; v < n_values; v++) net.values[v].layout = families.of(v);
-  for (const TrainLayer& layer : net.layers)
-    if (order_of(layer) == Order::Inputs) single_inputs(net.values[layer.lead().input].layout);
+  for (size_t i = 0; i < net.layers.size(); i++) choose_input(net, net.layers[i], follows[i]);
 }
 
 std::vector<int> normalised_labels(const TrainLayer& layer) {

@@ -44,7 +44,8 @@ void Pass::reserve(int64_t batch) {
   while ((int)net_.scratch.size() < team_)
     net_.scratch.push_back({make_floats(net_.x_floats), make_floats(net_.d_floats),
                             make_floats(net_.middle_floats), make_floats(net_.du_floats),
-                            make_floats(net_.back_floats), make_floats(3 * net_.sum_floats)});
+                            make_floats(net_.back_floats), make_floats(net_.converted_floats),
+                            make_floats(3 * net_.sum_floats)});
   const int per_thread = threads_ == 1 || net_.packed_floats >= kLargeWeights ? 1 : kSlicesPerThread;
   n_slices_ = (int)std::min<int64_t>(batch, threads_ * per_thread);
   if (batch < threads_) {
@@ -123,13 +124,24 @@ void Pass::fill(int index, bool first_reader, int64_t n, Plane to, int begin, in
   }
 }
 
-void Pass::fill_input(const TrainLayer& layer, int64_t n, Plane to, int begin, int end, int own,
-                      int own_end) {
+void Pass::fill_input(const TrainLayer& layer, bool first_reader, TrainScratch& scratch, int64_t n, Plane to,
+                      int begin, int end, bool store) {
   const int input = layer.lead().input;
+  if (!layer.converts()) return fill(input, first_reader, n, to, begin, end, store);
+  const Plane row = {scratch.converted.get(), 0, net_.values[input].layout.positions};
+  for (int r = begin; r < end; r++) {
+    fill(input, first_reader, n, row, r, r + 1, store);
+    reorder(row.at, row.pixel, layer.from_value, to.at + r * to.row, layer.in.width);
+  }
+}
+
+void Pass::fill_own(const TrainLayer& layer, TrainScratch& scratch, int64_t n, Plane to, int begin, int end,
+                    int own, int own_end) {
   const int first = std::min(std::max(begin, own), end), last = std::max(first, std::min(end, own_end));
-  if (first > begin) fill(input, layer.stores_input, n, to, begin, first, false);
-  if (last > first) fill(input, layer.stores_input, n, to, first, last);
-  if (end > last) fill(input, layer.stores_input, n, to, last, end, false);
+  const bool stores = layer.stores_input;
+  if (first > begin) fill_input(layer, stores, scratch, n, to, begin, first, false);
+  if (last > first) fill_input(layer, stores, scratch, n, to, first, last);
+  if (end > last) fill_input(layer, stores, scratch, n, to, last, end, false);
 }
 
 void Pass::prefetch_value(Prefetch& prefetch, int index, bool first_reader, int64_t n, int row,
@@ -149,7 +161,7 @@ void Pass::prefetch_value(Prefetch& prefetch, int index, bool first_reader, int6
 size_t bytes_of(const TrainNet& net) {
   size_t floats = net.memory_floats;
   floats += net.scratch.size() * (net.x_floats + net.d_floats + net.middle_floats + net.du_floats +
-                                  net.back_floats + 3 * net.sum_floats);
+                                  net.back_floats + net.converted_floats + 3 * net.sum_floats);
   floats += net.slices.size() * (net.sum_floats + net.packed_floats);
   size_t bytes = floats * sizeof(float);
   for (const TrainLayer& layer : net.layers) {

@@ -48,6 +48,13 @@ inline Plane bordered(float* memory, const TrainShape& shape, int positions, int
   return {memory + border * row + (ptrdiff_t)border * positions, row, positions};
 }
 
+// Pixels in another order of channels: position p takes source[p] of the `from_positions`, -1: zero.
+inline void reorder(const float* from, ptrdiff_t from_positions, const std::vector<int>& source, float* to,
+                    ptrdiff_t pixels) {
+  for (ptrdiff_t i = 0; i < pixels; i++, from += from_positions)
+    for (int p : source) *to++ = p < 0 ? 0 : from[p];
+}
+
 inline void add_to(std::vector<double>& total, const float* more, int count) {
   for (int c = 0; c < count; c++) total[c] += more[c];
 }
@@ -106,8 +113,12 @@ class Pass {
   // Rows [begin, end) of a value of image n, into a plane whose row 0 is the image's, or which has one row
   // (row = 0).
   void fill(int index, bool first_reader, int64_t n, Plane to, int begin, int end, bool store = true);
-  // The same for a layer's input, of which only the rows [own, own_end) are this slice's to store.
-  void fill_input(const TrainLayer& layer, int64_t n, Plane to, int begin, int end, int own, int own_end);
+  // The same of a layer's input, in the order in which the layer reads it.
+  void fill_input(const TrainLayer& layer, bool first_reader, TrainScratch& scratch, int64_t n, Plane to,
+                  int begin, int end, bool store = true);
+  // Of which only the rows [own, own_end) are this slice's to store.
+  void fill_own(const TrainLayer& layer, TrainScratch& scratch, int64_t n, Plane to, int begin, int end,
+                int own, int own_end);
   // `rows` rows that fill() will read. They may lie beyond the image: the next one follows.
   void prefetch_value(Prefetch& prefetch, int index, bool first_reader, int64_t n, int row, int rows) const;
 
@@ -153,10 +164,8 @@ class Pass {
   // Rows [begin, end) of the gradient of the layer's input, packed from `result` on.
   void lead_back(const TrainLayer& layer, Plane d, float* result, int begin, int end, Prefetch& prefetch);
 
-  int gradient_positions(int value) const {
-    const int positions = net_.values[value].layout.positions;
-    return (positions + 15) / 16 * 16;
-  }
+  // Of the gradient of a layer's input as it comes out of the layer.
+  static int gradient_positions(const TrainLayer& layer) { return (layer.input.positions + 15) / 16 * 16; }
 
   void take_result(const TrainLayer& layer, const float* result, TrainSlice& slice, TrainScratch& scratch,
                    int64_t n, int begin, int end, float* dx);

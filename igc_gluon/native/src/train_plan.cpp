@@ -13,10 +13,9 @@ class TrainPlanner {
 
   void plan() {
     for (TrainLayer& layer : net_.layers) {
-      const int input = layer.lead().input;
       layer.layout = relabelled(net_.values[layer.own_value].layout,
                                 inverse(branches_interleaved(layer.out.channels, layer.last().reorder)));
-      plan_layer(*net_.kernels, layer, net_.values[input].layout, input_gradient_layout(input));
+      plan_layer(*net_.kernels, layer, layer.input, input_gradient_layout(layer));
     }
     order_gradients();
     measure();
@@ -24,8 +23,8 @@ class TrainPlanner {
 
  private:
   // The gradient of the image is written in whole vectors.
-  const Layout& input_gradient_layout(int value) {
-    if (value > 0) return net_.values[value].layout;
+  const Layout& input_gradient_layout(const TrainLayer& layer) {
+    if (layer.converts() || layer.lead().input > 0) return layer.input;
     if (image_layout_.positions == 0)
       image_layout_ =
           net_.values[0].layout.positions % 16 ? Layout::plain(net_.input.channels) : net_.values[0].layout;
@@ -86,7 +85,7 @@ class TrainPlanner {
   void measure() {
     auto raise = [](size_t& to, size_t value) { to = std::max(to, value); };
     for (const TrainLayer& layer : net_.layers) {
-      const Layout& in = input_gradient_layout(layer.lead().input);
+      const Layout& in = input_gradient_layout(layer);
       const size_t halo = layer.lead().kernel + 1, tile = (size_t)layer.tile_rows * layer.out.width;
       raise(net_.x_floats, (layer.in.height + halo) * (layer.in.width + halo) * (size_t)in.positions);
       raise(net_.d_floats,
@@ -103,6 +102,8 @@ class TrainPlanner {
       raise(net_.back_floats, (size_t)layer.in.height * layer.in.width * in.positions);
       raise(net_.sum_floats, (size_t)std::max(layer.layout.positions, in.positions));
       raise(net_.packed_floats, packed);
+      raise(net_.converted_floats, (size_t)layer.in.height * layer.in.width * layer.to_value.size());
+      raise(net_.sum_floats, layer.to_value.size());
     }
     // The scores' gradient is spread over one row of the last value, which in tiny images is more than any input.
     raise(net_.back_floats, (size_t)net_.values.back().shape.width * net_.values.back().layout.positions);

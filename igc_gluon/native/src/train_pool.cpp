@@ -34,7 +34,7 @@ void Pass::pool_layer(TrainLayer& layer) {
       for (int r0 = 0, r1; r0 < layer.out.height; r0 = r1) {
         r1 = std::min(layer.out.height, r0 + layer.tile_rows);
         const int need = r1 == layer.out.height ? layer.in.height : rows_read(layer, r1);
-        if (need > filled) fill(layer.lead().input, layer.stores_input, n, x, filled, need);
+        if (need > filled) fill_input(layer, layer.stores_input, scratch, n, x, filled, need);
         filled = std::max(filled, need);
         net_.kernels->max_pool(task, r0, r1);
       }
@@ -60,7 +60,7 @@ void Pass::pool_layer_back(TrainLayer& layer, float* const* gradients, float* dx
         const bool last = r1 == layer.out.height;
         const int need = last ? layer.in.height : rows_read(layer, r1);
         if (need > filled) {
-          fill(s.input, false, n, x, filled, need);
+          fill_input(layer, false, scratch, n, x, filled, need);
           std::fill(result + filled * in_row, result + need * in_row, 0.0f);
           filled = need;
         }
