@@ -14,16 +14,22 @@ from igc_gluon.paths import expand
 from igc_gluon.report import pattern_picture
 
 LEGEND = """\
-branches  of each convolution: number x input channels of one (-> output channels where they differ), kernel
-dense     whether every input reaches every output channel, else the share of the pairs that are connected
+branches  of each convolution: number x input channels of one (-> output
+          channels where they differ), kernel
+dense     whether every input reaches every output channel, else the share of
+          the pairs that are connected
 paths     from an input to an output channel, fewest..most
-compl.    the complementary condition: strict (to the letter), one path (not to the letter, but what it is
-          for), loose (dense, but with more paths) or no
-terms     of the balance condition: weights of each convolution per output channel of the block,
-          M S and L in IGCV1, K_2 ... K_L in IGCV2; where all are equal,
-balance   is 1, else so many times the weights that equal terms with the same product would need
-regular   width of the regular convolution with as many weights;  wider = width / regular
-Normalizations, activations and shortcuts are left out: they connect no other channels."""
+compl.    the complementary condition: strict (to the letter), one path (not to
+          the letter, but what it is for), loose (dense, but with more paths)
+          or no
+terms     of the balance condition: weights of each convolution per output
+          channel of the block, M S and L in IGCV1, K_2 ... K_L in IGCV2
+balance   1 where all terms are equal, else so many times the weights that equal
+          terms with the same product would need
+regular   width of the regular convolution with as many weights
+wider     width / regular
+Normalizations, activations and shortcuts are left out: they connect no other
+channels."""
 
 
 class Check(NamedTuple):

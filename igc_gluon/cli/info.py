@@ -37,10 +37,9 @@ def run(args):
     totals = complexity.totals(net, shape)
     print(f"""
 {args.name.lower()}: {classes} classes, one image of 3x{size}x{size}
-  weights of convolutions and FC  {totals.weights:>14,}   (as the papers count: {totals.weights / 1e6:.3f} M)
+  weights of convolutions and FC  {totals.weights:>14,}   ({totals.weights / 1e6:.3f} M)
+  multiply-adds of these          {totals.multiply_adds:>14,}   ({totals.multiply_adds / 1e8:.3f} x 10^8, as the papers count)
   all learned parameters          {totals.params:>14,}   (with biases, gamma and beta)
-  moving statistics               {totals.aux:>14,}
-  multiply-adds                   {totals.multiply_adds:>14,}   (convolutions and FC: \
-{totals.multiply_adds / 1e8:.3f} x 10^8)""")
+  moving statistics               {totals.aux:>14,}""")
     reason = native.unavailable_reason()
     print("  CPU kernels here                " + (f"not used: {reason}" if reason else native.library.isa()))

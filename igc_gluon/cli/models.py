@@ -41,14 +41,7 @@ def _pretrained(wanted):
     from igc_gluon.model_zoo.shipped import shipped
 
     rows = [
-        (
-            row.model,
-            row.dataset,
-            f"{row.accuracy:.2f}",
-            _spread(row.seeds),
-            f"{row.epochs}",
-            f"package, {row.path.stat().st_size / 1e6:.2f} MB",
-        )
+        (row.model, row.dataset, f"{row.accuracy:.2f}", _spread(row.seeds), f"{row.epochs}", "package")
         for row in shipped().values()
     ]
     rows += [(name, "imagenet", "-", "-", "-", "authors") for name in PUBLISHED]

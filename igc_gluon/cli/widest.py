@@ -21,8 +21,10 @@ COLUMNS = (
     ("bound", 1, lambda block: block.bound),
 )
 LEGEND = """\
-regular  width of the regular convolution with as many parameters;  wider = width / regular
-L/(M S)  1 where a block is the widest;  bound  the width that eq. 15 allows with as many parameters"""
+regular  width of the regular convolution with as many parameters
+wider    width / regular
+L/(M S)  1 where a block is the widest
+bound    the width that eq. 15 allows with as many parameters"""
 
 
 def add_arguments(parser):
@@ -58,7 +60,7 @@ def run(args):
         f"primary kernel {args.kernel}x{args.kernel} (S = {S})"
     )
     print(
-        f"regular convolution of this cost: width {_regular(T, S)};  "
+        f"regular convolution of this cost: width {_regular(T, S)}\n"
         f"no IGC block of this cost is wider than {width_bound(T, S):.1f} (eq. 15)\n"
     )
     print(_table(blocks, widest))
