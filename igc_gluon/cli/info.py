@@ -38,7 +38,7 @@ def run(args):
     print(f"""
 {args.name.lower()}: {classes} classes, one image of 3x{size}x{size}
   weights of convolutions and FC  {totals.weights:>14,}   ({totals.weights / 1e6:.3f} M)
-  multiply-adds of these          {totals.multiply_adds:>14,}   ({totals.multiply_adds / 1e8:.3f} x 10^8, as the papers count)
+  multiply-adds of these          {totals.multiply_adds:>14,}   ({totals.multiply_adds / 1e8:.3f} x 10^8)
   all learned parameters          {totals.params:>14,}   (with biases, gamma and beta)
   moving statistics               {totals.aux:>14,}""")
     reason = native.unavailable_reason()

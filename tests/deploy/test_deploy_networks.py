@@ -6,6 +6,7 @@ import pytest
 from deploy_networks import assert_close, images, randomize, small, stock
 from mxnet.gluon import HybridBlock, nn
 from mxnet.gluon.model_zoo import vision
+from small_networks import SMALL_IMAGES
 
 import igc_gluon
 from igc_gluon import deploy, native
@@ -16,42 +17,16 @@ from igc_gluon.native import library
 pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 
 # A small member of each family, on small images; options of get_model.
-SMALL = [
-    (name, 16, {})
-    for name in (
-        "cifar_plain8_w4",
-        "cifar_plain_igc8_l3m2",
-        "cifar_plain_igc5_l4m3",
-        "cifar_plain_igc5_l1m4",
-        "cifar_resnet8_w4",
-        "cifar_resnet_igc10_l2m3",
-        "cifar_sumfusion8_l2m3",
-        "cifar_gpc5_l2m3",
-        "cifar_xception8_c6",
-        "cifar_igcv1_8_c6",
-        "cifar_igcv2_14_c6",
-        "cifar_igcv2_8_c16",
-        "cifar_igcv2star_8_c16",
-        "cifar_flat_igc4_l17m2",
-        "cifar_flat_igc_relu4_l3m2",
-        "cifar_flat_igc_secondary4_l2m3",
-        "cifar_flat_igc_both4_l3m2",
-        "cifar_flat_igc_separable4_l3m2",
-        "cifar_flat_igc_bottleneck4_l3m2",
-        "cifar_flat_gpc4_l3m2",
-        "cifar_flat_xception4_c5",
-        "cifar_flat_igcv2_4_c12k3l4",
-        "cifar_flat_igcv2i_4_c18k3",
-        "cifar_igcv3_d0.5",
-    )
-] + [
+SMALL = [(name, 16, {}) for name in SMALL_IMAGES] + [
+    ("cifar_plain_igc5_l4m3", 16, {}),
+    ("cifar_plain_igc5_l1m4", 16, {}),
+    ("cifar_flat_igc4_l17m2", 16, {}),
     ("resnet18_w4", 64, {"classes": 6}),
     ("resnet18_igc_l3m2", 64, {"classes": 6}),
     ("resnet18_igc_l2m3", 64, {"classes": 6}),
     ("igcv2_0.25", 32, {}),
     ("mobilenet0.25", 32, {"classes": 6}),
     ("mobilenetv2_0.2", 32, {"classes": 6}),
-    ("cifar_mobilenetv2_0.2", 16, {}),
     ("igcv3_0.7", 32, {"classes": 6}),
     ("igcv3_d0.5", 32, {"classes": 6}),
     ("igcv3_0.7", 32, {"classes": 6, "block": "paper"}),
