@@ -3,7 +3,7 @@
     python examples/own_photographs.py FOLDER net.igc
     igc predict net.igc photo.jpg
 
-For many photographs use the commands of docs/imagenet.md, which pack them once, crop at random and save as they train.
+`igc train FOLDER` does more, see docs/photographs.md: it crops at random, saves as it trains and goes on after a stop.
 """
 
 import argparse
