@@ -80,7 +80,9 @@ def destination(path):
         raise UserError(f"cannot write {given}: {error.strerror}") from None
     if stat.S_ISBLK(kind):
         raise UserError(f"cannot write {given}: it is a disk; name a file on it")
-    return path, stat.S_ISREG(kind) or stat.S_ISDIR(kind)  # a rename onto a folder fails by itself
+    if stat.S_ISDIR(kind):  # "/" and "" have no name that one beside it could be made of
+        raise UserError(f"cannot write {given}: {os.strerror(errno.EISDIR)}")
+    return path, stat.S_ISREG(kind)
 
 
 def _write_through(path, data):

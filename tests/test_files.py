@@ -188,8 +188,11 @@ def test_symbolic_links_stay_and_what_they_lead_to_is_replaced_whole(tmp_path):
 
 
 def test_folders_and_disks_are_refused(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="cannot write .*: Is a directory"):
-        save(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path, "/", "", ".", ".."):
+        with pytest.raises(UserError, match="cannot write .*: Is a directory"):
+            save(folder)
+    assert names(tmp_path) == []
     try:
         os.mknod(tmp_path / "disk", 0o666 | stat.S_IFBLK, os.makedev(7, 250))  # a loop device that is not there
     except OSError:
