@@ -4,6 +4,8 @@ All functions take a stack, a list of GroupConv and Permutation as in `stack`. T
 in one branch, not at the weights.
 """
 
+from typing import Optional
+
 import numpy as np
 
 from igc_gluon.errors import UserError
@@ -53,7 +55,7 @@ def is_complementary(stack: Stack) -> bool:
     return all(_are_complementary(stack[:start], stack[start:]) for start in starts[1:])
 
 
-def _are_complementary(first, second):
+def _are_complementary(first: Stack, second: Stack) -> bool:
     """Whether two parts of a stack act as complementary group convolutions."""
     branch_out, branch_in = _branches(paths(first)), _branches(paths(second).T)
     if branch_out is None or branch_in is None:
@@ -63,7 +65,7 @@ def _are_complementary(first, second):
     return bool((shared == 1).all())
 
 
-def _branches(counts):
+def _branches(counts: np.ndarray) -> Optional[np.ndarray]:
     """The branch of every row, if `counts` connects rows and columns as a group convolution does, else None.
 
     It does if any two rows reach either the same columns or none in common.

@@ -5,7 +5,7 @@ block are this number times the number of positions, so a budget of either is sp
 """
 
 from math import isqrt, sqrt
-from typing import Dict, List, NamedTuple, Sequence
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -84,7 +84,7 @@ class Block(NamedTuple):
         return width_bound(self.params, self.S)
 
 
-def _most_primary(T, M, S):
+def _most_primary(T: int, M: int, S: int) -> int:
     """The greatest L, 0 if none, for which the block (L, M) has at most T parameters.
 
     The root of M L^2 + S M^2 L = T, in integers because a float square root is off by one for a large T.
@@ -107,7 +107,7 @@ def best_blocks(T: int, S: int = 9, near: bool = False) -> List[Block]:
             f"a budget of {T} parameters is too small: the smallest block with S = {S} taps (L = M = 1) has {S + 1}"
         )
 
-    def miss(block):
+    def miss(block: Block) -> Tuple[int, int]:
         return abs(T - block.params), block.params
 
     best_of: Dict[int, Block] = {}  # L -> block: of all M that end at one L only the best is of use
@@ -121,7 +121,7 @@ def best_blocks(T: int, S: int = 9, near: bool = False) -> List[Block]:
             block = min(blocks, key=miss)
             best_of[block.L] = min(block, best_of.get(block.L, block), key=miss)
         if most < 1:
-            return sorted(best_of.values(), key=lambda found: found.M)
+            return sorted(best_of.values(), key=lambda block: block.M)
 
 
 def widest_block(T: int, S: int = 9) -> Block:

@@ -5,7 +5,7 @@ with S taps, the others are 1x1. Under the complementary condition the K_l multi
 """
 
 from math import exp, log
-from typing import List, Optional, Sequence, Tuple
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 from igc_gluon.errors import UserError
 from igc_gluon.theory._checks import whole
@@ -85,7 +85,7 @@ def fewest_params(C: int, S: int = 9, L: Optional[int] = None, channelwise: bool
         [K_1, *rest]
         for K_1 in ([1] if channelwise else range(1, C + 1))
         if C % K_1 == 0
-        for rest in _factorisations(C // K_1, 2)
+        for rest in _factorizations(C // K_1, 2)
         if L in (None, 1 + len(rest))
     ]
     if not designs:
@@ -97,11 +97,11 @@ def fewest_params(C: int, S: int = 9, L: Optional[int] = None, channelwise: bool
     return Ks, igcv2_params(C, Ks, S)
 
 
-def _factorisations(number, smallest):
+def _factorizations(number: int, smallest: int) -> Iterator[List[int]]:
     """Every way to write the number as a product of rising factors of at least `smallest`; 1 is []."""
     if number == 1:
         yield []
     for factor in range(smallest, number + 1):
         if number % factor == 0:
-            for rest in _factorisations(number // factor, factor):
+            for rest in _factorizations(number // factor, factor):
                 yield [factor, *rest]

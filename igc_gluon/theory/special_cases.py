@@ -5,7 +5,7 @@ blocks compute it on copies: the input x stands in the block's input `input_copi
 result x' in its output `output_copies` times.
 """
 
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
@@ -76,6 +76,6 @@ def xception_as_igc(depthwise: np.ndarray, pointwise: np.ndarray) -> SpecialCase
     return SpecialCase(igc_stack(weight, pointwise, L=C))
 
 
-def _secondary(matrix, M, dtype):
+def _secondary(matrix: np.ndarray, M: int, dtype: Any) -> np.ndarray:
     """The weight of a secondary convolution whose M partitions all have this L x L matrix."""
     return np.tile(matrix, (M, 1)).astype(dtype)[:, :, None, None]

@@ -31,7 +31,7 @@ class GroupConv:
     groups: int = 1
     stride: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         whole(groups=self.groups, stride=self.stride)
         weight = self.weight
         if isinstance(weight, tuple):
@@ -62,7 +62,7 @@ class Permutation:
 
     indices: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         indices = np.asarray(self.indices)
         numbers = np.arange(indices.size)
         if indices.ndim != 1 or not indices.size or not np.array_equal(np.sort(indices), numbers):
@@ -169,7 +169,7 @@ def check_stack(stack: Stack) -> List[Layer]:
     return layers
 
 
-def _convolutions(stack):
+def _convolutions(stack: Stack) -> List[GroupConv]:
     return [layer for layer in check_stack(stack) if isinstance(layer, GroupConv)]
 
 
