@@ -9,7 +9,7 @@ short side to 480 / 224 of the crop. Only at the authors' own sizes may a crop r
 theirs do where the aspect ratio leaves a part of the canvas empty; at all others it stays within.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional, Tuple
 
 import cv2
@@ -40,6 +40,20 @@ class Augmentation:
     hls: Optional[Tuple[int, int, int]] = None
     noise: float = 0.0
     fill: Tuple[int, int, int] = (0, 0, 0)
+
+    def scaled(self, strength: float) -> "Augmentation":
+        """With changes `strength` (from 0 to 2) times as large: of scale, aspect and colors; 1 is the original. Places
+        of crops and mirroring stay."""
+        if strength == 1:
+            return self
+        lowest, highest = self.scale
+        return replace(
+            self,
+            scale=(highest - (highest - lowest) * strength, highest),
+            aspect=self.aspect * strength,
+            hls=self.hls and tuple(round(most * strength) for most in self.hls),
+            noise=self.noise * strength,
+        )
 
 
 AUGMENTATIONS = {

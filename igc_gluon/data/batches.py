@@ -59,6 +59,7 @@ class Batches:
         area as large as the image was is cropped out. The range starts at the images' own side or above.
     pad_value: "mean", the rounded mean color, as the authors' code has it, or "zero", black pixels, as the
         paper says. Both surround the image before normalization, so "zero" comes out as -mean / std.
+    strength: of `augment`, from 0 to 2: how far an image is moved or enlarged, in shares of the papers'.
     seed: integer, not negative.
     part_index, num_parts: this is worker part_index of num_parts. In training it gets its contiguous share of
         every batch, in evaluation its contiguous share of the data set.
@@ -80,6 +81,7 @@ class Batches:
         mirror: bool = False,
         pad_value: str = "mean",
         short_side: Optional[Tuple[int, int]] = None,
+        strength: float = 1.0,
         seed: int = 0,
         part_index: int = 0,
         num_parts: int = 1,
@@ -96,7 +98,10 @@ class Batches:
         self._images, self._labels = images, np.asarray(labels)
         self._mean, self._std = tuple(mean), tuple(std)
         self._shuffle, self._augment, self._mirror = shuffle and train, augment and train, mirror and train
-        self._short_side, self._seed = short_side, seed
+        self._short_side, self._seed, self._pad = short_side, seed, round(PAD * strength)
+        if short_side:
+            own = min(images.shape[1:3])
+            self._short_side = tuple(own + round((side - own) * strength) for side in short_side)
         color = np.rint(np.asarray(mean, np.float64)) if pad_value == "mean" else np.zeros(3)
         self._pad_color = color.astype(np.uint8)[:, None, None]
         divide = training_batches if train else evaluation_batches
@@ -149,7 +154,7 @@ class Batches:
             sizes = np.rint(shorter * own / own.min()).astype(int)
             corners = (self._random(epoch, _CROP).random((positions, 2)) * (sizes - own + 1)).astype(int)
         elif self._augment:
-            corners = self._random(epoch, _CROP).integers(0, 2 * PAD + 1, (positions, 2))
+            corners = self._random(epoch, _CROP).integers(0, 2 * self._pad + 1, (positions, 2))
         if self._mirror:
             mirrored = self._random(epoch, _MIRROR).random(positions) < 0.5
         # np.resize repeats the order from its start.
@@ -163,9 +168,10 @@ class Batches:
         count, channels, height, width = images.shape
         # Planes before the gather: rows of a window are then contiguous, which makes it three times as fast
         # as on NHWC.
-        padded = np.empty((count, channels, height + 2 * PAD, width + 2 * PAD), np.uint8)
+        pad = self._pad
+        padded = np.empty((count, channels, height + 2 * pad, width + 2 * pad), np.uint8)
         padded[:] = self._pad_color
-        padded[:, :, PAD:-PAD, PAD:-PAD] = images
+        padded[:, :, pad : pad + height, pad : pad + width] = images
         windows = sliding_window_view(padded, (height, width), axis=(2, 3))
         return windows[np.arange(count), :, corners[:, 0], corners[:, 1]]
 

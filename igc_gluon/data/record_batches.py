@@ -103,8 +103,8 @@ class RecordTraining(_Records):
     """Batches of a file for training, in a new random order every epoch.
 
     path, preprocessing: see `_Records`. batch_size: over all workers, of which this is number part_index of num_parts.
-    augment: one of AUGMENTS. seed: integer, not negative. Every batch is full, the last one is filled up from the start
-    of the order, as in `Batches`.
+    augment: one of AUGMENTS, with `strength` of its changes, see `Augmentation.scaled`. seed: integer, not negative.
+    Every batch is full, the last one is filled up from the start of the order, as in `Batches`.
 
     Raises UserError if the file has fewer images than a batch, or a batch than there are workers.
     """
@@ -116,6 +116,7 @@ class RecordTraining(_Records):
         preprocessing: Preprocessing,
         *,
         augment: str,
+        strength: float = 1.0,
         seed: int,
         part_index: int = 0,
         num_parts: int = 1,
@@ -130,7 +131,8 @@ class RecordTraining(_Records):
             )
         if batch_size < num_parts:
             raise UserError(f"a batch of {batch_size} images is too small for {num_parts} workers")
-        self._augmentation, self._seed = AUGMENTATIONS.get(augment), seed
+        augmentation = AUGMENTATIONS.get(augment)
+        self._augmentation, self._seed = augmentation and augmentation.scaled(strength), seed
         self._batches = training_batches(count, batch_size, part_index, num_parts)
 
     def __len__(self) -> int:

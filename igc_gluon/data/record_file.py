@@ -25,6 +25,7 @@ from igc_gluon.progress_bar import progress_bar
 
 _AT_ONCE = 1 << 16  # records whose frames are looked at together
 _LARGEST_NOTE = 1 << 28  # bytes; it names each image that was left out
+_FRAME_BYTES = 8  # magic number and word before a payload
 _SAMPLED = 1000  # records whose frames a note is compared with
 
 
@@ -154,6 +155,18 @@ def read_index(path: Union[str, Path]) -> np.ndarray:
     if positions[0] < 0 or (positions % 4).any() or (positions[1:] == positions[:-1]).any():
         raise UserError(f"{index_path(path)} is damaged; {advice}")
     return positions
+
+
+def labels(path: Union[str, Path]) -> np.ndarray:
+    """Integers (n,): the label of each record of the file at `path`, which `structure` has found sound."""
+    path = expand(path)
+    found = []
+    with open(path, "rb") as file:
+        for position in read_index(path).tolist():
+            file.seek(position + _FRAME_BYTES)
+            count, label, *_ = HEADER.unpack(file.read(HEADER.size))
+            found.append(np.frombuffer(file.read(4), "<f4")[0] if count else label)
+    return np.array(found).astype(np.int64)
 
 
 def _walk(path: Path, positions: np.ndarray) -> Structure:

@@ -7,17 +7,21 @@ import os
 import time
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
 
 from igc_gluon import complexity, params_file
 from igc_gluon.data.classes import check_same_classes
+from igc_gluon.data.mixing import MixedBatches, Mixing
 from igc_gluon.data.sharding import shard
+from igc_gluon.engine import statistics
 from igc_gluon.engine.checkpoint import KEPT, CheckpointStore, ReadOnlyStore
+from igc_gluon.engine.dropout import add_dropout
 from igc_gluon.engine.inputs import Input
 from igc_gluon.engine.loop import LoopOptions, TrainingLoop
+from igc_gluon.engine.loss import Objective, class_weights
 from igc_gluon.engine.optimizer import OPTIMIZERS
 from igc_gluon.engine.parallel import DataParallel
 from igc_gluon.engine.precision import use_dtype
@@ -26,6 +30,7 @@ from igc_gluon.engine.run_folder import path_of_run
 from igc_gluon.engine.run_log import NullRunLog, RunLog, print_line, read_config
 from igc_gluon.engine.saved_networks import complete
 from igc_gluon.engine.schedule import Schedule
+from igc_gluon.engine.teacher import prepare_teacher
 from igc_gluon.engine.workers import DistributedWorkers, SingleWorker, Workers
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
@@ -60,6 +65,16 @@ class Experiment:
     label_smoothing: float = 0.0
     compression: Optional[float] = None  # the threshold of 2-bit gradients
     dtype: str = "float32"  # or "float16" on GPUs, or "bfloat16" in convolutions and FC alone on CPUs
+    bn_statistics: str = "auto"  # of igc_gluon.engine.statistics.CHOICES
+    accumulate: int = 1  # batches to an update
+    clip_norm: Optional[float] = None  # most of the gradient's norm
+    ema: float = 0.0  # decay of the weights' average, 0: none
+    dropout: float = 0.0  # before the scores
+    mixing: Mixing = Mixing()
+    class_weights: Union[str, Tuple[float, ...], None] = None  # or "balanced"
+    teacher: Optional[str] = None  # what `Settings.teacher` is, see `teacher_name`
+    temperature: float = 1.0
+    hard_weight: float = 0.5
 
     def as_config(self) -> Dict[str, Any]:
         """The dict that config.json holds: the model by its name, and the file of the user's that registered it."""
@@ -69,17 +84,22 @@ class Experiment:
             "model": self.model.name,
             **numbers,
             "schedule": asdict(self.schedule),
+            "mixing": asdict(self.mixing),
             **({"model_file": source.as_config()} if source else {}),
         }
 
     def build(self, classes: int) -> mx.gluon.HybridBlock:
         """The network without values. Raises UserError where there is none of these numbers and options."""
-        return self.model.build(classes, **(self.model_options or {}))
+        net = self.model.build(classes, **(self.model_options or {}))
+        if self.dropout:
+            add_dropout(net, self.dropout)
+        return net
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run may change without another result (to float accuracy: the devices)."""
+    """What a run may change without another result (to float accuracy: the devices). teacher: a network with weights,
+    which the experiment names."""
 
     devices: List[mx.Context]
     kv_store: str = "device"
@@ -94,6 +114,7 @@ class Settings:
     checkpoint_batches: Optional[int] = None
     keep_checkpoints: int = KEPT
     detect_anomaly: bool = False
+    teacher: Optional[mx.gluon.HybridBlock] = None
 
 
 def build_network(experiment: Experiment, devices: List[mx.Context], classes: int, seed: int) -> mx.gluon.HybridBlock:
@@ -115,8 +136,14 @@ def initialize(
     return net
 
 
-def build_parallel(experiment: Experiment, settings: Settings, net: mx.gluon.HybridBlock) -> DataParallel:
-    """`net` on the devices, with the experiment's optimizer."""
+def build_parallel(
+    experiment: Experiment,
+    settings: Settings,
+    net: mx.gluon.HybridBlock,
+    seed: int = 0,
+    class_weights: Optional[Tuple[float, ...]] = None,
+) -> DataParallel:
+    """`net` on the devices, with the experiment's optimizer. class_weights: one for each class."""
     for name, parameter in net.collect_params().items():
         if name.endswith(experiment.undecayed):
             parameter.wd_mult = 0.0
@@ -132,10 +159,16 @@ def build_parallel(experiment: Experiment, settings: Settings, net: mx.gluon.Hyb
         experiment.batch_shards,
         optimizer,
         kv_store=settings.kv_store,
-        label_smoothing=experiment.label_smoothing,
+        objective=Objective(
+            experiment.label_smoothing, class_weights, settings.teacher, experiment.temperature, experiment.hard_weight
+        ),
         workers=settings.workers,
         batch_size=experiment.batch_size,
         compression=experiment.compression,
+        accumulate=experiment.accumulate,
+        clip_norm=experiment.clip_norm,
+        ema=experiment.ema,
+        seed=seed,
     )
 
 
@@ -168,11 +201,17 @@ def _check_settings(experiment: Experiment, settings: Settings, seeds: Sequence[
     if not settings.workers.synchronous:
         if len(seeds) > 1:
             raise UserError("the servers of dist_async hold one run; leave --num-runs out")
-        if experiment.optimizer != "nesterov" or experiment.undecayed or experiment.dtype == "float16":
+        if (
+            (experiment.optimizer, experiment.undecayed) != ("nesterov", ())
+            or experiment.dtype == "float16"
+            or (experiment.accumulate, experiment.clip_norm, experiment.ema) != (1, None, 0)
+        ):
             raise UserError(
-                "the servers of dist_async know the optimizer nesterov in float32, with weight decay of "
-                "every parameter; use --kv-store dist_sync"
+                "the servers of dist_async know the optimizer nesterov in float32, with weight decay of every "
+                "parameter, without --accumulate, --clip-norm and --ema; use --kv-store dist_sync"
             )
+    if experiment.ema and experiment.dtype == "float16":
+        raise UserError("--ema averages float32 weights; leave out --dtype float16, or --ema")
     if seeds[-1] >= MAX_SEED:
         raise UserError(f"seeds must be below {MAX_SEED}, not {seeds[-1]}; lower --rand-seed")
     _check_module_files(experiment, settings)
@@ -219,6 +258,17 @@ def _run_once(
     log = NullRunLog(folder) if workers.rank else RunLog(folder)
     try:
         train, test = data.batches(experiment.batch_size, seed, workers.rank, workers.count)
+        if experiment.mixing:
+            train = MixedBatches(
+                train,
+                experiment.mixing,
+                batch_size=experiment.batch_size,
+                shards=experiment.batch_shards,
+                classes=data.classes,
+                seed=seed,
+                part_index=workers.rank,
+                num_parts=workers.count,
+            )
         store = ReadOnlyStore if workers.rank else CheckpointStore
         checkpoints = store(folder / "checkpoints", settings.keep_checkpoints)
         config = {
@@ -235,7 +285,10 @@ def _run_once(
             _check_folder(log, checkpoints, config, settings.resume)
         workers.barrier()
         set_attributes(initialize(net, experiment, settings.devices, seed), experiment.model.name, data.preprocessing)
-        parallel = build_parallel(experiment, settings, net)
+        if settings.teacher is not None:
+            prepare_teacher(settings.teacher, data, settings.devices)
+        weights = class_weights(experiment.class_weights, data)
+        parallel = build_parallel(experiment, settings, net, seed, weights)
         if settings.detect_anomaly:
             parallel.detect_anomaly()
         loop = TrainingLoop(
@@ -248,6 +301,7 @@ def _run_once(
             checkpoints=checkpoints,
             config=config,
             after_checkpoint=_module_checkpoints(net, None if workers.rank else settings.model_prefix),
+            bn_statistics=experiment.bn_statistics,
             options=LoopOptions(
                 f"{experiment.model} on {experiment.dataset}",
                 settings.checkpoint_epochs,
@@ -265,6 +319,9 @@ def _run_once(
             f"{len(train)} batches of {experiment.batch_size} images on {', '.join(map(str, settings.devices))}"
             f"{f' of each of {workers.count} workers' if workers.count > 1 else ''}; all of it goes to {folder}"
         )
+        line = statistics.remark(net, len(train), experiment.schedule.num_epochs, experiment.bn_statistics)
+        if line:
+            report(line)
         log.open(loop.progress.history)
         log.write_config(
             config,
@@ -330,7 +387,7 @@ def check_same(before: Any, config: Mapping[str, Any], folder: object) -> None:
     if not isinstance(before, dict):
         raise UserError(f"{folder} does not say what it was begun with; choose another --exp-name")
     if "model" in before:
-        before = {**_defaults(Experiment), "validation_images": 0, **complete(before)}
+        before = {**_defaults(Experiment), "validation_images": 0, "augment_strength": 1.0, **complete(before)}
     now = json.loads(json.dumps(config))  # tuples become lists, as in the file
     for key, value in now.items():
         if key == "test_file":  # its place, not what it holds
@@ -369,7 +426,13 @@ def check_model_file(before: Any, now: Mapping[str, str], folder: object) -> Non
 def _defaults(dataclass: type) -> Dict[str, Any]:
     """{name: default} of its fields that have one, as JSON holds it."""
     return json.loads(
-        json.dumps({field.name: field.default for field in fields(dataclass) if field.default is not MISSING})
+        json.dumps(
+            {
+                field.name: asdict(field.default) if isinstance(field.default, Mixing) else field.default
+                for field in fields(dataclass)
+                if field.default is not MISSING
+            }
+        )
     )
 
 

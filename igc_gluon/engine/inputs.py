@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
+import numpy as np
+
 from igc_gluon.data import DATASETS, Batches, Images, has_validation, load, record_batches, record_file
 from igc_gluon.data.batches import BatchSource
 from igc_gluon.data.classes import check_same_classes, class_file, classes_beside
@@ -23,13 +25,14 @@ class Input:
     """What a run trains on.
 
     top5: whether top-5 accuracy is reported. preprocessing: what evaluation does to the images, and so what a network
-    that was trained on them expects.
+    that was trained on them expects. augment_strength: see `set_augment_strength`.
     """
 
     name: str
     classes: int
     preprocessing: Preprocessing
     top5: bool
+    augment_strength: float = 1.0
 
     def config(self) -> Dict[str, Any]:
         """What the result of a run depends on, for config.json."""
@@ -50,6 +53,20 @@ class Input:
         make the batch of one worker."""
         raise NotImplementedError
 
+    def set_augment_strength(self, strength: float) -> None:
+        """How large the changes of training images are, from 0 to 2 in shares of what they would be. Raises UserError
+        where images are not changed."""
+        if strength != 1 and not self._is_augmented():
+            raise UserError(f"--augment-strength: images of {self.name} are not augmented; leave it out")
+        self.augment_strength = strength
+
+    def _is_augmented(self) -> bool:
+        raise NotImplementedError
+
+    def training_labels(self) -> np.ndarray:
+        """Integers (n,), of all training images."""
+        raise NotImplementedError
+
     def validation(self, part_index: int = 0, num_parts: int = 1) -> Optional[BatchSource]:
         """As the test batches, of images that are held out to choose the best epoch by, or None."""
         return None
@@ -68,7 +85,18 @@ class ArrayInput(Input):
         self._validation: Optional[Images] = None
 
     def config(self) -> Dict[str, Any]:
-        return {"pad": self._pad, "validation_images": len(self._validation.labels) if self._validation else 0}
+        return {
+            "pad": self._pad,
+            "augment_strength": self.augment_strength,
+            "validation_images": len(self._validation.labels) if self._validation else 0,
+        }
+
+    def _is_augmented(self) -> bool:
+        return self._info.augment
+
+    def training_labels(self) -> np.ndarray:
+        assert self._train, "prepare() comes first"
+        return self._train.labels
 
     def prepare(self) -> None:
         if has_validation(self.name, self._data_dir):
@@ -94,6 +122,7 @@ class ArrayInput(Input):
             mirror=info.mirror,
             pad_value=self._pad,
             short_side=info.short_side,
+            strength=self.augment_strength,
             seed=seed,
             part_index=part_index,
             num_parts=num_parts,
@@ -157,6 +186,7 @@ class RecordInput(Input):
         assert self._train, "only trained on has it a configuration"
         return {
             "augment": self._augment,
+            "augment_strength": self.augment_strength,
             "train_images": self._structures[self._train].records,
             "test_images": self.test_images,
         }
@@ -213,6 +243,13 @@ class RecordInput(Input):
     def test_file(self) -> Optional[Path]:
         return self._val
 
+    def _is_augmented(self) -> bool:
+        return self._augment != "none"
+
+    def training_labels(self) -> np.ndarray:
+        assert self._train, "there is no file to train on"
+        return record_file.labels(self._train)
+
     @property
     def test_images(self) -> int:
         return self._structures[self._val].records
@@ -226,6 +263,7 @@ class RecordInput(Input):
             batch_size,
             self.preprocessing,
             augment=self._augment,
+            strength=self.augment_strength,
             seed=seed,
             part_index=part_index,
             num_parts=num_parts,

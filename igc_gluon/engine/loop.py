@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from types import FrameType
 from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional
@@ -14,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from igc_gluon.data.batches import BatchSource
+from igc_gluon.engine import statistics
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.engine.evaluation import Evaluation, count_correct, evaluate
 from igc_gluon.engine.parallel import NETWORK, DataParallel, StepResult
@@ -99,7 +101,7 @@ class TrainingLoop:
 
     train, test: batches of this worker; validation: those of images that are held out to choose the best epoch by, or
     None to choose it by the test batches. log: open. config: what checkpoints say they belong to, with the seed.
-    after_checkpoint(epochs done): called after each epoch's checkpoint.
+    after_checkpoint(epochs done): called after each epoch's checkpoint. bn_statistics: one of `statistics.CHOICES`.
     """
 
     def __init__(
@@ -115,11 +117,12 @@ class TrainingLoop:
         validation: Optional[BatchSource] = None,
         options: LoopOptions = LoopOptions(),
         after_checkpoint: Callable[[int], object] = lambda epoch: None,
+        bn_statistics: str = "auto",
     ):
         self.parallel, self.workers = parallel, parallel.workers
         self.train, self.test, self.validation = train, test, validation
         self.schedule, self.log, self.checkpoints, self.config = schedule, log, checkpoints, config
-        self.after_checkpoint, self.options = after_checkpoint, options
+        self.after_checkpoint, self.options, self.bn_statistics = after_checkpoint, options, bn_statistics
         self.progress = Progress()
 
     def restore(self, arrays: Mapping[str, Arrays], state: Mapping[str, Any]) -> None:
@@ -137,7 +140,7 @@ class TrainingLoop:
         progress, batches, epochs = self.progress, len(self.train), self.schedule.num_epochs
         self.parallel.begin()
         if progress.epoch and not progress.batch:
-            self.after_checkpoint(progress.epoch)  # a kill may have come before it
+            self._after_checkpoint()  # a kill may have come before it
         with StopSignals() as stop, progress_bar(
             total=epochs * batches,
             initial=progress.epoch * batches + progress.batch,
@@ -149,9 +152,7 @@ class TrainingLoop:
                 self._train_epoch(stop, bar)
                 self.parallel.end_epoch()
                 progress.sum_over(self.workers)
-                test = self.evaluate(stop, self.test)
-                validation = self.evaluate(stop, self.validation) if self.validation else None
-                self._finish_epoch(test, validation)
+                self._finish_epoch(self._evaluate_network(stop))
         if stop.number is not None:  # it came while the last epoch was being finished
             raise Stopped(stop.number, self.checkpoints.folder / str(self.checkpoints.pointer("last")))
         return progress.history
@@ -163,8 +164,12 @@ class TrainingLoop:
         for data, label in self.train.epoch(progress.epoch, first_batch=progress.batch):
             begin = begin or time.monotonic()  # waiting for data counts, opening the data does not
             lr = self.schedule.lr_at(progress.epoch, progress.batch, len(self.train))
-            result = self.parallel.step(data, label, lr, lambda: stop.number)
+            place = progress.epoch, progress.batch
+            last = progress.batch + 1 == len(self.train)
+            result = self.parallel.step(data, label, lr, lambda: stop.number, place, last)
             self._check_numbers(result, data, label)
+            if label.ndim == 2:  # mixed images count for the class of the greater share
+                label = label.argmax(axis=1)
             progress.add_batch(
                 result.loss,
                 count_correct(result.scores, label),
@@ -182,6 +187,34 @@ class TrainingLoop:
                 self._save(best=False)
             begin = time.monotonic()
         self._check_last_update()
+
+    def _evaluate_network(self, stop: StopSignals) -> Dict[str, float]:
+        """What the history says of the network that the epoch's checkpoint will hold."""
+        if statistics.due(self.parallel.net, (self.progress.epoch + 1) * len(self.train), self.bn_statistics):
+            self._take_statistics(stop)
+        if not self.parallel.average:
+            return self._measured(stop)
+        trained = self.evaluate(stop, self.test)
+        with self.parallel.averaged():
+            self._take_statistics(stop)
+            measured = self._measured(stop)
+            self.parallel.keep_averaged()
+        return {**measured, "trained_test_loss": trained.loss, "trained_test_accuracy": trained.accuracy}
+
+    def _take_statistics(self, stop: StopSignals) -> None:
+        epoch = self.progress.epoch
+        batches = statistics.last_batches(self.train, epoch)
+        self.parallel.take_statistics(batches, lambda: stop.number is not None, (epoch, len(self.train)))
+
+    def _measured(self, stop: StopSignals) -> Dict[str, float]:
+        test = self.evaluate(stop, self.test)
+        measured = {"test_loss": test.loss, "test_accuracy": test.accuracy}
+        if self.options.top5:
+            measured["test_top5"] = test.top5
+        if self.validation:
+            validation = self.evaluate(stop, self.validation)
+            measured.update(validation_loss=validation.loss, validation_accuracy=validation.accuracy)
+        return measured
 
     def evaluate(self, stop: StopSignals, batches: BatchSource) -> Evaluation:
         """The `Evaluation` of test or validation batches, of all workers' parts together. Raises Stopped on all workers
@@ -205,9 +238,9 @@ class TrainingLoop:
             reduce(np.zeros(4))
             raise AssertionError("a worker that stops ends all") from None
 
-    def _finish_epoch(self, test: Evaluation, validation: Optional[Evaluation]) -> None:
+    def _finish_epoch(self, measured: Dict[str, float]) -> None:
         progress = self.progress
-        entry = self._entry(test, validation)
+        entry = self._entry(measured)
         best = progress.add_entry(entry)
         report_epoch(entry, best)
         progress.begin_epoch()
@@ -219,9 +252,13 @@ class TrainingLoop:
             self._save(best)
             self.log.draw(progress.history, self.options.title)
         if due:
-            self.after_checkpoint(progress.epoch)
+            self._after_checkpoint()
 
-    def _entry(self, test: Evaluation, validation: Optional[Evaluation]) -> Entry:
+    def _after_checkpoint(self) -> None:
+        with self.parallel.averaged(kept=True) if self.parallel.average else nullcontext():
+            self.after_checkpoint(self.progress.epoch)
+
+    def _entry(self, measured: Dict[str, float]) -> Entry:
         """What the history says of the epoch that has just been trained."""
         progress = self.progress
         entry = {
@@ -229,16 +266,13 @@ class TrainingLoop:
             "lr": self.schedule.lr_at(progress.epoch),
             "train_loss": progress.loss / progress.images,
             "train_accuracy": progress.correct / progress.images,
-            "test_loss": test.loss,
-            "test_accuracy": test.accuracy,
+            **{key: measured[key] for key in ("test_loss", "test_accuracy")},
             "seconds": progress.seconds,
             "images_per_second": _rate(progress.images, progress.seconds),
         }
         if self.options.top5:
-            entry.update(train_top5=progress.correct_of_five / progress.images, test_top5=test.top5)
-        if validation:
-            entry.update(validation_loss=validation.loss, validation_accuracy=validation.accuracy)
-        return entry
+            entry["train_top5"] = progress.correct_of_five / progress.images
+        return {**entry, **measured}
 
     def _show(self, bar: tqdm) -> None:
         at = self.progress

@@ -26,7 +26,10 @@ def _is_entry(entry: Any, epoch: int) -> bool:
         type(entry) is dict
         and {"epoch", *MEASURED} <= set(entry)
         and entry["epoch"] == epoch
-        and all(is_number(value) or (key == "test_loss" and type(value) is float) for key, value in entry.items())
+        and all(
+            is_number(value) or (key in ("test_loss", "trained_test_loss") and type(value) is float)
+            for key, value in entry.items()
+        )
     )
 
 

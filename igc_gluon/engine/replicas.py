@@ -1,17 +1,21 @@
 """A network on one or several devices, each of which works off its shards of every batch."""
 
-from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
 from mxnet import autograd
 
+from igc_gluon.data.batches import Batch
 from igc_gluon.data.sharding import shard
-from igc_gluon.engine.loss import SoftmaxLoss
+from igc_gluon.engine import statistics
+from igc_gluon.engine.dropout import has_dropout
+from igc_gluon.engine.loss import Loss, Objective
 from igc_gluon.engine.workers import Workers
 from igc_gluon.model_zoo.authors import check_parameters
 
 Arrays = Dict[str, np.ndarray]
+Place = Sequence[int]  # epoch, batch
 
 
 class Replicas:
@@ -30,7 +34,8 @@ class Replicas:
         *,
         workers: Workers,
         batch_size: Optional[int] = None,
-        label_smoothing: float = 0.0,
+        objective: Objective = Objective(),
+        seed: int = 0,
     ):
         self.net, self.devices = net, list(devices)
         self._workers, self._batch_size, self._count = workers, batch_size, shards
@@ -42,18 +47,46 @@ class Replicas:
             "float16" if any(p.dtype in ("float16", np.float16) for p in net.collect_params().values()) else "float32"
         )
         self.statistics = ShardStatistics(net, self.devices, self._shards, shards)
-        self._loss = SoftmaxLoss(label_smoothing)
-        self._loss.hybridize()
+        self._loss = Loss(objective, self.devices)
+        # Dropout draws from generators of the process and device.
+        self._seed = seed if has_dropout(net) else None
 
-    def forward(self, data: np.ndarray, label: np.ndarray) -> Tuple[List[mx.nd.NDArray], List[mx.nd.NDArray]]:
-        """(scores, losses) of the shards of a batch (n, 3, H, W) with labels (n,), recorded for `backward`."""
+    def forward(
+        self, data: np.ndarray, label: np.ndarray, place: Place = ()
+    ) -> Tuple[List[mx.nd.NDArray], List[mx.nd.NDArray]]:
+        """(scores, losses) of the shards of a batch (n, 3, H, W) with labels (n,), or shares of the classes (n,
+        classes), recorded for `backward`. place: the batch's in the run, by which dropout draws."""
         outputs, losses = [], []
         with autograd.record():
-            for number, (device, piece) in enumerate(zip(self._shard_devices, self._slices(len(data)))):
-                self.statistics.select(device, number % self.statistics.copies)
-                outputs.append(self._scores(data[piece], device))
-                losses.append(self._loss(outputs[-1], mx.nd.array(label[piece], ctx=device)))
+            for output, piece in self._outputs(data, place):
+                outputs.append(output)
+                losses.append(self._loss(output, label[piece], data[piece]))
         return outputs, losses
+
+    def take_statistics(
+        self,
+        batches: Iterable[Batch],
+        backward: Callable[[List[mx.nd.NDArray]], object],
+        stop: Callable[[], bool],
+        place: Place = (),
+    ) -> None:
+        """Takes the moving statistics anew from `batches`, see `igc_gluon.engine.statistics`; weights stay as they are.
+
+        backward(heads): as autograd.backward, in which MXNet's BN writes them. stop() is asked before each batch: True
+        leaves them as they were.
+        """
+
+        def passes() -> Iterator[bool]:
+            for number, (data, _) in enumerate(batches):
+                if stop():
+                    yield False
+                with autograd.record():
+                    outputs = [output for output, _ in self._outputs(data, (*place, number))]
+                backward(outputs)
+                mx.nd.waitall()
+                yield True
+
+        statistics.take_anew(self.net, self.statistics.arrays_of, passes())
 
     def predict(self, data: np.ndarray) -> np.ndarray:
         """Scores of a batch in inference mode: float32 (n, 3, H, W) -> (n, classes)."""
@@ -73,6 +106,15 @@ class Replicas:
         for name, parameter in parameters.items():
             parameter.set_data(mx.nd.array(arrays[name], dtype=parameter.dtype))
         self.statistics.broadcast()
+
+    def _outputs(self, data: np.ndarray, place: Place) -> Iterator[Tuple[mx.nd.NDArray, slice]]:
+        """(scores, slice of the batch) of each of this worker's shards."""
+        for number, (device, piece) in enumerate(zip(self._shard_devices, self._slices(len(data)))):
+            self.statistics.select(device, number % self.statistics.copies)
+            if self._seed is not None:
+                sequence = np.random.SeedSequence([self._seed, *place, self._shards[number]])
+                mx.random.seed(int(sequence.generate_state(1)[0] >> 1), ctx=device)
+            yield self._scores(data[piece], device), piece
 
     def _slices(self, images: int) -> List[slice]:
         """A slice of this worker's images for each of its shards."""
@@ -110,6 +152,10 @@ class ShardStatistics:
         for parameter, arrays in zip(self._parameters, self._arrays):
             # Parameter has no call for this: set_data copies, once per parameter and shard.
             parameter._data[parameter.list_ctx().index(device)] = arrays[index][copy]
+
+    def arrays_of(self, parameter: mx.gluon.Parameter) -> List[mx.nd.NDArray]:
+        """Of one of the statistics, the array of each shard."""
+        return _by_shard(self._arrays[self._parameters.index(parameter)])
 
     def average(self, workers: Workers) -> None:
         """Makes the statistics of all shards of all workers their mean, as Module does at an epoch's end."""

@@ -206,6 +206,8 @@ class EventFile:
             "test_top5",
             "validation_loss",
             "validation_accuracy",
+            "trained_test_loss",
+            "trained_test_accuracy",
         ):
             if key not in entry:
                 continue
@@ -239,7 +241,11 @@ def report_epoch(entry: Entry, best: bool) -> None:
     log("Validation-top_k_accuracy_5", "test_top5")
     more = "".join(
         f", {name} {100 * entry[key]:6.2f} %"
-        for name, key in (("top-5", "test_top5"), ("validation", "validation_accuracy"))
+        for name, key in (
+            ("top-5", "test_top5"),
+            ("validation", "validation_accuracy"),
+            ("not averaged", "trained_test_accuracy"),
+        )
         if key in entry
     )
     print_line(

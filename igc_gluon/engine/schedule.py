@@ -1,15 +1,18 @@
 """Learning-rate schedules, one row per data set."""
 
+import functools
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Optional, Sequence, Tuple
+from typing import Callable, Optional, Sequence, Tuple
 
 from igc_gluon.errors import UserError
 
 # The papers drop the rate at these fractions of the epochs: 200, 300, 350 of 400 20, 30, 35 of 40 (IGCV1, 5.2) and
 # 100, 150, 175 of 200 (IGCV2, 4.1).
 DROP_FRACTIONS = (Fraction(1, 2), Fraction(3, 4), Fraction(7, 8))
+
+MODES = ("step", "cosine", "linear", "poly")
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,9 @@ class Schedule:
 
     Epochs count from 0, so that `lr_steps=(200,)` trains 200 epochs at `lr` before the drop. (The authors' code counts
     updates, 781 an epoch, while its iterator makes 782, so its drops come a fraction of an epoch early.)
+
+    mode: "step", the above, or one of GluonCV's LRScheduler, by which the rate goes batch by batch from `lr`, after the
+    warm-up, to `target_lr` at the last batch: "cosine", "linear", or "poly" with the exponent `power`.
     """
 
     num_epochs: int
@@ -27,12 +33,29 @@ class Schedule:
     lr_steps: Tuple[int, ...]
     lr_decay: float = 1.0
     warmup_epochs: int = 0
+    mode: str = "step"
+    target_lr: float = 0.0
+    power: float = 2.0
 
     def lr_at(self, epoch: int, batch: int = 0, batches: int = 1) -> float:
         """The rate of batch `batch` of the epoch's `batches`; without them, of the epoch (its end in the warm-up)."""
         lr = self.lr * self.lr_factor ** sum(step <= epoch for step in self.lr_steps) * self.lr_decay**epoch
         done = epoch + (batch + 1) / batches
-        return lr * done / self.warmup_epochs if done < self.warmup_epochs else lr
+        if done < self.warmup_epochs:
+            return lr * done / self.warmup_epochs
+        if self.mode == "step":
+            return lr
+        after = (epoch - self.warmup_epochs) * batches + batch  # the warm-up
+        count = (self.num_epochs - self.warmup_epochs) * batches
+        return _scheduler(self.mode, self.lr, self.target_lr, max(count, 2), self.power)(max(after, 0))
+
+
+@functools.lru_cache(maxsize=8)
+def _scheduler(mode: str, lr: float, target_lr: float, batches: int, power: float) -> Callable[[int], float]:
+    # slow: GluonCV, seconds
+    from gluoncv.utils import LRScheduler
+
+    return LRScheduler(mode, base_lr=lr, target_lr=target_lr, niters=batches, power=power)
 
 
 # num_epochs and lr of the papers. Not in the papers are digits, with enough epochs to settle on 1,437 images, and the
@@ -108,6 +131,41 @@ def imagenet_schedule(
     drops = tuple(Fraction(drop, recipe.num_epochs) for drop in recipe.drops)
     return _schedule(
         recipe.num_epochs, recipe.lr, drops, recipe.lr_decay, num_epochs, lr, lr_factor, lr_steps, warmup_epochs
+    )
+
+
+def with_mode(
+    schedule: Schedule, mode: str, target_lr: Optional[float] = None, power: Optional[float] = None, drops: bool = False
+) -> Schedule:
+    """`schedule` in another mode, without the drops of its rate and its decay by epochs. drops: whether the user has
+    asked for some. Raises UserError on what makes no sense together."""
+    if mode not in MODES:
+        raise UserError(f"--lr-mode must be one of {', '.join(MODES)}, not {mode!r}")
+    if power is not None and (mode != "poly" or not 0 < power < float("inf")):
+        raise UserError(f"--power is a positive number, for --lr-mode poly; not {power} for {mode}")
+    if mode == "step":
+        if target_lr is not None:
+            raise UserError("--target-lr is for --lr-mode cosine, linear and poly; give one of them, or leave it out")
+        return schedule
+    if drops:
+        raise UserError(f"--lr-steps is for --lr-mode step; {mode} has no drops")
+    target_lr = 0.0 if target_lr is None else target_lr
+    if not 0 <= target_lr <= schedule.lr:
+        raise UserError(f"--target-lr must be from 0 to --lr, {schedule.lr}, not {target_lr}")
+    if schedule.warmup_epochs >= schedule.num_epochs:
+        raise UserError(
+            f"--warmup-epochs {schedule.warmup_epochs} leaves nothing of {schedule.num_epochs} epochs; lower it"
+        )
+    return Schedule(
+        schedule.num_epochs,
+        schedule.lr,
+        1.0,
+        (),
+        1.0,
+        schedule.warmup_epochs,
+        mode,
+        target_lr,
+        Schedule.power if power is None else power,
     )
 
 

@@ -5,26 +5,37 @@ message per server instead of one per parameter, and servers with equal shares.
 """
 
 import signal
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
-from igc_gluon.engine.optimizer import momentum_and_master, state_of
+from igc_gluon.engine.gradients import Gradients
+from igc_gluon.engine.optimizer import counts, part_names, state_of, state_parts
 from igc_gluon.engine.server import STATE, WEIGHTS
 from igc_gluon.engine.workers import AsynchronousWorkers, DistributedWorkers, Workers
 from igc_gluon.model_zoo.authors import check_parameters
 
 EXTRA = 3  # at the array's end, on the first device: summed loss, images, number of the signal that asked to stop
 Arrays = Dict[str, np.ndarray]
+_UPDATES, _SUM = "count:updates", "sum:"
 Stop = Callable[[], Optional[int]]  # the number of the signal that asked this worker to stop, or None
+
+
+class Updated(NamedTuple):
+    """loss: of all workers. stop: the number of the signal that all of them stop for, or None. updated: whether the
+    weights have changed."""
+
+    loss: float
+    stop: Optional[int]
+    updated: bool
 
 
 class LocalUpdate:
     """The devices of one process, whose KVStore adds up the gradients.
 
-    compression: None or MXNet's threshold for gradients of 2 bits.
+    compression: None or MXNet's threshold for gradients of 2 bits. accumulate, clip_norm: see `Gradients`.
     """
 
     def __init__(
@@ -34,6 +45,8 @@ class LocalUpdate:
         devices: Sequence[mx.Context],
         kv_store: Optional[str] = "device",
         compression: Optional[float] = None,
+        accumulate: int = 1,
+        clip_norm: Optional[float] = None,
     ):
         self.devices = list(devices)
         self.trainer = gluon.Trainer(
@@ -48,49 +61,90 @@ class LocalUpdate:
         self.trainer._init_kvstore()
         if kv_store is not None:
             self.trainer._init_params()
+        self.gradients = Gradients(self.trainer._params, devices, accumulate, clip_norm)
 
     def begin(self) -> None:
         """Gives all workers the same weights; to be called by all of them, before the first step."""
 
-    def update(self, loss: float, images: int, lr: float, stop: Stop) -> Tuple[float, Optional[int]]:
-        """Updates the weights from the gradients of all workers' `images`; where the loss is not finite, on any worker,
-        they stay as they were. Returns (loss of all workers, number of the signal that all of them stop for, or None).
-        """
+    def update(self, loss: float, images: int, lr: float, stop: Stop, last: bool = False) -> Updated:
+        """Updates the weights from the gradients of all workers' `images`, of the `last` batch of an epoch or another;
+        where the loss is not finite, on any worker, they stay as they were."""
+        updated = False
         if np.isfinite(loss):
+            self.trainer.allreduce_grads()
+            updated = self._update(images, lr, last)
+        return Updated(loss, stop(), updated)
+
+    def _update(self, images: int, lr: float, last: bool) -> bool:
+        """The update, of all devices, from gradients that are the sum over all of them; False where it is to come."""
+        images = self.gradients.ready(images, last)
+        if images:
             self.trainer.set_learning_rate(lr)
-            self.trainer.step(images)
-        return loss, stop()
+            self.trainer.update(images)
+        return bool(images)
 
     def synchronize(self) -> None:
         """Has all workers hold the same weights and optimizer state, before these are evaluated or saved."""
 
-    def momenta(self) -> Arrays:
-        """{parameter name: array}; names, not MXNet's numbers, so that they fit any process."""
-        return {name: momentum.asnumpy() for name, (momentum, _) in self._states().items() if momentum is not None}
+    def states(self) -> Arrays:
+        """{"part:parameter name": array} of the optimizer's state, "momentum:fc_weight" for example, and of gradients
+        that are being accumulated; names, not MXNet's numbers, so that they fit any process."""
+        arrays = {
+            f"{part}:{name}": array.asnumpy()
+            for name, (parts, _) in self._states().items()
+            for part, array in parts.items()
+        }
+        if counts(self.trainer.optimizer):
+            arrays[_UPDATES] = np.array([self.trainer.optimizer.num_update], np.float32)
+        return {**arrays, **{f"{_SUM}{name}": array for name, array in self.gradients.state().items()}}
 
     def master_weights(self) -> Arrays:
         """{parameter name: array}: the float32 weights that the optimizer keeps of float16 ones."""
         return {name: master.asnumpy() for name, (_, master) in self._states().items() if master is not None}
 
-    def set_momenta(self, arrays: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray]) -> None:
-        """The opposite of `momenta`; `weights` are the float32 ones. Raises UserError, which names them, if the arrays
+    def set_states(self, arrays: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray]) -> None:
+        """The opposite of `states`; `weights` are the float32 ones. Raises UserError, which names them, if the arrays
         are not this network's."""
-        check_parameters(arrays, {p.name: p for p in self.trainer._params if p.name in arrays})
+        self.gradients.load_state({name[len(_SUM) :]: array for name, array in arrays.items() if name.startswith(_SUM)})
+        found: Dict[str, Arrays] = {}
+        for part in part_names(self.trainer.optimizer):
+            of_part = {p.name: f"{part}:{p.name}" for p in self.trainer._params if f"{part}:{p.name}" in arrays}
+            check_parameters(
+                {name: arrays[key] for name, key in of_part.items()},
+                {p.name: p for p in self.trainer._params if p.name in (found or of_part)},
+            )
+            for name, key in of_part.items():
+                found.setdefault(name, {})[part] = arrays[key]
         for updater, device in zip(self.trainer._updaters, self.devices):
             for i, parameter in enumerate(self.trainer._params):
-                if parameter.name in arrays:
+                if parameter.name in found:
                     updater.states[i] = state_of(
                         self.trainer.optimizer,
                         parameter.data(device),
-                        mx.nd.array(arrays[parameter.name], ctx=device),
+                        {part: mx.nd.array(array, ctx=device) for part, array in found[parameter.name].items()},
                         mx.nd.array(weights[parameter.name], ctx=device),
                     )
                     updater.states_synced[i] = True
+        self._set_count(int(arrays[_UPDATES][0]) if _UPDATES in arrays else 0)
 
-    def _states(self) -> Dict[str, Tuple[Optional[mx.nd.NDArray], Optional[mx.nd.NDArray]]]:
-        """{parameter name: (momentum, float32 weights)} on the first device, None for what there is not."""
+    def _set_count(self, updates: int) -> None:
+        """Has the optimizer know how many updates there were."""
+        optimizer = self.trainer.optimizer
+        if not counts(optimizer):
+            return
+        optimizer.num_update = updates
+        for device in self.devices:
+            optimizer._set_current_context(device.device_id)
+            optimizer._index_update_count.update({i: updates for i in range(len(self.trainer._params))})
+
+    def _states(self) -> Dict[str, Tuple[Dict[str, mx.nd.NDArray], Optional[mx.nd.NDArray]]]:
+        """{parameter name: `state_parts`} on the first device."""
         optimizer, states = self.trainer.optimizer, self.trainer._updaters[0].states
-        return {self.trainer._params[i].name: momentum_and_master(optimizer, state) for i, state in states.items()}
+        parameters = self.trainer._params
+        return {
+            parameters[i].name: state_parts(optimizer, parameters[i].data(self.devices[0]), state)
+            for i, state in states.items()
+        }
 
 
 class AllReduceUpdate(LocalUpdate):
@@ -102,9 +156,11 @@ class AllReduceUpdate(LocalUpdate):
         parameters: gluon.ParameterDict,
         optimizer: mx.optimizer.Optimizer,
         devices: Sequence[mx.Context],
+        accumulate: int = 1,
+        clip_norm: Optional[float] = None,
     ):
         # No store of the trainer's own, for which the servers, which know of one worker, have no answer.
-        super().__init__(parameters, optimizer, devices, kv_store=None)
+        super().__init__(parameters, optimizer, devices, None, None, accumulate, clip_norm)
         self._workers = workers
         self._trained = [p for p in self.trainer._params if p.grad_req != "null"]
 
@@ -117,7 +173,7 @@ class AllReduceUpdate(LocalUpdate):
         self._scatter(weights, lambda p, d: p.data(d))
         self._workers.barrier()
 
-    def update(self, loss: float, images: int, lr: float, stop: Stop) -> Tuple[float, Optional[int]]:
+    def update(self, loss: float, images: int, lr: float, stop: Stop, last: bool = False) -> Updated:
         own = stop()
         extra = mx.nd.array([loss, images, own or 0])
         gradients = [
@@ -128,11 +184,11 @@ class AllReduceUpdate(LocalUpdate):
         ]
         self._workers.all_reduce(gradients)
         loss, images, stopping = gradients[0][-EXTRA:].asnumpy().tolist()
+        updated = False
         if np.isfinite(loss):
             self._scatter(gradients, lambda p, d: p.grad(d))
-            self.trainer.set_learning_rate(lr)
-            self.trainer.update(images)
-        return loss, (own or signal.SIGTERM) if stopping else None
+            updated = self._update(round(images), lr, last)
+        return Updated(loss, (own or signal.SIGTERM) if stopping else None, updated)
 
     def _flat(self, of: Callable, device: mx.Context) -> mx.nd.NDArray:
         return mx.nd.concat(*(of(p, device).reshape((-1,)).astype("float32", copy=False) for p in self._trained), dim=0)
@@ -174,10 +230,10 @@ class AsynchronousUpdate(AllReduceUpdate):
         )
         self.synchronize()
 
-    def update(self, loss: float, images: int, lr: float, stop: Stop) -> Tuple[float, Optional[int]]:
+    def update(self, loss: float, images: int, lr: float, stop: Stop, last: bool = False) -> Updated:
         number = stop()
         if not np.isfinite(loss):
-            return loss, number
+            return Updated(loss, number, False)
         if lr != self._lr:
             self._workers.set_learning_rate(lr)
             self._lr = lr
@@ -185,7 +241,7 @@ class AsynchronousUpdate(AllReduceUpdate):
         weights = [mx.nd.empty(gradient.shape, ctx=gradient.context) for gradient in gradients]
         self._workers.update(gradients, weights)
         self._scatter(weights, lambda p, d: p.data(d))
-        return loss, number
+        return Updated(loss, number, True)
 
     def synchronize(self) -> None:
         """Waits until all pushes of all workers are in the weights, and gives all workers these; and the trainer the
@@ -216,8 +272,11 @@ def update_for(
     devices: Sequence[mx.Context],
     kv_store: str,
     compression: Optional[float],
+    accumulate: int = 1,
+    clip_norm: Optional[float] = None,
 ) -> LocalUpdate:
     """The update of one process, or with others as their kind asks for."""
     if not isinstance(workers, DistributedWorkers):
-        return LocalUpdate(parameters, optimizer, devices, kv_store, compression)
-    return (AllReduceUpdate if workers.synchronous else AsynchronousUpdate)(workers, parameters, optimizer, devices)
+        return LocalUpdate(parameters, optimizer, devices, kv_store, compression, accumulate, clip_norm)
+    kind = AllReduceUpdate if workers.synchronous else AsynchronousUpdate
+    return kind(workers, parameters, optimizer, devices, accumulate, clip_norm)

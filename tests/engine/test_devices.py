@@ -46,8 +46,8 @@ def test_n_devices_give_the_weights_of_one(one_device, number, kv_store):
     expected, found = one_device.parameters(), several.parameters()
     for name, value in expected.items():
         assert distance(found[name], value) < 2e-4, name
-    for name, state in one_device.updates.momenta().items():
-        assert distance(several.updates.momenta()[name], state) < 2e-3, name
+    for name, state in one_device.updates.states().items():
+        assert distance(several.updates.states()[name], state) < 2e-3, name
     for parameter in several.net.collect_params().values():  # and the devices agree to the bit
         copies = [array.asnumpy() for array in parameter.list_data()]
         assert all((copy == copies[0]).all() for copy in copies)
