@@ -2,7 +2,7 @@
 
 import difflib
 
-from igc_gluon.cli.training import flags
+from igc_gluon.cli.training import flags, means
 from igc_gluon.data import DATASETS
 from igc_gluon.errors import UserError
 from igc_gluon.paths import expand
@@ -41,6 +41,7 @@ def add_arguments(parser):
     )
     flags.add_photograph_arguments(photographs, "3,96,96 or less, by the photographs' number and size")
     flags.add_arguments(parser.add_argument_group("training"), flags.ANY)
+    means.add_arguments(parser)
 
 
 def run(args):

@@ -2,7 +2,7 @@
 
 from igc_gluon.cli.network_flags import options
 from igc_gluon.cli.parser import Parser
-from igc_gluon.cli.training import flags, runner
+from igc_gluon.cli.training import flags, means, runner
 from igc_gluon.data import default_folder
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.engine.experiment import Experiment
@@ -41,6 +41,7 @@ def parse(argv=None):
     )
     flags.add_photograph_arguments(parser)
     flags.add_arguments(parser, flags.RECORDS)
+    means.add_arguments(parser)
     args = parser.parse_args(argv)
     import_all(args.imports)
     return complete(args)

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from typing import Any, Callable
 
+from igc_gluon.cli.training import means
 from igc_gluon.cli.training.flags import check
 from igc_gluon.errors import UserError
 from igc_gluon.paths import expand
@@ -41,6 +42,7 @@ def main(  # noqa: C901 (the order of a run, read from top to bottom)
     workers, code = None, 1
     try:
         check(args)
+        means.check(args)
         devices = engine_devices.contexts(args.gpus, args.cpus)
         engine_devices.check_kv_store(args.kv_store, devices, args.gc_type)
         precision.check_dtype(args.dtype, devices)
@@ -79,6 +81,9 @@ def main(  # noqa: C901 (the order of a run, read from top to bottom)
         if args.gc_type != "none":
             experiment = replace(experiment, compression=args.gc_threshold)
         data = input_of(args)
+        data.set_augment_strength(args.augment_strength)
+        settings = replace(settings, teacher=means.open_teacher(args, data))
+        experiment = means.experiment_with(experiment, args, settings.teacher)
         if args.benchmark:
             engine.benchmark(experiment, settings, data.classes, data.preprocessing.image_shape)
         else:

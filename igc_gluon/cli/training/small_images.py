@@ -2,7 +2,7 @@
 
 from igc_gluon.cli.network_flags import options
 from igc_gluon.cli.parser import Parser
-from igc_gluon.cli.training import flags, runner
+from igc_gluon.cli.training import flags, means, runner
 from igc_gluon.data import DATASETS
 from igc_gluon.engine.experiment import Experiment
 from igc_gluon.engine.inputs import ArrayInput
@@ -36,6 +36,7 @@ def parse(argv=None):
     parser.add_argument("--dataset", default="cifar10", choices=sorted(DATASETS))
     flags.add_small_image_arguments(parser)
     flags.add_arguments(parser, flags.SMALL_IMAGES)
+    means.add_arguments(parser)
     args = parser.parse_args(argv)
     import_all(args.imports)
     return complete(args)
