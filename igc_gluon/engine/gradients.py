@@ -7,6 +7,7 @@ import numpy as np
 from mxnet import gluon
 
 from igc_gluon.engine.optimizer import scale_and_add_all
+from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.authors import check_parameters
 
 _IMAGES = "images"  # the name that no parameter has, of how many images the sums are of
@@ -54,10 +55,10 @@ class Gradients:
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """The opposite of `state`. Raises UserError, which names them, if the arrays are not this network's."""
-        arrays = dict(state)
-        self._batches, self._images = map(int, arrays.pop(_IMAGES, (0, 0)))
+        arrays = {name: array for name, array in state.items() if name != _IMAGES}
+        self._batches, self._images = whole_numbers(state, _IMAGES, 2)
         self._sums = {}
-        if arrays:
+        if self._batches:
             check_parameters(arrays, {p.name: p for p in self._parameters})
             self._sums = {d: [mx.nd.array(arrays[p.name], ctx=d) for p in self._parameters] for d in self._devices}
 
@@ -79,3 +80,14 @@ class Gradients:
 
     def _of(self, device: mx.Context) -> List[mx.nd.NDArray]:
         return [p.grad(device) for p in self._parameters]
+
+
+def whole_numbers(arrays: Mapping[str, np.ndarray], name: str, count: int) -> List[int]:
+    """The `count` numbers, from 0 on, in the array `name` of a checkpoint; zeros where there is none. Raises UserError
+    on anything else."""
+    if name not in arrays:
+        return [0] * count
+    values = arrays[name]
+    if values.shape != (count,) or not all(0 <= value < 1 << 53 and value == int(value) for value in values.tolist()):
+        raise UserError(f"these parameters are not this network's: {name} has no {count} whole numbers")
+    return [int(value) for value in values.tolist()]

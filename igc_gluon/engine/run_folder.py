@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, List, Optional, Union
 
 from igc_gluon.errors import UserError
 from igc_gluon.files import read_text
@@ -25,3 +25,12 @@ def load_config(path: Path) -> Dict[str, Any]:
     if not isinstance(config, dict):
         raise UserError(f"{path} is damaged")
     return config
+
+
+def means_beside_the_papers(config: Dict[str, Any]) -> List[str]:
+    """Names of what a run with this config.json was trained with that no paper has, "ema" for example."""
+    names = [name for name in ("ema", "dropout", "class_weights", "clip_norm", "teacher") if config.get(name)]
+    names += [name for name, usual in (("accumulate", 1), ("augment_strength", 1)) if config.get(name, usual) != usual]
+    names += sorted(name for name, value in (config.get("mixing") or {}).items() if value)
+    mode, optimizer = config["schedule"].get("mode", "step"), config.get("optimizer", "nesterov")
+    return [*names, *([mode] if mode != "step" else []), *([optimizer] if optimizer not in ("nesterov", "sgd") else [])]

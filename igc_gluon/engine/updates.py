@@ -11,7 +11,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
-from igc_gluon.engine.gradients import Gradients
+from igc_gluon.engine.gradients import Gradients, whole_numbers
 from igc_gluon.engine.optimizer import counts, part_names, state_of, state_parts
 from igc_gluon.engine.server import STATE, WEIGHTS
 from igc_gluon.engine.workers import AsynchronousWorkers, DistributedWorkers, Workers
@@ -106,15 +106,14 @@ class LocalUpdate:
         """The opposite of `states`; `weights` are the float32 ones. Raises UserError, which names them, if the arrays
         are not this network's."""
         self.gradients.load_state({name[len(_SUM) :]: array for name, array in arrays.items() if name.startswith(_SUM)})
-        found: Dict[str, Arrays] = {}
-        for part in part_names(self.trainer.optimizer):
-            of_part = {p.name: f"{part}:{p.name}" for p in self.trainer._params if f"{part}:{p.name}" in arrays}
-            check_parameters(
-                {name: arrays[key] for name, key in of_part.items()},
-                {p.name: p for p in self.trainer._params if p.name in (found or of_part)},
-            )
-            for name, key in of_part.items():
-                found.setdefault(name, {})[part] = arrays[key]
+        parts = part_names(self.trainer.optimizer)
+        saved = {p.name: p for p in self.trainer._params if any(f"{part}:{p.name}" in arrays for part in parts)}
+        found: Dict[str, Arrays] = {name: {} for name in saved}
+        for part in parts:
+            of_part = {name: arrays[f"{part}:{name}"] for name in saved if f"{part}:{name}" in arrays}
+            check_parameters(of_part, saved)
+            for name, array in of_part.items():
+                found[name][part] = array
         for updater, device in zip(self.trainer._updaters, self.devices):
             for i, parameter in enumerate(self.trainer._params):
                 if parameter.name in found:
@@ -125,7 +124,7 @@ class LocalUpdate:
                         mx.nd.array(weights[parameter.name], ctx=device),
                     )
                     updater.states_synced[i] = True
-        self._set_count(int(arrays[_UPDATES][0]) if _UPDATES in arrays else 0)
+        self._set_count(whole_numbers(arrays, _UPDATES, 1)[0])
 
     def _set_count(self, updates: int) -> None:
         """Has the optimizer know how many updates there were."""

@@ -6,6 +6,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
+from igc_gluon.engine.gradients import whole_numbers
 from igc_gluon.engine.optimizer import scale_and_add_all
 from igc_gluon.model_zoo.authors import check_parameters
 
@@ -48,5 +49,5 @@ class WeightAverage:
         arrays are missing."""
         arrays = {p.name: values[p.name] for p in self._parameters if p.name in values}
         check_parameters(arrays, {p.name: p for p in self._parameters})
-        self._updates = int(state[_UPDATES][0]) if _UPDATES in state else 0
+        (self._updates,) = whole_numbers(state, _UPDATES, 1)
         self._arrays = [mx.nd.array(arrays[p.name], ctx=self._device) for p in self._parameters]

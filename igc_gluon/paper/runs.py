@@ -11,7 +11,7 @@ import numpy as np
 from igc_gluon.data import DATASETS
 from igc_gluon.engine.inputs import IMAGENET_CLASSES
 from igc_gluon.engine.progress import is_count, is_number
-from igc_gluon.engine.run_folder import load_config
+from igc_gluon.engine.run_folder import load_config, means_beside_the_papers
 from igc_gluon.engine.saved_networks import complete
 from igc_gluon.engine.schedule import PAPER
 from igc_gluon.errors import printable
@@ -33,6 +33,7 @@ class Run:
     epochs: int
     accuracy: float
     seconds: float
+    means: Tuple[str, ...] = ()  # that no paper has
 
     @property
     def finished(self) -> bool:
@@ -83,6 +84,7 @@ def read_run(folder: Path) -> Optional[Run]:
         len(history),
         100 * accuracy,
         float(sum(seconds)),
+        tuple(map(str, means_beside_the_papers(config))),
     )
 
 
@@ -124,7 +126,7 @@ class Runs:
         """`Summary` of the best experiment with `model`, or None: on `dataset`, the table's, or on `instead`; without
         either on a data set that everybody has and that has no column of its own among `columns`.
 
-        Of several experiments it is that with the most epochs, then the most seeds.
+        Of several experiments it is one with the paper's means, then that with the most epochs, then the most seeds.
         """
 
         def on(wanted):
@@ -136,7 +138,11 @@ class Runs:
         if not matching:
             return None
         return _summarize(
-            max(matching, key=lambda runs: (any(run.finished for run in runs), runs[0].num_epochs, len(runs))), dataset
+            max(
+                matching,
+                key=lambda runs: (any(run.finished for run in runs), not runs[0].means, runs[0].num_epochs, len(runs)),
+            ),
+            dataset,
         )
 
 
@@ -150,6 +156,8 @@ def _summarize(runs, dataset):
         notes.append(f"not finished: {max(run.epochs for run in runs)} of {runs[0].num_epochs} epochs")
     elif len(finished) < len(runs):
         notes.append(f"{len(runs) - len(finished)} more not finished")
+    if used[0].means:
+        notes.append(printable(f"with {', '.join(used[0].means)}"))
     paper_epochs = PAPER[dataset][0] if dataset in PAPER else 0
     if used[0].num_epochs < paper_epochs:
         notes.append(f"a schedule of {used[0].num_epochs} epochs in place of {paper_epochs}")

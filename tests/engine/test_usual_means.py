@@ -164,6 +164,33 @@ def test_a_resumed_run_has_the_same_bits(optimizer):
             np.testing.assert_array_equal(others[name], array, err_msg=name)
 
 
+@pytest.mark.parametrize(
+    "name, values",
+    [
+        ("count:updates", np.zeros(0)),
+        ("count:updates", np.array([np.nan])),
+        ("sum:images", np.array([1.5, 6])),
+        ("sum:weight", None),
+        ("mean:weight", None),
+        ("variance:bias", np.zeros((2, 2))),
+        ("average:updates", np.array([-1.0])),
+    ],
+)
+def test_states_that_are_not_of_this_program_are_one_line(name, values):
+    saved = machine(1, "adam", accumulate=2, ema=0.9)
+    for data, label in BATCHES[:3]:
+        saved.step(data, label, 0.1)
+    state = saved.state_dict(within_epoch=True)
+    training = state["training.params"]
+    assert name in training
+    del training[name]
+    if values is not None:
+        training[name] = values.astype(np.float32)
+    with pytest.raises(UserError, match="these parameters are not this network's") as error:
+        machine(1, "adam", accumulate=2, ema=0.9).load_state_dict(state)
+    assert "\n" not in str(error.value)
+
+
 # Clipping, accumulation, averages
 
 

@@ -125,3 +125,18 @@ def test_damage_is_named_and_left_out(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert "90.00 (1)" in out and [f"seed{seed}:" in err for seed in range(1, 8)] == [True] * 5 + [False] * 2
     assert main(["tables", "--table", "IGCV1 4", "--runs", str(tmp_path / "none")]) == 0
+
+
+def test_means_that_no_paper_has_are_said(tmp_path):
+    """And a run without them stands in the table where there is one."""
+    here = make_run(tmp_path, [0.9] * 400, exp_name="more")
+    config = json.loads((here / "config.json").read_text())
+    config.update(ema=0.99, clip_norm=1.0, accumulate=2, optimizer="adamw", teacher=None, augment_strength=1.0)
+    config.update(
+        mixing={"mixup": 0.2, "cutmix": 0.0, "erasing": 0.0}, schedule={**config["schedule"], "mode": "cosine"}
+    )
+    (here / "config.json").write_text(json.dumps(config))
+    notes = table_4(tmp_path)["cifar10"].yours.notes
+    assert notes == ("with ema, clip_norm, accumulate, mixup, cosine, adamw",)
+    make_run(tmp_path, [0.7] * 400)
+    assert (table_4(tmp_path)["cifar10"].yours.mean, table_4(tmp_path)["cifar10"].yours.notes) == (70, ())
