@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from mxnet.gluon import HybridBlock, nn
 
+from igc_gluon import get_model
+from igc_gluon.engine.dropout import add_dropout, has_dropout
 from igc_gluon.engine.loss import Loss, Objective, class_weights
 from igc_gluon.engine.optimizer import OPTIMIZERS
 from igc_gluon.engine.parallel import DataParallel
@@ -307,3 +309,41 @@ def test_class_weights():
     Data.classes = 4
     with pytest.raises(UserError, match="no image of class 3"):
         class_weights("balanced", Data())
+
+
+# Dropout
+
+
+def test_dropout_draws_by_the_place_in_the_run_and_the_shard():
+    """Half of the features are 0 and the others twice as large; the same on two devices as on one."""
+    found = {}
+    for devices in (1, 2):
+        contexts = [mx.cpu(i) for i in range(devices)]
+        mx.random.seed(3)
+        net = get_model("cifar_plain5_w4", classes=16)
+        names = sorted(net.collect_params())
+        add_dropout(net, 0.5)
+        assert sorted(net.collect_params()) == names and has_dropout(net)
+        net.initialize(ctx=contexts)
+        net.output.weight.set_data(mx.nd.eye(16))  # scores are features
+        net.hybridize()
+        parallel = DataParallel(net, contexts, 2, OPTIMIZERS["nesterov"](), seed=1)
+        data, label = np.random.default_rng(0).standard_normal((8, 3, 16, 16)).astype(np.float32), np.arange(8.0)
+
+        def scores(*place):
+            return np.concatenate([o.asnumpy() for o in parallel.replicas.forward(data, label, place)[0]])
+
+        found[devices] = scores(0, 0)
+        np.testing.assert_array_equal(scores(0, 0), found[devices])
+        assert (scores(0, 1) != found[devices]).mean() > 0.3
+        net.features._children[str(len(net.features) - 1)]._rate = 0
+        net.hybridize()
+    dropped = found[1] == 0
+    assert 0.35 < dropped.mean() < 0.65 and (dropped[:4] != dropped[4:]).any()
+    np.testing.assert_allclose(found[2], found[1], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found[1][~dropped], 2 * scores(0, 0)[~dropped], rtol=1e-3, atol=1e-4)
+
+
+def test_dropout_needs_a_place():
+    with pytest.raises(UserError, match="needs a network with `features`"):
+        add_dropout(Linear(), 0.5)
