@@ -18,6 +18,7 @@ from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.engine import experiment as engine
 from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.engine.experiment import Experiment, Settings
+from igc_gluon.engine.inputs import Input
 from igc_gluon.engine.progress import Progress
 from igc_gluon.engine.saved_networks import open_network, read_config
 from igc_gluon.engine.schedule import Schedule
@@ -61,7 +62,7 @@ WRONG = [
 EPOCHS = 3
 
 
-class Digits:
+class Digits(Input):
     """Eight images, as an input of `igc_gluon.engine.inputs`."""
 
     name, classes, preprocessing, top5 = "digits", 10, Preprocessing((32, 32), 32, (0,) * 3, (255,) * 3), False
