@@ -33,7 +33,8 @@ class Job(NamedTuple):
 
 class Peer(NamedTuple):
     """needs: modules. inference(job), training(job): return a function without arguments, one call of which is timed;
-    it returns the scores, as something that numpy.asarray takes or with asnumpy(). None: the peer cannot."""
+    it returns the scores, as something that numpy.asarray takes or with asnumpy(). None: the peer cannot. precision: by
+    whose errors it belongs with others: float32 (exact to rounding), half (16 bits) or int8."""
 
     title: str
     needs: Tuple[str, ...]
@@ -41,29 +42,33 @@ class Peer(NamedTuple):
     training: Optional[Callable] = None
     ours: bool = False
     modified: bool = False  # runs another network that computes the same
+    precision: str = "float32"
 
     def missing(self):
         """The modules that are not installed."""
         return [name for name in self.needs if importlib.util.find_spec(name) is None]
 
 
-def _compiled(job):
-    from igc_gluon import deploy
+def _compiled(precision):
+    def inference(job):
+        from igc_gluon import deploy
+        from igc_gluon.deploy.runtime import float32_reason
 
-    network = _network(job)
-    fast = deploy.compile(network, job.network.shape, job.threads)
-    return lambda: fast(job.images)
+        # Their speed does not depend on the ranges: the images that are timed will do.
+        calibration = np.resize(job.images, (max(8, len(job.images)), *job.network.shape))
+        fast = deploy.compile(
+            _network(job),
+            job.network.shape,
+            job.threads,
+            precision=precision,
+            calibration=calibration if precision == "int8" else None,
+        )
+        reason = float32_reason(fast)
+        if reason:
+            raise RuntimeError(f"runs in float32 here: {reason}")
+        return lambda: fast(job.images)
 
-
-def _int8(job):
-    from igc_gluon import deploy
-
-    # Their speed does not depend on the ranges: the images that are timed will do.
-    calibration = np.resize(job.images, (max(8, len(job.images)), *job.network.shape))
-    fast = deploy.compile(_network(job), job.network.shape, job.threads, calibration=calibration)
-    if not fast.int8_layers:
-        raise RuntimeError("no layer of it is faster on 8-bit integers here")
-    return lambda: fast(job.images)
+    return inference
 
 
 def _network(job):
@@ -126,7 +131,7 @@ def _torch_network(job, channels_last):
     return net, x
 
 
-def _torch_inference(channels_last=False, compiled=False):
+def _torch_inference(channels_last=False, compiled=False, bfloat16=False):
     def inference(job):
         import torch
 
@@ -139,8 +144,9 @@ def _torch_inference(channels_last=False, compiled=False):
             net = torch.compile(net)
 
         def call():
-            with torch.inference_mode() if not compiled else torch.no_grad():
-                return net(x)
+            precision = torch.autocast("cpu", torch.bfloat16, enabled=bfloat16)
+            with torch.inference_mode() if not compiled else torch.no_grad(), precision:
+                return net(x).float()
 
         return call
 
@@ -180,23 +186,22 @@ def _onnxruntime(job):
     return lambda: session.run(None, {"images": job.images})[0]
 
 
-def _openvino(rewritten=False):
+def _openvino(rewritten=False, own_precision=False):
+    """own_precision: left to itself, as a user would run it; then it takes bfloat16 where the processor has it."""
+
     def inference(job):
         import openvino
 
         core = openvino.Core()
         model = core.read_model(_onnx(job, rewritten), b"")
-        # Left to itself it takes bfloat16 where the processor has it, with errors of half a percent.
-        request = core.compile_model(
-            model,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": "f32",
-                "INFERENCE_NUM_THREADS": job.threads,
-                "NUM_STREAMS": 1,
-                "PERFORMANCE_HINT": "LATENCY",
-            },
-        ).create_infer_request()
+        options = {"INFERENCE_NUM_THREADS": job.threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
+        if not own_precision:
+            options["INFERENCE_PRECISION_HINT"] = "f32"
+        network = core.compile_model(model, "CPU", options)
+        taken = network.get_property("INFERENCE_PRECISION_HINT").to_string()
+        if own_precision and taken == "f32":
+            raise RuntimeError("takes float32 here, when left to itself too")
+        request = network.create_infer_request()
         images = openvino.Tensor(job.images, shared_memory=True)  # nothing is copied within the clock
 
         def call():
@@ -209,9 +214,10 @@ def _openvino(rewritten=False):
 
 
 PEERS = {
-    "igc": Peer("igc_gluon, compiled", ("mxnet",), _compiled, ours=True),
+    "igc": Peer("igc_gluon, compiled", ("mxnet",), _compiled("float32"), ours=True),
     "igc-gluon": Peer("igc_gluon, in Gluon", ("mxnet",), _mxnet_inference, _mxnet_training, ours=True),
-    "igc-int8": Peer("igc_gluon, compiled, INT8", ("mxnet",), _int8, ours=True),
+    "igc-half": Peer("igc_gluon, compiled, half", ("mxnet",), _compiled("half"), ours=True, precision="half"),
+    "igc-int8": Peer("igc_gluon, compiled, INT8", ("mxnet",), _compiled("int8"), ours=True, precision="int8"),
     "mxnet": Peer("MXNet, hybridized", ("mxnet",), _mxnet_inference, _mxnet_training),
     "mxnet-onednn": Peer("MXNet, oneDNN fusion", ("mxnet",), lambda job: _mxnet_inference(job, "MKLDNN")),
     "torch": Peer("PyTorch, eager", ("torch",), _torch_inference(), _torch_training()),
@@ -221,9 +227,31 @@ PEERS = {
     "torch-compile": Peer(
         "PyTorch, torch.compile", ("torch",), _torch_inference(compiled=True), _torch_training(compiled=True)
     ),
+    "torch-bfloat16": Peer(
+        "PyTorch, bfloat16, channels_last",
+        ("torch",),
+        _torch_inference(channels_last=True, bfloat16=True),
+        precision="half",
+    ),
+    "torch-compile-bfloat16": Peer(
+        "PyTorch, bfloat16, torch.compile",
+        ("torch",),
+        _torch_inference(channels_last=True, compiled=True, bfloat16=True),
+        precision="half",
+    ),
     "onnxruntime": Peer("ONNX Runtime", ("onnx", "onnxruntime"), _onnxruntime),
     "openvino": Peer("OpenVINO", ("onnx", "openvino"), _openvino()),
     "openvino-rewrite": Peer(
         "OpenVINO, permutations absorbed", ("onnx", "openvino"), _openvino(rewritten=True), modified=True
+    ),
+    "openvino-own": Peer(
+        "OpenVINO, its own precision", ("onnx", "openvino"), _openvino(own_precision=True), precision="half"
+    ),
+    "openvino-own-rewrite": Peer(
+        "OpenVINO, its own precision, permutations absorbed",
+        ("onnx", "openvino"),
+        _openvino(rewritten=True, own_precision=True),
+        modified=True,
+        precision="half",
     ),
 }

@@ -8,17 +8,20 @@ from igc_gluon.bench.peers import PEERS
 TRAINING_FACTOR = 3  # multiply-adds of a training step over those of the forward pass: two more products backward
 
 
-def ours(result):
+def ours(result, precision="float32"):
     """The key of our own timing that the others are compared with, or None."""
-    return next((key for key in result.timings if PEERS[key].ours), None)
+    return next((key for key in result.timings if PEERS[key].ours and PEERS[key].precision == precision), None)
 
 
-def peers(result, prefix="", modified=False):
-    """{key: seconds per image} of those that are not ours, whose key begins with `prefix`."""
+def peers(result, prefix="", modified=False, precision="float32"):
+    """{key: seconds per image} of those of this precision that are not ours, whose key begins with `prefix`."""
     return {
         key: timing.seconds
         for key, timing in result.timings.items()
-        if key.startswith(prefix) and not PEERS[key].ours and (modified or not PEERS[key].modified)
+        if key.startswith(prefix)
+        and not PEERS[key].ours
+        and (modified or not PEERS[key].modified)
+        and PEERS[key].precision == precision
     }
 
 
@@ -107,6 +110,36 @@ def overview(results):
         ratio = f"{best / result.timings[ours(result)].seconds:.2f}x" if best and ours(result) else ""
         name = result.network + (", training" if result.training else "")
         lines.append(f"| {name} | {result.batch} | " + " | ".join(cells) + f" | {ratio} |")
+    return "\n".join(lines)
+
+
+ERRORS = {"float32": "exact to rounding", "half": "16 bits", "int8": "8 bits"}
+
+
+def by_errors(results):
+    """Markdown: inference in each precision beside the best peer whose errors are of the same size, networks that are
+    rewritten for it among them."""
+    lines = [
+        "| network | batch | errors | ours, images/s | our error | best peer | its images/s | its error | against it |",
+        "|---" * 9 + "|",
+    ]
+    for result in results:
+        for precision, errors in ERRORS.items() if not result.training else ():
+            key, times = ours(result, precision), peers(result, modified=True, precision=precision)
+            if not key:
+                continue
+            own, cells = result.timings[key], ("none", "", "", "")
+            if times:
+                best = min(times, key=times.get)
+                cells = (
+                    PEERS[best].title,
+                    f"{1 / times[best]:,.1f}",
+                    f"{result.timings[best].error:.0e}" if result.timings[best].error else "-",
+                    f"{times[best] / own.seconds:.2f}x",
+                )
+            error = f"{own.error:.0e}" if own.error else "-"
+            row = (result.network, str(result.batch), errors, f"{1 / own.seconds:,.1f}", error, *cells)
+            lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
 
 

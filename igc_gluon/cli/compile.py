@@ -4,6 +4,7 @@ from igc_gluon import deploy
 from igc_gluon.cli.network_flags import SOURCE, add_normalization_arguments, add_params_arguments, open_classifier
 from igc_gluon.data.classes import read_classes
 from igc_gluon.errors import UserError, printable
+from igc_gluon.native import library
 from igc_gluon.paths import expand
 
 
@@ -14,6 +15,12 @@ def add_arguments(parser):
     add_normalization_arguments(parser)
     parser.add_argument("--size", type=int, help="height and width of the images (default: the model's natural size)")
     parser.add_argument("--class-names", metavar="FILE", help="a text file, in each line the name of a class")
+    parser.add_argument(
+        "--precision",
+        choices=library.PRECISIONS,
+        help="what layers run in that gain by it, where the processor has the instructions; elsewhere the same file "
+        "runs in float32. half: bfloat16, with AVX512-BF16; int8: 8-bit integers, with VNNI (default: float32)",
+    )
     add_int8_arguments(parser)
 
 
@@ -27,26 +34,30 @@ def add_int8_arguments(parser):
     parser.add_argument(
         "--calibration",
         metavar="DATA",
-        help="with --int8: the name of a data set, of which 256 training images are taken, or a "
+        help="with int8: the name of a data set, of which 256 training images are taken, or a "
         ".npy file of uint8 images (N, height, width, 3) (default: the run's data set)",
     )
 
 
-def check_int8_arguments(args):
-    """Raises UserError where --calibration is given alone."""
-    if args.calibration is not None and not args.int8:
+def precision_of(args):
+    """The precision that the flags mean. Raises UserError where they exclude each other."""
+    if args.int8 and args.precision not in (None, "int8"):
+        raise UserError(f"--int8 and --precision {args.precision} exclude each other")
+    precision = "int8" if args.int8 else args.precision or "float32"
+    if args.calibration is not None and precision != "int8":
         raise UserError("--calibration goes with --int8")
+    return precision
 
 
 def run(args):
-    check_int8_arguments(args)
+    precision = precision_of(args)
     if args.size is not None and args.size < 1:
         raise UserError(f"--size must be at least 1, not {args.size}")
     out = expand(args.out)
     shape = None if args.size is None else (3, args.size, args.size)
     names = None if args.class_names is None else read_classes(args.class_names)
     compiled = deploy.compile(
-        open_classifier(args), shape, class_names=names, calibration=(args.calibration or True) if args.int8 else None
+        open_classifier(args), shape, class_names=names, precision=precision, calibration=args.calibration
     )
     compiled.save(out)
     print(f"""{printable(compiled.name)}: images {"x".join(map(str, compiled.input_shape))} -> \
@@ -56,5 +67,5 @@ def run(args):
     if compiled.native:
         print(
             f"  runs    natively, {compiled.multiply_adds / 1e8:.3f} x 10^8 multiply-adds"
-            + (f", {compiled.int8_layers} layers on 8-bit integers" if args.int8 else "")
+            + (f", {compiled.reduced_layers} layers in {precision}" if precision != "float32" else "")
         )

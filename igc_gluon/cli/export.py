@@ -29,6 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--size", type=int, help="height and width of the images (default: the model's natural size)")
     parser.add_argument("--class-names", metavar="FILE", help="a text file, in each line the name of a class")
     compiling.add_int8_arguments(parser)
+    parser.set_defaults(precision=None)  # of igc compile
     onnx = parser.add_argument_group("of ONNX")
     onnx.add_argument(
         "--normalize",
@@ -53,7 +54,7 @@ def run(args: Namespace) -> None:
         raise UserError(f"{image_flag} goes with OUT.onnx")
     if args.int8 and ending == _SYMBOL:
         raise UserError(f"--int8 goes with OUT.onnx and OUT.igc, not with {_SYMBOL}")
-    compiling.check_int8_arguments(args)
+    compiling.precision_of(args)
     if args.batch_size is not None and not 1 <= args.batch_size <= _MOST_IMAGES:
         raise UserError(f"--batch-size must be from 1 to {_MOST_IMAGES}, not {args.batch_size}")
     if args.size is not None and args.size < 1:

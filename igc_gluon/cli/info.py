@@ -1,13 +1,18 @@
-"""`igc info NAME`"""
+"""`igc info NAME` of a model, `igc info FILE.igc` of a compiled network"""
 
+from igc_gluon import deploy
 from igc_gluon.cli.network_flags import add_import_argument, add_option_argument, options
 from igc_gluon.cli.table import table
-from igc_gluon.errors import UserError
+from igc_gluon.deploy import runtime
+from igc_gluon.errors import UserError, printable
+from igc_gluon.native import library
 
 
 def add_arguments(parser):
     parser.add_argument(
-        "name", help="a model's name, cifar_plain_igc20_l24m2 for example; any valid depth and partition"
+        "name",
+        help="a model's name, cifar_plain_igc20_l24m2 for example; any valid depth and partition. Or an .igc file: its "
+        "layers, and in which precision each runs here",
     )
     parser.add_argument("--classes", type=int, help="(default: 10 of networks for 32x32 images, 1000 for ImageNet)")
     parser.add_argument("--size", type=int, help="height and width of the image (default: 32, or 224 for ImageNet)")
@@ -17,6 +22,8 @@ def add_arguments(parser):
 
 
 def run(args):
+    if args.name.endswith(".igc"):
+        return _run_file(deploy.load(args.name), args.name)
     # slow: MXNet
     from igc_gluon import complexity, native
     from igc_gluon.model_zoo import find_family, get_model
@@ -43,3 +50,23 @@ def run(args):
   moving statistics               {totals.aux:>14,}""")
     reason = native.unavailable_reason()
     print("  CPU kernels here                " + (f"not used: {reason}" if reason else native.library.isa()))
+
+
+def _run_file(compiled, path):
+    rows = []
+    for number, layer in enumerate(compiled.layers, 1):
+        convolves = layer.kind in ("convolution", "IGC block")
+        window = ("x".join(map(str, layer.kernel)), str(layer.stride)) if layer.stride else ("", "")
+        output = "x".join(map(str, layer.output_shape))
+        groups, precision = (layer.groups, layer.precision) if convolves else ("", "")
+        rows.append((str(number), layer.kind, *window, groups, output, precision))
+    print(table(("layer", "operator", "kernel", "stride", "groups", "output", "runs in"), rows, left=2))
+    print(f"""
+{printable(compiled.name or path)}: images {"x".join(map(str, compiled.input_shape))}, \
+{compiled.multiply_adds / 1e8:.3f} x 10^8 multiply-adds
+  kernels        {library.isa()}
+  compiled for   {compiled.precision}""")
+    if compiled.precision != "float32":
+        reason = runtime.float32_reason(compiled)
+        here = f"all in float32: {reason}" if reason else f"{compiled.reduced_layers} layers in it"
+        print(f"  runs           {here}")

@@ -58,7 +58,7 @@ def _some(images):
 
 
 def ranges(ops, shape, images):  # noqa: C901 (a case for each kind of op)
-    """What igc_net_create_int8 (igc.h) takes: of each tensor the lowest and the highest value over `images`,
+    """What igc_net_create_in (igc.h) takes: of each tensor the lowest and the highest value over `images`,
     then of each BLOCK, for each channel, the largest absolute value between its two convolutions.
 
     ops: [library.Op]. shape: (channels, height, width) of an image. images: float32 (N,) + shape, as the

@@ -18,6 +18,7 @@ from igc_gluon.engine.saved_networks import open_network
 from igc_gluon.errors import UserError
 from igc_gluon.graph import json_of
 from igc_gluon.graph.network import read_network
+from igc_gluon.native import library
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ def compile(
     std=None,
     calibration=None,
     preprocessing=None,
+    precision=None,
     **model_options,
 ):
     """Compiles a network for inference on the CPU.
@@ -55,12 +57,16 @@ def compile(
         Go into the `.igc` file too: a name for each score, what images are normalized with, for each channel or for
         all and of pixels 0..255; or all that the network expects, a `Preprocessing` (see
         `igc_gluon.data.preprocessing`). A run and published weights know their own.
+    precision : "float32", "half" or "int8"
+        What layers run in that gain by it; others, and all of them where the processor has no kernels for it, run in
+        float32. half: activations and weights are rounded to bfloat16, which has float32's range, sums are of float32;
+        on processors with AVX512-BF16 where that is faster. int8: 8-bit integers, on processors with VNNI. Default:
+        float32, or int8 with a calibration.
     calibration : array, str, Path or True
-        Runs layers on 8-bit integers where that is faster (on processors with AVX-512 and VNNI; elsewhere, and
-        all other layers, in float32). A few hundred images, from which the ranges of all tensors are found:
-        float32 (N,) + input_shape as the network takes them, or uint8 (N, height, width, channels), which mean
-        and std normalize; the name of a data set, some of whose training images are taken (downloaded
-        if need be); a `.npy` file with such an array; True: the data set of a run.
+        For int8: a few hundred images, from which the ranges of all tensors are found: float32 (N,) + input_shape as
+        the network takes them, or uint8 (N, height, width, channels), which mean and std normalize; the name of a data
+        set, some of whose training images are taken (downloaded if need be); a `.npy` file with such an array; True,
+        the default for int8: the data set of a run.
 
     The parameters are copied: later training does not change the result. Without the native library (see
     `igc_gluon.native.unavailable_reason`) the result runs on MXNet's operators, and a line in the log says so.
@@ -68,6 +74,7 @@ def compile(
     Raises UserError (a ValueError) on an operator without native kernel, naming it, on parameters that are
     missing or not finite, and where sizes do not fit; TypeError if `network` is something else.
     """
+    precision, calibration = _check_precision(precision, calibration)
     if isinstance(network, HybridBlock):
         if model is not None or classes is not None or model_options:
             raise UserError("model, classes and options of a model go with a .params file only")
@@ -88,14 +95,26 @@ def compile(
         raise UserError(f"there are {len(expected.class_names)} names of classes for a result of {output_shape}")
     reason = native.unavailable_reason()
     ranges = ()
-    if calibration is not None and reason is None:
+    if precision == "int8" and reason is None:
         images = calibrating.images_of(calibration, expected, shape, getattr(net, "dataset", None) if own else None)
         ranges = calibrating.ranges(ops, shape, images)
-    data = file.dumps(ops, shape, len(output_shape) == 1, name, expected, ranges)
+    precision = precision if reason is None else "float32"
+    data = file.dumps(ops, shape, len(output_shape) == 1, name, expected, ranges, precision)
     if reason is None:
         return Compiled(data, threads)
     logger.warning("%s runs on MXNet's operators, not compiled: %s", name, reason)
     return Compiled(data, threads, StockModel.of(net, shape, output_shape, name, expected))
+
+
+def _check_precision(precision, calibration):
+    """Both, where one may say the other."""
+    if precision is None:
+        precision = "float32" if calibration is None else "int8"
+    if precision not in library.PRECISIONS:
+        raise UserError(f"precision must be one of {', '.join(library.PRECISIONS)}, not {precision!r}")
+    if calibration is not None and precision != "int8":
+        raise UserError(f"calibration goes with int8, not with {precision}")
+    return precision, True if precision == "int8" and calibration is None else calibration
 
 
 def _per_channel(values, shape):
@@ -117,7 +136,7 @@ class StockModel:
     """What NativeModel is, on MXNet's operators: with a copy of the network's parameters, one call at a
     time."""
 
-    multiply_adds, int8_layers = None, 0
+    multiply_adds, precision, layers = None, "float32", ()
 
     def __init__(self, graph, values, shape, output_shape, name, preprocessing):
         """graph: the network's symbol in JSON. values: {name: numpy array} of its parameters."""

@@ -11,21 +11,20 @@ from igc_gluon.errors import UserError
 from igc_gluon.native import library
 
 MAGIC = b"\x89IGC\r\n\x1a\n"
-VERSION = 4
-_HEADER = struct.Struct("<Q3iiIIQII6i")  # after magic, version and checksum
+VERSION = 5
+_HEADER = struct.Struct("<Q3iiIIQII8i")  # after magic, version and checksum
 _OP = struct.Struct("<12i4q")
 _BEFORE_HEADER = 16
-_RANGES = struct.Struct("<I")
-_RANGES_AT = 60
 _INTERPOLATIONS = tuple(INTERPOLATIONS)  # in the order of igc_interpolation
 
 
-def dumps(ops, shape, is_row, name="", preprocessing=None, ranges=()):
+def dumps(ops, shape, is_row, name="", preprocessing=None, ranges=(), precision=None):
     """The bytes of an .igc file.
 
     ops: [library.Op]. shape: (channels, height, width) of an image. is_row: whether its result is a row of
     scores. preprocessing: what it expects of an image and the names of its classes; without mean and std pixels are
-    taken as they are. ranges: what calibration found, for 8-bit integers.
+    taken as they are. ranges: what calibration found, for int8. precision: of library.PRECISIONS; None: int8 with
+    ranges, float32 without.
     Raises UserError on numbers and names that do not fit.
     """
     expected = preprocessing or Preprocessing(shape[1:])
@@ -85,6 +84,8 @@ def dumps(ops, shape, is_row, name="", preprocessing=None, ranges=()):
         int(known),
         expected.border,
         expected.fill,
+        library.PRECISIONS[precision or ("int8" if ranges.size else "float32")],
+        0,
     )
     body = b"".join([header, *parts])
     return MAGIC + struct.pack("<II", VERSION, zlib.crc32(body)) + body
@@ -105,11 +106,6 @@ def preprocessing_of(info, shape, class_names):
         info.border,
         info.fill,
     )
-
-
-def has_ranges(data):
-    """Whether a whole .igc file, given as bytes, is for 8-bit integers."""
-    return _RANGES.unpack_from(data, _RANGES_AT)[0] > 0
 
 
 def _per_channel(what, values, channels):

@@ -4,6 +4,7 @@ import ctypes
 import logging
 import os
 import sys
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from igc_gluon.native import library
 from igc_gluon.paths import expand
 
 logger = logging.getLogger(__name__)
+_PRECISIONS = tuple(library.PRECISIONS)  # in the order of igc_precision
 
 
 class _Info(ctypes.Structure):
@@ -37,7 +39,26 @@ class _Info(ctypes.Structure):
         ("color_order", ctypes.c_int32),
         ("border", ctypes.c_int32),
         ("fill", ctypes.c_int32),
+        ("precision", ctypes.c_int32),
     ]
+
+
+class _Layer(ctypes.Structure):
+    """igc_layer of igc_file.h."""
+
+    _fields_ = [("op", library.OpRecord), ("shape", ctypes.c_int32 * 3), ("precision", ctypes.c_int32)]
+
+
+class Layer(NamedTuple):
+    """A layer of a compiled network, and the precision in which it runs here: float32, half or int8."""
+
+    kind: str
+    channels: int
+    groups: int
+    kernel: tuple
+    stride: int
+    output_shape: tuple
+    precision: str
 
 
 class NativeModel:
@@ -61,14 +82,25 @@ class NativeModel:
         )
         self.preprocessing = file.preprocessing_of(info, self.shape, class_names)
         self.multiply_adds = info.multiply_adds
-        self.int8_layers = self._library.igc_int8_ops(handle)
-        if file.has_ranges(data) and not self.int8_layers:
-            reason = (
-                "no layer gains by it"
-                if library.has_int8()
-                else f"the kernels in use, {library.isa()}, have none; they need AVX-512 with VNNI"
-            )
-            logger.warning("%s runs in float32, not on 8-bit integers: %s", self.name or "the network", reason)
+        self.precision = _PRECISIONS[info.precision]
+        self.layers = tuple(self._layer(i) for i in range(self._library.igc_layers(handle)))
+        reason = float32_reason(self)
+        if reason:
+            logger.warning("%s runs in float32, not in %s: %s", self.name or "the network", self.precision, reason)
+
+    def _layer(self, number):
+        layer = _Layer()
+        library.check(self._library.igc_get_layer(self._handle, number, ctypes.byref(layer)))
+        op = layer.op
+        return Layer(
+            library.KINDS[op.kind],
+            op.channels or layer.shape[0],
+            op.groups,
+            (op.kernel_h, op.kernel_w),
+            op.stride,
+            tuple(layer.shape),
+            _PRECISIONS[layer.precision],
+        )
 
     def run(self, x, y, threads):
         """Writes y, (N,) + output_shape, for x, (N,) + shape; both float32 in C order."""
@@ -78,6 +110,18 @@ class NativeModel:
         if getattr(self, "_handle", None):
             self._library.igc_free(self._handle)
             self._handle = None
+
+
+def reduced_layers(model):
+    """How many layers run in the model's precision where that is not float32."""
+    return sum(layer.precision != "float32" for layer in model.layers)
+
+
+def float32_reason(model):
+    """One line that says why a model of another precision runs in float32 here, or None."""
+    if model.precision == "float32" or reduced_layers(model):
+        return None
+    return library.unavailable_reason(model.precision) or "no layer gains by it"
 
 
 def _library():
@@ -92,7 +136,8 @@ def _library():
             ("igc_free", None, [pointer]),
             ("igc_get_info", ctypes.c_int, [pointer, pointer]),
             ("igc_class_name", ctypes.c_char_p, [pointer, i32]),
-            ("igc_int8_ops", i64, [pointer]),
+            ("igc_layers", i64, [pointer]),
+            ("igc_get_layer", ctypes.c_int, [pointer, i64, pointer]),
             ("igc_run", ctypes.c_int, [pointer, pointer, i64, pointer, i32]),
         ):
             function = getattr(loaded, name)
@@ -113,8 +158,12 @@ class Compiled:
     preprocessing : igc_gluon.data.preprocessing.Preprocessing
         What it expects of an image, mean and std among it, and the names of its classes.
     multiply_adds : int, or None where MXNet runs it
-    int8_layers : int
-        How many layers run on 8-bit integers here, the others in float32. 0 without calibration.
+    precision : str
+        That it was compiled for: float32, half or int8.
+    layers : tuple of Layer
+        Its layers, and the precision in which each runs here; () where MXNet runs it.
+    reduced_layers : int
+        How many layers run in the precision here, where that is not float32; the others run in float32.
     native : bool
         Whether the native library runs it.
     threads : int
@@ -129,7 +178,9 @@ class Compiled:
         self.native = model is None
         self.name, self.preprocessing = self._model.name, self._model.preprocessing
         self.input_shape, self.output_shape = self._model.shape, self._model.output_shape
-        self.multiply_adds, self.int8_layers = self._model.multiply_adds, self._model.int8_layers
+        self.multiply_adds = self._model.multiply_adds
+        self.precision, self.layers = self._model.precision, self._model.layers
+        self.reduced_layers = reduced_layers(self._model)
 
     def __reduce__(self):
         """Copies and pickles: the bytes of the file say it all."""
@@ -191,7 +242,7 @@ class Compiled:
         return (
             f"{type(self).__name__}({self.name!r}, {self.input_shape} -> {self.output_shape}, "
             f"{library.isa() if self.native else 'MXNet'}"
-            f"{f', {self.int8_layers} layers on 8-bit integers' if self.int8_layers else ''})"
+            f"{f', {self.reduced_layers} layers in {self.precision}' if self.reduced_layers else ''})"
         )
 
 

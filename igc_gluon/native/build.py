@@ -46,12 +46,15 @@ PORTABLE = "portable"
 # By target. On ARM64 GCC orders instructions before it assigns registers, and then has too few for a tile
 # that takes all of them.
 PORTABLE_FLAGS = {"aarch64": ["-fno-schedule-insns", "-Wno-ignored-optimization-argument"]}
-# Kernels for 8-bit integers, src/kernels/int8.
-X86_INT8 = {
-    "vnni": (16, X86["avx512"][1] + ["-mavx512vnni"]),
-    "avxvnni": (8, X86["avx2"][1] + ["-mavxvnni"]),
-    "avx2_int8": (8, X86["avx2"][1]),
+# Kernels for elements of 8 and 16 bits, src/kernels/reduced.
+X86_REDUCED = {
+    "vnni": (16, ["-DIGC_BYTES"] + X86["avx512"][1] + ["-mavx512vnni"]),
+    "avxvnni": (8, ["-DIGC_BYTES"] + X86["avx2"][1] + ["-mavxvnni"]),
+    "avx2_int8": (8, ["-DIGC_BYTES"] + X86["avx2"][1]),
+    "avx512_bf16": (16, X86["avx512"][1] + ["-mavx512bf16"]),
 }
+# What avx512_bf16 computes, on any processor.
+EMULATED = {"emulated_bf16": (4, ["-DIGC_EMULATED", "-O2", "-ffp-contract=off"])}
 
 # -Wno-unknown-warning-option: for Clang, which lacks -Wno-maybe-uninitialized; GCC minds no such flag.
 # -Wno-ignored-attributes: a register's type as the argument of a template loses its alignment, unused there.
@@ -101,7 +104,8 @@ def _parts(target):
     source, x86 = HERE / "src", _is_x86(target)
     floats = {**(X86 if x86 else {}), PORTABLE: (4, PORTABLE_FLAGS.get(target, []))}
     parts = {}
-    for folder, isas in ((source / "kernels", floats), (source / "kernels" / "int8", X86_INT8 if x86 else {})):
+    reduced = {**(X86_REDUCED if x86 else {}), **EMULATED}
+    for folder, isas in ((source / "kernels", floats), (source / "kernels" / "reduced", reduced)):
         for isa, (lanes, flags) in isas.items():
             parts[isa] = [
                 (path, [*flags, f"-DIGC_TARGET={isa}", f"-DIGC_LANES={lanes}"]) for path in sorted(folder.glob("*.cpp"))

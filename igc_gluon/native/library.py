@@ -14,14 +14,18 @@ import numpy as np
 from igc_gluon.environment import KINDS
 from igc_gluon.errors import UserError
 
-ABI = 9
+ABI = 10
 CONV, BLOCK, PERMUTE, MAX_POOL, MEAN_POOL = 1, 2, 3, 4, 5
+OP_KINDS = {CONV: "convolution", BLOCK: "IGC block", PERMUTE: "permutation", MAX_POOL: "max pooling", MEAN_POOL: "mean"}
 ACTIVATIONS = {None: 0, "relu": 1, "relu6": 2}
+PRECISIONS = {"float32": 0, "half": 1, "int8": 2}  # igc_precision
 ISAS = KINDS["IGC_NATIVE_ISA"].words
 _NO_MEMORY = 2
 
 
-class _Op(ctypes.Structure):
+class OpRecord(ctypes.Structure):
+    """igc_op of igc.h."""
+
     _fields_ = [
         (name, ctypes.c_int32)
         for name in (
@@ -101,9 +105,9 @@ def _declare(library):
         ("igc_threads", ctypes.c_int, []),
         ("igc_isa", ctypes.c_char_p, []),
         ("igc_use_isa", ctypes.c_int, [ctypes.c_char_p]),
-        ("igc_net_create_int8", ctypes.c_int, [pointer, i64, pointer, i64, pointer, i64, i32, i32, i32, pointer]),
-        ("igc_has_int8", ctypes.c_int, []),
-        ("igc_net_int8_ops", i64, [pointer, pointer]),
+        ("igc_net_create_in", ctypes.c_int, [i32, pointer, i64, pointer, i64, pointer, i64, i32, i32, i32, pointer]),
+        ("igc_has", ctypes.c_int, [i32]),
+        ("igc_net_reduced_ops", i64, [pointer, pointer]),
         ("igc_net_output_shape", ctypes.c_int, [pointer, pointer]),
         ("igc_net_multiply_adds", i64, [pointer]),
         ("igc_net_run", ctypes.c_int, [pointer, pointer, i64, pointer, i32]),
@@ -135,9 +139,14 @@ def use_isa(name=None):
     check(load().igc_use_isa(None if name is None else name.encode()))
 
 
-def has_int8():
-    """Whether the instruction set in use and this processor have kernels for 8-bit integers."""
-    return bool(load().igc_has_int8())
+def has(precision):
+    """Whether the instruction set in use and this processor have kernels for a precision of PRECISIONS."""
+    return bool(load().igc_has(PRECISIONS[precision]))
+
+
+def unavailable_reason(precision):
+    """One line that says why `has(precision)` is False, or None."""
+    return None if has(precision) else load().igc_message().decode()
 
 
 def layout(groups, members):
@@ -152,15 +161,15 @@ def layout(groups, members):
 class Net:
     """A network planned for one size of input; callable, by several threads at once.
 
-    ops: list of Op. shape: (channels, height, width) of the input. ranges: what deploy.calibration found, for
-    8-bit integers, see igc_net_create_int8 in igc.h. Raises UserError if they do not fit.
+    ops: list of Op. shape: (channels, height, width) of the input. precision: of PRECISIONS. ranges: what
+    deploy.calibration found, for int8, see igc_net_create_in in igc.h. Raises UserError if they do not fit.
 
-    on_bytes: for each op whether it runs on 8-bit integers.
+    reduced: for each op whether it runs in the precision, where that is not float32.
     """
 
-    def __init__(self, ops, shape, ranges=()):
+    def __init__(self, ops, shape, ranges=(), precision=None):
         self._handle = None
-        library, blob, size, records = load(), [], 0, (_Op * len(ops))()
+        library, blob, size, records = load(), [], 0, (OpRecord * len(ops))()
         for i, op in enumerate(ops):
             if op.activation not in ACTIVATIONS:
                 raise UserError(f"op {i}: activation must be one of {list(ACTIVATIONS)}, not {op.activation!r}")
@@ -178,10 +187,12 @@ class Net:
                     size += blob[-1].size
         weights = np.concatenate(blob) if blob else np.zeros(0, np.float32)
         ranges = np.ascontiguousarray(ranges, np.float32)
+        precision = precision or ("int8" if ranges.size else "float32")
         self.shape = tuple(int(n) for n in shape)
         handle = ctypes.c_void_p()
         check(
-            library.igc_net_create_int8(
+            library.igc_net_create_in(
+                PRECISIONS[precision],
                 records,
                 len(ops),
                 weights.ctypes.data,
@@ -197,9 +208,9 @@ class Net:
         check(library.igc_net_output_shape(handle, out))
         self.output_shape = tuple(out)
         self.multiply_adds = library.igc_net_multiply_adds(handle)
-        on_bytes = np.empty(len(ops), np.uint8)
-        library.igc_net_int8_ops(handle, on_bytes.ctypes.data)
-        self.on_bytes = on_bytes.astype(bool)
+        reduced = np.empty(len(ops), np.uint8)
+        library.igc_net_reduced_ops(handle, reduced.ctypes.data)
+        self.reduced = reduced.astype(bool)
 
     def __call__(self, x, threads=0):
         """x: (batch,) + shape, float32. Returns (batch,) + output_shape. threads 0: as many as igc.h says."""

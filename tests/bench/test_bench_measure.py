@@ -198,6 +198,8 @@ def test_mistakes_take_one_line(arguments, message, capsys):
 
 
 def test_ours_is_always_timed():
-    assert peer_keys("openvino") == ["igc", "igc-gluon", "igc-int8", "openvino"] and peer_keys() == list(peers.PEERS)
+    assert peer_keys("openvino") == ["igc", "igc-gluon", "igc-half", "igc-int8", "openvino"] and peer_keys() == list(
+        peers.PEERS
+    )
     with pytest.raises(UserError):
         peer_keys("nobody")

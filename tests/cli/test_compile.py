@@ -202,7 +202,7 @@ def test_int8(run_folder, tmp_path, capsys):
     folder, (best, _) = run_folder
     out = tmp_path / "net.igc"
     assert main(["compile", str(folder), str(out), "--int8"]) == 0
-    assert "layers on 8-bit integers" in capsys.readouterr().out
+    assert "layers in int8" in capsys.readouterr().out
     loaded = deploy.load(out)
     x = loaded.normalize(load("digits", "test").images[:8])
     expected = deploy.compile(best)(x)
@@ -212,9 +212,33 @@ def test_int8(run_folder, tmp_path, capsys):
     capsys.readouterr()
     for flags, message in (
         (["--calibration", "digits"], "goes with --int8"),
+        (["--precision", "half", "--calibration", "digits"], "goes with --int8"),
+        (["--precision", "half", "--int8"], "exclude each other"),
         (["--int8", "--calibration", "none.npy"], "cannot read images"),
         (["--int8", "--calibration", "digits", "--size", "16"], "pixels for calibration"),
     ):
         assert main(["compile", str(folder), str(out), *flags]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1, error
+
+
+def test_half(run_folder, tmp_path, capsys, monkeypatch):
+    """One file, which runs in half precision or in float32; igc info says what runs, layer by layer."""
+    monkeypatch.setenv("IGC_NATIVE_HALF", "emulate")
+    folder, (best, _) = run_folder
+    out = tmp_path / "net.igc"
+    assert main(["compile", str(folder), str(out), "--precision", "half"]) == 0
+    assert "layers in half" in capsys.readouterr().out
+    x = deploy.load(out).normalize(load("digits", "test").images[:4])
+    expected = deploy.compile(best)(x)
+    np.testing.assert_allclose(deploy.load(out)(x), expected, atol=0.03 * np.abs(expected).max())
+    assert main(["info", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "half" in said and "float32" in said and "compiled for half" in said and "IGC block" in said
+    monkeypatch.setenv("IGC_NATIVE_HALF", "off")
+    np.testing.assert_array_equal(deploy.load(out)(x), expected)
+    assert main(["info", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "IGC_NATIVE_HALF=off says so" in said and said.count("half") == 1
+    assert main(["info", str(tmp_path / "none.igc")]) == 2
+    assert "cannot read" in capsys.readouterr().err

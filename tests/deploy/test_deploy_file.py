@@ -42,13 +42,14 @@ def python(*arguments, environment=()):
     )
 
 
-@pytest.fixture(scope="module", params=["float32", "int8"])
+@pytest.fixture(scope="module", params=library.PRECISIONS)
 def compiled(request):
     calibration = images(SHAPE, 16, 7) if request.param == "int8" else None
     return deploy.compile(
         small("cifar_plain_igc5_l2m3", 8),
         SHAPE,
         calibration=calibration,
+        precision=request.param,
         mean=(120, 121, 122.5),
         std=(60, 61, 62),
         class_names=[f"Klasse \N{LATIN SMALL LETTER A WITH DIAERESIS}{i}" for i in range(9)] + [""],
@@ -66,7 +67,7 @@ def test_what_is_loaded_is_what_was_saved(compiled, saved, tmp_path):
     loaded = deploy.load(saved, threads=1)
     x = images(SHAPE, 3)
     np.testing.assert_array_equal(loaded(x), compiled(x))
-    for attribute in ("name", "input_shape", "output_shape", "preprocessing", "multiply_adds", "int8_layers"):
+    for attribute in ("name", "input_shape", "output_shape", "preprocessing", "multiply_adds", "precision", "layers"):
         assert getattr(loaded, attribute) == getattr(compiled, attribute)
     names = loaded.preprocessing.class_names
     assert names[2] == "Klasse \u00e42" and names[9] == "" and loaded.preprocessing.mean == (120, 121, 122.5)
@@ -107,6 +108,12 @@ VERSION_3 = (
     "|NsC0|NsC01poj50RR91|NsC0000000RR910RR910RR910RR9100000000000000000000|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0"
     "Z){`$VE|$P0002M004l$00000004kL0000$002Nh"
 )
+VERSION_4 = (
+    "iAhI84GJ0x1ONa4DrqD2FaZDn000000{{R31ONa41ONa40RR910ssI22mk;81^@s6000000ssI2000002LJ#70RR910RR910RR910RR912><{9"
+    "004kL0000$002Nh004kM005vs006*10RR9100000|NsC00ssI20RR910RR910RR910RR91000000000000000000000000000000|NsC0|NsC0"
+    "|NsC0|NsC0|NsC0|NsC01poj50RR91|NsC0000000RR910RR910RR910RR9100000000000000000000|NsC0|NsC0|NsC0|NsC0|NsC0|NsC0"
+    "|NsC0|NsC0Z){`$VE|$P0002M004l$00000004kL0000$002Nh"
+)
 USUAL = Preprocessing((4, 4), 4, (1, 2, 3), (4, 5, 6), class_names=("a", "b"))
 
 
@@ -116,14 +123,16 @@ USUAL = Preprocessing((4, 4), 4, (1, 2, 3), (4, 5, 6), class_names=("a", "b"))
         (VERSION_1, USUAL),
         (VERSION_2, USUAL),
         (VERSION_3, replace(USUAL, short_side=7, interpolation="bilinear", color_order="BGR")),
+        (VERSION_4, replace(USUAL, short_side=7, interpolation="bilinear", color_order="BGR", border=1, fill=9)),
     ],
-    ids="123",
+    ids="1234",
 )
 def test_files_of_older_releases(old, expected):
-    """What they do not say, up to 2 the short side, up to 3 the border, is as usual."""
+    """What they do not say, up to 2 the short side, up to 3 the border, up to 4 the precision, is as usual."""
     found = deploy.Compiled(base64.b85decode(old))
     assert found.name == "old" and found.input_shape == (3, 4, 4)
     assert found.preprocessing == expected
+    assert found.precision == ("int8" if old is VERSION_2 else "float32")
     x = images((3, 4, 4), 2)
     expected = x.mean(axis=(2, 3)) @ (np.arange(6).reshape(2, 3) - 2).T
     np.testing.assert_allclose(found(x), expected, rtol=1e-5, atol=1e-5)
@@ -210,13 +219,13 @@ def changed(data, at, form, value):
     return bytes(data)
 
 
-OPS = 88 + 8 * 3
+OPS = 96 + 8 * 3
 
 
 @pytest.mark.parametrize(
     "at,form,value,message",
     [
-        (8, "I", 5, "another version"),
+        (8, "I", 6, "another version"),
         (8, "I", 0, "another version"),
         (16, "Q", 1 << 60, "cut off"),
         (24, "i", 0, "channels"),
@@ -241,9 +250,12 @@ OPS = 88 + 8 * 3
         (80, "i", 1 << 30, "prepared"),
         (84, "i", -1, "prepared"),
         (84, "i", 256, "prepared"),
-        (88, "f", float("nan"), "finite"),
-        (100, "f", 0.0, "deviations"),
-        (100, "f", -1.0, "deviations"),
+        (88, "i", 3, "precision"),
+        (88, "i", -1, "precision"),
+        (92, "i", 1, "precision"),
+        (96, "f", float("nan"), "finite"),
+        (108, "f", 0.0, "deviations"),
+        (108, "f", -1.0, "deviations"),
         (OPS, "i", 9, "unknown kind"),
         (OPS + 4, "i", 1, "input"),
         (OPS + 8, "i", 1, "residual"),

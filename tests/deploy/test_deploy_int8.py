@@ -17,7 +17,7 @@ from igc_gluon.native.library import CONV, Op
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 SHAPE = (3, 16, 16)
-HAS = native.available() and library.has_int8()
+HAS = native.available() and library.has("int8")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_families_stay_near_float32(name, size):
     exact = deploy.compile(network, shape)(x)
     compiled = deploy.compile(network, shape, calibration=images(shape, 64, 4))
     got = compiled(x)
-    assert not HAS or compiled.int8_layers > 0
+    assert not HAS or compiled.reduced_layers > 0
     # Random networks on random images; measured 0.03 and 0.04.
     assert np.abs(got - exact).max() < 0.1 * np.abs(exact).max()
     assert np.sqrt(np.square(got - exact).mean()) < 0.08 * exact.std()
@@ -58,9 +58,9 @@ def test_families_stay_near_float32(name, size):
 def test_the_file_runs_in_float32_where_there_are_no_kernels_for_bytes(net, tmp_path, caplog):
     x = images(SHAPE, 3)
     compiled, exact = deploy.compile(net, SHAPE, calibration=images(SHAPE, 16, 5)), deploy.compile(net, SHAPE)
-    for written, has_ranges in ((compiled, True), (exact, False)):
+    for written, precision in ((compiled, "int8"), (exact, "float32")):
         written.save(tmp_path / "net.igc")
-        assert file.has_ranges((tmp_path / "net.igc").read_bytes()) == has_ranges
+        assert deploy.load(tmp_path / "net.igc").precision == written.precision == precision
         np.testing.assert_array_equal(deploy.load(tmp_path / "net.igc")(x), written(x))
     compiled.save(tmp_path / "net.igc")
     for isa in ("avx2", "portable"):
@@ -69,12 +69,12 @@ def test_the_file_runs_in_float32_where_there_are_no_kernels_for_bytes(net, tmp_
         except UserError:
             continue
         try:
-            if library.has_int8():  # avx2 on a processor with AVX-VNNI
+            if library.has("int8"):  # avx2 on a processor with AVX-VNNI
                 continue
             caplog.clear()
             with caplog.at_level(logging.WARNING):
                 loaded = deploy.load(tmp_path / "net.igc")
-            assert loaded.int8_layers == 0 and f"the kernels in use, {isa}, have none" in caplog.text
+            assert loaded.reduced_layers == 0 and f"the kernels in use, {isa}, have none" in caplog.text
             assert caplog.text.count("\n") == 1
             np.testing.assert_array_equal(loaded(x), deploy.compile(net, SHAPE)(x))
         finally:
@@ -84,11 +84,11 @@ def test_the_file_runs_in_float32_where_there_are_no_kernels_for_bytes(net, tmp_
 @pytest.mark.skipif(not HAS, reason="needs AVX-512 with VNNI")
 def test_what_it_says(net, caplog):
     compiled = deploy.compile(net, SHAPE, calibration=images(SHAPE, 16))
-    assert f"{compiled.int8_layers} layers on 8-bit integers" in repr(compiled)
+    assert f"{compiled.reduced_layers} layers in int8" in repr(compiled)
     tiny = [Op(CONV, 0, 4, weight=np.ones((4, 3, 1, 1), np.float32))]  # three inputs: not worth it
     with caplog.at_level(logging.WARNING):
         ranges = calibration.ranges(tiny, SHAPE, images(SHAPE, 8))
-        assert deploy.Compiled(file.dumps(tiny, SHAPE, False, ranges=ranges)).int8_layers == 0
+        assert deploy.Compiled(file.dumps(tiny, SHAPE, False, ranges=ranges)).reduced_layers == 0
     assert "no layer gains by it" in caplog.text
 
 

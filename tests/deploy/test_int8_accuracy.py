@@ -46,7 +46,7 @@ def test_top_1_loss_on_digits_is_under_a_point(network, on_bytes, options, tmp_p
     )
     (run,) = tmp_path.glob("digits/*/seed0")
     exact, compiled = deploy.compile(run), deploy.compile(run, calibration=True)
-    assert not native.library.has_int8() or compiled.int8_layers == on_bytes
+    assert not native.library.has("int8") or compiled.reduced_layers == on_bytes
     images, labels = data.load("digits", "test")
     x = exact.normalize(images)
     accuracy = [100 * (net(x).argmax(1) == labels).mean() for net in (exact, compiled)]

@@ -350,7 +350,8 @@ class Igc:
             class_names=list("abcdefghij"),
             calibration=images((3, 8, 8), 8),
         ).save(folder / "int8.igc")
-        return [folder / "net.igc", folder / "int8.igc"]
+        deploy.compile(small("cifar_plain_igc5_l4m2", 8), (3, 8, 8), precision="half").save(folder / "half.igc")
+        return [folder / "net.igc", folder / "int8.igc", folder / "half.igc"]
 
     @staticmethod
     def read(path):

@@ -7,7 +7,7 @@ from igc_gluon.native import library as lib
 
 
 def ranges_of(ops, x):
-    """The ranges of igc_net_create_int8, of the float64 network on `x`, and its tensors."""
+    """The ranges of igc_net_create_in, of the float64 network on `x`, and its tensors."""
     tensors, middles = [x.astype(np.float64)], []
     for op in ops:
         if op.kind == lib.BLOCK:

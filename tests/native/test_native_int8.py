@@ -38,7 +38,7 @@ def kernels_in_use(isa, forced):
 def has_int8(kernels):
     try:
         with kernels_in_use(*kernels):
-            return lib.has_int8()
+            return lib.has("int8")
     except UserError:
         return False
 
@@ -61,8 +61,8 @@ def assert_agrees(ops, shape, batch=1, threads=1, bound=0.03, fewest=1):
     x = np.random.default_rng(0).standard_normal((batch,) + tuple(shape)).astype(np.float32)
     ranges, tensors = ref8.ranges_of(ops, x)
     net = lib.Net(ops, shape, ranges)
-    assert net.on_bytes.sum() >= fewest
-    got, expected = net(x, threads), ref8.run(ops, x, ranges, net.on_bytes)
+    assert net.reduced.sum() >= fewest
+    got, expected = net(x, threads), ref8.run(ops, x, ranges, net.reduced)
     scale = max(np.abs(tensors[-1]).max(), 1e-6)
     wrong = np.abs(got - expected) / scale
     # A value next to the middle between two bytes may be rounded the other way, and is then a step off.
@@ -227,7 +227,7 @@ def test_values_beyond_the_ranges_saturate():
     net = lib.Net([op], (16, 8, 8), ranges)
     far = 1e6 * x
     far[0, 0, 0, 0] = np.inf
-    np.testing.assert_allclose(net(far), ref8.run([op], far, ranges, net.on_bytes), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(net(far), ref8.run([op], far, ranges, net.reduced), rtol=1e-5, atol=1e-4)
     zeros = lib.Net([op], (16, 8, 8), np.zeros(4))  # no image had anything in it
     assert np.isfinite(zeros(x)).all()
 
@@ -241,8 +241,8 @@ def test_the_largest_products_do_not_saturate():
     x = np.ones((1, 64, 6, 6), np.float32)
     ranges = np.array([0, 1, -576, 576], np.float32)
     net = lib.Net([op], (64, 6, 6), ranges)
-    assert net.on_bytes.all()
-    np.testing.assert_allclose(net(x), ref8.run([op], x, ranges, net.on_bytes), rtol=1e-6)
+    assert net.reduced.all()
+    np.testing.assert_allclose(net(x), ref8.run([op], x, ranges, net.reduced), rtol=1e-6)
     np.testing.assert_allclose(net(x)[0, :2, 2, 2], [576, -576], rtol=1e-6)
 
 
@@ -285,11 +285,11 @@ def test_other_instruction_sets_run_in_float32(isa):
         pytest.skip(str(error))
     try:
         net = lib.Net(ops, (48, 9, 9), ranges)
-        assert isa != "portable" or not lib.has_int8()
-        if lib.has_int8():
-            assert net.on_bytes.all()
+        assert isa != "portable" or not lib.has("int8")
+        if lib.has("int8"):
+            assert net.reduced.all()
         else:
-            assert not net.on_bytes.any()
+            assert not net.reduced.any()
             np.testing.assert_array_equal(net(x), lib.Net(ops, (48, 9, 9))(x))
     finally:
         lib.use_isa()

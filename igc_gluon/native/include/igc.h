@@ -27,7 +27,7 @@ extern "C" {
 #endif
 
 /* Grows with every change of a struct, of the functions or of the meaning of one. */
-#define IGC_ABI 9
+#define IGC_ABI 10
 
 typedef enum igc_status {
   IGC_OK = 0,
@@ -86,19 +86,31 @@ IGC_API int igc_use_isa(const char* name);
 IGC_API const char* igc_isa(
     void); /* NULL if IGC_NATIVE_ISA names what this processor cannot run: see igc_message() */
 
+/* In what a network computes. Layers that gain nothing by it, and all of them where the instruction set in use or the
+ * processor has no kernels for it, stay in float32.
+ *   IGC_HALF: activations and weights are rounded to bfloat16 (to nearest even), which has the range of float32, sums
+ *             are of float32. On processors with AVX512-BF16 whose VDPBF16PS is faster than float32; this is measured
+ *             once in a process. The environment variable IGC_NATIVE_HALF says otherwise: "on", where the instructions
+ *             exist, however slow; "off"; "emulate", the same bits in plain C++, very slowly, for tests.
+ *   IGC_INT8: bytes, on processors with VNNI, by what calibration found. */
+typedef enum igc_precision { IGC_FLOAT32 = 0, IGC_HALF = 1, IGC_INT8 = 2 } igc_precision;
+
+/* In IGC_FLOAT32. */
 IGC_API int igc_net_create(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
                            int32_t channels, int32_t height, int32_t width, igc_net** net);
-/* The same on bytes where that is faster (src/planner_int8.cpp says where) and the processor has AVX-512 with VNNI;
- * elsewhere all of it in float32. NaN counts as a value below all others there. `ranges` are what calibration found, in this order: of each tensor, from the
- * input on, the lowest and the highest value; then of each IGC_BLOCK, in order, for each of its channels the
- * largest absolute value between its two convolutions. n_ranges 0: as igc_net_create. */
-IGC_API int igc_net_create_int8(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
-                                const float* ranges, int64_t n_ranges, int32_t channels, int32_t height,
-                                int32_t width, igc_net** net);
-/* 1 where the instruction set in use and the processor have kernels for bytes. */
-IGC_API int igc_has_int8(void);
-/* How many ops run on bytes; `on_bytes`, if not NULL, gets a 1 or 0 for each op. */
-IGC_API int64_t igc_net_int8_ops(const igc_net* net, uint8_t* on_bytes);
+/* In any igc_precision (src/planner_reduced.cpp says which layers gain). `ranges` are what calibration found, for IGC_INT8
+ * only, in this order: of each tensor, from the input on, the lowest and the highest value; then of each IGC_BLOCK, in
+ * order, for each of its channels the largest absolute value between its two convolutions. NaN counts as a value below
+ * all others in IGC_INT8. */
+IGC_API int igc_net_create_in(int32_t precision, const igc_op* ops, int64_t n_ops, const float* weights,
+                              int64_t n_weights, const float* ranges, int64_t n_ranges, int32_t channels,
+                              int32_t height, int32_t width, igc_net** net);
+/* 1 where the instruction set in use and the processor have kernels for an igc_precision; 0 where not, and
+ * igc_message() says why. */
+IGC_API int igc_has(int32_t precision);
+/* How many ops run in the network's precision where that is not float32; `reduced`, if not NULL, gets a 1 or 0 for each
+ * op. */
+IGC_API int64_t igc_net_reduced_ops(const igc_net* net, uint8_t* reduced);
 IGC_API int igc_net_output_shape(const igc_net* net, int32_t shape[3]); /* channels, height, width */
 IGC_API int64_t igc_net_multiply_adds(const igc_net* net);              /* of one image, convolutions only */
 /* x: batch x channels x height x width, y: batch x the output's. threads 0: igc_threads(). */

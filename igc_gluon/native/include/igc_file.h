@@ -4,7 +4,7 @@
  * image. It is little-endian; sizes in bytes, offsets from its beginning:
  *
  *    0  8       89 'I' 'G' 'C' 0d 0a 1a 0a: a transfer as text damages it
- *    8  uint32  version of the format: 4; older files are of 3, or of 2 with ranges, 1 without
+ *    8  uint32  version of the format: 5; older files are of 4, of 3, or of 2 with ranges, 1 without
  *   12  uint32  CRC-32 (that of zlib) of everything from offset 16 on
  *   16  uint64  size of the file
  *   24  int32   channels, height, width of an image
@@ -15,12 +15,13 @@
  *   56  uint32  number of names of classes: that of the scores, or 0
  *   60  uint32  number of ranges, or 0
  *   64  int32   from version 3 on: short side, igc_interpolation, igc_color_order, whether mean and standard
- *               deviation are known (1); from version 4 on: border, fill, see igc_model_info
+ *               deviation are known (1); from version 4 on: border, fill, see igc_model_info; from version 5 on:
+ *               igc_precision (before: IGC_INT8 where there are ranges, else IGC_FLOAT32), 0
  *       float   mean of each channel, then standard deviation of each channel, of pixels 0..255
  *       igc_op  all ops, 80 bytes each. Their parameters lie one after another: weight, weight2, scale, bias
  *       char    texts, UTF-8, each with a 0 at its end: the network's name, the names of classes; then zeros
- *       float   weights
- *       float   ranges, for 8-bit integers: as igc_net_create_int8 takes them
+ *       float   weights, whatever the precision: one file serves every processor
+ *       float   ranges, for IGC_INT8: as igc_net_create_in takes them
  *
  * Every size, number and offset is checked before it is used: a file that is damaged, cut off or made up is
  * refused with one line in igc_message().
@@ -34,7 +35,7 @@
 extern "C" {
 #endif
 
-#define IGC_FILE_VERSION 4 /* older ones can be read, too */
+#define IGC_FILE_VERSION 5 /* older ones can be read, too */
 
 /* How an image is resized: to a smaller one, to a larger one. */
 typedef enum igc_interpolation {
@@ -63,7 +64,15 @@ typedef struct igc_model_info {
   int32_t color_order;   /* igc_color_order: of the channels, and so of mean and deviation */
   int32_t border; /* pixels on each side of what the network takes that are no part of the image, see below */
   int32_t fill;   /* their brightness, 0..255, in every channel; before mean and deviation */
+  int32_t precision; /* igc_precision that the file asks for; igc_get_layer says what runs */
 } igc_model_info;
+
+/* An op of the network, and what becomes of it here. */
+typedef struct igc_layer {
+  igc_op op;         /* its offsets are of no use to others */
+  int32_t shape[3];  /* channels, height, width of its result */
+  int32_t precision; /* igc_precision in which it runs: IGC_FLOAT32 where the file's gains nothing here */
+} igc_layer;
 
 /* How an image becomes what igc_normalise takes: its shorter side is resized to short_side - 2 * border, the middle
  * (height - 2 * border) x (width - 2 * border) cut out, and border pixels of brightness fill put on each side.
@@ -77,9 +86,8 @@ IGC_API void igc_free(igc_model* model);
 IGC_API int igc_get_info(const igc_model* model, igc_model_info* info);
 IGC_API const char* igc_class_name(const igc_model* model, int32_t class_index); /* NULL: it has none */
 
-/* How many ops of the network run on 8-bit integers here: 0 if the file has no ranges, or this processor or
- * the instruction set in use no VNNI, for then all of it runs in float32. */
-IGC_API int64_t igc_int8_ops(const igc_model* model);
+IGC_API int64_t igc_layers(const igc_model* model); /* how many there are */
+IGC_API int igc_get_layer(const igc_model* model, int64_t number, igc_layer* layer);
 
 /* pixels: batch x height x width x channels, 0..255, in the model's order of colours -> x: batch x channels x height x width,
  * (pixel - mean) / deviation. */

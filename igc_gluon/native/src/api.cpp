@@ -33,12 +33,13 @@ const char* igc_isa(void) {
 
 int igc_net_create(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
                    int32_t channels, int32_t height, int32_t width, igc_net** net) {
-  return igc_net_create_int8(ops, n_ops, weights, n_weights, nullptr, 0, channels, height, width, net);
+  return igc_net_create_in(IGC_FLOAT32, ops, n_ops, weights, n_weights, nullptr, 0, channels, height, width,
+                           net);
 }
 
-int igc_net_create_int8(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
-                        const float* ranges, int64_t n_ranges, int32_t channels, int32_t height,
-                        int32_t width, igc_net** net) {
+int igc_net_create_in(int32_t precision, const igc_op* ops, int64_t n_ops, const float* weights,
+                      int64_t n_weights, const float* ranges, int64_t n_ranges, int32_t channels,
+                      int32_t height, int32_t width, igc_net** net) {
   if (!net) return fail(IGC_BAD_ARGUMENT, "net is null");
   *net = nullptr;
   const igc::Kernels* kernels = nullptr;
@@ -47,20 +48,24 @@ int igc_net_create_int8(const igc_op* ops, int64_t n_ops, const float* weights, 
   return guarded(IGC_BAD_ARGUMENT, [&] {
     igc::Weights packed;
     *net = new igc_net{igc::Net(igc::plan_net(*kernels, ops, n_ops, weights, n_weights, channels, height,
-                                              width, packed, ranges, n_ranges))};
+                                              width, packed, {precision, ranges, n_ranges}))};
   });
 }
 
-int igc_has_int8(void) {
+int igc_has(int32_t precision) {
   int has = 0;
-  guarded(IGC_NO_SUCH_ISA, [&] { has = igc::int8_kernels(igc::current_kernels()) != nullptr; });
+  guarded(IGC_NO_SUCH_ISA, [&] {
+    std::string why;
+    has = precision == IGC_FLOAT32 || igc::reduced_kernels(igc::current_kernels(), precision, &why);
+    if (!has) fail(IGC_NO_SUCH_ISA, why.c_str());
+  });
   return has;
 }
 
-int64_t igc_net_int8_ops(const igc_net* net, uint8_t* on_bytes) {
+int64_t igc_net_reduced_ops(const igc_net* net, uint8_t* reduced) {
   if (!net) return 0;
-  const std::vector<uint8_t>& ops = net->net.plan->int8_ops;
-  if (on_bytes) std::copy(ops.begin(), ops.end(), on_bytes);
+  const std::vector<uint8_t>& ops = net->net.plan->reduced_ops;
+  if (reduced) std::copy(ops.begin(), ops.end(), reduced);
   return std::count(ops.begin(), ops.end(), 1);
 }
 

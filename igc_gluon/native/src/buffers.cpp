@@ -23,16 +23,11 @@ void assign_buffers(Plan& plan) {
   std::vector<std::vector<const Storage*>> users;
   for (Storage& storage : plan.storages) {
     if (storage.last_step < 0) continue;  // the step that wrote it has become part of another
-    Buffer wanted = {storage.height,
-                     storage.width,
-                     storage.halo_h,
-                     storage.halo_w,
-                     storage.pixel(),
-                     {},
-                     storage.bytes ? storage.zero : (uint8_t)0};
+    Buffer wanted = {storage.height, storage.width, storage.halo_h, storage.halo_w, storage.pixel(), {},
+                     storage.zero};
     // Bytes are always finite: what padding holds meets weights of zero, and may be anything.
     for (int c : storage.layout.channel_at)
-      if (!storage.bytes) wanted.padding.push_back(c < 0);
+      if (storage.element != Element::Byte) wanted.padding.push_back(c < 0);
     size_t b = 0;
     while (b < plan.buffers.size() &&
            (!serves(plan.buffers[b], wanted) ||

@@ -96,7 +96,13 @@ std::vector<Shape> check_ops(const igc_op* ops, int64_t n_ops, const float* weig
   return shapes;
 }
 
-void check_ranges(const igc_op* ops, int64_t n_ops, const float* ranges, int64_t n_ranges) {
+void check_precision(const igc_op* ops, int64_t n_ops, const Precision& precision) {
+  const float* const ranges = precision.ranges;
+  const int64_t n_ranges = precision.n_ranges;
+  if (precision.kind != IGC_FLOAT32 && precision.kind != IGC_HALF && precision.kind != IGC_INT8)
+    throw BadArgument("unknown precision");
+  if (precision.kind != IGC_INT8 && n_ranges) throw BadArgument("ranges go with 8-bit integers only");
+  if (precision.kind != IGC_INT8) return;
   int64_t wanted = 2 * (n_ops + 1);
   for (int64_t i = 0; i < n_ops; i++)
     if (ops[i].kind == IGC_BLOCK) wanted += ops[i].channels;

@@ -14,8 +14,8 @@ struct Shape {
 std::vector<Shape> check_ops(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
                              Shape input);
 
-// Numbers that calibration found (igc_net_create_int8): as many as the ops need, finite, in order. Raises
+// Of bytes the numbers that calibration found (igc_net_create_in): as many as the ops need, finite, in order. Raises
 // BadArgument.
-void check_ranges(const igc_op* ops, int64_t n_ops, const float* ranges, int64_t n_ranges);
+void check_precision(const igc_op* ops, int64_t n_ops, const Precision& precision);
 
 }  // namespace igc

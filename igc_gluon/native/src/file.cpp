@@ -19,6 +19,7 @@ struct igc_model {
   std::vector<float> mean, deviation, scale, shift;  // (pixel - mean) / deviation = pixel * scale + shift
   std::vector<char> texts;
   std::vector<const char*> names;  // of the classes
+  std::vector<igc_layer> layers;
 };
 
 namespace igc {
@@ -34,10 +35,11 @@ struct Header {
   uint64_t n_weights;
   uint32_t n_names, n_ranges;
 };
-struct Preprocessing {  // follows the header from version 3 on, border and fill from version 4 on
-  int32_t short_side, interpolation, color_order, normalised, border, fill;
+struct
+    Properties {  // follow the header from version 3 on, border and fill from version 4, the others from version 5 on
+  int32_t short_side, interpolation, color_order, normalised, border, fill, precision, reserved;
 };
-static_assert(sizeof(Header) == 64 && sizeof(Preprocessing) == 24 && sizeof(igc_op) == 80,
+static_assert(sizeof(Header) == 64 && sizeof(Properties) == 32 && sizeof(igc_op) == 80,
               "the layout of the file");
 
 constexpr uint8_t kMagic[8] = {0x89, 'I', 'G', 'C', '\r', '\n', 0x1a, '\n'};
@@ -153,9 +155,10 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
   require(header.n_ops <= kMostOps, "it has too many ops");
   require(header.n_weights <= size / sizeof(float), "it has fewer weights than it says");
   const uint64_t channels = (uint64_t)header.shape[0];
-  Preprocessing expected = {0, IGC_AREA, IGC_RGB, 1, 0, 0};
-  const size_t said = header.version > 3   ? sizeof(Preprocessing)
-                      : header.version > 2 ? offsetof(Preprocessing, border)
+  Properties expected = {0, IGC_AREA, IGC_RGB, 1, 0, 0, header.n_ranges ? IGC_INT8 : IGC_FLOAT32, 0};
+  const size_t said = header.version > 4   ? sizeof(Properties)
+                      : header.version > 3 ? offsetof(Properties, precision)
+                      : header.version > 2 ? offsetof(Properties, border)
                                            : 0;
   const size_t before = sizeof(Header) + said;
   require(before + 2 * channels * sizeof(float) + (uint64_t)header.n_ops * sizeof(igc_op) +
@@ -166,6 +169,9 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
   auto model = std::make_unique<igc_model>();
   const uint8_t* at = data + before;
   std::memcpy(&expected, data + sizeof(Header), said);
+  require(expected.precision >= IGC_FLOAT32 && expected.precision <= IGC_INT8 && expected.reserved == 0 &&
+              (expected.precision == IGC_INT8) == (header.n_ranges > 0),
+          "its precision is damaged");
   model->mean = take<float>(at, channels);
   model->deviation = take<float>(at, channels);
   const auto ops = take<igc_op>(at, header.n_ops);
@@ -213,15 +219,23 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
   info.color_order = expected.color_order;
   info.border = expected.border;
   info.fill = expected.fill;
+  info.precision = expected.precision;
 
   Weights packed;
-  model->net = std::make_unique<Net>(
-      plan_net(current_kernels(), ops.data(), (int64_t)ops.size(), weights.data(), (int64_t)weights.size(),
-               info.shape[0], info.shape[1], info.shape[2], packed, ranges.data(), (int64_t)ranges.size()));
+  model->net =
+      std::make_unique<Net>(plan_net(current_kernels(), ops.data(), (int64_t)ops.size(), weights.data(),
+                                     (int64_t)weights.size(), info.shape[0], info.shape[1], info.shape[2],
+                                     packed, {expected.precision, ranges.data(), (int64_t)ranges.size()}));
   const Plan& plan = *model->net->plan;
   info.multiply_adds = plan.multiply_adds;
   require(plan.buffer_floats() + plan.scratch_floats <= kMostBufferFloats,
           "it needs more than 2 GB for an image");
+  for (size_t i = 0; i < ops.size(); i++) {
+    const Shape& result = shapes[i + 1];
+    model->layers.push_back({ops[i],
+                             {result.channels, result.height, result.width},
+                             plan.reduced_ops[i] ? info.precision : IGC_FLOAT32});
+  }
   return model;
 }
 
@@ -293,8 +307,13 @@ int igc_get_info(const igc_model* model, igc_model_info* info) {
   return IGC_OK;
 }
 
-int64_t igc_int8_ops(const igc_model* model) {
-  return model ? std::count(model->net->plan->int8_ops.begin(), model->net->plan->int8_ops.end(), 1) : 0;
+int64_t igc_layers(const igc_model* model) { return model ? (int64_t)model->layers.size() : 0; }
+
+int igc_get_layer(const igc_model* model, int64_t number, igc_layer* layer) {
+  if (!model || !layer || number < 0 || number >= igc_layers(model))
+    return igc::fail(IGC_BAD_ARGUMENT, "model or layer is null, or there is no layer of this number");
+  *layer = model->layers[(size_t)number];
+  return IGC_OK;
 }
 
 const char* igc_class_name(const igc_model* model, int32_t class_index) {

@@ -4,7 +4,9 @@
 #include <cpuid.h>
 #endif
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -93,8 +95,9 @@ const Kernels& current_kernels() {
 
 void use_kernels(const Kernels& kernels) { current.store(&kernels); }
 
-const Int8Kernels* int8_kernels(const Kernels& kernels) {
-  (void)kernels;
+namespace {
+
+const ReducedKernels* byte_kernels(const Kernels& kernels, std::string& why) {
 #if defined(IGC_HAS_AVX512) && defined(IGC_HAS_VNNI)
   __builtin_cpu_init();
   if (&kernels == &avx512::kernels && __builtin_cpu_supports("avx512vnni")) return &vnni::kernels;
@@ -109,7 +112,65 @@ const Int8Kernels* int8_kernels(const Kernels& kernels) {
   const char* wanted = std::getenv("IGC_NATIVE_INT8");
   if (&kernels == &avx2::kernels && wanted && !std::strcmp(wanted, "avx2")) return &avx2_int8::kernels;
 #endif
+  why = std::string("the kernels in use, ") + kernels.name + ", have none; they need AVX-512 with VNNI";
   return nullptr;
+}
+
+#if defined(IGC_HAS_AVX512) && defined(IGC_HAS_AVX512_BF16)
+// CPUID leaf 7, 1: not every compiler has a name for it in __builtin_cpu_supports.
+bool has_avx512_bf16() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5);
+}
+
+double seconds(void (*spin)(int)) {
+  const auto start = std::chrono::steady_clock::now();
+  spin(2000);
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// VDPBF16PS does twice the products of a multiply-add of float32. There are processors where it takes as long (AMD),
+// and ones where it takes four times as long (Intel's of 2023), so that it loses. The shortest of some turns: other
+// programs only make it longer.
+bool measured_fast() {
+  const ReducedKernels& kernels = avx512_bf16::kernels;
+  double floats = 1, products = 1;
+  for (int turn = 0; turn < 8; turn++) {
+    floats = std::min(floats, seconds(kernels.spin_floats));
+    products = std::min(products, seconds(kernels.spin_products));
+  }
+  return 2 * floats > 1.3 * products;
+}
+#endif
+
+const ReducedKernels* half_kernels(const Kernels& kernels, std::string& why) {
+  const char* said = std::getenv("IGC_NATIVE_HALF");
+  const std::string wanted = said ? said : "";
+  if (wanted == "emulate") return &emulated_bf16::kernels;
+  if (wanted == "off") {
+    why = "IGC_NATIVE_HALF=off says so";
+    return nullptr;
+  }
+#if defined(IGC_HAS_AVX512) && defined(IGC_HAS_AVX512_BF16)
+  if (&kernels == &avx512::kernels && has_avx512_bf16()) {
+    static const bool fast = measured_fast();  // once
+    if (fast || wanted == "on") return &avx512_bf16::kernels;
+    why = "AVX512-BF16 of this processor is no faster than float32";
+    return nullptr;
+  }
+#endif
+  why = std::string("the kernels in use, ") + kernels.name + ", have none; they need AVX512-BF16";
+  return nullptr;
+}
+
+}  // namespace
+
+const ReducedKernels* reduced_kernels(const Kernels& kernels, int precision, std::string* why) {
+  std::string unused;
+  std::string& reason = why ? *why : unused;
+  return precision == IGC_INT8   ? byte_kernels(kernels, reason)
+         : precision == IGC_HALF ? half_kernels(kernels, reason)
+                                 : nullptr;
 }
 
 }  // namespace igc

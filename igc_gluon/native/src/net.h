@@ -10,12 +10,19 @@
 
 #include "../include/igc.h"
 #include "convolution.h"
-#include "int8.h"
+#include "reduced.h"
 
 namespace igc {
 
 struct BadArgument : std::runtime_error {
   using std::runtime_error::runtime_error;
+};
+
+// What igc_net_create_in is asked for.
+struct Precision {
+  int32_t kind = IGC_FLOAT32;  // igc_precision
+  const float* ranges = nullptr;
+  int64_t n_ranges = 0;
 };
 
 // What a tensor is kept in. Tensors that differ by a permutation of channels share one.
@@ -25,16 +32,16 @@ struct Storage {
   int halo_h = 0, halo_w = 0;
   int first_step = 0, last_step = -1;  // in use from the step that writes it to the last one that reads it
   int buffer = -1;                     // storages that are not in use together share buffers
-  bool bytes = false;                  // four positions a word
-  uint8_t zero = 0;                    // the byte that stands for 0
+  Element element = Element::Float32;
+  uint8_t zero = 0;  // the byte that stands for 0
 
   // Words of 32 bits from one pixel to the next.
-  int pixel() const { return bytes ? pixel_stride(layout.positions / 4) : pixel_stride(layout.positions); }
+  int pixel() const { return pixel_stride(layout.positions / per_word(element)); }
 };
 
 struct Buffer {
   int height, width, halo_h, halo_w, pixel;  // pixel: words from one to the next
-  std::vector<bool> padding;                 // positions that stay zero, of floats
+  std::vector<bool> padding;                 // positions that stay zero, not of bytes
   uint8_t fill;                              // every byte, before the first step: the halo keeps it
   size_t floats() const { return (size_t)(height + 2 * halo_h) * (width + 2 * halo_w) * pixel; }
 };
@@ -46,14 +53,14 @@ enum class Work {
   MaxPool,
   MeanPool,
   Convert,
-  Int8Conv,
-  Int8Pointwise,
-  Int8ConvPointwise,
-  ConvInt8Pointwise,  // a convolution of floats before a product of bytes
-  Quantise,
-  Dequantise,
-  MakeQuads,
-  Reorder  // bytes
+  ReducedConv,
+  ReducedPointwise,
+  ReducedConvPointwise,
+  ConvReducedPointwise,  // a convolution of floats before a product of reduced elements
+  Reduce,                // floats to bytes or bfloat16
+  Widen,                 // and back
+  MakeWords,
+  Reorder  // reduced elements
 };
 
 // One pass over the rows of its output. ConvPointwise and its kin keep the result of the convolution in a scratch
@@ -64,15 +71,15 @@ struct Step {
   ConvPlan conv;
   PointwisePlan pointwise;
   igc_op pool = {};
-  Int8Conv int8_conv;
-  Int8Pointwise int8_pointwise;
+  ReducedConv reduced_conv;
+  ReducedPointwise reduced_pointwise;
   std::vector<int> source;  // Convert, Reorder: the input position for each output position
-  int middle_pixel = 0;     // ConvPointwise, ConvInt8Pointwise: floats of the scratch from one to the next
-  int byte_pixel =
-      0;  // Int8ConvPointwise, ConvInt8Pointwise: words of bytes in the scratch from one to the next
+  int middle_pixel = 0;     // ConvPointwise, ConvReducedPointwise: floats of the scratch from one to the next
+  int reduced_pixel =
+      0;  // ReducedConvPointwise, ConvReducedPointwise: words in the scratch from one to the next
   int tile_rows = 1;
   Scale scale;      // of the bytes that are made or read
-  Layout from, to;  // MakeQuads, and Int8ConvPointwise that ends so: then its results, before, have
+  Layout from, to;  // MakeWords, and ReducedConvPointwise that ends so: then its results, before, have
                     // middle_pixel words in the scratch
 };
 
@@ -100,10 +107,11 @@ class Weights {
 // Nothing in it changes when it runs.
 struct Plan {
   const Kernels* kernels;
-  const Int8Kernels* int8 = nullptr;  // null: not on this instruction set, or without ranges
-  std::vector<uint8_t> int8_ops;      // of each op, whether it runs on bytes
+  int32_t precision = IGC_FLOAT32;          // igc_precision
+  const ReducedKernels* reduced = nullptr;  // null: all in float32
+  std::vector<uint8_t> reduced_ops;         // of each op, whether it runs on reduced elements
   std::vector<std::shared_ptr<const Packed>> packed;
-  Arena arena;  // what is packed for bytes
+  Arena arena;  // what is packed for reduced elements
   std::vector<Storage> storages;
   std::vector<Buffer> buffers;
   std::vector<Step> steps;
@@ -136,17 +144,16 @@ struct Net {
 // Gives every storage its buffer (buffers.cpp).
 void assign_buffers(Plan& plan);
 
-// Raises BadArgument. `numbers` and `ranges` (igc_net_create_int8) are not needed afterwards. shared: of the same ops,
+// Raises BadArgument. `numbers` and ranges are not needed afterwards. shared: of the same ops,
 // numbers and kernels.
 std::unique_ptr<const Plan> plan_net(const Kernels& kernels, const igc_op* ops, int64_t n_ops,
                                      const float* numbers, int64_t n_numbers, int channels, int height,
-                                     int width, Weights& shared, const float* ranges = nullptr,
-                                     int64_t n_ranges = 0);
+                                     int width, Weights& shared, const Precision& precision = {});
 
-// Rows of the steps on bytes, and of those that convert to and from them (int8_run.cpp). `positions`: of x.
-void run_int8_rows(const Int8Kernels& kernels, const Step& step, Plane x, Plane y, Plane residual, int width,
-                   int begin, int end, float* scratch);
-void convert_rows(const Int8Kernels& kernels, const Step& step, int positions, Plane x, Plane y, int width,
+// Rows of the steps on reduced elements, and of those that convert to and from them (reduced_run.cpp). `positions`: of x.
+void run_reduced_rows(const ReducedKernels& kernels, const Step& step, Plane x, Plane y, Plane residual,
+                      int width, int begin, int end, float* scratch);
+void convert_rows(const ReducedKernels& kernels, const Step& step, int positions, Plane x, Plane y, int width,
                   int begin, int end);
 
 void run_net(Net& net, const float* x, int64_t batch, float* y, int threads);

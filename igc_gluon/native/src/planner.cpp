@@ -33,14 +33,14 @@ std::vector<int> inverse(const std::vector<int>& labels) {
 }  // namespace
 
 Planner::Planner(Plan& plan, Weights& shared, const igc_op* ops, int64_t n_ops, const float* numbers,
-                 const float* ranges, std::vector<Shape> shapes)
+                 const Precision& precision, std::vector<Shape> shapes)
     : plan_(plan),
       shared_(shared),
       kernels_(*plan.kernels),
       ops_(ops),
       n_ops_(n_ops),
       numbers_(numbers),
-      ranges_(ranges),
+      precision_(precision),
       shapes_(std::move(shapes)),
       tensors_(n_ops + 1),
       readers_(n_ops + 1),
@@ -48,13 +48,13 @@ Planner::Planner(Plan& plan, Weights& shared, const igc_op* ops, int64_t n_ops, 
 
 void Planner::plan() {
   collect_wishes();
-  choose_int8();
+  choose_reduced();
   const Shape in = shapes_[0];
   // Only single floats of the input are read by a dense convolution: three channels need no padding to 16.
   bool dense = !wish_[0];
   for (int64_t reader : readers_[0])
     dense = dense && ops_[reader].kind == IGC_CONV && ops_[reader].groups == 1 &&
-            !is_pointwise(ops_[reader]) && ops_[reader].residual != 0 && !plan_.int8_ops[reader];
+            !is_pointwise(ops_[reader]) && ops_[reader].residual != 0 && !plan_.reduced_ops[reader];
   define(0, wish_[0] ? *wish_[0] : Layout::plain(in.channels, !dense || readers_[0].empty()));
   plan_.input = tensors_[0].storage;
   for (int64_t i = 0; i < n_ops_; i++)
@@ -290,7 +290,7 @@ void Planner::plan_convolution(int64_t i, const Forced* forced) {
   plan_.multiply_adds += (int64_t)out_shape.height * out_shape.width * op.channels *
                          ((int64_t)shape(op.input).channels / op.groups * op.kernel_h * op.kernel_w +
                           (op.kind == IGC_BLOCK ? op.groups : 0));
-  if (plan_.int8_ops[i]) return plan_int8(i, forced);
+  if (plan_.reduced_ops[i]) return plan_reduced(i, forced);
   const Filter filter = filter_of(op);
   const int width = out_shape.width;
   Step step = {};
@@ -403,23 +403,24 @@ void Planner::finish() {
   const Tensor& last = tensors_[n_ops_];
   plan_.output = last.storage;
   plan_.output_layout = last.layout;
-  make_quads_in_blocks();
+  make_words_in_blocks();
   find_lifetimes();
   assign_buffers(plan_);
 }
 
 std::unique_ptr<const Plan> plan_net(const Kernels& kernels, const igc_op* ops, int64_t n_ops,
                                      const float* numbers, int64_t n_numbers, int channels, int height,
-                                     int width, Weights& shared, const float* ranges, int64_t n_ranges) {
+                                     int width, Weights& shared, const Precision& precision) {
   std::vector<Shape> shapes = check_ops(ops, n_ops, numbers, n_numbers, {channels, height, width});
-  if (n_ranges) check_ranges(ops, n_ops, ranges, n_ranges);
+  check_precision(ops, n_ops, precision);
   auto plan = std::make_unique<Plan>();
   plan->kernels = &kernels;
+  plan->precision = precision.kind;
   plan->channels = channels;
   plan->height = height;
   plan->width = width;
   plan->out_channels = shapes.back().channels;
-  Planner(*plan, shared, ops, n_ops, numbers, n_ranges ? ranges : nullptr, std::move(shapes)).plan();
+  Planner(*plan, shared, ops, n_ops, numbers, precision, std::move(shapes)).plan();
   return plan;
 }
 

@@ -1,4 +1,4 @@
-// planner.h - what plans a network (planner.cpp), the parts in bytes too (planner_int8.cpp).
+// planner.h - what plans a network (planner.cpp), the reduced parts too (planner_reduced.cpp).
 #pragma once
 #include <map>
 #include <optional>
@@ -19,9 +19,8 @@ inline bool is_pointwise(const igc_op& op) {
 
 class Planner {
  public:
-  // `ranges` as igc_net_create_int8 takes them, or null.
   Planner(Plan& plan, Weights& shared, const igc_op* ops, int64_t n_ops, const float* numbers,
-          const float* ranges, std::vector<Shape> shapes);
+          const Precision& precision, std::vector<Shape> shapes);
   void plan();
 
  private:
@@ -29,14 +28,14 @@ class Planner {
   struct Tensor {
     bool planned = false;
     Layout layout;
-    int storage = -1;            // of floats
-    int64_t pending = -1;        // the convolution that will be computed inside the step of its only reader
-    int bytes = -1, quads = -1;  // storages of bytes, in the layout's order and as quads
+    int storage = -1;              // of floats
+    int64_t pending = -1;          // the convolution that will be computed inside the step of its only reader
+    int reduced = -1, words = -1;  // storages of reduced elements, in the layout's order and as words
   };
-  // The order of channels that a step has to write, and whether as quads.
+  // The order of channels that a step has to write, whether reduced and as words.
   struct Forced {
     Layout layout;
-    bool bytes = false, quads = false;
+    bool reduced = false, words = false;
   };
 
   Shape shape(int64_t tensor) const { return shapes_[tensor]; }
@@ -70,22 +69,25 @@ class Planner {
   void choose_tile(Step& step, Shape out);
   void finish();
 
-  // planner_int8.cpp
-  void choose_int8();
-  bool pays_in_int8(const igc_op& op) const;
-  bool read_as_bytes(int64_t tensor) const;
+  // planner_reduced.cpp
+  void choose_reduced();
+  bool in_bytes() const { return precision_.kind == IGC_INT8; }
+  int run() const { return per_word(plan_.reduced->element); }  // members of a word
+  bool pays_in_bytes(const igc_op& op) const;
+  bool pays_in_half(const igc_op& op) const;
+  bool is_reduced(int64_t tensor) const;
   Scale scale_of(int64_t tensor) const;
-  int new_bytes(int64_t tensor, const Layout& order);
+  int new_reduced(int64_t tensor, const Layout& order);
   int as_floats(int64_t tensor);
-  int as_bytes(int64_t tensor);
-  int as_quads(int64_t tensor);
-  int quads_of(int64_t tensor, const Layout& layout);
-  int bytes_in(int64_t tensor, const Layout& layout, bool quads);
+  int as_reduced(int64_t tensor);
+  int as_words(int64_t tensor);
+  int words_of(int64_t tensor, const Layout& layout);
+  int reduced_in(int64_t tensor, const Layout& layout, bool words);
   int reordered(int64_t tensor, int storage, const Layout& order);
-  void plan_int8(int64_t i, const Forced* forced);
-  void make_quads_in_blocks();
-  void choose_int8_tile(Step& step, Shape out);
-  void plan_int8_groups(Step& step, int64_t i, const Layout& in, const Layout& out, const Target& target);
+  void plan_reduced(int64_t i, const Forced* forced);
+  void make_words_in_blocks();
+  void choose_reduced_tile(Step& step, Shape out);
+  void plan_reduced_groups(Step& step, int64_t i, const Layout& in, const Layout& out, const Target& target);
 
   Plan& plan_;
   Weights& shared_;
@@ -93,7 +95,7 @@ class Planner {
   const igc_op* ops_;
   const int64_t n_ops_;
   const float* numbers_;
-  const float* ranges_;
+  const Precision precision_;
   const std::vector<Shape> shapes_;
   std::vector<Tensor> tensors_;
   std::vector<std::vector<int64_t>> readers_;

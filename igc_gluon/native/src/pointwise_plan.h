@@ -1,4 +1,4 @@
-// pointwise_plan.h - how 1x1 products are cut up, of floats (pointwise_plan.cpp) as of bytes (int8_convolution.cpp).
+// pointwise_plan.h - how 1x1 products are cut up, of floats (pointwise_plan.cpp) as of bytes and bfloat16 (reduced_convolution.cpp).
 #pragma once
 #include <vector>
 

@@ -58,16 +58,16 @@ void run_rows(const Plan& plan, const Workspace& workspace, const Step& step, in
         run_pointwise(step.pointwise, middle, to, sum, width, 0, rows, &prefetch);
       }
       return;
-    case Work::Int8Conv:
-    case Work::Int8Pointwise:
-    case Work::Int8ConvPointwise:
-    case Work::ConvInt8Pointwise:
-      return run_int8_rows(*plan.int8, step, x, y, residual, width, begin, end, scratch);
-    case Work::Quantise:
-    case Work::Dequantise:
-    case Work::MakeQuads:
+    case Work::ReducedConv:
+    case Work::ReducedPointwise:
+    case Work::ReducedConvPointwise:
+    case Work::ConvReducedPointwise:
+      return run_reduced_rows(*plan.reduced, step, x, y, residual, width, begin, end, scratch);
+    case Work::Reduce:
+    case Work::Widen:
+    case Work::MakeWords:
     case Work::Reorder:
-      return convert_rows(*plan.int8, step, in.layout.positions, x, y, width, begin, end);
+      return convert_rows(*plan.reduced, step, in.layout.positions, x, y, width, begin, end);
     case Work::MaxPool: {
       const igc_op& op = step.pool;
       const PoolTask task = {x.at,        x.row,       x.pixel,   y.at,     y.row,
@@ -190,8 +190,8 @@ size_t Plan::bytes() const {
   for (const Storage& storage : storages) bytes += bytes_in(storage.layout);
   for (const Step& step : steps)
     bytes += bytes_in(step.conv.blocks) + bytes_in(step.pointwise.blocks) +
-             bytes_in(step.pointwise.segments) + bytes_in(step.int8_conv.blocks) +
-             bytes_in(step.int8_pointwise.blocks) + bytes_in(step.int8_pointwise.inputs) +
+             bytes_in(step.pointwise.segments) + bytes_in(step.reduced_conv.blocks) +
+             bytes_in(step.reduced_pointwise.blocks) + bytes_in(step.reduced_pointwise.inputs) +
              bytes_in(step.source) + bytes_in(step.from) + bytes_in(step.to);
   return bytes;
 }

@@ -1,13 +1,13 @@
-// int8_conv.cpp - group convolution of bytes: ../conv.cpp with words of four members where that has floats.
+// reduced_conv.cpp - group convolution of bytes or bfloat16: ../conv.cpp with words of members where that has floats.
 //
 // Register tile, AVX-512: P = 8 pixels x Q = 2 vectors. With stride 1 and 3 taps in a row, for every (dy, word): 6
-// weight vectors + 10 inputs loaded for 48 VPDPBUSD, of 4 x 16 products each; 16 accumulators + 6 weights + 1
+// weight vectors + 10 inputs loaded for 48 dot products, of 16 words each; 16 accumulators + 6 weights + 1
 // input = 23 of 32 registers. A single vector takes 16 pixels.
 // AVX2 with VNNI: 4 pixels x 1 (8 + 6 + 2 registers of 16), without sliding 6 x 1; AVX2: 4 x 1 (8 + 4 + 4).
 //
-// The secondary of L = 4 works on the accumulators in float32: quantised too it would need a step between,
+// The secondary of L = 4 works on the accumulators in float32: reduced too it would need a step between,
 // which costs more than its 4 multiply-adds per vector.
-#include "int8_simd.h"
+#include "words.h"
 
 namespace igc {
 namespace IGC_TARGET {
@@ -28,8 +28,8 @@ struct Pixels {
 
 // TAPS = 3: stride 1, three taps in a row. TAPS = 0: any kernel width and stride.
 template <int W, int Q, int P, int TAPS>
-IGC_INLINE void accumulate(const Int8ConvTask& t, const uint8_t* x, ints (&sum)[P][Q]) {
-  const int8_t* w = t.weights;
+IGC_INLINE void accumulate(const ReducedConvTask& t, const uint8_t* x, Sums (&sum)[P][Q]) {
+  const uint8_t* w = t.weights;
   for (int dy = 0; dy < t.kernel_h; dy++, x += t.x_line) {
     if constexpr (TAPS > 0) {
       Pixels<P + TAPS - 1> in(x, t.x_tap);
@@ -66,49 +66,46 @@ IGC_INLINE void accumulate(const Int8ConvTask& t, const uint8_t* x, ints (&sum)[
 }
 
 template <int W, int Q, int P, int TAPS, bool SECONDARY>
-IGC_INLINE void tile(const Int8ConvTask& t, const uint8_t* x, uint8_t* y, const uint8_t* residual) {
-  ints sum[P][Q];
+IGC_INLINE void tile(const ReducedConvTask& t, const uint8_t* x, uint8_t* y, const uint8_t* residual) {
+  Sums sum[P][Q];
   IGC_TIMES (p, P)
-    IGC_TIMES (q, Q) sum[p][q] = zero_ints();
+    IGC_TIMES (q, Q) sum[p][q] = zero_sums();
   accumulate<W, Q, P, TAPS>(t, x, sum);
-  const __m128i shuffle = quads_shuffle<W>();
   IGC_TIMES (q, Q) {
-    const float* s = SECONDARY ? t.secondary + q * 64 : t.scale + q * 16;
-    const vec bias = load(t.bias + q * 16), s0 = load(s);
-    [[maybe_unused]] const vec s1 = SECONDARY ? load(s + 16) : s0, s2 = SECONDARY ? load(s + 32) : s0,
-                               s3 = SECONDARY ? load(s + 48) : s0;
     vec result[P];
-    IGC_TIMES (p, P) {
-      const vec v = to_floats(sum[p][q]);
-      if constexpr (SECONDARY) {
-        const vec even = fma(splat4<2>(v), s2, fma(splat4<0>(v), s0, bias));
-        const vec odd = fma(splat4<3>(v), s3, mul(splat4<1>(v), s1));
+    if constexpr (SECONDARY) {
+      const float* s = t.secondary + q * 64;
+      const vec bias = load(t.bias + q * 16), s0 = load(s), s1 = load(s + 16), s2 = load(s + 32),
+                s3 = load(s + 48);
+      IGC_TIMES (p, P) {
+        const vec v = to_floats(sum[p][q]);
+        const vec even = fused(splat4<2>(v), s2, fused(splat4<0>(v), s0, bias));
+        const vec odd = fused(splat4<3>(v), s3, mul(splat4<1>(v), s1));
         result[p] = add(even, odd);
-      } else {
-        result[p] = fma(v, s0, bias);
       }
+    } else {
+      IGC_TIMES (p, P) result[p] = finished(sum[p][q], t.scale + q * 16, t.bias + q * 16);
     }
     if (residual) {
-      const vec scale = splat(t.epilogue.residual_scale);
       IGC_TIMES (p, P) {
-        __m128i r = bytes_at(residual + p * t.r_pixel + q * 16);
-        if (t.r_quads) r = quads_to_lanes<W>(r);
-        result[p] = fma(to_floats(r), scale, result[p]);
+        Elements r = elements_at(residual + p * t.r_pixel + q * 16 * kBytes);
+        if (t.r_words) r = words_to_lanes<W>(r);
+        result[p] = with_residual(result[p], r, t.epilogue.residual_scale);
       }
     }
+    IGC_TIMES (p, P) result[p] = clipped(result[p], t.epilogue);
     if (t.epilogue.floats) {
-      const vec lowest = splat(t.epilogue.lowest), highest = splat(t.epilogue.highest);
-      IGC_TIMES (p, P) store((float*)(y + p * t.y_pixel) + q * 16, min(highest, max(lowest, result[p])));
+      IGC_TIMES (p, P) store((float*)(y + p * t.y_pixel) + q * 16, result[p]);
     } else {
-      each_as_bytes<P>(result, shuffle, t.y_quads, [&](int p, __m128i bytes) IGC_ALWAYS {
-        put_bytes(y + p * t.y_pixel + q * 16, bytes);
+      each_as_elements<W>(result, t.y_words, [&](int p, const Elements& elements) IGC_ALWAYS {
+        put_elements(y + p * t.y_pixel + q * 16 * kBytes, elements);
       });
     }
   }
 }
 
 template <int W, int Q, int P, int TAPS, bool SECONDARY>
-void rows(const Int8ConvTask& t, int row_begin, int row_end) {
+void rows(const ReducedConvTask& t, int row_begin, int row_end) {
   for (int r = row_begin; r < row_end; r++) {
     const uint8_t* x = t.x + r * t.x_row;
     uint8_t* y = t.y + r * t.y_row;
@@ -122,14 +119,14 @@ void rows(const Int8ConvTask& t, int row_begin, int row_end) {
 }
 
 template <int W, int Q, int TAPS, bool SECONDARY>
-Int8ConvKernel choose_pixels(int width) {
-  Choice<Int8ConvKernel> best(width);
+ReducedConvKernel choose_pixels(int width) {
+  Choice<ReducedConvKernel> best(width);
   constexpr int more = ((TAPS ? TAPS : 1) * Q + 1) * kParts;
-  if constexpr (tile_fits(16, Q, more)) best.offer(16, rows<W, Q, 16, TAPS, SECONDARY>);
-  if constexpr (tile_fits(8, Q, more)) {
+  if constexpr (reduced_tile_fits(16, Q, more)) best.offer(16, rows<W, Q, 16, TAPS, SECONDARY>);
+  if constexpr (reduced_tile_fits(8, Q, more)) {
     best.offer(8, rows<W, Q, 8, TAPS, SECONDARY>);
     best.offer(7, rows<W, Q, 7, TAPS, SECONDARY>);
-  } else if constexpr (tile_fits(6, Q, more))
+  } else if constexpr (reduced_tile_fits(6, Q, more))
     best.offer(6, rows<W, Q, 6, TAPS, SECONDARY>);
   best.offer(4, rows<W, Q, 4, TAPS, SECONDARY>);
   best.offer(1, rows<W, Q, 1, TAPS, SECONDARY>);
@@ -137,7 +134,7 @@ Int8ConvKernel choose_pixels(int width) {
 }
 
 template <int W, int Q, bool SECONDARY>
-Int8ConvKernel choose_taps(bool sliding, int width) {
+ReducedConvKernel choose_taps(bool sliding, int width) {
   // Three taps of spread bytes and their sums do not fit into the registers.
   if constexpr (kParts == 1)
     if (sliding) return choose_pixels<W, Q, 3, SECONDARY>(width);
@@ -145,15 +142,15 @@ Int8ConvKernel choose_taps(bool sliding, int width) {
 }
 
 template <int W, bool SECONDARY>
-Int8ConvKernel choose_vectors(int q, bool sliding, int width) {
-  if constexpr (kInt8Vectors >= 2)
+ReducedConvKernel choose_vectors(int q, bool sliding, int width) {
+  if constexpr (kReducedVectors >= 2)
     if (q == 2) return choose_taps<W, 2, SECONDARY>(sliding, width);
   return choose_taps<W, 1, SECONDARY>(sliding, width);
 }
 
 }  // namespace
 
-Int8ConvKernel conv_kernel(int w, int q, int kernel_w, int stride, bool secondary, int width) {
+ReducedConvKernel conv_kernel(int w, int q, int kernel_w, int stride, bool secondary, int width) {
   const bool sliding = kernel_w == 3 && stride == 1;
   if (secondary) return choose_vectors<4, true>(q, sliding, width);
   switch (w) {

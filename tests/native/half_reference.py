@@ -1,0 +1,56 @@
+"""What networks in half precision compute, in plain numpy: what is rounded to bfloat16 is, all else is float64."""
+
+import native_reference as ref
+import numpy as np
+
+from igc_gluon.native import library as lib
+
+
+def bfloat16(x):
+    """Rounded to nearest even, subnormal numbers to zero; float64."""
+    bits = np.asarray(x, np.float32).view(np.uint32).astype(np.uint64)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1) >> 16 << 16).astype(np.uint32)
+    rounded = np.where(bits & 0x7F800000, rounded, 0).astype(np.uint32)
+    return rounded.view(np.float32).astype(np.float64)
+
+
+def run(ops, x, reduced):
+    """The tensors; `reduced` says which ops run in half precision."""
+    tensors = [x.astype(np.float64)]
+    for op, in_half in zip(ops, reduced):
+        if not in_half:
+            tensors.append(ref.apply(op, tensors))
+            continue
+        scale = np.ones(op.channels, np.float32) if op.scale is None else op.scale
+        factor = scale.reshape(-1, 1, 1, 1)
+        weight, middle = op.weight, op.kind == lib.BLOCK and op.groups > 1
+        if op.kind == lib.BLOCK and not middle:
+            factor = factor * op.weight2.reshape(factor.shape)
+        y = bfloat16(tensors[op.input])
+        y = ref.conv(y, bfloat16(weight if middle else weight * factor), op.stride, op.pad, op.groups)
+        if middle:
+            partitions = op.channels // op.groups
+            in_registers = op.groups <= 4  # the secondary works on sums, in float32
+            y = ref.permute(y if in_registers else bfloat16(y), op.groups)
+            # Output l * M + m has row m * L + l of the secondary's weights.
+            weight2 = op.weight2.reshape(op.channels, op.groups, 1, 1)
+            weight2 = weight2 * factor.reshape(op.groups, partitions).T.reshape(-1, 1, 1, 1)
+            y = ref.conv(y, weight2 if in_registers else bfloat16(weight2), 1, (0, 0), partitions)
+            y = ref.permute(y, partitions)
+        if op.bias is not None:
+            y = y + op.bias.reshape(1, -1, 1, 1)
+        if op.residual >= 0:
+            y = y + bfloat16(tensors[op.residual])
+        if op.activation is not None:
+            y = np.clip(y, 0, 6 if op.activation == "relu6" else np.inf)
+        tensors.append(bfloat16(y) if read_in_half(ops, reduced, len(tensors)) else y)
+    return tensors
+
+
+def read_in_half(ops, reduced, tensor):
+    """Then an op in half precision writes it so, for all of its readers."""
+    return any(
+        read_in_half(ops, reduced, i + 1) if op.kind == lib.PERMUTE else reduced[i]
+        for i, op in enumerate(ops)
+        if tensor in (op.input, op.residual)
+    )
