@@ -166,7 +166,7 @@ def build(output=HERE / "_lib", jobs=None, sanitize=None, warn=_say):
         objects, built, left_out = [], [], []
         for part, files in results.items():
             failure = next((failure for _, failure in files if failure), None)
-            if failure and part in ("", PORTABLE):
+            if failure and part in ("", PORTABLE, *EMULATED):
                 raise BuildError(failure)
             if failure:
                 left_out.append(f"the kernels for {part} are left out: {failure}")

@@ -17,6 +17,7 @@ from igc_gluon.data.photos import read_photo
 from igc_gluon.engine.saved_networks import open_network
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import shipped
+from igc_gluon.native import library
 
 ROWS = list(shipped.shipped().values())
 OUTPUTS = json.loads(Path(__file__).with_name("shipped_outputs.json").read_text())
@@ -68,6 +69,25 @@ def test_accuracy_on_the_first_thousand_test_images(row, tmp_path):
     assert abs(correct - row.correct_of_1000) <= 1  # an image whose two best scores are equal to float accuracy
     # The 1,000 are a sample of the 10,000 that the accuracy is of.
     assert abs(correct / 1000 - row.accuracy / 100) < 4 * np.sqrt(0.1 * 0.9 / 1000)
+
+
+@pytest.mark.parametrize("precision, most", [("half", 2), ("int8", 5)])
+@each
+def test_accuracy_in_fewer_bits(row, precision, most):
+    """At most 0.2 points of the first thousand test images are lost in half precision, half a point on 8-bit integers."""
+    if not (dataset_files.DEBIAN / row.dataset).is_dir():
+        pytest.skip(f"needs Debian's package dataset-{row.dataset}")
+    reason = library.unavailable_reason(precision)
+    if reason:
+        pytest.skip(reason)
+    net, test = igc_gluon.get_model(row.model, pretrained=row.dataset), load(row.dataset, "test")
+    compiled = deploy.compile(net, precision=precision, calibration=row.dataset if precision == "int8" else None)
+    assert compiled.reduced_layers > 0
+    images, labels = compiled.normalize(test.images[:1000]), test.labels[:1000]
+    correct = int((compiled(images).argmax(axis=1) == labels).sum())
+    exact = int((deploy.compile(net)(images).argmax(axis=1) == labels).sum())
+    print(f"{row.model}: {exact} of 1000 in float32, {correct} in {precision}")
+    assert correct >= exact - most
 
 
 def test_what_does_not_fit_is_said():

@@ -1,4 +1,4 @@
-"""Top-1 accuracy of trained networks on 8-bit integers."""
+"""Top-1 accuracy of trained networks in half precision and on 8-bit integers."""
 
 import os
 import subprocess
@@ -27,7 +27,8 @@ pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.unavai
     ],
 )
 def test_top_1_loss_on_digits_is_under_a_point(network, on_bytes, options, tmp_path):
-    """On one core a minute each, IGCV3 three. on_bytes: how many layers run on 8-bit integers."""
+    """On one core a minute each, IGCV3 three. on_bytes: how many layers run on 8-bit integers. In half precision an image
+    more or less: 0.3 points are one of 360."""
     subprocess.run(
         [
             sys.executable,
@@ -45,10 +46,11 @@ def test_top_1_loss_on_digits_is_under_a_point(network, on_bytes, options, tmp_p
         env=dict(os.environ, PYTHONPATH=str(ROOT)),
     )
     (run,) = tmp_path.glob("digits/*/seed0")
-    exact, compiled = deploy.compile(run), deploy.compile(run, calibration=True)
+    exact, half = (deploy.compile(run, precision=precision) for precision in ("float32", "half"))
+    compiled = deploy.compile(run, calibration=True)
     assert not native.library.has("int8") or compiled.reduced_layers == on_bytes
     images, labels = data.load("digits", "test")
     x = exact.normalize(images)
-    accuracy = [100 * (net(x).argmax(1) == labels).mean() for net in (exact, compiled)]
-    print(f"{network}: {accuracy[0]:.2f} % in float32, {accuracy[1]:.2f} % on 8-bit integers")
-    assert accuracy[0] > 95 and accuracy[1] > accuracy[0] - 1
+    accuracy = [100 * (net(x).argmax(1) == labels).mean() for net in (exact, half, compiled)]
+    print("{}: {:.2f} % in float32, {:.2f} % in half, {:.2f} % in int8".format(network, *accuracy))
+    assert accuracy[0] > 95 and abs(accuracy[1] - accuracy[0]) < 0.3 and accuracy[2] > accuracy[0] - 1
