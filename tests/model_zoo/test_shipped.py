@@ -74,7 +74,7 @@ def test_accuracy_on_the_first_thousand_test_images(row, tmp_path):
 @pytest.mark.parametrize("precision, most", [("half", 2), ("int8", 5)])
 @each
 def test_accuracy_in_fewer_bits(row, precision, most):
-    """In half precision at most 0.2 points of the first thousand test images are lost, on 8-bit integers half a point."""
+    """Of a thousand test images at most 0.2 points are lost in half precision, half a point on 8-bit integers."""
     if not (dataset_files.DEBIAN / row.dataset).is_dir():
         pytest.skip(f"needs Debian's package dataset-{row.dataset}")
     reason = library.unavailable_reason(precision)
