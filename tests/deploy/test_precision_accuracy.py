@@ -27,8 +27,8 @@ pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.unavai
     ],
 )
 def test_top_1_loss_on_digits_is_under_a_point(network, on_bytes, options, tmp_path):
-    """On one core a minute each, IGCV3 three. on_bytes: how many layers run on 8-bit integers. In half precision it may be
-    an image more or less: 0.3 points are one of 360."""
+    """On one core a minute each, IGCV3 three. on_bytes: how many layers run on 8-bit integers. In half precision it may
+    be an image more or less: 0.3 points are one of 360."""
     subprocess.run(
         [
             sys.executable,
