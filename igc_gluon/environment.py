@@ -163,6 +163,7 @@ _TABLE: Tuple[Tuple[str, str, Kind], ...] = (
     ("IGC_", "NATIVE", Switch(("0", "no", "false", "off"), ("1", "yes", "true", "on"))),
     ("IGC_", "NATIVE_ISA", Words(("avx512", "avx2", "portable"))),
     ("IGC_", "NATIVE_INT8", Words(("avx2",))),
+    ("IGC_", "NATIVE_HALF", Words(("on", "off", "emulate"))),
     ("DMLC_", "PS_VAN_TYPE", Words(("zmq", "p3"))),
     ("MXNET_", "GPU_MEM_POOL_TYPE", Words(("Naive", "Round", "Unpooled"))),
     (

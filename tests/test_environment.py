@@ -84,6 +84,7 @@ def test_numbers_of_threads_that_make_no_sense(value, monkeypatch):
         ("MXNET_LIBRARY_PATH", "/dev/zero"),
         ("OMP_STACKSIZE", "100000G"),
         ("IGC_NATIVE_ISA", "sse9"),
+        ("IGC_NATIVE_HALF", "emulated"),
     ],
 )
 def test_what_makes_no_sense_there(name, value, monkeypatch):

@@ -93,7 +93,7 @@ class NativeModel:
         library.check(self._library.igc_get_layer(self._handle, number, ctypes.byref(layer)))
         op = layer.op
         return Layer(
-            library.KINDS[op.kind],
+            library.OP_KINDS[op.kind],
             op.channels or layer.shape[0],
             op.groups,
             (op.kernel_h, op.kernel_w),
