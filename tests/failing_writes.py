@@ -28,6 +28,7 @@ from igc_gluon.start import exit_code, prepare  # noqa: E402
 prepare()
 
 import numpy as np  # noqa: E402
+from test_train_cifar import TINY  # noqa: E402
 
 import train_cifar  # noqa: E402
 from igc_gluon.cli import main as igc  # noqa: E402
@@ -37,22 +38,7 @@ from igc_gluon.engine.checkpoint import CheckpointStore  # noqa: E402
 from igc_gluon.files import write_atomically  # noqa: E402
 
 ERRORS = (errno.EIO, errno.ENOSPC, errno.ESTALE)
-FLAGS = [
-    "--dataset",
-    "digits",
-    "--network",
-    "plain",
-    "--depth",
-    "5",
-    "--primary-partition",
-    "4",
-    "--secondary-partition",
-    "1",
-    "--num-epochs",
-    "2",
-    "--batch-size",
-    "16",
-]
+FLAGS = [*TINY, "--num-epochs", "2", "--batch-size", "16"]
 IMAGES = {"train": 32, "test": 10}  # of each: what is asked is what is written
 preloaded = ctypes.CDLL(None)
 preloaded.fail_calls.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int, ctypes.c_int]
