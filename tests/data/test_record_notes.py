@@ -137,3 +137,33 @@ def test_a_record_that_is_not_cut_where_it_holds_the_magic_word_is_one_line(tmp_
     index.write_text(index.read_text() + f"5\t{sum(map(len, frames))}\n")
     with pytest.raises(UserError, match="the record at byte .* is not what was written"):
         record_file.structure(path)
+
+
+def image_with_checksum(wanted, label, number):
+    """A JPEG, with four bytes behind its end that bring the record's checksum to `wanted`."""
+    table = []
+    for byte in range(256):
+        value = byte
+        for _ in range(8):
+            value = value >> 1 ^ (0xEDB88320 if value & 1 else 0)
+        table.append(value)
+    image = make_archives.jpeg(np.zeros((8, 8, 3), np.uint8))
+    state = wanted ^ 0xFFFFFFFF
+    for byte in reversed((recordio.checksum(label, number, image) ^ 0xFFFFFFFF).to_bytes(4, "little")):
+        index = next(i for i, value in enumerate(table) if value >> 24 == state >> 24)
+        state = (state ^ table[index]) << 8 & 0xFFFFFFFF | index ^ byte
+    return image + state.to_bytes(4, "little")
+
+
+def test_a_checksum_that_is_the_magic_word(tmp_path):
+    """The record is cut within its header, and is as whole as any other; there is no note that could be damaged."""
+    image = image_with_checksum(recordio.MAGIC, 1.0, 5)
+    assert recordio.checksum(1.0, 5, image) == recordio.MAGIC
+    path = tmp_path / "m.rec"
+    frames = write(path)
+    special = recordio.frame(recordio.encode(1.0, 5, image))
+    assert special.count(struct.pack("<I", recordio.MAGIC)) == 2  # it heads both parts
+    path.write_bytes(b"".join([*frames, special, frames[0]]))
+    assert repair.write_index(path) == 7
+    assert record_file.structure(path) == record_file.Structure(7, 1.0, 1.0)
+    assert [encoded for _, encoded in recordio.read_records(path)][5] == image
