@@ -47,9 +47,8 @@ def pack(folder):
     first = runs[0]
     config = json.loads((first.folder / "config.json").read_text(encoding="utf-8"))
     arguments = ["--dataset", first.dataset, "--network", first.model, "--num-epochs", str(first.num_epochs)]
-    meant = json.loads(
-        json.dumps(vars(train_cifar.experiment(train_cifar.parse(arguments), train_cifar.PAPER_GPUS)), default=vars)
-    )
+    experiment = vars(train_cifar.experiment(train_cifar.parse(arguments), train_cifar.PAPER_GPUS))
+    meant = json.loads(json.dumps({**experiment, "model": first.model}, default=vars))
     different = [key for key, value in meant.items() if config.get(key, value) != value]  # older ones had fewer
     if different:
         raise UserError(
