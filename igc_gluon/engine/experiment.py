@@ -25,6 +25,7 @@ from igc_gluon.engine.loss import Objective, class_weights
 from igc_gluon.engine.optimizer import OPTIMIZERS
 from igc_gluon.engine.parallel import DataParallel
 from igc_gluon.engine.precision import use_dtype
+from igc_gluon.engine.pretrained import Pretrained, freeze_layers, frozen_layers
 from igc_gluon.engine.progress import Entry, best_entry
 from igc_gluon.engine.run_folder import path_of_run
 from igc_gluon.engine.run_log import NullRunLog, RunLog, print_line, read_config
@@ -75,6 +76,8 @@ class Experiment:
     teacher: Optional[str] = None  # what `Settings.teacher` is, see `teacher_name`
     temperature: float = 1.0
     hard_weight: float = 0.5
+    pretrained: Optional[str] = None  # the digest of the weights that it begins with
+    freeze: Optional[str] = None  # the last stage that stays as it is, or "all" but the classifier
 
     def as_config(self) -> Dict[str, Any]:
         """The dict that config.json holds: the model by its name, and the file of the user's that registered it."""
@@ -115,6 +118,7 @@ class Settings:
     keep_checkpoints: int = KEPT
     detect_anomaly: bool = False
     teacher: Optional[mx.gluon.HybridBlock] = None
+    pretrained: Optional[Pretrained] = field(default=None, repr=False)  # the weights of the experiment's `pretrained`
 
 
 def build_network(experiment: Experiment, devices: List[mx.Context], classes: int, seed: int) -> mx.gluon.HybridBlock:
@@ -144,6 +148,7 @@ def build_parallel(
     class_weights: Optional[Tuple[float, ...]] = None,
 ) -> DataParallel:
     """`net` on the devices, with the experiment's optimizer. class_weights: one for each class."""
+    freeze_layers(net, experiment.freeze)
     for name, parameter in net.collect_params().items():
         if name.endswith(experiment.undecayed):
             parameter.wd_mult = 0.0
@@ -169,6 +174,7 @@ def build_parallel(
         clip_norm=experiment.clip_norm,
         ema=experiment.ema,
         seed=seed,
+        frozen=frozen_layers(net, experiment.freeze),
     )
 
 
@@ -183,6 +189,7 @@ def run(
     # Folders first: what cannot be run should say so before a data set is read or downloaded.
     folders = [run_folder(experiment, settings, seed) for seed in seeds]
     networks = [experiment.build(data.classes) for _ in seeds]
+    frozen_layers(networks[0], experiment.freeze)
     with heartbeat.patiently():  # others may download or pack what this worker waits for
         data.prepare()
     summaries = [
@@ -280,11 +287,15 @@ def _run_once(
             "load_epoch": settings.load_epoch,
             "train_batches": len(train),
             **_test_file(data, folder),
+            **({"pretrained_from": settings.pretrained.source} if settings.pretrained else {}),
         }
         if isinstance(log, RunLog):
             _check_folder(log, checkpoints, config, settings.resume)
         workers.barrier()
         set_attributes(initialize(net, experiment, settings.devices, seed), experiment.model.name, data.preprocessing)
+        if settings.pretrained:
+            for said in settings.pretrained.give_to(net):
+                report(said)
         if settings.teacher is not None:
             prepare_teacher(settings.teacher, data, settings.devices)
         weights = class_weights(experiment.class_weights, data)
@@ -390,7 +401,7 @@ def check_same(before: Any, config: Mapping[str, Any], folder: object) -> None:
         before = {**_defaults(Experiment), "validation_images": 0, "augment_strength": 1.0, **complete(before)}
     now = json.loads(json.dumps(config))  # tuples become lists, as in the file
     for key, value in now.items():
-        if key == "test_file":  # its place, not what it holds
+        if key in ("test_file", "pretrained_from"):  # their places, not what they hold
             continue
         old = before.get(key)
         if key == "schedule" and isinstance(old, dict):

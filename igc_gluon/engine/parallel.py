@@ -47,10 +47,10 @@ class StepResult:
 class DataParallel:
     """Trains and evaluates `net` on `devices`.
 
-    net, shards, batch_size, objective, seed: see `Replicas`. optimizer: one with multi_precision keeps float32 weights
-    of a float16 network, which are those that `parameters` gives. Gradients are sums over a shard, not means, and so
-    far from float16's smallest numbers. kv_store, compression, accumulate, clip_norm: see `LocalUpdate`. ema: the decay
-    of the weights' average, see `WeightAverage`; 0 for none.
+    net, shards, batch_size, objective, seed, frozen: see `Replicas`. optimizer: one with multi_precision keeps float32
+    weights of a float16 network, which are those that `parameters` gives. Gradients are sums over a shard, not means,
+    and so far from float16's smallest numbers. kv_store, compression, accumulate, clip_norm: see `LocalUpdate`. ema:
+    the decay of the weights' average, see `WeightAverage`; 0 for none.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class DataParallel:
         clip_norm: Optional[float] = None,
         ema: float = 0.0,
         seed: int = 0,
+        frozen: int = 0,
     ):
         self.net, self.workers = net, workers or SingleWorker()
         parameters = net.collect_params()
@@ -76,7 +77,14 @@ class DataParallel:
             self.workers, parameters, optimizer, devices, kv_store, compression, accumulate, clip_norm
         )
         self.replicas = Replicas(
-            net, devices, shards, workers=self.workers, batch_size=batch_size, objective=objective, seed=seed
+            net,
+            devices,
+            shards,
+            workers=self.workers,
+            batch_size=batch_size,
+            objective=objective,
+            seed=seed,
+            frozen=frozen,
         )
         self.average = WeightAverage(list(parameters.values()), devices[0], ema) if ema else None
         self._averaged: Optional[Arrays] = None  # the network of the average, with its statistics

@@ -13,6 +13,7 @@ from igc_gluon.engine.dropout import has_dropout
 from igc_gluon.engine.loss import Loss, Objective
 from igc_gluon.engine.workers import Workers
 from igc_gluon.model_zoo.authors import check_parameters
+from igc_gluon.model_zoo.images import split_network
 
 Arrays = Dict[str, np.ndarray]
 Place = Sequence[int]  # epoch, batch
@@ -23,7 +24,7 @@ class Replicas:
 
     net: a HybridBlock, initialized on `devices`, (n, 3, H, W) -> (n, classes) scores. Where its parameters are float16
     it is fed with float16. shards: of a batch, over all workers. batch_size: of all workers together; not needed by
-    one.
+    one. frozen: so many layers of net.features are not trained.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Replicas:
         batch_size: Optional[int] = None,
         objective: Objective = Objective(),
         seed: int = 0,
+        frozen: int = 0,
     ):
         self.net, self.devices = net, list(devices)
         self._workers, self._batch_size, self._count = workers, batch_size, shards
@@ -50,6 +52,7 @@ class Replicas:
         self._loss = Loss(objective, self.devices)
         # Dropout draws from generators of the process and device.
         self._seed = seed if has_dropout(net) else None
+        self._parts = split_network(net, frozen) if frozen else None
 
     def forward(
         self, data: np.ndarray, label: np.ndarray, place: Place = ()
@@ -126,7 +129,16 @@ class Replicas:
         return [slice(cut.start - mine.start, cut.stop - mine.start) for cut in cuts]
 
     def _scores(self, data: np.ndarray, device: mx.Context) -> mx.nd.NDArray:
-        return self.net(mx.nd.array(data, ctx=device, dtype=self._dtype)).astype("float32", copy=False)
+        images = mx.nd.array(data, ctx=device, dtype=self._dtype)
+        if self._parts is None or not autograd.is_recording():
+            return self.net(images).astype("float32", copy=False)
+        for part in self._parts:  # the detector of anomalies goes layer by layer
+            if part._active != self.net._active:
+                part.hybridize(self.net._active)
+        frozen, trained = self._parts
+        with autograd.pause():  # as in evaluation: BN goes by its moving statistics, and keeps them
+            images = frozen(images)
+        return trained(images).astype("float32", copy=False)
 
 
 class ShardStatistics:

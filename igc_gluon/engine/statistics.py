@@ -30,11 +30,13 @@ class Norm(NamedTuple):
 
 
 def moving_norms(net: mx.gluon.Block) -> List[Norm]:
-    """Of `net`; layers that keep their statistics (use_global_stats, momentum 1) are not among them."""
+    """Of `net`; layers that keep their statistics (use_global_stats, momentum 1, frozen ones) are not among them."""
     found: Dict[str, Norm] = {}
 
     def look(block: Any) -> None:
         if not isinstance(block, nn.BatchNorm) or block._kwargs["use_global_stats"]:
+            return
+        if block.gamma.grad_req == block.beta.grad_req == "null":
             return
         momentum = block._kwargs["momentum"]
         if 0 <= momentum < 1:

@@ -20,6 +20,7 @@ from igc_gluon.model_zoo import igcv3
 from igc_gluon.model_zoo.images import ImageNetwork
 from igc_gluon.model_zoo.registry import register
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, GroupConv2D, IGCV3Block, ReLU6, batch_norm
+from igc_gluon.nn.basic import NativeLayers
 
 STEM, LAST = 32, 1280
 # MobileNetV1: output channels, number of blocks, strides of the first one.
@@ -62,7 +63,7 @@ class MobileNetV1(ImageNetwork):
         _check(multiplier)
         in_channels = max(1, int(STEM * multiplier))
         with self.name_scope():
-            self.features = nn.HybridSequential(prefix="")
+            self.features = NativeLayers(prefix="")
             self.features.add(ConvBNReLU(in_channels, 3, strides=2, prefix="g0_", **norm))
             for stage, (channels, blocks, strides) in enumerate(STAGES, 1):
                 channels = max(1, int(channels * multiplier))
@@ -126,7 +127,7 @@ class MobileNetV2(ImageNetwork):
                 self.features.add(ReLU6(prefix=f"{prefix}relu6_"))
 
         with self.name_scope():
-            self.features = nn.HybridSequential(prefix="")
+            self.features = NativeLayers(prefix="")
             in_channels = width(STEM)
             add("first-3x3-conv-", in_channels, 3, 3, stem_strides)
             for s, (t, channels, blocks, strides, strides_small) in enumerate(SEQUENCES):

@@ -80,20 +80,20 @@ class InterleavedBlock(Native, HybridBlock):
 
 
 class NativeLayers(Native, nn.HybridSequential):
-    """A HybridSequential that runs natively where it can; a slice of it is a plain one on the same layers.
+    """A HybridSequential that runs natively where it can, as a slice of it does, which is on the same layers.
 
     MXNet would build a slice by calling the derived class without arguments.
     """
 
     def __getitem__(self, key):
-        return _by_number(self, key)
+        return _by_number(self, key, NativeLayers)
 
 
-def _by_number(block, key):
+def _by_number(block, key, sequence_class=nn.HybridSequential):
     parts = list(block._children.values())[key]
     if not isinstance(parts, list):
         return parts
-    sequence = nn.HybridSequential(prefix=block.prefix)
+    sequence = sequence_class(prefix=block.prefix)
     sequence.add(*parts)
     return sequence
 

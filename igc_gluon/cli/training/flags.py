@@ -129,6 +129,21 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: Mapping[str, str]) 
         choices=("float32", "float16", "bfloat16"),
         help="float16 on GPUs, bfloat16 on CPUs that have it (default: float32)",
     )
+    parser.add_argument(
+        "--pretrained",
+        metavar="NAME|RUN|FILE",
+        help="begin with these weights: of a network with published weights (igc models --pretrained), of a run, of a "
+        ".params file with --network; the scores begin anew where the classes are others, and the default --lr is a "
+        "tenth",
+    )
+    parser.add_argument(
+        "--freeze",
+        nargs="?",
+        const="all",
+        metavar="STAGE",
+        help="train the classifier alone, or with a name (g2, g2_b1: as its parameters' names begin) what comes after "
+        "that stage",
+    )
     parser.add_argument("--rand-seed", type=int, default=0, help="(default: 0)")
     parser.add_argument(
         "--num-runs",
@@ -239,5 +254,7 @@ def check(args: argparse.Namespace) -> None:
         raise UserError(f"--momentum must be from 0 to below 1, not {args.momentum}")
     if not 0 <= args.label_smoothing < 1:
         raise UserError(f"--label-smoothing must be from 0 to below 1, not {args.label_smoothing}")
+    if args.pretrained and args.load_epoch is not None:
+        raise UserError("--pretrained and --load-epoch are both where to begin; give one of them")
     if args.load_epoch is not None and args.load_epoch < 0:
         raise UserError(f"--load-epoch must be at least 0, not {args.load_epoch}")

@@ -8,8 +8,7 @@ from pathlib import Path
 from igc_gluon.cli.training import records, runner
 from igc_gluon.data import DATASETS, record_file
 from igc_gluon.data.photo_folder import list_photographs, records_short_side
-from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
-from igc_gluon.engine.inputs import IMAGENET_CLASSES, RecordInput, record_preprocessing
+from igc_gluon.engine.inputs import IMAGENET_CLASSES, RecordInput
 from igc_gluon.engine.photo_input import OwnRecords, PhotoInput, choose
 from igc_gluon.engine.run_log import print_line
 from igc_gluon.engine.schedule import IMAGENET
@@ -24,6 +23,8 @@ class Training:
         self.path, self.args = path, args
         self.records = _record_files(args, path)
         self.name = _name(args, path)
+        lr = args.lr
+        runner.begin_with(args, lambda: self.choice.recipe.lr)
         chosen = self.choice
         recipe = IMAGENET[args.schedule] if args.schedule else chosen.recipe
         self.recipe = replace(recipe, batch_size=args.batch_size or min(recipe.batch_size, self.images))
@@ -34,7 +35,7 @@ class Training:
                 (f"{chosen.side}x{chosen.side} pixels", args.image_shape),
                 (f"batches of {self.recipe.batch_size}", args.batch_size),
                 (f"{self.recipe.num_epochs} epochs", args.num_epochs),
-                (f"rate {self.recipe.lr:g}", args.lr),
+                (f"rate {args.lr or self.recipe.lr:g}", lr),
             )
             if value is None
         ]
@@ -62,15 +63,17 @@ class Training:
     def choice(self):
         shape = self.args.image_shape
         short_side = records_short_side(self.records[0]) if self.records else self.photographs.short_side()
-        return choose(self.images, short_side, shape and shape[1], self.args.batch_size)
+        side = shape and shape[1]
+        if side is None and self.args.start:
+            side = min(records.crop_of(self.args.start, short_side)[0], short_side)
+        return choose(self.images, short_side, side, self.args.batch_size)
 
     def experiment(self, args, batch_shards):
         return records.experiment_of(args, batch_shards, self.recipe, self.name)
 
     def data(self, args):
         """Says what was found and chosen, too."""
-        family = records.model_of(args)[0].family
-        expected = record_preprocessing(args.image_shape, family.mean or IMAGENET_MEAN, family.std or IMAGENET_STD)
+        expected = records.preprocessing_of(args)
         if self.records:
             train, test = self.records
             found = f"{self.images:,} images to train on in {printable(train)}"

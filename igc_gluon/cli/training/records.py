@@ -1,5 +1,7 @@
 """Training on record files: the flags of train_imagenet.py, and what the papers ran on ImageNet."""
 
+from dataclasses import replace
+
 from igc_gluon.cli.network_flags import options
 from igc_gluon.cli.parser import Parser
 from igc_gluon.cli.training import flags, means, runner
@@ -7,6 +9,7 @@ from igc_gluon.data import default_folder
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.engine.experiment import Experiment
 from igc_gluon.engine.inputs import RecordInput, record_preprocessing
+from igc_gluon.engine.run_log import print_line
 from igc_gluon.engine.schedule import IMAGENET, imagenet_schedule
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import find_model, imagenet_model
@@ -49,6 +52,7 @@ def parse(argv=None):
 
 def complete(args):
     """Gives the flags that have no default of their own that of the schedule, and returns them."""
+    runner.begin_with(args, lambda: IMAGENET[schedule_name(args)].lr)
     args.network = args.network or DEFAULT_NETWORK
     recipe = IMAGENET[schedule_name(args)]
     if args.gpus is None and args.cpus is None:
@@ -58,7 +62,7 @@ def complete(args):
         ("wd", recipe.wd),
         ("augment", recipe.augment),
         ("cpus", 1),
-        ("image_shape", (3, 224, 224)),
+        ("image_shape", (3, *crop_of(args.start, 224))),
     ):
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -119,15 +123,16 @@ def experiment_of(args, batch_shards, recipe, dataset):
         initializer=recipe.initializer,
         label_smoothing=args.label_smoothing,
         dtype=args.dtype,
+        pretrained=args.start and args.start.digest,
+        freeze=args.freeze,
     )
 
 
 def data(args):
     if args.num_classes is not None and args.num_classes < 1:
         raise UserError(f"--num-classes must be at least 1, not {args.num_classes}")
-    family = model_of(args)[0].family
     folder = expand(args.data_dir) if args.data_dir else default_folder(RecordInput.name)
-    expected = record_preprocessing(args.image_shape, family.mean or IMAGENET_MEAN, family.std or IMAGENET_STD)
+    expected = preprocessing_of(args)
     return RecordInput(
         args.data_train or folder / "train.rec",
         args.data_val or folder / "val.rec",
@@ -135,6 +140,30 @@ def data(args):
         args.num_classes,
         args.augment,
     )
+
+
+def crop_of(start, side):
+    """(height, width) of the crops that the weights `start` expect, or, where there are none, of `side` pixels."""
+    known = start and start.preprocessing
+    return known.crop if known and known.crop[0] == known.crop[1] else (side, side)
+
+
+def preprocessing_of(args):
+    """The Preprocessing of photographs at --image-shape: that of the weights of --pretrained, or the network's. Says
+    what of it is not taken over."""
+    family, known = model_of(args)[0].family, args.start and args.start.preprocessing
+    mean, std = family.mean or IMAGENET_MEAN, family.std or IMAGENET_STD
+    if not known or known.mean is None:
+        return record_preprocessing(args.image_shape, mean, std)
+    crop, said = args.image_shape[1:], []
+    if tuple(crop) != known.crop:
+        said.append(f"{crop[1]}x{crop[0]} pixels, not {known.crop[1]}x{known.crop[0]}")
+    if known.border:
+        said.append(f"no border of {known.border} pixels")
+    if said:
+        print_line(f"the weights of {args.start.source} were trained on other images; here: {', '.join(said)}")
+    usual = record_preprocessing(args.image_shape, known.mean, known.std)
+    return replace(usual, interpolation=known.interpolation, color_order=known.color_order)
 
 
 def paper_gpus(args):

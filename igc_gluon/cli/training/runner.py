@@ -15,6 +15,25 @@ from igc_gluon.paths import expand
 from igc_gluon.start import OneLine, interrupt
 
 
+def begin_with(args: argparse.Namespace, lr: Callable[[], float]) -> None:
+    """Opens the weights of --pretrained as args.start, and gives --network, its options and --lr what follows from them
+    where they were not given. lr: the usual learning rate. Raises UserError."""
+    # slow: MXNet
+    from igc_gluon.cli.network_flags import options
+    from igc_gluon.engine.pretrained import ALL, RATE, open_pretrained
+
+    args.start = None
+    if not args.pretrained:
+        return
+    start = args.start = open_pretrained(args.pretrained, args.network, options(args))
+    if args.network is None or args.network.lower() == start.model.name:
+        args.network = start.model.name
+        given = {name for name, _ in args.option}
+        args.option = [*args.option, *((k, v) for k, v in start.options.items() if k not in given)]
+    if args.lr is None and args.freeze != ALL:  # of a classifier alone nothing can be forgotten
+        args.lr = RATE * lr()
+
+
 def main(  # noqa: C901 (the order of a run, read from top to bottom)
     args: argparse.Namespace,
     experiment_of: Callable[[argparse.Namespace, int], Any],
@@ -65,6 +84,7 @@ def main(  # noqa: C901 (the order of a run, read from top to bottom)
             model_prefix=prefix,
             load_epoch=args.load_epoch,
             detect_anomaly=args.detect_anomaly,
+            pretrained=args.start,
         )
         shards = args.batch_shards
         if shards is None and args.resume:

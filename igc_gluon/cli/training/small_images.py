@@ -1,12 +1,15 @@
 """Training on the data sets of small images: the flags of train_cifar.py, and what `igc train cifar10` runs."""
 
+from dataclasses import replace
+
 from igc_gluon.cli.network_flags import options
 from igc_gluon.cli.parser import Parser
 from igc_gluon.cli.training import flags, means, runner
 from igc_gluon.data import DATASETS
 from igc_gluon.engine.experiment import Experiment
 from igc_gluon.engine.inputs import ArrayInput
-from igc_gluon.engine.schedule import schedule_for
+from igc_gluon.engine.run_log import print_line
+from igc_gluon.engine.schedule import PAPER, schedule_for
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import CIFAR_NETWORKS, cifar_model, find_model
 from igc_gluon.model_zoo.imports import import_all
@@ -44,6 +47,7 @@ def parse(argv=None):
 
 def complete(args):
     """Gives the flags that have no default of their own that of these data sets, and returns them."""
+    runner.begin_with(args, lambda: PAPER[args.dataset][1])
     for name, value in (("network", "plain_igc"), ("cpus", 1), ("batch_size", 64), ("wd", 1e-4)):
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -80,7 +84,7 @@ def experiment(args, batch_shards):
     chosen = {**({"downsample": args.downsample} if args.downsample else {}), **options(args)}
     strides = info.size // model.family.input_size
     if strides > 1:  # 64x64 images come to networks for 32x32 ones (IGCV2, section 4.1)
-        chosen["stem_strides"] = strides
+        chosen.setdefault("stem_strides", strides)
     schedule = schedule_for(args.dataset, args.num_epochs, args.lr, args.lr_factor, args.lr_steps, args.warmup_epochs)
     return Experiment(
         model,
@@ -93,10 +97,18 @@ def experiment(args, batch_shards):
         chosen or None,
         label_smoothing=args.label_smoothing,
         dtype=args.dtype,
+        pretrained=args.start and args.start.digest,
+        freeze=args.freeze,
     )
 
 
 def data(args):
+    start, here = args.start, replace(DATASETS[args.dataset].preprocessing, class_names=None)
+    if start and start.preprocessing and replace(start.preprocessing, class_names=None) != here:
+        print_line(
+            f"the weights of {start.source} expect other images ({start.preprocessing}); here they are as always on "
+            f"{args.dataset} ({here})"
+        )
     return ArrayInput(args.dataset, args.pad or "mean", args.data_dir)
 
 
