@@ -10,7 +10,7 @@ def normalize(
 ) -> np.ndarray:
     """uint8 (N, channels, H, W), in any order in memory -> float32, into `out` where that is given.
 
-    igc_normalise of the C runtime computes the same bits.
+    igc_normalize of the C runtime computes the same bits.
     """
     center, deviation = (np.asarray(values, np.float64)[:, None, None] for values in (mean, std))
     out = np.empty(images.shape, np.float32) if out is None else out

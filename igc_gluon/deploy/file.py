@@ -94,7 +94,7 @@ def dumps(ops, shape, is_row, name="", preprocessing=None, ranges=(), precision=
 def preprocessing_of(info, shape, class_names):
     """The Preprocessing in an igc_model_info of the native library; what an older file does not say is as
     usual: the short side, no border."""
-    mean, std = (tuple(array[: shape[0]]) if info.normalised else None for array in (info.mean, info.deviation))
+    mean, std = (tuple(array[: shape[0]]) if info.normalized else None for array in (info.mean, info.deviation))
     return Preprocessing(
         shape[1:],
         info.short_side or None,

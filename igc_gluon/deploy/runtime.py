@@ -33,7 +33,7 @@ class _Info(ctypes.Structure):
         ("multiply_adds", ctypes.c_int64),
         ("mean", ctypes.POINTER(ctypes.c_float)),
         ("deviation", ctypes.POINTER(ctypes.c_float)),
-        ("normalised", ctypes.c_int32),
+        ("normalized", ctypes.c_int32),
         ("short_side", ctypes.c_int32),
         ("interpolation", ctypes.c_int32),
         ("color_order", ctypes.c_int32),

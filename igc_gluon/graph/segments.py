@@ -186,7 +186,7 @@ class _Reader:
             "a convolution of this form has no native kernel",
         )
         require(self._cut is None, "a convolution here has no native kernel")
-        if self._open is not None and not self._open.normalised:
+        if self._open is not None and not self._open.normalized:
             require(
                 value == self.last and self._alone(value) and kernel[0] == stride[0] == 1,
                 "a spatial convolution behind another one without a normalization between them has no native kernel",
@@ -198,7 +198,7 @@ class _Reader:
             require(value in self._values, "a convolution of this value has no native kernel")
             read, order = self._values[value], self._orders.get(value)
         self._open = training.Layer(
-            read, a["num_filter"], a.get("num_group", 1), kernel[0], stride[0], activation=None, normalised=False
+            read, a["num_filter"], a.get("num_group", 1), kernel[0], stride[0], activation=None, normalized=False
         )
         self._parameter(weight)
         self._order = None
@@ -216,14 +216,14 @@ class _Reader:
             "BatchNorm with other options than epsilon and momentum has no native kernel",
         )
         require(
-            self._is_open(value) and not self._open.normalised,
+            self._is_open(value) and not self._open.normalized,
             "a normalization that does not follow a convolution has no native kernel",
         )
         require({mean, variance} <= self._facts.running, "a normalization that is used twice has no native kernel")
         if self._order is not None:
             self._weight(self._dense()[self._order])
             self._order = None
-        self._open = self._open._replace(normalised=True, epsilon=a.get("eps", 1e-3), momentum=a.get("momentum", 0.9))
+        self._open = self._open._replace(normalized=True, epsilon=a.get("eps", 1e-3), momentum=a.get("momentum", 0.9))
         for name in (gamma, beta):
             self._parameter(name)
         self._running += [mean, variance]
@@ -236,7 +236,7 @@ class _Reader:
         )
         require(
             self._is_open(value)
-            and self._open.normalised
+            and self._open.normalized
             and self._open.activation is None
             and (self._open.residual < 0 or kind == "relu"),
             "an activation that does not follow a normalization has no native kernel",
@@ -247,7 +247,7 @@ class _Reader:
         other = b if self._is_open(a) else a
         require(
             self._is_open(a) != self._is_open(b)
-            and self._open.normalised
+            and self._open.normalized
             and self._open.activation is None
             and self._open.residual < 0,
             "a sum that does not follow a normalization has no native kernel",
@@ -292,7 +292,7 @@ class _Reader:
         require(self._is_open(value) and self._open.residual < 0, "a permutation here has no native kernel")
         index = node.attributes["index"]
         branches = branches_of(index) if self._order is None else None
-        field = "reorder" if self._open.normalised else "permute"
+        field = "reorder" if self._open.normalized else "permute"
         if branches in (1, self._open.channels):
             return
         if branches is not None and getattr(self._open, field) == 1:
@@ -350,7 +350,7 @@ class _Reader:
             and axis == 1
             and not a.get("keepdims", False)
             and not a.get("exclude", False)
-            and not self._open.normalised
+            and not self._open.normalized
             and self._open.permute == self._open.groups == self._parameters[-1].branches == 1
             and self._parameters[-1].index is None,
             "a sum over axes has no native kernel here",
@@ -378,12 +378,12 @@ class _Reader:
             self._cut is None
             and self._order is None
             and self._orders.get(self.last) is None
-            and (self._open.normalised if self._open is not None else bool(self._layers))
+            and (self._open.normalized if self._open is not None else bool(self._layers))
         )
 
     def _close(self):
         if self._open is not None:
-            require(self._open.normalised, "a convolution without a normalization behind it has no native kernel")
+            require(self._open.normalized, "a convolution without a normalization behind it has no native kernel")
             self._layers.append(self._open)
             self._open = None
             self._made()

@@ -50,7 +50,7 @@ class Op(NamedTuple):
 
     weight: (channels, inputs / groups, kernel_h, kernel_w); of a BLOCK the primary convolution's, groups = L.
     weight2: the secondary convolution's of a BLOCK, (channels, L) or (channels, L, 1, 1).
-    scale, bias: (channels,), a folded batch normalisation: scale * convolution + bias, to which the residual
+    scale, bias: (channels,), a folded batch normalization: scale * convolution + bias, to which the residual
         is added before the activation.
     """
 

@@ -14,12 +14,12 @@ from igc_gluon.native import library
 
 
 class Layer(NamedTuple):
-    """A convolution without bias, batch normalisation, perhaps a sum, an activation; or max pooling (igc_layer).
+    """A convolution without bias, batch normalization, perhaps a sum, an activation; or max pooling (igc_layer).
 
     Layer i makes value i + 1, value 0 is the image. input: the value that is convolved. residual: the value
     added before the activation, or -1. activation: "relu", "relu6" (not of a sum) or None. permute, reorder:
-    branches that the channels are permuted from after the convolution and after the normalisation, 1: not.
-    normalised=False: followed by a 1x1 convolution, the next layer, and nothing between.
+    branches that the channels are permuted from after the convolution and after the normalization, 1: not.
+    normalized=False: followed by a 1x1 convolution, the next layer, and nothing between.
     """
 
     input: int
@@ -30,7 +30,7 @@ class Layer(NamedTuple):
     residual: int = -1
     activation: Optional[str] = "relu"
     permute: int = 1
-    normalised: bool = True
+    normalized: bool = True
     reorder: int = 1
     epsilon: float = 2e-5
     momentum: float = 0.9
@@ -47,7 +47,7 @@ class Layer(NamedTuple):
             self.kernel,
             self.stride,
             self.permute,
-            int(self.normalised),
+            int(self.normalized),
             self.reorder,
             library.ACTIVATIONS[self.activation],
             self.epsilon,
@@ -58,15 +58,15 @@ class Layer(NamedTuple):
     def max_pool(cls, input, channels, kernel, stride):
         """Padded by kernel // 2; channels: those of its input."""
         return cls(
-            input, channels, kernel=kernel, stride=stride, activation=None, normalised=False, kind=library.MAX_POOL
+            input, channels, kernel=kernel, stride=stride, activation=None, normalized=False, kind=library.MAX_POOL
         )
 
     def parameter_shapes(self, in_channels):
-        """Of weight and, where it is normalised, gamma, beta, in the order of igc_train.h."""
+        """Of weight and, where it is normalized, gamma, beta, in the order of igc_train.h."""
         if self.kind == library.MAX_POOL:
             return []
         weight = (self.channels, in_channels // self.groups, self.kernel, self.kernel)
-        return [weight] + [(self.channels,)] * (2 if self.normalised else 0)
+        return [weight] + [(self.channels,)] * (2 if self.normalized else 0)
 
 
 class _Layer(ctypes.Structure):
@@ -81,7 +81,7 @@ class _Layer(ctypes.Structure):
             "kernel",
             "stride",
             "permute",
-            "normalised",
+            "normalized",
             "reorder",
             "activation",
         )
@@ -125,7 +125,7 @@ class Body:
 
     layers: list of Layer. shape: (channels, height, width). maps: whether it gives (batch, channels, height, width)
     in place of their means, (batch, channels). Raises UserError if the layers do not fit.
-    `shapes` are those of the parameters: of each layer weight and, where it is normalised, gamma, beta.
+    `shapes` are those of the parameters: of each layer weight and, where it is normalized, gamma, beta.
     """
 
     def __init__(self, layers, shape, maps=False):

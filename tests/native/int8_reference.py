@@ -1,4 +1,4 @@
-"""What networks on 8-bit integers compute, in plain numpy: the same quantised arithmetic with exact integers."""
+"""What networks on 8-bit integers compute, in plain numpy: the same quantized arithmetic with exact integers."""
 
 import native_reference as ref
 import numpy as np
@@ -23,7 +23,7 @@ class Scale:
         self.zero = 0 if low >= 0 else 128
         self.step = max(high / 255, 1e-30) if low >= 0 else max(-low / 128, high / 127, 1e-30)
 
-    def quantise(self, x):
+    def quantize(self, x):
         return np.clip(np.rint(x / self.step + self.zero), 0, 255)
 
     def numbers(self, q):
@@ -38,7 +38,7 @@ def scale_of(ops, ranges, tensor):
     return Scale(0 if activation else low, min(high, 6) if activation == "relu6" else high)
 
 
-def quantised_weights(weight, input_steps, groups):
+def quantized_weights(weight, input_steps, groups):
     """Signed bytes and a step for each output: weight (outputs, inputs / groups, kh, kw)."""
     outputs, each = weight.shape[:2]
     steps = np.asarray(input_steps).reshape(groups, each)[np.arange(outputs) // (outputs // groups)]
@@ -49,7 +49,7 @@ def quantised_weights(weight, input_steps, groups):
 
 def product(q, zero, input_steps, weight, stride, pad, groups):
     """The convolution of bytes `q`, in the numbers that they stand for."""
-    w, step = quantised_weights(weight, input_steps, groups)
+    w, step = quantized_weights(weight, input_steps, groups)
     return ref.conv(q - zero, w, stride, pad, groups) * step[:, None, None]
 
 
@@ -65,7 +65,7 @@ def run(ops, x, ranges, on_bytes):
             tensors.append(ref.apply(op, tensors))
             continue
         scale = scale_of(ops, ranges, op.input)
-        q = scale.quantise(tensors[op.input])
+        q = scale.quantize(tensors[op.input])
         steps = np.full(q.shape[1], scale.step)
         y = product(q, scale.zero, steps, op.weight, op.stride, op.pad, op.groups)
         if op.kind == lib.BLOCK and op.groups > 1:
@@ -88,12 +88,12 @@ def run(ops, x, ranges, on_bytes):
             y = y + op.bias.reshape(1, -1, 1, 1)
         if op.residual >= 0:
             residual = scale_of(ops, ranges, op.residual)
-            y = y + residual.numbers(residual.quantise(tensors[op.residual]))
+            y = y + residual.numbers(residual.quantize(tensors[op.residual]))
         if op.activation is not None:
             y = np.clip(y, 0, 6 if op.activation == "relu6" else np.inf)
         if read_as_bytes(ops, on_bytes, len(tensors)):
             own = scale_of(ops, ranges, len(tensors))
-            y = own.numbers(own.quantise(y))
+            y = own.numbers(own.quantize(y))
         tensors.append(y)
     return tensors[-1]
 

@@ -55,7 +55,7 @@ def stock(layers, x, parameters, running, dy, dtype, maps):
                 num_group=l.groups,
             )
             y = permute(F, y, l.permute)
-            if not l.normalised:
+            if not l.normalized:
                 values.append(y)
                 continue
             y = F.BatchNorm(
@@ -88,7 +88,7 @@ def igc_block(source, primary, secondary, channels=None, kernel=3, stride=1, at=
     the channels L * M if they are not given."""
     channels = channels or primary * secondary
     return [
-        Layer(source, channels, primary, kernel, stride, permute=primary, normalised=False, activation=None),
+        Layer(source, channels, primary, kernel, stride, permute=primary, normalized=False, activation=None),
         Layer((source if at is None else at) + 1, channels, secondary, 1, permute=secondary, **options),
     ]
 
@@ -118,7 +118,7 @@ def errors(layers, shape, batch, threads, seed, gain, maps):
     running = [
         a
         for l in layers
-        if l.normalised
+        if l.normalized
         for a in (rng.normal(0, 0.2, l.channels).astype("float32"), rng.uniform(0.5, 1.5, l.channels).astype("float32"))
     ]
     x = rng.standard_normal((batch, *shape[1:], shape[0])).astype("float32").transpose(0, 3, 1, 2)  # not contiguous
@@ -240,7 +240,7 @@ def divisors(n):
 @st.composite
 def interleaved_networks(draw):
     """Blocks of IGCV2 and IGCV3, Xception, GPC and what lies between them: any permutations and groups, several
-    convolutions without a normalisation between them, channel-wise ones, sums with and without an activation."""
+    convolutions without a normalization between them, channel-wise ones, sums with and without an activation."""
     widths = st.sampled_from([3, 8, 10, 12, 16, 24, 30, 36, 40, 64, 72])
     layers = [
         Layer(
@@ -261,7 +261,7 @@ def interleaved_networks(draw):
                 kernel,
                 stride,
                 permute=draw(st.sampled_from(divisors(channels))),
-                **{"normalised": False, "activation": None, **options},
+                **{"normalized": False, "activation": None, **options},
             )
         )
 
@@ -272,7 +272,7 @@ def interleaved_networks(draw):
         before = layers[-1].channels
         form = draw(st.sampled_from(["several", "several", "lowrank", "one"]))
         kernel, stride = draw(st.sampled_from([3, 3, 3, 5])), draw(st.sampled_from([1, 1, 2]))
-        last = {"normalised": True, "activation": draw(activations), "reorder": 1}
+        last = {"normalized": True, "activation": draw(activations), "reorder": 1}
         if form == "several":
             add(before, draw(st.sampled_from([before, common(before, before)])), kernel, stride)
             for _ in range(draw(st.integers(0, 2))):
@@ -283,9 +283,9 @@ def interleaved_networks(draw):
         elif form == "lowrank":
             width = before * draw(st.integers(1, 4))
             add(width, common(before, width), **{**last, "reorder": draw(st.sampled_from(divisors(width)))})
-            add(width, width, kernel, stride, normalised=True, activation=draw(activations))
+            add(width, width, kernel, stride, normalized=True, activation=draw(activations))
             channels = draw(st.sampled_from([before, draw(widths)]))
-            add(channels, common(width, channels), normalised=True, reorder=draw(st.sampled_from(divisors(channels))))
+            add(channels, common(width, channels), normalized=True, reorder=draw(st.sampled_from(divisors(channels))))
         else:
             channels = draw(widths)
             add(channels, common(before, channels), draw(st.sampled_from([1, 3])), stride, **last)
@@ -298,14 +298,14 @@ def interleaved_networks(draw):
 
 
 def addable(layers):
-    """Values of the last one's shape with a normalised layer between, that are not added yet."""
+    """Values of the last one's shape with a normalized layer between, that are not added yet."""
     return [
         v
         for v in range(1, len(layers))
         if layers[v - 1].channels == layers[-1].channels
-        and layers[v - 1].normalised
+        and layers[v - 1].normalized
         and all(layer.stride == 1 for layer in layers[v:])
-        and sum(layer.normalised for layer in layers[v:]) > 1
+        and sum(layer.normalized for layer in layers[v:]) > 1
         and all(layer.residual != v for layer in layers)
     ]
 
@@ -379,7 +379,7 @@ def test_rows_of_an_image_wait_for_each_other(isa):
     ],
 )
 def test_one_value_of_each_channel(isa, layers):
-    """Batch 1, images of one pixel: what is normalised is its own mean."""
+    """Batch 1, images of one pixel: what is normalized is its own mean."""
     compare(layers, (3, 1, 1), 1)
 
 
@@ -463,7 +463,7 @@ def test_kept_results_and_batches_after_larger_ones(isa):
             np.testing.assert_array_equal(a, b)
 
 
-INNER = Layer(1, 8, 4, activation=None, normalised=False)
+INNER = Layer(1, 8, 4, activation=None, normalized=False)
 
 
 @pytest.mark.parametrize(
@@ -477,13 +477,13 @@ INNER = Layer(1, 8, 4, activation=None, normalised=False)
         ([Layer(0, 8, 0)], "groups must divide"),
         ([Layer(0, 8, permute=3)], "permute and reorder must"),
         ([Layer(0, 8, reorder=0)], "permute and reorder must"),
-        ([Layer(0, 8), INNER], "last layer must be normalised"),
+        ([Layer(0, 8), INNER], "last layer must be normalized"),
         ([Layer(0, 8), INNER, Layer(2, 8)], "must be followed by a 1x1"),
         ([Layer(0, 8), INNER, Layer(2, 8, kernel=1, stride=2)], "must be followed by a 1x1"),
         ([Layer(0, 8), INNER, Layer(1, 8, kernel=1)], "must be followed by a 1x1"),
-        ([Layer(0, 8), INNER, Layer(2, 8, kernel=1, residual=2)], "not normalised"),
-        ([Layer(0, 8), INNER, Layer(2, 8, kernel=1), Layer(2, 8)], "not normalised"),
-        ([Layer(0, 8), INNER, Layer(2, 8, kernel=1), Layer(3, 8, residual=2)], "not normalised"),
+        ([Layer(0, 8), INNER, Layer(2, 8, kernel=1, residual=2)], "not normalized"),
+        ([Layer(0, 8), INNER, Layer(2, 8, kernel=1), Layer(2, 8)], "not normalized"),
+        ([Layer(0, 8), INNER, Layer(2, 8, kernel=1), Layer(3, 8, residual=2)], "not normalized"),
         ([Layer(0, 8), INNER._replace(activation="relu"), Layer(2, 8, kernel=1)], "has no sum, activation"),
         ([Layer(0, 8, kernel=2)], "kernel must be odd"),
         ([Layer(0, 8, stride=3)], "stride must be"),
@@ -535,7 +535,7 @@ def test_inference_at_many_sizes_packs_once_and_levels_off():
     rng = np.random.default_rng(0)
     body = Body(layers, (3, 8, 8))
     parameters = random_parameters(rng, body.shapes)
-    running = [np.full(l.channels, 0.1 * k + 0.5, "float32") for l in layers if l.normalised for k in range(2)]
+    running = [np.full(l.channels, 0.1 * k + 0.5, "float32") for l in layers if l.normalized for k in range(2)]
     held = []
     for size in ((8, 8), (5, 6), (9, 4), (8, 8)):
         x = rng.standard_normal((2, 3, *size)).astype("float32")

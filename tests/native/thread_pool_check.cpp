@@ -29,12 +29,12 @@ void call_once(int team, int64_t phases, int64_t parts) {
     expect(slot >= 0 && slot < team, "a slot within the team");
     in_slot[slot]++;
     // Reads what another thread may have written in the phase before.
-    int64_t neighbour = (part + 1) % parts;
+    int64_t neighbor = (part + 1) % parts;
     if (phase % 2 == 0) {
       expect(cells[part] == phase / 2, "each phase after the one before");
       cells[part]++;
     } else {
-      expect(cells[neighbour] == phase / 2 + 1, "what the phase before wrote");
+      expect(cells[neighbor] == phase / 2 + 1, "what the phase before wrote");
     }
   });
   int64_t total = 0;

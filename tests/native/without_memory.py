@@ -17,7 +17,7 @@ rng = np.random.RandomState(0)
 # A block of two convolutions and one of one, so that the way back keeps results between stages.
 LAYERS = [
     Layer(0, 8),
-    Layer(1, 8, groups=2, normalised=False, activation=None),
+    Layer(1, 8, groups=2, normalized=False, activation=None),
     Layer(2, 8, kernel=1),
     Layer(3, 8, residual=1),
 ]
@@ -45,7 +45,7 @@ def main():
     x = rng.standard_normal((BATCH, 3, 9, 9)).astype("float32")
     body = Body(LAYERS, (3, 9, 9))
     parameters = [rng.standard_normal(shape).astype("float32") for shape in body.shapes]
-    running = [np.ones(8, "float32") for layer in LAYERS if layer.normalised for _ in range(2)]
+    running = [np.ones(8, "float32") for layer in LAYERS if layer.normalized for _ in range(2)]
     dy = rng.standard_normal((BATCH, 8)).astype("float32")
 
     def train():

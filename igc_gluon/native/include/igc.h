@@ -2,7 +2,7 @@
  *
  * A network is a list of igc_op over tensors in NCHW order with float32 weights in MXNet's order (output
  * channel, input channel of the group, row, column). igc_net_create plans it once: it folds the batch
- * normalisations, chooses an interleaved layout for every tensor (src/layout.h) and packs the weights for the
+ * normalizations, chooses an interleaved layout for every tensor (src/layout.h) and packs the weights for the
  * instruction set in use. igc_net_run then takes and gives NCHW. The library knows nothing of MXNet and
  * needs a C++17 run time and its threads.
  *
@@ -67,7 +67,7 @@ typedef struct igc_op {
   int32_t reserved; /* 0 */
   int64_t weight;   /* where a parameter starts, counted in floats from the weights; -1: none */
   int64_t weight2;
-  int64_t scale; /* per output channel, multiplies the convolution's result (a folded batch normalisation) */
+  int64_t scale; /* per output channel, multiplies the convolution's result (a folded batch normalization) */
   int64_t bias;  /* per output channel */
 } igc_op;
 

@@ -56,9 +56,9 @@ typedef struct igc_model_info {
   int32_t scores;          /* how many scores the result is, 0 if it is no row of scores */
   int32_t named;           /* whether igc_class_name() knows the classes */
   int64_t multiply_adds;   /* of one image, convolutions only */
-  const float* mean;       /* of each channel, of pixels 0..255; see igc_normalise */
+  const float* mean;       /* of each channel, of pixels 0..255; see igc_normalize */
   const float* deviation;
-  int32_t normalised;    /* 0: nobody said what mean and deviation are; then they are 0 and 1 */
+  int32_t normalized;    /* 0: nobody said what mean and deviation are; then they are 0 and 1 */
   int32_t short_side;    /* of an image, its border with it, before its middle is cut out; 0: nobody said */
   int32_t interpolation; /* igc_interpolation: how it is resized so */
   int32_t color_order;   /* igc_color_order: of the channels, and so of mean and deviation */
@@ -74,7 +74,7 @@ typedef struct igc_layer {
   int32_t precision; /* igc_precision in which it runs: IGC_FLOAT32 where the file's gains nothing here */
 } igc_layer;
 
-/* How an image becomes what igc_normalise takes: its shorter side is resized to short_side - 2 * border, the middle
+/* How an image becomes what igc_normalize takes: its shorter side is resized to short_side - 2 * border, the middle
  * (height - 2 * border) x (width - 2 * border) cut out, and border pixels of brightness fill put on each side.
  * examples/classify.c does the last of it. */
 
@@ -89,12 +89,12 @@ IGC_API const char* igc_class_name(const igc_model* model, int32_t class_index);
 IGC_API int64_t igc_layers(const igc_model* model); /* how many there are */
 IGC_API int igc_get_layer(const igc_model* model, int64_t number, igc_layer* layer);
 
-/* pixels: batch x height x width x channels, 0..255, in the model's order of colours -> x: batch x channels x height x width,
+/* pixels: batch x height x width x channels, 0..255, in the model's order of colors -> x: batch x channels x height x width,
  * (pixel - mean) / deviation. */
-IGC_API int igc_normalise(const igc_model* model, const uint8_t* pixels, int64_t batch, float* x);
+IGC_API int igc_normalize(const igc_model* model, const uint8_t* pixels, int64_t batch, float* x);
 
 /* A photograph of any size -> what igc_run takes of one image: resized, its middle cut out, with the border, in the model's
- * order of colors, normalised. rgb: height x width x 3, row by row. Resizes as OpenCV does. */
+ * order of colors, normalized. rgb: height x width x 3, row by row. Resizes as OpenCV does. */
 IGC_API int igc_prepare(const igc_model* model, const uint8_t* rgb, int32_t height, int32_t width, float* x);
 
 /* From a photograph, see igc_prepare, to the probability of each of info.scores classes (softmax of the scores). */

@@ -1,10 +1,10 @@
 /* igc_train.h - the C interface for training: a whole network body, forward and backward.
  *
- * A network is a list of igc_layer: a convolution, batch normalisation, perhaps a sum with an earlier value,
+ * A network is a list of igc_layer: a convolution, batch normalization, perhaps a sum with an earlier value,
  * an activation. Layer i makes value i + 1; value 0 is the image. The last value is averaged over the image:
  * the output is batch x channels; or, with maps = 1, it is the output as it is: batch x channels x height x
- * width. Several convolutions in a row without normalisation between them, as in an
- * IGC block, are layers that follow each other: all but the last with normalised = 0, all but the first 1x1
+ * width. Several convolutions in a row without normalization between them, as in an
+ * IGC block, are layers that follow each other: all but the last with normalized = 0, all but the first 1x1
  * with stride 1, the value of each read by the next only. Arrays are float32 in MXNet's order (NCHW; output
  * channel, input channel of the group, row, column). Everything between them is interleaved (src/layout.h).
  *
@@ -22,7 +22,7 @@ extern "C" {
 
 typedef struct igc_layer {
   int32_t kind;  /* IGC_CONV of igc.h, or IGC_MAX_POOL: has input, channels (those of the input), kernel and
-                       stride, is not normalised and has no weight; its value is as good as normalised */
+                       stride, is not normalized and has no weight; its value is as good as normalized */
   int32_t input; /* value that is convolved */
   int32_t residual; /* value that is added before the activation, -1: none */
   int32_t channels;
@@ -30,8 +30,8 @@ typedef struct igc_layer {
   int32_t kernel;     /* square, padded by kernel / 2 */
   int32_t stride;     /* 1 or 2 */
   int32_t permute;    /* branches that the convolution's channels are permuted from (IGC_PERMUTE), 1: not */
-  int32_t normalised; /* 1: batch normalisation follows, 0: the next layer's 1x1 convolution */
-  int32_t reorder;    /* branches that channels are permuted from after the normalisation, 1: not */
+  int32_t normalized; /* 1: batch normalization follows, 0: the next layer's 1x1 convolution */
+  int32_t reorder;    /* branches that channels are permuted from after the normalization, 1: not */
   int32_t activation; /* IGC_LINEAR, IGC_RELU, IGC_RELU6; of a sum not the last */
   float epsilon, momentum;
 } igc_layer;
@@ -43,8 +43,8 @@ IGC_API int igc_train_create(const igc_layer* layers, int64_t n_layers, int32_t 
 /* Whether igc_train_create would succeed. */
 IGC_API int igc_train_check(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height,
                             int32_t width);
-/* parameters: of every convolution its weight, then gamma and beta if it is normalised.
- * running: of every normalised layer moving mean and moving variance, which are updated; null: not kept.
+/* parameters: of every convolution its weight, then gamma and beta if it is normalized.
+ * running: of every normalized layer moving mean and moving variance, which are updated; null: not kept.
  * threads 0: igc_threads(). */
 IGC_API int igc_train_forward(igc_train* net, const float* x, int64_t batch, const float* const* parameters,
                               float* const* running, float* y, int32_t threads);

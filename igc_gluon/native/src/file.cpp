@@ -37,7 +37,7 @@ struct Header {
 };
 struct
     Properties {  // follow the header from version 3 on, border and fill from version 4, the others from version 5 on
-  int32_t short_side, interpolation, color_order, normalised, border, fill, precision, reserved;
+  int32_t short_side, interpolation, color_order, normalized, border, fill, precision, reserved;
 };
 static_assert(sizeof(Header) == 64 && sizeof(Properties) == 32 && sizeof(igc_op) == 80,
               "the layout of the file");
@@ -197,7 +197,7 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
                                         expected.short_side <= kLongestSide)) &&
               expected.interpolation >= IGC_AREA && expected.interpolation <= IGC_NEAREST &&
               expected.color_order >= IGC_RGB && expected.color_order <= IGC_BGR &&
-              (expected.normalised == 0 || expected.normalised == 1) && expected.border >= 0 &&
+              (expected.normalized == 0 || expected.normalized == 1) && expected.border >= 0 &&
               expected.border <= (std::min(header.shape[1], header.shape[2]) - 1) / 2 && expected.fill >= 0 &&
               expected.fill <= 255,
           "how its images are prepared is damaged");
@@ -213,7 +213,7 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
   info.named = header.n_names > 0;
   info.mean = model->mean.data();
   info.deviation = model->deviation.data();
-  info.normalised = expected.normalised;
+  info.normalized = expected.normalized;
   info.short_side = expected.short_side;
   info.interpolation = expected.interpolation;
   info.color_order = expected.color_order;
@@ -325,7 +325,7 @@ int igc_prepare(const igc_model* model, const uint8_t* rgb, int32_t height, int3
   return igc::guarded(IGC_BAD_ARGUMENT, [&] {
     igc::require(model && rgb && x, "model, rgb or x is null");
     const std::vector<uint8_t> pixels = igc::prepared(model->info, rgb, height, width);
-    const int status = igc_normalise(model, pixels.data(), 1, x);
+    const int status = igc_normalize(model, pixels.data(), 1, x);
     igc::require(status == IGC_OK, igc_message());
   });
 }
@@ -335,7 +335,7 @@ int igc_classify(igc_model* model, const uint8_t* rgb, int32_t height, int32_t w
     igc::require(model && probabilities, "model or probabilities is null");
     const int32_t scores = model->info.scores, *shape = model->info.shape;
     igc::require(scores > 0, "the network gives no scores");
-    igc::require(model->info.normalised,
+    igc::require(model->info.normalized,
                  "the network was compiled without the mean and deviation of its images");
     std::vector<float> x((size_t)shape[0] * shape[1] * shape[2]);
     int status = igc_prepare(model, rgb, height, width, x.data());
@@ -345,7 +345,7 @@ int igc_classify(igc_model* model, const uint8_t* rgb, int32_t height, int32_t w
   });
 }
 
-int igc_normalise(const igc_model* model, const uint8_t* pixels, int64_t batch, float* x) {
+int igc_normalize(const igc_model* model, const uint8_t* pixels, int64_t batch, float* x) {
   return igc::guarded(IGC_BAD_ARGUMENT, [&] {
     igc::require(model && batch >= 0 && (batch == 0 || (pixels && x)),
                  "model, pixels or x is null, or batch negative");

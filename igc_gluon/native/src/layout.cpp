@@ -50,7 +50,7 @@ int Layout::position(int slot, int member) const {
   return chunk.offset + member * chunk.width + slot - chunk.first;
 }
 
-Layout relabelled(Layout layout, const std::vector<int>& label_of) {
+Layout relabeled(Layout layout, const std::vector<int>& label_of) {
   for (int& c : layout.channel_at)
     if (c >= 0) c = label_of[c];
   return layout;

@@ -59,7 +59,7 @@ struct Layout {
 inline int pixel_stride(int positions) { return positions % 512 ? positions : positions + 16; }
 
 // With other labels: label_of[c] for channel c.
-Layout relabelled(Layout layout, const std::vector<int>& label_of);
+Layout relabeled(Layout layout, const std::vector<int>& label_of);
 
 // `layout` seen as slots of groups with `members` channels, in chunks of at least `narrowest`, or nothing if
 // its order is another one. Single channels are groups in any order.

@@ -81,7 +81,7 @@ void Planner::collect_wishes() {
     else if (is_channelwise(op) || op.kind == IGC_MAX_POOL)
       wish = wish_[i + 1];
     else if (op.kind == IGC_PERMUTE && wish_[i + 1])
-      wish = relabelled(*wish_[i + 1], inverse(permuted_labels(shape(op.input).channels, op.groups)));
+      wish = relabeled(*wish_[i + 1], inverse(permuted_labels(shape(op.input).channels, op.groups)));
     else if (op.kind == IGC_CONV && op.groups > 1 && (!is_pointwise(op) || op.groups >= kManyGroups))
       wish = Layout::interleaved(op.groups, members);
   }
@@ -115,7 +115,7 @@ bool Planner::feeds_pointwise(int64_t i, Layout layout) const {
     if (reader.kind != IGC_PERMUTE)
       return is_pointwise(reader) && reader.stride == 1 && !postponed(next) &&
              !goes_by_groups(reader, layout);
-    layout = relabelled(layout, permuted_labels(shape(tensor).channels, reader.groups));
+    layout = relabeled(layout, permuted_labels(shape(tensor).channels, reader.groups));
     tensor = next + 1;
   }
   return false;
@@ -237,7 +237,7 @@ void Planner::plan_op(int64_t i, const Forced* forced) {
   const int64_t result = i + 1;
   if (op.kind == IGC_PERMUTE) {
     tensors_[result] = in;
-    tensors_[result].layout = relabelled(in.layout, permuted_labels(shape(op.input).channels, op.groups));
+    tensors_[result].layout = relabeled(in.layout, permuted_labels(shape(op.input).channels, op.groups));
     return;
   }
   if (is_convolution(op)) return plan_convolution(i, forced);

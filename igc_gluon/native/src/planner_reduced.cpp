@@ -280,7 +280,7 @@ void Planner::plan_reduced_groups(Step& step, int64_t i, const Layout& in, const
     step.reduced_conv.r_words = words;
     return;
   }
-  // Middle values are signed, and nothing has normalised them: of bytes a step for each channel.
+  // Middle values are signed, and nothing has normalized them: of bytes a step for each channel.
   std::vector<float> steps(op.channels, 1.0f);
   Target middle;
   if (in_bytes()) {

@@ -74,7 +74,7 @@ class ReducedFilter {
   const Filter& filter() const { return filter_; }
 
  private:
-  void quantise(const std::function<float(int)>& input_step, int zero);
+  void quantize(const std::function<float(int)>& input_step, int zero);
 
   Filter filter_;
   Parameters parameters_;

@@ -78,12 +78,12 @@ ReducedFilter::ReducedFilter(Element element, const Filter& filter, const Parame
       step_(filter.outputs, 1.0f),
       surplus_(filter.outputs) {
   if (element == Element::Byte)
-    quantise(input_step, zero);
+    quantize(input_step, zero);
   else
     for (int32_t n = 0; n < filter.size(); n++) elements_[n] = to_bfloat16(parameters.weight(filter, n));
 }
 
-void ReducedFilter::quantise(const std::function<float(int)>& input_step, int zero) {
+void ReducedFilter::quantize(const std::function<float(int)>& input_step, int zero) {
   std::vector<float> input_steps, largest(filter_.outputs);
   for (int i = 0; i < filter_.inputs; i++) input_steps.push_back(input_step(i));
   const auto value = [&](int32_t n) {

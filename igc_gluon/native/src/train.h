@@ -1,6 +1,6 @@
 // train.h - a network body made ready for training.
 //
-// Every layer keeps u, the result of its convolution before batch normalisation, of the whole batch: batch
+// Every layer keeps u, the result of its convolution before batch normalization, of the whole batch: batch
 // statistics are known only when the last image is through. The value max(0, a u + b) is never stored: who
 // reads it computes it while it copies rows into a tile with a border. Only sums with a shortcut are stored,
 // by their first reader.
@@ -54,7 +54,7 @@ struct BackPart {
 struct TrainStage {
   igc_layer spec;
   int inputs = 0;  // channels
-  Layout in, out;  // labelled as its inputs and outputs are numbered
+  Layout in, out;  // labeled as its inputs and outputs are numbered
   StageWork work = StageWork::Conv;
   ConvPlan conv;
   PointwisePlan pointwise;
@@ -67,7 +67,7 @@ struct TrainStage {
   size_t offset = 0;  // of the gradient of its packed weights in a slice's
 };
 
-// Convolutions in a row, of which the first may be spatial, then batch normalisation.
+// Convolutions in a row, of which the first may be spatial, then batch normalization.
 struct TrainLayer {
   std::vector<TrainStage> stages;
   TrainShape in, out;
@@ -87,7 +87,7 @@ struct TrainLayer {
 
   int running = 0;    // index of its moving mean; then variance
   int own_value = 0;  // that it makes
-  int value = 0;      // whose gradient is that of its normalised result: its own one or a sum
+  int value = 0;      // whose gradient is that of its normalized result: its own one or a sum
   // Backward: whether this layer is the last, or the first, that contributes to the gradient of its input.
   bool last_of_input = false, first_of_input = false;
   bool stores_input = false;  // forward: the first reader of a sum stores it
@@ -111,7 +111,7 @@ struct TrainValue {
   Layout layout;
   int producer = -1;        // layer, -1: the image
   bool inner = false;       // between the convolutions of a layer: not kept
-  int shortcut_layer = -1;  // of a sum: the layer whose normalised result is added, or
+  int shortcut_layer = -1;  // of a sum: the layer whose normalized result is added, or
   int shortcut_value = -1;  // the value
   bool sum = false;
   std::vector<int> readers;  // layers that convolve it, in order
@@ -197,8 +197,8 @@ Layout groups_layout(const TrainLayer& layer, int channels);  // for Order::Grou
 std::optional<Layout> single_inputs(const Layout& in);
 // Gives every value its layout, and every layer that of its input (train_layout.cpp). Raises BadArgument.
 void choose_layouts(TrainNet& net);
-// From the channels of a layer's last convolution to those of its normalisation, and on to its value's.
-std::vector<int> normalised_labels(const TrainLayer& layer);
+// From the channels of a layer's last convolution to those of its normalization, and on to its value's.
+std::vector<int> normalized_labels(const TrainLayer& layer);
 std::vector<int> value_labels(const TrainLayer& layer);
 std::vector<int> inverse(const std::vector<int>& labels);
 std::vector<int> chained(const std::vector<int>& first, const std::vector<int>& second);

@@ -25,7 +25,7 @@ void Pass::output_back(const float* dy, float* const* gradients) {
       }
     }
   });
-  normalise_back(last, gradients);
+  normalize_back(last, gradients);
 }
 
 void Pass::backward_layer(TrainLayer& layer, float* const* gradients, float* dx) {
@@ -45,7 +45,7 @@ void Pass::backward_layer(TrainLayer& layer, float* const* gradients, float* dx)
                    copies.empty() ? nullptr : copies[&slice - net_.slices.data()].data(), dx);
   });
   give_weights(layer, gradients);
-  if (layer.last_of_input && layer.lead().input > 0) normalise_back(layer.lead().input, gradients);
+  if (layer.last_of_input && layer.lead().input > 0) normalize_back(layer.lead().input, gradients);
 }
 
 void Pass::finish(int index, bool first, const float* result, TrainSlice& slice, TrainScratch& scratch,
@@ -127,7 +127,7 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
           }
         }
         Plane d_here = more.next(positions, width);
-        train_.normalise_back(d_out, layer.u + at, layer.ka.get(), layer.kb.get(), layer.kc.get(), d_here.at,
+        train_.normalize_back(d_out, layer.u + at, layer.ka.get(), layer.kb.get(), layer.kc.get(), d_here.at,
                               rows * width, positions);
         for (size_t k = n_stages - 1; k > 0; k--) {
           const TrainStage& stage = layer.stages[k];
@@ -138,7 +138,7 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
         }
       } else {
         for (int r = 0; r < rows; r++)
-          train_.normalise_back(d_out + r * row, layer.u + at + r * row, layer.ka.get(), layer.kb.get(),
+          train_.normalize_back(d_out + r * row, layer.u + at + r * row, layer.ka.get(), layer.kb.get(),
                                 layer.kc.get(), to.at + r * to.row, width, positions);
       }
       if (!own) continue;

@@ -29,8 +29,8 @@ class TrainChecker {
       value.shape = {s.channels, (in.height - 1) / s.stride + 1, (in.width - 1) / s.stride + 1};
       const bool pool = s.kind == IGC_MAX_POOL;
       require(stages.empty() || (!pool && s.input == i && s.kernel == 1 && s.stride == 1), i,
-              "a layer without normalisation must be followed by a 1x1 convolution of it with stride 1");
-      require(stages.empty() || s.residual != i, i, "what is not normalised cannot be added");
+              "a layer without normalization must be followed by a 1x1 convolution of it with stride 1");
+      require(stages.empty() || s.residual != i, i, "what is not normalized cannot be added");
       TrainStage stage;
       stage.spec = s;
       stage.inputs = in.channels;
@@ -40,9 +40,9 @@ class TrainChecker {
       if (!pool) net_.parameter_sizes.push_back(stage.weight_size);
       if (stages.empty()) net_.values[s.input].readers.push_back((int)net_.layers.size());
       stages.push_back(std::move(stage));
-      value.inner = !s.normalised && !pool;
+      value.inner = !s.normalized && !pool;
       if (value.inner) continue;
-      if (s.normalised) net_.parameter_sizes.insert(net_.parameter_sizes.end(), 2, (size_t)s.channels);
+      if (s.normalized) net_.parameter_sizes.insert(net_.parameter_sizes.end(), 2, (size_t)s.channels);
       value.producer = (int)net_.layers.size();
       TrainLayer layer;
       layer.stages = std::move(stages);
@@ -52,10 +52,10 @@ class TrainChecker {
       layer.pool = pool;
       layer.running = net_.moving_statistics;
       layer.own_value = layer.value = i + 1;
-      if (s.normalised) net_.moving_statistics += 2;
+      if (s.normalized) net_.moving_statistics += 2;
       net_.layers.push_back(std::move(layer));
     }
-    require(stages.empty(), n_ - 1, "the last layer must be normalised");
+    require(stages.empty(), n_ - 1, "the last layer must be normalized");
     for (int v = 1; v <= n_; v++)
       if (!net_.values[v].inner && specs_[v - 1].residual >= 0) check_sum(v, specs_[v - 1].residual);
     for (int v = 1; v <= n_; v++) {
@@ -77,11 +77,11 @@ class TrainChecker {
     require(s.input >= 0 && s.input <= i, i, "its input must be an earlier value");
     require(s.residual >= -1 && s.residual <= i && s.residual != 0, i,
             "its residual must be the value of an earlier layer");
-    require(s.input == i || !net_.values[s.input].inner, i, "its input is not normalised");
+    require(s.input == i || !net_.values[s.input].inner, i, "its input is not normalized");
     const int in = net_.values[s.input].shape.channels;
     require(s.channels >= 1 && s.channels <= kMostChannels, i, "channels must be 1 to 65536");
-    require(s.kind == IGC_CONV || (s.channels == in && s.groups == 1 && s.permute == 1 && !s.normalised), i,
-            "max pooling keeps the channels and has no groups, permutation or normalisation");
+    require(s.kind == IGC_CONV || (s.channels == in && s.groups == 1 && s.permute == 1 && !s.normalized), i,
+            "max pooling keeps the channels and has no groups, permutation or normalization");
     require(s.groups >= 1 && in % s.groups == 0 && s.channels % s.groups == 0, i,
             "groups must divide the input and the output channels");
     require(s.kernel >= 1 && s.kernel % 2 == 1 && s.kernel <= kMostKernel, i, "kernel must be odd, 1 to 31");
@@ -90,20 +90,20 @@ class TrainChecker {
       require(branches >= 1 && s.channels % branches == 0, i, "permute and reorder must divide the channels");
     require(s.activation >= IGC_LINEAR && s.activation <= IGC_RELU6, i, "unknown activation");
     require(s.residual < 0 || s.activation != IGC_RELU6, i, "there is no kernel for a sum with a ReLU6");
-    require(s.normalised == 0 || s.normalised == 1, i, "normalised must be 0 or 1");
-    require(s.normalised || (s.residual < 0 && s.activation == IGC_LINEAR && s.reorder == 1), i,
-            "a layer without normalisation has no sum, activation or reorder");
+    require(s.normalized == 0 || s.normalized == 1, i, "normalized must be 0 or 1");
+    require(s.normalized || (s.residual < 0 && s.activation == IGC_LINEAR && s.reorder == 1), i,
+            "a layer without normalization has no sum, activation or reorder");
     require(s.epsilon > 0 && s.momentum >= 0 && s.momentum <= 1, i,
             "epsilon must be positive, momentum 0 to 1");
   }
 
   TrainLayer& layer_of(int v) { return net_.layers[net_.values[v].producer]; }
 
-  // Value v is a sum with value r. What nothing else reads is added as it is normalised and never stored: a
+  // Value v is a sum with value r. What nothing else reads is added as it is normalized and never stored: a
   // shortcut.
   void check_sum(int v, int r) {
     TrainValue &other = net_.values[r], &value = net_.values[v];
-    require(!other.inner, v - 1, "what is not normalised cannot be added");
+    require(!other.inner, v - 1, "what is not normalized cannot be added");
     require(other.shape.channels == value.shape.channels && other.shape.height == value.shape.height &&
                 other.shape.width == value.shape.width,
             v - 1, "its residual has another shape than its output");

@@ -7,7 +7,7 @@ void Pass::forward_layer(TrainLayer& layer, const float* beta, float* mean, floa
   over_slices([&](TrainSlice& slice, TrainScratch& scratch, const Share& of) {
     forward_slice(layer, slice, scratch, of);
   });
-  normalise(layer, beta, mean, variance);
+  normalize(layer, beta, mean, variance);
 }
 
 void Pass::output(float* y) {
@@ -110,7 +110,7 @@ void Pass::choose_shift(TrainSlice& slice, const float* u, int pixels, int posit
   for (int c = 0; c < positions; c++) shift[c] /= (float)pixels;
 }
 
-void Pass::normalise(TrainLayer& layer, const float* beta, float* running_mean, float* running_variance) {
+void Pass::normalize(TrainLayer& layer, const float* beta, float* running_mean, float* running_variance) {
   const double momentum = layer.last().momentum, epsilon = layer.last().epsilon;
   for (int p = 0; p < layer.layout.positions; p++) {
     const int channel = layer.layout.channel_at[p];

@@ -1,4 +1,4 @@
-// train_gradients.cpp - gradients of weights, and batch normalisation's way back.
+// train_gradients.cpp - gradients of weights, and batch normalization's way back.
 #include "train_pass.h"
 
 namespace igc {
@@ -90,14 +90,14 @@ void Pass::give(const Repacked& weights, size_t offset, float* gradient) {
   });
 }
 
-void Pass::normalise_back(int index, float* const* gradients) {
+void Pass::normalize_back(int index, float* const* gradients) {
   const TrainValue& value = net_.values[index];
-  normalise_back(net_.layers[value.producer], &TrainSlice::dot, gradients);
+  normalize_back(net_.layers[value.producer], &TrainSlice::dot, gradients);
   if (value.shortcut_layer >= 0)
-    normalise_back(net_.layers[value.shortcut_layer], &TrainSlice::dot2, gradients);
+    normalize_back(net_.layers[value.shortcut_layer], &TrainSlice::dot2, gradients);
 }
 
-void Pass::normalise_back(TrainLayer& layer, std::vector<double> TrainSlice::*dots, float* const* gradients) {
+void Pass::normalize_back(TrainLayer& layer, std::vector<double> TrainSlice::*dots, float* const* gradients) {
   if (layer.pool) return;
   const double count = (double)net_.batch * layer.out.height * layer.out.width;
   float* dgamma = gradients[layer.gamma_parameter()];

@@ -89,15 +89,15 @@ class Folding {
       return;
     }
     igc_op o = {};
-    // Number in the normalisation of each channel of the last operation.
-    std::vector<int> normalised = normalised_labels(layer);
+    // Number in the normalization of each channel of the last operation.
+    std::vector<int> normalized = normalized_labels(layer);
     for (size_t k = 0; k < layer.stages.size(); k++) {
       const bool block = is_block(layer, k);
       o = convolution(block ? IGC_BLOCK : IGC_CONV, tensor, layer.stages[k]);
       if (block) {  // which permutes by itself
         k++;
         o.weight2 = parameter_[layer.stages[k].parameter];
-        std::iota(normalised.begin(), normalised.end(), 0);
+        std::iota(normalized.begin(), normalized.end(), 0);
       }
       if (k + 1 < layer.stages.size()) tensor = permuted(push(o), layer.stages[k].spec.permute);
     }
@@ -108,7 +108,7 @@ class Folding {
                 *mean = &numbers_[at_], *variance = mean + s.channels;
     at_ += 2 * s.channels;
     for (int c = 0; c < s.channels; c++) {
-      const int f = normalised[c];
+      const int f = normalized[c];
       const double factor = gamma[f] / std::sqrt((double)variance[f] + s.epsilon);
       numbers_[o.scale + c] = (float)factor;
       numbers_[o.bias + c] = (float)(beta[f] - factor * mean[f]);

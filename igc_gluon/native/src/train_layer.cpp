@@ -60,12 +60,12 @@ class LayerPlanner {
   void plan() {
     TrainLayer& layer = layer_;
     if (layer.pool) return plan_pool();
-    const Layout last = relabelled(layer.layout, inverse(normalised_labels(layer)));
+    const Layout last = relabeled(layer.layout, inverse(normalized_labels(layer)));
     plan_lead(last);
     for (size_t k = 1; k < layer.stages.size(); k++) {
       TrainStage& stage = layer.stages[k];
       const TrainStage& before = layer.stages[k - 1];
-      stage.in = relabelled(before.out, branches_interleaved(stage.inputs, before.spec.permute));
+      stage.in = relabeled(before.out, branches_interleaved(stage.inputs, before.spec.permute));
       if (k + 1 == layer.stages.size()) {
         stage.out = last;
         if (k == 1 && fits_in_registers())
@@ -153,7 +153,7 @@ class LayerPlanner {
     const std::vector<int> label = branches_interleaved(s.channels, s.permute);
     const Layout own = Layout::plain(s.channels),
                  lanes = Layout::interleaved(n.groups, next.inputs / n.groups),
-                 others[] = {relabelled(own, inverse(label)), relabelled(lanes, inverse(label))};
+                 others[] = {relabeled(own, inverse(label)), relabeled(lanes, inverse(label))};
     Layout best = own;
     size_t least = cost(stage, next, own, label);
     for (const Layout& layout : others) {
@@ -164,14 +164,14 @@ class LayerPlanner {
       }
     }
     // Chunks tell the next stage whether it may go by groups.
-    if (relabelled(others[1], label).channel_at == relabelled(best, label).channel_at) best = others[1];
+    if (relabeled(others[1], label).channel_at == relabeled(best, label).channel_at) best = others[1];
     return best;
   }
 
   size_t cost(const TrainStage& stage, const TrainStage& next, const Layout& between,
               const std::vector<int>& label) const {
     return pointwise_work(kernels_, filter_of(stage), stage.in, between) +
-           pointwise_work(kernels_, filter_of(next), relabelled(between, label),
+           pointwise_work(kernels_, filter_of(next), relabeled(between, label),
                           Layout::plain(next.spec.channels));
   }
 

@@ -49,8 +49,8 @@ class Families {
     if (open(v)) give(v, layout);
     return of(v).channel_at == layout.channel_at;
   }
-  void give(int v, const Layout& layout) { layouts_[family_[v]] = relabelled(layout, label_[v]); }
-  Layout of(int v) const { return relabelled(layouts_[family_[v]], inverse(label_[v])); }
+  void give(int v, const Layout& layout) { layouts_[family_[v]] = relabeled(layout, label_[v]); }
+  Layout of(int v) const { return relabeled(layouts_[family_[v]], inverse(label_[v])); }
 
  private:
   std::vector<int> family_;
@@ -79,7 +79,7 @@ int settle(const TrainNet& net, bool results_first, Families& families, std::vec
       if (order_of(layer) != Order::Groups) continue;
       if (pass > 0) families.demand(layer.lead().input, groups_layout(layer, layer.in.channels));
       const Layout own = groups_layout(layer, layer.out.channels);
-      if (!layer.several() && !families.demand(layer.own_value, relabelled(own, value_labels(layer))))
+      if (!layer.several() && !families.demand(layer.own_value, relabeled(own, value_labels(layer))))
         return layer.own_value - 1;
     }
   return -1;
@@ -87,7 +87,7 @@ int settle(const TrainNet& net, bool results_first, Families& families, std::vec
 
 // The order in which a layer reads its input, whose own order is `value`.
 Layout input_of(const TrainNet& net, const TrainLayer& layer, bool follows, const Layout& value) {
-  if (follows) return relabelled(net.values[layer.own_value].layout, inverse(value_labels(layer)));
+  if (follows) return relabeled(net.values[layer.own_value].layout, inverse(value_labels(layer)));
   const Order order = order_of(layer);
   if (order != Order::Groups && (order != Order::Inputs || single_inputs(value))) return value;
   const Layout groups = groups_layout(layer, layer.in.channels);
@@ -129,11 +129,11 @@ void choose_layouts(TrainNet& net) {
     const Layout lanes = Layout::interleaved(groups, members);
     if (2 * lanes.positions <= 3 * Layout::plain(second.inputs).positions)
       families.give(layer.lead().input,
-                    relabelled(lanes, inverse(branches_interleaved(second.inputs, layer.lead().permute))));
+                    relabeled(lanes, inverse(branches_interleaved(second.inputs, layer.lead().permute))));
   }
   for (const TrainLayer& layer : net.layers) {
     if (layer.last().groups > 1 && layer.last().kernel == 1 && families.open(layer.own_value))
-      families.give(layer.own_value, relabelled(Layout::plain(layer.out.channels), value_labels(layer)));
+      families.give(layer.own_value, relabeled(Layout::plain(layer.out.channels), value_labels(layer)));
   }
   for (int v = n_values - 1; v >= 0; v--) {
     if (!families.open(v)) continue;
@@ -150,12 +150,12 @@ void choose_layouts(TrainNet& net) {
   for (size_t i = 0; i < net.layers.size(); i++) choose_input(net, net.layers[i], follows[i]);
 }
 
-std::vector<int> normalised_labels(const TrainLayer& layer) {
+std::vector<int> normalized_labels(const TrainLayer& layer) {
   return branches_interleaved(layer.out.channels, layer.last().permute);
 }
 
 std::vector<int> value_labels(const TrainLayer& layer) {
-  return chained(normalised_labels(layer), branches_interleaved(layer.out.channels, layer.last().reorder));
+  return chained(normalized_labels(layer), branches_interleaved(layer.out.channels, layer.last().reorder));
 }
 
 std::vector<int> chained(const std::vector<int>& first, const std::vector<int>& second) {

@@ -137,7 +137,7 @@ class Pass {
   void forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, const Share& of);
   // Moments about a number near the mean do not cancel.
   static void choose_shift(TrainSlice& slice, const float* u, int pixels, int positions);
-  void normalise(TrainLayer& layer, const float* beta, float* running_mean, float* running_variance);
+  void normalize(TrainLayer& layer, const float* beta, float* running_mean, float* running_variance);
   // `rows` rows of the gradient of a value, from `result`: of the last layer to reach it, with everything that
   // came before, or of an earlier one.
   void finish(int index, bool first, const float* result, TrainSlice& slice, TrainScratch& scratch, int64_t n,
@@ -173,8 +173,8 @@ class Pass {
   void give_weights(const TrainLayer& layer, float* const* gradients);
   void give(const Repacked& weights, size_t offset, float* gradient);
   // The sums over the gradient of a value give gamma's, beta's and the factors of its producers' way back.
-  void normalise_back(int index, float* const* gradients);
-  void normalise_back(TrainLayer& layer, std::vector<double> TrainSlice::*dots, float* const* gradients);
+  void normalize_back(int index, float* const* gradients);
+  void normalize_back(TrainLayer& layer, std::vector<double> TrainSlice::*dots, float* const* gradients);
 
   TrainNet& net_;
   const TrainKernels& train_;

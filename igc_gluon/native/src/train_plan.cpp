@@ -13,8 +13,8 @@ class TrainPlanner {
 
   void plan() {
     for (TrainLayer& layer : net_.layers) {
-      layer.layout = relabelled(net_.values[layer.own_value].layout,
-                                inverse(branches_interleaved(layer.out.channels, layer.last().reorder)));
+      layer.layout = relabeled(net_.values[layer.own_value].layout,
+                               inverse(branches_interleaved(layer.out.channels, layer.last().reorder)));
       plan_layer(*net_.kernels, layer, layer.input, input_gradient_layout(layer));
     }
     order_gradients();

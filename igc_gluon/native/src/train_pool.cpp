@@ -1,4 +1,4 @@
-// train_pool.cpp - max pooling forward and back. What it makes is kept as every layer's u, with a normalisation
+// train_pool.cpp - max pooling forward and back. What it makes is kept as every layer's u, with a normalization
 // that changes nothing.
 #include "train_pass.h"
 
@@ -73,7 +73,7 @@ void Pass::pool_layer_back(TrainLayer& layer, float* const* gradients, float* dx
       }
     }
   });
-  if (layer.last_of_input && s.input > 0) normalise_back(s.input, gradients);
+  if (layer.last_of_input && s.input > 0) normalize_back(s.input, gradients);
 }
 
 }  // namespace igc

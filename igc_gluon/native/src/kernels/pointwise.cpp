@@ -47,7 +47,7 @@ IGC_INLINE void accumulate(const PointwiseTask& t, const float* x, Prefetcher& p
 
 // The result vectors of a tile, in the order in which they are stored.
 //   S = 1: one for each pixel and unit.
-//   S = 2: units 0 and 1 of a block are neighbours (../pointwise_plan.cpp), one vector for each pixel; of an odd
+//   S = 2: units 0 and 1 of a block are neighbors (../pointwise_plan.cpp), one vector for each pixel; of an odd
 //   unit, one
 //          for two pixels, eight outputs of each.
 //   S = 4: one for four pixels of a unit, four outputs of each.

@@ -75,7 +75,7 @@ template <int K>
 IGC_INLINE vec splat4(vec v) {
   return _mm512_permute_ps(v, K * 0x55);
 }
-// Sums of neighbouring lanes: a0+a1, a2+a3, ..., a14+a15, b0+b1, ..., b14+b15.
+// Sums of neighboring lanes: a0+a1, a2+a3, ..., a14+a15, b0+b1, ..., b14+b15.
 IGC_INLINE vec pair_sum(vec a, vec b) {
   const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
   const __m512i odd = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
@@ -257,7 +257,7 @@ struct Prefetcher {
     if (left && now.end != first.end) prefetch->regions[--prefetch->asked] = now;
   }
 };
-// Sums of four neighbouring lanes: four results of a, of b, of c, of d.
+// Sums of four neighboring lanes: four results of a, of b, of c, of d.
 IGC_INLINE vec quad_sum(vec a, vec b, vec c, vec d) { return pair_sum(pair_sum(a, b), pair_sum(c, d)); }
 // Four of the sixteen lanes to or from each of four places. These serve thin tails only: through memory.
 IGC_INLINE void store_4(float* p0, float* p1, float* p2, float* p3, vec v) {

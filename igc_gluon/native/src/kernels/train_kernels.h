@@ -54,7 +54,7 @@ struct ActivateTask {  // y = activation(a * u + b + residual), residual being c
   int activation;
 };
 
-struct FinishTask {   // the gradient that arrives at a value becomes that of its batch normalisation's output
+struct FinishTask {   // the gradient that arrives at a value becomes that of its batch normalization's output
   const float* from;  // pixels
   const float *more, *again;  // pixels: further gradients to add, or null
   float* to;                  // pixels; may be `from`
@@ -82,7 +82,7 @@ struct TrainKernels {
   // sum[c] = sum of u - shift, square[c] = sum of (u - shift)^2
   void (*moments)(const float* u, const float* shift, float* sum, float* square, int pixels, int positions);
   // to = ka * dz + kb * u + kc
-  void (*normalise_back)(const float* dz, const float* u, const float* ka, const float* kb, const float* kc,
+  void (*normalize_back)(const float* dz, const float* u, const float* ka, const float* kb, const float* kc,
                          float* to, int pixels, int positions);
   void (*finish)(const FinishTask& task);
   void (*max_pool_back)(const PoolBackTask& task, int row_begin, int row_end);

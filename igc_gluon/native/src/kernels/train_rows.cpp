@@ -1,4 +1,4 @@
-// train_rows.cpp - passes over pixels: batch normalisation forward and back, and the secondary of L <= 4.
+// train_rows.cpp - passes over pixels: batch normalization forward and back, and the secondary of L <= 4.
 //
 // Bound by loads and stores; what they touch is in L1 or L2 when they come to it, because a tile of rows goes
 // through all passes before the next one. Sums run over one tile in float32, from tile to tile in float64.
@@ -81,7 +81,7 @@ void moments(const float* u, const float* shift, float* sum, float* square, int 
   for (; c < positions; c += 16) moments_of<1>(u + c, shift + c, sum + c, square + c, pixels, positions);
 }
 
-void normalise_back(const float* dz, const float* u, const float* ka, const float* kb, const float* kc,
+void normalize_back(const float* dz, const float* u, const float* ka, const float* kb, const float* kc,
                     float* to, int pixels, int positions) {
   for (ptrdiff_t i = 0, end = (ptrdiff_t)pixels * positions; i < end; i += positions)
     for (int c = 0; c < positions; c += 16)
@@ -237,7 +237,7 @@ const TrainKernels train_kernels = {train_conv_weights,
                                     fours_weights,
                                     activate,
                                     moments,
-                                    normalise_back,
+                                    normalize_back,
                                     finish,
                                     max_pool_back,
                                     add_rows};

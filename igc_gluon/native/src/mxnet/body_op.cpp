@@ -40,7 +40,7 @@ std::vector<igc_layer> parse_layers(const std::string& text) {
     igc_layer l = {};
     char comma;
     numbers >> l.kind >> comma >> l.input >> comma >> l.residual >> comma >> l.channels >> comma >>
-        l.groups >> comma >> l.kernel >> comma >> l.stride >> comma >> l.permute >> comma >> l.normalised >>
+        l.groups >> comma >> l.kernel >> comma >> l.stride >> comma >> l.permute >> comma >> l.normalized >>
         comma >> l.reorder >> comma >> l.activation >> comma >> l.epsilon >> comma >> l.momentum;
     if (!numbers || numbers.peek() != EOF) throw std::invalid_argument("igc_body: '" + one + "' is no layer");
     layers.push_back(l);
@@ -56,7 +56,7 @@ bool flag(const Attributes& attributes, const char* name, bool otherwise) {
 
 size_t moving_statistics_of(const std::vector<igc_layer>& layers) {
   size_t n = 0;
-  for (const igc_layer& layer : layers) n += layer.normalised ? 2 : 0;
+  for (const igc_layer& layer : layers) n += layer.normalized ? 2 : 0;
   return n;
 }
 
@@ -246,7 +246,7 @@ MXReturnValue parse(const Attributes& attributes, int* n_inputs, int* n_outputs)
   const std::vector<igc_layer>& layers = layers_of(attributes);
   *n_inputs = 1;
   for (const igc_layer& layer : layers)
-    *n_inputs += layer.kind == IGC_MAX_POOL ? 0 : layer.normalised ? 5 : 1;
+    *n_inputs += layer.kind == IGC_MAX_POOL ? 0 : layer.normalized ? 5 : 1;
   *n_outputs = 1;
   return MX_SUCCESS;
 }
@@ -281,11 +281,11 @@ MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<
     const unsigned int n = l.channels, k = l.kernel, s = l.stride;
     const Shape& from = values[l.input];
     if (l.kind != IGC_MAX_POOL) wanted.push_back({n, from[0] / l.groups, k, k});
-    if (l.normalised) wanted.insert(wanted.end(), 2, {n});
+    if (l.normalized) wanted.insert(wanted.end(), 2, {n});
     values.push_back({n, (from[1] + s - 1) / s, (from[2] + s - 1) / s});
   }
   for (const igc_layer& l : layers)
-    if (l.normalised) wanted.insert(wanted.end(), 2, {(unsigned int)l.channels});
+    if (l.normalized) wanted.insert(wanted.end(), 2, {(unsigned int)l.channels});
   for (size_t i = 0; i < wanted.size(); i++) {
     Shape& given = in->at(i);
     if (given.size() == 0) given = wanted[i];

@@ -1,6 +1,6 @@
 // bytes.h - sums of products of bytes, and how they become floats and bytes again.
 //
-// With VNNI one instruction multiplies 4 neighbouring bytes of each lane and adds them to its sum. AVX2 alone
+// With VNNI one instruction multiplies 4 neighboring bytes of each lane and adds them to its sum. AVX2 alone
 // multiplies words of 16 bits (its product of bytes, VPMADDUBSW, saturates where two of 255 * 127 meet): bytes
 // are spread to words in registers, even ones and odd ones, and the sums are the same to the bit.
 #pragma once
