@@ -90,7 +90,8 @@ def check(seed, monkeypatch):
     assert not found[-1], (seed, found[-1])
 
 
-@pytest.mark.parametrize("seed", range(30))
+# On some AMD processors MXNet's own gradient of concat divides by zero at 21 and ends the process, with or without us.
+@pytest.mark.parametrize("seed", [seed for seed in range(31) if seed != 21])
 def test_random_networks(seed, monkeypatch):
     check(seed, monkeypatch)
 
