@@ -110,7 +110,7 @@ class LocalUpdate:
         saved = {p.name: p for p in self.trainer._params if any(f"{part}:{p.name}" in arrays for part in parts)}
         found: Dict[str, Arrays] = {name: {} for name in saved}
         for part in parts:
-            of_part = {name: arrays[f"{part}:{name}"] for name in saved if f"{part}:{name}" in arrays}
+            of_part = {name[len(part) + 1 :]: array for name, array in arrays.items() if name.startswith(f"{part}:")}
             check_parameters(of_part, saved)
             for name, array in of_part.items():
                 found[name][part] = array

@@ -85,6 +85,7 @@ class Graph(NamedTuple):
         return shapes
 
 
+_CAST = '"op": "amp_'  # of automatic mixed precision, in JSON
 _FURTHER_OUTPUT = re.compile("_output[1-9][0-9]*|_mean|_var")
 
 
@@ -101,7 +102,10 @@ def trace(block, count=1, call=None):
 
 def read(symbol, data, form, parameters):
     """The Graph of a Symbol with inputs of these names. parameters: {name: Parameter}, more than are read perhaps."""
-    graph = json.loads(json_of(symbol))
+    text = json_of(symbol)
+    if _CAST in symbol.tojson(remove_amp_cast=False):
+        symbol = mx.sym.load_json(text)  # whose values are those of the nodes
+    graph = json.loads(text)
     nodes, values = [], []  # of each entry the node's number, or the variable's name
     variables = Counter(entry["name"] for entry in graph["nodes"] if entry["op"] == "null")
     for name, times in variables.items():
@@ -135,7 +139,7 @@ def json_of(symbol):
     none it is not asked to.
     """
     text = symbol.tojson(remove_amp_cast=False)
-    return symbol.tojson() if '"op": "amp_' in text else text
+    return symbol.tojson() if _CAST in text else text
 
 
 def _value(values, reference):

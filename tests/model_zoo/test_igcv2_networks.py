@@ -331,7 +331,7 @@ def test_natural_classes_and_size(capsys):
     assert "5 classes, one image of 3x64x64" in capsys.readouterr().out
     assert main(["models", "igcv2_0"]) == 0
     out = capsys.readouterr().out
-    assert "igcv2_0.25  224x224" in out and "2 models" in out
+    assert "igcv2_0.25 " in out and "igcv2_0.5 " in out and "images of 224x224, 1000 classes" in out
     assert main(["info", "igcv3"]) == 2
 
 
