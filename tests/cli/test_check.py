@@ -210,7 +210,7 @@ def three(depth, classes, **options):
 """
 
 
-def test_any_stack_of_group_convolutions_and_permutations(capsys, tmp_path):
+def test_any_stack_of_group_convolutions_and_permutations(capsys, tmp_path, registry_as_before):
     """Of plain Gluon blocks, whose permutations are slices, reshapes and transpositions."""
     (tmp_path / "own.py").write_text(OWN)
     out = igc_check(capsys, "cifar_three2", "--import", tmp_path / "own.py", "--picture", tmp_path / "own.png").out
