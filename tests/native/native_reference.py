@@ -1,6 +1,7 @@
 """What the native operations compute, in plain numpy and float64, straight from the equations."""
 
 import numpy as np
+from hypothesis import strategies as st
 
 from igc_gluon.native import library as lib
 
@@ -125,3 +126,54 @@ def assert_agrees(ops, shape, batch=1, threads=1, seed=0):
     scale = max(1.0, np.abs(expected).max()) if expected.size else 1.0
     np.testing.assert_allclose(got / scale, expected / scale, rtol=0, atol=1e-5)
     return x, got
+
+
+def drawn_residual_network(draw, rng):
+    """Stem, pooling, residual blocks, a projection dense or grouped, mean, fully connected. draw: Hypothesis's."""
+    primary, secondary = draw(st.integers(2, 20)), draw(st.integers(2, 6))
+    first = primary * secondary
+    second, stride, groups = 2 * first, draw(st.sampled_from([1, 2])), draw(st.sampled_from([1, primary]))
+    return [
+        conv_op(rng, 3, first, (7, 7), 1, 2, activation="relu"),
+        lib.Op(lib.MAX_POOL, 1, kernel=(3, 3), stride=2, pad=(1, 1)),
+        block_op(rng, first, primary, secondary, source=2, activation="relu"),
+        block_op(rng, first, primary, secondary, source=3, residual=2, activation="relu"),
+        conv_op(rng, first, second, (1, 1), groups, stride, source=4),
+        block_op(rng, first, primary, 2 * secondary, stride=stride, source=4, activation="relu"),
+        block_op(rng, second, primary, 2 * secondary, source=6, residual=5, activation="relu"),
+        lib.Op(lib.MEAN_POOL, 7),
+        conv_op(rng, second, 10, (1, 1), source=8),
+    ]
+
+
+def drawn_igcv3_block(draw, rng):
+    """IGCV3's block behind a stem, with permutations between. draw: Hypothesis's."""
+    groups = draw(st.sampled_from([1, 2, 4]))
+    width, expansion, stride = 8 * groups * draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.integers(1, 2))
+    middle = width * expansion
+    return [
+        conv_op(rng, 3, width, activation="relu6"),
+        conv_op(rng, width, middle, (1, 1), groups, source=1),
+        lib.Op(lib.PERMUTE, 2, groups=groups),
+        conv_op(rng, middle, middle, (3, 3), middle, stride, source=3, activation="relu6"),
+        conv_op(rng, middle, width, (1, 1), groups, source=4, residual=1 if stride == 1 else -1),
+        lib.Op(lib.PERMUTE, 5, groups=2),
+    ]
+
+
+def several_orders(rng):
+    """Blocks that cut the channels in other groups; a residual in another order; readers of both kinds."""
+    return [
+        block_op(rng, 24, 4, 6, activation="relu"),
+        block_op(rng, 24, 6, 4, source=1, residual=1),
+        block_op(rng, 24, 24, 1, source=2, residual=1),
+        conv_op(rng, 24, 20, source=3),
+        lib.Op(lib.PERMUTE, 4, groups=5),
+        block_op(rng, 20, 5, 4, source=5, residual=4),
+        conv_op(rng, 20, 20, (1, 1), 10, source=6, residual=4),
+        conv_op(rng, 20, 40, (3, 3), 20, source=7),
+        lib.Op(lib.MAX_POOL, 8, kernel=(3, 3), stride=1, pad=(1, 1)),
+        conv_op(rng, 40, 40, (5, 5), 2, source=9, residual=8),
+        conv_op(rng, 40, 40, (3, 3), 2, source=10, residual=9),
+        lib.Op(lib.PERMUTE, 11, groups=8),
+    ]

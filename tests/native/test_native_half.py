@@ -96,20 +96,7 @@ def test_group_conv(data):
 def test_residual_blocks(data):
     """Stem, pooling, residual blocks, a projection dense or grouped, mean, fully connected."""
     draw, rng = data.draw, np.random.default_rng(0)
-    primary, secondary = draw(st.integers(2, 20)), draw(st.integers(2, 6))
-    first = primary * secondary
-    second, stride, groups = 2 * first, draw(st.sampled_from([1, 2])), draw(st.sampled_from([1, primary]))
-    ops = [
-        ref.conv_op(rng, 3, first, (7, 7), 1, 2, activation="relu"),
-        lib.Op(lib.MAX_POOL, 1, kernel=(3, 3), stride=2, pad=(1, 1)),
-        ref.block_op(rng, first, primary, secondary, source=2, activation="relu"),
-        ref.block_op(rng, first, primary, secondary, source=3, residual=2, activation="relu"),
-        ref.conv_op(rng, first, second, (1, 1), groups, stride, source=4),
-        ref.block_op(rng, first, primary, 2 * secondary, stride=stride, source=4, activation="relu"),
-        ref.block_op(rng, second, primary, 2 * secondary, source=6, residual=5, activation="relu"),
-        lib.Op(lib.MEAN_POOL, 7),
-        ref.conv_op(rng, second, 10, (1, 1), source=8),
-    ]
+    ops = ref.drawn_residual_network(draw, rng)
     shape = (3, draw(st.integers(9, 30)), draw(st.integers(9, 30)))
     assert_agrees(ops, shape, draw(st.integers(1, 2)), draw(st.sampled_from([1, 2])), fewest=2)
 
@@ -119,17 +106,7 @@ def test_residual_blocks(data):
 def test_channelwise_between_pointwise(data):
     """IGCV3's block, whose channel-wise convolution stays in float32, and permutations between."""
     draw, rng = data.draw, np.random.default_rng(0)
-    groups = draw(st.sampled_from([1, 2, 4]))
-    width, expansion, stride = 8 * groups * draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.integers(1, 2))
-    middle = width * expansion
-    ops = [
-        ref.conv_op(rng, 3, width, activation="relu6"),
-        ref.conv_op(rng, width, middle, (1, 1), groups, source=1),
-        lib.Op(lib.PERMUTE, 2, groups=groups),
-        ref.conv_op(rng, middle, middle, (3, 3), middle, stride, source=3, activation="relu6"),
-        ref.conv_op(rng, middle, width, (1, 1), groups, source=4, residual=1 if stride == 1 else -1),
-        lib.Op(lib.PERMUTE, 5, groups=2),
-    ]
+    ops = ref.drawn_igcv3_block(draw, rng)
     assert_agrees(ops, (3, draw(sizes), draw(sizes)), draw(st.integers(1, 2)), draw(st.sampled_from([1, 2])))
 
 
@@ -148,20 +125,7 @@ def test_published_shapes(primary, secondary, stride):
 def test_orders_that_do_not_fit():
     """Blocks that cut the channels in other groups; a residual in another order; readers of both kinds."""
     rng = np.random.default_rng(4)
-    ops = [
-        ref.block_op(rng, 24, 4, 6, activation="relu"),
-        ref.block_op(rng, 24, 6, 4, source=1, residual=1),
-        ref.block_op(rng, 24, 24, 1, source=2, residual=1),
-        ref.conv_op(rng, 24, 20, source=3),
-        lib.Op(lib.PERMUTE, 4, groups=5),
-        ref.block_op(rng, 20, 5, 4, source=5, residual=4),
-        ref.conv_op(rng, 20, 20, (1, 1), 10, source=6, residual=4),
-        ref.conv_op(rng, 20, 40, (3, 3), 20, source=7),
-        lib.Op(lib.MAX_POOL, 8, kernel=(3, 3), stride=1, pad=(1, 1)),
-        ref.conv_op(rng, 40, 40, (5, 5), 2, source=9, residual=8),
-        ref.conv_op(rng, 40, 40, (3, 3), 2, source=10, residual=9),
-        lib.Op(lib.PERMUTE, 11, groups=8),
-    ]
+    ops = ref.several_orders(rng)
     assert_agrees(ops, (24, 9, 11), 2, 2, fewest=4)
 
 
