@@ -9,7 +9,6 @@ found.
 """
 
 import hashlib
-import os
 import re
 import zipfile
 from dataclasses import dataclass
@@ -25,8 +24,8 @@ from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.attributes import set_attributes, wordnet_numbers
 from igc_gluon.model_zoo.authors import set_parameters
+from igc_gluon.model_zoo.published import models_folder
 from igc_gluon.model_zoo.shipped import OPTIONS
-from igc_gluon.paths import expand
 
 SOURCE = "gluoncv2"
 CLASSES, LAST_CHANNELS = 1000, 1280
@@ -81,8 +80,9 @@ def check_gluoncv2(name: str, classes: int, options: Mapping[str, Any]) -> Dict[
             f"gluoncv2's weights of {name} are for {CLASSES} classes, not {classes}; load those and put a new layer in "
             "place of net.output"
         )
-    other = sorted(set(options) - OPTIONS)
-    if other and dict(options).get("last_channels") != LAST_CHANNELS:
+    fitting = OPTIONS | ({"last_channels"} if options.get("last_channels") == LAST_CHANNELS else set())
+    other = sorted(set(options) - fitting)
+    if other:
         raise UserError(f"gluoncv2's weights of {name} are those of the network without {', '.join(other)}")
     return {**options, "last_channels": LAST_CHANNELS}
 
@@ -99,9 +99,7 @@ def load_gluoncv2(net: HybridBlock, name: str, root: str = "~/.mxnet/models", ct
 
 def find_or_download(release: Release, root: str = "~/.mxnet/models") -> Path:
     """The Path of the verified `.params` file, in gluoncv2's own place. Raises UserError."""
-    if "MXNET_HOME" in os.environ:  # as in GluonCV it has the last word
-        root = os.path.join(os.environ["MXNET_HOME"], "models")
-    path = expand(root) / release.file
+    path = models_folder(root) / release.file
     if path.is_file() and files.digest(path, "sha1") == release.sha1:
         return path
     archive = path.with_name(path.name + ".zip")

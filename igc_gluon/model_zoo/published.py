@@ -112,15 +112,18 @@ def load_published(
     )
 
 
+def models_folder(root: str) -> Path:
+    """The folder of downloaded weights: `root`, or that of $MXNET_HOME, which has the last word as in GluonCV."""
+    return expand(os.path.join(os.environ["MXNET_HOME"], "models") if "MXNET_HOME" in os.environ else root)
+
+
 def find_or_download(name: str, place: Union[bool, str] = True, root: str = "~/.mxnet/models") -> Path:
     """The Path of the verified checkpoint of `name`; see `get_model`. Raises UserError."""
     row = PUBLISHED[name]
     cached = f"{name}-{row.git_blob[:8]}.params"
     if place is not True:
         return _from(expand(place), row, cached)
-    if "MXNET_HOME" in os.environ:  # as in GluonCV it has the last word
-        root = os.path.join(os.environ["MXNET_HOME"], "models")
-    folder = expand(root)
+    folder = models_folder(root)
     by_hand = folder / row.file
     if by_hand.is_file() and files.digest(by_hand, "git-blob") == row.git_blob:
         return by_hand

@@ -97,6 +97,7 @@ def test_what_is_not_the_release(release, server, tmp_path, content):
         (NAME, {"classes": 10}, "for 1000 classes, not 10"),
         (NAME, {"block": "paper"}, "without block"),
         (NAME, {"last_channels": 320}, "without last_channels"),
+        (NAME, {"last_channels": 1280, "block": "paper"}, "without block"),
     ],
 )
 def test_what_has_no_such_weights(name, options, text):
