@@ -1,6 +1,7 @@
 """An ONNX model with 8-bit integers, as QuantizeLinear and DequantizeLinear around its operators (QDQ), which ONNX
 Runtime, OpenVINO and TensorRT turn into their own kernels. ONNX Runtime's quantizer does it."""
 
+import contextlib
 import itertools
 import logging
 import tempfile
@@ -97,11 +98,12 @@ def with_batch(made: Any, batch: int) -> Any:
     return made
 
 
-class _quiet:
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
     """The quantizer's advice on its own steps, which are taken here, goes to the root logger."""
-
-    def __enter__(self) -> None:
-        logging.disable(logging.WARNING)
-
-    def __exit__(self, *_: Any) -> None:
-        logging.disable(logging.NOTSET)
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -85,7 +85,6 @@ class Graph(NamedTuple):
         return shapes
 
 
-_CAST = '"op": "amp_'  # of automatic mixed precision, in JSON
 _FURTHER_OUTPUT = re.compile("_output[1-9][0-9]*|_mean|_var")
 
 
@@ -102,8 +101,8 @@ def trace(block, count=1, call=None):
 
 def read(symbol, data, form, parameters):
     """The Graph of a Symbol with inputs of these names. parameters: {name: Parameter}, more than are read perhaps."""
-    text = json_of(symbol)
-    if _CAST in symbol.tojson(remove_amp_cast=False):
+    text, had_casts = _without_casts(symbol)
+    if had_casts:
         symbol = mx.sym.load_json(text)  # whose values are those of the nodes
     graph = json.loads(text)
     nodes, values = [], []  # of each entry the node's number, or the variable's name
@@ -133,13 +132,19 @@ def read(symbol, data, form, parameters):
 
 
 def json_of(symbol):
-    """MXNet's JSON of a Symbol, without the casts of automatic mixed precision.
+    """MXNet's JSON of a Symbol, without the casts of automatic mixed precision."""
+    return _without_casts(symbol)[0]
+
+
+def _without_casts(symbol):
+    """(`json_of` the Symbol, whether it had casts)
 
     By default MXNet's tojson() takes these out of a copy that it never frees, 2 KB for each operator: where there are
     none it is not asked to.
     """
     text = symbol.tojson(remove_amp_cast=False)
-    return symbol.tojson() if _CAST in text else text
+    had_casts = '"op": "amp_' in text
+    return symbol.tojson() if had_casts else text, had_casts
 
 
 def _value(values, reference):
