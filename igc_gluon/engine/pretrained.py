@@ -16,7 +16,7 @@ from igc_gluon.engine.saved_networks import open_network, read_config
 from igc_gluon.errors import UserError, printable
 from igc_gluon.model_zoo import Model, find_model
 from igc_gluon.model_zoo.attributes import class_names, read_preprocessing
-from igc_gluon.model_zoo.authors import authors_name
+from igc_gluon.model_zoo.authors import authors_name, by_authors_names
 from igc_gluon.model_zoo.images import layers_until, score_layer
 from igc_gluon.model_zoo.published import PUBLISHED
 from igc_gluon.model_zoo.shipped import shipped
@@ -129,13 +129,7 @@ def _of_file(source: str, path: Path, network: Optional[str], options: Dict[str,
         raise UserError(f"--pretrained: {path} does not say which network it is of; give --network")
     model = find_model(network)
     net = model.build(**options)
-    own = {
-        name: authors_name(parameter.name[len(net.prefix) :])
-        for name, parameter in net._collect_params_with_prefix().items()
-    }
-    arrays = {
-        own.get(name) or authors_name(name.split(":", 1)[-1]): array for name, array in params_file.load(path).items()
-    }
+    arrays = by_authors_names(net, params_file.load(path))
     kept = read_preprocessing(path)
     if kept is None and model.family.mean is not None:
         size = model.family.input_size

@@ -75,22 +75,25 @@ def from_module_params(
         parameter.set_data(arrays[name])
 
 
+def by_authors_names(net: HybridBlock, arrays: Mapping[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    """The arrays of a `.params` file for `net` under the authors' names; they have names of any kind that
+    `set_parameters` takes."""
+    own_names = {
+        name: authors_name(parameter.name[len(net.prefix) :])
+        for name, parameter in net._collect_params_with_prefix().items()
+    }
+    return {own_names.get(name) or authors_name(name.split(":", 1)[-1]): array for name, array in arrays.items()}
+
+
 def set_parameters(net: HybridBlock, arrays: Mapping[str, np.ndarray], path: Union[str, Path], ctx: Any = None) -> None:
     """Gives `net` the numpy arrays of the `.params` file at `path`, under any of three kinds of names: Gluon's
     save_parameters (`features.0.weight`), its parameters' own (`g0_conv_weight`), Module's (`arg:g0_conv_weight`).
 
     Raises UserError, see `from_module_params`.
     """
-    own_names = {
-        name: authors_name(parameter.name[len(net.prefix) :])
-        for name, parameter in net._collect_params_with_prefix().items()
-    }
-    renamed = {
-        own_names.get(name) or authors_name(name.split(":", 1)[-1]): mx.nd.array(array, dtype=array.dtype)
-        for name, array in arrays.items()
-    }
+    given = {name: mx.nd.array(array, dtype=array.dtype) for name, array in by_authors_names(net, arrays).items()}
     try:
-        from_module_params(net, renamed, {}, ctx or mx.cpu())
+        from_module_params(net, given, {}, ctx or mx.cpu())
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

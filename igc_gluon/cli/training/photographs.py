@@ -40,15 +40,7 @@ class Training:
             if value is None
         ]
         args.network = args.network or chosen.network
-        for name, value in (
-            ("batch_size", self.recipe.batch_size),
-            ("wd", self.recipe.wd),
-            ("augment", self.recipe.augment),
-            ("cpus", 1),
-            ("image_shape", (3, chosen.side, chosen.side)),
-        ):
-            if getattr(args, name) is None:
-                setattr(args, name, value)
+        records.fill_in(args, self.recipe, (chosen.side, chosen.side))
 
     @cached_property
     def photographs(self):

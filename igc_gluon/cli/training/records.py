@@ -57,15 +57,14 @@ def complete(args):
     recipe = IMAGENET[schedule_name(args)]
     if args.gpus is None and args.cpus is None:
         args.gpus = ",".join(map(str, range(recipe.gpus)))
-    for name, value in (
-        ("batch_size", recipe.batch_size),
-        ("wd", recipe.wd),
-        ("augment", recipe.augment),
-        ("cpus", 1),
-        ("image_shape", (3, *crop_of(args.start, 224))),
-    ):
-        if getattr(args, name) is None:
-            setattr(args, name, value)
+    return fill_in(args, recipe, crop_of(args.start, 224))
+
+
+def fill_in(args, recipe, crop):
+    """Gives the flags that were not given what a `Recipe` says, for crops of (height, width) `crop`; returns them."""
+    runner.set_missing(
+        args, batch_size=recipe.batch_size, wd=recipe.wd, augment=recipe.augment, cpus=1, image_shape=(3, *crop)
+    )
     return args
 
 

@@ -34,6 +34,13 @@ def begin_with(args: argparse.Namespace, lr: Callable[[], float]) -> None:
         args.lr = RATE * lr()
 
 
+def set_missing(args: argparse.Namespace, **values: Any) -> None:
+    """Gives the flags of these names, where they were not given, these values."""
+    for name, value in values.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+
+
 def main(  # noqa: C901 (the order of a run, read from top to bottom)
     args: argparse.Namespace,
     experiment_of: Callable[[argparse.Namespace, int], Any],

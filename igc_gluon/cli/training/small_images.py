@@ -48,9 +48,7 @@ def parse(argv=None):
 def complete(args):
     """Gives the flags that have no default of their own that of these data sets, and returns them."""
     runner.begin_with(args, lambda: PAPER[args.dataset][1])
-    for name, value in (("network", "plain_igc"), ("cpus", 1), ("batch_size", 64), ("wd", 1e-4)):
-        if getattr(args, name) is None:
-            setattr(args, name, value)
+    runner.set_missing(args, network="plain_igc", cpus=1, batch_size=64, wd=1e-4)
     return args
 
 
