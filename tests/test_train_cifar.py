@@ -171,7 +171,7 @@ def check_kills(tmp_path, flags, model, signals):
     process.communicate(timeout=300)
     assert process.returncode == 0
     # Within the start or the next part of the work, so that the run is not over before the last signal.
-    longest = until_training + 1.5 * (time.monotonic() - begin - until_training) / len(signals)
+    longest = until_training + (time.monotonic() - begin - until_training) / len(signals)
     codes = []
     for number in signals:
         process = start(*flags, "--resume", "--log-dir", tmp_path / "b")
@@ -179,7 +179,9 @@ def check_kills(tmp_path, flags, model, signals):
         process.send_signal(number)
         process.communicate(timeout=120)
         codes.append(process.returncode)
-    assert set(codes) <= {-number for number in signals} | {128 + number for number in signals}, (seed, codes)
+    # A machine that is faster than during the first run may finish before a signal, but not before most of them.
+    assert set(codes) <= {0} | {-number for number in signals} | {128 + number for number in signals}, (seed, codes)
+    assert codes.count(0) <= len(codes) / 2, (seed, codes)
     run(*flags, "--resume", "--log-dir", tmp_path / "b")
     assert final_files(tmp_path / "b", model=model) == final_files(tmp_path / "a", model=model), (seed, codes)
     keys = ("epoch", "train_loss", "test_loss", "train_accuracy", "test_accuracy", "lr")
