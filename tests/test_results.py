@@ -70,6 +70,22 @@ def test_mean_deviation_and_claims(script, tmp_path):
     assert "| -1.18 ± 0.12 (3 and 3 seeds) | **does not hold** |" in text and "one seed has no spread" in text
 
 
+def test_sweep_has_its_peak_and_its_picture(script, tmp_path):
+    for partitions, final in (("l64m1", 0.87), ("l40m2", 0.89), ("l1m23", 0.8), ("l6m9", 0.85)):
+        add_run(tmp_path, f"cifar_flat_igc8_{partitions}", 0, [0.5, final])
+    add_run(tmp_path, "cifar_flat_igc8_l85m2", 0, [0.5, 0.95])  # of Figure 3 (ii), three times as large
+    groups = script.read(tmp_path)
+    (results,) = groups.values()
+    sweep = script.sweep_of(results)
+    assert [script.partitions(result) for result in sweep] == [(1, 23), (6, 9), (40, 2), (64, 1)]
+    text = script.page(groups, {"milliseconds": {}})
+    assert "The highest is at L = 40, M = 2 with 89.00 %, of one seed each" in text
+    assert "| flat_igc8_l40m2 above flat_igc8_l64m1 | IGCV1, section 5.3, CIFAR-100: 63.89 and 63.07 | +2.00" in text
+    script.draw_sweep(sweep, tmp_path / "sweep.png")
+    assert cv2.imread(str(tmp_path / "sweep.png")).std() > 10
+    assert script.sweep_of(results[:2]) == []  # no curve of two
+
+
 def test_pictures_are_drawn(script, tmp_path):
     for seed in (0, 1):
         add_run(tmp_path, "cifar_plain8_w16", seed, [0.5, 0.8])
