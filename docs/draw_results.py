@@ -18,6 +18,7 @@ import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import List
 
@@ -78,6 +79,7 @@ class Result:
         """Of training in one run, without its tests, on average."""
         return np.mean([sum(entry["seconds"] for entry in history) for history in self.histories]) / 60
 
+    @cached_property
     def totals(self):
         size = find_family(self.model)[0].input_size
         return complexity.totals(get_model(self.model), (3, size, size))
@@ -101,7 +103,7 @@ def read(folder):
             for f in folders
         ]
         groups[dataset, epochs].append(Result(model, dataset, epochs, [c["seed"] for c in configs], configs, histories))
-    return {group: sorted(results, key=lambda r: r.totals().weights) for group, results in sorted(groups.items())}
+    return {group: sorted(results, key=lambda r: r.totals.weights) for group, results in sorted(groups.items())}
 
 
 def measure(models):
@@ -132,7 +134,7 @@ def draw(results, path, milliseconds):
     FigureCanvasAgg(figure)
     by_weights, by_operations, by_epoch, *by_time = figure.subplots(1, 3 + timed)
     for number, result in enumerate(results):
-        color, totals = f"C{number}", result.totals()
+        color, totals = f"C{number}", result.totals
         marker = "o" if "igc" in result.model else "s"
         costs = [(by_weights, totals.weights / 1e3), (by_operations, totals.multiply_adds / 1e6)]
         for axes, x in costs + [(axes, milliseconds[result.model]) for axes in by_time]:
@@ -191,10 +193,8 @@ def draw_sweep(results, path):
     axes.set_ylabel("test accuracy at the end, %")
     axes.grid(alpha=0.3)
     seeds = min(len(result.seeds) for result in results)
-    axes.set_title(
-        f"{results[0].dataset}, {results[0].epochs} epochs, {seeds} seed(s) each: 8-layer networks of one number of weights",
-        fontsize=10,
-    )
+    trained = f"{results[0].dataset}, {results[0].epochs} epochs, {seeds} seed(s) each"
+    axes.set_title(f"{trained}: 8-layer networks of one number of weights", fontsize=10)
     figure.savefig(path, metadata={"Software": None})
 
 
@@ -212,7 +212,7 @@ def verdict(better, than):
 
 def sweep_of(results):
     """The networks of Figure 3 (i) among `results`, the fewest primary partitions first, where they make a curve."""
-    swept = [r for r in results if partitions(r) and r.totals().weights < 40_000]
+    swept = [r for r in results if partitions(r) and r.totals.weights < 40_000]
     return sorted(swept, key=partitions) if len(swept) > 2 else []
 
 
@@ -246,7 +246,7 @@ def section(dataset, epochs, results, milliseconds):
         "|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
-        totals, ms = result.totals(), milliseconds.get(result.model)
+        totals, ms = result.totals, milliseconds.get(result.model)
         lines.append(
             f"| `{result.model}` | {totals.weights:,} | {totals.multiply_adds / 1e6:.2f} | "
             f"{'-' if ms is None else f'{ms:.3f}'} | {len(result.seeds)} | {result.text()} | "
