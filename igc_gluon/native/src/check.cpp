@@ -86,10 +86,8 @@ std::vector<Shape> check_ops(const igc_op* ops, int64_t n_ops, const float* weig
         require(false, i, "unknown kind");
     }
     if (op.residual >= 0) {
-      const Shape& r = shapes[op.residual];
       require(op.kind == IGC_CONV || op.kind == IGC_BLOCK, i, "only convolutions take a residual");
-      require(r.channels == out.channels && r.height == out.height && r.width == out.width, i,
-              "its residual has another shape than its output");
+      require(shapes[op.residual] == out, i, "its residual has another shape than its output");
     }
     shapes.push_back(out);
   }

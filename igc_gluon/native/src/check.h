@@ -6,10 +6,6 @@
 
 namespace igc {
 
-struct Shape {
-  int channels, height, width;
-};
-
 // Shapes of all tensors (n_ops + 1). Raises BadArgument with the number of the op.
 std::vector<Shape> check_ops(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
                              Shape input);

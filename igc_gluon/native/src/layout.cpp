@@ -50,9 +50,28 @@ int Layout::position(int slot, int member) const {
   return chunk.offset + member * chunk.width + slot - chunk.first;
 }
 
-Layout relabeled(Layout layout, const std::vector<int>& label_of) {
+Labels permuted_labels(int channels, int branches) {
+  Labels labels(channels);
+  const int per_branch = channels / std::max(branches, 1);
+  for (int c = 0; c < channels; c++) labels[c] = c % per_branch * branches + c / per_branch;
+  return labels;
+}
+
+Labels inverse(const Labels& labels) {
+  Labels result(labels.size());
+  for (size_t i = 0; i < labels.size(); i++) result[labels[i]] = (int)i;
+  return result;
+}
+
+Labels chained(const Labels& first, const Labels& second) {
+  Labels result(first.size());
+  for (size_t c = 0; c < first.size(); c++) result[c] = second[first[c]];
+  return result;
+}
+
+Layout relabeled(Layout layout, const Labels& labels) {
   for (int& c : layout.channel_at)
-    if (c >= 0) c = label_of[c];
+    if (c >= 0) c = labels[c];
   return layout;
 }
 
@@ -91,6 +110,13 @@ std::vector<int> positions_of(const Layout& layout, int channels) {
   std::vector<int> result(channels, -1);
   for (int p = 0; p < layout.positions; p++)
     if (layout.channel_at[p] >= 0) result[layout.channel_at[p]] = p;
+  return result;
+}
+
+std::vector<int> sources(const Layout& from, const Layout& to, int channels) {
+  const std::vector<int> where = positions_of(from, channels);
+  std::vector<int> result;
+  for (int c : to.channel_at) result.push_back(c < 0 ? -1 : where[c]);
   return result;
 }
 

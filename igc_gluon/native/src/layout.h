@@ -31,6 +31,16 @@
 
 namespace igc {
 
+constexpr int kInRegisters = 4;  // the L that the secondary in registers serves
+constexpr int kManyGroups = 8;   // from here on a 1x1 group convolution fills vectors with groups
+
+struct Shape {
+  int channels = 0, height = 0, width = 0;
+  bool operator==(const Shape& other) const {
+    return channels == other.channels && height == other.height && width == other.width;
+  }
+};
+
 struct Chunk {
   int width;   // w
   int first;   // its first slot: a slot is the place of one group
@@ -58,8 +68,13 @@ struct Layout {
 // apart: the pixels of a tile would then compete for two or fewer sets of the L1 cache.
 inline int pixel_stride(int positions) { return positions % 512 ? positions : positions + 16; }
 
-// With other labels: label_of[c] for channel c.
-Layout relabeled(Layout layout, const std::vector<int>& label_of);
+// New labels of channels, label[c] of channel c.
+typedef std::vector<int> Labels;
+// Of what IGC_PERMUTE does: in[i * (C / branches) + j] becomes out[j * branches + i]. branches 0 and 1: the old ones.
+Labels permuted_labels(int channels, int branches);
+Labels inverse(const Labels& labels);
+Labels chained(const Labels& first, const Labels& second);
+Layout relabeled(Layout layout, const Labels& labels);
 
 // `layout` seen as slots of groups with `members` channels, in chunks of at least `narrowest`, or nothing if
 // its order is another one. Single channels are groups in any order.
@@ -70,6 +85,8 @@ Layout with_members(const Layout& groups, int members);
 
 // Where each of `channels` logical channels lies.
 std::vector<int> positions_of(const Layout& layout, int channels);
+// For each position of `to` the one of `from` with the same of `channels` channels, -1: padding.
+std::vector<int> sources(const Layout& from, const Layout& to, int channels);
 
 // One image or a part of it in memory: `at` is pixel (0, 0), the halo lies around it.
 struct Plane {

@@ -12,26 +12,6 @@
 #include <type_traits>
 
 namespace igc {
-namespace {
-
-constexpr int kManyGroups = 8;  // from here on a 1x1 group convolution fills vectors with groups
-
-// new_label[c] of the channel that IGC_PERMUTE moves: in[i * (C / b) + j] becomes out[j * b + i].
-std::vector<int> permuted_labels(int channels, int groups) {
-  std::vector<int> label(channels);
-  const int per_group = channels / groups;
-  for (int c = 0; c < channels; c++) label[c] = c % per_group * groups + c / per_group;
-  return label;
-}
-
-std::vector<int> inverse(const std::vector<int>& labels) {
-  std::vector<int> result(labels.size());
-  for (size_t i = 0; i < labels.size(); i++) result[labels[i]] = (int)i;
-  return result;
-}
-
-}  // namespace
-
 Planner::Planner(Plan& plan, Weights& shared, const igc_op* ops, int64_t n_ops, const float* numbers,
                  const Precision& precision, std::vector<Shape> shapes)
     : plan_(plan),
@@ -199,8 +179,7 @@ int Planner::converted(int64_t tensor, const Layout& layout) {
   step.input = from.storage;
   step.residual = -1;
   step.output = new_storage(layout, shape(tensor));
-  const std::vector<int> where = positions_of(from.layout, shape(tensor).channels);
-  for (int c : layout.channel_at) step.source.push_back(c < 0 ? -1 : where[c]);
+  step.source = sources(from.layout, layout, shape(tensor).channels);
   return emit(std::move(step));
 }
 

@@ -8,8 +8,6 @@
 
 namespace igc {
 
-constexpr int kInRegisters = 4;  // the L that the secondary in registers serves
-
 inline bool is_convolution(const igc_op& op) { return op.kind == IGC_CONV || op.kind == IGC_BLOCK; }
 // The secondary wants runs of 4 channels. With L = 1 it is only a factor for each channel.
 inline int narrowest(const igc_op& op) { return op.kind == IGC_BLOCK && op.groups > 1 ? 4 : 1; }

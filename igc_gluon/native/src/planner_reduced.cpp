@@ -149,8 +149,7 @@ int Planner::reordered(int64_t tensor, int storage, const Layout& order) {
   step.residual = -1;
   const Layout present =
       storage == t.words && storage != t.reduced ? igc::as_words(t.layout, run()) : t.layout;
-  const std::vector<int> where = positions_of(present, shape(tensor).channels);
-  for (int c : order.channel_at) step.source.push_back(c < 0 ? -1 : where[c]);
+  step.source = sources(present, order, shape(tensor).channels);
   step.output = new_reduced(tensor, order);
   return emit(std::move(step));
 }

@@ -35,10 +35,6 @@ struct Repacked {
   size_t bytes() const { return packed.bytes + floats() * sizeof(int32_t); }
 };
 
-struct TrainShape {
-  int channels = 0, height = 0, width = 0;
-};
-
 // By which kernels a convolution goes: conv.cpp, pointwise.cpp, or those for runs of 4 channels in registers.
 enum class StageWork { Conv, Pointwise, Fours };
 
@@ -70,7 +66,7 @@ struct TrainStage {
 // Convolutions in a row, of which the first may be spatial, then batch normalization.
 struct TrainLayer {
   std::vector<TrainStage> stages;
-  TrainShape in, out;
+  Shape in, out;
   Layout
       input;  // in which it reads its input: the value's own order, or, where that does not serve it, another one
   // Where it is another: of each position here, and of the value (of its gradient in whole vectors), the position
@@ -107,7 +103,7 @@ struct TrainLayer {
 };
 
 struct TrainValue {
-  TrainShape shape;
+  Shape shape;
   Layout layout;
   int producer = -1;        // layer, -1: the image
   bool inner = false;       // between the convolutions of a layer: not kept
@@ -139,7 +135,7 @@ struct TrainSlice {
 struct TrainNet {
   const Kernels* kernels = nullptr;
   const TrainKernels* train = nullptr;
-  TrainShape input;
+  Shape input;
   bool maps = false;  // whether the output is the last value as it is, not its mean
   std::vector<TrainLayer> layers;
   std::vector<TrainValue> values;
@@ -198,13 +194,9 @@ std::optional<Layout> single_inputs(const Layout& in);
 // Gives every value its layout, and every layer that of its input (train_layout.cpp). Raises BadArgument.
 void choose_layouts(TrainNet& net);
 // From the channels of a layer's last convolution to those of its normalization, and on to its value's.
-std::vector<int> normalized_labels(const TrainLayer& layer);
-std::vector<int> value_labels(const TrainLayer& layer);
-std::vector<int> inverse(const std::vector<int>& labels);
-std::vector<int> chained(const std::vector<int>& first, const std::vector<int>& second);
+Labels normalized_labels(const TrainLayer& layer);
+Labels value_labels(const TrainLayer& layer);
 const TrainKernels& train_kernels_of(const Kernels& kernels);
-// New label of each channel; branches 0 and 1: the old one.
-std::vector<int> branches_interleaved(int channels, int branches);
 
 // What it holds now. Not while it runs.
 size_t bytes_of(const TrainNet& net);

@@ -65,7 +65,7 @@ int igc_train_forward(igc_train* net, const float* x, int64_t batch, const float
     check_all(parameters, net->net->parameter_sizes.size(), "a parameter is null");
     if (running) check_all(running, net->net->moving_statistics, "a moving statistic is null");
     if (!net->net->train) {
-      const igc::TrainShape image = net->net->input;
+      const igc::Shape image = net->net->input;
       net->net = igc::plan_training(*net->kernels, net->layers.data(), (int64_t)net->layers.size(),
                                     image.channels, image.height, image.width);
       net->net->maps = net->maps;

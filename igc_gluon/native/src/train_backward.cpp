@@ -190,7 +190,7 @@ void Pass::take_result(const TrainLayer& layer, const float* result, TrainSlice&
                        int64_t n, int begin, int end, float* dx) {
   const int input = layer.lead().input;
   const TrainValue& value = net_.values[input];
-  const TrainShape& shape = value.shape;
+  const Shape& shape = value.shape;
   if (layer.converts()) {
     reorder(result, gradient_positions(layer), layer.to_value, scratch.converted.get(),
             (ptrdiff_t)(end - begin) * shape.width);

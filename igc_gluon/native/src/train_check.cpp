@@ -24,7 +24,7 @@ class TrainChecker {
     for (int i = 0; i < n_; i++) {
       const igc_layer& s = specs_[i];
       check_numbers(i);
-      const TrainShape in = net_.values[s.input].shape;
+      const Shape in = net_.values[s.input].shape;
       TrainValue& value = net_.values[i + 1];
       value.shape = {s.channels, (in.height - 1) / s.stride + 1, (in.width - 1) / s.stride + 1};
       const bool pool = s.kind == IGC_MAX_POOL;
@@ -104,9 +104,7 @@ class TrainChecker {
   void check_sum(int v, int r) {
     TrainValue &other = net_.values[r], &value = net_.values[v];
     require(!other.inner, v - 1, "what is not normalized cannot be added");
-    require(other.shape.channels == value.shape.channels && other.shape.height == value.shape.height &&
-                other.shape.width == value.shape.width,
-            v - 1, "its residual has another shape than its output");
+    require(other.shape == value.shape, v - 1, "its residual has another shape than its output");
     value.sum = true;
     if (!other.readers.empty()) {
       value.shortcut_value = r;

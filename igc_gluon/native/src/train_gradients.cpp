@@ -59,7 +59,7 @@ void Pass::conv_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Pla
 }
 
 void Pass::add_to_image(const TrainLayer& layer, const float* result, float* dx, int begin, int end) {
-  const TrainShape& shape = net_.input;
+  const Shape& shape = net_.input;
   const int positions = (net_.values[0].layout.positions + 15) / 16 * 16;
   for (int c = 0; c < shape.channels; c++)
     for (int r = begin; r < end; r++) {

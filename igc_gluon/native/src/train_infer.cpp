@@ -90,7 +90,7 @@ class Folding {
     }
     igc_op o = {};
     // Number in the normalization of each channel of the last operation.
-    std::vector<int> normalized = normalized_labels(layer);
+    Labels normalized = normalized_labels(layer);
     for (size_t k = 0; k < layer.stages.size(); k++) {
       const bool block = is_block(layer, k);
       o = convolution(block ? IGC_BLOCK : IGC_CONV, tensor, layer.stages[k]);

@@ -6,8 +6,6 @@
 namespace igc {
 namespace {
 
-constexpr int kInRegisters = 4;
-
 // Multiply-adds for each result of a primary convolution from which on it is cheaper kept than computed
 // again: a float written, fetched and read against as many multiply-adds as take that long.
 constexpr int kKeepFrom = 64;
@@ -65,7 +63,7 @@ class LayerPlanner {
     for (size_t k = 1; k < layer.stages.size(); k++) {
       TrainStage& stage = layer.stages[k];
       const TrainStage& before = layer.stages[k - 1];
-      stage.in = relabeled(before.out, branches_interleaved(stage.inputs, before.spec.permute));
+      stage.in = relabeled(before.out, permuted_labels(stage.inputs, before.spec.permute));
       if (k + 1 == layer.stages.size()) {
         stage.out = last;
         if (k == 1 && fits_in_registers())
@@ -150,7 +148,7 @@ class LayerPlanner {
   // Where the 1x1 convolution `stage` may write any order: the one in which it and the next cost least.
   Layout free_layout(const TrainStage& stage, const TrainStage& next) const {
     const igc_layer &s = stage.spec, &n = next.spec;
-    const std::vector<int> label = branches_interleaved(s.channels, s.permute);
+    const Labels label = permuted_labels(s.channels, s.permute);
     const Layout own = Layout::plain(s.channels),
                  lanes = Layout::interleaved(n.groups, next.inputs / n.groups),
                  others[] = {relabeled(own, inverse(label)), relabeled(lanes, inverse(label))};
@@ -169,7 +167,7 @@ class LayerPlanner {
   }
 
   size_t cost(const TrainStage& stage, const TrainStage& next, const Layout& between,
-              const std::vector<int>& label) const {
+              const Labels& label) const {
     return pointwise_work(kernels_, filter_of(stage), stage.in, between) +
            pointwise_work(kernels_, filter_of(next), relabeled(between, label),
                           Layout::plain(next.spec.channels));
@@ -228,7 +226,7 @@ class LayerPlanner {
 
   void plan_conv_back(TrainStage& stage, const Layout& to) {
     const igc_layer& s = stage.spec;
-    const TrainShape in = &stage == &layer_.stages[0] ? layer_.in : layer_.out;
+    const Shape in = &stage == &layer_.stages[0] ? layer_.in : layer_.out;
     for (int row = 0; row < s.stride && row < in.height; row++)
       for (int column = 0; column < s.stride && column < in.width; column++) {
         const ParityTaps down = parity_taps(s.kernel, s.kernel / 2, s.stride, row),

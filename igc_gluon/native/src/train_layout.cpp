@@ -6,7 +6,6 @@
 // read and write any order, best the one in which they number their outputs themselves. So do blocks whose
 // groups have one input channel each (as where L doubles): their outputs follow. What reads a value whose family has
 // another order than it needs converts it, a row at a time.
-#include <numeric>
 #include <string>
 
 #include "train.h"
@@ -14,26 +13,23 @@
 namespace igc {
 namespace {
 
-constexpr int kManyGroups = 8;  // from here on a 1x1 group convolution fills vectors with groups
-
 class Families {
  public:
   explicit Families(const TrainNet& net) : members_(net.values.size()) {
     for (size_t v = 0; v < net.values.size(); v++) {
       family_.push_back((int)v);
       members_[v] = {(int)v};
-      label_.emplace_back(net.values[v].shape.channels);
-      std::iota(label_.back().begin(), label_.back().end(), 0);
+      label_.push_back(permuted_labels(net.values[v].shape.channels, 1));
     }
     layouts_.resize(net.values.size());
   }
 
   // Channel c of value a is to lie where channel label[c] of b does. Whether it can.
-  bool tie(int a, int b, const std::vector<int>& label) {
+  bool tie(int a, int b, const Labels& label) {
     const int from = family_[b], to = family_[a];
     if (from == to) return chained(label, label_[b]) == label_[a];
     // From b's channels to a's to those of a's family; other members of b's family by way of b.
-    const std::vector<int> on = chained(inverse(label_[b]), chained(inverse(label), label_[a]));
+    const Labels on = chained(inverse(label_[b]), chained(inverse(label), label_[a]));
     for (int v : members_[from]) {
       label_[v] = chained(label_[v], on);
       family_[v] = to;
@@ -55,8 +51,8 @@ class Families {
  private:
   std::vector<int> family_;
   std::vector<std::vector<int>> members_;
-  std::vector<std::vector<int>> label_;  // in its family's numbering, of each channel of a value
-  std::vector<Layout> layouts_;          // in the family's numbering
+  std::vector<Labels> label_;    // in its family's numbering, of each channel of a value
+  std::vector<Layout> layouts_;  // in the family's numbering
 };
 
 // Families of values; `follows` gets the layers whose input cannot have the order of what they make. Returns -1, or the
@@ -64,8 +60,7 @@ class Families {
 int settle(const TrainNet& net, bool results_first, Families& families, std::vector<bool>& follows) {
   for (size_t v = 1; v < net.values.size(); v++) {
     const TrainValue& value = net.values[v];
-    std::vector<int> same(value.shape.channels);
-    std::iota(same.begin(), same.end(), 0);
+    const Labels same = permuted_labels(value.shape.channels, 1);
     if (value.shortcut_layer >= 0) families.tie((int)v, net.layers[value.shortcut_layer].own_value, same);
     if (value.shortcut_value >= 0) families.tie((int)v, value.shortcut_value, same);
   }
@@ -98,11 +93,9 @@ void choose_input(const TrainNet& net, TrainLayer& layer, bool follows) {
   const Layout& value = net.values[layer.lead().input].layout;
   layer.input = input_of(net, layer, follows, value);
   if (layer.input.channel_at == value.channel_at) return;
-  const std::vector<int> here = positions_of(layer.input, layer.in.channels),
-                         there = positions_of(value, layer.in.channels);
-  for (int c : layer.input.channel_at) layer.from_value.push_back(c < 0 ? -1 : there[c]);
-  for (int p = 0; p < (value.positions + 15) / 16 * 16; p++)
-    layer.to_value.push_back(value.channel(p) < 0 ? -1 : here[value.channel(p)]);
+  layer.from_value = sources(value, layer.input, layer.in.channels);
+  layer.to_value = sources(layer.input, value, layer.in.channels);
+  layer.to_value.resize((value.positions + 15) / 16 * 16, -1);
 }
 
 }  // namespace
@@ -129,7 +122,7 @@ void choose_layouts(TrainNet& net) {
     const Layout lanes = Layout::interleaved(groups, members);
     if (2 * lanes.positions <= 3 * Layout::plain(second.inputs).positions)
       families.give(layer.lead().input,
-                    relabeled(lanes, inverse(branches_interleaved(second.inputs, layer.lead().permute))));
+                    relabeled(lanes, inverse(permuted_labels(second.inputs, layer.lead().permute))));
   }
   for (const TrainLayer& layer : net.layers) {
     if (layer.last().groups > 1 && layer.last().kernel == 1 && families.open(layer.own_value))
@@ -150,31 +143,12 @@ void choose_layouts(TrainNet& net) {
   for (size_t i = 0; i < net.layers.size(); i++) choose_input(net, net.layers[i], follows[i]);
 }
 
-std::vector<int> normalized_labels(const TrainLayer& layer) {
-  return branches_interleaved(layer.out.channels, layer.last().permute);
+Labels normalized_labels(const TrainLayer& layer) {
+  return permuted_labels(layer.out.channels, layer.last().permute);
 }
 
-std::vector<int> value_labels(const TrainLayer& layer) {
-  return chained(normalized_labels(layer), branches_interleaved(layer.out.channels, layer.last().reorder));
-}
-
-std::vector<int> chained(const std::vector<int>& first, const std::vector<int>& second) {
-  std::vector<int> result(first.size());
-  for (size_t c = 0; c < first.size(); c++) result[c] = second[first[c]];
-  return result;
-}
-
-std::vector<int> inverse(const std::vector<int>& labels) {
-  std::vector<int> result(labels.size());
-  for (size_t i = 0; i < labels.size(); i++) result[labels[i]] = (int)i;
-  return result;
-}
-
-std::vector<int> branches_interleaved(int channels, int branches) {
-  std::vector<int> label(channels);
-  const int per_branch = channels / std::max(branches, 1);
-  for (int c = 0; c < channels; c++) label[c] = c % per_branch * branches + c / per_branch;
-  return label;
+Labels value_labels(const TrainLayer& layer) {
+  return chained(normalized_labels(layer), permuted_labels(layer.out.channels, layer.last().reorder));
 }
 
 }  // namespace igc

@@ -86,7 +86,7 @@ void Pass::pack(const float* const* parameters) {
 
 void Pass::fill(int index, bool first_reader, int64_t n, Plane to, int begin, int end, bool store) {
   const TrainValue& value = net_.values[index];
-  const TrainShape& shape = value.shape;
+  const Shape& shape = value.shape;
   if (value.producer < 0) {
     const ptrdiff_t image = (ptrdiff_t)shape.channels * shape.height * shape.width;
     pack_rows(x_ + n * image, shape.height, shape.width, value.layout, to, begin, end);

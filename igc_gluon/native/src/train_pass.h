@@ -29,10 +29,10 @@ class Tiles {
   ptrdiff_t pixels_;
 };
 
-inline ptrdiff_t row_floats(const TrainShape& shape, const Layout& layout) {
+inline ptrdiff_t row_floats(const Shape& shape, const Layout& layout) {
   return (ptrdiff_t)shape.width * layout.positions;
 }
-inline ptrdiff_t image_floats(const TrainShape& shape, const Layout& layout) {
+inline ptrdiff_t image_floats(const Shape& shape, const Layout& layout) {
   return shape.height * row_floats(shape, layout);
 }
 
@@ -42,7 +42,7 @@ inline void share(int64_t total, int part, int parts, int64_t& begin, int64_t& e
 }
 
 // An image with a border, zeroed as a whole, in `memory`.
-inline Plane bordered(float* memory, const TrainShape& shape, int positions, int border) {
+inline Plane bordered(float* memory, const Shape& shape, int positions, int border) {
   const ptrdiff_t row = (ptrdiff_t)(shape.width + 2 * border) * positions;
   std::fill(memory, memory + (shape.height + 2 * border) * row, 0.0f);
   return {memory + border * row + (ptrdiff_t)border * positions, row, positions};

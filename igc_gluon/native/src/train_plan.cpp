@@ -14,7 +14,7 @@ class TrainPlanner {
   void plan() {
     for (TrainLayer& layer : net_.layers) {
       layer.layout = relabeled(net_.values[layer.own_value].layout,
-                               inverse(branches_interleaved(layer.out.channels, layer.last().reorder)));
+                               inverse(permuted_labels(layer.out.channels, layer.last().reorder)));
       plan_layer(*net_.kernels, layer, layer.input, input_gradient_layout(layer));
     }
     order_gradients();
