@@ -22,6 +22,7 @@ SMALL_IMAGES = (
     "cifar_flat_xception4_c5",
     "cifar_flat_igcv2_4_c12k3l4",
     "cifar_flat_igcv2i_4_c18k3",
+    "cifar_igcv3_0.2",
     "cifar_igcv3_d0.5",
     "cifar_mobilenetv2_0.2",
 )

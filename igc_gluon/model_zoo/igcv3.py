@@ -3,6 +3,7 @@
     igcv3_1.0, igcv3_0.7               by width multiplier
     igcv3_d0.5, igcv3_d0.7             IGCV3-D: fewer blocks of the same width
     cifar_igcv3_d{0.5,0.7,1.0}         the same for 32x32 images
+    cifar_igcv3_0.5                    those by width multiplier, which the papers do not have
 
 The parameters are named as in the authors' graph, which `igcv3_1.0` is. The multiplier is applied once and widths are
 made even, also that of the last convolution: so the printed counts of 0.7 come out. (The authors' code multiplies the
@@ -182,3 +183,8 @@ def _imagenet(classes, multiplier=1.0, depth=1.0, prefix="", **kwargs):
 @register("cifar_igcv3_d{depth}", [{"depth": 0.5}, {"depth": 0.7}, {"depth": 1.0}])
 def _small(classes, depth, strides=(32, 64), stem_strides=1, prefix="", **kwargs):
     return IGCV3Net(classes, depth=depth, strides=strides, stem_strides=stem_strides, prefix=prefix, **kwargs)
+
+
+@register("cifar_igcv3_{multiplier}", [{"multiplier": 0.5}])
+def _small_by_width(classes, multiplier, **kwargs):
+    return _small(classes, 1.0, multiplier=multiplier, **kwargs)

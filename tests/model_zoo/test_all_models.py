@@ -4,7 +4,7 @@ igc_gluon/model_zoo/models.json, which `igc models` prints, holds the counts of 
 natural size, and the accuracies that the papers print. After a new network, or a change that is meant to change a
 count, write it anew and read the difference:
 
-    python tests/model_zoo/test_all_models.py
+    PYTHONPATH=tests python tests/model_zoo/test_all_models.py
 """
 
 import json

@@ -49,6 +49,7 @@ MAPS = {
     "igcv3_1.0": (112, 56, 28, 14, 14, 7, 7),
     "cifar_igcv3_d1.0": (32, 32, 16, 8, 8, 8, 8),
     "cifar_igcv3_d1.0 64,160": (32, 32, 32, 16, 16, 8, 8),
+    "cifar_igcv3_0.5": (32, 32, 16, 8, 8, 8, 8),
 }
 SEQUENCES = ((1, 16, 1), (6, 24, 4), (6, 32, 6), (6, 64, 8), (6, 96, 6), (6, 160, 6), (6, 320, 1))  # t, c, n
 
@@ -60,8 +61,11 @@ def test_map_sizes(which):
     net = igc_gluon.get_model(name, **({"strides": tuple(map(int, strides.split(",")))} if strides else {}))
     size = 32 if name.startswith("cifar") else 224
     before = size if size == 32 else size // 2
-    expected, width = [32 * 27 * before**2], 32
+    multiplier = 0.5 if name.endswith("_0.5") else 1
+    width = int(32 * multiplier)
+    expected = [width * 27 * before**2]
     for (t, c, n), after in zip(SEQUENCES, MAPS[which]):
+        c = int(c * multiplier)
         for _ in range(n):
             expected += [
                 width * t * (width // 2) * before**2,
@@ -69,7 +73,7 @@ def test_map_sizes(which):
                 c * (width * t // 2) * after**2,
             ]
             width, before = c, after
-    expected.append(1280 * 320 * before**2)
+    expected.append(int(1280 * multiplier) * width * before**2)
     rows = complexity.layers(net, (3, size, size))
     assert [row.multiply_adds for row in rows if row.operator == "Convolution"] == expected
 
