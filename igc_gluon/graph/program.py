@@ -6,6 +6,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.ndarray import CachedOp
 
+from igc_gluon.native.library import text
 from igc_gluon.native.operators import Inference
 
 OPERATORS = {True: "igc_body_train", False: "igc_body_infer"}
@@ -74,11 +75,7 @@ class AtOnce(Program):
         scores = classifier.attributes["num_hidden"] if classifier else 0
         self._shape = (scores,) if classifier else segment.shape
         self._run = Inference(
-            owner.name(segment.end.node),
-            _text(segment.layers),
-            segment.form == "maps",
-            scores,
-            bool(classifier) and len(classifier.inputs) > 2,
+            owner.name(segment.end.node), text(segment.ops), scores, bool(classifier) and len(classifier.inputs) > 2
         )
 
     def __call__(self, parameters, inputs):
@@ -89,11 +86,6 @@ class AtOnce(Program):
         made = mx.nd.empty((len(image), *self._shape), ctx=image.context)
         self._run(image, made)
         return [made]
-
-
-def _text(layers):
-    """The attribute `layers` of the operators (src/mxnet/body_op.cpp)."""
-    return ";".join(",".join(map(repr, layer.numbers())) for layer in layers)
 
 
 class _Writer:
@@ -167,9 +159,8 @@ class _Writer:
         made = self._operator(
             OPERATORS[self._training],
             inputs,
-            maps=str(int(segment.form == "maps")),
             owner=self._owner.name(segment.end.node),
-            layers=_text(segment.layers),
+            ops=text(segment.ops),
             **options,
         )
         if segment.form == "means":

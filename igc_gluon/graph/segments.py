@@ -1,4 +1,4 @@
-"""Finds the parts of a graph that the training kernels compute: each is a list of layers (native.training.Layer).
+"""Finds the parts of a graph that the training kernels compute: each is a list of ops (native.library.Op).
 
 A segment reads one value and makes one; what lies in it is read nowhere else. What has no kernel stays between
 segments.
@@ -14,6 +14,7 @@ from igc_gluon.errors import UserError
 from igc_gluon.graph.permutations import PERMUTE, Contracted, contracted
 from igc_gluon.graph.tracing import Graph, Ref, Value
 from igc_gluon.native import training
+from igc_gluon.native.library import CONV, MAX_POOL, MEAN_POOL, Op
 
 
 class Parameter(NamedTuple):
@@ -28,7 +29,7 @@ class Parameter(NamedTuple):
 class Segment(NamedTuple):
     """Nodes that become one native operator.
 
-    source: the value read. end: the one made. parameters: of the layers, in the order of igc_train.h. running: names
+    source: the value read. end: the one made. parameters: of the ops, in the order of igc_train.h. running: names
     of moving means and variances. form: "maps", "flat" ((batch, channels), of means) or "means" (with two axes of 1).
     shape: of the value made, without the batch.
     """
@@ -36,7 +37,7 @@ class Segment(NamedTuple):
     nodes: Set[int]
     source: Value
     end: Ref
-    layers: List[training.Layer]
+    ops: List[Op]
     parameters: List[Parameter]
     running: List[str]
     form: str
@@ -95,7 +96,7 @@ def _segment(facts, first, taken):
             ends.append(reader.segment())
     for segment in reversed(ends):
         try:
-            training.check(segment.layers, facts.shapes[segment.source][1:])
+            training.check(segment.ops, facts.shapes[segment.source][1:])
             return segment
         except UserError as error:
             reason = str(error)
@@ -120,8 +121,8 @@ class _Reader:
         shape = facts.shapes.get(source)
         require(shape is not None and len(shape) == 4 and 0 not in shape, "the data is not a batch of images")
         self._facts, self._source = facts, source
-        self._layers, self._parameters, self._running = [], [], []
-        self._open: Optional[training.Layer] = None  # that may still get something behind it
+        self._ops, self._parameters, self._running = [], [], []
+        self._open: Optional[Op] = None  # that may still get something behind it
         self._values = {source: 0}  # values of the graph that layers have made, by their number
         self._nodes, self._left = set(), Counter()  # how many reads of each value inside are still to come
         self.last: Optional[Ref] = None  # what the open or last layer makes
@@ -141,12 +142,12 @@ class _Reader:
         return self._can_close() and all(value == self.last or not left for value, left in self._left.items())
 
     def segment(self):
-        layers = self._layers + ([self._open] if self._open is not None else [])
+        ops = self._ops + ([self._open] if self._open is not None else [])
         return Segment(
             set(self._nodes),
             self._source,
             self.last,
-            layers,
+            ops,
             list(self._parameters),
             list(self._running),
             self.form,
@@ -166,7 +167,7 @@ class _Reader:
                 self._left[value] -= 1
         self.last = Ref(number)
         self._left[self.last] = self._facts.readers[self.last]
-        if self._open is None and self._layers:
+        if self._open is None and self._ops:
             self._made()
 
     # One method for each operator: (node, *what it reads)
@@ -191,15 +192,13 @@ class _Reader:
                 value == self.last and self._alone(value) and kernel[0] == stride[0] == 1,
                 "a spatial convolution behind another one without a normalization between them has no native kernel",
             )
-            self._layers.append(self._open)
-            read, order = len(self._layers), self._order
+            self._ops.append(self._open)
+            read, order = len(self._ops), self._order
         else:
             self._close()
             require(value in self._values, "a convolution of this value has no native kernel")
             read, order = self._values[value], self._orders.get(value)
-        self._open = training.Layer(
-            read, a["num_filter"], a.get("num_group", 1), kernel[0], stride[0], activation=None, normalized=False
-        )
+        self._open = Op(CONV, read, a["num_filter"], a.get("num_group", 1), kernel, stride[0], a.get("pad") or (0, 0))
         self._parameter(weight)
         self._order = None
         if order is not None:  # the weights of channel i of the value are those of channel order[i] of the layer
@@ -271,6 +270,7 @@ class _Reader:
         if kind == "avg" and a.get("global_pool", False):
             require(value == self.last and self._orders.get(value) is None, "a mean of this value has no native kernel")
             self.form = "means"
+            self._ops.append(Op(MEAN_POOL, len(self._ops), self._ops[-1].channels))
             return
         kernel, stride = a["kernel"], a.get("stride") or (1, 1)
         require(
@@ -285,8 +285,8 @@ class _Reader:
             "pooling of this form has no native kernel",
         )
         self._order = self._orders.get(value)
-        channels = self._layers[self._values[value] - 1].channels
-        self._layers.append(training.Layer.max_pool(self._values[value], channels, kernel[0], stride[0]))
+        read = self._values[value]
+        self._ops.append(Op(MAX_POOL, read, self._ops[read - 1].channels, 1, kernel, stride[0], a["pad"]))
 
     def _permutation(self, node, value):
         require(self._is_open(value) and self._open.residual < 0, "a permutation here has no native kernel")
@@ -310,7 +310,7 @@ class _Reader:
         """The index of the open convolution's weights, which becomes one over all channels."""
         layer, (name, branches, index) = self._open, self._parameters[-1]
         require(
-            branches == 1 and layer.permute == 1 and (layer.groups == 1 or layer.kernel == 1),
+            branches == 1 and layer.permute == 1 and (layer.groups == 1 or layer.kernel == (1, 1)),
             "channels in an order that is no interleaving, before a spatial group convolution, have no native kernel",
         )
         if index is None:
@@ -378,18 +378,18 @@ class _Reader:
             self._cut is None
             and self._order is None
             and self._orders.get(self.last) is None
-            and (self._open.normalized if self._open is not None else bool(self._layers))
+            and (self._open.normalized if self._open is not None else bool(self._ops))
         )
 
     def _close(self):
         if self._open is not None:
             require(self._open.normalized, "a convolution without a normalization behind it has no native kernel")
-            self._layers.append(self._open)
+            self._ops.append(self._open)
             self._open = None
             self._made()
 
     def _made(self):
-        self._values[self.last], self._orders[self.last], self._order = len(self._layers), self._order, None
+        self._values[self.last], self._orders[self.last], self._order = len(self._ops), self._order, None
 
 
 _METHODS = {

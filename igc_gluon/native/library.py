@@ -14,13 +14,16 @@ import numpy as np
 from igc_gluon.environment import KINDS
 from igc_gluon.errors import UserError
 
-ABI = 10
+ABI = 11
 CONV, BLOCK, PERMUTE, MAX_POOL, MEAN_POOL = 1, 2, 3, 4, 5
 OP_KINDS = {CONV: "convolution", BLOCK: "IGC block", PERMUTE: "permutation", MAX_POOL: "max pooling", MEAN_POOL: "mean"}
 ACTIVATIONS = {None: 0, "relu": 1, "relu6": 2}
 PRECISIONS = {"float32": 0, "half": 1, "int8": 2}  # igc_precision
 ISAS = KINDS["IGC_NATIVE_ISA"].words
 _NO_MEMORY = 2
+
+
+_ARRAYS = ("weight", "weight2", "scale", "bias")
 
 
 class OpRecord(ctypes.Structure):
@@ -40,9 +43,11 @@ class OpRecord(ctypes.Structure):
             "pad_h",
             "pad_w",
             "activation",
-            "reserved",
+            "normalized",
         )
-    ] + [(name, ctypes.c_int64) for name in ("weight", "weight2", "scale", "bias")]
+    ] + [(name, ctypes.c_int64) for name in _ARRAYS]
+    _fields_ += [(name, ctypes.c_int32) for name in ("permute", "reorder")]
+    _fields_ += [(name, ctypes.c_float) for name in ("epsilon", "momentum")]
 
 
 class Op(NamedTuple):
@@ -52,6 +57,10 @@ class Op(NamedTuple):
     weight2: the secondary convolution's of a BLOCK, (channels, L) or (channels, L, 1, 1).
     scale, bias: (channels,), a folded batch normalization: scale * convolution + bias, to which the residual
         is added before the activation.
+
+    In training (training.Body) an op has no arrays, and a convolution may have what inference has folded:
+    normalized: whether batch normalization follows, with epsilon and momentum. permute, reorder: branches that the
+        channels are permuted from after the convolution and after the normalization, 1: not.
     """
 
     kind: int
@@ -67,6 +76,36 @@ class Op(NamedTuple):
     weight2: np.ndarray = None
     scale: np.ndarray = None
     bias: np.ndarray = None
+    permute: int = 1
+    reorder: int = 1
+    normalized: bool = False
+    epsilon: float = 2e-5
+    momentum: float = 0.9
+
+
+def records(ops):
+    """(OpRecords of `ops`, all of their arrays in one). Raises UserError on an unknown activation."""
+    made, blob, size = (OpRecord * len(ops))(), [], 0
+    for i, (op, record) in enumerate(zip(ops, made)):
+        if op.activation not in ACTIVATIONS:
+            raise UserError(f"op {i}: activation must be one of {list(ACTIVATIONS)}, not {op.activation!r}")
+        kernel, pad, numbers = op.kernel, op.pad, op._asdict()
+        numbers.update(kernel_h=kernel[0], kernel_w=kernel[1], pad_h=pad[0], pad_w=pad[1])
+        numbers.update(activation=ACTIVATIONS[op.activation], normalized=int(op.normalized))
+        for name in _ARRAYS:
+            array, numbers[name] = numbers[name], -1
+            if array is not None:
+                blob.append(np.asarray(array, np.float32).ravel())
+                numbers[name], size = size, size + blob[-1].size
+        for name, _ in OpRecord._fields_:
+            setattr(record, name, numbers[name])
+    return made, np.concatenate(blob) if blob else np.zeros(0, np.float32)
+
+
+def text(ops):
+    """The attribute `ops` of the operators for MXNet (src/mxnet/body_op.cpp)."""
+    names = [name for name, _ in OpRecord._fields_ if name not in _ARRAYS]
+    return ";".join(",".join(repr(getattr(record, name)) for name in names) for record in records(ops)[0])
 
 
 def path():
@@ -169,23 +208,7 @@ class Net:
 
     def __init__(self, ops, shape, ranges=(), precision=None):
         self._handle = None
-        library, blob, size, records = load(), [], 0, (OpRecord * len(ops))()
-        for i, op in enumerate(ops):
-            if op.activation not in ACTIVATIONS:
-                raise UserError(f"op {i}: activation must be one of {list(ACTIVATIONS)}, not {op.activation!r}")
-            record = records[i]
-            record.kind, record.input, record.residual = op.kind, op.input, op.residual
-            record.channels, record.groups, record.stride = op.channels, op.groups, op.stride
-            record.kernel_h, record.kernel_w = op.kernel
-            record.pad_h, record.pad_w = op.pad
-            record.activation = ACTIVATIONS[op.activation]
-            for name in ("weight", "weight2", "scale", "bias"):
-                array = getattr(op, name)
-                setattr(record, name, -1 if array is None else size)
-                if array is not None:
-                    blob.append(np.asarray(array, np.float32).ravel())
-                    size += blob[-1].size
-        weights = np.concatenate(blob) if blob else np.zeros(0, np.float32)
+        library, (described, weights) = load(), records(ops)
         ranges = np.ascontiguousarray(ranges, np.float32)
         precision = precision or ("int8" if ranges.size else "float32")
         self.shape = tuple(int(n) for n in shape)
@@ -193,7 +216,7 @@ class Net:
         check(
             library.igc_net_create_in(
                 PRECISIONS[precision],
-                records,
+                described,
                 len(ops),
                 weights.ctypes.data,
                 weights.size,

@@ -46,7 +46,6 @@ def functions():
     loaded.igc_body_call.argtypes = [
         text,
         text,
-        ctypes.c_int,
         pointer,
         pointer,
         ctypes.c_int64,
@@ -64,12 +63,12 @@ def functions():
 class Inference:
     """The operator igc_body_infer (src/mxnet/body_op.cpp) without MXNet's engine: done when a call returns.
 
-    owner, layers, maps: the operator's attributes. scores: how many numbers a fully connected layer makes of its
+    owner, ops: the operator's attributes. scores: how many numbers a fully connected layer makes of its
     result, 0: there is none. Raises MXNetError, also that of an operator before it.
     """
 
-    def __init__(self, owner, layers, maps, scores=0, has_bias=False):
-        self._attributes, self._scores = (owner.encode(), layers.encode(), int(maps)), (scores, int(has_bias))
+    def __init__(self, owner, ops, scores=0, has_bias=False):
+        self._attributes, self._scores = (owner.encode(), ops.encode()), (scores, int(has_bias))
         self._in_mxnet = [
             ctypes.cast(function, ctypes.c_void_p) for function in (_LIB.MXNDArrayWaitToRead, _LIB.MXNDArrayGetData)
         ]

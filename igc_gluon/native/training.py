@@ -5,7 +5,6 @@ MXNet: arrays are numpy, float32, NCHW.
 """
 
 import ctypes
-from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -13,79 +12,12 @@ from igc_gluon.errors import UserError
 from igc_gluon.native import library
 
 
-class Layer(NamedTuple):
-    """A convolution without bias, batch normalization, perhaps a sum, an activation; or max pooling (igc_layer).
-
-    Layer i makes value i + 1, value 0 is the image. input: the value that is convolved. residual: the value
-    added before the activation, or -1. activation: "relu", "relu6" (not of a sum) or None. permute, reorder:
-    branches that the channels are permuted from after the convolution and after the normalization, 1: not.
-    normalized=False: followed by a 1x1 convolution, the next layer, and nothing between.
-    """
-
-    input: int
-    channels: int
-    groups: int = 1
-    kernel: int = 3
-    stride: int = 1
-    residual: int = -1
-    activation: Optional[str] = "relu"
-    permute: int = 1
-    normalized: bool = True
-    reorder: int = 1
-    epsilon: float = 2e-5
-    momentum: float = 0.9
-    kind: int = library.CONV
-
-    def numbers(self):
-        """The members of igc_layer, in order."""
-        return (
-            self.kind,
-            self.input,
-            self.residual,
-            self.channels,
-            self.groups,
-            self.kernel,
-            self.stride,
-            self.permute,
-            int(self.normalized),
-            self.reorder,
-            library.ACTIVATIONS[self.activation],
-            self.epsilon,
-            self.momentum,
-        )
-
-    @classmethod
-    def max_pool(cls, input, channels, kernel, stride):
-        """Padded by kernel // 2; channels: those of its input."""
-        return cls(
-            input, channels, kernel=kernel, stride=stride, activation=None, normalized=False, kind=library.MAX_POOL
-        )
-
-    def parameter_shapes(self, in_channels):
-        """Of weight and, where it is normalized, gamma, beta, in the order of igc_train.h."""
-        if self.kind == library.MAX_POOL:
-            return []
-        weight = (self.channels, in_channels // self.groups, self.kernel, self.kernel)
-        return [weight] + [(self.channels,)] * (2 if self.normalized else 0)
-
-
-class _Layer(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_int32)
-        for name in (
-            "kind",
-            "input",
-            "residual",
-            "channels",
-            "groups",
-            "kernel",
-            "stride",
-            "permute",
-            "normalized",
-            "reorder",
-            "activation",
-        )
-    ] + [("epsilon", ctypes.c_float), ("momentum", ctypes.c_float)]
+def parameter_shapes(op, in_channels):
+    """Of an op's weight and, where it is normalized, gamma, beta, in the order of igc_train.h."""
+    if op.kind != library.CONV:
+        return []
+    weight = (op.channels, in_channels // op.groups, *op.kernel)
+    return [weight] + [(op.channels,)] * (2 if op.normalized else 0)
 
 
 def _functions():
@@ -93,7 +25,7 @@ def _functions():
     if not hasattr(loaded, "igc_train_declared"):
         i32, i64, pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
         for name, result, arguments in (
-            ("igc_train_create", ctypes.c_int, [pointer, i64, i32, i32, i32, i32, pointer]),
+            ("igc_train_create", ctypes.c_int, [pointer, i64, i32, i32, i32, pointer]),
             ("igc_train_check", ctypes.c_int, [pointer, i64, i32, i32, i32]),
             ("igc_train_forward", ctypes.c_int, [pointer, pointer, i64, pointer, pointer, pointer, i32]),
             ("igc_train_backward", ctypes.c_int, [pointer, pointer, pointer, pointer, pointer, i32]),
@@ -107,13 +39,9 @@ def _functions():
     return loaded
 
 
-def _records(layers):
-    return (_Layer * len(layers))(*[_Layer(*l.numbers()) for l in layers])
-
-
-def check(layers, shape):
-    """Raises UserError if there are no kernels for these layers on images of `shape` (C, H, W)."""
-    library.check(_functions().igc_train_check(_records(layers), len(layers), *shape))
+def check(ops, shape):
+    """Raises UserError if there are no kernels to train these ops on images of `shape` (C, H, W)."""
+    library.check(_functions().igc_train_check(library.records(ops)[0], len(ops), *shape))
 
 
 def _pointers(arrays):
@@ -123,27 +51,28 @@ def _pointers(arrays):
 class Body:
     """A network body for one size of image. One forward and its backward at a time.
 
-    layers: list of Layer. shape: (channels, height, width). maps: whether it gives (batch, channels, height, width)
-    in place of their means, (batch, channels). Raises UserError if the layers do not fit.
-    `shapes` are those of the parameters: of each layer weight and, where it is normalized, gamma, beta.
+    ops: list of library.Op, without arrays; igc_train.h says for which there are kernels. shape: (channels, height,
+    width). Raises UserError if the ops do not fit.
+
+    shapes: of the parameters, of each convolution its weight and, where it is normalized, gamma, beta.
     """
 
-    def __init__(self, layers, shape, maps=False):
+    def __init__(self, ops, shape):
         self._handle = None
-        self.layers, self.shape = list(layers), tuple(int(n) for n in shape)
+        self.ops, self.shape = list(ops), tuple(int(n) for n in shape)
         handle = ctypes.c_void_p()
         library.check(
             _functions().igc_train_create(
-                _records(self.layers), len(self.layers), *self.shape, int(maps), ctypes.byref(handle)
+                library.records(self.ops)[0], len(self.ops), *self.shape, ctypes.byref(handle)
             )
         )
         self._handle = handle
-        self._maps, channels = maps, [self.shape[0], *(l.channels for l in self.layers)]
-        self.shapes = [s for l in self.layers for s in l.parameter_shapes(channels[l.input])]
+        channels = [self.shape[0], *(op.channels for op in self.ops)]
+        self.shapes = [s for op in self.ops for s in parameter_shapes(op, channels[op.input])]
         self._output = self._output_of(self.shape)
 
     def forward(self, x, parameters, running=None, threads=0):
-        """With batch statistics. running: each layer's moving mean and variance; updated."""
+        """With batch statistics. running: each normalized op's moving mean and variance; updated."""
         self._x, parameters = self._image(x), self._parameters(parameters)
         y = np.empty((len(self._x),) + self._output, np.float32)
         library.check(
@@ -203,9 +132,10 @@ class Body:
 
     def _output_of(self, shape):
         values = [shape]
-        for l in self.layers:
-            values.append((l.channels,) + tuple((n - 1) // l.stride + 1 for n in values[l.input][1:]))
-        return values[-1] if self._maps else values[-1][:1]
+        for op in self.ops:
+            sizes = zip(values[op.input][1:], op.kernel, op.pad)
+            values.append((op.channels,) + tuple((n + 2 * p - k) // op.stride + 1 for n, k, p in sizes))
+        return values[-1][:1] if self.ops[-1].kind == library.MEAN_POOL else values[-1]
 
     def _image(self, x, shape=None):
         x = np.ascontiguousarray(x, np.float32)

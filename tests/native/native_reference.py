@@ -119,6 +119,21 @@ def block_op(rng, inputs, primary, secondary, kernel=(3, 3), stride=1, pad=None,
     )
 
 
+def trained(source, channels, groups=1, kernel=3, stride=1, **options):
+    """A convolution as it is trained, by default with a normalization and a ReLU."""
+    options = {"normalized": True, "activation": "relu", **options}
+    return lib.Op(lib.CONV, source, channels, groups, (kernel,) * 2, stride, (kernel // 2,) * 2, **options)
+
+
+def pooled(source, channels, kernel, stride):
+    return lib.Op(lib.MAX_POOL, source, channels, 1, (kernel,) * 2, stride, (kernel // 2,) * 2)
+
+
+def averaged(ops):
+    """`ops` and the mean of what they make."""
+    return [*ops, lib.Op(lib.MEAN_POOL, len(ops), ops[-1].channels)]
+
+
 def assert_agrees(ops, shape, batch=1, threads=1, seed=0):
     x = np.random.default_rng(seed).standard_normal((batch,) + tuple(shape)).astype(np.float32)
     got, expected = lib.Net(ops, shape)(x, threads), run(ops, x)

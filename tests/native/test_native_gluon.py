@@ -422,7 +422,7 @@ class Body(mx.gluon.HybridBlock):
         self.text = text
 
     def hybrid_forward(self, F, *inputs):
-        return F.igc_body_train(*inputs, layers=self.text)
+        return F.igc_body_train(*inputs, ops=self.text)
 
 
 @pytest.mark.parametrize("static", [False, True])
@@ -432,12 +432,12 @@ def test_the_operator_in_a_graph(static):
     data = DATA[:, :, :8, :8]
     graph = trace(net.features)
     body = segments.find(graph, graph.shapes([data.shape]))[0][0]
-    text = ";".join(",".join(map(repr, layer.numbers())) for layer in body.layers)
+    text = library.text(body.ops)
     parameters = [graph.parameters[name] for name, *_ in body.parameters]
     running = [graph.parameters[name] for name in body.running]
     inputs = [data] + [p.data() for p in parameters] + [p.data().copy() for p in running]
     with mx.autograd.record():
-        expected = mx.nd.igc_body_train(*[a.copy() if a is data else a for a in inputs], layers=text)
+        expected = mx.nd.igc_body_train(*[a.copy() if a is data else a for a in inputs], ops=text)
     expected.backward()
     gradients = [p.grad().asnumpy() for p in parameters]
     block = Body(text)
@@ -450,7 +450,7 @@ def test_the_operator_in_a_graph(static):
         for p, g in zip(parameters, gradients):
             np.testing.assert_array_equal(p.grad().asnumpy(), g)
     variables = [mx.sym.var(f"a{i}") for i in range(len(inputs))]
-    symbol = mx.sym.igc_body_train(*variables, layers=text)
+    symbol = mx.sym.igc_body_train(*variables, ops=text)
     assert len(symbol.list_auxiliary_states()) == len(running)
     values = dict(zip([v.name for v in variables], inputs))
     executor = symbol.bind(
@@ -462,27 +462,28 @@ def test_the_operator_in_a_graph(static):
 
 
 @pytest.mark.parametrize(
-    "layers,text",
+    "ops,text",
     [
-        ("", "no layers"),
-        ("1,2", "is no layer"),
-        ("1,0,-1,8,2,3,1,1,1,1,1,1e-5", "is no layer"),
-        ("1,5,-1,8,1,3,1,1,1,1,1,1e-5,0.9", "make no layer"),
-        ("1,0,-1,8,0,3,1,1,1,1,1,1e-5,0.9", "make no layer"),
+        ("", "no ops"),
+        ("1,2", "is no op"),
+        ("1,0,-1,8,2,3,3,1,1,1,1,1,1,1,1e-5", "is no op"),
+        ("1,5,-1,8,1,3,3,1,1,1,1,1,1,1,1e-5,0.9", "make no op"),
+        ("1,0,-1,8,0,3,3,1,1,1,1,1,1,1,1e-5,0.9", "make no op"),
+        ("1,0,-1,8,1,99,99,1,1,1,1,1,1,1,1e-5,0.9", "make no op"),
     ],
 )
-def test_bad_attributes(layers, text):
+def test_bad_attributes(ops, text):
     with pytest.raises(mx.MXNetError, match=text):
-        mx.nd.igc_body_infer(DATA, *[mx.nd.ones(8)] * 5, layers=layers).wait_to_read()
+        mx.nd.igc_body_infer(DATA, *[mx.nd.ones(8)] * 5, ops=ops).wait_to_read()
 
 
-def test_bad_layers_and_types():
-    weights = [mx.nd.ones((8, 3, 2, 2)), *[mx.nd.ones(8)] * 4]
+def test_bad_ops_and_types():
+    op, weights = "1,0,-1,8,1,3,3,1,1,1,1,1,1,1,1e-5,0.9", [mx.nd.ones((8, 3, 2, 2)), *[mx.nd.ones(8)] * 4]
     with pytest.raises(mx.MXNetError, match="kernel must be odd"):
-        mx.nd.igc_body_infer(DATA, *weights, layers="1,0,-1,8,1,2,1,1,1,1,1,1e-5,0.9").wait_to_read()
+        mx.nd.igc_body_infer(DATA, *weights, ops=op.replace("3,3", "2,2")).wait_to_read()
     weights[0] = mx.nd.ones((8, 3, 3, 3))
     with pytest.raises(mx.MXNetError, match="float32"):
-        mx.nd.igc_body_infer(DATA.astype("float64"), *weights, layers="1,0,-1,8,1,3,1,1,1,1,1,1e-5,0.9").wait_to_read()
+        mx.nd.igc_body_infer(DATA.astype("float64"), *weights, ops=op).wait_to_read()
 
 
 def idle_bytes():

@@ -234,6 +234,9 @@ def test_multiply_adds():
     "change,words",
     [
         (dict(kind=9), "unknown kind"),
+        (dict(normalized=True), "only in training"),
+        (dict(permute=2), "only in training"),
+        (dict(reorder=3), "permute and reorder must"),
         (dict(input=1), "its input must be"),
         (dict(residual=5), "its residual must be"),
         (dict(groups=3), "groups must divide"),

@@ -17,13 +17,14 @@ ROOT = HERE.parents[1]
 ALL_THREADS = """
 import numpy as np
 from igc_gluon.native import library
-from igc_gluon.native.training import Body, Layer
+from igc_gluon.native.training import Body
 rng = np.random.RandomState(0)
 x = rng.standard_normal((2, 3, 8, 8)).astype("float32")
 weight = rng.standard_normal((8, 3, 3, 3)).astype("float32")
-net = library.Net([library.Op(library.CONV, 0, 8, kernel=(3, 3), pad=(1, 1), weight=weight)], (3, 8, 8))
+op = library.Op(library.CONV, 0, 8, kernel=(3, 3), pad=(1, 1))
+net = library.Net([op._replace(weight=weight)], (3, 8, 8))
 np.testing.assert_array_equal(net(x), net(x, threads=1))
-body = Body([Layer(0, 8)], (3, 8, 8))
+body = Body([op._replace(normalized=True), library.Op(library.MEAN_POOL, 1, 8)], (3, 8, 8))
 parameters = [weight, np.ones(8, "float32"), np.zeros(8, "float32")]
 body.forward(x, parameters)
 body.backward(np.ones((2, 8), "float32"))

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from native_reference import averaged, pooled, trained
 
 from igc_gluon import native
 from igc_gluon.errors import UserError
 from igc_gluon.native import library as lib
-from igc_gluon.native.training import Body, Layer, check
+from igc_gluon.native.training import Body, check
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 
@@ -35,21 +36,15 @@ def stock(layers, x, parameters, running, dy, dtype, maps):
         for l in layers:
             if l.kind == lib.MAX_POOL:
                 values.append(
-                    F.Pooling(
-                        values[l.input],
-                        kernel=(l.kernel,) * 2,
-                        stride=(l.stride,) * 2,
-                        pad=(l.kernel // 2,) * 2,
-                        pool_type="max",
-                    )
+                    F.Pooling(values[l.input], kernel=l.kernel, stride=(l.stride,) * 2, pad=l.pad, pool_type="max")
                 )
                 continue
             y = F.Convolution(
                 values[l.input],
                 next(at),
                 no_bias=True,
-                kernel=(l.kernel,) * 2,
-                pad=(l.kernel // 2,) * 2,
+                kernel=l.kernel,
+                pad=l.pad,
                 stride=(l.stride,) * 2,
                 num_filter=l.channels,
                 num_group=l.groups,
@@ -84,12 +79,12 @@ def stock(layers, x, parameters, running, dy, dtype, maps):
 
 
 def igc_block(source, primary, secondary, channels=None, kernel=3, stride=1, at=None, **options):
-    """[Layer] of an IGC block that reads value `source`, by default the last one, behind `at` layers; L, M,
+    """[Op] of an IGC block that reads value `source`, by default the last one, behind `at` layers; L, M,
     the channels L * M if they are not given."""
     channels = channels or primary * secondary
     return [
-        Layer(source, channels, primary, kernel, stride, permute=primary, normalized=False, activation=None),
-        Layer((source if at is None else at) + 1, channels, secondary, 1, permute=secondary, **options),
+        trained(source, channels, primary, kernel, stride, permute=primary, normalized=False, activation=None),
+        trained((source if at is None else at) + 1, channels, secondary, 1, permute=secondary, **options),
     ]
 
 
@@ -113,7 +108,7 @@ def errors(layers, shape, batch, threads, seed, gain, maps):
     """{what: (relative error of the kernels, of stock MXNet in float32, the first relative to the largest gradient)},
     against stock MXNet in float64."""
     rng = np.random.default_rng(seed)
-    body = Body(layers, shape, maps)
+    body = Body(layers if maps else averaged(layers), shape)
     parameters = random_parameters(rng, body.shapes, gain)
     running = [
         a
@@ -172,7 +167,7 @@ def plain_networks(draw):
     else:
         primary, members = 1, draw(st.integers(1, 35))
     layers = [
-        Layer(0, primary * members, kernel=draw(st.sampled_from([1, 3, 5])), stride=draw(st.sampled_from([1, 1, 2])))
+        trained(0, primary * members, kernel=draw(st.sampled_from([1, 3, 5])), stride=draw(st.sampled_from([1, 1, 2])))
     ]
     for _ in range(draw(st.integers(1, 3))):
         stride = draw(st.sampled_from([1, 1, 2]))
@@ -181,7 +176,7 @@ def plain_networks(draw):
         kernel = draw(st.sampled_from([1, 3, 3, 3, 5]))
         source = len(layers)
         if not igc:
-            layers.append(Layer(source, members, 1, kernel, stride, activation=draw(activations)))
+            layers.append(trained(source, members, 1, kernel, stride, activation=draw(activations)))
             continue
         # Or the authors' form of a down-sampling block.
         secondary = before if members == 2 * before and draw(st.booleans()) else members
@@ -199,14 +194,14 @@ def residual_networks(draw):
         return (
             igc_block(source, primary, members, at=len(layers), **options)
             if igc
-            else [Layer(source, primary * members, primary, **options)]
+            else [trained(source, primary * members, primary, **options)]
         )
 
-    layers = [Layer(0, primary * members)]
+    layers = [trained(0, primary * members)]
     if draw(st.booleans()):
         layers = [
-            Layer(0, primary * members, kernel=7, stride=draw(st.sampled_from([1, 2]))),
-            Layer.max_pool(1, primary * members, draw(st.sampled_from([3, 3, 5, 1])), draw(st.sampled_from([1, 2, 2]))),
+            trained(0, primary * members, kernel=7, stride=draw(st.sampled_from([1, 2]))),
+            pooled(1, primary * members, draw(st.sampled_from([3, 3, 5, 1])), draw(st.sampled_from([1, 2, 2]))),
         ]
     for _ in range(draw(st.integers(1, 3))):
         value = shortcut = len(layers)
@@ -218,7 +213,7 @@ def residual_networks(draw):
                 members *= 2
             stride = draw(st.sampled_from([1, 2]))
             layers.append(
-                Layer(
+                trained(
                     value,
                     primary * members,
                     draw(st.sampled_from([1, primary])),
@@ -243,7 +238,7 @@ def interleaved_networks(draw):
     convolutions without a normalization between them, channel-wise ones, sums with and without an activation."""
     widths = st.sampled_from([3, 8, 10, 12, 16, 24, 30, 36, 40, 64, 72])
     layers = [
-        Layer(
+        trained(
             0,
             draw(widths),
             kernel=draw(st.sampled_from([1, 3])),
@@ -254,7 +249,7 @@ def interleaved_networks(draw):
 
     def add(channels, groups, kernel=1, stride=1, **options):
         layers.append(
-            Layer(
+            trained(
                 len(layers),
                 channels,
                 groups,
@@ -357,8 +352,8 @@ def test_fewer_images_than_threads(isa, layers, height, width, batch, threads, m
 def test_rows_of_an_image_wait_for_each_other(isa):
     """The gradient of a layer's input may be written over that of its result, of which other threads read rows
     still."""
-    layers, rng = [Layer(0, 8), Layer(1, 8, kernel=5), Layer(2, 8)], np.random.default_rng(0)
-    body = Body(layers, (3, 64, 8))
+    layers, rng = [trained(0, 8), trained(1, 8, kernel=5), trained(2, 8)], np.random.default_rng(0)
+    body = Body(averaged(layers), (3, 64, 8))
     parameters = random_parameters(rng, body.shapes)
     x, dy = rng.standard_normal((1, 3, 64, 8)).astype("float32"), rng.standard_normal((1, 8)).astype("float32")
     seen = set()
@@ -372,10 +367,10 @@ def test_rows_of_an_image_wait_for_each_other(isa):
 @pytest.mark.parametrize(
     "layers",
     [
-        [Layer(0, 8)],
-        [Layer(0, 64, kernel=7, stride=2), Layer.max_pool(1, 64, 3, 2), Layer(2, 128, 1, 3)],
-        [Layer(0, 48), *igc_block(1, 24, 2), *igc_block(3, 24, 4, stride=2)],
-        [Layer(0, 32), *igc_block(1, 4, 8), *igc_block(3, 4, 8, residual=1)],
+        [trained(0, 8)],
+        [trained(0, 64, kernel=7, stride=2), pooled(1, 64, 3, 2), trained(2, 128, 1, 3)],
+        [trained(0, 48), *igc_block(1, 24, 2), *igc_block(3, 24, 4, stride=2)],
+        [trained(0, 32), *igc_block(1, 4, 8), *igc_block(3, 4, 8, residual=1)],
     ],
 )
 def test_one_value_of_each_channel(isa, layers):
@@ -388,18 +383,18 @@ def test_one_value_of_each_channel(isa, layers):
     "layers",
     [
         # Groups of 4 and of 6 read one value, a sum too.
-        [Layer(0, 12), *igc_block(1, 4, 3), Layer(3, 12, residual=1), *igc_block(4, 6, 2)],
-        [Layer(0, 24), Layer(1, 24, 4), Layer(2, 24, 6), Layer(3, 24, 2, stride=2)],
-        [Layer(0, 24), Layer(1, 24, 6, kernel=5), *igc_block(2, 4, 6, stride=2), *igc_block(4, 3, 8)],
+        [trained(0, 12), *igc_block(1, 4, 3), trained(3, 12, residual=1), *igc_block(4, 6, 2)],
+        [trained(0, 24), trained(1, 24, 4), trained(2, 24, 6), trained(3, 24, 2, stride=2)],
+        [trained(0, 24), trained(1, 24, 6, kernel=5), *igc_block(2, 4, 6, stride=2), *igc_block(4, 3, 8)],
         # A shortcut comes out of groups, what it is added to goes into others.
-        [Layer(0, 24), Layer(1, 24, 4), Layer(2, 24), Layer(3, 24, residual=2), Layer(4, 24, 3)],
+        [trained(0, 24), trained(1, 24, 4), trained(2, 24), trained(3, 24, residual=2), trained(4, 24, 3)],
         # Channel-wise between orders that differ: its input is its output, and is added to it.
-        [Layer(0, 6), Layer(1, 6, 6, reorder=2), Layer(2, 6, 6, residual=1)],
+        [trained(0, 6), trained(1, 6, 6, reorder=2), trained(2, 6, 6, residual=1)],
         # Pooling between groups of two kinds; of the image itself.
-        [Layer(0, 24), Layer(1, 24, 4), Layer.max_pool(2, 24, 3, 2), Layer(3, 24, 3)],
-        [Layer.max_pool(0, 12, 3, 2), Layer(1, 12, 4), Layer(2, 12, 3)],
+        [trained(0, 24), trained(1, 24, 4), pooled(2, 24, 3, 2), trained(3, 24, 3)],
+        [pooled(0, 12, 3, 2), trained(1, 12, 4), trained(2, 12, 3)],
         # Groups of two kinds read the image.
-        [Layer(0, 12, 4), Layer(0, 12, 3, activation=None), Layer(1, 12, residual=2), Layer(3, 12, 6)],
+        [trained(0, 12, 4), trained(0, 12, 3, activation=None), trained(1, 12, residual=2), trained(3, 12, 6)],
     ],
 )
 def test_layers_that_read_one_value_in_several_orders(isa, layers, threads, maps):
@@ -412,7 +407,7 @@ def test_published_shapes(isa, primary, members):
     width = primary * members
     compare(
         [
-            Layer(0, width),
+            trained(0, width),
             *igc_block(1, primary, members),
             *igc_block(3, primary, 2 * members, stride=2),
             *igc_block(5, primary, 2 * members),
@@ -430,14 +425,14 @@ def test_resnet_for_imagenet(isa, primary, members, doubled):
     more, most = (primary * doubled, members * 2 // doubled), 2 * width
     compare(
         [
-            Layer(0, stem, kernel=7, stride=2),
-            Layer.max_pool(1, stem, 3, 2),
-            Layer(2, width, primary, kernel=1, activation=None),
+            trained(0, stem, kernel=7, stride=2),
+            pooled(1, stem, 3, 2),
+            trained(2, width, primary, kernel=1, activation=None),
             *igc_block(2, primary, members, at=3),
             *igc_block(5, primary, members, residual=3),
             *igc_block(7, primary, members),
             *igc_block(9, primary, members, residual=7),
-            Layer(11, most, more[0], kernel=1, stride=2, activation=None),
+            trained(11, most, more[0], kernel=1, stride=2, activation=None),
             *igc_block(11, *more, at=12, stride=2),
             *igc_block(14, *more, residual=12),
         ],
@@ -449,7 +444,7 @@ def test_resnet_for_imagenet(isa, primary, members, doubled):
 
 def test_kept_results_and_batches_after_larger_ones(isa):
     """The memory of a net serves any batch up to the largest; the same call gives the same bits."""
-    layers = [Layer(0, 32), *igc_block(1, 4, 8), *igc_block(3, 4, 16, stride=2), *igc_block(5, 4, 16)]
+    layers = averaged([trained(0, 32), *igc_block(1, 4, 8), *igc_block(3, 4, 16, stride=2), *igc_block(5, 4, 16)])
     rng = np.random.default_rng(0)
     body, fresh = Body(layers, (3, 9, 8)), Body(layers, (3, 9, 8))
     parameters = random_parameters(rng, body.shapes)
@@ -463,43 +458,47 @@ def test_kept_results_and_batches_after_larger_ones(isa):
             np.testing.assert_array_equal(a, b)
 
 
-INNER = Layer(1, 8, 4, activation=None, normalized=False)
+INNER = trained(1, 8, 4, activation=None, normalized=False)
 
 
 @pytest.mark.parametrize(
     "layers,text",
     [
-        ([], "1 to 16384 layers"),
-        ([Layer(1, 8)], "earlier value"),
-        ([Layer(-1, 8)], "earlier value"),
-        ([Layer(0, 0)], "channels must be"),
-        ([Layer(0, 8, 2)], "groups must divide"),
-        ([Layer(0, 8, 0)], "groups must divide"),
-        ([Layer(0, 8, permute=3)], "permute and reorder must"),
-        ([Layer(0, 8, reorder=0)], "permute and reorder must"),
-        ([Layer(0, 8), INNER], "last layer must be normalized"),
-        ([Layer(0, 8), INNER, Layer(2, 8)], "must be followed by a 1x1"),
-        ([Layer(0, 8), INNER, Layer(2, 8, kernel=1, stride=2)], "must be followed by a 1x1"),
-        ([Layer(0, 8), INNER, Layer(1, 8, kernel=1)], "must be followed by a 1x1"),
-        ([Layer(0, 8), INNER, Layer(2, 8, kernel=1, residual=2)], "not normalized"),
-        ([Layer(0, 8), INNER, Layer(2, 8, kernel=1), Layer(2, 8)], "not normalized"),
-        ([Layer(0, 8), INNER, Layer(2, 8, kernel=1), Layer(3, 8, residual=2)], "not normalized"),
-        ([Layer(0, 8), INNER._replace(activation="relu"), Layer(2, 8, kernel=1)], "has no sum, activation"),
-        ([Layer(0, 8, kernel=2)], "kernel must be odd"),
-        ([Layer(0, 8, stride=3)], "stride must be"),
-        ([Layer(0, 8, epsilon=0)], "epsilon must be"),
-        ([Layer(0, 8, momentum=float("nan"))], "epsilon must be"),
-        ([Layer(0, 8)._replace(kind=3)], "unknown kind"),
-        ([Layer(0, 8), Layer.max_pool(1, 9, 3, 2)], "max pooling keeps"),
-        ([Layer(0, 8), Layer.max_pool(1, 8, 2, 2)], "kernel must be odd"),
-        ([Layer(0, 8), INNER, Layer.max_pool(2, 8, 1, 1)], "must be followed by a 1x1"),
-        ([Layer(0, 8), Layer(1, 8), Layer(2, 8, residual=1, activation="relu6")], "sum with a ReLU6"),
-        ([Layer(0, 8, residual=0)], "its residual must be"),
-        ([Layer(0, 8), Layer(1, 16), Layer(2, 16, residual=1)], "another shape"),
-        ([Layer(0, 8), Layer(0, 8)], "nothing uses"),
-        ([Layer(0, 8), Layer(0, 8, activation=None), Layer(1, 8)], "nothing uses"),
-        ([Layer(0, 8), Layer(0, 8), Layer(1, 8, residual=2)], "nothing convolves its residual"),
-        ([Layer(0, 12), Layer(1, 12, 4), Layer(2, 12), Layer(3, 12, 3, residual=2)], "no order of channels"),
+        ([], "1 to 65536 ops"),
+        ([trained(1, 8)], "result of an earlier op"),
+        ([trained(-1, 8)], "result of an earlier op"),
+        ([trained(0, 0)], "channels must be"),
+        ([trained(0, 8, 2)], "groups must divide"),
+        ([trained(0, 8, 0)], "groups must divide"),
+        ([trained(0, 8, permute=3)], "permute and reorder must"),
+        ([trained(0, 8, reorder=-1)], "permute and reorder must"),
+        ([trained(0, 8)._replace(pad=(0, 1))], "padded by half"),
+        ([trained(0, 8), lib.Op(lib.MEAN_POOL, 0, 3)], "mean of the op before"),
+        ([trained(0, 8), lib.Op(lib.MEAN_POOL, 1, 8), trained(1, 8)], "no kernel for its kind"),
+        ([trained(0, 8), INNER], "last convolution must be normalized"),
+        ([trained(0, 8), INNER, trained(2, 8)], "must be followed by a 1x1"),
+        ([trained(0, 8), INNER, trained(2, 8, kernel=1, stride=2)], "must be followed by a 1x1"),
+        ([trained(0, 8), INNER, trained(1, 8, kernel=1)], "must be followed by a 1x1"),
+        ([trained(0, 8), INNER, trained(2, 8, kernel=1, residual=2)], "not normalized"),
+        ([trained(0, 8), INNER, trained(2, 8, kernel=1), trained(2, 8)], "not normalized"),
+        ([trained(0, 8), INNER, trained(2, 8, kernel=1), trained(3, 8, residual=2)], "not normalized"),
+        ([trained(0, 8), INNER._replace(activation="relu"), trained(2, 8, kernel=1)], "what is not has no sum"),
+        ([trained(0, 8, kernel=2)], "kernel must be odd and square"),
+        ([trained(0, 8, stride=3)], "stride must be"),
+        ([trained(0, 8, epsilon=0)], "a positive epsilon"),
+        ([trained(0, 8, momentum=float("nan"))], "a positive epsilon"),
+        ([trained(0, 8)._replace(kind=6)], "unknown kind"),
+        ([trained(0, 8)._replace(kind=lib.BLOCK)], "no kernel for its kind"),
+        ([trained(0, 8), pooled(1, 9, 3, 2)], "only convolutions change"),
+        ([trained(0, 8), pooled(1, 8, 2, 2)], "kernel must be odd and square"),
+        ([trained(0, 8), INNER, pooled(2, 8, 1, 1)], "must be followed by a 1x1"),
+        ([trained(0, 8), trained(1, 8), trained(2, 8, residual=1, activation="relu6")], "sum with a ReLU6"),
+        ([trained(0, 3, residual=0)], "its residual must be"),
+        ([trained(0, 8), trained(1, 16), trained(2, 16, residual=1)], "another shape"),
+        ([trained(0, 8), trained(0, 8)], "nothing uses"),
+        ([trained(0, 8), trained(0, 8, activation=None), trained(1, 8)], "nothing uses"),
+        ([trained(0, 8), trained(0, 8), trained(1, 8, residual=2)], "nothing convolves its residual"),
+        ([trained(0, 12), trained(1, 12, 4), trained(2, 12), trained(3, 12, 3, residual=2)], "no order of channels"),
     ],
 )
 def test_layers_that_make_no_network(layers, text):
@@ -509,7 +508,7 @@ def test_layers_that_make_no_network(layers, text):
 
 
 def test_calls_that_do_not_fit():
-    body = Body([Layer(0, 8)], (3, 6, 6))
+    body = Body(averaged([trained(0, 8)]), (3, 6, 6))
     parameters = random_parameters(np.random.default_rng(0), body.shapes)
     library = lib.load()
     with pytest.raises(UserError, match="the network takes"):
@@ -523,15 +522,15 @@ def test_calls_that_do_not_fit():
     body._x = np.zeros((2, 3, 6, 6), np.float32)
     with pytest.raises(UserError, match="without a forward pass"):
         body.backward(np.zeros((2, 8)))
-    assert library.igc_train_create(None, 1, 3, 4, 4, 0, None) == 1
+    assert library.igc_train_create(None, 1, 3, 4, 4, None) == 1
     assert library.igc_train_forward(None, None, 1, None, None, None, 1) == 1
     assert library.igc_train_backward(None, None, None, None, None, 1) == 1
-    with pytest.raises(UserError, match="the image needs"):
-        Body([Layer(0, 8)], (3, 0, 6))
+    with pytest.raises(UserError, match="the input needs"):
+        Body([trained(0, 8)], (3, 0, 6))
 
 
 def test_inference_at_many_sizes_packs_once_and_levels_off():
-    layers = [Layer(0, 64), *igc_block(1, 16, 4), Layer(3, 512, kernel=1), Layer(4, 2048, kernel=1)]
+    layers = averaged([trained(0, 64), *igc_block(1, 16, 4), trained(3, 512, kernel=1), trained(4, 2048, kernel=1)])
     rng = np.random.default_rng(0)
     body = Body(layers, (3, 8, 8))
     parameters = random_parameters(rng, body.shapes)
@@ -564,7 +563,7 @@ def test_more_weights_than_floats_can_number():
     """2^24 + 2^13 in one convolution; of their gradients the first and the last rows are compared."""
     rng = np.random.default_rng(0)
     channels, outputs, batch = 4096, 4098, 16
-    body = Body([Layer(0, outputs, kernel=1, activation=None)], (channels, 1, 1))
+    body = Body(averaged([trained(0, outputs, kernel=1, activation=None)]), (channels, 1, 1))
     w = rng.standard_normal((outputs, channels), dtype="float32") / 64
     x = rng.standard_normal((batch, channels)).astype("float32")
     gamma, beta = np.ones(outputs, "float32"), np.zeros(outputs, "float32")

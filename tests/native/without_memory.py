@@ -7,20 +7,23 @@ import ctypes
 import sys
 
 import numpy as np
+from native_reference import averaged, trained
 
 from igc_gluon.native import library
-from igc_gluon.native.training import Body, Layer
+from igc_gluon.native.training import Body
 
 preloaded = ctypes.CDLL(None)
 preloaded.fail_new.argtypes = [ctypes.c_long]
 rng = np.random.RandomState(0)
 # A block of two convolutions and one of one, so that the way back keeps results between stages.
-LAYERS = [
-    Layer(0, 8),
-    Layer(1, 8, groups=2, normalized=False, activation=None),
-    Layer(2, 8, kernel=1),
-    Layer(3, 8, residual=1),
-]
+OPS = averaged(
+    [
+        trained(0, 8),
+        trained(1, 8, groups=2, normalized=False, activation=None),
+        trained(2, 8, kernel=1),
+        trained(3, 8, residual=1),
+    ]
+)
 THREADS, BATCH = 4, 8
 
 
@@ -43,9 +46,9 @@ def failures(call, expected):
 
 def main():
     x = rng.standard_normal((BATCH, 3, 9, 9)).astype("float32")
-    body = Body(LAYERS, (3, 9, 9))
+    body = Body(OPS, (3, 9, 9))
     parameters = [rng.standard_normal(shape).astype("float32") for shape in body.shapes]
-    running = [np.ones(8, "float32") for layer in LAYERS if layer.normalized for _ in range(2)]
+    running = [np.ones(8, "float32") for op in OPS if op.normalized for _ in range(2)]
     dy = rng.standard_normal((BATCH, 8)).astype("float32")
 
     def train():
@@ -54,7 +57,7 @@ def main():
 
     def train_anew():
         nonlocal body
-        body = Body(LAYERS, (3, 9, 9))
+        body = Body(OPS, (3, 9, 9))
         return train()
 
     def infer():

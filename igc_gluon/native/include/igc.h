@@ -1,8 +1,8 @@
 /* igc.h - the C interface of the IGC kernel library.
  *
  * A network is a list of igc_op over tensors in NCHW order with float32 weights in MXNet's order (output
- * channel, input channel of the group, row, column). igc_net_create plans it once: it folds the batch
- * normalizations, chooses an interleaved layout for every tensor (src/layout.h) and packs the weights for the
+ * channel, input channel of the group, row, column), for inference as for training (igc_train.h).
+ * igc_net_create plans it once: it folds scales into weights, chooses an interleaved layout for every tensor (src/layout.h) and packs the weights for the
  * instruction set in use. igc_net_run then takes and gives NCHW. The library knows nothing of MXNet and
  * needs a C++17 run time and its threads.
  *
@@ -27,7 +27,7 @@ extern "C" {
 #endif
 
 /* Grows with every change of a struct, of the functions or of the meaning of one. */
-#define IGC_ABI 10
+#define IGC_ABI 11
 
 typedef enum igc_status {
   IGC_OK = 0,
@@ -64,11 +64,17 @@ typedef struct igc_op {
   int32_t groups;
   int32_t kernel_h, kernel_w, stride, pad_h, pad_w;
   int32_t activation;
-  int32_t reserved; /* 0 */
-  int64_t weight;   /* where a parameter starts, counted in floats from the weights; -1: none */
+  int32_t
+      normalized; /* 1: batch normalization follows, by the statistics of the batch; in training only, see below */
+  int64_t weight; /* where a parameter starts, counted in floats from the weights; -1: none */
   int64_t weight2;
   int64_t scale; /* per output channel, multiplies the convolution's result (a folded batch normalization) */
   int64_t bias;  /* per output channel */
+  /* Of training only, in inference 0 or 1: there IGC_PERMUTE permutes, and a normalization is folded into scale and
+   * bias. Branches that channels are permuted from, as by IGC_PERMUTE, 0 and 1: not. */
+  int32_t permute;         /* behind the convolution, before the normalization */
+  int32_t reorder;         /* behind the normalization, before the residual is added */
+  float epsilon, momentum; /* of the normalization */
 } igc_op;
 
 typedef struct igc_net igc_net;

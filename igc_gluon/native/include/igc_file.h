@@ -18,7 +18,7 @@
  *               deviation are known (1); from version 4 on: border, fill, see igc_model_info; from version 5 on:
  *               igc_precision (before: IGC_INT8 where there are ranges, else IGC_FLOAT32), 0
  *       float   mean of each channel, then standard deviation of each channel, of pixels 0..255
- *       igc_op  all ops, 80 bytes each. Their parameters lie one after another: weight, weight2, scale, bias
+ *       igc_op  all ops, the first 80 bytes of each: what inference needs. Their parameters lie one after another: weight, weight2, scale, bias
  *       char    texts, UTF-8, each with a 0 at its end: the network's name, the names of classes; then zeros
  *       float   weights, whatever the precision: one file serves every processor
  *       float   ranges, for IGC_INT8: as igc_net_create_in takes them

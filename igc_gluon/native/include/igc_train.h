@@ -1,12 +1,14 @@
 /* igc_train.h - the C interface for training: a whole network body, forward and backward.
  *
- * A network is a list of igc_layer: a convolution, batch normalization, perhaps a sum with an earlier value,
- * an activation. Layer i makes value i + 1; value 0 is the image. The last value is averaged over the image:
- * the output is batch x channels; or, with maps = 1, it is the output as it is: batch x channels x height x
- * width. Several convolutions in a row without normalization between them, as in an
- * IGC block, are layers that follow each other: all but the last with normalized = 0, all but the first 1x1
- * with stride 1, the value of each read by the next only. Arrays are float32 in MXNet's order (NCHW; output
- * channel, input channel of the group, row, column). Everything between them is interleaved (src/layout.h).
+ * A network is a list of igc_op: a convolution (IGC_CONV; its kernel square and odd, padded by half of it, stride 1 or
+ * 2), batch normalization, perhaps a sum with an earlier tensor, an activation (not IGC_RELU6 of a sum); or
+ * IGC_MAX_POOL, likewise padded, whose result is as good as normalized. With IGC_MEAN_POOL as the last op the output is
+ * batch x channels, without it the last tensor as it is, batch x channels x height x width. Several convolutions in a
+ * row without normalization between them, as in an IGC block, follow each other: all but the last with normalized = 0,
+ * without sum, activation and reorder, all but the first 1x1 with stride 1, the result of each read by the next only.
+ * Parameters are given to each pass, an op's offsets into weights are not read. Arrays are float32 in MXNet's order
+ * (NCHW; output channel, input channel of the group, row, column). Everything between them is interleaved
+ * (src/layout.h).
  *
  * A net holds what forward leaves for backward: one pass at a time. Results are equal bit for bit for a given
  * instruction set and number of threads. Status codes and igc_message() as in igc.h.
@@ -20,31 +22,15 @@
 extern "C" {
 #endif
 
-typedef struct igc_layer {
-  int32_t kind;  /* IGC_CONV of igc.h, or IGC_MAX_POOL: has input, channels (those of the input), kernel and
-                       stride, is not normalized and has no weight; its value is as good as normalized */
-  int32_t input; /* value that is convolved */
-  int32_t residual; /* value that is added before the activation, -1: none */
-  int32_t channels;
-  int32_t groups;
-  int32_t kernel;     /* square, padded by kernel / 2 */
-  int32_t stride;     /* 1 or 2 */
-  int32_t permute;    /* branches that the convolution's channels are permuted from (IGC_PERMUTE), 1: not */
-  int32_t normalized; /* 1: batch normalization follows, 0: the next layer's 1x1 convolution */
-  int32_t reorder;    /* branches that channels are permuted from after the normalization, 1: not */
-  int32_t activation; /* IGC_LINEAR, IGC_RELU, IGC_RELU6; of a sum not the last */
-  float epsilon, momentum;
-} igc_layer;
-
 typedef struct igc_train igc_train;
 
-IGC_API int igc_train_create(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height,
-                             int32_t width, int32_t maps, igc_train** net);
+IGC_API int igc_train_create(const igc_op* ops, int64_t n_ops, int32_t channels, int32_t height,
+                             int32_t width, igc_train** net);
 /* Whether igc_train_create would succeed. */
-IGC_API int igc_train_check(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height,
+IGC_API int igc_train_check(const igc_op* ops, int64_t n_ops, int32_t channels, int32_t height,
                             int32_t width);
 /* parameters: of every convolution its weight, then gamma and beta if it is normalized.
- * running: of every normalized layer moving mean and moving variance, which are updated; null: not kept.
+ * running: of every normalized op moving mean and moving variance, which are updated; null: not kept.
  * threads 0: igc_threads(). */
 IGC_API int igc_train_forward(igc_train* net, const float* x, int64_t batch, const float* const* parameters,
                               float* const* running, float* y, int32_t threads);

@@ -6,9 +6,15 @@
 
 namespace igc {
 
-// Shapes of all tensors (n_ops + 1). Raises BadArgument with the number of the op.
-std::vector<Shape> check_ops(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
-                             Shape input);
+// Shapes of all tensors (n_ops + 1), for inference and training. Raises BadArgument with the number of the op.
+std::vector<Shape> check_ops(const igc_op* ops, int64_t n_ops, Shape input);
+void require(bool condition, int64_t op, const char* what);
+// The weights of a convolution or of a block's primary one.
+int64_t weights_of(const igc_op& op, int inputs);
+
+// The same of ops for inference, whose parameters lie in `weights`.
+std::vector<Shape> check_inference(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
+                                   Shape input);
 
 // Of bytes the numbers that calibration found (igc_net_create_in): as many as the ops need, finite, in order. Raises
 // BadArgument.

@@ -39,8 +39,8 @@ struct
     Properties {  // follow the header from version 3 on, border and fill from version 4, the others from version 5 on
   int32_t short_side, interpolation, color_order, normalized, border, fill, precision, reserved;
 };
-static_assert(sizeof(Header) == 64 && sizeof(Properties) == 32 && sizeof(igc_op) == 80,
-              "the layout of the file");
+constexpr size_t kOpBytes = offsetof(igc_op, permute);  // of an op, in a file
+static_assert(sizeof(Header) == 64 && sizeof(Properties) == 32 && kOpBytes == 80, "the layout of the file");
 
 constexpr uint8_t kMagic[8] = {0x89, 'I', 'G', 'C', '\r', '\n', 0x1a, '\n'};
 constexpr size_t kChecked = 16;  // where what the CRC covers begins
@@ -103,8 +103,7 @@ void check_parameters(const std::vector<igc_op>& ops, const std::vector<Shape>& 
   for (size_t i = 0; i < ops.size(); i++) {
     const igc_op& op = ops[i];
     if (op.kind != IGC_CONV && op.kind != IGC_BLOCK) continue;
-    follows(op.weight,
-            (int64_t)op.channels * (shapes[op.input].channels / op.groups) * op.kernel_h * op.kernel_w);
+    follows(op.weight, weights_of(op, shapes[op.input].channels));
     if (op.kind == IGC_BLOCK) follows(op.weight2, (int64_t)op.channels * op.groups);
     follows(op.scale, op.channels);
     follows(op.bias, op.channels);
@@ -161,8 +160,8 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
                       : header.version > 2 ? offsetof(Properties, border)
                                            : 0;
   const size_t before = sizeof(Header) + said;
-  require(before + 2 * channels * sizeof(float) + (uint64_t)header.n_ops * sizeof(igc_op) +
-                  header.text_bytes + (header.n_weights + header.n_ranges) * sizeof(float) ==
+  require(before + 2 * channels * sizeof(float) + (uint64_t)header.n_ops * kOpBytes + header.text_bytes +
+                  (header.n_weights + header.n_ranges) * sizeof(float) ==
               size,
           "its parts do not add up to its size");
 
@@ -174,7 +173,11 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
           "its precision is damaged");
   model->mean = take<float>(at, channels);
   model->deviation = take<float>(at, channels);
-  const auto ops = take<igc_op>(at, header.n_ops);
+  std::vector<igc_op> ops(header.n_ops, igc_op{});
+  for (igc_op& op : ops) {
+    std::memcpy(&op, at, kOpBytes);
+    at += kOpBytes;
+  }
   model->texts = take<char>(at, header.text_bytes);
   const auto weights = take<float>(at, header.n_weights);
   const auto ranges = take<float>(at, header.n_ranges);
@@ -190,8 +193,8 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
   igc_model_info& info = model->info;
   std::copy(header.shape, header.shape + 3, info.shape);
   const std::vector<Shape> shapes =
-      check_ops(ops.data(), (int64_t)ops.size(), weights.data(), (int64_t)weights.size(),
-                {header.shape[0], header.shape[1], header.shape[2]});
+      check_inference(ops.data(), (int64_t)ops.size(), weights.data(), (int64_t)weights.size(),
+                      {header.shape[0], header.shape[1], header.shape[2]});
   check_sizes(shapes, size);
   require((expected.short_side == 0 || (expected.short_side >= std::max(header.shape[1], header.shape[2]) &&
                                         expected.short_side <= kLongestSide)) &&

@@ -390,7 +390,7 @@ void Planner::finish() {
 std::unique_ptr<const Plan> plan_net(const Kernels& kernels, const igc_op* ops, int64_t n_ops,
                                      const float* numbers, int64_t n_numbers, int channels, int height,
                                      int width, Weights& shared, const Precision& precision) {
-  std::vector<Shape> shapes = check_ops(ops, n_ops, numbers, n_numbers, {channels, height, width});
+  std::vector<Shape> shapes = check_inference(ops, n_ops, numbers, n_numbers, {channels, height, width});
   check_precision(ops, n_ops, precision);
   auto plan = std::make_unique<Plan>();
   plan->kernels = &kernels;

@@ -48,7 +48,7 @@ struct BackPart {
 
 // One convolution, and what leads gradients back through it.
 struct TrainStage {
-  igc_layer spec;
+  igc_op op;
   int inputs = 0;  // channels
   Layout in, out;  // labeled as its inputs and outputs are numbered
   StageWork work = StageWork::Conv;
@@ -94,8 +94,8 @@ struct TrainLayer {
   float* u = nullptr;     // batch x rows x columns x positions
   float* kept = nullptr;  // the first convolution's result, likewise
 
-  const igc_layer& lead() const { return stages.front().spec; }
-  const igc_layer& last() const { return stages.back().spec; }
+  const igc_op& lead() const { return stages.front().op; }
+  const igc_op& last() const { return stages.back().op; }
   int gamma_parameter() const { return stages.back().parameter + 1; }
   bool several() const { return stages.size() > 1; }
   bool converts() const { return !from_value.empty(); }
@@ -135,12 +135,13 @@ struct TrainSlice {
 struct TrainNet {
   const Kernels* kernels = nullptr;
   const TrainKernels* train = nullptr;
-  Shape input;
-  bool maps = false;  // whether the output is the last value as it is, not its mean
+  std::vector<igc_op> ops;
+  std::vector<Shape> shapes;  // of all tensors
+  bool maps = false;          // whether the output is the last value as it is, not its mean
   std::vector<TrainLayer> layers;
   std::vector<TrainValue> values;
   std::vector<size_t> parameter_sizes;
-  int moving_statistics = 0;            // arrays
+  std::vector<size_t> moving_sizes;
   std::vector<int> image_positions;     // where the channels of the image lie
   int gradients = 0;                    // buffers
   std::vector<size_t> gradient_floats;  // of each, per image
@@ -156,6 +157,11 @@ struct TrainNet {
   std::vector<TrainScratch> scratch;
   std::vector<TrainSlice> slices;
 };
+
+// Ops for inference (igc.h) of what is normalized. `numbers`: the parameters of training in order, then the moving
+// statistics; gets the scales and biases that these are folded to (fold.cpp). shapes: of all tensors.
+std::vector<igc_op> folded(const std::vector<igc_op>& ops, const std::vector<Shape>& shapes,
+                           std::vector<float>& numbers);
 
 // Inference with the parameters of training, for images of any size: folded and packed once, as long as the parameters
 // stay the same. A plan and its workspaces for each size, of which those not used for longest are freed.
@@ -175,13 +181,12 @@ class Inference {
   std::list<std::unique_ptr<Net>> nets_;  // the last one used first
 };
 
-// What there is to know of a network without kernels: enough for inference. Raises BadArgument where the layers do not
+// What there is to know of a network without kernels: enough for inference. Raises BadArgument where the ops do not
 // fit together or are of a form that has no kernels.
-std::unique_ptr<TrainNet> check_training(const igc_layer* layers, int64_t n_layers, int channels, int height,
-                                         int width);
+std::unique_ptr<TrainNet> check_training(const igc_op* ops, int64_t n_ops, const Shape& input);
 // The same, made ready for forward and backward passes.
-std::unique_ptr<TrainNet> plan_training(const Kernels& kernels, const igc_layer* layers, int64_t n_layers,
-                                        int channels, int height, int width);
+std::unique_ptr<TrainNet> plan_training(const Kernels& kernels, const igc_op* ops, int64_t n_ops,
+                                        const Shape& input);
 // `in`: layout of its input; `to`: of its input's gradient, in whole vectors.
 void plan_layer(const Kernels& kernels, TrainLayer& layer, const Layout& in, const Layout& to);
 // What a layer's first convolution wants of its input's order.

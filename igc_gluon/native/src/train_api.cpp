@@ -6,9 +6,6 @@
 #include "train.h"
 
 struct igc_train {
-  const igc::Kernels* kernels;
-  std::vector<igc_layer> layers;
-  bool maps;
   std::unique_ptr<igc::TrainNet>
       net;  // not planned before the first forward: inference goes without, in a third
             // of the memory
@@ -37,25 +34,22 @@ void check_all(const float* const* pointers, size_t count, const char* text) {
 
 extern "C" {
 
-int igc_train_create(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height,
-                     int32_t width, int32_t maps, igc_train** net) {
+int igc_train_create(const igc_op* ops, int64_t n_ops, int32_t channels, int32_t height, int32_t width,
+                     igc_train** net) {
   if (!net) return fail(IGC_BAD_ARGUMENT, "net is null");
   *net = nullptr;
   const igc::Kernels* kernels = nullptr;
   const int status = guarded(IGC_NO_SUCH_ISA, [&] { kernels = &igc::current_kernels(); });
   if (status != IGC_OK) return status;
   return guarded(IGC_BAD_ARGUMENT, [&] {
-    auto checked = igc::check_training(layers, n_layers, channels, height, width);
-    igc::require(maps == 0 || maps == 1, "maps must be 0 or 1");
+    auto checked = igc::check_training(ops, n_ops, {channels, height, width});
     checked->kernels = kernels;
-    checked->maps = maps;
-    *net = new igc_train{kernels, {layers, layers + n_layers}, maps == 1, std::move(checked)};
+    *net = new igc_train{std::move(checked)};
   });
 }
 
-int igc_train_check(const igc_layer* layers, int64_t n_layers, int32_t channels, int32_t height,
-                    int32_t width) {
-  return guarded(IGC_BAD_ARGUMENT, [&] { igc::check_training(layers, n_layers, channels, height, width); });
+int igc_train_check(const igc_op* ops, int64_t n_ops, int32_t channels, int32_t height, int32_t width) {
+  return guarded(IGC_BAD_ARGUMENT, [&] { igc::check_training(ops, n_ops, {channels, height, width}); });
 }
 
 int igc_train_forward(igc_train* net, const float* x, int64_t batch, const float* const* parameters,
@@ -63,13 +57,10 @@ int igc_train_forward(igc_train* net, const float* x, int64_t batch, const float
   return guarded(IGC_BAD_ARGUMENT, [&] {
     check_call(net, batch, x, y, threads);
     check_all(parameters, net->net->parameter_sizes.size(), "a parameter is null");
-    if (running) check_all(running, net->net->moving_statistics, "a moving statistic is null");
-    if (!net->net->train) {
-      const igc::Shape image = net->net->input;
-      net->net = igc::plan_training(*net->kernels, net->layers.data(), (int64_t)net->layers.size(),
-                                    image.channels, image.height, image.width);
-      net->net->maps = net->maps;
-    }
+    if (running) check_all(running, net->net->moving_sizes.size(), "a moving statistic is null");
+    if (!net->net->train)
+      net->net = igc::plan_training(*net->net->kernels, net->net->ops.data(), (int64_t)net->net->ops.size(),
+                                    net->net->shapes[0]);
     igc::FlushDenormals flush;
     igc::train_forward(*net->net, x, batch, parameters, running, y, threads);
   });
@@ -91,7 +82,7 @@ int igc_train_infer(igc_train* net, const float* x, int64_t batch, int32_t heigh
   return guarded(IGC_BAD_ARGUMENT, [&] {
     check_call(net, batch, x, y, threads);
     check_all(parameters, net->net->parameter_sizes.size(), "a parameter is null");
-    check_all(running, net->net->moving_statistics, "a moving statistic is null");
+    check_all(running, net->net->moving_sizes.size(), "a moving statistic is null");
     igc::FlushDenormals flush;
     net->inference.run(*net->net, x, batch, height, width, parameters, running, y, threads);
   });

@@ -88,7 +88,7 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
   clear_sums(slice);
   std::fill(slice.weights.get(),
             slice.weights.get() + layer.stages.back().offset + layer.stages.back().weights.floats(), 0.0f);
-  const int input = layer.lead().input, stride = layer.lead().stride, pad = layer.lead().kernel / 2;
+  const int input = layer.lead().input, stride = layer.lead().stride, pad = layer.lead().pad_h;
   const int width = layer.out.width, positions = layer.layout.positions;
   const size_t n_stages = layer.stages.size();
   const ptrdiff_t row = row_floats(layer.out, layer.layout);
@@ -165,10 +165,10 @@ void Pass::stage_back(const TrainStage& stage, Plane d, Plane to, int width, int
 void Pass::lead_back(const TrainLayer& layer, Plane d, float* result, int begin, int end,
                      Prefetch& prefetch) {
   const TrainStage& lead = layer.stages[0];
-  const int positions = gradient_positions(layer), stride = lead.spec.stride;
+  const int positions = gradient_positions(layer), stride = lead.op.stride;
   const ptrdiff_t row = (ptrdiff_t)layer.in.width * positions;
   // Groups of one channel each do not reach padding behind the last.
-  if ((stride > 1 && lead.spec.kernel < 3) ||
+  if ((stride > 1 && lead.op.kernel_h < 3) ||
       (order_of(layer) == Order::Inputs && lead.in.positions < positions))
     std::fill(result, result + (end - begin) * row, 0.0f);
   if (lead.work == StageWork::Pointwise) {

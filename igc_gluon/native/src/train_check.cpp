@@ -1,48 +1,34 @@
-// train_check.cpp - reads a list of layers: whether they fit together, which of them make one, what is added where.
-#include <string>
-
+// train_check.cpp - reads a list of ops for training: which of them make one layer, what is added where.
+#include "check.h"
 #include "train.h"
 
 namespace igc {
 namespace {
 
-constexpr size_t kMostWeights = (size_t)1 << 30;  // of a convolution: those of two are numbered together
-constexpr int kMostChannels = 1 << 16, kMostPixels = 1 << 12, kMostLayers = 1 << 14, kMostKernel = 31;
-
-void require(bool condition, int64_t layer, const char* what) {
-  if (!condition) throw BadArgument("layer " + std::to_string(layer) + ": " + what);
-}
-
 class TrainChecker {
  public:
-  TrainChecker(TrainNet& net, const igc_layer* specs, int64_t n) : net_(net), specs_(specs), n_((int)n) {}
+  TrainChecker(TrainNet& net, const igc_op* ops, int n) : net_(net), ops_(ops), n_(n) {}
 
   void check() {
-    net_.values.resize(n_ + 1);
-    net_.values[0].shape = net_.input;
     std::vector<TrainStage> stages;  // of the layer that is not complete yet
     for (int i = 0; i < n_; i++) {
-      const igc_layer& s = specs_[i];
-      check_numbers(i);
-      const Shape in = net_.values[s.input].shape;
+      const igc_op& op = ops_[i];
+      check_form(i);
       TrainValue& value = net_.values[i + 1];
-      value.shape = {s.channels, (in.height - 1) / s.stride + 1, (in.width - 1) / s.stride + 1};
-      const bool pool = s.kind == IGC_MAX_POOL;
-      require(stages.empty() || (!pool && s.input == i && s.kernel == 1 && s.stride == 1), i,
-              "a layer without normalization must be followed by a 1x1 convolution of it with stride 1");
-      require(stages.empty() || s.residual != i, i, "what is not normalized cannot be added");
+      const bool pool = op.kind == IGC_MAX_POOL;
+      require(stages.empty() || (!pool && op.input == i && op.kernel_h == 1 && op.stride == 1), i,
+              "what is not normalized must be followed by a 1x1 convolution of it with stride 1");
+      require(stages.empty() || op.residual != i, i, "what is not normalized cannot be added");
       TrainStage stage;
-      stage.spec = s;
-      stage.inputs = in.channels;
-      stage.weight_size = pool ? 0 : (size_t)s.channels * (in.channels / s.groups) * s.kernel * s.kernel;
-      require(stage.weight_size <= kMostWeights, i, "has more than 2^30 weights");
+      stage.op = op;
+      stage.inputs = net_.values[op.input].shape.channels;
+      stage.weight_size = pool ? 0 : (size_t)weights_of(op, stage.inputs);
       stage.parameter = (int)net_.parameter_sizes.size();
       if (!pool) net_.parameter_sizes.push_back(stage.weight_size);
-      if (stages.empty()) net_.values[s.input].readers.push_back((int)net_.layers.size());
+      if (stages.empty()) net_.values[op.input].readers.push_back((int)net_.layers.size());
       stages.push_back(std::move(stage));
-      value.inner = !s.normalized && !pool;
+      value.inner = !op.normalized && !pool;
       if (value.inner) continue;
-      if (s.normalized) net_.parameter_sizes.insert(net_.parameter_sizes.end(), 2, (size_t)s.channels);
       value.producer = (int)net_.layers.size();
       TrainLayer layer;
       layer.stages = std::move(stages);
@@ -50,14 +36,16 @@ class TrainChecker {
       layer.in = net_.values[layer.lead().input].shape;
       layer.out = value.shape;
       layer.pool = pool;
-      layer.running = net_.moving_statistics;
+      layer.running = (int)net_.moving_sizes.size();
       layer.own_value = layer.value = i + 1;
-      if (s.normalized) net_.moving_statistics += 2;
+      if (op.normalized)
+        for (std::vector<size_t>* sizes : {&net_.parameter_sizes, &net_.moving_sizes})
+          sizes->insert(sizes->end(), 2, (size_t)op.channels);
       net_.layers.push_back(std::move(layer));
     }
-    require(stages.empty(), n_ - 1, "the last layer must be normalized");
+    require(stages.empty(), n_ - 1, "the last convolution must be normalized");
     for (int v = 1; v <= n_; v++)
-      if (!net_.values[v].inner && specs_[v - 1].residual >= 0) check_sum(v, specs_[v - 1].residual);
+      if (!net_.values[v].inner && ops_[v - 1].residual >= 0) check_sum(v, ops_[v - 1].residual);
     for (int v = 1; v <= n_; v++) {
       const TrainValue& value = net_.values[v];
       if (value.inner) continue;
@@ -71,30 +59,25 @@ class TrainChecker {
   }
 
  private:
-  void check_numbers(int i) {
-    const igc_layer& s = specs_[i];
-    require(s.kind == IGC_CONV || s.kind == IGC_MAX_POOL, i, "unknown kind");
-    require(s.input >= 0 && s.input <= i, i, "its input must be an earlier value");
-    require(s.residual >= -1 && s.residual <= i && s.residual != 0, i,
-            "its residual must be the value of an earlier layer");
-    require(s.input == i || !net_.values[s.input].inner, i, "its input is not normalized");
-    const int in = net_.values[s.input].shape.channels;
-    require(s.channels >= 1 && s.channels <= kMostChannels, i, "channels must be 1 to 65536");
-    require(s.kind == IGC_CONV || (s.channels == in && s.groups == 1 && s.permute == 1 && !s.normalized), i,
-            "max pooling keeps the channels and has no groups, permutation or normalization");
-    require(s.groups >= 1 && in % s.groups == 0 && s.channels % s.groups == 0, i,
-            "groups must divide the input and the output channels");
-    require(s.kernel >= 1 && s.kernel % 2 == 1 && s.kernel <= kMostKernel, i, "kernel must be odd, 1 to 31");
-    require(s.stride == 1 || s.stride == 2, i, "stride must be 1 or 2");
-    for (int branches : {s.permute, s.reorder})
-      require(branches >= 1 && s.channels % branches == 0, i, "permute and reorder must divide the channels");
-    require(s.activation >= IGC_LINEAR && s.activation <= IGC_RELU6, i, "unknown activation");
-    require(s.residual < 0 || s.activation != IGC_RELU6, i, "there is no kernel for a sum with a ReLU6");
-    require(s.normalized == 0 || s.normalized == 1, i, "normalized must be 0 or 1");
-    require(s.normalized || (s.residual < 0 && s.activation == IGC_LINEAR && s.reorder == 1), i,
-            "a layer without normalization has no sum, activation or reorder");
-    require(s.epsilon > 0 && s.momentum >= 0 && s.momentum <= 1, i,
-            "epsilon must be positive, momentum 0 to 1");
+  // What has kernels for training.
+  void check_form(int i) {
+    const igc_op& op = ops_[i];
+    require(op.kind == IGC_CONV || (op.kind == IGC_MAX_POOL && op.permute <= 1), i,
+            "in training there is no kernel for its kind");
+    require(op.residual != 0, i, "its residual must be the result of an earlier op");
+    require(op.input == i || !net_.values[op.input].inner, i, "its input is not normalized");
+    require(op.kernel_h == op.kernel_w && op.kernel_h % 2 == 1 && op.pad_h == op.kernel_h / 2 &&
+                op.pad_w == op.pad_h,
+            i, "its kernel must be odd and square, padded by half of it");
+    require(op.stride <= 2, i, "stride must be 1 or 2");
+    require(op.residual < 0 || op.activation != IGC_RELU6, i, "there is no kernel for a sum with a ReLU6");
+    require(op.normalized == 0 || op.normalized == 1, i, "normalized must be 0 or 1");
+    require(op.normalized ? op.kind == IGC_CONV && op.epsilon > 0 && op.momentum >= 0 && op.momentum <= 1
+                          : op.residual < 0 && op.activation == IGC_LINEAR && op.reorder <= 1,
+            i,
+            "a convolution that is normalized needs a positive epsilon and a momentum of 0 to 1; what is not "
+            "has no "
+            "sum, activation or reorder");
   }
 
   TrainLayer& layer_of(int v) { return net_.layers[net_.values[v].producer]; }
@@ -111,7 +94,7 @@ class TrainChecker {
       other.sums.push_back(v);
       return;
     }
-    require(specs_[r - 1].activation == IGC_LINEAR && specs_[r - 1].residual < 0, v - 1,
+    require(ops_[r - 1].activation == IGC_LINEAR && ops_[r - 1].residual < 0, v - 1,
             "nothing convolves its residual, which must then be a layer without activation or sum");
     require(layer_of(r).value == r, v - 1, "a shortcut can be added once");
     value.shortcut_layer = other.producer;
@@ -119,26 +102,26 @@ class TrainChecker {
   }
 
   TrainNet& net_;
-  const igc_layer* specs_;
+  const igc_op* ops_;
   const int n_;
 };
 
-void check_sizes(const igc_layer* layers, int64_t n_layers, int channels, int height, int width) {
-  if (!layers || n_layers < 1 || n_layers > kMostLayers)
-    throw BadArgument("a network needs 1 to 16384 layers");
-  if (channels < 1 || channels > kMostChannels || height < 1 || height > kMostPixels || width < 1 ||
-      width > kMostPixels)
-    throw BadArgument("the image needs 1 to 65536 channels and 1 to 4096 rows and columns");
-}
-
 }  // namespace
 
-std::unique_ptr<TrainNet> check_training(const igc_layer* layers, int64_t n_layers, int channels, int height,
-                                         int width) {
-  check_sizes(layers, n_layers, channels, height, width);
+std::unique_ptr<TrainNet> check_training(const igc_op* ops, int64_t n_ops, const Shape& input) {
   auto net = std::make_unique<TrainNet>();
-  net->input = {channels, height, width};
-  TrainChecker(*net, layers, n_layers).check();
+  std::vector<Shape> shapes = check_ops(ops, n_ops, input);
+  net->ops.assign(ops, ops + n_ops);
+  net->shapes = shapes;
+  net->maps = ops[n_ops - 1].kind != IGC_MEAN_POOL;
+  require(net->maps || (n_ops > 1 && ops[n_ops - 1].input == n_ops - 1), n_ops - 1,
+          "must be the mean of the op before it");
+  if (!net->maps) shapes.pop_back();
+  for (const Shape& shape : shapes) {
+    net->values.emplace_back();
+    net->values.back().shape = shape;
+  }
+  TrainChecker(*net, ops, (int)shapes.size() - 1).check();
   choose_layouts(*net);
   return net;
 }

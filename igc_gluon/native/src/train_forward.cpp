@@ -39,12 +39,12 @@ void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scr
   const int width = layer.out.width, positions = layer.layout.positions;
   const size_t n_stages = layer.stages.size();
   const ptrdiff_t row = row_floats(layer.out, layer.layout);
-  const Plane x = bordered(scratch.x.get(), layer.in, layer.input.positions, layer.lead().kernel / 2);
+  const Plane x = bordered(scratch.x.get(), layer.in, layer.input.positions, layer.lead().pad_h);
   float *first = scratch.sums.get(), *second = first + net_.sum_floats;
   const int begin_row = of.first_row(layer.out.height), end_row = of.end_row(layer.out.height),
             own = rows_done(layer, begin_row, 0), own_end = rows_done(layer, end_row, 0);
   for (int64_t n = of.begin; n < of.end; n++) {
-    int filled = std::max(0, begin_row * stride - layer.lead().kernel / 2);
+    int filled = std::max(0, begin_row * stride - layer.lead().pad_h);
     for (int r0 = begin_row, r1; r0 < end_row; r0 = r1) {
       r1 = std::min(end_row, r0 + layer.tile_rows);
       const int rows = r1 - r0, need = rows_read(layer, r1);

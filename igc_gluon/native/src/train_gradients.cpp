@@ -23,8 +23,8 @@ void Pass::pointwise_weights(const TrainStage& stage, TrainSlice& slice, Plane x
                              int rows) {
   PointwiseWeightTask task = {};
   task.x = x.at;
-  task.x_row = stage.spec.stride * x.row;
-  task.x_pixel = stage.spec.stride * x.pixel;
+  task.x_row = stage.op.stride * x.row;
+  task.x_pixel = stage.op.stride * x.pixel;
   task.d = d.at;
   task.d_row = d.row;
   task.d_pixel = d.pixel;
@@ -40,13 +40,13 @@ void Pass::pointwise_weights(const TrainStage& stage, TrainSlice& slice, Plane x
 
 void Pass::conv_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Plane d, int width, int rows) {
   ConvWeightTask task = {};
-  task.x_row = stage.spec.stride * x.row;
+  task.x_row = stage.op.stride * x.row;
   task.x_line = x.row;
-  task.x_step = stage.spec.stride * x.pixel;
+  task.x_step = stage.op.stride * x.pixel;
   task.x_tap = x.pixel;
   task.d_row = d.row;
   task.d_pixel = d.pixel;
-  task.kernel_h = task.kernel_w = stage.spec.kernel;
+  task.kernel_h = task.kernel_w = stage.op.kernel_h;
   task.width = width;
   const float* corner = x.at - stage.conv.pad_h * x.row - stage.conv.pad_w * x.pixel;
   for (const ConvPlan::Block& block : stage.conv.blocks) {
@@ -59,7 +59,7 @@ void Pass::conv_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Pla
 }
 
 void Pass::add_to_image(const TrainLayer& layer, const float* result, float* dx, int begin, int end) {
-  const Shape& shape = net_.input;
+  const Shape& shape = net_.shapes[0];
   const int positions = (net_.values[0].layout.positions + 15) / 16 * 16;
   for (int c = 0; c < shape.channels; c++)
     for (int r = begin; r < end; r++) {

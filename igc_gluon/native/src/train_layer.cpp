@@ -13,15 +13,15 @@ constexpr int kKeepFrom = 64;
 constexpr size_t kLargestTile = 512 << 10;  // bytes, so that it stays in L2
 
 Filter filter_of(const TrainStage& stage) {
-  const igc_layer& s = stage.spec;
-  return {s.channels, stage.inputs, s.groups, s.kernel, s.kernel};
+  const igc_op& s = stage.op;
+  return {s.channels, stage.inputs, s.groups, s.kernel_h, s.kernel_h};
 }
 
 // What leads gradients back through these taps.
 Filter turned(const TrainStage& stage, const std::vector<int>& rows, const std::vector<int>& columns) {
-  const igc_layer& s = stage.spec;
+  const igc_op& s = stage.op;
   return {stage.inputs, s.channels, s.groups, (int)rows.size(), (int)columns.size(), 0,
-          s.kernel,     rows,       columns};
+          s.kernel_h,   rows,       columns};
 }
 
 // Taps of one dimension that lead to inputs of one parity: input y = stride * i + parity meets output i +
@@ -63,7 +63,7 @@ class LayerPlanner {
     for (size_t k = 1; k < layer.stages.size(); k++) {
       TrainStage& stage = layer.stages[k];
       const TrainStage& before = layer.stages[k - 1];
-      stage.in = relabeled(before.out, permuted_labels(stage.inputs, before.spec.permute));
+      stage.in = relabeled(before.out, permuted_labels(stage.inputs, before.op.permute));
       if (k + 1 == layer.stages.size()) {
         stage.out = last;
         if (k == 1 && fits_in_registers())
@@ -71,7 +71,7 @@ class LayerPlanner {
         else
           plan_pointwise_stage(stage);
       } else if (goes_by_groups(stage)) {
-        stage.out = with_members(stage.in, stage.spec.channels / stage.spec.groups);
+        stage.out = with_members(stage.in, stage.op.channels / stage.op.groups);
         plan_conv(stage, stage.in);
       } else {
         stage.out = free_layout(stage, layer.stages[k + 1]);
@@ -84,8 +84,9 @@ class LayerPlanner {
       packed += stage.weights.floats();
     }
     make_factors();
-    const igc_layer& s = layer.lead();
-    layer.keeps_middle = layer.several() && s.kernel * s.kernel * (layer.in.channels / s.groups) >= kKeepFrom;
+    const igc_op& s = layer.lead();
+    layer.keeps_middle =
+        layer.several() && s.kernel_h * s.kernel_h * (layer.in.channels / s.groups) >= kKeepFrom;
     choose_tile();
   }
 
@@ -117,15 +118,15 @@ class LayerPlanner {
     }
     if (order_of(layer) == Order::Inputs) {
       stage.in = *single_inputs(in_);
-      stage.out = with_members(stage.in, stage.spec.channels / stage.spec.groups);
+      stage.out = with_members(stage.in, stage.op.channels / stage.op.groups);
       return plan_conv(stage, *single_inputs(to_));
     }
     if (order_of(layer) == Order::Groups) {
       stage.in = groups_layout(layer, layer.in.channels);
-      stage.out = groups_layout(layer, stage.spec.channels);
+      stage.out = groups_layout(layer, stage.op.channels);
     } else if (layer.several()) {
-      stage.out = Layout::plain(stage.spec.channels);
-    } else if (stage.spec.kernel == 1) {
+      stage.out = Layout::plain(stage.op.channels);
+    } else if (stage.op.kernel_h == 1) {
       return plan_pointwise_stage(stage);
     }
     plan_conv(stage, to_);
@@ -134,20 +135,20 @@ class LayerPlanner {
   // The secondary of an IGC block with L = 4 or less.
   bool fits_in_registers() const {
     const TrainStage &first = layer_.stages[0], &second = layer_.stages[1];
-    const igc_layer &p = first.spec, &s = second.spec;
+    const igc_op &p = first.op, &s = second.op;
     return order_of(layer_) == Order::Groups && p.permute == p.groups && s.groups == p.channels / p.groups &&
            s.permute == s.groups && s.channels == p.channels && first.out.chunks.size() == 1 &&
            first.out.chunks[0].width == kInRegisters && first.out.channel_at == layer_.layout.channel_at;
   }
 
   static bool goes_by_groups(const TrainStage& stage) {
-    const int members = stage.inputs / stage.spec.groups;
-    return stage.spec.groups > 1 && members > 1 && as_groups(stage.in, members, 1);
+    const int members = stage.inputs / stage.op.groups;
+    return stage.op.groups > 1 && members > 1 && as_groups(stage.in, members, 1);
   }
 
   // Where the 1x1 convolution `stage` may write any order: the one in which it and the next cost least.
   Layout free_layout(const TrainStage& stage, const TrainStage& next) const {
-    const igc_layer &s = stage.spec, &n = next.spec;
+    const igc_op &s = stage.op, &n = next.op;
     const Labels label = permuted_labels(s.channels, s.permute);
     const Layout own = Layout::plain(s.channels),
                  lanes = Layout::interleaved(n.groups, next.inputs / n.groups),
@@ -170,7 +171,7 @@ class LayerPlanner {
               const Labels& label) const {
     return pointwise_work(kernels_, filter_of(stage), stage.in, between) +
            pointwise_work(kernels_, filter_of(next), relabeled(between, label),
-                          Layout::plain(next.spec.channels));
+                          Layout::plain(next.op.channels));
   }
 
   ConvPlan any_conv(const Filter& filter, const Layout& in, const Layout& out, int stride, int width) {
@@ -180,12 +181,12 @@ class LayerPlanner {
 
   // `to`: layout of the gradient of its input.
   void plan_conv(TrainStage& stage, const Layout& to) {
-    const igc_layer& s = stage.spec;
+    const igc_op& s = stage.op;
     stage.work = StageWork::Conv;
     const Filter filter = filter_of(stage);
     stage.conv = any_conv(filter, stage.in, stage.out, s.stride, width_);
     stage.weights = {stage.conv, packing_of(stage.conv, filter, stage.in, stage.out)};
-    stage.conv.pad_h = stage.conv.pad_w = s.kernel / 2;
+    stage.conv.pad_h = stage.conv.pad_w = s.pad_h;
     plan_conv_back(stage, to);
   }
 
@@ -193,7 +194,7 @@ class LayerPlanner {
     const Filter filter = filter_of(stage), back = turned(stage, {0}, {0});
     const Layout& to = &stage == &layer_.stages[0] ? to_ : stage.in;
     stage.work = StageWork::Pointwise;
-    stage.pointwise = plan_pointwise(kernels_, filter, stage.in, stage.out, stage.spec.stride, width_);
+    stage.pointwise = plan_pointwise(kernels_, filter, stage.in, stage.out, stage.op.stride, width_);
     stage.weights = {stage.pointwise, packing_of(stage.pointwise, filter, stage.in, stage.out)};
     stage.pointwise_back = plan_pointwise(kernels_, back, stage.out, to, 1, width_);
     stage.back_weights = {stage.pointwise_back, packing_of(stage.pointwise_back, back, stage.out, to)};
@@ -204,12 +205,12 @@ class LayerPlanner {
     stage.work = StageWork::Fours;
     // The planner for secondaries in registers counts channels as before and after both permutations.
     Filter mixing = filter_of(stage);
-    mixing.primary = primary.spec.groups;
+    mixing.primary = primary.op.groups;
     const Filter filter = filter_of(primary);
     layer_.whole =
-        plan_group_conv(kernels_, filter, true, primary.in, primary.out, primary.spec.stride, width_);
+        plan_group_conv(kernels_, filter, true, primary.in, primary.out, primary.op.stride, width_);
     layer_.whole_weights = {layer_.whole, packing_of(layer_.whole, filter, primary.in, primary.out, &mixing)};
-    layer_.whole.pad_h = layer_.whole.pad_w = primary.spec.kernel / 2;
+    layer_.whole.pad_h = layer_.whole.pad_w = primary.op.pad_h;
     stage.weights = Repacked(packing_of_fours(filter_of(stage), stage.in, stage.out));
     stage.back_weights = Repacked(packing_of_fours(turned(stage, {0}, {0}), stage.out, stage.in));
   }
@@ -225,12 +226,12 @@ class LayerPlanner {
   }
 
   void plan_conv_back(TrainStage& stage, const Layout& to) {
-    const igc_layer& s = stage.spec;
+    const igc_op& s = stage.op;
     const Shape in = &stage == &layer_.stages[0] ? layer_.in : layer_.out;
     for (int row = 0; row < s.stride && row < in.height; row++)
       for (int column = 0; column < s.stride && column < in.width; column++) {
-        const ParityTaps down = parity_taps(s.kernel, s.kernel / 2, s.stride, row),
-                         across = parity_taps(s.kernel, s.kernel / 2, s.stride, column);
+        const ParityTaps down = parity_taps(s.kernel_h, s.pad_h, s.stride, row),
+                         across = parity_taps(s.kernel_h, s.pad_h, s.stride, column);
         BackPart part;
         part.row = row;
         part.column = column;
@@ -272,8 +273,8 @@ class LayerPlanner {
 }  // namespace
 
 Order order_of(const TrainLayer& layer) {
-  const igc_layer& s = layer.lead();
-  if (s.groups == 1 || (s.kernel == 1 && !layer.several())) return Order::Any;
+  const igc_op& s = layer.lead();
+  if (layer.pool || s.groups == 1 || (s.kernel_h == 1 && !layer.several())) return Order::Any;
   if (s.groups < layer.in.channels) return Order::Groups;
   return s.groups == s.channels ? Order::Singles : layer.several() ? Order::Inputs : Order::Groups;
 }

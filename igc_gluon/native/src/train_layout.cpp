@@ -117,7 +117,7 @@ void choose_layouts(TrainNet& net) {
   for (const TrainLayer& layer : net.layers) {
     if (order_of(layer) != Order::Singles || !layer.several() || !families.open(layer.lead().input)) continue;
     const TrainStage& second = layer.stages[1];
-    const int groups = second.spec.groups, members = second.inputs / groups;
+    const int groups = second.op.groups, members = second.inputs / groups;
     if (groups < kManyGroups || members == 1) continue;
     const Layout lanes = Layout::interleaved(groups, members);
     if (2 * lanes.positions <= 3 * Layout::plain(second.inputs).positions)
@@ -125,7 +125,7 @@ void choose_layouts(TrainNet& net) {
                     relabeled(lanes, inverse(permuted_labels(second.inputs, layer.lead().permute))));
   }
   for (const TrainLayer& layer : net.layers) {
-    if (layer.last().groups > 1 && layer.last().kernel == 1 && families.open(layer.own_value))
+    if (layer.last().groups > 1 && layer.last().kernel_h == 1 && families.open(layer.own_value))
       families.give(layer.own_value, relabeled(Layout::plain(layer.out.channels), value_labels(layer)));
   }
   for (int v = n_values - 1; v >= 0; v--) {
@@ -135,7 +135,7 @@ void choose_layouts(TrainNet& net) {
     for (int reader : net.values[v].readers) {
       const TrainLayer& layer = net.layers[reader];
       dense = dense && order_of(layer) == Order::Any && !layer.pool && layer.lead().groups == 1 &&
-              (layer.lead().kernel > 1 || layer.several());
+              (layer.lead().kernel_h > 1 || layer.several());
     }
     families.give(v, Layout::plain(net.values[v].shape.channels, !dense));
   }

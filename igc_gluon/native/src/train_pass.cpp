@@ -50,7 +50,7 @@ void Pass::reserve(int64_t batch) {
   n_slices_ = (int)std::min<int64_t>(batch, threads_ * per_thread);
   if (batch < threads_) {
     row_parts_ =
-        std::max(1, std::min((int)((threads_ + batch - 1) / batch), net_.input.height / kRowsWorthIt));
+        std::max(1, std::min((int)((threads_ + batch - 1) / batch), net_.shapes[0].height / kRowsWorthIt));
     n_slices_ *= row_parts_;
   }
   while ((int)net_.slices.size() < n_slices_) {

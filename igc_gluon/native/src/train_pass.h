@@ -124,8 +124,8 @@ class Pass {
 
   // Input rows that output rows below `end` read.
   static int rows_read(const TrainLayer& layer, int end) {
-    const igc_layer& s = layer.lead();
-    return std::min(layer.in.height, (end - 1) * s.stride - s.kernel / 2 + s.kernel);
+    const igc_op& s = layer.lead();
+    return std::min(layer.in.height, (end - 1) * s.stride - s.pad_h + s.kernel_h);
   }
 
   // Input rows that outputs below row `end` are the last to read or, going back, to reach.
@@ -146,7 +146,7 @@ class Pass {
   int rows_above(const TrainLayer& layer, const Share& of) const {
     const int first = of.first_row(layer.out.height);
     return first < of.end_row(layer.out.height)
-               ? std::min(first, (layer.lead().kernel - 1) / layer.lead().stride)
+               ? std::min(first, (layer.lead().kernel_h - 1) / layer.lead().stride)
                : 0;
   }
   // copy: the gradient of the result, of the slice's rows and those above, where it cannot be read in its place.

@@ -26,8 +26,8 @@ class TrainPlanner {
   const Layout& input_gradient_layout(const TrainLayer& layer) {
     if (layer.converts() || layer.lead().input > 0) return layer.input;
     if (image_layout_.positions == 0)
-      image_layout_ =
-          net_.values[0].layout.positions % 16 ? Layout::plain(net_.input.channels) : net_.values[0].layout;
+      image_layout_ = net_.values[0].layout.positions % 16 ? Layout::plain(net_.shapes[0].channels)
+                                                           : net_.values[0].layout;
     return image_layout_;
   }
 
@@ -86,7 +86,7 @@ class TrainPlanner {
     auto raise = [](size_t& to, size_t value) { to = std::max(to, value); };
     for (const TrainLayer& layer : net_.layers) {
       const Layout& in = input_gradient_layout(layer);
-      const size_t halo = layer.lead().kernel + 1, tile = (size_t)layer.tile_rows * layer.out.width;
+      const size_t halo = layer.lead().kernel_h + 1, tile = (size_t)layer.tile_rows * layer.out.width;
       raise(net_.x_floats, (layer.in.height + halo) * (layer.in.width + halo) * (size_t)in.positions);
       raise(net_.d_floats,
             (layer.out.height + halo) * (layer.out.width + halo) * (size_t)layer.stages[0].out.positions);
@@ -107,7 +107,7 @@ class TrainPlanner {
     }
     // The scores' gradient is spread over one row of the last value, which in tiny images is more than any input.
     raise(net_.back_floats, (size_t)net_.values.back().shape.width * net_.values.back().layout.positions);
-    net_.image_positions = positions_of(net_.values[0].layout, net_.input.channels);
+    net_.image_positions = positions_of(net_.values[0].layout, net_.shapes[0].channels);
     if (net_.x_floats > ((size_t)1 << 31)) throw BadArgument("one image takes more than 2^31 floats");
   }
 
@@ -126,9 +126,9 @@ const TrainKernels& train_kernels_of(const Kernels& kernels) {
   return portable::train_kernels;
 }
 
-std::unique_ptr<TrainNet> plan_training(const Kernels& kernels, const igc_layer* layers, int64_t n_layers,
-                                        int channels, int height, int width) {
-  std::unique_ptr<TrainNet> net = check_training(layers, n_layers, channels, height, width);
+std::unique_ptr<TrainNet> plan_training(const Kernels& kernels, const igc_op* ops, int64_t n_ops,
+                                        const Shape& input) {
+  std::unique_ptr<TrainNet> net = check_training(ops, n_ops, input);
   net->kernels = &kernels;
   net->train = &train_kernels_of(kernels);
   TrainPlanner(*net).plan();

@@ -6,7 +6,7 @@ namespace igc {
 namespace {
 
 PoolTask pool_task(const TrainLayer& layer, Plane x, float* y) {
-  const igc_layer& s = layer.lead();
+  const igc_op& s = layer.lead();
   PoolTask task = {};
   task.x = x.at;
   task.x_row = x.row;
@@ -17,9 +17,9 @@ PoolTask pool_task(const TrainLayer& layer, Plane x, float* y) {
   task.height = layer.in.height;
   task.width = layer.in.width;
   task.out_width = layer.out.width;
-  task.kernel_h = task.kernel_w = s.kernel;
+  task.kernel_h = task.kernel_w = s.kernel_h;
   task.stride = s.stride;
-  task.pad_h = task.pad_w = s.kernel / 2;
+  task.pad_h = task.pad_w = s.pad_h;
   return task;
 }
 
@@ -43,7 +43,7 @@ void Pass::pool_layer(TrainLayer& layer) {
 }
 
 void Pass::pool_layer_back(TrainLayer& layer, float* const* gradients, float* dx) {
-  const igc_layer& s = layer.lead();
+  const igc_op& s = layer.lead();
   if (s.input == 0 && !dx) return;
   const ptrdiff_t in_row = row_floats(layer.in, layer.layout);
   over_whole_images([&](TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end) {
@@ -65,7 +65,7 @@ void Pass::pool_layer_back(TrainLayer& layer, float* const* gradients, float* dx
           filled = need;
         }
         train_.max_pool_back(task, r0, r1);
-        const int limit = last ? layer.in.height : std::min(filled, s.stride * r1 - s.kernel / 2);
+        const int limit = last ? layer.in.height : std::min(filled, s.stride * r1 - s.pad_h);
         if (limit > done) {
           take_result(layer, result + done * in_row, slice, scratch, n, done, limit, dx);
           done = limit;

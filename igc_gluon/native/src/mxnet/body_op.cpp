@@ -4,9 +4,9 @@
 //   igc_body_train(data, parameters..., moving statistics...)  batch statistics; updates the moving ones; backward
 //   igc_body_infer(data, parameters..., moving statistics...)  moving statistics; no backward
 //
-// Both give (batch, channels), with the attribute maps=1 (batch, channels, height, width). The attribute `layers` holds
-// an igc_layer for each layer: its members separated by commas, layers by semicolons. Parameters in the order of
-// igc_train.h, then mean and variance of every layer. What is kept for the next call, folded weights and memory, belongs
+// Both give (batch, channels) where the last op is a mean, else (batch, channels, height, width). The attribute `ops`
+// holds the members of each igc_op but its offsets, separated by commas, ops by semicolons. Parameters in the order of
+// igc_train.h, then mean and variance of every normalized op. What is kept for the next call, folded weights and memory, belongs
 // to the attribute `owner`, any text, and is freed by igc_body_release(owner);
 // igc_body_idle_bytes() says how much waits.
 //
@@ -32,21 +32,23 @@ typedef std::unordered_map<std::string, std::string> Attributes;
 
 namespace {
 
-std::vector<igc_layer> parse_layers(const std::string& text) {
-  std::vector<igc_layer> layers;
+std::vector<igc_op> parse_ops(const std::string& text) {
+  std::vector<igc_op> ops;
   std::istringstream all(text);
   for (std::string one; std::getline(all, one, ';');) {
     std::istringstream numbers(one);
-    igc_layer l = {};
+    igc_op op = {};
     char comma;
-    numbers >> l.kind >> comma >> l.input >> comma >> l.residual >> comma >> l.channels >> comma >>
-        l.groups >> comma >> l.kernel >> comma >> l.stride >> comma >> l.permute >> comma >> l.normalized >>
-        comma >> l.reorder >> comma >> l.activation >> comma >> l.epsilon >> comma >> l.momentum;
-    if (!numbers || numbers.peek() != EOF) throw std::invalid_argument("igc_body: '" + one + "' is no layer");
-    layers.push_back(l);
+    for (int32_t* member :
+         {&op.kind, &op.input, &op.residual, &op.channels, &op.groups, &op.kernel_h, &op.kernel_w, &op.stride,
+          &op.pad_h, &op.pad_w, &op.activation, &op.normalized, &op.permute, &op.reorder})
+      numbers >> *member >> comma;
+    numbers >> op.epsilon >> comma >> op.momentum;
+    if (!numbers || numbers.peek() != EOF) throw std::invalid_argument("igc_body: '" + one + "' is no op");
+    ops.push_back(op);
   }
-  if (layers.empty()) throw std::invalid_argument("igc_body: no layers");
-  return layers;
+  if (ops.empty()) throw std::invalid_argument("igc_body: no ops");
+  return ops;
 }
 
 bool flag(const Attributes& attributes, const char* name, bool otherwise) {
@@ -54,23 +56,23 @@ bool flag(const Attributes& attributes, const char* name, bool otherwise) {
   return found == attributes.end() ? otherwise : found->second != "0";
 }
 
-size_t moving_statistics_of(const std::vector<igc_layer>& layers) {
+size_t moving_statistics_of(const std::vector<igc_op>& ops) {
   size_t n = 0;
-  for (const igc_layer& layer : layers) n += layer.normalized ? 2 : 0;
+  for (const igc_op& op : ops) n += op.normalized ? 2 : 0;
   return n;
 }
 
 // MXNet asks for the number of inputs hundreds of times a step: the last answer is kept.
-const std::vector<igc_layer>& layers_of(const Attributes& attributes) {
+const std::vector<igc_op>& ops_of(const Attributes& attributes) {
   thread_local std::string text;
-  thread_local std::vector<igc_layer> layers;
-  const auto found = attributes.find("layers");
-  if (found == attributes.end()) throw std::invalid_argument("igc_body needs the attribute layers");
-  if (layers.empty() || found->second != text) {
-    layers = parse_layers(found->second);
+  thread_local std::vector<igc_op> ops;
+  const auto found = attributes.find("ops");
+  if (found == attributes.end()) throw std::invalid_argument("igc_body needs the attribute ops");
+  if (ops.empty() || found->second != text) {
+    ops = parse_ops(found->second);
     text = found->second;
   }
-  return layers;
+  return ops;
 }
 
 // Nets are costly to make and hold packed weights and the activations of a batch: those that are not in use wait here for the next call of
@@ -78,8 +80,8 @@ const std::vector<igc_layer>& layers_of(const Attributes& attributes) {
 // always; those of training, whose memory the next step needs, until others have come and gone too.
 class Store {
  public:
-  igc_train* take(const std::string& owner, const std::string& key, const std::vector<igc_layer>& layers,
-                  const int64_t* shape, bool maps) {
+  igc_train* take(const std::string& owner, const std::string& key, const std::vector<igc_op>& ops,
+                  const int64_t* shape) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       for (size_t i = idle_.size(); i-- > 0;)
@@ -90,8 +92,8 @@ class Store {
         }
     }
     igc_train* net = nullptr;
-    if (igc_train_create(layers.data(), (int64_t)layers.size(), (int32_t)shape[1], (int32_t)shape[2],
-                         (int32_t)shape[3], maps, &net))
+    if (igc_train_create(ops.data(), (int64_t)ops.size(), (int32_t)shape[1], (int32_t)shape[2],
+                         (int32_t)shape[3], &net))
       throw std::runtime_error(std::string("igc_body: ") + igc_message());
     return net;
   }
@@ -176,11 +178,11 @@ std::string owner_of(const Attributes& attributes) {
 }
 
 // A net infers at any size of image, and trains at one.
-std::string key_of(bool trains, const std::string& layers, const int64_t* shape, bool maps) {
+std::string key_of(bool trains, const std::string& ops, const int64_t* shape) {
   std::ostringstream key;
-  key << trains << ' ' << maps << ' ' << (igc_isa() ? igc_isa() : "") << ' ' << shape[1] << ' ';
+  key << trains << ' ' << (igc_isa() ? igc_isa() : "") << ' ' << shape[1] << ' ';
   if (trains) key << shape[2] << ' ' << shape[3] << ' ';
-  key << layers;
+  key << ops;
   return key.str();
 }
 
@@ -191,8 +193,8 @@ void check(int status) {
 // inputs: data, parameters, moving statistics
 struct Arrays {
   std::vector<float*> parameters, running;
-  Arrays(std::vector<MXTensor>& inputs, const std::vector<igc_layer>& layers) {
-    const size_t n_running = moving_statistics_of(layers);
+  Arrays(std::vector<MXTensor>& inputs, const std::vector<igc_op>& ops) {
+    const size_t n_running = moving_statistics_of(ops);
     for (size_t i = 1; i < inputs.size(); i++)
       (i < inputs.size() - n_running ? parameters : running).push_back(inputs[i].data<float>());
   }
@@ -201,24 +203,23 @@ struct Arrays {
 class BodyState : public mxnet::ext::CustomStatefulOp {
  public:
   explicit BodyState(const Attributes& attributes)
-      : text_(attributes.at("layers")),
+      : text_(attributes.at("ops")),
         owner_(owner_of(attributes)),
-        layers_(layers_of(attributes)),
-        data_gradient_(flag(attributes, "data_gradient", true)),
-        maps_(flag(attributes, "maps", false)) {}
+        ops_(ops_of(attributes)),
+        data_gradient_(flag(attributes, "data_gradient", true)) {}
   ~BodyState() override { store().give_back(owner_, key_, true, net_); }
 
   MXReturnValue Forward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
                         const mxnet::ext::OpResource&) override {
     MXTensor& data = inputs->at(0);
-    const std::string key = key_of(true, text_, data.shape.data(), maps_);
+    const std::string key = key_of(true, text_, data.shape.data());
     if (key != key_) {
       store().give_back(owner_, key_, true, net_);
       net_ = nullptr;
       key_ = key;
-      net_ = store().take(owner_, key, layers_, data.shape.data(), maps_);
+      net_ = store().take(owner_, key, ops_, data.shape.data());
     }
-    Arrays arrays(*inputs, layers_);
+    Arrays arrays(*inputs, ops_);
     check(igc_train_forward(net_, data.data<float>(), data.shape[0], arrays.parameters.data(),
                             arrays.running.data(), outputs->at(0).data<float>(), 0));
     return MX_SUCCESS;
@@ -227,7 +228,7 @@ class BodyState : public mxnet::ext::CustomStatefulOp {
   // inputs: gradient of the output, inputs of forward, its output; outputs: a gradient for each input.
   MXReturnValue Backward(std::vector<MXTensor>* inputs, std::vector<MXTensor>* outputs,
                          const mxnet::ext::OpResource&) override {
-    Arrays gradients(*outputs, layers_);
+    Arrays gradients(*outputs, ops_);
     check(igc_train_backward(net_, inputs->at(1).data<float>(), inputs->at(0).data<float>(),
                              gradients.parameters.data(),
                              data_gradient_ ? outputs->at(0).data<float>() : nullptr, 0));
@@ -236,17 +237,16 @@ class BodyState : public mxnet::ext::CustomStatefulOp {
 
  private:
   const std::string text_, owner_;
-  const std::vector<igc_layer> layers_;
-  const bool data_gradient_, maps_;
+  const std::vector<igc_op> ops_;
+  const bool data_gradient_;
   std::string key_;
   igc_train* net_ = nullptr;
 };
 
 MXReturnValue parse(const Attributes& attributes, int* n_inputs, int* n_outputs) {
-  const std::vector<igc_layer>& layers = layers_of(attributes);
+  const std::vector<igc_op>& ops = ops_of(attributes);
   *n_inputs = 1;
-  for (const igc_layer& layer : layers)
-    *n_inputs += layer.kind == IGC_MAX_POOL ? 0 : layer.normalized ? 5 : 1;
+  for (const igc_op& op : ops) *n_inputs += op.kind != IGC_CONV ? 0 : op.normalized ? 5 : 1;
   *n_outputs = 1;
   return MX_SUCCESS;
 }
@@ -265,7 +265,7 @@ MXReturnValue infer_type(const Attributes&, std::vector<int>* in, std::vector<in
 MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<unsigned int>>* in,
                           std::vector<std::vector<unsigned int>>* out) {
   typedef std::vector<unsigned int> Shape;
-  const std::vector<igc_layer>& layers = layers_of(attributes);
+  const std::vector<igc_op>& ops = ops_of(attributes);
   const Shape& data = in->at(0);
   if (data.size() != 4 || data[0] == 0) {
     throw std::invalid_argument(
@@ -273,29 +273,29 @@ MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<
   }
   std::vector<Shape> values = {{data[1], data[2], data[3]}};
   std::vector<Shape> wanted = {data};
-  for (const igc_layer& l : layers) {
-    if (l.input < 0 || l.input >= (int)values.size() || l.groups < 1 || l.channels < 1 || l.kernel < 1 ||
-        l.stride < 1) {
-      throw std::invalid_argument("igc_body: attribute layers: numbers that make no layer");
+  for (const igc_op& op : ops) {
+    const unsigned int k = op.kernel_h, border = 2 * op.pad_h, s = op.stride, n = op.channels;
+    const Shape from = op.input < 0 || op.input >= (int)values.size() ? Shape{0, 0, 0} : values[op.input];
+    if (op.groups < 1 || op.channels < 1 || op.kernel_h < 1 || op.stride < 1 || op.pad_h < 0 ||
+        std::min(from[1], from[2]) + border < std::max(k, 1u)) {
+      throw std::invalid_argument("igc_body: attribute ops: numbers that make no op");
     }
-    const unsigned int n = l.channels, k = l.kernel, s = l.stride;
-    const Shape& from = values[l.input];
-    if (l.kind != IGC_MAX_POOL) wanted.push_back({n, from[0] / l.groups, k, k});
-    if (l.normalized) wanted.insert(wanted.end(), 2, {n});
-    values.push_back({n, (from[1] + s - 1) / s, (from[2] + s - 1) / s});
+    if (op.kind == IGC_CONV) wanted.push_back({n, from[0] / op.groups, k, (unsigned int)op.kernel_w});
+    if (op.normalized) wanted.insert(wanted.end(), 2, {n});
+    values.push_back({n, (from[1] + border - k) / s + 1, (from[2] + border - k) / s + 1});
   }
-  for (const igc_layer& l : layers)
-    if (l.normalized) wanted.insert(wanted.end(), 2, {(unsigned int)l.channels});
+  for (const igc_op& op : ops)
+    if (op.normalized) wanted.insert(wanted.end(), 2, {(unsigned int)op.channels});
   for (size_t i = 0; i < wanted.size(); i++) {
     Shape& given = in->at(i);
     if (given.size() == 0) given = wanted[i];
     if (given != wanted[i]) {
       throw std::invalid_argument("igc_body: input " + std::to_string(i) +
-                                  " has another shape than its layer says");
+                                  " has another shape than its op says");
     }
   }
   out->at(0) = {data[0], values.back()[0]};
-  if (flag(attributes, "maps", false))
+  if (ops.back().kind != IGC_MEAN_POOL)
     out->at(0).insert(out->at(0).end(), values.back().begin() + 1, values.back().end());
   return MX_SUCCESS;
 }
@@ -303,7 +303,7 @@ MXReturnValue infer_shape(const Attributes& attributes, std::vector<std::vector<
 MXReturnValue moving_statistics(const Attributes& attributes, std::vector<int>* inputs) {
   int n_inputs, n_outputs;
   parse(attributes, &n_inputs, &n_outputs);
-  for (int i = n_inputs - (int)moving_statistics_of(layers_of(attributes)); i < n_inputs; i++)
+  for (int i = n_inputs - (int)moving_statistics_of(ops_of(attributes)); i < n_inputs; i++)
     inputs->push_back(i);
   return MX_SUCCESS;
 }
@@ -315,11 +315,11 @@ MXReturnValue create_state(const Attributes& attributes, const mxnet::ext::MXCon
   return MX_SUCCESS;
 }
 
-void infer(const std::string& owner, const std::string& text, const std::vector<igc_layer>& layers, bool maps,
+void infer(const std::string& owner, const std::string& text, const std::vector<igc_op>& ops,
            const int64_t* shape, const float* x, const float* const* parameters, const float* const* running,
            float* y) {
-  const std::string key = key_of(false, text, shape, maps);
-  igc_train* const net = store().take(owner, key, layers, shape, maps);
+  const std::string key = key_of(false, text, shape);
+  igc_train* const net = store().take(owner, key, ops, shape);
   const int status =
       igc_train_infer(net, x, shape[0], (int32_t)shape[2], (int32_t)shape[3], parameters, running, y, 0);
   store().give_back(owner, key, false, net);
@@ -329,11 +329,10 @@ void infer(const std::string& owner, const std::string& text, const std::vector<
 MXReturnValue infer_operator(const Attributes& attributes, std::vector<MXTensor>* inputs,
                              std::vector<MXTensor>* outputs, const mxnet::ext::OpResource&) {
   MXTensor& data = inputs->at(0);
-  const std::vector<igc_layer>& layers = layers_of(attributes);
-  const Arrays arrays(*inputs, layers);
-  infer(owner_of(attributes), attributes.at("layers"), layers, flag(attributes, "maps", false),
-        data.shape.data(), data.data<float>(), arrays.parameters.data(), arrays.running.data(),
-        outputs->at(0).data<float>());
+  const std::vector<igc_op>& ops = ops_of(attributes);
+  const Arrays arrays(*inputs, ops);
+  infer(owner_of(attributes), attributes.at("ops"), ops, data.shape.data(), data.data<float>(),
+        arrays.parameters.data(), arrays.running.data(), outputs->at(0).data<float>());
   return MX_SUCCESS;
 }
 
@@ -377,12 +376,12 @@ REGISTER_OP(igc_body_infer)
 // `wait` and `address` are MXNDArrayWaitToRead and MXNDArrayGetData, which also puts in order what oneDNN has left in
 // blocks. Returns null, or what was wrong, for the calling thread; an empty text where MXNet knows it.
 extern "C" __attribute__((visibility("default"))) const char* igc_body_call(
-    const char* owner, const char* layers, int maps, const int64_t* shape, void* const* arrays,
-    int64_t n_arrays, int64_t scores, int has_bias, int (*wait)(void*), int (*address)(void*, void**)) {
+    const char* owner, const char* ops, const int64_t* shape, void* const* arrays, int64_t n_arrays,
+    int64_t scores, int has_bias, int (*wait)(void*), int (*address)(void*, void**)) {
   thread_local std::string message;
   thread_local std::vector<float> means;
   try {
-    const std::vector<igc_layer>& parsed = layers_of({{"layers", layers}});
+    const std::vector<igc_op>& parsed = ops_of({{"ops", ops}});
     std::vector<float*> at(n_arrays);
     for (int64_t i = 0; i < n_arrays; i++) {
       void* found = nullptr;
@@ -392,7 +391,7 @@ extern "C" __attribute__((visibility("default"))) const char* igc_body_call(
     const int64_t channels = parsed.back().channels;
     float* const* const last = at.data() + n_arrays - (scores ? 1 + has_bias : 0);
     if (scores) means.resize(shape[0] * channels);
-    infer(owner, layers, parsed, maps != 0, shape, at[1], at.data() + 2, last - moving_statistics_of(parsed),
+    infer(owner, ops, parsed, shape, at[1], at.data() + 2, last - moving_statistics_of(parsed),
           scores ? means.data() : at[0]);
     if (scores) dense(means.data(), shape[0], channels, last[0], has_bias ? last[1] : nullptr, scores, at[0]);
     return nullptr;
