@@ -162,8 +162,9 @@ _TABLE: Tuple[Tuple[str, str, Kind], ...] = (
     ("MXNET_", "LIBRARY_PATH", SharedLibrary()),
     ("IGC_", "NATIVE", Switch(("0", "no", "false", "off"), ("1", "yes", "true", "on"))),
     ("IGC_", "NATIVE_ISA", Words(("avx512", "avx2", "portable"))),
-    ("IGC_", "NATIVE_INT8", Words(("avx2",))),
+    ("IGC_", "NATIVE_INT8", Words(("avx2", "emulate"))),
     ("IGC_", "NATIVE_HALF", Words(("on", "off", "emulate"))),
+    ("IGC_", "NATIVE_AMX", Words(("off", "emulate"))),
     ("DMLC_", "PS_VAN_TYPE", Words(("zmq", "p3"))),
     ("MXNET_", "GPU_MEM_POOL_TYPE", Words(("Naive", "Round", "Unpooled"))),
     (

@@ -53,8 +53,15 @@ X86_REDUCED = {
     "avx2_int8": (8, ["-DIGC_BYTES"] + X86["avx2"][1]),
     "avx512_bf16": (16, X86["avx512"][1] + ["-mavx512bf16"]),
 }
-# What avx512_bf16 computes, on any processor.
-EMULATED = {"emulated_bf16": (4, ["-DIGC_EMULATED", "-O2", "-ffp-contract=off"])}
+# Convolutions on Intel's matrix unit, src/kernels/amx.
+X86_AMX = {
+    "amx_bf16": (16, X86["avx512"][1] + ["-mavx512bf16", "-mamx-tile", "-mamx-bf16"]),
+    "amx_int8": (16, ["-DIGC_BYTES"] + X86["avx512"][1] + ["-mavx512vnni", "-mamx-tile", "-mamx-int8"]),
+}
+# What those for elements of 8 and 16 bits compute, on any processor.
+_IN_PLAIN = ["-DIGC_EMULATED", "-O2", "-ffp-contract=off"]
+EMULATED_REDUCED = {"emulated_bf16": (4, _IN_PLAIN), "emulated_int8": (4, ["-DIGC_BYTES", *_IN_PLAIN])}
+EMULATED_AMX = {"emulated_amx_bf16": (4, _IN_PLAIN), "emulated_amx_int8": (4, ["-DIGC_BYTES", *_IN_PLAIN])}
 
 # -Wno-unknown-warning-option: for Clang, which lacks -Wno-maybe-uninitialized; GCC minds no such flag.
 # -Wno-ignored-attributes: a register's type as the argument of a template loses its alignment, unused there.
@@ -104,8 +111,12 @@ def _parts(target):
     source, x86 = HERE / "src", _is_x86(target)
     floats = {**(X86 if x86 else {}), PORTABLE: (4, PORTABLE_FLAGS.get(target, []))}
     parts = {}
-    reduced = {**(X86_REDUCED if x86 else {}), **EMULATED}
-    for folder, isas in ((source / "kernels", floats), (source / "kernels" / "reduced", reduced)):
+    folders = {
+        source / "kernels": floats,
+        source / "kernels" / "reduced": {**(X86_REDUCED if x86 else {}), **EMULATED_REDUCED},
+        source / "kernels" / "amx": {**(X86_AMX if x86 else {}), **EMULATED_AMX},
+    }
+    for folder, isas in folders.items():
         for isa, (lanes, flags) in isas.items():
             parts[isa] = [
                 (path, [*flags, f"-DIGC_TARGET={isa}", f"-DIGC_LANES={lanes}"]) for path in sorted(folder.glob("*.cpp"))
@@ -166,7 +177,7 @@ def build(output=HERE / "_lib", jobs=None, sanitize=None, warn=_say):
         objects, built, left_out = [], [], []
         for part, files in results.items():
             failure = next((failure for _, failure in files if failure), None)
-            if failure and part in ("", PORTABLE, *EMULATED):
+            if failure and part in ("", PORTABLE, *EMULATED_REDUCED, *EMULATED_AMX):
                 raise BuildError(failure)
             if failure:
                 left_out.append(f"the kernels for {part} are left out: {failure}")

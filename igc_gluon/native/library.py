@@ -20,6 +20,7 @@ OP_KINDS = {CONV: "convolution", BLOCK: "IGC block", PERMUTE: "permutation", MAX
 ACTIVATIONS = {None: 0, "relu": 1, "relu6": 2}
 PRECISIONS = {"float32": 0, "half": 1, "int8": 2}  # igc_precision
 ISAS = KINDS["IGC_NATIVE_ISA"].words
+FLOAT32_UNIT, VECTORS, AMX = 0, 1, 2  # igc_unit
 _NO_MEMORY = 2
 
 
@@ -146,6 +147,7 @@ def _declare(library):
         ("igc_use_isa", ctypes.c_int, [ctypes.c_char_p]),
         ("igc_net_create_in", ctypes.c_int, [i32, pointer, i64, pointer, i64, pointer, i64, i32, i32, i32, pointer]),
         ("igc_has", ctypes.c_int, [i32]),
+        ("igc_unit_name", ctypes.c_char_p, [i32, i32]),
         ("igc_net_reduced_ops", i64, [pointer, pointer]),
         ("igc_net_output_shape", ctypes.c_int, [pointer, pointer]),
         ("igc_net_multiply_adds", i64, [pointer]),
@@ -188,6 +190,17 @@ def unavailable_reason(precision):
     return None if has(precision) else load().igc_message().decode()
 
 
+def unit_name(precision, unit):
+    """Which instructions VECTORS or AMX are in half or int8, with the instruction set in use, or None."""
+    name = load().igc_unit_name(PRECISIONS[precision], unit)
+    return name.decode() if name else None
+
+
+def amx_unavailable_reason(precision):
+    """One line that says why nothing runs on AMX in half or int8, or None where layers may."""
+    return None if unit_name(precision, AMX) else load().igc_message().decode()
+
+
 def layout(groups, members):
     """Channel at each position of the interleaved layout of L = `groups`, M = `members`; -1 is padding."""
     positions = ctypes.c_int32()
@@ -203,7 +216,8 @@ class Net:
     ops: list of Op. shape: (channels, height, width) of the input. precision: of PRECISIONS. ranges: what
     deploy.calibration found, for int8, see igc_net_create_in in igc.h. Raises UserError if they do not fit.
 
-    reduced: for each op whether it runs in the precision, where that is not float32.
+    reduced: for each op whether it runs in the precision, where that is not float32. units: what computes it,
+        FLOAT32_UNIT, VECTORS or AMX.
     """
 
     def __init__(self, ops, shape, ranges=(), precision=None):
@@ -231,9 +245,9 @@ class Net:
         check(library.igc_net_output_shape(handle, out))
         self.output_shape = tuple(out)
         self.multiply_adds = library.igc_net_multiply_adds(handle)
-        reduced = np.empty(len(ops), np.uint8)
-        library.igc_net_reduced_ops(handle, reduced.ctypes.data)
-        self.reduced = reduced.astype(bool)
+        self.units = np.empty(len(ops), np.uint8)
+        library.igc_net_reduced_ops(handle, self.units.ctypes.data)
+        self.reduced = self.units != FLOAT32_UNIT
 
     def __call__(self, x, threads=0):
         """x: (batch,) + shape, float32. Returns (batch,) + output_shape. threads 0: as many as igc.h says."""

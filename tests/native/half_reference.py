@@ -14,11 +14,11 @@ def bfloat16(x):
     return rounded.view(np.float32).astype(np.float64)
 
 
-def run(ops, x, reduced):
-    """The tensors; `reduced` says which ops run in half precision."""
+def run(ops, x, units):
+    """The tensors; `units` are a Net's."""
     tensors = [x.astype(np.float64)]
-    for op, in_half in zip(ops, reduced):
-        if not in_half:
+    for op, unit in zip(ops, units):
+        if unit == lib.FLOAT32_UNIT:
             tensors.append(ref.apply(op, tensors))
             continue
         scale = np.ones(op.channels, np.float32) if op.scale is None else op.scale
@@ -30,12 +30,12 @@ def run(ops, x, reduced):
         y = ref.conv(y, bfloat16(weight if middle else weight * factor), op.stride, op.pad, op.groups)
         if middle:
             partitions = op.channels // op.groups
-            in_registers = op.groups <= 4  # the secondary works on sums, in float32
-            y = ref.permute(y if in_registers else bfloat16(y), op.groups)
+            on_sums = op.groups <= 4 or unit == lib.AMX  # the secondary works on them, in float32
+            y = ref.permute(y if on_sums else bfloat16(y), op.groups)
             # Output l * M + m has row m * L + l of the secondary's weights.
             weight2 = op.weight2.reshape(op.channels, op.groups, 1, 1)
             weight2 = weight2 * factor.reshape(op.groups, partitions).T.reshape(-1, 1, 1, 1)
-            y = ref.conv(y, weight2 if in_registers else bfloat16(weight2), 1, (0, 0), partitions)
+            y = ref.conv(y, weight2 if on_sums else bfloat16(weight2), 1, (0, 0), partitions)
             y = ref.permute(y, partitions)
         if op.bias is not None:
             y = y + op.bias.reshape(1, -1, 1, 1)
@@ -43,14 +43,14 @@ def run(ops, x, reduced):
             y = y + bfloat16(tensors[op.residual])
         if op.activation is not None:
             y = np.clip(y, 0, 6 if op.activation == "relu6" else np.inf)
-        tensors.append(bfloat16(y) if read_in_half(ops, reduced, len(tensors)) else y)
+        tensors.append(bfloat16(y) if read_in_half(ops, units, len(tensors)) else y)
     return tensors
 
 
-def read_in_half(ops, reduced, tensor):
+def read_in_half(ops, units, tensor):
     """Then an op in half precision writes it so, for all of its readers."""
     return any(
-        read_in_half(ops, reduced, i + 1) if op.kind == lib.PERMUTE else reduced[i]
+        read_in_half(ops, units, i + 1) if op.kind == lib.PERMUTE else units[i] != lib.FLOAT32_UNIT
         for i, op in enumerate(ops)
         if tensor in (op.input, op.residual)
     )

@@ -53,15 +53,15 @@ def product(q, zero, input_steps, weight, stride, pad, groups):
     return ref.conv(q - zero, w, stride, pad, groups) * step[:, None, None]
 
 
-def run(ops, x, ranges, on_bytes):
-    """The result; `on_bytes` says which ops run on bytes."""
+def run(ops, x, ranges, units):
+    """The result; `units` are a Net's."""
     middle_at, tensors = 2 * (len(ops) + 1), [x.astype(np.float64)]
-    for op, in_bytes in zip(ops, on_bytes):
+    for op, unit in zip(ops, units):
         middle = None
         if op.kind == lib.BLOCK:
             middle = ranges[middle_at : middle_at + op.channels].astype(np.float64)
             middle_at += op.channels
-        if not in_bytes:
+        if unit == lib.FLOAT32_UNIT:
             tensors.append(ref.apply(op, tensors))
             continue
         scale = scale_of(ops, ranges, op.input)
@@ -71,7 +71,7 @@ def run(ops, x, ranges, on_bytes):
         if op.kind == lib.BLOCK and op.groups > 1:
             partitions = op.channels // op.groups
             weight2 = op.weight2.reshape(op.channels, op.groups, 1, 1)
-            if op.groups > 4:
+            if op.groups > 4 and unit != lib.AMX:
                 # One scale for each middle channel, which moves through the permutation with it.
                 middle_steps = np.maximum(middle / 127, 1e-30)
                 q = np.clip(np.rint(y / middle_steps[:, None, None] + 128), 0, 255)
@@ -91,17 +91,17 @@ def run(ops, x, ranges, on_bytes):
             y = y + residual.numbers(residual.quantize(tensors[op.residual]))
         if op.activation is not None:
             y = np.clip(y, 0, 6 if op.activation == "relu6" else np.inf)
-        if read_as_bytes(ops, on_bytes, len(tensors)):
+        if read_as_bytes(ops, units, len(tensors)):
             own = scale_of(ops, ranges, len(tensors))
             y = own.numbers(own.quantize(y))
         tensors.append(y)
     return tensors[-1]
 
 
-def read_as_bytes(ops, on_bytes, tensor):
+def read_as_bytes(ops, units, tensor):
     """Then an op on bytes writes it as bytes, for all of its readers."""
     return any(
-        read_as_bytes(ops, on_bytes, i + 1) if op.kind == lib.PERMUTE else on_bytes[i]
+        read_as_bytes(ops, units, i + 1) if op.kind == lib.PERMUTE else units[i] != lib.FLOAT32_UNIT
         for i, op in enumerate(ops)
         if tensor in (op.input, op.residual)
     )

@@ -3,15 +3,13 @@
 Everything runs emulated, on any machine, and to the same bits on AVX512-BF16 where the processor has it.
 """
 
-import contextlib
-import os
-
 import half_reference as half
 import native_reference as ref
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from native_settings import native_settings
 
 from igc_gluon import native
 from igc_gluon.errors import UserError
@@ -20,18 +18,9 @@ from igc_gluon.native import library as lib
 pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 
 
-@contextlib.contextmanager
 def half_in_use(how, isa=None):
-    before = os.environ.get("IGC_NATIVE_HALF")
-    os.environ["IGC_NATIVE_HALF"] = how
-    try:
-        lib.use_isa(isa)
-        yield
-    finally:
-        lib.use_isa()
-        os.environ.pop("IGC_NATIVE_HALF")
-        if before is not None:
-            os.environ["IGC_NATIVE_HALF"] = before
+    """On vectors: AMX has tests of its own."""
+    return native_settings(isa, half=how, amx="off")
 
 
 def has_unit():
@@ -55,7 +44,7 @@ def assert_agrees(ops, shape, batch=1, threads=1, fewest=1):
         results.append(net(x, threads))
     for result in results[1:]:
         np.testing.assert_array_equal(result.view(np.uint32), results[0].view(np.uint32))
-    expected = half.run(ops, x, net.reduced)[-1]
+    expected = half.run(ops, x, net.units)[-1]
     scale = max(np.abs(expected).max(), 1e-6)
     wrong = np.abs(results[0] - expected) / scale
     # A sum next to the middle between two bfloat16 may be rounded the other way, here by 2^-8 of itself.

@@ -1,14 +1,12 @@
 """Networks on 8-bit integers against exact integers in numpy (int8_reference), and against float32."""
 
-import contextlib
-import os
-
 import int8_reference as ref8
 import native_reference as ref
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from native_settings import native_settings
 
 from igc_gluon import native
 from igc_gluon.errors import UserError
@@ -16,23 +14,13 @@ from igc_gluon.native import library as lib
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
 
-# Instruction set, IGC_NATIVE_INT8. AVX2 without VNNI has kernels of the same bits, used when asked for.
-KERNELS = [("avx512", ""), ("avx2", ""), ("avx2", "avx2")]
+# Instruction set, IGC_NATIVE_INT8. AVX2 without VNNI and plain C++ have kernels of the same bits, used when asked for.
+KERNELS = [("avx512", ""), ("avx2", ""), ("avx2", "avx2"), (None, "emulate")]
 
 
-@contextlib.contextmanager
 def kernels_in_use(isa, forced):
-    before = os.environ.get("IGC_NATIVE_INT8")
-    os.environ["IGC_NATIVE_INT8"] = forced
-    try:
-        lib.use_isa(isa)
-        yield
-    finally:
-        lib.use_isa()
-        if before is None:
-            del os.environ["IGC_NATIVE_INT8"]
-        else:
-            os.environ["IGC_NATIVE_INT8"] = before
+    """On vectors: AMX has tests of its own."""
+    return native_settings(isa, int8=forced, amx="off")
 
 
 def has_int8(kernels):
@@ -43,7 +31,9 @@ def has_int8(kernels):
         return False
 
 
-@pytest.fixture(params=[k for k in KERNELS if native.available() and has_int8(k)], ids="-".join)
+@pytest.fixture(
+    params=[k for k in KERNELS if native.available() and has_int8(k)], ids=lambda k: "-".join(filter(None, k))
+)
 def kernels(request):
     with kernels_in_use(*request.param):
         yield
@@ -62,7 +52,7 @@ def assert_agrees(ops, shape, batch=1, threads=1, bound=0.03, fewest=1):
     ranges, tensors = ref8.ranges_of(ops, x)
     net = lib.Net(ops, shape, ranges)
     assert net.reduced.sum() >= fewest
-    got, expected = net(x, threads), ref8.run(ops, x, ranges, net.reduced)
+    got, expected = net(x, threads), ref8.run(ops, x, ranges, net.units)
     scale = max(np.abs(tensors[-1]).max(), 1e-6)
     wrong = np.abs(got - expected) / scale
     # A value next to the middle between two bytes may be rounded the other way, and is then a step off.
@@ -191,7 +181,7 @@ def test_values_beyond_the_ranges_saturate():
     net = lib.Net([op], (16, 8, 8), ranges)
     far = 1e6 * x
     far[0, 0, 0, 0] = np.inf
-    np.testing.assert_allclose(net(far), ref8.run([op], far, ranges, net.reduced), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(net(far), ref8.run([op], far, ranges, net.units), rtol=1e-5, atol=1e-4)
     zeros = lib.Net([op], (16, 8, 8), np.zeros(4))  # no image had anything in it
     assert np.isfinite(zeros(x)).all()
 
@@ -206,14 +196,11 @@ def test_the_largest_products_do_not_saturate():
     ranges = np.array([0, 1, -576, 576], np.float32)
     net = lib.Net([op], (64, 6, 6), ranges)
     assert net.reduced.all()
-    np.testing.assert_allclose(net(x), ref8.run([op], x, ranges, net.reduced), rtol=1e-6)
+    np.testing.assert_allclose(net(x), ref8.run([op], x, ranges, net.units), rtol=1e-6)
     np.testing.assert_allclose(net(x)[0, :2, 2, 2], [576, -576], rtol=1e-6)
 
 
-@pytest.mark.skipif(
-    sum(map(has_int8, KERNELS)) < 2 if native.available() else True,
-    reason="this processor has one kind of kernels for 8-bit integers at most",
-)
+@pytest.mark.skipif(len(AVAILABLE) < 2, reason="there are no kernels for 8-bit integers but the emulated ones")
 def test_all_kernels_give_the_same_bits():
     rng = np.random.default_rng(6)
     ops = [
@@ -230,7 +217,7 @@ def test_all_kernels_give_the_same_bits():
     rest = [op._replace(input=op.input - 1, residual=max(op.residual - 1, -1)) for op in rest]
     x = lib.Net([stem], x.shape[1:])(x)
     results = []
-    for kernels in filter(has_int8, KERNELS):
+    for kernels in AVAILABLE:
         with kernels_in_use(*kernels):
             results.append(lib.Net(rest, x.shape[1:], ranges[2:])(x))
     for result in results[1:]:

@@ -98,8 +98,17 @@ IGC_API const char* igc_isa(
  *             are of float32. On processors with AVX512-BF16 whose VDPBF16PS is faster than float32; this is measured
  *             once in a process. The environment variable IGC_NATIVE_HALF says otherwise: "on", where the instructions
  *             exist, however slow; "off"; "emulate", the same bits in plain C++, very slowly, for tests.
- *   IGC_INT8: bytes, on processors with VNNI, by what calibration found. */
+ *   IGC_INT8: bytes, on processors with VNNI, by what calibration found. IGC_NATIVE_INT8 "emulate": as above.
+ * Layers for which that is faster run on AMX, where the processor has it and the system grants its use, which is asked for
+ * when the first such network is made. IGC_NATIVE_AMX: "off"; "emulate", the same bits in plain C++, on any processor. */
 typedef enum igc_precision { IGC_FLOAT32 = 0, IGC_HALF = 1, IGC_INT8 = 2 } igc_precision;
+
+/* What computes a layer. */
+typedef enum igc_unit {
+  IGC_IN_FLOAT32 = 0, /* not in the network's precision */
+  IGC_ON_VECTORS = 1, /* vectors of bytes or bfloat16 */
+  IGC_ON_AMX = 2      /* Intel's matrix unit */
+} igc_unit;
 
 /* In IGC_FLOAT32. */
 IGC_API int igc_net_create(const igc_op* ops, int64_t n_ops, const float* weights, int64_t n_weights,
@@ -114,9 +123,12 @@ IGC_API int igc_net_create_in(int32_t precision, const igc_op* ops, int64_t n_op
 /* 1 where the instruction set in use and the processor have kernels for an igc_precision; 0 where not, and
  * igc_message() says why. */
 IGC_API int igc_has(int32_t precision);
-/* How many ops run in the network's precision where that is not float32; `reduced`, if not NULL, gets a 1 or 0 for each
+/* Which instructions an igc_unit is, in an igc_precision, with the instruction set in use: "AMX-BF16"; NULL where there is
+ * none, and igc_message() says why. */
+IGC_API const char* igc_unit_name(int32_t precision, int32_t unit);
+/* How many ops run in the network's precision where that is not float32; `units`, if not NULL, gets the igc_unit of each
  * op. */
-IGC_API int64_t igc_net_reduced_ops(const igc_net* net, uint8_t* reduced);
+IGC_API int64_t igc_net_reduced_ops(const igc_net* net, uint8_t* units);
 IGC_API int igc_net_output_shape(const igc_net* net, int32_t shape[3]); /* channels, height, width */
 IGC_API int64_t igc_net_multiply_adds(const igc_net* net);              /* of one image, convolutions only */
 /* x: batch x channels x height x width, y: batch x the output's. threads 0: igc_threads(). */

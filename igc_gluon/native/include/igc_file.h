@@ -72,6 +72,7 @@ typedef struct igc_layer {
   igc_op op;         /* its offsets are of no use to others */
   int32_t shape[3];  /* channels, height, width of its result */
   int32_t precision; /* igc_precision in which it runs: IGC_FLOAT32 where the file's gains nothing here */
+  int32_t unit;      /* igc_unit that computes it */
 } igc_layer;
 
 /* How an image becomes what igc_normalize takes: its shorter side is resized to short_side - 2 * border, the middle

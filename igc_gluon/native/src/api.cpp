@@ -55,18 +55,33 @@ int igc_net_create_in(int32_t precision, const igc_op* ops, int64_t n_ops, const
 int igc_has(int32_t precision) {
   int has = 0;
   guarded(IGC_NO_SUCH_ISA, [&] {
-    std::string why;
-    has = precision == IGC_FLOAT32 || igc::reduced_kernels(igc::current_kernels(), precision, &why);
-    if (!has) fail(IGC_NO_SUCH_ISA, why.c_str());
+    const igc::ReducedUnits units = igc::reduced_units(igc::current_kernels(), precision);
+    has = precision == IGC_FLOAT32 || units.vectors;
+    if (!has) fail(IGC_NO_SUCH_ISA, units.why.c_str());
   });
   return has;
 }
 
-int64_t igc_net_reduced_ops(const igc_net* net, uint8_t* reduced) {
+const char* igc_unit_name(int32_t precision, int32_t unit) {
+  const char* name = nullptr;
+  guarded(IGC_NO_SUCH_ISA, [&] {
+    require(precision == IGC_HALF || precision == IGC_INT8, "precision must be half or int8");
+    require(unit == IGC_ON_VECTORS || unit == IGC_ON_AMX, "unit must be vectors or AMX");
+    const igc::ReducedUnits units = igc::reduced_units(igc::current_kernels(), precision);
+    if (unit == IGC_ON_AMX)
+      name = units.amx ? units.amx->unit : nullptr;
+    else
+      name = units.fast ? units.vectors->unit : nullptr;
+    if (!name) fail(IGC_NO_SUCH_ISA, (unit == IGC_ON_AMX ? units.why_amx : units.why).c_str());
+  });
+  return name;
+}
+
+int64_t igc_net_reduced_ops(const igc_net* net, uint8_t* units) {
   if (!net) return 0;
   const std::vector<uint8_t>& ops = net->net.plan->reduced_ops;
-  if (reduced) std::copy(ops.begin(), ops.end(), reduced);
-  return std::count(ops.begin(), ops.end(), 1);
+  if (units) std::copy(ops.begin(), ops.end(), units);
+  return std::count_if(ops.begin(), ops.end(), [](uint8_t unit) { return unit != IGC_IN_FLOAT32; });
 }
 
 int igc_net_output_shape(const igc_net* net, int32_t shape[3]) {

@@ -237,7 +237,8 @@ std::unique_ptr<igc_model> parse(const uint8_t* data, size_t size) {
     const Shape& result = shapes[i + 1];
     model->layers.push_back({ops[i],
                              {result.channels, result.height, result.width},
-                             plan.reduced_ops[i] ? info.precision : IGC_FLOAT32});
+                             plan.reduced_ops[i] ? info.precision : IGC_FLOAT32,
+                             plan.reduced_ops[i]});
   }
   return model;
 }

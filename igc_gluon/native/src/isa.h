@@ -2,7 +2,7 @@
 #pragma once
 #include <string>
 
-#include "kernels/reduced_kernels.h"
+#include "kernels/amx_kernels.h"
 
 namespace igc {
 
@@ -11,8 +11,15 @@ const Kernels& current_kernels();
 // By name; null: IGC_NATIVE_ISA or, without it, the best that the processor has.
 const Kernels& choose_kernels(const char* name);
 void use_kernels(const Kernels& kernels);
-// The kernels for an igc_precision that go with these. Null for float32, and where the instruction set or this processor
-// has none or none that are faster; then *why says so.
-const ReducedKernels* reduced_kernels(const Kernels& kernels, int precision, std::string* why = nullptr);
+
+// What computes in an igc_precision beside these kernels.
+struct ReducedUnits {
+  const ReducedKernels* vectors = nullptr;  // also what converts; null: all is float32
+  bool fast = false;                        // whether their products are faster than those of float32
+  const AmxKernels* amx = nullptr;          // or null
+  std::string why;      // it is all in float32
+  std::string why_amx;  // there is no AMX
+};
+ReducedUnits reduced_units(const Kernels& kernels, int precision);
 
 }  // namespace igc

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "../include/igc.h"
+#include "amx.h"
 #include "convolution.h"
-#include "reduced.h"
 
 namespace igc {
 
@@ -57,6 +57,7 @@ enum class Work {
   ReducedPointwise,
   ReducedConvPointwise,
   ConvReducedPointwise,  // a convolution of floats before a product of reduced elements
+  AmxBlock,              // an IGC block whose primary runs on AMX
   Reduce,                // floats to bytes or bfloat16
   Widen,                 // and back
   MakeWords,
@@ -73,6 +74,8 @@ struct Step {
   igc_op pool = {};
   ReducedConv reduced_conv;
   ReducedPointwise reduced_pointwise;
+  AmxConv amx;  // if it has blocks, in place of reduced_conv or reduced_pointwise
+  AmxMix mix;
   std::vector<int> source;  // Convert, Reorder: the input position for each output position
   int middle_pixel = 0;     // ConvPointwise, ConvReducedPointwise: floats of the scratch from one to the next
   int reduced_pixel =
@@ -109,7 +112,8 @@ struct Plan {
   const Kernels* kernels;
   int32_t precision = IGC_FLOAT32;          // igc_precision
   const ReducedKernels* reduced = nullptr;  // null: all in float32
-  std::vector<uint8_t> reduced_ops;         // of each op, whether it runs on reduced elements
+  const AmxKernels* amx = nullptr;          // or null
+  std::vector<uint8_t> reduced_ops;         // of each op, the igc_unit that computes it
   std::vector<std::shared_ptr<const Packed>> packed;
   Arena arena;  // what is packed for reduced elements
   std::vector<Storage> storages;

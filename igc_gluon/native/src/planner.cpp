@@ -27,8 +27,8 @@ Planner::Planner(Plan& plan, Weights& shared, const igc_op* ops, int64_t n_ops, 
       wish_(n_ops + 1) {}
 
 void Planner::plan() {
-  collect_wishes();
   choose_reduced();
+  collect_wishes();
   const Shape in = shapes_[0];
   // Only single floats of the input are read by a dense convolution: three channels need no padding to 16.
   bool dense = !wish_[0];
@@ -55,7 +55,8 @@ void Planner::collect_wishes() {
     std::optional<Layout>& wish = wish_[op.input];
     const int members = shape(op.input).channels / std::max(op.groups, 1);
     if (op.kind == IGC_BLOCK)
-      wish = Layout::interleaved(op.groups, members, narrowest(op));
+      wish = on_amx(i) && op.groups > 1 ? amx_layout(op.groups, members)
+                                        : Layout::interleaved(op.groups, members, narrowest(op));
     else if (wish)
       continue;
     else if (is_channelwise(op) || op.kind == IGC_MAX_POOL)
@@ -63,7 +64,7 @@ void Planner::collect_wishes() {
     else if (op.kind == IGC_PERMUTE && wish_[i + 1])
       wish = relabeled(*wish_[i + 1], inverse(permuted_labels(shape(op.input).channels, op.groups)));
     else if (op.kind == IGC_CONV && op.groups > 1 && (!is_pointwise(op) || op.groups >= kManyGroups))
-      wish = Layout::interleaved(op.groups, members);
+      wish = on_amx(i) ? amx_layout(op.groups, members) : Layout::interleaved(op.groups, members);
   }
 }
 

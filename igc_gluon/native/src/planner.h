@@ -73,6 +73,8 @@ class Planner {
   int run() const { return per_word(plan_.reduced->element); }  // members of a word
   bool pays_in_bytes(const igc_op& op) const;
   bool pays_in_half(const igc_op& op) const;
+  bool pays_on_amx(const igc_op& op, bool fast_vectors) const;
+  bool on_amx(int64_t i) const { return plan_.reduced_ops[i] == IGC_ON_AMX; }
   bool is_reduced(int64_t tensor) const;
   Scale scale_of(int64_t tensor) const;
   int new_reduced(int64_t tensor, const Layout& order);
@@ -86,6 +88,9 @@ class Planner {
   void make_words_in_blocks();
   void choose_reduced_tile(Step& step, Shape out);
   void plan_reduced_groups(Step& step, int64_t i, const Layout& in, const Layout& out, const Target& target);
+  Layout read_by_amx(Step& step, int64_t i, const Layout& out);
+  void plan_amx_block(Step& step, int64_t i, const Layout& out, const Target& target);
+  void choose_amx_tile(Step& step, Shape out);
 
   Plan& plan_;
   Weights& shared_;

@@ -18,7 +18,9 @@ constexpr int64_t kMostProducts = 60000;
 void Planner::choose_reduced() {
   plan_.reduced_ops.assign(n_ops_, 0);
   middle_.assign(n_ops_, nullptr);
-  plan_.reduced = reduced_kernels(kernels_, precision_.kind);
+  const ReducedUnits units = reduced_units(kernels_, precision_.kind);
+  plan_.reduced = units.vectors;
+  plan_.amx = units.amx;
   if (!plan_.reduced) return;
   const float* middle = precision_.ranges + 2 * (n_ops_ + 1);
   for (int64_t i = 0; i < n_ops_; i++) {
@@ -27,8 +29,47 @@ void Planner::choose_reduced() {
       middle_[i] = middle;
       middle += op.channels;
     }
-    plan_.reduced_ops[i] = is_convolution(op) && (in_bytes() ? pays_in_bytes(op) : pays_in_half(op));
+    if (!is_convolution(op)) continue;
+    if (units.amx && pays_on_amx(op, units.fast))
+      plan_.reduced_ops[i] = IGC_ON_AMX;
+    else if (units.fast && (in_bytes() ? pays_in_bytes(op) : pays_in_half(op)))
+      plan_.reduced_ops[i] = IGC_ON_VECTORS;
   }
+}
+
+// By shape alone, from what instructions take on the Intel Xeon of 2023 on which AMX was studied: of the time in which a
+// vector of 16 outputs of a tile of 16 pixels gets its products, in cycles,
+//
+//   54          a product of tiles with the loads and the epilogue that it needs (half of it for few pixels)
+//   8           16 multiply-adds of vectors of float32, two at a time; VDPBF16PS where it is fast
+//   16          16 VPDPBUSD
+//
+// which makes, of time on vectors over time on AMX:
+//
+//   half, beside float32       3x3: 8 members 1.8, 16: 3.6, 32: 4.7     1x1: 16: 2.4, 64: 4.7     3x3 of an image: 1.3
+//   int8, beside VNNI          3x3: 8 members 1.8, 16: 3.6, 64: 4.7     1x1: 16: 1.2, 64: 4.7
+//
+// In an IGC block the secondary runs on vectors of float32 behind AMX.
+bool Planner::pays_on_amx(const igc_op& op, bool fast_vectors) const {
+  constexpr int64_t kTiles = 54, kFloats = 8, kBytes = 16;
+  const Shape in = shape(op.input);
+  const int64_t members = in.channels / op.groups, taps = op.kernel_h * op.kernel_w, run = this->run();
+  const bool mixes = op.kind == IGC_BLOCK && op.groups > 1;
+  if (in.height * in.width == 1) return false;
+  if (op.groups > 1 && (members < 8 || (mixes && op.channels / op.groups < 8))) return false;
+  if (in_bytes() && (members < 4 || members * taps > kMostProducts)) return false;
+  const int64_t together = op.groups > 1 ? amx_groups((int)members) * members : members;
+  const int64_t words = (together + run - 1) / run;
+  const int64_t runs = words > 16 && op.groups > 1 ? op.kernel_w * ((words + 15) / 16)
+                                                   : (op.kernel_w * words + 15) / 16;
+  const int width = (in.width + 2 * op.pad_w - op.kernel_w) / op.stride + 1;
+  const int64_t pixels = (width + (width + 15) / 16 - 1) / ((width + 15) / 16);
+  const int64_t on_tiles = op.kernel_h * runs * kTiles * std::max<int64_t>(pixels, 8) / pixels;
+  const int64_t alone = (members + run - 1) / run * taps;  // words of a vector
+  const int64_t on_vectors = in_bytes() ? kBytes * alone : kFloats * (fast_vectors ? alone : members * taps);
+  const bool reduces = mixes && op.groups > kInRegisters && (in_bytes() || fast_vectors);
+  const int64_t mixing = mixes ? kFloats * op.groups : 0;
+  return 5 * (on_vectors + (reduces ? mixing / 2 : mixing)) > 6 * (on_tiles + mixing);
 }
 
 // By shape alone. Time in float32 over time on bytes, on 2 cores of a Xeon with AVX-512 and VNNI, in chains of
@@ -182,8 +223,12 @@ void Planner::plan_reduced(int64_t i, const Forced* forced) {
   step.residual = -1;
   Layout out;
   bool words = false;  // whether results leave the kernel as words
-  const bool by_groups = goes_by_groups(op, tensors_[op.input].layout);
-  if (by_groups) {
+  const bool amx = on_amx(i), amx_block = amx && op.kind == IGC_BLOCK && op.groups > 1;
+  const bool by_groups = !amx && goes_by_groups(op, tensors_[op.input].layout);
+  if (amx_block) {
+    out = amx_layout(op.groups, op.channels / op.groups);
+    plan_amx_block(step, i, out, target);
+  } else if (by_groups) {
     const int members = filter.inputs / op.groups;
     std::optional<Layout> in = as_groups(tensors_[op.input].layout, members, narrowest(op));
     if (!in) in = Layout::interleaved(op.groups, members, narrowest(op));
@@ -194,42 +239,49 @@ void Planner::plan_reduced(int64_t i, const Forced* forced) {
   } else {
     // Every element is read: any order will do.
     const int64_t conv = tensors_[op.input].pending;
+    out = free_layout(i, filter, forced);
+    words = forced && forced->words;
+    const Layout order = words ? igc::as_words(out, run()) : out;
     Layout in = tensors_[op.input].layout;
-    if (conv < 0 && tensors_[op.input].reduced < 0 && tensors_[op.input].words >= 0) {
+    if (conv < 0 && amx) {
+      in = read_by_amx(step, i, order);
+    } else if (conv < 0 && tensors_[op.input].reduced < 0 && tensors_[op.input].words >= 0) {
       step.input = as_words(op.input);
       in = igc::as_words(in, run());
     } else if (conv < 0) {
       step.input = as_reduced(op.input);
     }
-    out = free_layout(i, filter, forced);
-    words = forced && forced->words;
-    const Layout order = words ? igc::as_words(out, run()) : out;
     const Scale in_scale = scale_of(op.input);
     const ReducedFilter weights(
         plan_.reduced->element, filter, parameters_of(op), [&](int) { return in_scale.step; }, in_scale.zero);
-    if (is_pointwise(op)) {
-      step.work = Work::ReducedPointwise;
+    step.work = is_pointwise(op) ? Work::ReducedPointwise : Work::ReducedConv;
+    if (amx) {
+      const int pixel = conv < 0 ? plan_.storages[step.input].pixel() : in.positions / run();
+      step.amx = plan_amx_conv(*plan_.amx, plan_.arena, weights, in, pixel, order, op.stride, width, target, false);
+    } else if (is_pointwise(op)) {
       step.reduced_pointwise =
           plan_reduced_pointwise(*plan_.reduced, plan_.arena, weights, in, order, op.stride, width, target);
+    } else {
+      step.reduced_conv = plan_reduced_conv(*plan_.reduced, plan_.arena, weights, nullptr, {}, in, order,
+                                            true, op.stride, width, target);
+    }
+    if (is_pointwise(op)) {
       if (conv >= 0) {
         Step both = std::move(pending_[conv]);
         pending_.erase(conv);
         both.reduced_pointwise = std::move(step.reduced_pointwise);
+        both.amx = std::move(step.amx);
         both.work = Work::ConvReducedPointwise;
         both.scale = in_scale;
         both.reduced_pixel = in.positions / run();
         both.middle_pixel = pixel_stride(in.positions);
         step = std::move(both);
       }
-    } else {
-      step.work = Work::ReducedConv;
-      step.reduced_conv = plan_reduced_conv(*plan_.reduced, plan_.arena, weights, nullptr, {}, in, order,
-                                            true, op.stride, width, target);
     }
   }
   if (!is_pointwise(op)) {
-    step.reduced_conv.pad_h = op.pad_h;
-    step.reduced_conv.pad_w = op.pad_w;
+    step.reduced_conv.pad_h = step.amx.pad_h = op.pad_h;
+    step.reduced_conv.pad_w = step.amx.pad_w = op.pad_w;
     widen_halo(step.input, op.pad_h, op.pad_w);
   }
   if (op.residual >= 0) {
@@ -249,7 +301,61 @@ void Planner::plan_reduced(int64_t i, const Forced* forced) {
   }
   if (step.work == Work::ReducedConvPointwise || step.work == Work::ConvReducedPointwise)
     choose_reduced_tile(step, out_shape);
+  else if (amx)
+    choose_amx_tile(step, out_shape);
   emit(std::move(step));
+}
+
+// The order of the elements that a convolution on AMX reads, and step.input: as they lie, or, where groups are scattered
+// so far that it would take many times the products, the order that suits it.
+Layout Planner::read_by_amx(Step& step, int64_t i, const Layout& out) {
+  const igc_op& op = ops_[i];
+  const Tensor& t = tensors_[op.input];
+  const bool as_words = t.reduced < 0 && t.words >= 0;
+  const Layout in = as_words ? igc::as_words(t.layout, run()) : t.layout;
+  const Filter filter = filter_of(op);
+  const auto products = [&](const Layout& order) {
+    return amx_products(plan_.reduced->element, filter, order, pixel_stride(order.positions / run()), out);
+  };
+  if (op.groups > 1) {
+    const Layout other = amx_layout(op.groups, filter.inputs / op.groups);
+    if (2 * products(in) > 3 * products(other)) {
+      step.input = reduced_in(op.input, other, false);
+      return other;
+    }
+  }
+  step.input = as_words ? this->as_words(op.input) : as_reduced(op.input);
+  return in;
+}
+
+void Planner::plan_amx_block(Step& step, int64_t i, const Layout& out, const Target& target) {
+  const igc_op& op = ops_[i];
+  const int width = shape(i + 1).width;
+  const Scale in_scale = scale_of(op.input);
+  const Layout in = read_by_amx(step, i, out);
+  const ReducedFilter primary(
+      plan_.reduced->element, filter_of(op), unscaled(parameters_of(op)), [&](int) { return in_scale.step; },
+      in_scale.zero);
+  Target sums;
+  sums.floats = true;
+  step.work = Work::AmxBlock;
+  step.amx = plan_amx_conv(*plan_.amx, plan_.arena, primary, in, plan_.storages[step.input].pixel(), out, op.stride,
+                           width, sums, true);
+  step.mix = plan_amx_mix(*plan_.amx, plan_.arena, secondary_of(op), mixing_of(op), primary, out, target);
+  step.middle_pixel = pixel_stride(out.positions);
+}
+
+// Rows of the scratch: what is copied, and the sums of an IGC block, stay in L1; where weights are large, they are not
+// fetched again and again for a few rows.
+void Planner::choose_amx_tile(Step& step, Shape out) {
+  const size_t sums = (size_t)out.width * step.middle_pixel * sizeof(float);
+  const auto bytes = [&](int rows) { return rows * sums + step.amx.slice_bytes(rows, out.width); };
+  const size_t most = std::clamp<size_t>(step.amx.weight_bytes / 2, 24 << 10, 512 << 10);
+  int rows = out.height;
+  while (rows > 1 && bytes(rows) > most) rows--;
+  const int tiles = (out.height + rows - 1) / rows;
+  step.tile_rows = (out.height + tiles - 1) / tiles;
+  plan_.scratch_floats = std::max(plan_.scratch_floats, bytes(step.tile_rows) / sizeof(float) + 16);
 }
 
 // A group convolution or an IGC block between layouts with the same chunks.

@@ -30,8 +30,29 @@ void make_words_of_rows(const ReducedKernels& kernels, const Step& step, Plane x
 
 }  // namespace
 
+// What runs on AMX alone. The scratch holds sums of the primary, then slices.
+static void run_amx_rows(const Step& step, Plane x, Plane y, Plane residual, int width, int begin, int end,
+                         float* scratch) {
+  const Plane sums = {scratch, (ptrdiff_t)width * step.middle_pixel, step.middle_pixel};
+  float* const slices = scratch + step.tile_rows * sums.row;
+  for (int first = begin; first < end; first += step.tile_rows) {
+    const int rows = std::min(step.tile_rows, end - first);
+    const Plane from = from_row(x, (ptrdiff_t)first * step.amx.stride), to = from_row(y, first),
+                added = from_row(residual, first);
+    if (step.work == Work::AmxBlock) {
+      run_amx_conv(step.amx, from, sums, {}, width, 0, rows, slices);
+      run_amx_mix(step.mix, sums, to, added, width, 0, rows);
+    } else {
+      run_amx_conv(step.amx, from, to, added, width, 0, rows, slices);
+    }
+  }
+}
+
 void run_reduced_rows(const ReducedKernels& kernels, const Step& step, Plane x, Plane y, Plane residual,
                       int width, int begin, int end, float* scratch) {
+  const bool on_amx = !step.amx.blocks.empty();
+  if (on_amx && step.work != Work::ConvReducedPointwise)
+    return run_amx_rows(step, x, y, residual, width, begin, end, scratch);
   if (step.work == Work::ReducedConv)
     return run_reduced_conv(kernels.element, step.reduced_conv, x, y, residual, width, begin, end);
   if (step.work == Work::ReducedPointwise)
@@ -52,8 +73,11 @@ void run_reduced_rows(const ReducedKernels& kernels, const Step& step, Plane x, 
       reduce_rows(kernels, step.scale, per_word(kernels.element) * step.reduced_pixel, other, middle, width,
                   0, rows);
     }
-    run_reduced_pointwise(step.reduced_pointwise, middle, quads ? other : to, from_row(residual, first),
-                          width, 0, rows);
+    const Plane results = quads ? other : to, added = from_row(residual, first);
+    if (on_amx)
+      run_amx_conv(step.amx, middle, results, added, width, 0, rows, nullptr);
+    else
+      run_reduced_pointwise(step.reduced_pointwise, middle, results, added, width, 0, rows);
     if (quads) make_words_of_rows(kernels, step, other, to, width, 0, rows);
   }
 }

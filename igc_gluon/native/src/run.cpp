@@ -62,6 +62,7 @@ void run_rows(const Plan& plan, const Workspace& workspace, const Step& step, in
     case Work::ReducedPointwise:
     case Work::ReducedConvPointwise:
     case Work::ConvReducedPointwise:
+    case Work::AmxBlock:
       return run_reduced_rows(*plan.reduced, step, x, y, residual, width, begin, end, scratch);
     case Work::Reduce:
     case Work::Widen:
@@ -192,7 +193,8 @@ size_t Plan::bytes() const {
     bytes += bytes_in(step.conv.blocks) + bytes_in(step.pointwise.blocks) +
              bytes_in(step.pointwise.segments) + bytes_in(step.reduced_conv.blocks) +
              bytes_in(step.reduced_pointwise.blocks) + bytes_in(step.reduced_pointwise.inputs) +
-             bytes_in(step.source) + bytes_in(step.from) + bytes_in(step.to);
+             bytes_in(step.amx.blocks) + bytes_in(step.amx.inputs) + bytes_in(step.mix.blocks) +
+             bytes_in(step.mix.inputs) + bytes_in(step.source) + bytes_in(step.from) + bytes_in(step.to);
   return bytes;
 }
 

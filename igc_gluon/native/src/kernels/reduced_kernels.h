@@ -92,6 +92,7 @@ struct WordsTask {
 
 struct ReducedKernels {
   Element element;
+  const char* unit;  // what multiplies, for people
   // As Kernels::conv and Kernels::pointwise.
   ReducedConvKernel (*conv)(int w, int q, int kernel_w, int stride, bool secondary, int width);
   int conv_vectors;  // the largest q
@@ -118,6 +119,9 @@ namespace avx512_bf16 {  // bfloat16
 extern const ReducedKernels kernels;
 }
 namespace emulated_bf16 {  // the same to the bit in plain C++
+extern const ReducedKernels kernels;
+}
+namespace emulated_int8 {
 extern const ReducedKernels kernels;
 }
 

@@ -23,9 +23,24 @@ static void spin_products(int times) { IGC_TWELVE("vdpbf16ps"); }
 constexpr void (*spin_floats)(int) = nullptr, (*spin_products)(int) = nullptr;
 #endif
 
+#if defined(IGC_BYTES) && defined(IGC_EMULATED)
+constexpr const char* kUnit = "VNNI, emulated";
+#elif defined(__AVX512VNNI__)
+constexpr const char* kUnit = "AVX-512 VNNI";
+#elif defined(__AVXVNNI__)
+constexpr const char* kUnit = "AVX-VNNI";
+#elif defined(IGC_BYTES)
+constexpr const char* kUnit = "AVX2";
+#elif defined(IGC_EMULATED)
+constexpr const char* kUnit = "AVX512-BF16, emulated";
+#else
+constexpr const char* kUnit = "AVX512-BF16";
+#endif
+
 extern const ReducedKernels kernels;
-const ReducedKernels kernels = {kElement, conv_kernel, kReducedVectors, pointwise_kernel, kReducedUnits,
-                                reduce,   widen,       make_words,      spin_floats,      spin_products};
+const ReducedKernels kernels = {kElement,      kUnit,  conv_kernel, kReducedVectors, pointwise_kernel,
+                                kReducedUnits, reduce, widen,       make_words,      spin_floats,
+                                spin_products};
 
 }  // namespace IGC_TARGET
 }  // namespace igc

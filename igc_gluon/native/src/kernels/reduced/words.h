@@ -85,7 +85,9 @@ inline __attribute__((noinline)) Words broadcast_words(const uint8_t* p) {
 }  // namespace IGC_TARGET
 }  // namespace igc
 
-#ifdef IGC_BYTES
+#if defined(IGC_BYTES) && defined(IGC_EMULATED)
+#include "emulated_bytes.h"
+#elif defined(IGC_BYTES)
 #include "bytes.h"
 #else
 #include "bfloat16.h"
