@@ -27,6 +27,7 @@ from igc_gluon.cli import exit_code  # noqa: E402
 from igc_gluon.cli.parser import Parser  # noqa: E402
 from igc_gluon.errors import UserError  # noqa: E402
 from igc_gluon.files import write_atomically  # noqa: E402
+from igc_gluon.native import library  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -116,7 +117,7 @@ def measured(bench, case):
     return {
         "result": asdict(both[0]),
         "single": both[1] and asdict(both[1]),
-        "machine": machine.describe(),
+        "machine": f"{machine.describe()}; " + ", ".join(f"{p} on {library.units(p)}" for p in ("half", "int8")),
         "load": load,
         "versions": bench.versions(both[:1]),
         "repeats": bench.repeats,

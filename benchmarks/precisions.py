@@ -3,7 +3,8 @@
     python benchmarks/precisions.py [NETWORK ...] [--batch 16] [--rounds 15] [--precisions half int8]
 
 One thread, CPU time of that thread, which other programs disturb less than the time on the wall. The precisions take
-turns; printed are the medians of the rounds, as images per second, and their ratios to float32. Weights and images are
+turns; printed are the medians of the rounds, as images per second, and their ratios to float32, and how many layers run
+in the precision and how many of those on AMX. Weights and images are
 random: the speed does not depend on them. The networks of the default take about four minutes. Accuracy:
 python -m pytest -s -m long tests/deploy/test_precision_accuracy.py.
 """
@@ -67,7 +68,13 @@ def row(name, precisions, batch, rounds):
     medians = [statistics.median(column) for column in zip(*times)]
     cells = [f"{name:24}", f"{len(x) / medians[0]:8.1f}"]
     for compiled, median in zip(made[1:], medians[1:]):
-        cells += [f"{compiled.reduced_layers:6}", f"{len(x) / median:8.1f}", f"{medians[0] / median:5.2f}"]
+        on_amx = sum("AMX" in (layer.unit or "") for layer in compiled.layers)
+        cells += [
+            f"{compiled.reduced_layers:6}",
+            f"{on_amx:3}",
+            f"{len(x) / median:8.1f}",
+            f"{medians[0] / median:5.2f}",
+        ]
     return cells
 
 
@@ -76,9 +83,10 @@ def run(args):
         reason = library.unavailable_reason(precision)
         if reason:
             raise UserError(f"{precision} cannot be measured here: {reason}")
+        print(f"{precision}: {library.units(precision)}")
     head = [f"{'network':24}", " float32"]
     for precision in args.precisions:
-        head += ["layers", f"{precision:>8}", "ratio"]
+        head += ["layers", "AMX", f"{precision:>8}", "ratio"]
     print("| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|")
     for name in args.networks:
         print("| " + " | ".join(row(name, args.precisions, args.batch, args.rounds)) + " |", flush=True)

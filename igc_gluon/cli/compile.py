@@ -3,6 +3,7 @@
 from igc_gluon import deploy
 from igc_gluon.cli.network_flags import SOURCE, add_normalization_arguments, add_params_arguments, open_classifier
 from igc_gluon.data.classes import read_classes
+from igc_gluon.deploy import runtime
 from igc_gluon.errors import UserError, printable
 from igc_gluon.native import library
 from igc_gluon.paths import expand
@@ -68,4 +69,5 @@ def run(args):
         print(
             f"  runs    natively, {compiled.multiply_adds / 1e8:.3f} x 10^8 multiply-adds"
             + (f", {compiled.reduced_layers} layers in {precision}" if precision != "float32" else "")
+            + (f": {runtime.runs_on(compiled)}" if compiled.reduced_layers else "")
         )

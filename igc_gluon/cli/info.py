@@ -58,9 +58,9 @@ def _run_file(compiled, path):
         convolves = layer.kind in ("convolution", "IGC block")
         window = ("x".join(map(str, layer.kernel)), str(layer.stride)) if layer.stride else ("", "")
         output = "x".join(map(str, layer.output_shape))
-        groups, precision = (layer.groups, layer.precision) if convolves else ("", "")
-        rows.append((str(number), layer.kind, *window, groups, output, precision))
-    print(table(("layer", "operator", "kernel", "stride", "groups", "output", "runs in"), rows, left=2))
+        groups, precision, unit = (layer.groups, layer.precision, layer.unit or "") if convolves else ("", "", "")
+        rows.append((str(number), layer.kind, *window, groups, output, precision, unit))
+    print(table(("layer", "operator", "kernel", "stride", "groups", "output", "runs in", "on"), rows, left=2))
     print(f"""
 {printable(compiled.name or path)}: images {"x".join(map(str, compiled.input_shape))}, \
 {compiled.multiply_adds / 1e8:.3f} x 10^8 multiply-adds
@@ -69,4 +69,6 @@ def _run_file(compiled, path):
     if compiled.precision != "float32":
         reason = runtime.float32_reason(compiled)
         here = f"all in float32: {reason}" if reason else f"{compiled.reduced_layers} layers in it"
+        if not reason:
+            here += f": {runtime.runs_on(compiled)}"
         print(f"  runs           {here}")

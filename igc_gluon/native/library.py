@@ -201,6 +201,13 @@ def amx_unavailable_reason(precision):
     return None if unit_name(precision, AMX) else load().igc_message().decode()
 
 
+def units(precision):
+    """In words, what computes the layers of half or int8 here: "AMX-BF16 and AVX512-BF16"."""
+    names = [name for name in (unit_name(precision, unit) for unit in (AMX, VECTORS)) if name]
+    why = amx_unavailable_reason(precision)
+    return (" and ".join(names) or f"float32 ({unavailable_reason(precision)})") + (f", no AMX: {why}" if why else "")
+
+
 def layout(groups, members):
     """Channel at each position of the interleaved layout of L = `groups`, M = `members`; -1 is padding."""
     positions = ctypes.c_int32()

@@ -225,6 +225,7 @@ def test_int8(run_folder, tmp_path, capsys):
 def test_half(run_folder, tmp_path, capsys, monkeypatch):
     """One file, which runs in half precision or in float32; igc info says what runs, layer by layer."""
     monkeypatch.setenv("IGC_NATIVE_HALF", "emulate")
+    monkeypatch.setenv("IGC_NATIVE_AMX", "off")
     folder, (best, _) = run_folder
     out = tmp_path / "net.igc"
     assert main(["compile", str(folder), str(out), "--precision", "half"]) == 0
@@ -234,8 +235,21 @@ def test_half(run_folder, tmp_path, capsys, monkeypatch):
     np.testing.assert_allclose(deploy.load(out)(x), expected, atol=0.03 * np.abs(expected).max())
     assert main(["info", str(out)]) == 0
     said = capsys.readouterr().out
-    runs_in = [line.split()[-1] for line in said.splitlines() if " convolution " in line or " IGC block " in line]
-    assert set(runs_in) == {"half", "float32"} and f"{runs_in.count('half')} layers in it" in said
+    rows = [line for line in said.splitlines() if " convolution " in line or " IGC block " in line]
+    in_half = [line for line in rows if " half " in line]
+    assert all(line.endswith(" AVX512-BF16, emulated") for line in in_half) and 0 < len(in_half) < len(rows)
+    assert sum(line.rstrip().endswith(" float32") for line in rows) == len(rows) - len(in_half)
+    summary = (
+        f"{len(in_half)} layers in it: {len(in_half)} on AVX512-BF16, emulated (no AMX: IGC_NATIVE_AMX=off says so)"
+    )
+    assert summary in said
+    monkeypatch.setenv("IGC_NATIVE_AMX", "emulate")
+    monkeypatch.setenv("IGC_NATIVE_HALF", "off")
+    assert main(["info", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert " half  AMX-BF16, emulated\n" in said and " on AMX-BF16, emulated\n" in said and "no AMX" not in said
+    np.testing.assert_allclose(deploy.load(out)(x), expected, atol=0.03 * np.abs(expected).max())
+    monkeypatch.setenv("IGC_NATIVE_AMX", "off")
     monkeypatch.setenv("IGC_NATIVE_HALF", "off")
     np.testing.assert_array_equal(deploy.load(out)(x), expected)
     assert main(["info", str(out)]) == 0

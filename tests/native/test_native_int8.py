@@ -31,9 +31,10 @@ def has_int8(kernels):
         return False
 
 
-@pytest.fixture(
-    params=[k for k in KERNELS if native.available() and has_int8(k)], ids=lambda k: "-".join(filter(None, k))
-)
+AVAILABLE = [k for k in KERNELS if native.available() and has_int8(k)]
+
+
+@pytest.fixture(params=AVAILABLE, ids=lambda k: "-".join(filter(None, k)))
 def kernels(request):
     with kernels_in_use(*request.param):
         yield

@@ -60,8 +60,9 @@ AmxConv plan_amx_conv(const AmxKernels& kernels, Arena& arena, const ReducedFilt
 // How many products of tiles that would be, for one tile of pixels.
 int64_t amx_products(Element element, const Filter& filter, const Layout& in, int pixel, const Layout& out);
 // `out`: an amx_layout(), of the sums too. primary: of the sums.
-AmxMix plan_amx_mix(const AmxKernels& kernels, Arena& arena, const Filter& secondary, const Parameters& mixing,
-                    const ReducedFilter& primary, const Layout& out, const Target& target);
+AmxMix plan_amx_mix(const AmxKernels& kernels, Arena& arena, const Filter& secondary,
+                    const Parameters& mixing, const ReducedFilter& primary, const Layout& out,
+                    const Target& target);
 
 // Rows [begin, end) of the output; planes of elements are counted in words. scratch: of slice_bytes(end - begin, width).
 void run_amx_conv(const AmxConv& plan, Plane x, Plane y, Plane residual, int width, int begin, int end,

@@ -82,7 +82,8 @@ int words_of_pixel(const Layout& in, int run) { return (in.positions + run - 1) 
 
 int64_t AmxConv::products() const {
   int64_t products = 0;
-  for (const Block& block : blocks) products += (int64_t)block.steps * kernel_h * (block.offset[1] < 0 ? 1 : 2);
+  for (const Block& block : blocks)
+    products += (int64_t)block.steps * kernel_h * (block.offset[1] < 0 ? 1 : 2);
   return products;
 }
 
@@ -93,7 +94,8 @@ int AmxConv::widest_slice() const {
 }
 
 size_t AmxConv::slice_bytes(int rows, int width) const {
-  const size_t lines = (size_t)(rows - 1) * stride + kernel_h, columns = (size_t)(width - 1) * stride + kernel_w;
+  const size_t lines = (size_t)(rows - 1) * stride + kernel_h,
+               columns = (size_t)(width - 1) * stride + kernel_w;
   return lines * columns * widest_slice() * 4;
 }
 
@@ -132,8 +134,16 @@ AmxConv plan_amx_conv(const AmxKernels& kernels, Arena& arena, const ReducedFilt
     uint8_t* at = reinterpret_cast<uint8_t*>(arena.take(size));
     float *scale = arena.take(lanes), *bias = arena.take(lanes);
     plan.weight_bytes += 4 * size;
-    plan.blocks.push_back({kernels.conv(count), (int)plan.inputs.size(), steps, words,
-                           {base, count == 2 ? base + 16 : -1}, row.slice_at, row.slice, at, scale, bias});
+    plan.blocks.push_back({kernels.conv(count),
+                           (int)plan.inputs.size(),
+                           steps,
+                           words,
+                           {base, count == 2 ? base + 16 : -1},
+                           row.slice_at,
+                           row.slice,
+                           at,
+                           scale,
+                           bias});
     for (int begin : row.runs.begins) plan.inputs.push_back(4 * begin);
     for (int j = 0; j < lanes; j++) {
       const int c = out.channel(base + j);
@@ -149,10 +159,10 @@ AmxConv plan_amx_conv(const AmxKernels& kernels, Arena& arena, const ReducedFilt
             const int dx = word / row.pixel, place = row.slice_at + word % row.pixel;
             for (int j = 0; j < 16; j++)
               for (int b = 0; b < run; b++) {
-                const uint16_t element =
-                    word < counted || dx >= f.kernel_w
-                        ? (uint16_t)0
-                        : filter.at(f.number(out.channel(base + 16 * n + j), in.channel(place * run + b), dy, dx));
+                const uint16_t element = word < counted || dx >= f.kernel_w
+                                             ? (uint16_t)0
+                                             : filter.at(f.number(out.channel(base + 16 * n + j),
+                                                                  in.channel(place * run + b), dy, dx));
                 const uint8_t parts[2] = {(uint8_t)element, (uint8_t)(element >> 8)};
                 at = std::copy(parts, parts + bytes_of(kernels.element), at);
               }
@@ -163,8 +173,9 @@ AmxConv plan_amx_conv(const AmxKernels& kernels, Arena& arena, const ReducedFilt
   return plan;
 }
 
-AmxMix plan_amx_mix(const AmxKernels& kernels, Arena& arena, const Filter& secondary, const Parameters& mixing,
-                    const ReducedFilter& primary, const Layout& out, const Target& target) {
+AmxMix plan_amx_mix(const AmxKernels& kernels, Arena& arena, const Filter& secondary,
+                    const Parameters& mixing, const ReducedFilter& primary, const Layout& out,
+                    const Target& target) {
   AmxMix plan;
   plan.epilogue = target.epilogue();
   const int groups = out.chunks[0].width, n_chunks = (int)out.chunks.size(), size = out.positions / n_chunks;
@@ -172,7 +183,8 @@ AmxMix plan_amx_mix(const AmxKernels& kernels, Arena& arena, const Filter& secon
   for (int place = 0; place < size; place += 16)
     for (int done = 0, count; done < n_chunks; done += count) {
       count = balanced(n_chunks - done, 4);
-      AmxMix::Block block = {kernels.mix(groups, count), (int)plan.inputs.size(), n_chunks, {}, nullptr, nullptr};
+      AmxMix::Block block = {
+          kernels.mix(groups, count), (int)plan.inputs.size(), n_chunks, {}, nullptr, nullptr};
       float *weights = arena.take((size_t)n_chunks * groups * count * 16), *bias = arena.take(count * 16);
       block.weights = weights;
       block.bias = bias;

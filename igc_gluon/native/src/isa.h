@@ -17,8 +17,8 @@ struct ReducedUnits {
   const ReducedKernels* vectors = nullptr;  // also what converts; null: all is float32
   bool fast = false;                        // whether their products are faster than those of float32
   const AmxKernels* amx = nullptr;          // or null
-  std::string why;      // it is all in float32
-  std::string why_amx;  // there is no AMX
+  std::string why;                          // it is all in float32
+  std::string why_amx;                      // there is no AMX
 };
 ReducedUnits reduced_units(const Kernels& kernels, int precision);
 

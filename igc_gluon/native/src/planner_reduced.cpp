@@ -60,8 +60,8 @@ bool Planner::pays_on_amx(const igc_op& op, bool fast_vectors) const {
   if (in_bytes() && (members < 4 || members * taps > kMostProducts)) return false;
   const int64_t together = op.groups > 1 ? amx_groups((int)members) * members : members;
   const int64_t words = (together + run - 1) / run;
-  const int64_t runs = words > 16 && op.groups > 1 ? op.kernel_w * ((words + 15) / 16)
-                                                   : (op.kernel_w * words + 15) / 16;
+  const int64_t runs =
+      words > 16 && op.groups > 1 ? op.kernel_w * ((words + 15) / 16) : (op.kernel_w * words + 15) / 16;
   const int width = (in.width + 2 * op.pad_w - op.kernel_w) / op.stride + 1;
   const int64_t pixels = (width + (width + 15) / 16 - 1) / ((width + 15) / 16);
   const int64_t on_tiles = op.kernel_h * runs * kTiles * std::max<int64_t>(pixels, 8) / pixels;
@@ -257,7 +257,8 @@ void Planner::plan_reduced(int64_t i, const Forced* forced) {
     step.work = is_pointwise(op) ? Work::ReducedPointwise : Work::ReducedConv;
     if (amx) {
       const int pixel = conv < 0 ? plan_.storages[step.input].pixel() : in.positions / run();
-      step.amx = plan_amx_conv(*plan_.amx, plan_.arena, weights, in, pixel, order, op.stride, width, target, false);
+      step.amx =
+          plan_amx_conv(*plan_.amx, plan_.arena, weights, in, pixel, order, op.stride, width, target, false);
     } else if (is_pointwise(op)) {
       step.reduced_pointwise =
           plan_reduced_pointwise(*plan_.reduced, plan_.arena, weights, in, order, op.stride, width, target);
@@ -339,8 +340,8 @@ void Planner::plan_amx_block(Step& step, int64_t i, const Layout& out, const Tar
   Target sums;
   sums.floats = true;
   step.work = Work::AmxBlock;
-  step.amx = plan_amx_conv(*plan_.amx, plan_.arena, primary, in, plan_.storages[step.input].pixel(), out, op.stride,
-                           width, sums, true);
+  step.amx = plan_amx_conv(*plan_.amx, plan_.arena, primary, in, plan_.storages[step.input].pixel(), out,
+                           op.stride, width, sums, true);
   step.mix = plan_amx_mix(*plan_.amx, plan_.arena, secondary_of(op), mixing_of(op), primary, out, target);
   step.middle_pixel = pixel_stride(out.positions);
 }

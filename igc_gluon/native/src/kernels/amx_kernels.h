@@ -10,15 +10,15 @@ namespace igc {
 // Rows of any convolution (amx/amx_conv.cpp), for N vectors of outputs that read the same words. Each output pixel reads,
 // in every row of taps, `steps` runs of `words` words; what of a run is no input meets weights of zero.
 struct AmxTask {
-  const uint8_t* x;  // the first tap of output pixel (0, 0)
-  ptrdiff_t x_row;   // between output rows
-  ptrdiff_t x_line;  // between rows of taps
-  ptrdiff_t x_step;  // between output pixels
+  const uint8_t* x;       // the first tap of output pixel (0, 0)
+  ptrdiff_t x_row;        // between output rows
+  ptrdiff_t x_line;       // between rows of taps
+  ptrdiff_t x_step;       // between output pixels
   const int32_t* inputs;  // where in a row of taps each run begins
   int steps, words;
   int kernel_h;
-  int pixels;  // of a tile: as configured
-  int width;   // output pixels of a row
+  int pixels;              // of a tile: as configured
+  int width;               // output pixels of a row
   const uint8_t* weights;  // [kernel_h][steps][N][words][16] words
   const float* scale;      // [N][16], of bytes
   const float* bias;       // [N][16]
@@ -57,7 +57,7 @@ struct AmxKernels {
   // The state of the calling thread's tiles: `pixels` x `words` by `words` x 16, until release().
   void (*configure)(int pixels, int words);
   void (*release)();
-  AmxKernel (*conv)(int n);  // n: 1 or 2
+  AmxKernel (*conv)(int n);                // n: 1 or 2
   AmxMixKernel (*mix)(int groups, int n);  // groups of a vector: 1 or 2; n: 1 to 4
 };
 

@@ -73,7 +73,9 @@ AmxMixKernel choose_vectors(int n) {
 
 }  // namespace
 
-AmxMixKernel mix_kernel(int groups, int n) { return groups == 2 ? choose_vectors<2>(n) : choose_vectors<1>(n); }
+AmxMixKernel mix_kernel(int groups, int n) {
+  return groups == 2 ? choose_vectors<2>(n) : choose_vectors<1>(n);
+}
 
 }  // namespace IGC_TARGET
 }  // namespace igc

@@ -88,11 +88,13 @@ IGC_INLINE void store_tile(uint8_t* at, ptrdiff_t row) {
     __builtin_memcpy(at + r * row, tiles.at[T][r], (size_t)tiles.words[T] * 4);
 }
 #ifdef IGC_BYTES
-inline void add_products_of(uint32_t& sum, const uint32_t* inputs, const uint32_t (*weights)[16], int n, int words) {
+inline void add_products_of(uint32_t& sum, const uint32_t* inputs, const uint32_t (*weights)[16], int n,
+                            int words) {
   for (int k = 0; k < words; k++) sum += dot(inputs[k], weights[k][n]);
 }
 #else
-inline void add_products_of(uint32_t& sum, const uint32_t* inputs, const uint32_t (*weights)[16], int n, int words) {
+inline void add_products_of(uint32_t& sum, const uint32_t* inputs, const uint32_t (*weights)[16], int n,
+                            int words) {
   float even = 0, odd = 0;
   for (int k = 0; k < words; k++) {
     even = plus_product(even, inputs[k] << 16, weights[k][n] << 16);

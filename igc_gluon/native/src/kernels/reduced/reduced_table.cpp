@@ -38,9 +38,9 @@ constexpr const char* kUnit = "AVX512-BF16";
 #endif
 
 extern const ReducedKernels kernels;
-const ReducedKernels kernels = {kElement,      kUnit,  conv_kernel, kReducedVectors, pointwise_kernel,
-                                kReducedUnits, reduce, widen,       make_words,      spin_floats,
-                                spin_products};
+const ReducedKernels kernels = {kElement,         kUnit,         conv_kernel,  kReducedVectors,
+                                pointwise_kernel, kReducedUnits, reduce,       widen,
+                                make_words,       spin_floats,   spin_products};
 
 }  // namespace IGC_TARGET
 }  // namespace igc
