@@ -62,6 +62,7 @@ X86_AMX = {
 _IN_PLAIN = ["-DIGC_EMULATED", "-O2", "-ffp-contract=off"]
 EMULATED_REDUCED = {"emulated_bf16": (4, _IN_PLAIN), "emulated_int8": (4, ["-DIGC_BYTES", *_IN_PLAIN])}
 EMULATED_AMX = {"emulated_amx_bf16": (4, _IN_PLAIN), "emulated_amx_int8": (4, ["-DIGC_BYTES", *_IN_PLAIN])}
+EMULATED = {**EMULATED_REDUCED, **EMULATED_AMX}
 
 # -Wno-unknown-warning-option: for Clang, which lacks -Wno-maybe-uninitialized; GCC minds no such flag.
 # -Wno-ignored-attributes: a register's type as the argument of a template loses its alignment, unused there.
@@ -177,7 +178,7 @@ def build(output=HERE / "_lib", jobs=None, sanitize=None, warn=_say):
         objects, built, left_out = [], [], []
         for part, files in results.items():
             failure = next((failure for _, failure in files if failure), None)
-            if failure and part in ("", PORTABLE, *EMULATED_REDUCED, *EMULATED_AMX):
+            if failure and part in ("", PORTABLE, *EMULATED):
                 raise BuildError(failure)
             if failure:
                 left_out.append(f"the kernels for {part} are left out: {failure}")

@@ -62,12 +62,12 @@ class FakeCompiler:
 
 
 def test_an_instruction_set_that_the_compiler_does_not_know_is_left_out_alone(tmp_path, monkeypatch, capsys):
-    fake = FakeCompiler(tmp_path, monkeypatch, unknown=["-mavx512vnni", "-mavxvnni", "-mavx512bf16"])
+    fake = FakeCompiler(tmp_path, monkeypatch, unknown=["-mavx512vnni", "-mavxvnni", "-mavx512bf16", "-mamx-tile"])
     assert build.main(["--output", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 3
-    for line, name in zip(said, ("vnni", "avxvnni", "avx512_bf16")):
-        assert f"kernels for {name} are left out" in line and "error: unknown -mavx" in line
+    assert len(said) == 5
+    for line, name in zip(said, ("vnni", "avxvnni", "avx512_bf16", "amx_bf16", "amx_int8")):
+        assert f"kernels for {name} are left out" in line and "error: unknown -m" in line
     (link,) = [line for line in fake.commands() if "-shared" in line]
     assert "vnni.o" not in link and "conv.avx2_int8.o" in link and "conv.avx512.o" in link
     (isa,) = [line for line in fake.commands() if "isa.cpp" in line]
@@ -77,6 +77,9 @@ def test_an_instruction_set_that_the_compiler_does_not_know_is_left_out_alone(tm
         "-DIGC_HAS_PORTABLE",
         "-DIGC_HAS_AVX2_INT8",
         "-DIGC_HAS_EMULATED_BF16",
+        "-DIGC_HAS_EMULATED_INT8",
+        "-DIGC_HAS_EMULATED_AMX_BF16",
+        "-DIGC_HAS_EMULATED_AMX_INT8",
     }
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["libigc.so"]
 
@@ -137,7 +140,7 @@ def test_sources_are_formatted():
 
 COMPILERS = ["g++-9", "g++-10", "g++-11", "g++-12", "g++-13", "clang++-14", "clang++-19"]
 # What a compiler is too old for.
-LEFT_OUT = {"g++-9": ["avxvnni", "avx512_bf16"], "g++-10": ["avxvnni"]}
+LEFT_OUT = {"g++-9": ["avxvnni", "avx512_bf16", "amx_bf16", "amx_int8"], "g++-10": ["avxvnni", "amx_bf16", "amx_int8"]}
 
 
 def find_compiler(name):
@@ -160,7 +163,7 @@ def test_compilers_build_every_file_without_a_warning(name, tmp_path, monkeypatc
     said = capsys.readouterr().err.splitlines()
     assert [re.search("kernels for (.*) are", line).group(1) for line in said] == LEFT_OUT.get(name, []), said
     environment = {**os.environ, "IGC_NATIVE_LIBRARY": str(tmp_path / "out" / "libigc.so")}
-    for tests in ("inference", "int8", "half", "training"):
+    for tests in ("inference", "int8", "half", "amx", "training"):
         run_tests(f"native/test_native_{tests}.py", environment)
 
 

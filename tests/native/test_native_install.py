@@ -111,11 +111,16 @@ def test_only_the_kernels_of_an_instruction_set_are_compiled_for_it(tmp_path, mo
         machine = [word for word in command.split() if re.match(r"-m|-x[A-Z]|-Ofast|-ffast-math", word)]
         target = re.search(r"-DIGC_TARGET=(\w+)", command)
         expected = (
-            {**build.X86, **build.X86_REDUCED, **build.EMULATED, build.PORTABLE: (4, [])}[target.group(1)][1]
+            {**build.X86, **build.X86_REDUCED, **build.X86_AMX, **build.EMULATED, build.PORTABLE: (4, [])}[
+                target.group(1)
+            ][1]
             if target
             else []
         )
         assert machine == [word for word in expected if word.startswith("-m")], command
+
+
+WITH_512_BITS = ("avx512", "avx512_bf16", "vnni", "amx_bf16", "amx_int8")
 
 
 @pytest.mark.skipif(
@@ -131,12 +136,13 @@ def test_wide_instructions_stand_in_the_kernels_of_their_instruction_set_only():
     for line in listing.splitlines():
         if line.endswith(">:"):
             function = line
-        elif re.search(r"\t(v[a-z]|.*%[yz]mm|k(mov|or|and))", line):
-            isa = re.search("avx512_bf16|avx512|avx2_int8|avxvnni|avx2|vnni", function)
-            assert isa, f"{line} in {function}"
-            assert isa.group() in ("avx512", "avx512_bf16", "vnni") or "%zmm" not in line, f"{line} in {function}"
+        elif re.search(r"\t(v[a-z]|.*%([yz]mm|tmm)|k(mov|or|and)|ldtilecfg|tilerelease)", line):
+            isa = re.search("amx_bf16|amx_int8|avx512_bf16|avx512|avx2_int8|avxvnni|avx2|vnni", function)
+            assert isa and "emulated" not in function, f"{line} in {function}"
+            assert isa.group() in WITH_512_BITS or "%zmm" not in line, f"{line} in {function}"
+            assert isa.group() in build.X86_AMX or not re.search("tmm|tile", line), f"{line} in {function}"
             counts[isa.group()] = counts.get(isa.group(), 0) + 1
-    assert set(counts) == {*build.X86, *build.X86_REDUCED} and min(counts.values()) > 100
+    assert set(counts) == {*build.X86, *build.X86_REDUCED, *build.X86_AMX} and min(counts.values()) > 100
 
 
 @pytest.mark.long

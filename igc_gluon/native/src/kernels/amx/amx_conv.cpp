@@ -25,7 +25,8 @@ IGC_INLINE Place place_of(const AmxTask& t, int first, int number) {
 }
 
 template <int N, int P, int I = 0>
-IGC_INLINE void add_pixels(const Place (&places)[P], ptrdiff_t at, ptrdiff_t step) {
+IGC_INLINE void add_pixels([[maybe_unused]] const Place (&places)[P], [[maybe_unused]] ptrdiff_t at,
+                           [[maybe_unused]] ptrdiff_t step) {
   if constexpr (I < P) {
     constexpr int kInputs = kInputTile + I % 2;
     load_tile<kInputs>(places[I].x + at, step);
@@ -81,7 +82,8 @@ IGC_INLINE void finish(const AmxTask& t, const uint8_t* sums, uint8_t* y, const 
 }
 
 template <int N, int P, int I = 0>
-IGC_INLINE void put_pixels(const AmxTask& t, const Place (&places)[P], uint8_t* sums) {
+IGC_INLINE void put_pixels([[maybe_unused]] const AmxTask& t, [[maybe_unused]] const Place (&places)[P],
+                           [[maybe_unused]] uint8_t* sums) {
   if constexpr (I < P) {
     uint8_t* const y = places[I].y;
     if (t.sums) {
