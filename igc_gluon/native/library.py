@@ -14,7 +14,7 @@ import numpy as np
 from igc_gluon.environment import KINDS
 from igc_gluon.errors import UserError
 
-ABI = 11
+ABI = 12
 CONV, BLOCK, PERMUTE, MAX_POOL, MEAN_POOL = 1, 2, 3, 4, 5
 OP_KINDS = {CONV: "convolution", BLOCK: "IGC block", PERMUTE: "permutation", MAX_POOL: "max pooling", MEAN_POOL: "mean"}
 ACTIVATIONS = {None: 0, "relu": 1, "relu6": 2}

@@ -27,7 +27,7 @@ extern "C" {
 #endif
 
 /* Grows with every change of a struct, of the functions or of the meaning of one. */
-#define IGC_ABI 11
+#define IGC_ABI 12
 
 typedef enum igc_status {
   IGC_OK = 0,
