@@ -74,6 +74,15 @@ int ftruncate64(int file, off64_t size) {
   static const auto call = real<int(int, off64_t)>("ftruncate64");
   return fails(file) ? -1 : call(file, size);
 }
+// As of a network file system, which tells at the end what became of the writes; the number is free all the same.
+int close(int file) {
+  static const auto call = real<int(int)>("close");
+  const int flags = length ? fcntl(file, F_GETFL) : -1;
+  const bool failed = flags >= 0 && (flags & O_ACCMODE) != O_RDONLY && fails(file);
+  const int before = errno, code = call(file);
+  if (failed) errno = before;
+  return failed ? -1 : code;
+}
 int flock(int file, int how) {
   static const auto call = real<int(int, int)>("flock");
   return fails(file) ? -1 : call(file, how);

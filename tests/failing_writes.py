@@ -1,23 +1,29 @@
-"""Errors at system calls that write, through a training run, a resume and an export.
+"""Errors at system calls that write, through a training run, a resume, an export and the packing of photographs.
 
-    LD_PRELOAD=failing_calls.so python failing_writes.py FOLDER [EVERY [PART]]
+    LD_PRELOAD=failing_calls.so python failing_writes.py FOLDER [EVERY [PART [COMMAND ...]]]
 
 For each of EIO, ENOSPC and ESTALE, once and from then on, at every call (with EVERY only at each EVERY-th from the
 PART-th on, so that the parts 1 to EVERY are all calls): the command ends with exit code 0 or 2, with 2 in one line of
-an error and without a traceback; no checkpoint
-that `last` or `best` led to is lost; without the error the run goes on to the bits of an undisturbed one, and what is
-exported is the whole file of before or after. Prints a line of counts for each command.
+an error and without a traceback; no checkpoint that `last` or `best` led to is lost; without the error the run goes on
+to the bits of an undisturbed one, what is exported is the whole file of before or after, and packing goes on to the
+bytes of an undisturbed one. Prints a line of counts for each command.
+
+Two errors that leave the same bytes in the same files are one where the run goes on: it is tried once.
 """
 
 import contextlib
 import ctypes
 import errno
 import functools
+import hashlib
+import itertools
 import os
+import re
 import shutil
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -28,17 +34,22 @@ from igc_gluon.start import exit_code, prepare  # noqa: E402
 prepare()
 
 import numpy as np  # noqa: E402
+from drawn_photographs import draw_photographs  # noqa: E402
 from test_train_cifar import TINY  # noqa: E402
 
 import train_cifar  # noqa: E402
 from igc_gluon.cli import main as igc  # noqa: E402
 from igc_gluon.data.images import Images  # noqa: E402
-from igc_gluon.engine import inputs, run_log  # noqa: E402
+from igc_gluon.data.pack import Encoding  # noqa: E402
+from igc_gluon.data.photo_folder import list_photographs, pack_photographs  # noqa: E402
+from igc_gluon.engine import inputs, loop, run_log  # noqa: E402
 from igc_gluon.engine.checkpoint import CheckpointStore  # noqa: E402
 from igc_gluon.files import write_atomically  # noqa: E402
 
 ERRORS = (errno.EIO, errno.ENOSPC, errno.ESTALE)
 FLAGS = [*TINY, "--num-epochs", "2", "--batch-size", "16"]
+PACKED = [f"{split}.{ending}" for split in ("train", "val") for ending in ("rec", "idx", "lst")] + ["classes.txt"]
+NOTES = {"train.rec.json", "val.rec.json", "photographs.json"}
 IMAGES = {"train": 32, "test": 10}  # of each: what is asked is what is written
 preloaded = ctypes.CDLL(None)
 preloaded.fail_calls.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int, ctypes.c_int]
@@ -79,6 +90,8 @@ def quietly(call, *args):
 
 
 def train(log_dir, *more):
+    ticks = itertools.count()
+    loop.time = SimpleNamespace(monotonic=lambda: float(next(ticks)))  # so that the same work leaves the same bytes
     flags = [*FLAGS, "--log-dir", str(log_dir), "--model-prefix", str(log_dir / "export"), *more]
     return quietly(exit_code, lambda: train_cifar.run(train_cifar.parse(flags)))
 
@@ -93,6 +106,17 @@ def final(log_dir):
     return [(folder / name).read_bytes() for name in ("net.params", "training.params")] + [
         (log_dir / "export-0002.params").read_bytes()
     ]
+
+
+def left_in(folder):
+    """A digest of all that a run goes on from: not of the log, which is only written, nor of the events, which begin
+    anew and are called by the time."""
+    state = hashlib.sha256()
+    for path in sorted(Path(folder).rglob("*")):
+        name = re.sub(r"\.[0-9a-f]{8}\.tmp$", ".tmp", str(path.relative_to(folder)))
+        if path.name != "log.txt" and not path.name.startswith("events.out"):
+            state.update(f"{name} {path.is_file() and path.read_bytes()}\n".encode())
+    return state.digest()
 
 
 def sweep(title, command, prepare_folder, check, every, part):
@@ -120,31 +144,14 @@ def sweep(title, command, prepare_folder, check, every, part):
     raise AssertionError("no command comes through")
 
 
-def main():
-    inputs.load, run_log.draw_curves = few_images, quick_picture
-    every, part = int((sys.argv[2:] or [1])[0]), int((sys.argv[3:] or [1])[0])
-    base = Path(sys.argv[1])
+def run_commands(base):
+    """{title: (command, prepare, check), as `sweep` takes them} of training, resuming and exporting."""
     whole, half = base / "whole", base / "half"
     whole.mkdir(parents=True)
     assert train(whole)[0] == 0
-    undisturbed = final(whole)
-
-    def lost_nothing(folder, where):
-        store, lines = checkpoints(folder), []
-        pointed = [which for which in ("last", "best") if (store.folder / which).exists()]
-        for which in pointed:
-            assert store.pointer(which), where
-            store.load(store.pointer(which))
-        saved = store.load_last(lines.append)
-        assert not lines and (saved or not pointed), (where, lines)
-        code, err = train(folder, "--resume")
-        assert code == 0 and final(folder) == undisturbed, (where, code, err)
-
-    sweep("training", train, lambda folder: folder.mkdir(), lost_nothing, every, part)
+    undisturbed, gone_on = final(whole), set()
     # After its first epoch: as if the second checkpoint had met a full disk.
     half.mkdir()
-    import igc_gluon.engine.loop as loop
-
     real, saves = loop.TrainingLoop._save, []
 
     def save(self, best):
@@ -156,17 +163,24 @@ def main():
     loop.TrainingLoop._save = save
     assert train(half)[0] == 2
     loop.TrainingLoop._save = real
-    sweep(
-        "resume",
-        lambda folder: train(folder, "--resume"),
-        lambda folder: shutil.copytree(half, folder),
-        lost_nothing,
-        every,
-        part,
-    )
     run = str(checkpoints(whole).folder.parent)
     assert quietly(igc, ["compile", run, str(base / "net.igc")])[0] == 0
     new = (base / "net.igc").read_bytes()
+
+    def lost_nothing(folder, where):
+        store, lines = checkpoints(folder), []
+        pointed = [which for which in ("last", "best") if (store.folder / which).exists()]
+        for which in pointed:
+            assert store.pointer(which), where
+            store.load(store.pointer(which))
+        saved = store.load_last(lines.append)
+        assert not lines and (saved or not pointed), (where, lines)
+        state = left_in(folder)
+        if state in gone_on:
+            return
+        gone_on.add(state)
+        code, err = train(folder, "--resume")
+        assert code == 0 and final(folder) == undisturbed, (where, code, err)
 
     def old(folder):
         folder.mkdir()
@@ -176,8 +190,46 @@ def main():
         found = (folder / "net.igc").read_bytes()
         assert found in (b"old", new) and (where[4] or found == new) and len(list(folder.iterdir())) <= 2, where
 
-    sweep("export", lambda folder: quietly(igc, ["compile", run, str(folder / "net.igc")]), old, whole_file, 1, 1)
+    return {
+        "training": (train, Path.mkdir, lost_nothing),
+        "resume": (
+            lambda folder: train(folder, "--resume"),
+            lambda folder: shutil.copytree(half, folder),
+            lost_nothing,
+        ),
+        "export": (lambda folder: quietly(igc, ["compile", run, str(folder / "net.igc")]), old, whole_file),
+    }
+
+
+def packing(base):
+    """The same of photographs that are packed to be trained on."""
+    photographs = list_photographs(draw_photographs(base / "photographs", 3, 24))
+
+    def pack(folder):
+        return quietly(exit_code, pack_photographs, photographs, folder, Encoding(24, enlarge=False), str)
+
+    def packed(folder):
+        return {name: (folder / name).read_bytes() for name in PACKED}
+
+    assert pack(base / "packed")[0] == 0
+    undisturbed = packed(base / "packed")
+
+    def goes_on(folder, where):
+        code, err = pack(folder)
+        assert code == 0 and packed(folder) == undisturbed, (where, code, err)
+        left = {path.name for path in folder.iterdir() if path.name not in PACKED} - NOTES
+        assert all(name.startswith(".") for name in left), (where, left)
+
+    return {"packing": (pack, Path.mkdir, goes_on)}
+
+
+def main(folder, every="1", part="1", *chosen):
+    inputs.load, run_log.draw_curves = few_images, quick_picture
+    run_log.commit = lambda: None  # asks git four times
+    for title, given in {**run_commands(Path(folder)), **packing(Path(folder))}.items():
+        if title in chosen or not chosen:
+            sweep(title, *given, int(every) if title != "export" else 1, int(part) if title != "export" else 1)
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Errors at every system call that writes, through training, resume and export; see failing_writes.py."""
+"""Errors at every system call that writes, through training, resume, export and packing; see failing_writes.py."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def test_no_error_at_a_write_loses_what_was_saved(tmp_path):
         done = sweep(folder, shim)
     print(done.stdout)
     assert done.returncode == 0, done.stderr
-    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["training", "resume", "export"]
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["training", "resume", "export", "packing"]
 
 
 def sweep(folder, shim):
