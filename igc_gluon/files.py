@@ -20,6 +20,7 @@ from igc_gluon.errors import UserError
 from igc_gluon.paths import expand
 
 _LONGEST_TEXT = 64 << 20  # bytes; the history of a million epochs is shorter
+_NAME_BYTES = 200  # of a file's name that a temporary one has: with what is added it is to be no longer than may be
 _MOST_LINKS = 40  # in a row, as many as Linux follows
 
 
@@ -45,7 +46,8 @@ def write_atomically(path, mode="wb"):
         yield file
         _write_through(path, content.getbuffer())
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    begin = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])
+    temporary = path.with_name(f".{begin}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         # "x" applies the umask, which tempfile would not: the file must be as readable as any other.
         with open(temporary, mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as file:
@@ -78,6 +80,8 @@ def destination(path):
         return path, True
     except OSError as error:
         raise UserError(f"cannot write {given}: {error.strerror}") from None
+    except ValueError:  # of a NUL in it
+        raise UserError(f"cannot write {given}: no file has such a name") from None
     if stat.S_ISBLK(kind):
         raise UserError(f"cannot write {given}: it is a disk; name a file on it")
     if stat.S_ISDIR(kind):  # "/" and "" have no name that one beside it could be made of

@@ -103,6 +103,16 @@ def test_truly_full_device_is_a_user_error():
     assert caught.value.filename is None and caught.value.errno == errno.ENOSPC
 
 
+def test_names_with_nul_and_names_as_long_as_may_be(tmp_path):
+    with pytest.raises(UserError, match=r"a\\x00b: no file has such a name"), files.write_atomically(tmp_path / "a\0b"):
+        pass
+    for name in ("x" * 255, "\u65e5" * 85):
+        with files.write_atomically(tmp_path / name) as file:
+            file.write(b"whole")
+        assert (tmp_path / name).read_bytes() == b"whole"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_missing_folder_is_a_user_error(tmp_path):
     message = "cannot write .*nowhere/a: No such file or directory"
     with pytest.raises(UserError, match=message), files.write_atomically(tmp_path / "nowhere" / "a"):

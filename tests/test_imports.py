@@ -15,7 +15,7 @@ LAYERS = [
     {"environment"},
     {"channels", "exits", "paths", "locks", "threads", "progress_bar", "theory", "native"},
     {"files", "launch", "graph"},
-    {"downloads"},
+    {"downloads", "pictures"},
     {"params_file", "symbol_file", "complexity", "data", "nn"},
     {"model_zoo"},
     {"engine"},

@@ -68,8 +68,8 @@ def run(args):
             for e in ranked:
                 writer.writerow(
                     (
-                        e.label,
-                        e.config["dataset"],
+                        printable(e.label),
+                        printable(e.config["dataset"]),
                         e.epochs_text,
                         len(e.runs),
                         f"{e.accuracies.mean():.4f}",

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from igc_gluon.errors import printable
-from igc_gluon.files import write_atomically
+from igc_gluon.pictures import plain, save_picture
 
 NAMED = 40  # classes at most whose names and shares are written
 
@@ -26,12 +25,12 @@ def draw(path, title, confusion, names):
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     shown = axes.imshow(shares, cmap="cividis", vmin=0, vmax=100)
-    axes.set_title(title, fontsize=11)
+    axes.set_title(plain(title), fontsize=11)
     axes.set_xlabel("taken for")
     axes.set_ylabel("class")
     figure.colorbar(shown, ax=axes, label="% of the class's images", shrink=0.8)
     if count <= NAMED:
-        labels = [printable(name) for name in names] if names else list(range(count))
+        labels = [plain(name) for name in names] if names else list(range(count))
         axes.set_xticks(range(count), labels, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
         axes.set_yticks(range(count), labels, fontsize=8)
         for row, column in np.argwhere(np.rint(shares) > 0):
@@ -44,5 +43,4 @@ def draw(path, title, confusion, names):
                 fontsize=7 if count > 20 else 8,
                 color="black" if shares[row, column] > 50 else "white",
             )
-    with write_atomically(path) as file:
-        figure.savefig(file, format="png")
+    save_picture(figure, path)

@@ -3,7 +3,7 @@
 import shlex
 
 from igc_gluon.data import pack, record_file, repair
-from igc_gluon.errors import UserError
+from igc_gluon.errors import UserError, printable
 from igc_gluon.paths import expand
 from igc_gluon.threads import cores
 
@@ -53,7 +53,7 @@ def _pack(args):
     splits = _splits(root, args, pack)
     for listing in splits.values():
         for line in listing.remarks():
-            print(line)
+            print(printable(line))
     with pack.ended_as_by_ctrl_c():
         encoding = pack.Encoding(args.short_side, args.quality)
         for name, listing in splits.items():

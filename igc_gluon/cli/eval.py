@@ -9,6 +9,7 @@ import numpy as np
 from igc_gluon.cli.confusion_picture import draw
 from igc_gluon.cli.network_flags import SOURCE, add_normalization_arguments, add_params_arguments, open_classifier
 from igc_gluon.cli.table import table
+from igc_gluon.data.classes import as_written
 from igc_gluon.engine.metrics import TOP5_FROM
 from igc_gluon.errors import UserError, printable
 from igc_gluon.files import finite_or_none, write_atomically
@@ -114,7 +115,9 @@ def _write(args, net, data, metrics):
                     metrics.f1,
                 )
             ):
-                writer.writerow((number, name, images, *("" if share != share else f"{share:.6f}" for share in shares)))
+                writer.writerow(
+                    (number, as_written(name), images, *("" if share != share else f"{share:.6f}" for share in shares))
+                )
     if args.confusion:
         draw(
             args.confusion,

@@ -1,5 +1,7 @@
 """`igc predict NETWORK PHOTO ...`: photographs, folders and lists of them, to text, CSV or JSON lines"""
 
+import os
+import stat
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -72,13 +74,26 @@ def _named(arguments):
             if argument == "-":
                 names += _lines(sys.stdin, argument)
             elif argument.startswith("@"):
-                with open(expand(argument[1:]), encoding="utf-8", errors="surrogateescape") as file:
-                    names += _lines(file, argument)
+                names += _listed(argument)
             else:
                 names.append(argument)
         except OSError as error:
             raise UserError(f"cannot read {argument}: {error.strerror}") from None
     return [name.rstrip("\r") for name in names if name.strip()]
+
+
+def _listed(argument):
+    """Of a pipe too, `@<(find ...)` of a shell for example, but not of one into which nobody writes: it would be waited
+    for without end."""
+    handle = os.open(expand(argument[1:]), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    is_pipe = stat.S_ISFIFO(os.fstat(handle).st_mode)
+    if is_pipe:
+        os.set_blocking(handle, True)
+    with open(handle, encoding="utf-8", errors="surrogateescape") as file:
+        names = _lines(file, argument)
+    if is_pipe and names == [""]:
+        raise UserError(f"nobody writes into the pipe {argument[1:]}; start what writes first")
+    return names
 
 
 def _lines(file, argument):

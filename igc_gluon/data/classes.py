@@ -1,19 +1,27 @@
 """Names of classes: files of them, a name in each line in the order of the labels; whether two lists are the same."""
 
+import re
 from pathlib import Path
 from typing import List, Optional, Sequence, Union
 
 from igc_gluon.errors import UserError
-from igc_gluon.files import write_atomically
+from igc_gluon.files import read_text, write_atomically
 from igc_gluon.paths import expand
 
 CLASS_FILE = "classes.txt"  # beside a record file
+_NO_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates, of JSON, that stand for no byte of a file's name
 
 
 def write_classes(path: Union[str, Path], classes: Sequence[str]) -> None:
     """A line for each class, in the order of the labels."""
     with write_atomically(path, "w") as file:
-        file.writelines(f"{name.encode('utf-8', 'surrogateescape').decode('utf-8', 'replace')}\n" for name in classes)
+        file.writelines(f"{as_written(name)}\n" for name in classes)
+
+
+def as_written(name: str) -> str:
+    """The name of a file, or from one, as UTF-8 text holds it: with U+FFFD in place of what is no text."""
+    name = _NO_BYTES.sub("\ufffd", name)
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def read_classes(path: Union[str, Path]) -> List[str]:
@@ -27,11 +35,11 @@ def read_classes(path: Union[str, Path]) -> List[str]:
     if file.exists() and not file.is_file():  # to open a pipe would wait for ever
         raise UserError(f"cannot read {path}: it is no regular file")
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        text = read_text(file)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from None
     # Not splitlines, which ends a line at characters that the name of a folder may have.
-    names = text.replace("\r\n", "\n").split("\n")
+    names = text.lstrip("\ufeff").replace("\r\n", "\n").split("\n")
     while names and not names[-1].strip():
         names.pop()
     if not names:

@@ -24,10 +24,10 @@ import cv2
 import numpy as np
 
 from igc_gluon.data import photos, record_file, recordio
-from igc_gluon.data.classes import CLASS_FILE, write_classes  # noqa: F401 (for those who pack)
+from igc_gluon.data.classes import CLASS_FILE, as_written, write_classes  # noqa: F401 (for those who pack)
 from igc_gluon.data.photos import ENDINGS, HIDDEN
 from igc_gluon.data.recordio import HEADER
-from igc_gluon.errors import UserError
+from igc_gluon.errors import UserError, printable
 from igc_gluon.files import read_text, sync_folder, write_atomically
 from igc_gluon.locks import Held, Lock
 from igc_gluon.paths import expand
@@ -60,7 +60,7 @@ class Listing:
         present = set(self.labels)
         empty = [name for label, name in enumerate(self.classes) if label not in present]
         if empty:
-            named = ", ".join(map(_printable, empty[:_NAMED])) + (", ..." if len(empty) > _NAMED else "")
+            named = ", ".join(map(as_written, empty[:_NAMED])) + (", ..." if len(empty) > _NAMED else "")
             lines.append(
                 f"{self.folder}: no images of {len(empty):,} of the {len(self.classes):,} classes: {named}; "
                 "if these are none, remove their folders and pack again"
@@ -105,10 +105,12 @@ def list_images(
     images: List[Tuple[str, int]] = []
     passed_over: Counter = Counter()
     names = class_folders(root)
-    unknown = [name for name in names if classes is not None and name not in classes]
+    classes = names if classes is None else list(classes)
+    # A checkpoint and classes.txt have names as text, which the bytes of a folder's name need not be.
+    called = {name: name if name in classes else as_written(name) for name in names}
+    unknown = [name for name in names if called[name] not in classes]
     if unknown:
         raise UserError(f"{root} has a class {unknown[0]} that the training images have not")
-    classes = names if classes is None else list(classes)
     with os.scandir(root) as entries:
         passed_over.update(
             HIDDEN if entry.name.startswith(".") else "beside the class folders"
@@ -116,13 +118,13 @@ def list_images(
             if entry.name not in names
         )
     for name in names:
-        label, paths = classes.index(name), photos.photos_below(root / name, passed_over)
+        label, paths = classes.index(called[name]), photos.photos_below(root / name, passed_over)
         images += [(os.path.relpath(path, root), label) for path in paths]
     if not images:
         raise UserError(f"there are no images in the folders of {root}; their names should end in {', '.join(ENDINGS)}")
     bad = next((path for path, _ in images if "\n" in path or "\t" in path), None)
     if bad:
-        raise UserError(f"{root / bad!r}: rename it, a list of files cannot hold a tabulator or a new line")
+        raise UserError(f"{str(root / bad)!r}: rename it, a list of files cannot hold a tabulator or a new line")
     if shuffle_seed is not None:
         images = [images[i] for i in np.random.Generator(np.random.PCG64(shuffle_seed)).permutation(len(images))]
     return Listing(root, classes, [path for path, _ in images], [label for _, label in images], dict(passed_over))
@@ -279,13 +281,13 @@ def _fill(
         (listing.paths[number], "could not be read before") for number in sorted(set(range(first)) - set(numbers))
     ]
     with open(part, "ab") as file, progress_bar(
-        total=total, initial=first, unit=" images", desc=f"packing {listing.folder.name}", mininterval=0.5
+        total=total, initial=first, unit=" images", desc=f"packing {printable(listing.folder.name)}", mininterval=0.5
     ) as bar:
         end = file.tell()
         for number, image, problem in _encoded(listing, encoding, workers, first):
             if problem:
                 left_out.append((listing.paths[number], problem))
-                bar.write(f"left out: {listing.folder / listing.paths[number]}: {problem}")
+                bar.write(printable(f"left out: {listing.folder / listing.paths[number]}: {problem}"))
             else:
                 framed = recordio.frame(recordio.encode(listing.labels[number], number, image))
                 file.write(framed)
@@ -372,11 +374,7 @@ def _finish(part: Path, path: Path, listing: Listing, positions: List[int], numb
         file.writelines(f"{number}\t{position}\n" for number, position in zip(numbers, positions))
     with write_atomically(path.with_suffix(".lst"), "w") as file:
         file.writelines(
-            f"{number}\t{listing.labels[number]:.6f}\t{_printable(listing.paths[number])}\n" for number in numbers
+            f"{number}\t{listing.labels[number]:.6f}\t{as_written(listing.paths[number])}\n" for number in numbers
         )
     os.rename(part, path)
     sync_folder(path.parent)
-
-
-def _printable(path: str) -> str:
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

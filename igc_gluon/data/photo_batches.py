@@ -10,6 +10,7 @@ from igc_gluon.data.batches import Batch
 from igc_gluon.data.photos import read_photo
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.data.sharding import evaluation_batches
+from igc_gluon.errors import UserError
 from igc_gluon.threads import cores
 
 
@@ -37,4 +38,8 @@ class PhotoEvaluation:
                 yield self._preprocessing.normalize(np.stack(pixels)), self._labels[chosen]
 
     def _pixels(self, path: Path) -> np.ndarray:
-        return self._preprocessing.pixels(read_photo(path))
+        image = read_photo(path)
+        try:
+            return self._preprocessing.pixels(image)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 import numpy as np
 
 from igc_gluon.data import bounds, pack
-from igc_gluon.data.classes import CLASS_FILE, write_classes
+from igc_gluon.data.classes import CLASS_FILE, as_written, write_classes
 from igc_gluon.data.pack import Encoding, Listing
 from igc_gluon.data.record_batches import short_sides
 from igc_gluon.errors import UserError
@@ -47,7 +47,7 @@ class PhotoFolder:
     @property
     def class_names(self) -> Tuple[str, ...]:
         """As `classes.txt` holds them."""
-        return tuple(name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in self.train.classes)
+        return tuple(map(as_written, self.train.classes))
 
     def short_side(self, smaller: float = 0.25) -> int:
         """Pixels of the short side that all but the share `smaller` of the photographs have; of a sample of them."""

@@ -13,7 +13,7 @@ from igc_gluon.data import bounds
 from igc_gluon.data.bounds import PHOTO_BYTES, PHOTO_PIXELS
 from igc_gluon.errors import UserError, printable
 from igc_gluon.files import open_file
-from igc_gluon.paths import expand
+from igc_gluon.paths import expand, walk
 
 ENDINGS = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")  # of files that are images
 HIDDEN = "hidden"  # why a file is passed over
@@ -61,7 +61,7 @@ def photos_below(folder: Union[str, Path], passed_over: Optional[Counter] = None
     def fail(error: OSError) -> None:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
 
-    for where, folders, files in os.walk(folder, onerror=fail):
+    for where, folders, files in walk(folder, fail):
         hidden = [entry for entry in folders if entry.startswith(".")]
         links = [entry for entry in folders if entry not in hidden and os.path.islink(os.path.join(where, entry))]
         passed_over.update([HIDDEN] * len(hidden) + ["links to folders"] * len(links))

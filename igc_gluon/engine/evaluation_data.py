@@ -11,7 +11,7 @@ import numpy as np
 
 from igc_gluon.data import DATASETS, Batches, load
 from igc_gluon.data.batches import BatchSource
-from igc_gluon.data.classes import check_same_classes
+from igc_gluon.data.classes import as_written, check_same_classes
 from igc_gluon.data.pack import class_folders, list_images
 from igc_gluon.data.photo_batches import PhotoEvaluation
 from igc_gluon.data.registry import Dataset
@@ -147,4 +147,4 @@ def _of_folder(net: mx.gluon.Block, classes: int, folder: Path, batch_size: int)
         logger.warning("%s", listing.remarks()[0])
     paths = tuple(folder / path for path in listing.paths)
     batches = PhotoEvaluation(paths, listing.labels, net.preprocessing, batch_size)
-    return EvaluationData(str(folder), len(paths), batches, tuple(names), paths)
+    return EvaluationData(str(folder), len(paths), batches, tuple(map(as_written, names)), paths)

@@ -24,7 +24,7 @@ from igc_gluon.engine.replicas import Arrays
 from igc_gluon.engine.run_log import NullRunLog, report_epoch
 from igc_gluon.engine.schedule import Schedule
 from igc_gluon.engine.versions import versions
-from igc_gluon.errors import UserError
+from igc_gluon.errors import UserError, printable
 from igc_gluon.launch import heartbeat
 from igc_gluon.launch.guard import SAME_SECONDS
 from igc_gluon.progress_bar import progress_bar
@@ -41,7 +41,9 @@ class Stopped(Exception):
 
     def __init__(self, signal_number: int, folder: object):
         self.signal_number = signal_number
-        saved = f"saved in {folder}" if folder else "not saved, as workers of dist_async are not at one batch"
+        saved = (
+            f"saved in {printable(folder)}" if folder else "not saved, as workers of dist_async are not at one batch"
+        )
         super().__init__(f"stopped by {signal.Signals(signal_number).name}; {saved}; go on with --resume")
 
 

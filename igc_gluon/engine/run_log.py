@@ -25,10 +25,11 @@ from igc_gluon import processor
 from igc_gluon.engine.progress import Entry, best_entry
 from igc_gluon.engine.run_folder import load_config
 from igc_gluon.engine.versions import changes, versions
-from igc_gluon.errors import UserError
+from igc_gluon.errors import UserError, printable
 from igc_gluon.exits import OneLine
 from igc_gluon.files import finite_or_none, write_atomically
 from igc_gluon.locks import Held, Lock
+from igc_gluon.pictures import plain, save_picture
 
 logger = logging.getLogger(__name__)
 
@@ -270,8 +271,8 @@ def read_config(folder: Path) -> Optional[Dict[str, Any]]:
 
 
 def print_line(line: str) -> None:
-    """Prints a line for people, above a progress bar."""
-    tqdm.write(line, file=sys.stdout)
+    """Prints a line for people, or several, above a progress bar."""
+    tqdm.write("\n".join(map(printable, line.split("\n"))), file=sys.stdout)
     sys.stdout.flush()
 
 
@@ -284,7 +285,7 @@ def draw_curves(history: List[Entry], title: str, path: Path) -> None:
     epochs = [entry["epoch"] + 1 for entry in history]
     figure = Figure(figsize=(10, 4.4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    figure.suptitle(plain(title))
     loss_axes, accuracy_axes = figure.subplots(1, 2)
     for axes, quantity, scale in ((loss_axes, "loss", 1), (accuracy_axes, "accuracy", 100)):
         for split, color in (("train", "tab:blue"), ("test", "tab:orange"), ("validation", "tab:green")):
@@ -325,5 +326,4 @@ def draw_curves(history: List[Entry], title: str, path: Path) -> None:
     )
     # Below the axes, where it hides nothing.
     figure.legend(*accuracy_axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-    with write_atomically(path) as file:
-        figure.savefig(file, format="png")
+    save_picture(figure, path)

@@ -20,7 +20,7 @@ def check(made: Any, net: Any, pixels: Optional[str] = None) -> str:
     try:
         import onnxruntime  # optional: ONNX Runtime
     except ImportError as error:
-        return f"not run by ONNX Runtime: {_line(error)} (pip install 'igc-gluon[onnx]')"
+        return f"not run by ONNX Runtime: {line_of(error)} (pip install 'igc-gluon[onnx]')"
     title, options = f"ONNX Runtime {onnxruntime.__version__}", onnxruntime.SessionOptions()
     options.log_severity_level = 3  # its warnings are about its own rewriting
     try:
@@ -30,7 +30,7 @@ def check(made: Any, net: Any, pixels: Optional[str] = None) -> str:
     except UserError:
         raise
     except Exception as error:  # ONNX Runtime's have no class in common
-        raise UserError(f"{title} does not run the model: {_line(error)}") from None
+        raise UserError(f"{title} does not run the model: {line_of(error)}") from None
     worst = max(differences, key=lambda value: math.inf if math.isnan(value) else value)
     if not worst <= MOST:
         raise UserError(f"{title} computes something else: it differs by {worst:.2g} of the largest number")
@@ -55,5 +55,6 @@ def _difference(session: Any, net: Any, batch: int, pixels: Optional[str]) -> fl
     return float(np.abs(theirs - ours).max() / max(np.abs(ours).max(), np.finfo(np.float32).tiny))
 
 
-def _line(error: BaseException) -> str:
+def line_of(error: BaseException) -> str:
+    """The first line of what it says, or what it is called."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

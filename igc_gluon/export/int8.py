@@ -15,6 +15,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from igc_gluon.errors import UserError
+from igc_gluon.export.check import line_of
 
 # What computes, and what lies between: a tensor stays in 8 bits from one convolution to the next.
 OPERATORS = ["Conv", "Gemm", "Add", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Reshape"]
@@ -61,7 +62,7 @@ def quantized(made: Any, images: np.ndarray) -> Any:
             )
             result = onnx.load(after)
         except Exception as error:  # ONNX Runtime's have no class in common
-            raise UserError(f"ONNX Runtime does not quantize the model: {str(error).strip().splitlines()[0]}") from None
+            raise UserError(f"ONNX Runtime does not quantize the model: {line_of(error)}") from None
     del result.metadata_props[:]
     result.metadata_props.extend(made.metadata_props)
     onnx.checker.check_model(result, full_check=True)

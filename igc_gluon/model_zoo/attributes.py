@@ -17,7 +17,7 @@ from mxnet.gluon import HybridBlock
 from igc_gluon import symbol_file
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
-from igc_gluon.files import write_atomically
+from igc_gluon.files import destination, read_text, write_atomically
 from igc_gluon.symbol_file import PREPROCESSING
 
 _IMAGENET = 1000
@@ -65,6 +65,8 @@ def preprocessing_attribute(net: HybridBlock) -> Dict[str, str]:
 def write_preprocessing(net: HybridBlock, params: Union[str, Path]) -> None:
     """Writes what `net` expects beside the file of its weights at `params`, to PARAMS.json, since a .params file has no
     place for it. Where it is not known, such a file of other weights goes."""
+    if not destination(params)[1]:  # a device or a pipe, /dev/null for example
+        return
     for text in preprocessing_attribute(net).values():
         with write_atomically(f"{params}.json", "w") as file:
             file.write(text + "\n")
@@ -77,7 +79,12 @@ def read_preprocessing(params: Path) -> Optional[Preprocessing]:
     of PREFIX-0095.params in PREFIX-symbol.json; None where there is none. Raises UserError where it is damaged."""
     beside = params.with_name(f"{params.name}.json")
     if beside.is_file():
-        return Preprocessing.from_json(beside.read_text(encoding="utf-8", errors="replace"))
+        try:
+            return Preprocessing.from_json(read_text(beside))
+        except UserError as error:
+            raise UserError(f"{beside}: {error}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot read {beside}: {getattr(error, 'strerror', None) or 'it is no text'}") from None
     match = re.fullmatch(r"(.+)-\d{4,}\.params", params.name, re.DOTALL)
     symbol = match and params.with_name(f"{match[1]}-symbol.json")
     if not symbol or not symbol.is_file():

@@ -9,6 +9,8 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from igc_gluon.pictures import plain, quietly
+
 # Of Okabe and Ito (2008), which the color-blind tell apart, and which show on white and on black.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 _INK = "#010203"  # stands for the page's color until the SVG is written
@@ -24,7 +26,7 @@ def test_curves(experiments: Sequence) -> str:
     """Of report.experiments.Experiments, each in its color, a line for each run: an SVG."""
     return _curves(
         [
-            (experiment.label if run is experiment.runs[0] else None, "test", run.history, _style(number))
+            (plain(experiment.label) if run is experiment.runs[0] else None, "test", run.history, _style(number))
             for number, experiment in enumerate(experiments)
             for run in experiment.runs
         ]
@@ -73,7 +75,7 @@ def accuracy_against_cost(experiments: Sequence) -> str:
                 "linestyle": "",
                 "marker": "os^DvPX"[number % 7],
                 "capsize": 4,
-                "label": experiment.label,
+                "label": plain(experiment.label),
             },
         )
         for axes, value in ((by_weights, cost.weights / 1e6), (by_operations, cost.multiply_adds / 1e6)):
@@ -136,7 +138,7 @@ def _svg(figure):
             spine.set_alpha(0.4)
             spine.set_visible(side in ("left", "bottom"))
     file = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "igc-gluon"}):
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "igc-gluon"}), quietly():
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")

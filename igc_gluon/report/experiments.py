@@ -1,6 +1,7 @@
 """Runs as they are compared: those that differ in nothing but the seed are one experiment."""
 
 import json
+import os
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from igc_gluon.engine.saved_networks import read_config
 from igc_gluon.errors import UserError
 from igc_gluon.files import read_text
 from igc_gluon.model_zoo import get_model
-from igc_gluon.paths import expand
+from igc_gluon.paths import expand, walk
 
 _NEEDED = {"epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"}  # of an epoch's entry
 # Entries of config.json that differ between runs of one experiment.
@@ -108,18 +109,20 @@ def find_runs(paths) -> List[Run]:
     """
     configs = {}
     for path in map(expand, paths):
-        folders = (
-            [path]
-            if (path / "config.json").is_file()
-            else sorted(
-                config.parent for config in path.rglob("config.json") if (config.parent / "history.jsonl").is_file()
-            )
-        )
+        folders = [path] if (path / "config.json").is_file() else sorted(_runs_below(path))
         runs = [run for run in map(_read, folders) if run]
         if not runs:
             raise UserError(f"{path} has no run that has finished an epoch" if path.is_dir() else f"there is no {path}")
         configs.update({run.folder.resolve(): run for run in runs})
     return list(configs.values())
+
+
+def _runs_below(folder):
+    """Links to folders, and what may not be read, are left out."""
+    for where, folders, files in walk(folder, lambda error: None):
+        folders[:] = [name for name in folders if not os.path.islink(os.path.join(where, name))]
+        if "config.json" in files and "history.jsonl" in files:
+            yield Path(where)
 
 
 def experiments(runs) -> List[Experiment]:

@@ -7,7 +7,7 @@ W = P_L W_L ... P_1 W_1 for IGCV2 (eq. 4): a matrix per factor, output channels 
 import numpy as np
 
 from igc_gluon import theory
-from igc_gluon.files import write_atomically
+from igc_gluon.pictures import plain, save_picture
 
 PANELS = 6  # at most in a row
 PANEL = 187  # points that a panel is wide
@@ -36,8 +36,7 @@ def factors(block):
 
 def draw(path, title, named):
     """Writes the PNG `path`. named: what `factors` returns. Raises UserError where it cannot be written."""
-    with write_atomically(path) as file:
-        picture(title, named).savefig(file, format="png")
+    save_picture(picture(title, named), path)
 
 
 def picture(title, named):
@@ -52,7 +51,7 @@ def picture(title, named):
     figure = Figure(figsize=(2.9 * columns + 0.4, 3.5 * rows + 0.5), dpi=150, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.12)
-    figure.suptitle(title, fontsize=13, color=INK)
+    figure.suptitle(plain(title), fontsize=13, color=INK)
     figure.supxlabel(
         "output channels down, input channels across; one color per branch, in a permutation "
         "that of the branch a channel comes from",

@@ -3,6 +3,7 @@
 Accuracies themselves: tests/test_train_imagenet.py."""
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -178,6 +179,46 @@ def test_a_folder_with_a_class_that_the_network_has_not(network, file, tmp_path,
         (tmp_path / "photos" / name).mkdir(parents=True)
     flags = ["--classes", 3, "--mean", "0,0,0", "--std", "1,1,1", "--data", tmp_path / "photos"]
     assert "has 2 folders" in evaluated(capsys, tmp_path, *flags, code=2)
+
+
+def test_a_photograph_that_cannot_be_prepared_is_named(network, tmp_path, capsys):
+    """A strip that would become a huge image."""
+    for name in "abc":
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "photos" / name / "1.png"), np.zeros((1, 200000 if name == "b" else 9, 3), np.uint8))
+    flags = ["--data", tmp_path / "photos", "--dataset", "cifar10", "--classes", "3"]
+    error = evaluated(capsys, tmp_path, *flags, code=2)
+    assert f"{tmp_path / 'photos' / 'b' / '1.png'}: an image of 200000x1 pixels is too long" in error
+
+
+def test_what_lies_beside_a_params_file_is_read_as_any_file(network, tmp_path, capsys):
+    """Not without bounds, and what is wrong with it is said of it."""
+    beside = tmp_path / "net.params.json"
+    for write, text in (
+        (lambda: beside.write_text("[" * 100000), "no description"),
+        (lambda: beside.write_bytes(b"\xff"), "is no text"),
+        (lambda: os.truncate(beside, 1 << 40), "too long for a text"),
+    ):
+        write()
+        error = evaluated(capsys, tmp_path, code=2)
+        assert f"{beside}" in error and text in error
+    classes = tmp_path / "classes.txt"
+    classes.touch()
+    os.truncate(classes, 1 << 40)
+    assert main(["compile", str(tmp_path / "net.params"), "x.igc", "--class-names", str(classes)]) == 2
+    assert f"cannot read {classes}: it is too long for a text" in capsys.readouterr().err
+
+
+def test_beside_a_pipe_no_file_is_made(network, tmp_path):
+    """Or a device: /dev/null.json would stay there."""
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    set_attributes(network, MODEL, Preprocessing((32, 32), mean=(1, 2, 3), std=(4, 5, 6)))
+    save_parameters(network, tmp_path / "pipe")
+    os.close(reader)
+    assert not (tmp_path / "pipe.json").exists()
+    save_parameters(network, tmp_path / "file")
+    assert (tmp_path / "file.json").exists()
 
 
 def test_images_of_a_data_set_are_prepared_as_the_network_expects(tmp_path, capsys):

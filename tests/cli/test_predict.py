@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -411,6 +412,13 @@ def test_folders_lists_and_standard_input(photos, network, tmp_path, capsys, mon
     assert listed == expected and list(listed) == photos[::-1]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(photos)))
     assert rows(predict(capsys, *weights, "-").out) == expected
+    os.mkfifo(tmp_path / "pipe")  # as `@<(find ...)` of a shell gives one
+    handle = os.open(tmp_path / "pipe", os.O_RDWR)
+    os.write(handle, (tmp_path / "names.txt").read_bytes())
+    closing = threading.Timer(0.3, os.close, [handle])
+    closing.start()
+    assert rows(predict(capsys, *weights, f"@{tmp_path / 'pipe'}").out) == listed
+    closing.join()
     (tmp_path / "empty").mkdir()
     (tmp_path / "nul.txt").write_text("a\0b.png\n")
     for arguments, text in (
@@ -418,6 +426,7 @@ def test_folders_lists_and_standard_input(photos, network, tmp_path, capsys, mon
         (["@none"], "cannot read @none"),
         ([f"@{tmp_path / 'nul.txt'}"], "no file has such a name"),
         (["@/dev/zero"], "no list of names"),
+        ([f"@{tmp_path / 'pipe'}"], "nobody writes into the pipe"),
         ([folder, "--batch-size", 0], "--batch-size"),
     ):
         error = predict(capsys, *weights, *arguments, code=2).err
