@@ -107,11 +107,11 @@ def _is_x86(target):
     return target in ("x86_64", "amd64")
 
 
-def _parts(target):
+def parts(target):
     """{instruction set: [(source, flags)]} of the kernels; under "" all other sources but isa.cpp."""
     source, x86 = HERE / "src", _is_x86(target)
     floats = {**(X86 if x86 else {}), PORTABLE: (4, PORTABLE_FLAGS.get(target, []))}
-    parts = {}
+    found = {}
     folders = {
         source / "kernels": floats,
         source / "kernels" / "reduced": {**(X86_REDUCED if x86 else {}), **EMULATED_REDUCED},
@@ -119,11 +119,11 @@ def _parts(target):
     }
     for folder, isas in folders.items():
         for isa, (lanes, flags) in isas.items():
-            parts[isa] = [
+            found[isa] = [
                 (path, [*flags, f"-DIGC_TARGET={isa}", f"-DIGC_LANES={lanes}"]) for path in sorted(folder.glob("*.cpp"))
             ]
-    parts[""] = [(path, []) for path in sorted(source.glob("*.cpp")) if path.name != "isa.cpp"]
-    return parts
+    found[""] = [(path, []) for path in sorted(source.glob("*.cpp")) if path.name != "isa.cpp"]
+    return found
 
 
 def _failure(command):
@@ -171,8 +171,7 @@ def build(output=HERE / "_lib", jobs=None, sanitize=None, warn=_say):
 
         with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
             running = {
-                part: [pool.submit(compile_one, *file, part) for file in files]
-                for part, files in _parts(target).items()
+                part: [pool.submit(compile_one, *file, part) for file in files] for part, files in parts(target).items()
             }
             results = {part: [each.result() for each in files] for part, files in running.items()}
         objects, built, left_out = [], [], []

@@ -3,6 +3,9 @@
 Everything runs emulated, on any machine, and to the same bits on AMX where the processor has it.
 """
 
+import subprocess
+from pathlib import Path
+
 import half_reference as half
 import int8_reference as ref8
 import native_reference as ref
@@ -15,6 +18,7 @@ from test_native_half import elements
 
 from igc_gluon import native
 from igc_gluon.errors import UserError
+from igc_gluon.native import build
 from igc_gluon.native import library as lib
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=str(native.unavailable_reason()))
@@ -377,3 +381,28 @@ def test_the_unit_itself(precision):
         pytest.skip(f"no AMX: {reason}")
     with native_settings(amx="", half="", int8=""):
         assert "emulated" not in lib.unit_name(precision, lib.AMX)
+
+
+def test_the_machine_code(tmp_path):
+    """The kernels for AMX as they are compiled, their instructions carried out one by one in a signal handler where the
+    processor has none, give the bits of the emulation. They need the AVX-512 of their epilogues."""
+    with native_settings(amx="off", half="on", int8=""):
+        vectors = [lib.unit_name(precision, lib.VECTORS) for precision in PRECISIONS]
+    if vectors != ["AVX512-BF16", "AVX-512 VNNI"]:
+        pytest.skip(f"this processor lacks AVX512-BF16 or AVX-512 VNNI: {vectors}")
+    compiler, objects = build.compiler(), []
+    if compiler is None:
+        pytest.skip("there is no compiler")
+    for part in (*build.X86_AMX, *build.EMULATED_AMX):
+        for source, flags in build.parts("x86_64")[part]:
+            objects.append(str(tmp_path / f"{source.stem}.{part}.o"))
+            command = [compiler, *build.FLAGS, *build.WARNINGS, *flags, "-c", str(source), "-o", objects[-1]]
+            done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
+            if done.returncode and part in build.X86_AMX:
+                pytest.skip(f"the compiler has no AMX: {done.stderr[:200]}")
+            assert not done.returncode, done.stderr
+    check, include = tmp_path / "check", ["-I", str(build.HERE / "src")]
+    source = str(Path(__file__).with_name("amx_check.cpp"))
+    subprocess.run([compiler, *build.FLAGS, *build.WARNINGS, *include, source, *objects, "-o", str(check)], check=True)
+    done = subprocess.run([str(check)], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert not done.returncode and done.stdout.startswith("well, "), done.stdout
