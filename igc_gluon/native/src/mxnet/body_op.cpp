@@ -22,6 +22,10 @@
 #include <sstream>
 #include <stdexcept>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "../../include/igc_train.h"
 #include "mxnet/lib_api.h"
 
@@ -123,17 +127,27 @@ class Store {
   // The owner is gone: what is in use now is freed when it comes back.
   void release(const std::string& owner) {
     std::vector<igc_train*> useless;
+    bool many = false;
     {
       std::lock_guard<std::mutex> lock(mutex_);
       released_.insert(owner);
       for (size_t i = idle_.size(); i-- > 0;)
-        if (idle_[i].owner == owner) remove(i, useless);
+        if (idle_[i].owner == owner) {
+          released_bytes_ += idle_[i].bytes;
+          remove(i, useless);
+        }
+      many = released_bytes_ >= kWorthTrimming;
+      if (many) released_bytes_ = 0;
     }
     for (igc_train* one : useless) igc_train_free(one);
+#ifdef __GLIBC__
+    // The parameters, MXNet's, go at about this time, and malloc keeps what is freed between other things.
+    if (many) malloc_trim(0);
+#endif
   }
 
  private:
-  static constexpr int64_t kIdleBytes = (int64_t)256 << 20,
+  static constexpr int64_t kIdleBytes = (int64_t)256 << 20, kWorthTrimming = (int64_t)16 << 20,
                            kPatience = 16;  // returns of other nets of training
 
   struct Idle {
@@ -164,7 +178,7 @@ class Store {
   std::mutex mutex_;
   std::vector<Idle> idle_;
   std::set<std::string> released_;
-  int64_t returns_[2] = {0, 0};
+  int64_t returns_[2] = {0, 0}, released_bytes_ = 0;
 };
 
 Store& store() {
