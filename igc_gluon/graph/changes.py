@@ -75,7 +75,7 @@ class State:
         self._copies = [_copy(value) for value in self._full]
         self._types = list(map(type, blocks))
         self._classes = list(set(self._types))
-        self._methods = self._read_methods()
+        self._methods, self._methods_watched = self._read_methods(), False
 
     def holds(self):
         """Whether all is as it was."""
@@ -86,20 +86,24 @@ class State:
                 and not any(self._empty)
                 and self._full == self._copies
                 and self._read() == self._values
-                and self.methods_hold()
+                and self._methods_hold()
             )
         except Exception:  # attributes that are gone, or that cannot be compared: any class may be among them
             return False
 
     def watch(self, watch):
-        """Gives all that `holds` looks at to a watch.Watch, if it can watch it. Returns whether it can."""
+        """Gives all that `holds` looks at to a watch.Watch. Returns whether it can watch that, apart from methods."""
+        self._methods_watched = all([watch.attributes_of_class(cls) for cls in self._classes])
         for block, held in zip(self._blocks, self._dicts):
             watch.type_of(block)
             watch.dict(held)
         return all(_watched(watch, value) for value in self._empty + self._full)
 
-    def methods_hold(self):
-        """Whether the classes have the methods that they had, which nothing watches."""
+    def unwatched_holds(self):
+        """Whether all is as it was, as far as the watch does not say it."""
+        return self._methods_watched or self._methods_hold()
+
+    def _methods_hold(self):
         return self._read_methods() == self._methods
 
     def _read(self):

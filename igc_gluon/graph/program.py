@@ -13,8 +13,8 @@ OPERATORS = {True: "igc_body_train", False: "igc_body_infer"}
 
 
 class Program:
-    """Called with the arrays of the graph's parameters and with its inputs, both in order, it gives the list of its
-    outputs. A list of parameters that it is called with again has not changed.
+    """Called with the arrays of the graph's parameters and with its inputs, both in order, and with the context of all
+    of them, it gives the list of its outputs. A list of parameters that it is called with again has not changed.
 
     segments: of segments.find. training: whether with batch statistics. wanted: of each input whether its gradient
     is. apart: names of variables that get an identity before native operators: MXNet does not tell an operator of this
@@ -34,8 +34,7 @@ class Program:
             places[name in graph.data].append(place)
         self._op = CachedOp(symbol, [("data_indices", places[True]), ("param_indices", places[False]), *flags])
 
-    def __call__(self, parameters, inputs):
-        context = inputs[0].context
+    def __call__(self, parameters, inputs, context):
         if context not in self._constants:
             self._constants[context] = [mx.nd.array(array, context, array.dtype) for array in self._constants[None]]
         arrays = [*parameters, *inputs, *self._constants[context]]
@@ -44,12 +43,13 @@ class Program:
 
 
 class AtOnce(Program):
-    """A Program of inference that is done when a call returns, in the caller's thread. For a single image, with which
-    MXNet's engine is longer busy than with small networks."""
+    """A Program of inference that is done when a call returns, in the caller's thread. For a single image of one size,
+    with which MXNet's engine is longer busy than with small networks."""
 
     @classmethod
-    def of(cls, graph, segments, owner):
-        """None unless all of `graph` is one segment and, perhaps, a fully connected layer of its means."""
+    def of(cls, graph, segments, owner, shapes):
+        """For inputs of these shapes. None unless all of `graph` is one segment and, perhaps, a fully connected layer
+        of its means."""
         if len(segments) != 1 or any(p.branches > 1 or p.index is not None for p in segments[0].parameters):
             return None
         (segment,) = segments
@@ -61,9 +61,9 @@ class AtOnce(Program):
             and all(value in graph.parameters for value in rest[0].inputs[1:])
         )
         fits = segment.source in graph.data and (is_dense or not rest) and len(graph.outputs) == 1
-        return cls(graph, segment, owner, rest[0] if is_dense else None) if fits else None
+        return cls(graph, segment, owner, rest[0] if is_dense else None, shapes) if fits else None
 
-    def __init__(self, graph, segment, owner, classifier):
+    def __init__(self, graph, segment, owner, classifier, shapes):
         self.operators, self._parameters = [OPERATORS[False]], None
         names = [
             *(p.name for p in segment.parameters),
@@ -73,18 +73,22 @@ class AtOnce(Program):
         number = {name: i for i, name in enumerate(graph.parameters)}
         self._read, self._source = [number[name] for name in names], graph.data.index(segment.source)
         scores = classifier.attributes["num_hidden"] if classifier else 0
-        self._shape = (scores,) if classifier else segment.shape
+        image = shapes[self._source]
+        self._shape = (image[0], *((scores,) if classifier else segment.shape))
         self._run = Inference(
-            owner.name(segment.end.node), text(segment.ops), scores, bool(classifier) and len(classifier.inputs) > 2
+            owner.name(segment.end.node),
+            text(segment.ops),
+            scores,
+            bool(classifier) and len(classifier.inputs) > 2,
+            image,
         )
 
-    def __call__(self, parameters, inputs):
+    def __call__(self, parameters, inputs, context):
         if parameters is not self._parameters:
             self._run.read([parameters[number] for number in self._read])
             self._parameters = parameters
-        image = inputs[self._source]
-        made = mx.nd.empty((len(image), *self._shape), ctx=image.context)
-        self._run(image, made)
+        made = mx.nd.empty(self._shape, ctx=context)
+        self._run(inputs[self._source], made)
         return [made]
 
 

@@ -1,9 +1,9 @@
 """Notices that Python objects have been written to, without looking at what is in them.
 
 To walk through all attributes of a network takes longer than to run a small one. CPython gives every dictionary another
-number whenever it is written to (PEP 509), an OrderedDict another state when it is put in another order; both are words
-in memory, of which a native function compares hundreds in microseconds. Where they do not behave like that, on another
-Python than those up to 3.12, nothing is watched, and the walk is made.
+number whenever it is written to (PEP 509), a class when it or one of its bases is, an OrderedDict another state when it
+is put in another order; these are words in memory, of which a native function compares hundreds in microseconds.
+Where they do not behave like that, on another Python than those up to 3.12, nothing is watched, and the walk is made.
 """
 
 import ctypes
@@ -18,6 +18,7 @@ import numpy as np
 from igc_gluon.native.operators import functions
 
 _TYPE, _DICT_VERSION, _LIST_LENGTH, _LIST_ITEMS = 8, 24, 16, 24  # bytes into an object
+_CLASS_FLAGS, _CLASS_VERSION, _HAS_VERSION = 168, 384, 1 << 19  # the last is a flag
 _OF_ORDER = range(48, 96, 8)  # what an OrderedDict has behind that of a dict: where in it the state is differs
 
 
@@ -30,6 +31,13 @@ class Watch:
     def type_of(self, thing):
         self._kept.append(thing)
         self._addresses.append(id(thing) + _TYPE)
+
+    def attributes_of_class(self, cls):
+        """That nothing is written to a class and its bases. Returns whether this class can be watched."""
+        getattr(cls, "forward", None)  # a class has a number from when something is looked up in it
+        self._kept.append(cls)
+        self._addresses += [id(cls) + _CLASS_FLAGS, id(cls) + _CLASS_VERSION]
+        return bool(ctypes.c_uint64.from_address(id(cls) + _CLASS_FLAGS).value & _HAS_VERSION)
 
     def dict(self, thing):
         """That nothing is written to a dict, nor its order changed."""
@@ -72,7 +80,10 @@ def _is_noticed(make, change):
     held = vars(thing) if isinstance(thing, _Thing) else thing
     for _ in range(30):  # Python specializes code that runs often
         watch = Watch()
-        if isinstance(held, dict):
+        if isinstance(held, type):
+            if not watch.attributes_of_class(held):
+                return False
+        elif isinstance(held, dict):
             watch.dict(held)
             watch.type_of(thing)
         else:
@@ -103,6 +114,15 @@ def _swap_class(thing):
     thing.__class__ = _Other if type(thing) is _Thing else _Thing
 
 
+def _derived():
+    return type("Derived", (type("Base", (), {"method": lambda self: 1}),), {"other": lambda self: 2})
+
+
+def _replace_in(cls, thing, name):
+    thing.method(), thing.other()
+    setattr(cls, name, lambda self: 3)
+
+
 def _add_and_remove(thing):
     thing["c"] = 1
     del thing["c"]
@@ -121,4 +141,6 @@ _TRIALS = [
     (lambda: [1, 2], lambda thing: thing.__setitem__(0, object())),
     (lambda: [1], lambda thing: thing.append(object())),
     (list, lambda thing: thing.append(object())),
+    (_derived, lambda cls: _replace_in(cls, cls(), "other")),
+    (_derived, lambda cls: _replace_in(cls.__base__, cls(), "method")),
 ]

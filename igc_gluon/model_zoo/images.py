@@ -27,9 +27,10 @@ class ImageNetwork(NativeNetwork):
     """(N, 3, H, W) -> scores. Raises UserError on what is no such batch, where MXNet would name an operator's input."""
 
     def __call__(self, x: Any, *args: Any) -> Any:
-        if isinstance(x, mx.nd.NDArray) and (x.ndim != 4 or x.shape[1] != CHANNELS or np.dtype(x.dtype).kind in "iub"):
-            channels = self._channels()
-            if x.ndim != 4 or x.shape[1] != channels or np.dtype(x.dtype).kind in "iub":
+        if isinstance(x, mx.nd.NDArray):
+            shape, whole = x.shape, np.dtype(x.dtype).kind in "iub"
+            channels = CHANNELS if len(shape) == 4 and shape[1] == CHANNELS and not whole else self._channels()
+            if len(shape) != 4 or shape[1] != channels or whole:
                 name = getattr(self, "model", self.name) or "the network"
                 raise UserError(not_images(name, (channels, None, None), x, getattr(self, "preprocessing", None)))
         return super().__call__(x, *args)

@@ -64,11 +64,12 @@ class Inference:
     """The operator igc_body_infer (src/mxnet/body_op.cpp) without MXNet's engine: done when a call returns.
 
     owner, ops: the operator's attributes. scores: how many numbers a fully connected layer makes of its
-    result, 0: there is none. Raises MXNetError, also that of an operator before it.
+    result, 0: there is none. shape: of the images. Raises MXNetError, also that of an operator before it.
     """
 
-    def __init__(self, owner, ops, scores=0, has_bias=False):
-        self._attributes, self._scores = (owner.encode(), ops.encode()), (scores, int(has_bias))
+    def __init__(self, owner, ops, scores, has_bias, shape):
+        self._attributes = owner.encode(), ops.encode(), (ctypes.c_int64 * 4)(*shape)
+        self._scores = scores, int(has_bias)
         self._in_mxnet = [
             ctypes.cast(function, ctypes.c_void_p) for function in (_LIB.MXNDArrayWaitToRead, _LIB.MXNDArrayGetData)
         ]
@@ -82,9 +83,7 @@ class Inference:
         """NDArrays, float32, of which `output` is written."""
         handles = type(self._handles).from_buffer_copy(self._handles)  # several threads may call
         handles[0], handles[1] = output.handle.value, image.handle.value
-        message = functions().igc_body_call(
-            *self._attributes, (ctypes.c_int64 * 4)(*image.shape), handles, len(handles), *self._scores, *self._in_mxnet
-        )
+        message = functions().igc_body_call(*self._attributes, handles, len(handles), *self._scores, *self._in_mxnet)
         if message is not None:
             check_call(0 if message else -1)
             raise mx.MXNetError(message.decode())

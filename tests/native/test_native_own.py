@@ -1,6 +1,7 @@
 """Users' networks: what `hybrid_forward` computes is what runs, natively or on MXNet's operators."""
 
 import copy
+import ctypes
 import gc
 import weakref
 
@@ -14,6 +15,7 @@ import igc_gluon
 from igc_gluon import deploy
 from igc_gluon.graph import NativeNetwork, run
 from igc_gluon.model_zoo.cifar import CIFARNet
+from igc_gluon.native import operators
 from igc_gluon.native.operators import unavailable_reason
 from igc_gluon.nn import ConvBNReLU, IGCBlock
 from igc_gluon.nn.basic import NativeLayers
@@ -382,6 +384,58 @@ def test_nothing_is_left_of_a_network_that_is_gone():
     del net
     gc.collect()
     assert [program() for program in programs] == [None, None]
+
+
+class MallInfo(ctypes.Structure):  # struct mallinfo2 of glibc
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in [
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        ]
+    ]
+
+
+def bytes_in_use():
+    """Of malloc, and of what the native operators keep for networks; not what malloc keeps of what is free."""
+    mx.nd.waitall()
+    gc.collect()
+    mallinfo2 = ctypes.CDLL(None).mallinfo2
+    mallinfo2.restype = MallInfo
+    found = mallinfo2()
+    idle = operators.functions().igc_body_idle_bytes
+    idle.restype = ctypes.c_int64
+    return found.hblkhd + found.uordblks + idle()
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc from 2.33 on says how much is in use")
+def test_no_memory_is_left_of_networks_that_are_gone():
+    def once():
+        net = igc_gluon.get_model("cifar_plain_igc8_l24m2", classes=10)
+        net.initialize()
+        net.hybridize(static_alloc=True)
+        net(mx.nd.zeros((1, 3, 32, 32))).wait_to_read()
+        net(mx.nd.zeros((2, 3, 32, 32))).wait_to_read()
+        return net
+
+    once()
+    before = bytes_in_use()
+    kept = once()
+    of_one = bytes_in_use() - before
+    del kept
+    before = bytes_in_use()
+    for _ in range(8):
+        once()
+    assert of_one > 2e6  # its parameters, and those in the order of the kernels
+    assert bytes_in_use() - before < 0.05 * of_one
 
 
 def test_sizes_of_images_are_forgotten_in_time():
