@@ -4,7 +4,7 @@ import signal
 import sys
 
 
-def main():
+def main() -> int:
     """Returns the exit code."""
     try:
         # Ctrl-C in the middle of imports, and of MXNet's end, would print a traceback.

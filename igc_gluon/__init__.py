@@ -9,13 +9,14 @@ which MXNet reads once, while it loads.
 
 import importlib
 import warnings
+from typing import Any, List
 
 import numpy as np
 
 __version__ = "0.2.0"
 
 
-def _prepare_numpy_for_mxnet():
+def _prepare_numpy_for_mxnet() -> None:
     """Makes `import mxnet` work, quietly, on every NumPy that pyproject.toml admits.
 
     Raises ImportError with one line on a NumPy that MXNet 1.9.1 cannot run on.
@@ -53,7 +54,7 @@ _NAMES = {
 _MODULES = ("complexity", "data", "deploy", "graph", "model_zoo", "native", "nn", "theory")
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"igc_gluon.{name}")
     if name in _NAMES:
@@ -61,5 +62,5 @@ def __getattr__(name):
     raise AttributeError(f"module 'igc_gluon' has no attribute '{name}'")
 
 
-def __dir__():
+def __dir__() -> List[str]:
     return sorted({*globals(), *_NAMES, *_MODULES})

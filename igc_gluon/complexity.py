@@ -3,12 +3,13 @@
 The papers count the weights of convolutions and of the fully connected layer, and call one multiply-add one FLOP.
 """
 
-from typing import List, NamedTuple, Tuple
+from typing import Any, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 import numpy as np
 from mxnet.gluon import HybridBlock
 
 from igc_gluon.graph import Ref, trace
+from igc_gluon.graph.tracing import Graph
 
 
 class Layer(NamedTuple):
@@ -44,7 +45,7 @@ def layers(net: HybridBlock, input_shape: Tuple[int, int, int] = (3, 32, 32)) ->
     return _layers(graph, graph.shapes([(1, *input_shape)]))
 
 
-def _layers(graph, shapes):
+def _layers(graph: Graph, shapes: Mapping[Any, Tuple[int, ...]]) -> List[Layer]:
     learned, rows = _learned(graph), []
     for number, node in enumerate(graph.nodes):
         params = sum(_size(shapes[name]) for name in node.inputs if name in learned)
@@ -70,9 +71,9 @@ def totals(net: HybridBlock, input_shape: Tuple[int, int, int] = (3, 32, 32)) ->
     )
 
 
-def _learned(graph):
+def _learned(graph: Graph) -> Set[str]:
     return graph.parameters.keys() - set(graph.symbol.list_auxiliary_states())
 
 
-def _size(shape):
+def _size(shape: Sequence[int]) -> int:
     return int(np.prod(shape))

@@ -10,13 +10,15 @@ import re
 import socket
 import threading
 import time
+from pathlib import Path
+from typing import Iterable, Iterator, Union
 from urllib.parse import urlsplit
 
 import requests
 from urllib3.exceptions import ReadTimeoutError
 
 from igc_gluon.errors import UserError
-from igc_gluon.files import destination, digest, sync_folder
+from igc_gluon.files import Algorithm, destination, digest, sync_folder
 from igc_gluon.locks import Lock
 from igc_gluon.paths import expand
 from igc_gluon.progress_bar import progress_bar
@@ -31,7 +33,9 @@ MOST_BYTES = 1 << 31  # of any download; SVHN's largest file has 1.3 GB
 PIECE = 1 << 14  # bytes; at most this much is lost when a connection is cut
 
 
-def download(urls, path, algorithm, expected, most=MOST_BYTES):
+def download(
+    urls: Iterable[str], path: Union[str, Path], algorithm: Algorithm, expected: str, most: int = MOST_BYTES
+) -> Path:
     """Brings a file to `path` and returns it as a Path; at once if the file is there with the right digest.
 
     urls: of the same bytes, tried in turn; mirrors first, since the last is what an error tells to get by hand.
@@ -67,7 +71,7 @@ def download(urls, path, algorithm, expected, most=MOST_BYTES):
     return shown
 
 
-def _is_whole(path, algorithm, expected):
+def _is_whole(path: Path, algorithm: Algorithm, expected: str) -> bool:
     return path.is_file() and digest(path, algorithm) == expected
 
 
@@ -83,7 +87,7 @@ class _TooLong(Exception):
     """A server sends more than the file may have."""
 
 
-def _fetch(urls, part, path, algorithm, expected, most_bytes):
+def _fetch(urls: Iterable[str], part: Path, path: Path, algorithm: Algorithm, expected: str, most_bytes: int) -> None:
     """Leaves the verified file at `part`. Raises UserError when every url has failed for good."""
     urls = list(urls)
     by_hand = urls[-1]
@@ -121,7 +125,7 @@ def _fetch(urls, part, path, algorithm, expected, most_bytes):
         time.sleep(PAUSE * idle)
 
 
-def _receive(url, part, title, most):
+def _receive(url: str, part: Path, title: str, most: int) -> bool:
     """Appends to `part` what it lacks. Returns whether there was a part to continue.
 
     Raises requests.RequestException or _Cut, with all that has arrived in `part`, and _TooLong.
@@ -162,12 +166,12 @@ def _receive(url, part, title, most):
     return offset > 0
 
 
-def _pieces(answer):
+def _pieces(answer: requests.Response) -> Iterator[bytes]:
     """The content of `answer` in pieces. Raises _Slow where one takes longer than PATIENCE, however much it is
     interrupted."""
     slow = threading.Event()
 
-    def cut():
+    def cut() -> None:
         slow.set()
         with contextlib.suppress(OSError, ValueError), socket.socket(fileno=os.dup(answer.raw.fileno())) as connection:
             connection.shutdown(socket.SHUT_RDWR)
@@ -192,18 +196,18 @@ def _pieces(answer):
         yield piece
 
 
-def _is_final(error):
+def _is_final(error: Exception) -> bool:
     """Whether asking the same url again is pointless."""
     if isinstance(error, requests.TooManyRedirects):
         return True
-    if isinstance(error, requests.HTTPError):
+    if isinstance(error, requests.HTTPError) and error.response is not None:
         return 400 <= error.response.status_code < 500 and error.response.status_code not in (408, 429)
     return isinstance(error, ValueError)  # requests' errors about the url itself
 
 
-def _in_words(error, url):
+def _in_words(error: Exception, url: str) -> str:
     host = urlsplit(url).netloc
-    if isinstance(error, requests.HTTPError):
+    if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"{url} answers {error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.Timeout):
         return f"{host} does not answer"

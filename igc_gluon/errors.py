@@ -1,5 +1,7 @@
 """The one exception that entry points turn into a line on stderr and exit code 2."""
 
+from typing import Any, Callable, Optional
+
 
 class UserError(ValueError):
     """A mistake the user can mend; its message is one line that says what is wrong and what to do.
@@ -7,11 +9,11 @@ class UserError(ValueError):
     Names in it come from files and command lines: as text it is `printable`, whatever they hold.
     """
 
-    def __str__(self):
+    def __str__(self) -> str:
         return printable(super().__str__())
 
 
-def printable(text):
+def printable(text: object) -> str:
     """`text` in one line that a terminal only shows: control characters, line ends too, become escapes such as \\x1b.
 
     For every name that comes from a file.
@@ -21,7 +23,7 @@ def printable(text):
     )
 
 
-def nearest_valid(number, valid, largest=None):
+def nearest_valid(number: int, valid: Callable[[int], Any], largest: Optional[int] = None) -> str:
     """The nearest numbers below and above `number` for which valid(n) holds, as text for a message: '20 and 23'.
 
     Looks at 1 to `largest` (default: a little above `number`).

@@ -10,11 +10,12 @@ import logging
 import os
 import signal
 import sys
+from typing import Any, Callable, Optional, TextIO
 
 from igc_gluon.errors import UserError, printable
 
 
-def mxnet_problem():
+def mxnet_problem() -> Optional[str]:
     """One line why MXNet cannot be imported as it should be, or None."""
     if importlib.util.find_spec("mxnet") is None:
         return "MXNet is not installed; pip install 'igc-gluon[cpu]' (or 'igc-gluon[cu112]' for a GPU)"
@@ -29,13 +30,14 @@ def mxnet_problem():
     return None
 
 
-def exit_code(run, *arguments):
+def exit_code(run: Callable[..., Optional[int]], *arguments: Any) -> int:
     """What run(*arguments) returns, or 0; 2 after a mistake of the user, an error of a disk, or where the output could
     not be written, in one line on stderr."""
     _open_standard_files()
     output, errors = _Output(sys.stdout), _Output(sys.stderr)
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-        logging.lastResort.setFormatter(OneLine())
+        if logging.lastResort is not None:
+            logging.lastResort.setFormatter(OneLine())
         try:
             code = _run(run, *arguments)
         finally:
@@ -47,11 +49,11 @@ def exit_code(run, *arguments):
         return code
 
 
-def _run(run, *arguments):
+def _run(run: Callable[..., Optional[int]], *arguments: Any) -> int:
     try:
         return run(*arguments) or 0
     except SystemExit as end:  # of argparse
-        return end.code or 0
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -73,7 +75,7 @@ def _run(run, *arguments):
         return 128 + signal.SIGINT
 
 
-def _open_standard_files():
+def _open_standard_files() -> None:
     """Puts the null device where standard input, output or error are closed (`>&-`).
 
     The next file that is opened, a checkpoint perhaps, would else get the number, and with it all that is printed.
@@ -90,19 +92,20 @@ def _open_standard_files():
 class _Output:
     """A text stream that drops what it can no longer write, and remembers the first error."""
 
-    def __init__(self, stream):
-        self._stream, self.error = stream, None
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.error: Optional[OSError] = None
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
-    def write(self, text):
+    def write(self, text: str) -> int:
         self._try(self._stream.write, text)
         return len(text)
 
-    def flush(self):
+    def flush(self) -> None:
         self._try(self._stream.flush)
 
-    def _try(self, function, *arguments):
+    def _try(self, function: Callable[..., Any], *arguments: Any) -> None:
         try:
             function(*arguments)
         except OSError as error:
@@ -112,12 +115,12 @@ class _Output:
             os.dup2(null, self._stream.fileno())
             os.close(null)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
 class OneLine(logging.Formatter):
     """Of messages that hold names of files, or from files."""
 
-    def formatMessage(self, record):  # noqa: N802 (logging's name)
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
         return printable(super().formatMessage(record))

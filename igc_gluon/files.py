@@ -14,7 +14,8 @@ import math
 import os
 import secrets
 import stat
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO, Callable, Iterator, Tuple, Union
 
 from igc_gluon.errors import UserError
 from igc_gluon.paths import expand
@@ -23,9 +24,11 @@ _LONGEST_TEXT = 64 << 20  # bytes; the history of a million epochs is shorter
 _NAME_BYTES = 200  # of a file's name that a temporary one has: with what is added it is to be no longer than may be
 _MOST_LINKS = 40  # in a row, as many as Linux follows
 
+Algorithm = Union[str, Callable[[Path], str]]  # see `digest`
+
 
 @contextlib.contextmanager
-def write_atomically(path, mode="wb"):
+def write_atomically(path: Union[str, Path], mode: str = "wb") -> Iterator[Any]:
     """Opens a file that replaces `path` when the block ends, and only if it ends well.
 
     mode: "wb", or "w" for UTF-8 text. After the block the bytes and the rename are on the disk (fsync of file
@@ -42,8 +45,7 @@ def write_atomically(path, mode="wb"):
     path, replaceable = destination(path)
     if not replaceable:
         content = io.BytesIO()
-        file = content if "b" in mode else io.TextIOWrapper(content, "utf-8", write_through=True)
-        yield file
+        yield content if "b" in mode else io.TextIOWrapper(content, "utf-8", write_through=True)
         _write_through(path, content.getbuffer())
         return
     begin = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])
@@ -65,7 +67,7 @@ def write_atomically(path, mode="wb"):
         raise
 
 
-def destination(path):
+def destination(path: Union[str, Path]) -> Tuple[Path, bool]:
     """(where the symbolic links of `path` lead to, whether a rename may replace what is there). Raises UserError."""
     path = given = expand(path)
     try:
@@ -89,7 +91,7 @@ def destination(path):
     return path, stat.S_ISREG(kind)
 
 
-def _write_through(path, data):
+def _write_through(path: Path, data: memoryview) -> None:
     """Writes to a device, a pipe or an open file."""
     try:
         try:
@@ -106,7 +108,7 @@ def _write_through(path, data):
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def open_file(path):
+def open_file(path: Union[str, Path]) -> BinaryIO:
     """`path`, open to read bytes. Raises OSError as `open` does, also on pipes and devices, which have no end or make
     one wait for it."""
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
@@ -126,7 +128,7 @@ def finite_or_none(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_text(path):
+def read_text(path: Union[str, Path]) -> str:
     """The UTF-8 text in the file at `path`. Raises OSError as `open_file` does and where it is too long for a text,
     ValueError where it is no UTF-8."""
     with open_file(path) as file:
@@ -136,14 +138,14 @@ def read_text(path):
     return data.decode("utf-8")
 
 
-def digest(path, algorithm):
+def digest(path: Union[str, Path], algorithm: Algorithm) -> str:
     """Hexadecimal digest of the file at `path`.
 
     algorithm: a name that hashlib knows; "git-blob", git's object id: sha1 of "blob <size>", NUL, content; or a
     function of the path, for archives of which only the content has a known digest.
     """
     if callable(algorithm):
-        return algorithm(path)
+        return algorithm(Path(path))
     with open_file(path) as file:
         if algorithm == "git-blob":
             state = hashlib.sha1(b"blob %d\0" % os.fstat(file.fileno()).st_size)
@@ -154,7 +156,7 @@ def digest(path, algorithm):
     return state.hexdigest()
 
 
-def sync_folder(folder):
+def sync_folder(folder: Union[str, Path]) -> None:
     """Puts a rename on the disk; without it a power cut may bring the old name back."""
     if os.name != "posix":
         return

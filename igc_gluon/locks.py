@@ -17,6 +17,7 @@ import platform
 import stat
 import time
 from pathlib import Path
+from typing import IO, Any, Callable, Dict, Mapping, Optional, Union
 
 import portalocker
 
@@ -37,10 +38,13 @@ class Lock:
     the lock. Raises Held, and OSError where no lock of either kind can be made.
     """
 
-    def __init__(self, path, wait=None, temporary=False):
+    def __init__(
+        self, path: Union[str, Path], wait: Optional[Callable[[], object]] = None, temporary: bool = False
+    ) -> None:
         self._path, self._temporary = Path(path), temporary
         self._taken = self._path.with_name(self._path.name + ".taken")
-        self._made, self._file = False, None
+        self._made = False
+        self._file: Optional[IO[bytes]] = None
         try:
             while not self._take(patient=wait is not None):
                 if wait:
@@ -50,13 +54,13 @@ class Lock:
             self.close()
             raise
 
-    def __enter__(self):
+    def __enter__(self) -> "Lock":
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         with contextlib.suppress(OSError):
             if self._made:
                 self._taken.unlink()
@@ -71,10 +75,10 @@ class Lock:
             self._file = None
 
     @staticmethod
-    def _pause():
+    def _pause() -> None:
         time.sleep(PAUSE)
 
-    def _take(self, patient):
+    def _take(self, patient: bool) -> bool:
         """Whether the lock is held now; if not, another holds it and is to be waited for, or has just gone."""
         file = _open(self._path)
         try:
@@ -101,7 +105,7 @@ class Lock:
         file.write(_who_am_i())
         return True
 
-    def _take_by_file(self, file, reason, patient):
+    def _take_by_file(self, file: IO[bytes], reason: object, patient: bool) -> bool:
         with file:
             if not self._is_free(self._path, patient) or not self._is_free(self._taken, patient):
                 return False
@@ -133,7 +137,7 @@ class Lock:
         return True
 
     @staticmethod
-    def _is_free(path, patient):
+    def _is_free(path: Path, patient: bool) -> bool:
         """Whether nobody alive has written its name into `path`. Raises Held if somebody has and is not waited for."""
         holder = _holder(path)
         if holder is None or _is_gone(holder):
@@ -143,7 +147,7 @@ class Lock:
         return False
 
 
-def _open(path):
+def _open(path: Path) -> IO[bytes]:
     """`path`, made if it is not there, to be read and appended to. Raises OSError on a pipe, which it does not wait
     for, or anything else that is no file."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NONBLOCK", 0), 0o666)
@@ -153,7 +157,7 @@ def _open(path):
     return open(handle, "ab", buffering=0)
 
 
-def _is_at(file, path):
+def _is_at(file: IO[bytes], path: Path) -> bool:
     """Whether the open `file` is still what lies at `path`."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
@@ -161,13 +165,13 @@ def _is_at(file, path):
         return False
 
 
-def _who_am_i():
+def _who_am_i() -> bytes:
     return json.dumps(
         {"host": platform.node(), "pid": os.getpid(), "began": _began(os.getpid()), "numbers": _numbers()}
     ).encode()
 
 
-def _holder(path):
+def _holder(path: Path) -> Optional[Dict[str, Any]]:
     """Who has written its name into `path`, or None."""
     try:
         with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
@@ -180,21 +184,21 @@ def _holder(path):
     return None
 
 
-def _is_gone(holder):
+def _is_gone(holder: Mapping[str, Any]) -> bool:
     """Whether the process is known to be gone; of another machine or container nothing is known."""
     if holder["host"] != platform.node() or holder["numbers"] != _numbers():
         return False
     return _began(holder["pid"]) != holder["began"]
 
 
-def _began(pid):
+def _began(pid: int) -> str:
     """When the process `pid` began, in the kernel's words; "" if there is none."""
     with contextlib.suppress(OSError, IndexError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     return ""
 
 
-def _numbers():
+def _numbers() -> str:
     """What process numbers belong to: this start of this machine, or of a container."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")

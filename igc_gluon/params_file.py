@@ -10,6 +10,8 @@ axes, uint32 per axis, and then as above.
 """
 
 import struct
+from pathlib import Path
+from typing import Any, Dict, Mapping, Tuple, Union
 
 import numpy as np
 
@@ -24,7 +26,7 @@ _MAX_AXES = 32
 _CPU = 1
 
 
-def dumps(arrays):
+def dumps(arrays: Mapping[str, np.ndarray]) -> bytes:
     """The bytes of a `.params` file that holds `arrays`, a dict of name to numpy array."""
     parts = [struct.pack("<QQQ", _LIST_MAGIC, 0, len(arrays))]
     for name, array in arrays.items():
@@ -44,7 +46,7 @@ def dumps(arrays):
     return b"".join(parts)
 
 
-def load(path):
+def load(path: Union[str, Path]) -> Dict[str, np.ndarray]:
     """{name: numpy array} of the file at `path`. Raises UserError, which names the file, if it is not a whole one."""
     try:
         with open_file(expand(path)) as file:
@@ -57,7 +59,7 @@ def load(path):
         raise UserError(f"{path} is not a whole .params file: {error}") from None
 
 
-def loads(data):
+def loads(data: bytes) -> Dict[str, np.ndarray]:
     """{name: numpy array} of the bytes of a `.params` file. Raises UserError where they are not one."""
     reader = _Reader(data)
     if reader.take("<QQ") != (_LIST_MAGIC, 0):
@@ -74,19 +76,19 @@ def loads(data):
 class _Reader:
     """Takes values off `data` in order and checks before each that it is there."""
 
-    def __init__(self, data):
+    def __init__(self, data: bytes) -> None:
         self.data, self.position = data, 0
 
-    def bytes(self, size):
+    def bytes(self, size: int) -> Any:
         if size < 0 or size > len(self.data) - self.position:
             raise UserError(f"it ends at byte {len(self.data)}, in the middle of something")
         self.position += size
         return self.data[self.position - size : self.position]
 
-    def take(self, layout):
+    def take(self, layout: str) -> Tuple[Any, ...]:
         return struct.unpack(layout, self.bytes(struct.calcsize(layout)))
 
-    def array(self):
+    def array(self) -> np.ndarray:
         (first,) = self.take("<I")
         if first in (_V2, _V3):
             (storage,) = self.take("<i")
@@ -108,12 +110,12 @@ class _Reader:
         except ValueError as error:  # an array without values may claim extents beyond any memory, or negative ones
             raise error if isinstance(error, UserError) else UserError(f"it holds an array of shape {shape}") from None
 
-    def axes(self, number):
+    def axes(self, number: int) -> int:
         if not 0 < number <= _MAX_AXES:
             raise UserError(f"it holds an array with {number} axes")
         return number
 
-    def name(self):
+    def name(self) -> str:
         (length,) = self.take("<Q")
         try:
             return self.bytes(length).decode("utf-8")

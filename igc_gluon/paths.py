@@ -7,7 +7,7 @@ from typing import Callable, Iterator, List, Tuple, Union
 from igc_gluon.errors import UserError
 
 
-def expand(path):
+def expand(path: Union[str, Path]) -> Path:
     """The Path with `~` replaced, unless a file or folder is called so. Raises UserError where nobody knows what it
     stands for."""
     try:

@@ -4,7 +4,7 @@ import platform
 from pathlib import Path
 
 
-def cpuinfo(key):
+def cpuinfo(key: str) -> str:
     """The first processor's line in /proc/cpuinfo; empty where there is none."""
     path = Path("/proc/cpuinfo")
     for line in path.read_text().splitlines() if path.exists() else ():
@@ -13,6 +13,6 @@ def cpuinfo(key):
     return ""
 
 
-def name():
+def name() -> str:
     """Its model, in words."""
     return cpuinfo("model name") or platform.machine()

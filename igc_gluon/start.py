@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+from types import FrameType
+from typing import Optional
 
 from igc_gluon.errors import UserError
 from igc_gluon.exits import OneLine, exit_code, mxnet_problem
@@ -12,7 +14,7 @@ from igc_gluon.threads import use_all_cores
 __all__ = ["OneLine", "exit_code", "interrupt", "mxnet_problem", "prepare"]
 
 
-def prepare():
+def prepare() -> None:
     """Has MXNet use all cores, and ends the process with one line where MXNet is missing or installed twice.
 
     Until the entry point sets `interrupt`, Ctrl-C ends the process at once.
@@ -28,7 +30,7 @@ def prepare():
         sys.exit(exit_code(serve, role))
 
 
-def interrupt(number, frame):
+def interrupt(number: int, frame: Optional[FrameType]) -> None:
     """The handler of Ctrl-C: raises KeyboardInterrupt, or ends the process where Python or a library would lose it.
 
     Those are imports, MXNet's takes seconds, and the deletion of objects.
@@ -41,7 +43,7 @@ def interrupt(number, frame):
     raise KeyboardInterrupt
 
 
-def _prepare():
+def _prepare() -> None:
     use_all_cores()
     variables.role()
     problem = mxnet_problem()

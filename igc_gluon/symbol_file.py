@@ -9,7 +9,8 @@ BatchNorm, and with the authors' operator `Reorder`), "attr", and "attrs".
 
 import json
 import re
-from typing import Dict, List, NamedTuple, Tuple
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from igc_gluon.errors import UserError
 from igc_gluon.files import open_file
@@ -32,7 +33,7 @@ class Node(NamedTuple):
 
     op: str
     name: str
-    attributes: Dict[str, object]
+    attributes: Dict[str, Any]
     inputs: Tuple[int, ...]
 
 
@@ -43,11 +44,11 @@ class Graph(NamedTuple):
     head: int
 
 
-# Kinds of attributes: each takes the text and returns the value, or raises ValueError.
+Kind = Callable[[str], Any]  # of an attribute: takes the text and returns the value, or raises ValueError
 
 
-def _whole(least, largest):
-    def parse(text):
+def _whole(least: int, largest: int) -> Kind:
+    def parse(text: str) -> int:
         if not re.fullmatch(r"[-+]?\d{1,10}", text):
             raise ValueError("a whole number")
         if not least <= int(text) <= largest:
@@ -57,11 +58,11 @@ def _whole(least, largest):
     return parse
 
 
-def _pair(least):
+def _pair(least: int) -> Kind:
     """One number for each of two axes."""
     axes = _numbers(least, MAX_SIDE, 2)
 
-    def parse(text):
+    def parse(text: str) -> Optional[Tuple[int, ...]]:
         values = axes(text)
         if len(values) not in (0, 2):  # () is MXNet's way to write the default
             raise ValueError("two whole numbers")
@@ -70,10 +71,10 @@ def _pair(least):
     return parse
 
 
-def _numbers(least, largest, most):
+def _numbers(least: int, largest: int, most: int) -> Kind:
     number = _whole(least, largest)
 
-    def parse(text):
+    def parse(text: str) -> Tuple[int, ...]:
         parts = [part.strip() for part in text.strip().strip("()[]").split(",") if part.strip()]
         if len(parts) > most:
             raise ValueError(f"at most {most} whole numbers")
@@ -82,22 +83,22 @@ def _numbers(least, largest, most):
     return parse
 
 
-def _number(text):
+def _number(text: str) -> float:
     value = float(text)
     if not abs(value) <= 1e30:
         raise ValueError("a number")
     return value
 
 
-def _flag(text):
+def _flag(text: str) -> bool:
     try:
         return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
     except KeyError:
         raise ValueError("True or False") from None
 
 
-def _word(*words):
-    def parse(text):
+def _word(*words: str) -> Kind:
+    def parse(text: str) -> str:
         if text not in words:
             raise ValueError(" or ".join(words))
         return text
@@ -230,7 +231,7 @@ OPERATORS = {
 }
 
 
-def load(path):
+def load(path: Union[str, Path]) -> Graph:
     """The Graph of the file at `path`. Raises UserError, which names the file and what is wrong in it."""
     try:
         with open_file(expand(path)) as file:
@@ -243,7 +244,7 @@ def load(path):
         raise UserError(f"{path} is no symbol that can be read here: {error}") from None
 
 
-def loads(data):
+def loads(data: bytes) -> Graph:
     """The Graph of the bytes of a symbol file. Raises UserError where they are not one."""
     if len(data) > MAX_BYTES:
         raise UserError(f"it is larger than {MAX_BYTES >> 20} MiB")
@@ -256,7 +257,7 @@ def loads(data):
     entries = document.get("nodes") if isinstance(document, dict) else None
     if not isinstance(entries, list) or not 0 < len(entries) <= MAX_NODES:
         raise UserError(f"it has no list of 1 to {MAX_NODES} nodes")
-    nodes = []
+    nodes: List[Node] = []
     for entry in entries:
         nodes.append(_node(entry, nodes))
     names = [node.name for node in nodes if node.op == "null"]
@@ -268,13 +269,13 @@ def loads(data):
     return Graph(nodes, _reference(heads[0], len(nodes), "its result"))
 
 
-def _small_integer(text):
+def _small_integer(text: str) -> int:
     if len(text) > 18:
         raise ValueError("too large a number")
     return int(text)
 
 
-def _node(entry, before):
+def _node(entry: Any, before: Sequence[Node]) -> Node:
     """The Node of a JSON object; `before` are the nodes that it may read."""
     if not isinstance(entry, dict) or not _is_text(entry.get("op")) or not _is_text(entry.get("name")):
         raise UserError(f"node {len(before)} has no name or no operator")
@@ -285,7 +286,7 @@ def _node(entry, before):
     if op == "null":
         if inputs:
             raise UserError(f"{name} is an array and has inputs")
-        texts = next((entry[key] for key in ("attrs", "attr") if isinstance(entry.get(key), dict)), {})
+        texts: Any = next((entry[key] for key in ("attrs", "attr") if isinstance(entry.get(key), dict)), {})
         text = texts.get(PREPROCESSING)
         return Node(op, name, {PREPROCESSING: text} if isinstance(text, str) else {}, ())
     if op not in OPERATORS:
@@ -297,7 +298,7 @@ def _node(entry, before):
     return Node(operator.name, name, attributes, inputs)
 
 
-def _reference(reference, limit, what):
+def _reference(reference: Any, limit: int, what: str) -> int:
     """The number in [number, output] or [number, output, version]."""
     if (
         not isinstance(reference, list)
@@ -311,7 +312,7 @@ def _reference(reference, limit, what):
     return reference[0]
 
 
-def _attributes(name, operator, texts):
+def _attributes(name: str, operator: _Operator, texts: Any) -> Dict[str, Any]:
     if not isinstance(texts, dict) or not all(
         _is_text(key) and (text == "" or _is_text(text)) for key, text in texts.items()
     ):
@@ -336,7 +337,7 @@ def _attributes(name, operator, texts):
     return values
 
 
-def _kind(name, operator, key):
+def _kind(name: str, operator: _Operator, key: str) -> Optional[Kind]:
     """What makes a value of the text of an attribute; None of one that tells nothing."""
     if key in operator.required:
         return operator.required[key]
@@ -348,7 +349,9 @@ def _kind(name, operator, key):
     raise UserError(f"{name} has the attribute {key}, which a {operator.name} does not have here")
 
 
-def _check_inputs(name, operator, attributes, inputs, before):
+def _check_inputs(
+    name: str, operator: _Operator, attributes: Mapping[str, Any], inputs: Sequence[int], before: Sequence[Node]
+) -> None:
     """Raises UserError unless the inputs are data, then the operator's parameters."""
     arrays = [part for part in operator.arrays if not (part == "bias" and attributes["no_bias"])]
     numbers = {count + len(arrays) for count in operator.data}
@@ -363,5 +366,5 @@ def _check_inputs(name, operator, attributes, inputs, before):
             raise UserError(f"{name} takes the result of {before[number].name} for a parameter")
 
 
-def _is_text(value):
+def _is_text(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= MAX_TEXT and value.isprintable()

@@ -3,6 +3,7 @@
 import math
 import os
 from pathlib import Path
+from typing import Iterator
 
 from igc_gluon import environment
 
@@ -16,7 +17,7 @@ def cores() -> int:
     return max(1, min([allowed, *quotas]))
 
 
-def _quotas():
+def _quotas() -> Iterator[float]:
     """Cores that a container's control group allows, version 2 or 1, where it has a quota."""
     for quota_file, period_file in (("cpu.max", "cpu.max"), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         try:
@@ -28,7 +29,7 @@ def _quotas():
             continue
 
 
-def use_all_cores():
+def use_all_cores() -> None:
     """Has MXNet use every core that this process may run on; alone it would use one. The environment wins.
 
     Raises UserError where it says of MXNet what MXNet cannot read.

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Dict
 
 from igc_gluon import processor
 from igc_gluon.native import build
@@ -16,12 +17,12 @@ FLOATS, ROUNDS = 16 << 20, 1  # 64 MB in each thread, read and copied
 FLAGS = {"avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}, "avx2": {"avx2", "fma"}}  # in /proc/cpuinfo
 
 
-def peaks(threads):
+def peaks(threads: int) -> Dict[str, float]:
     """{instruction set: multiply-adds per second} of `threads` threads; empty without a compiler."""
     return {isa: loaded.igc_peak(threads, SECONDS) for isa, loaded in _libraries().items()}
 
 
-def bandwidth(threads):
+def bandwidth(threads: int) -> Dict[str, float]:
     """{'read', 'copy': bytes per second}; empty without a compiler."""
     for loaded in list(_libraries().values())[:1]:
         out = (ctypes.c_double * 2)()
@@ -31,7 +32,7 @@ def bandwidth(threads):
 
 
 @functools.lru_cache(None)
-def _libraries():
+def _libraries() -> Dict[str, ctypes.CDLL]:
     """{instruction set: peak.cpp compiled for it} of those that this processor has, the widest first."""
     cxx = build.compiler()
     if cxx is None:
@@ -66,10 +67,10 @@ def _libraries():
     return peaks
 
 
-def _runs(isa):
+def _runs(isa: str) -> bool:
     return FLAGS.get(isa, set()) <= set(processor.cpuinfo("flags").split())
 
 
-def describe():
+def describe() -> str:
     """The processor, in words."""
     return f"{processor.name()}, {cores()} cores"

@@ -10,11 +10,12 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from igc_gluon.bench import machine
-from igc_gluon.bench.networks import write
+from igc_gluon.bench.networks import Network, write
 from igc_gluon.bench.peers import PEERS
 
 BUILD_LIMIT, CALL_LIMIT = 900, 300  # seconds until a worker counts as hung; torch.compile takes minutes
@@ -28,7 +29,7 @@ class PeerFailed(Exception):
 class Child:
     """A worker.py process, and the calls it answers."""
 
-    def __init__(self, peer, threads):
+    def __init__(self, peer: str, threads: int) -> None:
         self.peer = peer
         environment = dict(
             os.environ,
@@ -45,17 +46,19 @@ class Child:
             env=environment,
             bufsize=0,
         )
+        assert self._process.stdin and self._process.stdout
+        self._requests, self._answers = self._process.stdin, self._process.stdout
 
-    def ask(self, do, limit=CALL_LIMIT, **arguments):
+    def ask(self, do: str, limit: float = CALL_LIMIT, **arguments: Any) -> Dict[str, Any]:
         try:
-            self._process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
+            self._requests.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
         except BrokenPipeError:
             raise PeerFailed(self._last_words()) from None
         line, end = b"", time.monotonic() + limit
         while not line.endswith(b"\n"):
-            if not select.select([self._process.stdout], [], [], max(0, end - time.monotonic()))[0]:
+            if not select.select([self._answers], [], [], max(0, end - time.monotonic()))[0]:
                 raise PeerFailed(f"no answer within {limit} s")
-            piece = self._process.stdout.read(1 << 16)
+            piece = self._answers.read(1 << 16)
             if not piece:
                 raise PeerFailed(self._last_words())
             line += piece
@@ -64,17 +67,17 @@ class Child:
             raise PeerFailed(answer["error"])
         return answer
 
-    def _last_words(self):
+    def _last_words(self) -> str:
         code = self._process.wait()
         self._errors.seek(0)
         lines = [line.strip() for line in self._errors if line.strip()]
         return f"its process ended with code {code}" + (f": {lines[-1][:200]}" if lines else "")
 
-    def close(self):
+    def close(self) -> None:
         self._process.kill()
         self._process.wait()
-        self._process.stdin.close()
-        self._process.stdout.close()
+        self._requests.close()
+        self._answers.close()
         self._errors.close()
 
 
@@ -84,12 +87,12 @@ class Timing:
 
     wall: list = field(default_factory=list)
     cpu: list = field(default_factory=list)
-    memory: int = None
-    error: float = None  # largest difference from ours / largest value of ours
+    memory: Optional[int] = None
+    error: Optional[float] = None  # largest difference from ours / largest value of ours
     notes: list = field(default_factory=list)
 
     @property
-    def seconds(self):
+    def seconds(self) -> float:
         return statistics.median(self.wall)
 
 
@@ -109,7 +112,7 @@ class Result:
     versions: dict = field(default_factory=dict)
 
 
-def candidates(keys, training):
+def candidates(keys: Sequence[str], training: bool) -> Tuple[List[str], Dict[str, str]]:
     """(those of `keys` that can be timed, {key: reason} of the others)."""
     usable, missing = [], {}
     for key in keys:
@@ -125,16 +128,16 @@ def candidates(keys, training):
 
 
 def measure(
-    network,
-    batch,
-    threads,
-    training=False,
-    keys=tuple(PEERS),
-    repeats=7,
-    seconds=0.3,
-    report=lambda text: None,
-    children=None,
-):
+    network: Network,
+    batch: int,
+    threads: int,
+    training: bool = False,
+    keys: Sequence[str] = tuple(PEERS),
+    repeats: int = 7,
+    seconds: float = 0.3,
+    report: Callable[[str], None] = lambda text: None,
+    children: Optional[Dict[str, Child]] = None,
+) -> Result:
     """Result of `network` (networks.Network) in the peers `keys`, ours first.
 
     Each gets `repeats` turns of about `seconds`. children: workers {peer: Child} to be used again, and left open; by
@@ -187,7 +190,14 @@ def measure(
     return result
 
 
-def _take_turns(result, children, calls, repeats, divisor, report):
+def _take_turns(
+    result: Result,
+    children: Mapping[str, Child],
+    calls: Mapping[str, int],
+    repeats: int,
+    divisor: int,
+    report: Callable[[str], None],
+) -> None:
     begin = time.monotonic()
     for repeat in range(repeats):
         left = f", {(time.monotonic() - begin) / repeat * (repeats - repeat):.0f} s left" if repeat else ""

@@ -3,7 +3,7 @@
 # Imports in functions are slow: MXNet, which not every peer's process needs.
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Dict, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -20,16 +20,16 @@ class Network:
     title: str
     shape: Tuple[int, int, int]
     model: Optional[str] = None
-    options: Dict[str, object] = field(default_factory=dict)
+    options: Dict[str, Any] = field(default_factory=dict)
     block: Optional[Tuple[int, int]] = None  # L, G
     model_file: Optional[str] = None  # of the user's, which registers `model`
 
     @property
-    def repeats(self):
+    def repeats(self) -> int:
         """What its times and multiply-adds are divided by."""
         return CHAIN if self.block else 1
 
-    def build(self):
+    def build(self) -> Any:
         """The HybridBlock, without values."""
         if self.block:
             return _chain(*self.block)
@@ -37,25 +37,25 @@ class Network:
 
         if self.model_file:  # a worker is a process of its own
             import_networks(self.model_file)
-        return get_model(self.model, **self.options)
+        return get_model(str(self.model), **self.options)
 
-    def as_json(self):
+    def as_json(self) -> Dict[str, Any]:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, fields):
+    def from_json(cls, fields: Mapping[str, Any]) -> "Network":
         fields = dict(fields, shape=tuple(fields["shape"]))
         return cls(**dict(fields, block=fields["block"] and tuple(fields["block"])))
 
 
-def _chain(primary_partition, channels):
+def _chain(primary_partition: int, channels: int) -> Any:
     from mxnet.gluon import nn
 
     from igc_gluon.graph import NativeNetwork
     from igc_gluon.nn import IGCBlock
 
     class Chain(NativeNetwork):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__(prefix="")
             with self.name_scope():
                 self.features = nn.HybridSequential(prefix="")
@@ -64,13 +64,15 @@ def _chain(primary_partition, channels):
                 self.features.add(nn.GlobalAvgPool2D(), nn.Flatten())
                 self.output = nn.Dense(10, in_units=channels, prefix="fc_")
 
-        def hybrid_forward(self, F, x):
+        def hybrid_forward(self, F: Any, x: Any) -> Any:
             return self.output(self.features(x))
 
     return Chain()
 
 
-def zoo(model, classes=None, size=None, title=None, **options):
+def zoo(
+    model: str, classes: Optional[int] = None, size: Optional[int] = None, title: Optional[str] = None, **options: Any
+) -> Network:
     """The Network of a getter's name. Raises UserError where there is none."""
     from igc_gluon.errors import UserError
     from igc_gluon.model_zoo import find_family
@@ -89,7 +91,7 @@ def zoo(model, classes=None, size=None, title=None, **options):
     )
 
 
-def block(primary_partition, secondary_partition, size):
+def block(primary_partition: int, secondary_partition: int, size: int) -> Network:
     """A single IGC block on size x size positions, timed in a chain."""
     width = primary_partition * secondary_partition
     return Network(
@@ -99,7 +101,7 @@ def block(primary_partition, secondary_partition, size):
     )
 
 
-def write(network, folder, seed=0):
+def write(network: Network, folder: Union[str, Path], seed: int = 0) -> int:
     """Gives the network values and writes what the workers read into `folder`. Returns its multiply-adds.
 
     net.params: Gluon's. graph.npz: see export/graph.py. The moving statistics are those of a batch of noise, so that
@@ -121,7 +123,7 @@ def write(network, folder, seed=0):
     return complexity.totals(net, network.shape).multiply_adds
 
 
-def _settle(net, shape, batch=4):
+def _settle(net: Any, shape: Sequence[int], batch: int = 4) -> None:
     """One training pass that replaces the moving statistics, and other scales and shifts than 1 and 0."""
     import mxnet as mx
 

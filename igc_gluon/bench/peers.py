@@ -9,9 +9,11 @@ order too, compilation, warm-up. igc_gluon's own conversion between NCHW and its
 # Imports in functions are optional: each peer is a process of its own, which imports what it needs.
 import importlib.util
 from pathlib import Path
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 
 import numpy as np
+
+from igc_gluon.bench.networks import Network
 
 LEARNING_RATE, MOMENTUM, DECAY = 1e-3, 0.9, 1e-4
 
@@ -19,13 +21,13 @@ LEARNING_RATE, MOMENTUM, DECAY = 1e-3, 0.9, 1e-4
 class Job(NamedTuple):
     """What a peer gets: a folder that networks.write made, images (batch, C, H, W), labels (batch,), threads."""
 
-    network: object
+    network: Network
     folder: Path
     images: np.ndarray
     labels: np.ndarray
     threads: int
 
-    def nodes(self):
+    def nodes(self) -> List[Any]:
         from igc_gluon.export import graph
 
         return graph.load(self.folder / "graph.npz")
@@ -44,13 +46,17 @@ class Peer(NamedTuple):
     modified: bool = False  # runs another network that computes the same
     precision: str = "float32"
 
-    def missing(self):
+    def missing(self) -> List[str]:
         """The modules that are not installed."""
         return [name for name in self.needs if importlib.util.find_spec(name) is None]
 
 
-def _compiled(precision):
-    def inference(job):
+Call = Callable[[], Any]  # what is timed; returns the scores
+Starter = Callable[[Job], Call]
+
+
+def _compiled(precision: str) -> Starter:
+    def inference(job: Job) -> Call:
         from igc_gluon import deploy
         from igc_gluon.deploy.runtime import float32_reason
 
@@ -71,13 +77,13 @@ def _compiled(precision):
     return inference
 
 
-def _network(job):
+def _network(job: Job) -> Any:
     net = job.network.build()
     net.load_parameters(str(job.folder / "net.params"))
     return net
 
 
-def _mxnet_inference(job, backend=None):
+def _mxnet_inference(job: Job, backend: Optional[str] = None) -> Call:
     import mxnet as mx
 
     net, x = _network(job), mx.nd.array(job.images)
@@ -86,7 +92,7 @@ def _mxnet_inference(job, backend=None):
     else:
         net.hybridize(static_alloc=True, static_shape=True)
 
-    def call():
+    def call() -> Any:
         y = net(x)
         y.wait_to_read()
         return y
@@ -94,7 +100,7 @@ def _mxnet_inference(job, backend=None):
     return call
 
 
-def _mxnet_training(job):
+def _mxnet_training(job: Job) -> Call:
     import mxnet as mx
     from mxnet import autograd, gluon
 
@@ -106,7 +112,7 @@ def _mxnet_training(job):
     measure.hybridize()
     trainer = gluon.Trainer(net.collect_params(), AuthorsNesterov(MOMENTUM, learning_rate=LEARNING_RATE, wd=DECAY))
 
-    def step():
+    def step() -> Any:
         with autograd.record():
             scores = net(x)
             loss = measure(scores, labels)
@@ -119,7 +125,7 @@ def _mxnet_training(job):
     return step
 
 
-def _torch_network(job, channels_last):
+def _torch_network(job: Job, channels_last: bool) -> Tuple[Any, Any]:
     import torch
 
     from igc_gluon.bench import to_torch
@@ -131,8 +137,8 @@ def _torch_network(job, channels_last):
     return net, x
 
 
-def _torch_inference(channels_last=False, compiled=False, bfloat16=False):
-    def inference(job):
+def _torch_inference(channels_last: bool = False, compiled: bool = False, bfloat16: bool = False) -> Starter:
+    def inference(job: Job) -> Call:
         import torch
 
         net, x = _torch_network(job, channels_last)
@@ -143,7 +149,7 @@ def _torch_inference(channels_last=False, compiled=False, bfloat16=False):
             torch._inductor.config.freezing = True  # folds BN and packs weights
             net = torch.compile(net)
 
-        def call():
+        def call() -> Any:
             precision = torch.autocast("cpu", torch.bfloat16, enabled=bfloat16)
             with torch.inference_mode() if not compiled else torch.no_grad(), precision:
                 return net(x).float()
@@ -153,8 +159,8 @@ def _torch_inference(channels_last=False, compiled=False, bfloat16=False):
     return inference
 
 
-def _torch_training(channels_last=False, compiled=False):
-    def training(job):
+def _torch_training(channels_last: bool = False, compiled: bool = False) -> Starter:
+    def training(job: Job) -> Call:
         import torch
 
         from igc_gluon.bench import to_torch
@@ -169,7 +175,7 @@ def _torch_training(channels_last=False, compiled=False):
     return training
 
 
-def _onnx(job, rewritten=False):
+def _onnx(job: Job, rewritten: bool = False) -> bytes:
     from igc_gluon.bench import rewrite
     from igc_gluon.export import to_onnx
 
@@ -177,7 +183,7 @@ def _onnx(job, rewritten=False):
     return to_onnx.model(nodes, job.network.shape, len(job.images)).SerializeToString()
 
 
-def _onnxruntime(job):
+def _onnxruntime(job: Job) -> Call:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -186,10 +192,10 @@ def _onnxruntime(job):
     return lambda: session.run(None, {"images": job.images})[0]
 
 
-def _openvino(rewritten=False, own_precision=False):
+def _openvino(rewritten: bool = False, own_precision: bool = False) -> Starter:
     """own_precision: left to itself, as a user would run it; then it takes bfloat16 where the processor has it."""
 
-    def inference(job):
+    def inference(job: Job) -> Call:
         import openvino
 
         core = openvino.Core()
@@ -204,7 +210,7 @@ def _openvino(rewritten=False, own_precision=False):
         request = network.create_infer_request()
         images = openvino.Tensor(job.images, shared_memory=True)  # nothing is copied within the clock
 
-        def call():
+        def call() -> Any:
             request.infer({0: images})
             return request.get_output_tensor().data
 

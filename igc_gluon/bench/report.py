@@ -1,19 +1,20 @@
 """Results as tables in Markdown, and beside targets."""
 
 import statistics
-from typing import NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
+from igc_gluon.bench.measure import Result
 from igc_gluon.bench.peers import PEERS
 
 TRAINING_FACTOR = 3  # multiply-adds of a training step over those of the forward pass: two more products backward
 
 
-def ours(result, precision="float32"):
+def ours(result: Result, precision: str = "float32") -> Optional[str]:
     """The key of our own timing that the others are compared with, or None."""
     return next((key for key in result.timings if PEERS[key].ours and PEERS[key].precision == precision), None)
 
 
-def peers(result, prefix="", modified=False, precision="float32"):
+def peers(result: Result, prefix: str = "", modified: bool = False, precision: str = "float32") -> Dict[str, float]:
     """{key: seconds per image} of those of this precision that are not ours, whose key begins with `prefix`."""
     return {
         key: timing.seconds
@@ -25,24 +26,25 @@ def peers(result, prefix="", modified=False, precision="float32"):
     }
 
 
-def peak(result):
+def peak(result: Result) -> Optional[float]:
     """Multiply-adds per second of the fastest instruction set, or None."""
     return max((statistics.median(rates) for rates in result.peaks.values()), default=None)
 
 
-def share_of_peak(result, key):
-    if not result.peaks:
+def share_of_peak(result: Result, key: str) -> Optional[float]:
+    fastest = peak(result)
+    if fastest is None:
         return None
     factor = TRAINING_FACTOR if result.training else 1
-    return factor * result.multiply_adds / result.timings[key].seconds / peak(result)
+    return factor * result.multiply_adds / result.timings[key].seconds / fastest
 
 
-def title(result):
+def title(result: Result) -> str:
     what = "training step" if result.training else "inference"
     return f"{result.network}, {what}, batch {result.batch}, {result.threads} thread{'s' * (result.threads > 1)}"
 
 
-def table(result, single=None):
+def table(result: Result, single: Optional[Result] = None) -> str:
     """Markdown. single: the Result of the same on one thread, whose CPU time is then shown."""
     single = result if single is None and result.threads == 1 else single
     base = ours(result)
@@ -58,7 +60,7 @@ def table(result, single=None):
         share, slower, slower_cpu = share_of_peak(result, key), None, None
         if base:
             slower = timing.seconds / result.timings[base].seconds
-            if alone and base in single.timings:
+            if alone and single and base in single.timings:
                 slower_cpu = cpu / statistics.median(single.timings[base].cpu)
         lines.append(
             "| "
@@ -84,12 +86,12 @@ def table(result, single=None):
     return "\n".join(lines)
 
 
-def limits(results):
+def limits(results: Sequence[Result]) -> str:
     """A line on what the machine could do while `results` were measured: medians over all repeats."""
     threads = max(result.threads for result in results)
     parts = []
     for attribute, unit, name in (("peaks", "GMAC/s", "FMA peak {}"), ("bandwidth", "GB/s", "memory {}")):
-        rates = {}
+        rates: Dict[str, List[float]] = {}
         for result in results:
             for key, values in getattr(result, attribute).items():
                 rates.setdefault(key, []).extend(values if result.threads == threads else [])
@@ -97,7 +99,7 @@ def limits(results):
     return f"{threads} threads: " + (", ".join(parts) or "no compiler, so the FMA peak is not known")
 
 
-def overview(results):
+def overview(results: Sequence[Result]) -> str:
     """Markdown: a row for each of `results`, a column for each peer, images/s."""
     keys = [key for key in PEERS if any(key in result.timings for result in results)]
     lines = [
@@ -116,7 +118,7 @@ def overview(results):
 ERRORS = {"float32": "exact to rounding", "half": "16 bits", "int8": "8 bits"}
 
 
-def by_errors(results):
+def by_errors(results: Sequence[Result]) -> str:
     """Markdown: inference in each precision beside the best peer whose errors are of the same size, networks that are
     rewritten for it among them."""
     lines = [
@@ -130,7 +132,7 @@ def by_errors(results):
                 continue
             own, cells = result.timings[key], ("none", "", "", "")
             if times:
-                best = min(times, key=times.get)
+                best = min(times, key=times.__getitem__)
                 cells = (
                     PEERS[best].title,
                     f"{1 / times[best]:,.1f}",
@@ -153,7 +155,7 @@ class Target(NamedTuple):
     mxnet: Optional[float] = None  # training, to stock MXNet
 
 
-def verdicts(targets, results):
+def verdicts(targets: Sequence[Target], results: Sequence[Result]) -> str:
     """Markdown: each of `targets` beside what `results` say; what was not measured is left out.
 
     The largest measured batch counts. The last column: the share of the FMA peak that the target takes.
@@ -165,9 +167,8 @@ def verdicts(targets, results):
             if not matching:
                 continue
             result = max(matching, key=lambda r: (r.threads, r.batch))
-            key = ours(result)
-            own = result.timings[key].seconds
-            best = peers(result)
+            key = ours(result) or ""  # `matching` have one
+            own, own_share, best = result.timings[key].seconds, share_of_peak(result, key), peers(result)
             rows = (
                 [
                     ("training step, against PyTorch's best", peers(result, "torch"), target.torch),
@@ -178,8 +179,9 @@ def verdicts(targets, results):
             )
             for what, times, target_ratio in rows:
                 if target_ratio is not None and times:
-                    fastest = min(times, key=times.get)
-                    share = f"{100 * target_ratio * share_of_peak(result, fastest):.0f} %" if result.peaks else ""
+                    fastest = min(times, key=times.__getitem__)
+                    of_peak = share_of_peak(result, fastest)
+                    share = "" if of_peak is None else f"{100 * target_ratio * of_peak:.0f} %"
                     lines.append(
                         _verdict(
                             target.network,
@@ -190,12 +192,12 @@ def verdicts(targets, results):
                             share,
                         )
                     )
-            if not training and target.peak is not None and result.peaks:
+            if not training and target.peak is not None and own_share is not None:
                 lines.append(
                     _verdict(
                         target.network,
                         "inference, of the FMA peak",
-                        100 * share_of_peak(result, key),
+                        100 * own_share,
                         100 * target.peak,
                         "{:.0f} %",
                         f"{100 * target.peak:.0f} %",
@@ -204,14 +206,14 @@ def verdicts(targets, results):
     return "\n".join(lines)
 
 
-def _verdict(network, what, measured, target, form, share):
+def _verdict(network: str, what: str, measured: float, target: float, form: str, share: str) -> str:
     return (
         f"| {network} | {what} | {form.format(measured)} | {form.format(target)} | "
         f"{'yes' if measured >= target else 'no'} | {share} |"
     )
 
 
-def claim(results, igc, regular):
+def claim(results: Sequence[Result], igc: str, regular: str) -> str:
     """Markdown lines: our `igc` against the network `regular` on any peer, the papers' claim on a clock."""
     lines = []
     for training in (False, True):
@@ -222,7 +224,7 @@ def claim(results, igc, regular):
                 continue
             times = peers(other)
             if times:
-                fastest = min(times, key=times.get)
+                fastest = min(times, key=times.__getitem__)
                 ratio = times[fastest] / result.timings[ours(result)].seconds
                 lines.append(
                     f"- {title(result)}: {ratio:.2f} times the images/s of {regular} on the best peer "

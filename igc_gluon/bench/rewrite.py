@@ -5,15 +5,17 @@ remain the primary group convolution and one dense product. That is more multipl
 convolution's) and still faster in a stock engine than moving channels about.
 """
 
+from typing import List, Sequence
+
 import numpy as np
 
 from igc_gluon.channels import dense_weight
-from igc_gluon.export.graph import order_of, readers, renumbered
+from igc_gluon.export.graph import Node, order_of, readers, renumbered
 
 _CHANNELWISE = ("batch_norm", "relu", "clip")  # a permutation after them may as well come before them
 
 
-def absorb_permutations(nodes):
+def absorb_permutations(nodes: Sequence[Node]) -> List[Node]:
     """[graph.Node] of the same function, with fewer permutations; those that no 1x1 convolution is beside stay."""
     nodes, kept, counts = list(nodes), {}, readers(nodes)
     for value, node in enumerate(nodes, 1):
@@ -42,14 +44,14 @@ def absorb_permutations(nodes):
     return renumbered(nodes, kept)
 
 
-def _pointwise(node):
+def _pointwise(node: Node) -> bool:
     return node.op == "conv" and node.attributes["kernel"] == (1, 1)
 
 
-def dense(node):
+def dense(node: Node) -> np.ndarray:
     """The weight of a convolution over all input channels."""
     return dense_weight(node.arrays["weight"], node.attributes["groups"])
 
 
-def _with_weight(node, weight):
+def _with_weight(node: Node, weight: np.ndarray) -> Node:
     return node._replace(attributes={**node.attributes, "groups": 1}, arrays={**node.arrays, "weight": weight})

@@ -3,16 +3,18 @@
 import platform
 import sys
 import time
+from typing import Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 import igc_gluon
-from igc_gluon.bench.measure import measure
+from igc_gluon.bench.measure import Result, measure
+from igc_gluon.bench.networks import Network
 from igc_gluon.bench.peers import PEERS
 from igc_gluon.errors import UserError
 
 
-def peer_keys(text=None):
+def peer_keys(text: Optional[str] = None) -> List[str]:
     """Keys of PEERS: ours and those named in 'a,b', or all. Raises UserError on an unknown one."""
     named = [part.strip() for part in text.split(",")] if text else list(PEERS)
     unknown = [key for key in named if key not in PEERS]
@@ -24,11 +26,13 @@ def peer_keys(text=None):
 class Bench:
     """Measures `steps` cases with the same settings and says on stderr how far it is."""
 
-    def __init__(self, threads, keys, repeats, seconds, steps):
+    def __init__(self, threads: int, keys: Sequence[str], repeats: int, seconds: float, steps: int) -> None:
         self.threads, self.keys, self.repeats, self.seconds, self.steps = threads, keys, repeats, seconds, steps
         self._done, self._begin = 0, time.monotonic()
 
-    def case(self, network, batch, training, single=True, without=()):
+    def case(
+        self, network: Network, batch: int, training: bool, single: bool = True, without: Sequence[str] = ()
+    ) -> Tuple[Result, Optional[Result]]:
         """(Result on all threads, Result on one thread or None) of a network, in all peers but `without`."""
         results = []
         for threads in (self.threads, 1)[: 1 + (single and self.threads > 1)]:
@@ -49,11 +53,11 @@ class Bench:
         self.advance()
         return results[0], results[1] if len(results) > 1 else None
 
-    def advance(self):
+    def advance(self) -> None:
         self._done += 1
         self.report("")
 
-    def report(self, text):
+    def report(self, text: str) -> None:
         passed = time.monotonic() - self._begin
         left = f", about {passed / self._done * (self.steps - self._done) / 60:.0f} min left" if self._done else ""
         line = f"[{self._done}/{self.steps}, {passed / 60:.0f} min{left}] {text}"
@@ -63,7 +67,7 @@ class Bench:
             print(line, file=sys.stderr, flush=True)
 
     @staticmethod
-    def versions(results):
+    def versions(results: Iterable[Result]) -> str:
         versions = {"Python": platform.python_version(), "NumPy": np.__version__, "igc_gluon": igc_gluon.__version__}
         for result in results:
             versions.update(result.versions)

@@ -1,14 +1,16 @@
 """A PyTorch module of a described network: plain layers in a traced graph, as anyone would write them."""
 
+from typing import Any, Callable, Dict, Optional, Sequence
+
 import numpy as np
 import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from igc_gluon.export.graph import order_of, readers
+from igc_gluon.export.graph import Node, order_of, readers
 
 
-def module(nodes):
+def module(nodes: Sequence[Node]) -> fx.GraphModule:
     """An fx.GraphModule, (N, ...) -> (N, ...), in training mode, of [graph.Node]."""
     root, traced, counts = nn.Module(), fx.Graph(), readers(nodes)
     values = [traced.placeholder("x")]
@@ -16,7 +18,7 @@ def module(nodes):
         inputs = [values[v] for v in node.inputs]
         if node.op in _LAYERS:
             name = f"{node.op}{i}"
-            layer = _LAYERS[node.op](node)
+            layer: Any = _LAYERS[node.op](node)
             if hasattr(layer, "inplace"):
                 layer.inplace = counts[node.inputs[0]] == 1
             root.add_module(name, layer)
@@ -28,7 +30,7 @@ def module(nodes):
     return fx.GraphModule(root, traced)
 
 
-def _set(layer, **arrays):
+def _set(layer: nn.Module, **arrays: Optional[np.ndarray]) -> nn.Module:
     with torch.no_grad():
         for name, array in arrays.items():
             if array is not None:
@@ -36,7 +38,7 @@ def _set(layer, **arrays):
     return layer
 
 
-def _conv(node):
+def _conv(node: Node) -> nn.Module:
     weight, a = node.arrays["weight"], node.attributes
     layer = nn.Conv2d(
         weight.shape[1] * a["groups"],
@@ -50,18 +52,18 @@ def _conv(node):
     return _set(layer, **node.arrays)
 
 
-def _linear(node):
+def _linear(node: Node) -> nn.Module:
     weight = node.arrays["weight"]
     return _set(nn.Linear(weight.shape[1], weight.shape[0], "bias" in node.arrays), **node.arrays)
 
 
-def _batch_norm(node):
+def _batch_norm(node: Node) -> nn.Module:
     a = node.arrays
     layer = nn.BatchNorm2d(len(a["gamma"]), node.attributes["epsilon"], 1 - node.attributes["momentum"])
     return _set(layer, weight=a["gamma"], bias=a["beta"], running_mean=a["mean"], running_var=a["variance"])
 
 
-_LAYERS = {
+_LAYERS: Dict[str, Callable[[Node], nn.Module]] = {
     "conv": _conv,
     "linear": _linear,
     "batch_norm": _batch_norm,
@@ -74,7 +76,7 @@ _LAYERS = {
 }
 
 
-def _permute(traced, node, x):
+def _permute(traced: fx.Graph, node: Node, x: fx.Node) -> fx.Node:
     channels, *image = node.shape
     if "index" in node.attributes:
         return traced.call_function(torch.index_select, (x, 1, torch.from_numpy(order_of(node))))
@@ -84,7 +86,7 @@ def _permute(traced, node, x):
     return traced.call_method("reshape", (x, -1, channels, *image))
 
 
-_FUNCTIONS = {
+_FUNCTIONS: Dict[str, Callable[..., fx.Node]] = {
     "add": lambda traced, node, x, y: traced.call_function(torch.add, (x, y)),
     "permute": _permute,
     "reshape": lambda traced, node, x: traced.call_method("reshape", (x, -1, *node.shape)),
@@ -96,7 +98,9 @@ _FUNCTIONS = {
 }
 
 
-def training_step(net, images, labels, optimizer):
+def training_step(
+    net: nn.Module, images: torch.Tensor, labels: torch.Tensor, optimizer: torch.optim.Optimizer
+) -> torch.Tensor:
     """Forward, backward, update. Returns the scores before the update; the loss is waited for."""
     optimizer.zero_grad(set_to_none=True)
     scores = net(images)

@@ -4,6 +4,7 @@ called."""
 import importlib
 import os
 import sys
+from typing import Optional, Sequence
 
 import igc_gluon
 from igc_gluon.cli.parser import Parser
@@ -33,12 +34,12 @@ COMMANDS = {
 }
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> int:
     """Returns the exit code: 0, or 2 after a mistake of the user."""
     return exit_code(_main, sys.argv[1:] if argv is None else argv)
 
 
-def _main(argv):
+def _main(argv: Sequence[str]) -> Optional[int]:
     parser = Parser(prog="igc", description="Interleaved Group Convolutions on MXNet / Gluon")
     parser.add_argument("--version", action="version", version=f"igc-gluon {igc_gluon.__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")

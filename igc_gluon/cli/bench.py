@@ -1,12 +1,14 @@
 """`igc bench NAME`"""
 
+import argparse
+
 from igc_gluon.bench import machine, networks, report
 from igc_gluon.bench.run import Bench, peer_keys
 from igc_gluon.cli.network_flags import add_import_argument
 from igc_gluon.errors import UserError
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a model's name, cifar_plain_igc20_l24m2 for example; see `igc models`")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--inference", action="store_true", help="only inference (default: training steps too)")
@@ -26,7 +28,7 @@ def add_arguments(parser):
     add_import_argument(parser)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     for flag in ("batch", "threads", "repeats", "size", "classes"):
         number = getattr(args, flag)
         if number is not None and number < 1:

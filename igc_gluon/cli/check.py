@@ -1,8 +1,9 @@
 """`igc check NAME`: what the papers ask of a block, checked on every block of a network."""
 
+import argparse
 import difflib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from igc_gluon.cli.table import table
 from igc_gluon.errors import UserError
 from igc_gluon.paths import expand
 from igc_gluon.report import pattern_picture
+from igc_gluon.theory.stack import Stack
 
 LEGEND = """\
 branches  of each convolution: number x input channels of one (-> output
@@ -44,7 +46,7 @@ class Check(NamedTuple):
     regular_width: float
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a model's name, cifar_plain_igc20_l24m2 for example")
     parser.add_argument(
         "--block", metavar="BLOCK", help="the block to draw, named as in the table (default: the first)"
@@ -58,7 +60,7 @@ def add_arguments(parser):
     add_import_argument(parser)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     # slow: MXNet
     import mxnet as mx
 
@@ -94,7 +96,7 @@ def run(args):
         print(f"\nthe picture of block {chosen} is in {picture}")
 
 
-def check_stack(stack):
+def check_stack(stack: Stack) -> Check:
     """The `Check` of one block's stack."""
     counts = theory.paths(stack)
     fewest, most = int(counts.min()), int(counts.max())
@@ -119,7 +121,7 @@ def check_stack(stack):
     )
 
 
-def describe(check):
+def describe(check: Check) -> str:
     """One line on paths and the complementary condition."""
     if check.condition == "no":
         return f"not dense, {_percent(check.connected)} of the pairs of channels are connected"
@@ -131,7 +133,7 @@ def describe(check):
     )
 
 
-def _check_all(stacks):
+def _check_all(stacks: Mapping[str, Stack]) -> Dict[str, Check]:
     """{block: its Check}; equal stacks, of which networks have many, are checked once."""
     check_of, checks = {}, {}
     for title, stack in stacks.items():
@@ -145,7 +147,7 @@ def _check_all(stacks):
     return checks
 
 
-def _find(blocks, wanted):
+def _find(blocks: Mapping[str, Any], wanted: Optional[str]) -> str:
     """The name of the block that the user means."""
     if wanted is None:
         return next(iter(blocks))
@@ -156,7 +158,7 @@ def _find(blocks, wanted):
     return wanted
 
 
-def _table(stacks, checks):
+def _table(stacks: Mapping[str, Stack], checks: Mapping[str, Check]) -> str:
     header = ("block", "branches", "dense", "paths", "compl.", "terms", "balance", "width", "regular", "wider")
     rows = [
         (
@@ -176,7 +178,7 @@ def _table(stacks, checks):
     return table(header, rows, left=6)
 
 
-def branches(stack):
+def branches(stack: Stack) -> str:
     """'24x2 3x3, 2x24': number and channels of the branches of every convolution, and spatial kernels."""
     texts = []
     for layer in stack:
@@ -192,9 +194,9 @@ def branches(stack):
     return ", ".join(texts)
 
 
-def _range(paths, to=".."):
+def _range(paths: Tuple[int, int], to: str = "..") -> str:
     return str(paths[0]) if paths[0] == paths[1] else f"{paths[0]}{to}{paths[1]}"
 
 
-def _percent(share):
+def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"

@@ -3,7 +3,10 @@
 A run may be at work in the folder: checkpoints go, and pointers move, while they are looked at.
 """
 
+import argparse
 import time
+from pathlib import Path
+from typing import Any, List, Mapping, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -14,7 +17,7 @@ from igc_gluon.paths import expand
 GOING_SECONDS = 0.5  # for a run to remove a whole checkpoint, of which some files are gone already
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ls|verify|diff", required=True)
     for name, text in (
         ("ls", "what is there, oldest first"),
@@ -28,23 +31,23 @@ def add_arguments(parser):
     )
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     return {"ls": _list, "verify": _verify, "diff": _diff}[args.action](args)
 
 
-def _store_and_names(path):
+def _store_and_names(path: Union[str, Path]) -> Tuple[CheckpointStore, List[str]]:
     """(store, names of the checkpoints that `path` stands for, oldest first). Raises UserError if there is none."""
-    path = expand(path)
-    for folder, name in ((path / "checkpoints", None), (path, None), (path.absolute().parent, path.absolute().name)):
+    here = expand(path)
+    for folder, name in ((here / "checkpoints", None), (here, None), (here.absolute().parent, here.absolute().name)):
         store = CheckpointStore(folder)
         names = store.names() if folder.is_dir() else []
         chosen = [n for n in names if name in (None, n)]
         if chosen:
             return store, chosen
-    raise UserError(f"there is no checkpoint in {path}; name a run's folder, runs/digits/.../seed0 for example")
+    raise UserError(f"there is no checkpoint in {here}; name a run's folder, runs/digits/.../seed0 for example")
 
 
-def _list(args):
+def _list(args: argparse.Namespace) -> int:
     store, names = _store_and_names(args.dir)
     width = max(map(len, names))
     print(f"{'checkpoint':{width}}  {'epochs':>6}  {'batches':>7}  {'test accuracy':>13}  {'MB':>8}")
@@ -63,7 +66,7 @@ def _list(args):
     return 0
 
 
-def _accuracy_and_size(folder):
+def _accuracy_and_size(folder: Path) -> Tuple[str, float]:
     """(test accuracy as text, bytes of all files) of the checkpoint in `folder`, not verified. Raises one of several
     exceptions where it is damaged."""
     history = read_state(folder)["position"]["history"]
@@ -71,7 +74,7 @@ def _accuracy_and_size(folder):
     return f"{100 * float(history[-1]['test_accuracy']):.2f} %" if history else "-", size
 
 
-def _is_gone(store, name):
+def _is_gone(store: CheckpointStore, name: str) -> bool:
     """Whether the checkpoint that could not be read is one that a run removes at this moment."""
     limit = time.monotonic() + GOING_SECONDS
     while name in store.names():
@@ -81,7 +84,7 @@ def _is_gone(store, name):
     return True
 
 
-def _verify(args):
+def _verify(args: argparse.Namespace) -> int:
     store, names = _store_and_names(args.dir)
     problems = 0
     for name in names:
@@ -106,7 +109,7 @@ def _verify(args):
     return 1 if problems else 0
 
 
-def _leads_somewhere(store, which):
+def _leads_somewhere(store: CheckpointStore, which: str) -> bool:
     """Whether the pointer `which` does. A run may move it, and remove what it led to, between two looks."""
     limit = time.monotonic() + GOING_SECONDS
     while store.pointer(which) is None:
@@ -116,7 +119,7 @@ def _leads_somewhere(store, which):
     return True
 
 
-def _diff(args):
+def _diff(args: argparse.Namespace) -> int:
     store, names = _store_and_names(args.dir)
     if args.other:
         # A run stands for its last checkpoint, the one that --resume would take.
@@ -135,11 +138,11 @@ def _diff(args):
     return 1 if differ else 0
 
 
-def _last(store, names):
+def _last(store: CheckpointStore, names: Sequence[str]) -> str:
     return names[-1] if len(names) == 1 else store.pointer("last") or names[-1]
 
 
-def _print_state(where, first, second):
+def _print_state(where: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     """Prints what differs between two states, by key; of lists, times and speeds nothing. Returns whether any does."""
     differ = False
     for key in sorted({*first, *second}):
@@ -152,7 +155,7 @@ def _print_state(where, first, second):
     return differ
 
 
-def _print_arrays(file, first, second):
+def _print_arrays(file: str, first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> bool:
     """Prints how the arrays of one file differ. Returns whether they do."""
     for sign, names in (("-", [n for n in first if n not in second]), ("+", [n for n in second if n not in first])):
         for name in names:

@@ -1,5 +1,6 @@
 """`igc compare RUN ...`"""
 
+import argparse
 import csv
 
 from igc_gluon.cli.network_flags import add_import_argument
@@ -8,13 +9,13 @@ from igc_gluon.errors import printable
 from igc_gluon.files import write_atomically
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="the folder of a run, or one with runs below it")
     parser.add_argument("--csv", metavar="FILE", help="write the table there")
     add_import_argument(parser)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     # slow: MXNet
     from igc_gluon.report.experiments import experiments, find_runs
 

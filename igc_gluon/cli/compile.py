@@ -1,5 +1,7 @@
 """`igc compile NETWORK OUT.igc`"""
 
+import argparse
+
 from igc_gluon import deploy
 from igc_gluon.cli.network_flags import SOURCE, add_normalization_arguments, add_params_arguments, open_classifier
 from igc_gluon.data.classes import read_classes
@@ -9,7 +11,7 @@ from igc_gluon.native import library
 from igc_gluon.paths import expand
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", help=SOURCE)
     parser.add_argument("out", help="the file to write, net.igc for example")
     add_params_arguments(parser)
@@ -25,7 +27,7 @@ def add_arguments(parser):
     add_int8_arguments(parser)
 
 
-def add_int8_arguments(parser):
+def add_int8_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--int8",
         action="store_true",
@@ -40,7 +42,7 @@ def add_int8_arguments(parser):
     )
 
 
-def precision_of(args):
+def precision_of(args: argparse.Namespace) -> str:
     """The precision that the flags mean. Raises UserError where they exclude each other."""
     if args.int8 and args.precision not in (None, "int8"):
         raise UserError(f"--int8 and --precision {args.precision} exclude each other")
@@ -50,7 +52,7 @@ def precision_of(args):
     return precision
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     precision = precision_of(args)
     if args.size is not None and args.size < 1:
         raise UserError(f"--size must be at least 1, not {args.size}")

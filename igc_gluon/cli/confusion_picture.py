@@ -1,5 +1,8 @@
 """A confusion matrix as a picture: what each class is taken for."""
 
+from pathlib import Path
+from typing import Optional, Sequence, Union
+
 import numpy as np
 
 from igc_gluon.pictures import plain, save_picture
@@ -7,7 +10,7 @@ from igc_gluon.pictures import plain, save_picture
 NAMED = 40  # classes at most whose names and shares are written
 
 
-def draw(path, title, confusion, names):
+def draw(path: Union[str, Path], title: str, confusion: np.ndarray, names: Optional[Sequence[str]]) -> None:
     """Writes the PNG `path`. confusion: [class, taken for], numbers of images. names: of the classes, or None.
 
     Shares of each class's images are shown, so that classes of other sizes compare; black to yellow in a map that the
@@ -30,7 +33,7 @@ def draw(path, title, confusion, names):
     axes.set_ylabel("class")
     figure.colorbar(shown, ax=axes, label="% of the class's images", shrink=0.8)
     if count <= NAMED:
-        labels = [plain(name) for name in names] if names else list(range(count))
+        labels = [plain(name) for name in names] if names else [str(number) for number in range(count)]
         axes.set_xticks(range(count), labels, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
         axes.set_yticks(range(count), labels, fontsize=8)
         for row, column in np.argwhere(np.rint(shares) > 0):

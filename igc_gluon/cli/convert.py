@@ -1,5 +1,6 @@
 """`igc convert`: checkpoints of the authors' code, or of any Module, to a Gluon network and back."""
 
+import argparse
 import shlex
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from igc_gluon.errors import UserError, printable
 from igc_gluon.paths import expand
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "igc convert PREFIX EPOCH OUT.params [--model MODEL [--option NAME=VALUE ...]]\n"
         "       igc convert NETWORK PREFIX [--model MODEL ...]"
@@ -27,7 +28,7 @@ def add_arguments(parser):
     add_params_arguments(parser)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     if len(args.rest) > 2:
         raise UserError("give PREFIX EPOCH OUT.params, or NETWORK PREFIX")
     if len(args.rest) == 1:
@@ -38,7 +39,7 @@ def run(args):
     return _from_module(args, int(epoch), out)
 
 
-def _from_module(args, epoch, out):
+def _from_module(args: argparse.Namespace, epoch: int, out: str) -> None:
     # slow: MXNet
     from igc_gluon.model_zoo import find_family
     from igc_gluon.model_zoo.attributes import read_preprocessing, set_attributes
@@ -68,7 +69,7 @@ def _from_module(args, epoch, out):
   here        igc predict {printable(shlex.quote(out))} --model {model}{flags} --classes {classes} photo.jpg""")
 
 
-def _to_module(args, prefix):
+def _to_module(args: argparse.Namespace, prefix: str) -> None:
     # slow: MXNet
     from igc_gluon.model_zoo.authors import save_module_checkpoint
 

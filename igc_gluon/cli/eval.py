@@ -1,8 +1,10 @@
 """`igc eval NETWORK`, with `--data` a data set, a record file or a folder of photographs"""
 
+import argparse
 import csv
 import json
 import time
+from typing import TYPE_CHECKING, Any, List
 
 import numpy as np
 
@@ -10,14 +12,17 @@ from igc_gluon.cli.confusion_picture import draw
 from igc_gluon.cli.network_flags import SOURCE, add_normalization_arguments, add_params_arguments, open_classifier
 from igc_gluon.cli.table import table
 from igc_gluon.data.classes import as_written
-from igc_gluon.engine.metrics import TOP5_FROM
+from igc_gluon.engine.metrics import TOP5_FROM, Metrics
 from igc_gluon.errors import UserError, printable
 from igc_gluon.files import finite_or_none, write_atomically
+
+if TYPE_CHECKING:  # slow: MXNet
+    from igc_gluon.engine.evaluation_data import EvaluationData
 
 CLASSES_SHOWN = 50  # at most, in the terminal
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", help=SOURCE)
     parser.add_argument(
         "--data",
@@ -36,7 +41,7 @@ def add_arguments(parser):
     add_normalization_arguments(parser)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     # slow: MXNet
     import mxnet as mx
 
@@ -52,7 +57,7 @@ def run(args):
     classes = net(mx.nd.zeros((1, *net.preprocessing.image_shape), ctx=devices[0])).shape[1]
     data = evaluation_data(net, classes, args.data, args.data_dir, args.batch_size)
 
-    def predict(images):
+    def predict(images: np.ndarray) -> np.ndarray:
         pieces = [piece for piece in np.array_split(images, len(devices)) if len(piece)]
         outputs = [net(mx.nd.array(piece, ctx=device)) for device, piece in zip(devices, pieces)]
         return np.concatenate([output.asnumpy() for output in outputs])
@@ -63,7 +68,7 @@ def run(args):
     _write(args, net, data, metrics)
 
 
-def _print(network, net, data, metrics, seconds):
+def _print(network: str, net: Any, data: "EvaluationData", metrics: Metrics, seconds: float) -> None:
     totals, names = metrics.evaluation, _names(data, len(metrics.confusion))
     top5 = f"  top-5          {100 * totals.top5:.2f} %\n" if len(names) >= TOP5_FROM else ""
     print(f"""{printable(network)} ({net.model}) on {printable(data.name)}: {totals.images:,} images
@@ -94,7 +99,7 @@ def _print(network, net, data, metrics, seconds):
         print("\n" + table(("surest mistake", "class", "taken for", "confidence, %"), rows, left=3))
 
 
-def _write(args, net, data, metrics):
+def _write(args: argparse.Namespace, net: Any, data: "EvaluationData", metrics: Metrics) -> None:
     if args.json:
         summary = {"network": args.network, "model": net.model, "data": data.name, **metrics.summary(data.class_names)}
         for mistake in summary["surest_mistakes"]:
@@ -127,9 +132,9 @@ def _write(args, net, data, metrics):
         )
 
 
-def _names(data, classes):
+def _names(data: "EvaluationData", classes: int) -> List[str]:
     return [printable(name) for name in data.class_names or [f"class {number}" for number in range(classes)]]
 
 
-def _percent(share):
+def _percent(share: float) -> str:
     return "-" if share != share else f"{100 * share:.2f}"

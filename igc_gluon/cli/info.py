@@ -1,5 +1,7 @@
 """`igc info NAME` of a model, `igc info FILE.igc` of a compiled network"""
 
+import argparse
+
 from igc_gluon import deploy
 from igc_gluon.cli.network_flags import add_import_argument, add_option_argument, options
 from igc_gluon.cli.table import table
@@ -8,7 +10,7 @@ from igc_gluon.errors import UserError, printable
 from igc_gluon.native import library
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "name",
         help="a model's name, cifar_plain_igc20_l24m2 for example; any valid depth and partition. Or an .igc file: its "
@@ -21,7 +23,7 @@ def add_arguments(parser):
     add_import_argument(parser)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     if args.name.endswith(".igc"):
         return _run_file(deploy.load(args.name), args.name)
     # slow: MXNet
@@ -52,7 +54,7 @@ def run(args):
     print("  CPU kernels here                " + (f"not used: {reason}" if reason else native.library.isa()))
 
 
-def _run_file(compiled, path):
+def _run_file(compiled: runtime.Compiled, path: str) -> None:
     rows = []
     for number, layer in enumerate(compiled.layers, 1):
         convolves = layer.kind in ("convolution", "IGC block")

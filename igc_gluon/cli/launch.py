@@ -1,8 +1,10 @@
 """`igc launch`"""
 
+import argparse
 import signal
 import sys
 from dataclasses import replace
+from typing import Callable, Iterable
 
 from igc_gluon.errors import UserError
 from igc_gluon.launch import launchers
@@ -15,7 +17,7 @@ from igc_gluon.launch.variables import MOST
 FINAL = (2, 127, 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGHUP)
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--num-workers", type=int, required=True, metavar="WORKERS")
     parser.add_argument(
         "-s",
@@ -59,7 +61,7 @@ def add_arguments(parser):
     )
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     servers = args.num_workers if args.num_servers is None else args.num_servers
     _check(args, servers, MOST)
     kind = args.launcher or ("ssh" if args.hostfile else "local")
@@ -71,14 +73,14 @@ def run(args):
     elif kind == "local":
         environment["DMLC_NODE_HOST"] = "127.0.0.1"  # also where there is no other network
     command = list(args.script)
-    for attempt in range(args.max_restarts + 1):
+    left = args.max_restarts
+    while True:
         plan = launchers.Plan(command, args.num_workers, servers, hosts, args.hostfile or "", environment)
         try:
             return _attempt(plan, launchers.LAUNCHERS[kind], args.hang_timeout)
         except Failed as failed:
             if failed.silent:
                 return failed.code
-            left = args.max_restarts - attempt
             if not left or failed.code in FINAL:
                 print(f"error: {failed}; all others have been ended", file=sys.stderr)
                 return failed.code
@@ -87,11 +89,12 @@ def run(args):
                 file=sys.stderr,
                 flush=True,
             )
+            left -= 1
             if "--resume" not in command:
                 command.append("--resume")
 
 
-def _check(args, servers, most_processes):
+def _check(args: argparse.Namespace, servers: int, most_processes: int) -> None:
     """Raises UserError on numbers and flags that do not go together."""
     for flag, value, least, most in (
         ("--num-workers", args.num_workers, 1, most_processes),
@@ -110,7 +113,9 @@ def _check(args, servers, most_processes):
         raise UserError("--launcher ssh needs -H FILE, a host a line")
 
 
-def _attempt(plan, launcher, hang_timeout):
+def _attempt(
+    plan: launchers.Plan, launcher: Callable[[launchers.Plan], Iterable[launchers.Start]], hang_timeout: float
+) -> int:
     """Runs `plan` once and returns the exit code. Raises Failed, with everything ended."""
     with Job(hang_timeout) as job:
         before = {

@@ -1,8 +1,10 @@
 """`igc models`"""
 
+import argparse
 import itertools
 import json
 from pathlib import Path
+from typing import Any, Dict, Mapping, Sequence
 
 import numpy as np
 
@@ -23,18 +25,18 @@ DATASETS = {
 }
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("filter", nargs="?", default="", help="only names that contain this")
     parser.add_argument("--pretrained", action="store_true", help="those with weights, and what they reach")
     add_import_argument(parser)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     wanted = args.filter.lower()
     print(_pretrained(wanted) if args.pretrained else _all(wanted, args.imports))
 
 
-def _pretrained(wanted):
+def _pretrained(wanted: str) -> str:
     # slow: MXNet
     from igc_gluon.model_zoo.gluoncv2 import RELEASES
     from igc_gluon.model_zoo.published import PUBLISHED
@@ -58,13 +60,13 @@ get_model(NAME, pretrained="fashion-mnist"), pretrained=True for the authors',
 pretrained="gluoncv2"; igc eval NAME --dataset fashion-mnist"""
 
 
-def _spread(accuracies):
+def _spread(accuracies: Sequence[float]) -> str:
     if len(accuracies) == 1:
         return "(1)"
     return f"{np.mean(accuracies):.2f} +- {np.std(accuracies, ddof=1):.2f} ({len(accuracies)})"
 
 
-def _all(wanted, imports):
+def _all(wanted: str, imports: Sequence[str]) -> str:
     models = json.loads(STORED.read_text(encoding="utf-8"))
     if imports:
         # slow: MXNet
@@ -89,7 +91,7 @@ see `igc info`.""",
     )
 
 
-def facts(name):
+def facts(name: str) -> Dict[str, Any]:
     """What STORED holds of the network called `name` but for accuracies, counted."""
     # slow: MXNet
     from igc_gluon import complexity
@@ -100,7 +102,7 @@ def facts(name):
     return {"family": family.template, "size": family.input_size, "classes": family.classes, **totals._asdict()}
 
 
-def _group(family, models):
+def _group(family: str, models: Mapping[str, Mapping[str, Any]]) -> str:
     """The part of one family: its template, then a line for each network."""
     data = [key for key in DATASETS if any(key in model.get("accuracy", {}) for model in models.values())]
     rows = [

@@ -3,6 +3,7 @@
 import argparse
 from dataclasses import replace
 from math import isfinite
+from typing import Any, Dict, Tuple, Union
 
 from igc_gluon.errors import UserError
 
@@ -13,7 +14,7 @@ SOURCE = (
 )
 
 
-def add_option_argument(parser):
+def add_option_argument(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--option",
         action="append",
@@ -24,7 +25,7 @@ def add_option_argument(parser):
     )
 
 
-def add_import_argument(parser):
+def add_import_argument(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--import",
         dest="imports",
@@ -35,7 +36,7 @@ def add_import_argument(parser):
     )
 
 
-def add_params_arguments(parser):
+def add_params_arguments(parser: argparse._ActionsContainer) -> None:
     """What builds the network that a .params file does not name."""
     add_import_argument(parser)
     parser.add_argument("--model", help="of a .params file: cifar_plain_igc20_l24m2 for example")
@@ -51,7 +52,7 @@ def add_params_arguments(parser):
     )
 
 
-def add_normalization_arguments(parser):
+def add_normalization_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--mean",
         type=_numbers,
@@ -61,7 +62,7 @@ def add_normalization_arguments(parser):
     parser.add_argument("--std", type=_numbers, metavar="R,G,B", help="see --mean")
 
 
-def open_source(args):
+def open_source(args: argparse.Namespace) -> Any:
     """The network that the arguments of `add_params_arguments` and `args.network` mean, see `open_network`."""
     # slow: MXNet
     from igc_gluon.engine.saved_networks import open_network
@@ -69,7 +70,7 @@ def open_source(args):
     return open_network(args.network, args.model, args.classes, options(args), args.dataset)
 
 
-def open_classifier(args):
+def open_classifier(args: argparse.Namespace) -> Any:
     """As `open_source`, with mean and std: those of `add_normalization_arguments`, or what is known of the weights."""
     # slow: MXNet
     from igc_gluon.model_zoo.attributes import check_normalized
@@ -87,7 +88,7 @@ def open_classifier(args):
     return net
 
 
-def options(args):
+def options(args: argparse.Namespace) -> Dict[str, Any]:
     """{name: value} of all --option. Raises UserError on what no text can say of a model."""
     # slow: MXNet, which reads its number of threads as it is imported; so not while flags are parsed
     from igc_gluon.model_zoo.registry import NO_TEXT
@@ -98,7 +99,7 @@ def options(args):
     return dict(args.option)
 
 
-def _option(text):
+def _option(text: str) -> Tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier() or not value:
         raise argparse.ArgumentTypeError(f"wants NAME=VALUE, downsample=code for example; not {text!r}")
@@ -106,7 +107,7 @@ def _option(text):
     return name, tuple(parts) if len(parts) > 1 else parts[0]
 
 
-def _value(text):
+def _value(text: str) -> Union[int, float, str]:
     for kind in (int, float):
         try:
             return kind(text)
@@ -115,7 +116,7 @@ def _value(text):
     return text
 
 
-def _numbers(text):
+def _numbers(text: str) -> Tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:

@@ -1,17 +1,21 @@
 """`igc predict NETWORK PHOTO ...`: photographs, folders and lists of them, to text, CSV or JSON lines"""
 
+import argparse
 import os
 import stat
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Callable, Iterator, List, Sequence, TextIO, Tuple, Union
 
 import numpy as np
 from tqdm import tqdm
 
 from igc_gluon import deploy  # nothing on this way imports MXNet, which takes seconds and need not be installed
 from igc_gluon.cli.network_flags import SOURCE, add_normalization_arguments, add_params_arguments, open_classifier
-from igc_gluon.cli.predictions import Text, writers
+from igc_gluon.cli.predictions import Likeliest, Result, Text, writers
 from igc_gluon.data.photos import list_photos, read_photo
+from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.deploy.runtime import softmax
 from igc_gluon.errors import UserError, printable
 from igc_gluon.paths import expand
@@ -21,7 +25,7 @@ from igc_gluon.threads import cores
 LONGEST_LIST = 64 << 20  # characters of a list of names; /dev/zero has no end
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", help=f"{SOURCE}; or an .igc file")
     parser.add_argument(
         "photos",
@@ -44,7 +48,7 @@ def add_arguments(parser):
     add_normalization_arguments(parser)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise UserError(f"--top must be at least 1, not {args.top}")
     if args.batch_size < 1:
@@ -53,7 +57,7 @@ def run(args):
     scores, expected = _open(args)
     failed = 0
     with writers(args.csv, args.jsonl, args.top) as outputs:
-        quiet = outputs and len(paths) > 1
+        quiet = bool(outputs) and len(paths) > 1
         with progress_bar(total=len(paths), unit=" images", leave=False, disable=not quiet) as bar:
             for path, result in _results(scores, expected, paths, args):
                 bar.update()
@@ -66,7 +70,7 @@ def run(args):
     return 2 if failed else 0
 
 
-def _named(arguments):
+def _named(arguments: Sequence[str]) -> List[str]:
     """The names that the arguments mean, in their order."""
     names = []
     for argument in arguments:
@@ -82,7 +86,7 @@ def _named(arguments):
     return [name.rstrip("\r") for name in names if name.strip()]
 
 
-def _listed(argument):
+def _listed(argument: str) -> List[str]:
     """Of a pipe too, `@<(find ...)` of a shell for example, but not of one into which nobody writes: it would be waited
     for without end."""
     handle = os.open(expand(argument[1:]), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -96,17 +100,22 @@ def _listed(argument):
     return names
 
 
-def _lines(file, argument):
+def _lines(file: TextIO, argument: str) -> List[str]:
     text = file.read(LONGEST_LIST + 1)
     if len(text) > LONGEST_LIST:
         raise UserError(f"{argument} is longer than {LONGEST_LIST:,} characters, which is no list of names")
     return text.split("\n")
 
 
-def _results(scores, expected, paths, args):
+def _results(
+    scores: Callable[[np.ndarray], np.ndarray],
+    expected: Preprocessing,
+    paths: Sequence[Union[str, Path]],
+    args: argparse.Namespace,
+) -> Iterator[Tuple[Union[str, Path], Result]]:
     """(path, [(probability, class, its name)] or a UserError) of every path, in their order."""
 
-    def pixels(path):
+    def pixels(path: Union[str, Path]) -> Union[np.ndarray, UserError]:
         try:
             return expected.pixels(read_photo(path))
         except UserError as error:
@@ -122,7 +131,7 @@ def _results(scores, expected, paths, args):
                 yield path, image if isinstance(image, UserError) else _likeliest(next(rows), expected, args)
 
 
-def _likeliest(scores, expected, args):
+def _likeliest(scores: np.ndarray, expected: Preprocessing, args: argparse.Namespace) -> Likeliest:
     probabilities = softmax(scores, args.network)
     names = expected.class_names
     return [
@@ -131,7 +140,7 @@ def _likeliest(scores, expected, args):
     ]
 
 
-def _open(args):
+def _open(args: argparse.Namespace) -> Tuple[Callable[[np.ndarray], np.ndarray], Preprocessing]:
     """(function from float32 (n, 3, H, W) to scores (n, classes), what it expects, a Preprocessing)."""
     if not args.network.endswith(".igc"):
         # slow: MXNet

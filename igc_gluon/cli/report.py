@@ -1,13 +1,21 @@
 """`igc report RUN ...`"""
 
+import argparse
 import sys
+from typing import TYPE_CHECKING, Tuple
 
 from igc_gluon.cli.network_flags import add_import_argument
+from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError, printable
 from igc_gluon.files import write_atomically
 
+if TYPE_CHECKING:  # slow: MXNet
+    from igc_gluon.engine.evaluation_data import EvaluationData
+    from igc_gluon.engine.metrics import Metrics
+    from igc_gluon.report.experiments import Run
 
-def add_arguments(parser):
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="the folder of a run, or one with runs below it; several are compared"
     )
@@ -22,7 +30,7 @@ def add_arguments(parser):
     add_import_argument(parser)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     # slow: MXNet
     from igc_gluon.report.experiments import experiments, find_runs
     from igc_gluon.report.page import comparison_page
@@ -35,7 +43,7 @@ def run(args):
     print(f"{printable(args.output)}: {what}; open it in a browser")
 
 
-def _run_page(run, args):
+def _run_page(run: "Run", args: argparse.Namespace) -> str:
     # slow: MXNet
     from igc_gluon.report.page import run_page
 
@@ -50,7 +58,7 @@ def _run_page(run, args):
         return run_page(run, None, str(error))
 
 
-def _evaluated(run, args):
+def _evaluated(run: "Run", args: argparse.Namespace) -> Tuple["Metrics", str, "EvaluationData", Preprocessing]:
     # slow: MXNet
     import mxnet as mx
 

@@ -1,14 +1,21 @@
 """`igc reproduce`"""
 
+import argparse
+from typing import TYPE_CHECKING, List, Optional
+
 from igc_gluon.cli import tables
 from igc_gluon.data import find_dataset
 from igc_gluon.errors import UserError
+
+if TYPE_CHECKING:  # slow: MXNet
+    from igc_gluon.paper.published import Table
+    from igc_gluon.paper.reproduce import Experiment
 
 # Flags that go on to the training script.
 PASSED_ON = ("num_epochs", "gpus", "cpus", "data_dir", "log_dir", "exp_name")
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument(
         "--table",
@@ -50,7 +57,7 @@ def add_arguments(parser):
     parser.add_argument("--exp-name", help="goes into the runs' folders, to keep experiments apart")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     # slow: MXNet
     from igc_gluon.paper import published, reproduce
 
@@ -82,7 +89,9 @@ def run(args):
     return 0
 
 
-def _run(args, table, todo, flags, dataset):
+def _run(
+    args: argparse.Namespace, table: "Table", todo: List["Experiment"], flags: List[str], dataset: Optional[str]
+) -> int:
     # slow: MXNet
     from igc_gluon.cli.training import small_images
     from igc_gluon.paper import compare, formats, reproduce, runs

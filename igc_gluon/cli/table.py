@@ -24,6 +24,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence], left: int = 1, width:
     )
 
 
-def _cell(text, size, left):
+def _cell(text: str, size: int, left: bool) -> str:
     text = text if len(text) <= size else text[: size - 1] + "…"
     return text.ljust(size) if left else text.rjust(size)

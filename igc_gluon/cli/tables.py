@@ -1,7 +1,9 @@
 """`igc tables`"""
 
+import argparse
 import shutil
 import sys
+from typing import Any, Dict
 
 from igc_gluon.cli.network_flags import add_import_argument
 from igc_gluon.errors import printable
@@ -12,11 +14,11 @@ from igc_gluon.paths import expand
 FORMATS = ("terminal", "csv", "markdown", "json")
 
 
-def add_paper(parser):
+def add_paper(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paper", choices=sorted(PAPERS), help="where a bare number is from (default: igcv1)")
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--table",
         action="append",
@@ -37,12 +39,12 @@ def add_arguments(parser):
     add_import_argument(parser)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     """Exit code 1 if a number that should agree does not."""
     # slow: MXNet
     from igc_gluon.paper import compare, formats, imported, published, runs
 
-    tables = {}
+    tables: Dict[str, Any] = {}
     for wanted in args.table or [args.paper]:
         chosen = published.load_tables() if wanted is None else published.find_tables(wanted, args.paper)
         tables.update((table.id, table) for table in chosen)

@@ -1,6 +1,8 @@
 """`igc train`"""
 
+import argparse
 import difflib
+from typing import Sequence
 
 from igc_gluon.cli.training import flags, means
 from igc_gluon.data import DATASETS
@@ -12,7 +14,7 @@ SMALL_IMAGES = ("pad", "downsample", "data_dir")
 PHOTOGRAPHS = ("schedule", "data_train", "data_val", "num_classes", "image_shape", "augment", "val_share", "data_name")
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data",
         metavar="DATASET|FOLDER|FILE.rec",
@@ -44,7 +46,7 @@ def add_arguments(parser):
     means.add_arguments(parser)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     name = args.data.lower()
     if name in DATASETS:
         _refuse(args, PHOTOGRAPHS, f"is for photographs; {name} is a data set (./{args.data} would be a folder)")
@@ -72,7 +74,7 @@ def run(args):
     return photographs.run(args, path)
 
 
-def _refuse(args, names, why):
+def _refuse(args: argparse.Namespace, names: Sequence[str], why: str) -> None:
     """Raises UserError where one of these flags was given."""
     for name in names:
         if getattr(args, name) is not None:

@@ -1,13 +1,16 @@
 """`igc widest`: which IGC block is the widest for a budget of parameters (IGCV1, section 3.2 and Table 1)."""
 
+import argparse
 import csv
 from math import isqrt
 from pathlib import Path
+from typing import Sequence
 
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
 from igc_gluon.paths import expand
 from igc_gluon.theory import best_blocks, regular_width, widest_of, width_bound
+from igc_gluon.theory.igcv1 import Block
 
 # heading, decimals, value of a block
 COLUMNS = (
@@ -27,7 +30,7 @@ L/(M S)  1 where a block is the widest
 bound    the width that eq. 15 allows with as many parameters"""
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--params", type=int, required=True, metavar="T", help="parameters of one block")
     parser.add_argument(
         "--kernel",
@@ -45,7 +48,7 @@ def add_arguments(parser):
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table, unrounded, to FILE")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     for flag, value in (("--params", args.params), ("--kernel", args.kernel), ("--top", args.top)):
         if value is not None and value < 1:
             raise UserError(f"{flag} must be at least 1, got {value}")
@@ -71,12 +74,12 @@ def run(args):
     return 0
 
 
-def _regular(T, S):
+def _regular(T: int, S: int) -> str:
     """The exact width and the whole one that the budget pays for."""
     return f"{regular_width(T, S):.1f}, in whole channels {isqrt(T // S)}"
 
 
-def _table(blocks, widest):
+def _table(blocks: Sequence[Block], widest: Block) -> str:
     rows = [[heading for heading, _, _ in COLUMNS]]
     rows += [[f"{value(block):,.{decimals}f}" for _, decimals, value in COLUMNS] for block in blocks]
     widths = [max(map(len, column)) for column in zip(*rows)]
@@ -85,7 +88,7 @@ def _table(blocks, widest):
     return "\n".join(lines)
 
 
-def _write_csv(path, blocks, widest):
+def _write_csv(path: Path, blocks: Sequence[Block], widest: Block) -> None:
     rows = [[heading for heading, _, _ in COLUMNS] + ["widest"]]
     rows += [[value(block) for _, _, value in COLUMNS] + [int(block == widest)] for block in blocks]
     with write_atomically(expand(path), "w") as file:

@@ -10,7 +10,7 @@ theirs do where the aspect ratio leaves a part of the canvas empty; at all other
 """
 
 from dataclasses import dataclass, replace
-from typing import Optional, Tuple
+from typing import Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -37,7 +37,7 @@ class Augmentation:
     scale: Tuple[float, float]
     aspect: float = 0.0
     canvas: float = 0.0
-    hls: Optional[Tuple[int, int, int]] = None
+    hls: Optional[Tuple[int, ...]] = None
     noise: float = 0.0
     fill: Tuple[int, int, int] = (0, 0, 0)
 
@@ -77,7 +77,7 @@ class Draw:
     x: float = 0.5
     y: float = 0.5
     mirror: bool = False
-    hls: Optional[Tuple[int, int, int]] = None
+    hls: Optional[Tuple[int, ...]] = None
     rgb: Optional[Tuple[float, float, float]] = None
 
 
@@ -126,7 +126,9 @@ def resample(image: np.ndarray, height: int, width: int, augmentation: Augmentat
     return cropped[:, ::-1] if drawn.mirror else cropped
 
 
-def _warp(image, height, width, places, fill):
+def _warp(
+    image: np.ndarray, height: int, width: int, places: Sequence[Tuple[float, float]], fill: Sequence[float]
+) -> np.ndarray:
     """As MXNet does it. It asks for areas, of which OpenCV knows nothing here: it interpolates."""
     (left, across), (top, down) = places
     matrix = np.array([[across, 0, -left], [0, down, -top]])
@@ -135,7 +137,7 @@ def _warp(image, height, width, places, fill):
     )
 
 
-def _resize(image, height, width, places):
+def _resize(image: np.ndarray, height: int, width: int, places: Sequence[Tuple[float, float]]) -> np.ndarray:
     """Of whole pixels: averages areas to shrink, enlarges by cubic splines, as MXNet's inter_method 9 means to."""
     windows = []
     for side, length, (begin, factor) in zip(image.shape[1::-1], (width, height), places):
@@ -160,6 +162,6 @@ def recolor(image: np.ndarray, drawn: Draw) -> np.ndarray:
     return image
 
 
-def _look_up(image, tables):
+def _look_up(image: np.ndarray, tables: Sequence[np.ndarray]) -> np.ndarray:
     """Each channel through its table of 256."""
     return cv2.LUT(image, np.stack(tables, axis=-1).astype(np.uint8)[None])

@@ -85,7 +85,7 @@ class Batches:
         seed: int = 0,
         part_index: int = 0,
         num_parts: int = 1,
-    ):
+    ) -> None:
         _check_arrays(images, labels)
         _check_numbers(train, batch_size, seed, part_index, num_parts)
         if pad_value not in PAD_VALUES:
@@ -101,7 +101,8 @@ class Batches:
         self._short_side, self._seed, self._pad = short_side, seed, round(PAD * strength)
         if short_side:
             own = min(images.shape[1:3])
-            self._short_side = tuple(own + round((side - own) * strength) for side in short_side)
+            smallest, largest = (own + round((side - own) * strength) for side in short_side)
+            self._short_side = (smallest, largest)
         color = np.rint(np.asarray(mean, np.float64)) if pad_value == "mean" else np.zeros(3)
         self._pad_color = color.astype(np.uint8)[:, None, None]
         divide = training_batches if train else evaluation_batches
@@ -129,10 +130,10 @@ class Batches:
     def _make(self, draws: _Draws, batch: slice) -> Batch:
         chosen = draws.order[batch]
         planes = self._images.transpose(0, 3, 1, 2)
-        if self._augment and draws.sizes is not None:
+        if draws.sizes is not None and draws.corners is not None:
             cropped = _resize_and_crop(self._images[chosen], draws.sizes[batch], draws.corners[batch])
             images = cropped.transpose(0, 3, 1, 2)
-        elif self._augment:
+        elif draws.corners is not None:
             images = self._crop(planes[chosen], draws.corners[batch])
         else:
             images = planes[chosen]
@@ -172,7 +173,7 @@ class Batches:
         padded = np.empty((count, channels, height + 2 * pad, width + 2 * pad), np.uint8)
         padded[:] = self._pad_color
         padded[:, :, pad : pad + height, pad : pad + width] = images
-        windows = sliding_window_view(padded, (height, width), axis=(2, 3))
+        windows = sliding_window_view(padded, (height, width), axis=(2, 3))  # type: ignore[call-overload]  # NumPy 1.23's
         return windows[np.arange(count), :, corners[:, 0], corners[:, 1]]
 
 

@@ -192,7 +192,7 @@ class Unpacked:
     bytes than `most` or than pixels can be packed into, and what the decompressors raise on damaged ones.
     """
 
-    def __init__(self, file: BinaryIO, most: int = ARCHIVE_BYTES):
+    def __init__(self, file: BinaryIO, most: int = ARCHIVE_BYTES) -> None:
         self._file, self._most, self._out, self._rest = file, most, 0, b""
         begin = file.read(6)
         file.seek(0)
@@ -327,7 +327,7 @@ def _pax(text: bytes) -> Dict[bytes, bytes]:
 class _Limited:
     """`left` bytes of a stream."""
 
-    def __init__(self, stream: Unpacked, left: int):
+    def __init__(self, stream: Unpacked, left: int) -> None:
         self._stream, self.left = stream, left
 
     def read(self, count: int) -> bytes:

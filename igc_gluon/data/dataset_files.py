@@ -28,7 +28,7 @@ class DatasetFiles:
     folder of Debian's package.
     """
 
-    def __init__(self, dataset: Dataset, data_dir: Union[str, Path, None] = None):
+    def __init__(self, dataset: Dataset, data_dir: Union[str, Path, None] = None) -> None:
         self.dataset = dataset
         self.folder = expand(data_dir) if data_dir else default_folder(dataset.name)
         if data_dir and not self.folder.exists() and not self.folder.parent.exists():

@@ -98,7 +98,7 @@ class _Stream:
 
 
 class _Stored(_Stream):
-    def __init__(self, file: BinaryIO, length: int):
+    def __init__(self, file: BinaryIO, length: int) -> None:
         self._file, self._left = file, length
 
     def some(self, count: int) -> bytes:
@@ -108,7 +108,7 @@ class _Stored(_Stream):
 
 
 class _Inflated(_Stream):
-    def __init__(self, stored: _Stream):
+    def __init__(self, stored: _Stream) -> None:
         self._stored, self._inflater = stored, zlib.decompressobj()
 
     def some(self, count: int) -> bytes:

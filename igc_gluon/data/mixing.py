@@ -53,7 +53,7 @@ class MixedBatches:
         seed: int,
         part_index: int = 0,
         num_parts: int = 1,
-    ):
+    ) -> None:
         self._source, self._mixing, self._classes, self._seed = source, mixing, classes, seed
         self._mine = shard(batch_size, part_index, num_parts)
         mine = shard(shards, part_index, num_parts)

@@ -20,7 +20,9 @@ class PhotoEvaluation:
     paths: of the files. labels: a number for each. batch_size: the last batch is short.
     """
 
-    def __init__(self, paths: Sequence[Path], labels: Sequence[int], preprocessing: Preprocessing, batch_size: int):
+    def __init__(
+        self, paths: Sequence[Path], labels: Sequence[int], preprocessing: Preprocessing, batch_size: int
+    ) -> None:
         self._paths, self._labels = list(paths), np.asarray(labels, np.float32)
         self._preprocessing = preprocessing
         self._batches = evaluation_batches(len(self._paths), batch_size, 0, 1)

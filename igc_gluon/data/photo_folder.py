@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -59,11 +59,14 @@ class PhotoFolder:
         return sides[int(len(sides) * smaller)]
 
 
-def _size(path):
+def _size(path: Union[str, Path]) -> Optional[Tuple[int, int]]:
     """(height, width) that the image file says, or None where it is no image."""
     try:
         with open_file(path) as file:
-            size = bounds.image_size(file.read(_HEADER)) or bounds.image_size(file.seek(0) or file.read())
+            size = bounds.image_size(file.read(_HEADER))
+            if size is None:
+                file.seek(0)
+                size = bounds.image_size(file.read())
     except OSError:
         return None
     return size and size[:2]
@@ -109,7 +112,7 @@ def _listings(root: Path, test_share: Optional[float]) -> Tuple[Listing, Listing
     return _shuffled(train), test, [said] if beside else []
 
 
-def _remarks(listing):
+def _remarks(listing: Listing) -> List[str]:
     return listing.remarks()[:1] if listing.passed_over else []
 
 
@@ -173,20 +176,18 @@ def _divided(listing: Listing, share: Optional[float]) -> Tuple[Listing, Listing
 def _shuffled(listing: Listing) -> Listing:
     """In the order of digests of the names: as good as random, and the same where others are added."""
 
-    def digest(number):
-        return hashlib.sha256(listing.paths[number].encode("utf-8", "surrogateescape")).digest()
-
-    order = sorted(range(len(listing.paths)), key=digest)
+    digests = [hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest() for path in listing.paths]
+    order = sorted(range(len(digests)), key=digests.__getitem__)
     return replace(listing, paths=[listing.paths[n] for n in order], labels=[listing.labels[n] for n in order])
 
 
-def _named(listing, root):
+def _named(listing: Listing, root: Path) -> List[Tuple[str, int]]:
     """[(path relative to root, label)]"""
     below = listing.folder.relative_to(root)
     return [(str(below / path), label) for path, label in zip(listing.paths, listing.labels)]
 
 
-def _bytes(path):
+def _bytes(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
@@ -245,7 +246,7 @@ def pack_photographs(
     report(f"packed once, {megabytes:,.1f} MB in {folder}{unread}")
 
 
-def _check_left(listing, broken, name):
+def _check_left(listing: Listing, broken: Sequence[str], name: str) -> None:
     """Raises UserError where no photograph of a class can be read, so that it cannot be learned or tested."""
     unread = set(broken)
     left = {label for path, label in zip(listing.paths, listing.labels) if path not in unread}

@@ -39,7 +39,7 @@ class _Records:
     """The file at `path`, FILE.rec with its index, checked by `record_file.structure`, as images that a network takes.
     preprocessing: what it expects of them, see `data.preprocessing`."""
 
-    def __init__(self, path: Union[str, Path], preprocessing: Preprocessing):
+    def __init__(self, path: Union[str, Path], preprocessing: Preprocessing) -> None:
         self._path, self._preprocessing = expand(path), preprocessing
         self._positions = read_index(self._path)
 
@@ -81,7 +81,7 @@ class _Records:
             raise UserError(f"{self._path} has been changed since the run began") from None
         problem, label = problem_and_label(payload, look=False)  # flipped bytes mostly are an image still
         image = None if problem else decode(payload)[0]
-        if image is None:
+        if image is None or label is None:
             raise UserError(
                 f"{self._path}, record at byte {position}: {problem or 'it holds no readable image'}; igc "
                 f"data verify {shlex.quote(str(self._path))} lists what is broken, with --repair OUT.rec "
@@ -120,7 +120,7 @@ class RecordTraining(_Records):
         seed: int,
         part_index: int = 0,
         num_parts: int = 1,
-    ):
+    ) -> None:
         super().__init__(path, preprocessing)
         count = len(self._positions)
         if augment not in AUGMENTS:
@@ -173,7 +173,7 @@ class RecordEvaluation(_Records):
         *,
         part_index: int = 0,
         num_parts: int = 1,
-    ):
+    ) -> None:
         super().__init__(path, preprocessing)
         self._batches = evaluation_batches(len(self._positions), batch_size, part_index, num_parts)
 

@@ -49,17 +49,17 @@ def structure(path: Union[str, Path]) -> Structure:
     Does not decode the images, see `scan`. Raises UserError on anything that is no whole record, and on bytes
     that are not what was written.
     """
-    path = expand(path)
+    file = expand(path)
     try:
-        stamp = _stamp(path)
-        facts, positions = _read_facts(path), read_index(path)
-        noted = _noted(facts, stamp, path, positions)
+        stamp = _stamp(file)
+        facts, positions = _read_facts(file), read_index(file)
+        noted = _noted(facts, stamp, file, positions)
         if noted:
             return noted
-        walked = _walk(path, positions)
-        write_facts(path, walked, facts.get("packed"))
+        walked = _walk(file, positions)
+        write_facts(file, walked, facts.get("packed"))
     except OSError as error:
-        raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}") from None
+        raise UserError(f"cannot read {error.filename or file}: {error.strerror or error}") from None
     return walked
 
 

@@ -6,12 +6,14 @@ fast.save("net.igc")
 igc_gluon.deploy.load("net.igc")       # needs no MXNet; nor does C: native/include/igc_file.h
 """
 
+from typing import Any, Optional, Sequence
+
 from igc_gluon.deploy.runtime import Compiled, load
 
 __all__ = ["Compiled", "compile", "load"]
 
 
-def compile(network, input_shape=None, threads=0, **options):
+def compile(network: Any, input_shape: Optional[Sequence[int]] = None, threads: int = 0, **options: Any) -> Compiled:
     """A `Compiled` network for inference on the CPU: see igc_gluon.deploy.compiler.compile, which this
     imports (and MXNet with it)."""
     # slow: MXNet

@@ -2,20 +2,25 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 
 from igc_gluon import data
+from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
 from igc_gluon.files import open_file
 from igc_gluon.native import library
+from igc_gluon.native.library import Op
 from igc_gluon.paths import expand
 
 FEWEST, ENOUGH = 8, 256  # images
 _AT_ONCE = 16  # images: as many as bound the memory at 224x224
 
 
-def images_of(source, preprocessing, shape, dataset=None):  # noqa: C901 (one check after another)
+def images_of(  # noqa: C901 (one check after another)
+    source: Any, preprocessing: Preprocessing, shape: Sequence[int], dataset: Optional[str] = None
+) -> np.ndarray:
     """Images float32 (N,) + shape of what `compiler.compile` takes as calibration. preprocessing: the network's.
     dataset: the run's."""
     if source is True:
@@ -52,12 +57,12 @@ def images_of(source, preprocessing, shape, dataset=None):  # noqa: C901 (one ch
     return np.ascontiguousarray(preprocessing.normalize(images))
 
 
-def _some(images):
+def _some(images: np.ndarray) -> np.ndarray:
     """From everywhere, in case they are in the order of their classes."""
     return images[np.linspace(0, len(images) - 1, min(len(images), ENOUGH)).astype(int)]
 
 
-def ranges(ops, shape, images):  # noqa: C901 (a case for each kind of op)
+def ranges(ops: Sequence[Op], shape: Sequence[int], images: np.ndarray) -> List[Any]:  # noqa: C901 (a case for each kind of op)
     """What igc_net_create_in (igc.h) takes: of each tensor the lowest and the highest value over `images`,
     then of each BLOCK, for each channel, the largest absolute value between its two convolutions.
 
@@ -75,7 +80,9 @@ def ranges(ops, shape, images):  # noqa: C901 (a case for each kind of op)
     last_reader = {}
     for i, op in enumerate(ops):
         last_reader.update({op.input: i, op.residual: i})
-    nets, lowest, highest, middles = {}, [], [], {}
+    nets: Dict[Any, Any] = {}
+    middles: Dict[int, Any] = {}
+    lowest, highest = [], []
     for start in range(0, len(images), _AT_ONCE):
         tensors = {0: images[start : start + _AT_ONCE]}
         low, high = [tensors[0].min()], [tensors[0].max()]
@@ -107,7 +114,7 @@ def ranges(ops, shape, images):  # noqa: C901 (a case for each kind of op)
     return result
 
 
-def _convolved(nets, key, op, x):
+def _convolved(nets: Dict[Any, Any], key: Any, op: Op, x: np.ndarray) -> np.ndarray:
     """The result of `op` before its residual and activation."""
     if key not in nets:
         nets[key] = library.Net([op._replace(input=0, residual=-1, activation=None)], x.shape[1:])

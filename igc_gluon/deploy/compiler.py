@@ -3,6 +3,7 @@
 import logging
 import threading
 from dataclasses import replace
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -24,20 +25,20 @@ logger = logging.getLogger(__name__)
 
 
 def compile(
-    network,
-    input_shape=None,
-    threads=0,
-    model=None,
-    classes=None,
-    name=None,
-    class_names=None,
-    mean=None,
-    std=None,
-    calibration=None,
-    preprocessing=None,
-    precision=None,
-    **model_options,
-):
+    network: Any,
+    input_shape: Optional[Sequence[int]] = None,
+    threads: int = 0,
+    model: Optional[str] = None,
+    classes: Optional[int] = None,
+    name: Optional[str] = None,
+    class_names: Optional[Sequence[str]] = None,
+    mean: Any = None,
+    std: Any = None,
+    calibration: Any = None,
+    preprocessing: Optional[Preprocessing] = None,
+    precision: Optional[str] = None,
+    **model_options: Any,
+) -> Compiled:
     """Compiles a network for inference on the CPU.
 
     Parameters
@@ -94,7 +95,7 @@ def compile(
     if expected.class_names and output_shape != (len(expected.class_names),):
         raise UserError(f"there are {len(expected.class_names)} names of classes for a result of {output_shape}")
     reason = native.unavailable_reason()
-    ranges = ()
+    ranges: Sequence[Any] = ()
     if precision == "int8" and reason is None:
         images = calibrating.images_of(calibration, expected, shape, getattr(net, "dataset", None) if own else None)
         ranges = calibrating.ranges(ops, shape, images)
@@ -106,7 +107,7 @@ def compile(
     return Compiled(data, threads, StockModel.of(net, shape, output_shape, name, expected))
 
 
-def _check_precision(precision, calibration):
+def _check_precision(precision: Optional[str], calibration: Any) -> Tuple[str, Any]:
     """Both, where one may say the other."""
     if precision is None:
         precision = "float32" if calibration is None else "int8"
@@ -117,12 +118,12 @@ def _check_precision(precision, calibration):
     return precision, True if precision == "int8" and calibration is None else calibration
 
 
-def _per_channel(values, shape):
+def _per_channel(values: Any, shape: Sequence[int]) -> Any:
     """`values` for each channel, where one is given for all."""
     return values if values is None or np.ndim(values) else (values,) * shape[0]
 
 
-def _check_shape(shape):
+def _check_shape(shape: Sequence[int]) -> Tuple[int, int, int]:
     try:
         shape = tuple(int(n) for n in shape)
     except (TypeError, ValueError):
@@ -138,7 +139,15 @@ class StockModel:
 
     multiply_adds, precision, layers = None, "float32", ()
 
-    def __init__(self, graph, values, shape, output_shape, name, preprocessing):
+    def __init__(
+        self,
+        graph: str,
+        values: Dict[str, np.ndarray],
+        shape: Tuple[int, ...],
+        output_shape: Tuple[int, ...],
+        name: str,
+        preprocessing: Preprocessing,
+    ) -> None:
         """graph: the network's symbol in JSON. values: {name: numpy array} of its parameters."""
         self.name, self.shape, self.output_shape, self.preprocessing = name, shape, output_shape, preprocessing
         self._graph = graph
@@ -151,17 +160,17 @@ class StockModel:
         self._lock = threading.Lock()
 
     @classmethod
-    def of(cls, net, *facts):
+    def of(cls, net: Any, *facts: Any) -> "StockModel":
         values = {
             key: parameter.data(parameter.list_ctx()[0]).asnumpy() for key, parameter in net.collect_params().items()
         }
         return cls(json_of(net(mx.sym.var("data"))), values, *facts)
 
-    def __reduce__(self):
+    def __reduce__(self) -> Tuple[Any, ...]:
         values = {key: parameter.data().asnumpy() for key, parameter in self._block.collect_params().items()}
         return StockModel, (self._graph, values, self.shape, self.output_shape, self.name, self.preprocessing)
 
-    def run(self, x, y, threads):
+    def run(self, x: np.ndarray, y: np.ndarray, threads: int) -> None:
         """`threads` has no effect: MXNet's number of threads is set before it is imported."""
         if len(x):
             with self._lock, mx.autograd.pause():

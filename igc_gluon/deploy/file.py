@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from typing import Any, Optional, Sequence
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from igc_gluon.data.photos import INTERPOLATIONS
 from igc_gluon.data.preprocessing import COLOR_ORDERS, Preprocessing
 from igc_gluon.errors import UserError
 from igc_gluon.native import library
+from igc_gluon.native.library import Op
 
 MAGIC = b"\x89IGC\r\n\x1a\n"
 VERSION = 5
@@ -18,7 +20,15 @@ _BEFORE_HEADER = 16
 _INTERPOLATIONS = tuple(INTERPOLATIONS)  # in the order of igc_interpolation
 
 
-def dumps(ops, shape, is_row, name="", preprocessing=None, ranges=(), precision=None):
+def dumps(
+    ops: Sequence[Op],
+    shape: Sequence[int],
+    is_row: bool,
+    name: str = "",
+    preprocessing: Optional[Preprocessing] = None,
+    ranges: Sequence[Any] = (),
+    precision: Optional[str] = None,
+) -> bytes:
     """The bytes of an .igc file.
 
     ops: [library.Op]. shape: (channels, height, width) of an image. is_row: whether its result is a row of
@@ -27,7 +37,7 @@ def dumps(ops, shape, is_row, name="", preprocessing=None, ranges=(), precision=
     ranges, float32 without.
     Raises UserError on numbers and names that do not fit.
     """
-    expected = preprocessing or Preprocessing(shape[1:])
+    expected = preprocessing or Preprocessing((shape[1], shape[2]))
     if expected.crop != tuple(shape[1:]):
         raise UserError(f"the network takes images of {shape[1:]}, not of {expected.crop}")
     known = expected.mean is not None
@@ -66,8 +76,8 @@ def dumps(ops, shape, is_row, name="", preprocessing=None, ranges=(), precision=
     class_names = expected.class_names or ()
     texts = b"".join(_text(text) for text in (name, *class_names))
     texts += bytes(-len(texts) % 8)
-    ranges = np.asarray(ranges, "<f4")
-    parts = [mean.tobytes(), std.tobytes(), *records, texts, *(array.tobytes() for array in weights), ranges.tobytes()]
+    limits = np.asarray(ranges, "<f4")
+    parts = [mean.tobytes(), std.tobytes(), *records, texts, *(array.tobytes() for array in weights), limits.tobytes()]
     total = _BEFORE_HEADER + _HEADER.size + sum(map(len, parts))
     header = _HEADER.pack(
         total,
@@ -77,38 +87,38 @@ def dumps(ops, shape, is_row, name="", preprocessing=None, ranges=(), precision=
         len(texts),
         size,
         len(class_names),
-        ranges.size,
+        limits.size,
         expected.short_side,
         _INTERPOLATIONS.index(expected.interpolation),
         COLOR_ORDERS.index(expected.color_order),
         int(known),
         expected.border,
         expected.fill,
-        library.PRECISIONS[precision or ("int8" if ranges.size else "float32")],
+        library.PRECISIONS[precision or ("int8" if limits.size else "float32")],
         0,
     )
     body = b"".join([header, *parts])
     return MAGIC + struct.pack("<II", VERSION, zlib.crc32(body)) + body
 
 
-def preprocessing_of(info, shape, class_names):
+def preprocessing_of(info: Any, shape: Sequence[int], class_names: Optional[Sequence[str]]) -> Preprocessing:
     """The Preprocessing in an igc_model_info of the native library; what an older file does not say is as
     usual: the short side, no border."""
     mean, std = (tuple(array[: shape[0]]) if info.normalized else None for array in (info.mean, info.deviation))
     return Preprocessing(
-        shape[1:],
+        (shape[1], shape[2]),
         info.short_side or None,
         mean,
         std,
         _INTERPOLATIONS[info.interpolation],
         COLOR_ORDERS[info.color_order],
-        class_names,
+        None if class_names is None else tuple(class_names),
         info.border,
         info.fill,
     )
 
 
-def _per_channel(what, values, channels):
+def _per_channel(what: str, values: Any, channels: int) -> Any:
     with np.errstate(over="ignore"):
         values = np.asarray(values, "<f4")
     if values.shape != (channels,) or not np.isfinite(values).all():
@@ -116,7 +126,7 @@ def _per_channel(what, values, channels):
     return values
 
 
-def _text(text):
+def _text(text: str) -> bytes:
     if not isinstance(text, str) or "\0" in text:
         raise UserError(f"names must be texts without NUL, not {text!r}")
     return text.encode("utf-8", "replace") + b"\0"

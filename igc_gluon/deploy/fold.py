@@ -1,11 +1,15 @@
 """Operators that become convolutions, and those that fold into one; `lower` has the others."""
 
+from typing import Any, Mapping, Optional, Sequence, Tuple
+
 import numpy as np
 
 from igc_gluon.channels import dense_weight, permutation_indices
 from igc_gluon.deploy.layers import Layer, View, permutations
 from igc_gluon.errors import UserError
 from igc_gluon.native import library
+
+Attributes = Mapping[str, Any]  # of an operator of MXNet's
 
 
 class Folding:
@@ -14,16 +18,16 @@ class Folding:
     `what` names the operator in messages. Inputs are Views, parameters numpy arrays.
     """
 
-    def __init__(self, input_shape):
+    def __init__(self, input_shape: Sequence[int]) -> None:
         self.layers = [Layer(None, tuple(input_shape))]
         # Any number of operators may read the image.
         self.image = self.layers[0].view()._replace(shared=True)
 
-    def add_layer(self, *args, **kwargs):
+    def add_layer(self, *args: Any, **kwargs: Any) -> View:
         self.layers.append(Layer(*args, **kwargs))
         return self.layers[-1].view()
 
-    def copy(self, view):
+    def copy(self, view: View) -> View:
         """A layer that multiplies each channel of `view` by 1: where there is no convolution to fold
         something into."""
         layer = view.layer
@@ -34,7 +38,7 @@ class Folding:
         return made._replace(dims=view.dims, index=view.index)
 
     @staticmethod
-    def is_open(view, before_sum=True):
+    def is_open(view: View, before_sum: bool = True) -> bool:
         """Whether a sum (and, not `before_sum`, an activation after it) can still be added to the layer of
         `view`."""
         layer = view.layer
@@ -45,7 +49,7 @@ class Folding:
             and not (before_sum and layer.residual is not None)
         )
 
-    def _affine(self, view, scale, shift):
+    def _affine(self, view: View, scale: Any, shift: Any) -> View:
         """`view` * scale + shift, float64 arrays in the order of its channels."""
         if not self.is_open(view):
             view = self.copy(view)
@@ -60,7 +64,9 @@ class Folding:
 
     # Convolutions
 
-    def convolution(self, what, attributes, view, weight, bias=None):
+    def convolution(
+        self, what: str, attributes: Attributes, view: View, weight: np.ndarray, bias: Optional[np.ndarray] = None
+    ) -> View:
         view = view.image(what)
         kernel = pair(attributes["kernel"])
         stride, pad = pair(attributes.get("stride") or (1, 1)), pair(attributes.get("pad") or (0, 0))
@@ -87,7 +93,7 @@ class Folding:
             made = self.add_layer(library.CONV, (len(weight), *extent), view, groups, kernel, stride[0], pad, weight)
         return made if bias is None else self._affine(made, None, bias.astype(np.float64))
 
-    def _primary_of(self, view, partitions, weight, stride, pad):
+    def _primary_of(self, view: View, partitions: int, weight: np.ndarray, stride: Any, pad: Any) -> Optional[Layer]:
         """The layer of `view` if it is the primary group convolution to this secondary one, else None."""
         layer = view.layer
         channels = layer.shape[0]
@@ -105,7 +111,9 @@ class Folding:
         )
         return layer if fits else None
 
-    def _with_columns(self, what, view, groups, weight, stride, pad, extent):
+    def _with_columns(
+        self, what: str, view: View, groups: int, weight: np.ndarray, stride: Any, pad: Any, extent: Tuple[int, ...]
+    ) -> View:
         """A convolution whose strides differ. k x 1 with stride (s, 1) waits, with its two strides, for 1 x k
         with stride (1, s) and becomes one convolution with it; to_ops refuses what is left waiting."""
         layer = view.layer
@@ -133,7 +141,9 @@ class Folding:
         layer.shape = (len(weight), *extent)
         return layer.view()
 
-    def fully_connected(self, what, attributes, view, weight, bias=None):
+    def fully_connected(
+        self, what: str, attributes: Attributes, view: View, weight: np.ndarray, bias: Optional[np.ndarray] = None
+    ) -> View:
         channels, height, width = view.layer.shape
         if not attributes.get("flatten", True) and len(view.dims) != 2:
             raise UserError(f"{what}: it is applied to the last axis only, which has no native kernel")
@@ -153,7 +163,16 @@ class Folding:
 
     # What folds into a convolution
 
-    def batch_norm(self, what, attributes, view, gamma, beta, mean, variance):
+    def batch_norm(
+        self,
+        what: str,
+        attributes: Attributes,
+        view: View,
+        gamma: np.ndarray,
+        beta: np.ndarray,
+        mean: np.ndarray,
+        variance: np.ndarray,
+    ) -> View:
         view = view if len(view.dims) == 2 else view.image(what)
         if attributes.get("axis", 1) != 1:
             raise UserError(f"{what}: normalization over axis {attributes['axis']} has no native kernel")
@@ -165,34 +184,34 @@ class Folding:
                 scale *= gamma
             return self._affine(view, scale, beta - mean * scale)
 
-    def multiply_scalar(self, what, attributes, view):
+    def multiply_scalar(self, what: str, attributes: Attributes, view: View) -> View:
         view.cells(what)
         return self._affine(view, float(attributes["scalar"]), 0.0)
 
-    def add_scalar(self, what, attributes, view):
+    def add_scalar(self, what: str, attributes: Attributes, view: View) -> View:
         view.cells(what)
         return self._affine(view, None, float(attributes["scalar"]))
 
-    def activation(self, what, attributes, view):
+    def activation(self, what: str, attributes: Attributes, view: View) -> View:
         kind = attributes.get("act_type", "relu")
         if kind != "relu":
             raise UserError(f"{what}: {kind} has no native kernel, only relu and a clip to 0..6 have")
         return self._activate(view, "relu")
 
-    def clip(self, what, attributes, view):
+    def clip(self, what: str, attributes: Attributes, view: View) -> View:
         if (attributes["a_min"], attributes["a_max"]) != (0, 6):
             raise UserError(
                 f"{what}: a clip to {attributes['a_min']}..{attributes['a_max']} has no native kernel, only 0..6 has"
             )
         return self._activate(view, "relu6")
 
-    def _activate(self, view, kind):
+    def _activate(self, view: View, kind: str) -> View:
         if not self.is_open(view, before_sum=False):
             view = self.copy(view)
         view.layer.activation = kind
         return view
 
-    def add(self, what, attributes, a, b):
+    def add(self, what: str, attributes: Attributes, a: View, b: View) -> View:
         if a.dims != b.dims or a.layer.shape != b.layer.shape:
             raise UserError(f"{what}: adding tensors of different shapes has no native kernel")
         # The branch that goes deepest ends the sum: the other one, a shortcut, is cheap and can be computed
@@ -211,11 +230,11 @@ class Folding:
         return end
 
 
-def pair(value):
+def pair(value: Any) -> Tuple[int, int]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
-def require_shape(what, array, shape):
+def require_shape(what: str, array: np.ndarray, shape: Sequence[int]) -> None:
     if not isinstance(array, np.ndarray) or array.shape != tuple(shape):
         actual = array.shape if isinstance(array, np.ndarray) else "computed"
         raise UserError(
@@ -223,7 +242,9 @@ def require_shape(what, array, shape):
         )
 
 
-def window_extent(what, size, kernel, stride, pad):
+def window_extent(
+    what: str, size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]
+) -> Tuple[int, ...]:
     extent = tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, pad))
     if min(extent) < 1:
         raise UserError(f"{what} has a window of {kernel}, larger than its image of {size}; give a larger input_shape")

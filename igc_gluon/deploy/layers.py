@@ -2,13 +2,14 @@
 views of their results, in which reshapes and transpositions have only changed the order of channels."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from igc_gluon.channels import branches_of, permutation_indices
 from igc_gluon.errors import UserError
 from igc_gluon.native import library
+from igc_gluon.native.library import Op
 
 
 @dataclass(eq=False)
@@ -32,15 +33,15 @@ class Layer:
     residual: Optional["View"] = None
     depth: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.source is not None:
             self.depth = self.source.layer.depth + 1
 
     @property
-    def is_convolution(self):
+    def is_convolution(self) -> bool:
         return self.kind in (library.CONV, library.BLOCK)
 
-    def view(self):
+    def view(self) -> "View":
         return View(self, (1, *self.shape), np.arange(self.shape[0]), False)
 
 
@@ -53,10 +54,10 @@ class View(NamedTuple):
 
     layer: Layer
     dims: tuple
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # hides tuple.index
     shared: bool
 
-    def cells(self, what):
+    def cells(self, what: str) -> np.ndarray:
         """`index` with the axes that it is spread over. Raises UserError naming `what` if the image is cut
         up."""
         channels, height, width = self.layer.shape
@@ -66,14 +67,14 @@ class View(NamedTuple):
             return self.index.reshape(axes)
         raise UserError(f"{what} on a tensor of shape {('N',) + self.dims[1:]} has no native kernel")
 
-    def image(self, what):
+    def image(self, what: str) -> "View":
         """Itself, if it is (N, channels, height, width). Raises UserError otherwise."""
         if self.dims == (1, *self.layer.shape):
             return self
         raise UserError(f"{what} on a tensor of shape {('N',) + self.dims[1:]} has no native kernel")
 
 
-def permutations(index):
+def permutations(index: np.ndarray) -> Optional[List[int]]:
     """Numbers of groups of the IGC_PERMUTEs, in order, that put channels into the order `index`; None if more
     than two would be needed."""
     channels, branches = len(index), branches_of(index)
@@ -87,17 +88,19 @@ def permutations(index):
     return None
 
 
-def to_ops(layers, result):
+def to_ops(layers: Sequence[Layer], result: View) -> List[Op]:
     """[library.Op] of `layers`, the last of which `result` is a View of. Raises UserError on numbers that float32
     cannot hold."""
-    tensors, ops = {}, []
+    tensors: Dict[Any, int] = {}
+    ops: List[Op] = []
 
-    def tensor(view):
+    def tensor(view: View) -> int:
         """Number of the tensor that holds `view`, its channels in order."""
         number, index = tensors[id(view.layer)], view.index
         factors = permutations(index)
         if factors is None:  # a convolution with one 1 for each channel
-            key, factors = (number, tuple(index)), []
+            key: Tuple[int, Any] = (number, tuple(index))
+            factors = []
             if key not in tensors:
                 ops.append(
                     library.Op(
@@ -121,6 +124,7 @@ def to_ops(layers, result):
         if isinstance(layer.stride, tuple):
             raise UserError(f"a convolution with strides {layer.stride}, which differ, has no native kernel")
         if layer.kind is not None:
+            assert layer.source is not None
             source = tensor(layer.source)
             residual = -1 if layer.residual is None else tensor(layer.residual)
             convolution = layer.is_convolution
@@ -146,7 +150,7 @@ def to_ops(layers, result):
     return ops
 
 
-def _float32(array):
+def _float32(array: Optional[np.ndarray]) -> Optional[np.ndarray]:
     if array is None:
         return None
     with np.errstate(over="ignore"):

@@ -5,17 +5,20 @@ permutation and a 1x1 group convolution that belong together an IGC block.
 An operator is a row of OPERATORS; what is not there raises UserError with its name.
 """
 
+from typing import Any, List, Sequence, Tuple
+
 import numpy as np
 
-from igc_gluon.deploy.fold import Folding, pair, window_extent
+from igc_gluon.deploy.fold import Attributes, Folding, pair, window_extent
 from igc_gluon.deploy.layers import View, permutations, to_ops
 from igc_gluon.errors import UserError
 from igc_gluon.graph.permutations import PERMUTE
 from igc_gluon.graph.tracing import Ref
 from igc_gluon.native import library
+from igc_gluon.native.library import Op
 
 
-def lower(network, input_shape):
+def lower(network: Any, input_shape: Sequence[int]) -> Tuple[List[Op], Tuple[int, ...]]:
     """([library.Op], output shape) of a graph.network.Network for images of `input_shape`.
 
     The output shape, of one image, is (scores,) or (channels, height, width). Raises UserError.
@@ -29,7 +32,8 @@ def lower(network, input_shape):
         what = f"operator {node.op} ({node.name})"
         if [isinstance(i, View) for i in inputs[:2]] != ([True, node.op in SUMS] if inputs[1:] else [True]):
             raise UserError(f"{what} on computed parameters or on parameters alone has no native kernel")
-        view = OPERATORS[node.op](lowering, what, node.attributes, *inputs)
+        lower_one: Any = OPERATORS[node.op]
+        view = lower_one(lowering, what, node.attributes, *inputs)
         views[Ref(number)] = view._replace(shared=view.shared or network.readers[Ref(number)] > 1)
     if not network.nodes:
         raise UserError("the network has no operators")
@@ -44,7 +48,7 @@ def lower(network, input_shape):
 class Lowering(Folding):
     """Folding, and what pools or only changes the order of channels."""
 
-    def pooling(self, what, attributes, view):
+    def pooling(self, what: str, attributes: Attributes, view: View) -> View:
         view = view.image(what)
         channels, height, width = view.layer.shape
         kind = attributes.get("pool_type", "max")
@@ -77,7 +81,7 @@ class Lowering(Folding):
 
     # What only changes the order of channels, and the sum over branches
 
-    def permute(self, what, attributes, view):
+    def permute(self, what: str, attributes: Attributes, view: View) -> View:
         view = view.image(what)
         view, layer = view._replace(index=view.index[attributes["index"]]), view.layer
         if (
@@ -87,12 +91,13 @@ class Lowering(Folding):
             and not view.shared
             and permutations(view.index) is None
         ):  # the weights take the order
+            assert layer.weight is not None
             layer.weight = layer.weight[view.index]
             layer.scale, layer.bias = (None if a is None else a[view.index] for a in (layer.scale, layer.bias))
             return view._replace(index=np.arange(len(view.index)))
         return view
 
-    def reshape(self, what, attributes, view):
+    def reshape(self, what: str, attributes: Attributes, view: View) -> View:
         if attributes.get("reverse", False):
             raise UserError(f"{what}: reverse has no native kernel")
         view = view._replace(dims=_reshaped(what, view.dims, attributes["shape"]))
@@ -100,16 +105,16 @@ class Lowering(Folding):
             view.cells(what)
         return view
 
-    def flatten(self, what, attributes, view):
+    def flatten(self, what: str, attributes: Attributes, view: View) -> View:
         return view._replace(dims=(1, int(np.prod(view.dims))))
 
-    def swap_axes(self, what, attributes, view):
+    def swap_axes(self, what: str, attributes: Attributes, view: View) -> View:
         axes = list(range(len(view.dims)))
         a, b = attributes.get("dim1", 0), attributes.get("dim2", 0)
         axes[a], axes[b] = axes[b], axes[a]
         return self.transpose(what, {"axes": axes}, view)
 
-    def transpose(self, what, attributes, view):
+    def transpose(self, what: str, attributes: Attributes, view: View) -> View:
         axes, cells = list(attributes["axes"]), view.cells(what)
         rest = list(range(1 + cells.ndim, len(view.dims)))
         if axes[0] != 0 or len(axes) != len(view.dims) or axes[1 + cells.ndim :] != rest:
@@ -117,7 +122,7 @@ class Lowering(Folding):
         moved = cells.transpose([axis - 1 for axis in axes[1 : 1 + cells.ndim]])
         return view._replace(dims=tuple(view.dims[axis] for axis in axes), index=moved.ravel())
 
-    def sum(self, what, attributes, view):
+    def sum(self, what: str, attributes: Attributes, view: View) -> View:
         axis, cells = attributes.get("axis"), view.cells(what)
         axis = axis[0] if isinstance(axis, (tuple, list)) and len(axis) == 1 else axis
         if (
@@ -131,6 +136,7 @@ class Lowering(Folding):
         dims = view.dims[:axis] + view.dims[axis + 1 :]
         layer, channels = view.layer, branches.shape[1]
         if layer.kind == library.CONV and layer.groups == 1 and self.is_open(view):
+            assert layer.weight is not None
             scaled = layer.weight if layer.scale is None else layer.weight * layer.scale[:, None, None, None]
             layer.weight, layer.scale = scaled.astype(np.float64)[branches].sum(axis=0), None
             layer.bias = None if layer.bias is None else layer.bias[branches].sum(axis=0)
@@ -143,7 +149,7 @@ class Lowering(Folding):
             made = self.add_layer(library.CONV, (channels, *layer.shape[1:]), layer.view(), weight=weight)
         return made._replace(dims=dims)
 
-    def identity(self, what, attributes, view, *_):
+    def identity(self, what: str, attributes: Attributes, view: View, *_: Any) -> View:
         return view
 
 
@@ -172,7 +178,7 @@ OPERATORS = {
 SUMS = ("elemwise_add", "broadcast_add")  # read two Views, all others one
 
 
-def _reshaped(what, dims, target):  # noqa: C901 (a case for each special number)
+def _reshaped(what: str, dims: Sequence[int], target: Sequence[int]) -> Tuple[int, ...]:  # noqa: C901 (a case for each special number)
     """MXNet's rules for the special numbers 0, -1, -2, -3 and -4 in a target shape."""
     target, result, at, unknown = list(target), [], 0, None
     try:

@@ -5,7 +5,8 @@ import ctypes
 import logging
 import os
 import sys
-from typing import NamedTuple, Optional
+from pathlib import Path
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -72,7 +73,7 @@ class Layer(NamedTuple):
 class NativeModel:
     """An .igc file, given as bytes, in the native library. Raises UserError if it is not a whole one."""
 
-    def __init__(self, data):
+    def __init__(self, data: bytes) -> None:
         self._handle = None
         self._library = _library()
         handle = ctypes.c_void_p()
@@ -96,7 +97,7 @@ class NativeModel:
         if reason:
             logger.warning("%s runs in float32, not in %s: %s", self.name or "the network", self.precision, reason)
 
-    def _layer(self, number):
+    def _layer(self, number: int) -> Layer:
         layer = _Layer()
         library.check(self._library.igc_get_layer(self._handle, number, ctypes.byref(layer)))
         op = layer.op
@@ -111,22 +112,22 @@ class NativeModel:
             library.unit_name(self.precision, layer.unit) if layer.unit else None,
         )
 
-    def run(self, x, y, threads):
+    def run(self, x: np.ndarray, y: np.ndarray, threads: int) -> None:
         """Writes y, (N,) + output_shape, for x, (N,) + shape; both float32 in C order."""
         library.check(self._library.igc_run(self._handle, x.ctypes.data, len(x), y.ctypes.data, threads))
 
-    def __del__(self):
+    def __del__(self) -> None:
         if getattr(self, "_handle", None):
             self._library.igc_free(self._handle)
             self._handle = None
 
 
-def reduced_layers(model):
+def reduced_layers(model: Any) -> int:
     """How many layers run in the model's precision where that is not float32."""
     return sum(layer.precision != "float32" for layer in model.layers)
 
 
-def runs_on(model):
+def runs_on(model: Any) -> str:
     """In words, on what the layers in the model's precision run, and why none of them on AMX: "14 on AMX-BF16, 6 on
     AVX512-BF16"; "" where there are none."""
     units = collections.Counter(layer.unit for layer in model.layers if layer.unit)
@@ -134,14 +135,14 @@ def runs_on(model):
     return ", ".join(f"{count} on {unit}" for unit, count in units.most_common()) + (f" (no AMX: {why})" if why else "")
 
 
-def float32_reason(model):
+def float32_reason(model: Any) -> Optional[str]:
     """One line that says why a model of another precision runs in float32 here, or None."""
     if model.precision == "float32" or reduced_layers(model):
         return None
     return library.unavailable_reason(model.precision) or "no layer gains by it"
 
 
-def _library():
+def _library() -> ctypes.CDLL:
     reason = native.unavailable_reason()
     if reason is not None:
         raise UserError(f"compiled networks need the native library: {reason}")
@@ -187,7 +188,7 @@ class Compiled:
         Of every call that does not say otherwise; 0: OMP_NUM_THREADS or else all cores that this process may use.
     """
 
-    def __init__(self, data, threads=0, model=None):
+    def __init__(self, data: bytes, threads: int = 0, model: Any = None) -> None:
         """data: the bytes of an .igc file. model: what runs it instead of the native library."""
         self._data = data
         self._model = model or NativeModel(data)
@@ -199,11 +200,11 @@ class Compiled:
         self.precision, self.layers = self._model.precision, self._model.layers
         self.reduced_layers = reduced_layers(self._model)
 
-    def __reduce__(self):
+    def __reduce__(self) -> Tuple[Any, ...]:
         """Copies and pickles: the bytes of the file say it all."""
         return type(self), (self._data, self.threads, None if self.native else self._model)
 
-    def __call__(self, x, threads=None):
+    def __call__(self, x: Any, threads: Optional[int] = None) -> Any:
         """Scores of a batch of normalized images.
 
         x: numpy array or MXNet NDArray on the CPU, float32, (N,) + input_shape; N may be 0. Returns the same
@@ -226,7 +227,7 @@ class Compiled:
         self._model.run(array, y, threads)
         return result
 
-    def classify(self, image, top=5):
+    def classify(self, image: Any, top: int = 5) -> List[Tuple[str, float]]:
         """[(class, probability)] of the `top` likeliest classes of a photograph, the likeliest first.
 
         image: uint8 (height, width, 3), RGB, of any size, or the path of an image file. A class is its name, or its
@@ -236,12 +237,12 @@ class Compiled:
         if len(self.output_shape) != 1:
             raise UserError(f"{self.name or 'the network'} gives no scores but {self.output_shape}")
         if isinstance(image, (str, os.PathLike)):
-            image = read_photo(image)
+            image = read_photo(os.fspath(image))
         probabilities = softmax(self(self.normalize(self.preprocessing.pixels(image)[None]))[0])
         names = self.preprocessing.class_names or range(len(probabilities))
         return [(names[i], float(probabilities[i])) for i in probabilities.argsort()[::-1][:top].tolist()]
 
-    def normalize(self, images):
+    def normalize(self, images: np.ndarray) -> np.ndarray:
         """uint8 (N, height, width, channels) -> float32 (N,) + input_shape, see `Preprocessing.normalize`."""
         if self.preprocessing.mean is None:
             raise UserError(
@@ -250,12 +251,12 @@ class Compiled:
             )
         return self.preprocessing.normalize(images)
 
-    def save(self, path):
+    def save(self, path: Union[str, Path]) -> None:
         """Writes an .igc file, which `load` and C programs read. Raises UserError if it cannot be written."""
         with write_atomically(path) as out:
             out.write(self._data)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.name!r}, {self.input_shape} -> {self.output_shape}, "
             f"{library.isa() if self.native else 'MXNet'}"
@@ -263,7 +264,7 @@ class Compiled:
         )
 
 
-def load(path, threads=0):
+def load(path: Union[str, Path], threads: int = 0) -> Compiled:
     """The Compiled network of an .igc file. Raises UserError if it is not a whole one, or there is no native
     library."""
     path = expand(path)
@@ -281,7 +282,7 @@ def load(path, threads=0):
         raise UserError(f"{path}{text[len('this') :]}" if text.startswith("this is not") else text) from None
 
 
-def softmax(scores, name="the network"):
+def softmax(scores: np.ndarray, name: str = "the network") -> np.ndarray:
     """Probabilities of one image's scores, float64. name: of the network, for the message. Raises UserError where
     they are not finite."""
     scores = np.asarray(scores, np.float64)
@@ -291,18 +292,18 @@ def softmax(scores, name="the network"):
     return raised / raised.sum()
 
 
-def _check_threads(threads):
+def _check_threads(threads: Any) -> int:
     if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or not 0 <= threads <= 1024:
         raise UserError(f"threads must be a whole number from 0 (all) to 1024, not {threads!r}")
     return int(threads)
 
 
-def _mxnet_array(x):
+def _mxnet_array(x: Any) -> bool:
     mxnet = sys.modules.get("mxnet")  # who has an NDArray has imported it
     return mxnet is not None and isinstance(x, mxnet.nd.NDArray)
 
 
-def _memory(x):
+def _memory(x: Any) -> np.ndarray:
     """`x` as a numpy array, not copied."""
     if isinstance(x, np.ndarray):
         return x
@@ -315,7 +316,7 @@ def _memory(x):
     return _numpy_of(x)
 
 
-def _numpy_of(x):
+def _numpy_of(x: Any) -> np.ndarray:
     """The memory of a dense NDArray on the CPU, all that was to be written to it written; valid as long as `x` is."""
     from mxnet.base import _LIB, check_call  # optional: only who has an NDArray has MXNet
 
@@ -328,7 +329,7 @@ def _numpy_of(x):
     return np.frombuffer(whole, x.dtype).reshape(x.shape)
 
 
-def _empty_like(x, shape):
+def _empty_like(x: Any, shape: Sequence[int]) -> Tuple[Any, np.ndarray]:
     """(an array of the kind of `x`, its memory as numpy array), float32."""
     if isinstance(x, np.ndarray):
         y = np.empty(shape, np.float32)

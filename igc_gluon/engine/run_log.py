@@ -112,7 +112,7 @@ class RunLog(NullRunLog):
 
         how: {name: value} of what a resumed run may change, and the last bits with it.
         """
-        now = {
+        now: Dict[str, Any] = {
             "versions": {**versions(), **how},
             "processor": processor.name(),
             "commit": commit(),

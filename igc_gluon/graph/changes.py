@@ -3,6 +3,7 @@
 import types
 from collections import OrderedDict
 from operator import itemgetter
+from typing import Any, Iterable, Iterator, List, Optional, Sequence, Set
 
 from mxnet.gluon import Block
 
@@ -40,7 +41,7 @@ _HARMLESS = {
 }
 
 
-def blocks_below(block):
+def blocks_below(block: Block) -> List[Block]:
     """`block` and every block that it can reach, each once: children, and others among its attributes."""
     found, waiting = {}, [block]
     while waiting:
@@ -51,7 +52,7 @@ def blocks_below(block):
     return list(found.values())
 
 
-def _blocks_in(values):
+def _blocks_in(values: Iterable[Any]) -> Iterator[Block]:
     for value in values:
         if isinstance(value, Block):
             yield value
@@ -64,7 +65,7 @@ def _blocks_in(values):
 class State:
     """Attributes, children, options and hooks of `blocks` as they are now, and the methods of their classes."""
 
-    def __init__(self, blocks):
+    def __init__(self, blocks: List[Block]) -> None:
         self._blocks, self._dicts = blocks, [vars(block) for block in blocks]
         self._counts = list(map(len, self._dicts))
         self._of = [itemgetter(*[key for key in held if key not in _OF_EVERY_BLOCK]) for held in self._dicts]
@@ -77,7 +78,7 @@ class State:
         self._classes = list(set(self._types))
         self._methods, self._methods_watched = self._read_methods(), False
 
-    def holds(self):
+    def holds(self) -> bool:
         """Whether all is as it was."""
         try:
             return (
@@ -91,7 +92,7 @@ class State:
         except Exception:  # attributes that are gone, or that cannot be compared: any class may be among them
             return False
 
-    def watch(self, watch):
+    def watch(self, watch: Any) -> bool:
         """Gives all that `holds` looks at to a watch.Watch. Returns whether it can watch that, apart from methods."""
         self._methods_watched = all([watch.attributes_of_class(cls) for cls in self._classes])
         for block, held in zip(self._blocks, self._dicts):
@@ -99,21 +100,21 @@ class State:
             watch.dict(held)
         return all(_watched(watch, value) for value in self._empty + self._full)
 
-    def unwatched_holds(self):
+    def unwatched_holds(self) -> bool:
         """Whether all is as it was, as far as the watch does not say it."""
         return self._methods_watched or self._methods_hold()
 
-    def _methods_hold(self):
+    def _methods_hold(self) -> bool:
         return self._read_methods() == self._methods
 
-    def _read(self):
+    def _read(self) -> List[Any]:
         return [of(held) for of, held in zip(self._of, self._dicts)]
 
-    def _read_methods(self):
+    def _read_methods(self) -> List[Any]:
         return [getattr(cls, name) for cls in self._classes for name in _METHODS if hasattr(cls, name)]
 
 
-def _watched(watch, value):
+def _watched(watch: Any, value: Any) -> bool:
     if isinstance(value, dict):
         watch.dict(value)
         return all(_watched(watch, one) for one in value.values())
@@ -123,7 +124,7 @@ def _watched(watch, value):
     return not isinstance(value, set)
 
 
-def _copy(value):
+def _copy(value: Any) -> Any:
     if isinstance(value, dict):  # the order of children is that of execution
         return (OrderedDict if isinstance(value, OrderedDict) else dict)(
             (key, _copy(one)) for key, one in value.items()
@@ -131,7 +132,7 @@ def _copy(value):
     return [_copy(one) for one in value] if isinstance(value, list) else set(value) if isinstance(value, set) else value
 
 
-def why_python_runs(block, below):
+def why_python_runs(block: Block, below: Sequence[Block]) -> Optional[str]:
     """None, or one line why the Python code of `block`, which is not hybridized, has to run at every call: code of the
     user's may compute something else each time. below: blocks_below(block)."""
     known = {}
@@ -152,9 +153,9 @@ def why_python_runs(block, below):
     return None
 
 
-def _functions_of(cls):
+def _functions_of(cls: type) -> Optional[Set[str]]:
     """Names of the functions of a class that adds none to those of MXNet and this package, else None."""
-    names = set()
+    names: Set[str] = set()
     for one in cls.__mro__:
         if not _is_ours(one.__module__) and one is not object and set(vars(one)) - _HARMLESS:
             return None
@@ -163,5 +164,5 @@ def _functions_of(cls):
     return None if patched else names
 
 
-def _is_ours(module):
+def _is_ours(module: str) -> bool:
     return module == "igc_gluon" or module.startswith(("mxnet.gluon.", "igc_gluon."))

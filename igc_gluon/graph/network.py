@@ -2,7 +2,7 @@
 arrays. Compiled networks (igc_gluon.deploy) and what ONNX and peers are given (igc_gluon.export) are made of it."""
 
 from collections import Counter
-from typing import Dict, NamedTuple
+from typing import Any, Dict, NamedTuple, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -24,7 +24,7 @@ class Network(NamedTuple):
     arrays: Dict[str, np.ndarray]
 
 
-def read_network(net, input_shape):
+def read_network(net: Any, input_shape: Sequence[int]) -> Network:
     """The Network of the HybridBlock `net` for an image of `input_shape`.
 
     Only operators that run in inference, in MXNet's stock formulation whatever `net` runs itself. Raises
@@ -55,7 +55,7 @@ def read_network(net, input_shape):
     return Network(graph, nodes, shapes, readers, arrays)
 
 
-def _initialize_deferred(net, input_shape):
+def _initialize_deferred(net: Any, input_shape: Sequence[int]) -> None:
     """Parameters whose shape the first image decides get it here."""
     if not any(parameter._deferred_init for parameter in net.collect_params().values()):
         return
@@ -66,7 +66,7 @@ def _initialize_deferred(net, input_shape):
         raise UserError(f"{_title(net)} does not take images of {input_shape}: {first_line(error)}") from None
 
 
-def _array(parameter):
+def _array(parameter: Any) -> np.ndarray:
     try:
         array = parameter.data(parameter.list_ctx()[0]).asnumpy().astype(np.float32)
     except RuntimeError:
@@ -78,5 +78,5 @@ def _array(parameter):
     return array
 
 
-def _title(net):
+def _title(net: Any) -> str:
     return net.name or type(net).__name__

@@ -4,7 +4,7 @@ A permutation may be a reshape, a swap of axes and a reshape back, `take` with c
 together again. It is found by trying: the operators move an array that holds the number of each of its values.
 """
 
-from typing import Dict, List, NamedTuple, Optional, Set
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 import mxnet as mx
 import numpy as np
@@ -48,7 +48,7 @@ class _Moved(NamedTuple):
     when nothing will read them any more."""
 
     source: Value
-    numbers: Optional[mx.nd.NDArray]
+    numbers: Any  # NDArray
     nodes: Set[int]
     constants: Set[str]
 
@@ -56,7 +56,8 @@ class _Moved(NamedTuple):
 def contracted(graph: Graph, shapes: Dict[Value, tuple]) -> Contracted:
     """shapes: of the values (Graph.shapes)."""
     moved: Dict[Value, _Moved] = {}
-    orders, values = {}, {}
+    orders: Dict[int, Optional[np.ndarray]] = {}
+    values: Dict[str, np.ndarray] = {}
     last_reader = {value: n for n, node in enumerate(graph.nodes) if node.op in _MOVES for value in node.inputs}
     for number, node in enumerate(graph.nodes):
         if node.op not in _MOVES:
@@ -86,12 +87,20 @@ def contracted(graph: Graph, shapes: Dict[Value, tuple]) -> Contracted:
     return Contracted(dict(sorted(nodes.items())), inner, constants)
 
 
-def _moves(graph, shapes, moved, values, number, node):
+def _moves(
+    graph: Graph,
+    shapes: Mapping[Value, tuple],
+    moved: Mapping[Value, _Moved],
+    values: Dict[str, np.ndarray],
+    number: int,
+    node: Node,
+) -> Sequence[_Moved]:
     """[_Moved] of the outputs of a node, or () if it does something else."""
     inputs = node.inputs
-    read, constants = list(inputs), []
+    read: List[Any] = list(inputs)
+    constants: List[str] = []
     if node.op == "take":
-        constant = inputs[1] if isinstance(inputs[1], str) else None
+        constant = inputs[1] if isinstance(inputs[1], str) else ""
         parameter = graph.parameters.get(constant)
         if parameter is None or parameter.grad_req != "null" or parameter._data is None:
             return ()
@@ -115,17 +124,17 @@ def _moves(graph, shapes, moved, values, number, node):
         return ()
     if any(one.shape[1:] != shapes.get(Ref(number, output), ())[1:] for output, one in enumerate(made)):
         return ()  # it depends on the batch
-    nodes = set().union({number}, *(one.nodes for one in before))
-    names = set().union(constants, *(one.constants for one in before))
+    nodes: Set[int] = set().union({number}, *(one.nodes for one in before))
+    names: Set[str] = set().union(constants, *(one.constants for one in before))
     return [_Moved(source, one, nodes, names) for one in made]
 
 
-def _numbers(shape):
+def _numbers(shape: Sequence[int]) -> Any:
     count = int(np.prod(shape))
     return mx.nd.arange(count, dtype=np.float32 if count <= 1 << 24 else np.float64).reshape((1, *shape))
 
 
-def _order(numbers, shape):
+def _order(numbers: np.ndarray, shape: Sequence[int]) -> Optional[np.ndarray]:
     """The index of a permutation of whole channels, or None. shape: of the image that the numbers are of."""
     if numbers.shape != (1, *shape):
         return None

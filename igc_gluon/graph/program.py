@@ -1,11 +1,14 @@
 """A graph with its segments as native operators, as one CachedOp of MXNet's: what a call runs."""
 
 import json
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 import mxnet as mx
 import numpy as np
 from mxnet.ndarray import CachedOp
 
+from igc_gluon.graph.segments import Segment
+from igc_gluon.graph.tracing import Graph, Node, Value
 from igc_gluon.native.library import text
 from igc_gluon.native.operators import Inference
 
@@ -21,7 +24,16 @@ class Program:
     kind to add to a gradient; to an identity it does. owner: native.operators.Owner. flags: of MXNet's CachedOp.
     """
 
-    def __init__(self, graph, segments, owner, training=False, wanted=(), apart=(), flags=()):
+    def __init__(
+        self,
+        graph: Graph,
+        segments: Sequence[Segment],
+        owner: Any,
+        training: bool = False,
+        wanted: Sequence[bool] = (),
+        apart: Iterable[str] = (),
+        flags: Iterable[Tuple[str, Any]] = (),
+    ) -> None:
         self.operators = [OPERATORS[training]] * len(segments)
         writer = _Writer(graph, segments, owner, training, wanted, apart)
         symbol = mx.sym.load_json(json.dumps(writer.written()))
@@ -29,12 +41,12 @@ class Program:
         self._constants = {None: list(writer.constants.values())}  # on each context
         names = symbol.list_inputs()
         self._read = [number[name] for name in names]
-        places = {True: [], False: []}
+        places: Dict[bool, List[int]] = {True: [], False: []}
         for place, name in enumerate(names):
             places[name in graph.data].append(place)
         self._op = CachedOp(symbol, [("data_indices", places[True]), ("param_indices", places[False]), *flags])
 
-    def __call__(self, parameters, inputs, context):
+    def __call__(self, parameters: List[Any], inputs: Sequence[Any], context: Any) -> List[Any]:
         if context not in self._constants:
             self._constants[context] = [mx.nd.array(array, context, array.dtype) for array in self._constants[None]]
         arrays = [*parameters, *inputs, *self._constants[context]]
@@ -47,7 +59,9 @@ class AtOnce(Program):
     with which MXNet's engine is longer busy than with small networks."""
 
     @classmethod
-    def of(cls, graph, segments, owner, shapes):
+    def of(
+        cls, graph: Graph, segments: Sequence[Segment], owner: Any, shapes: Sequence[Tuple[int, ...]]
+    ) -> Optional["AtOnce"]:
         """For inputs of these shapes. None unless all of `graph` is one segment and, perhaps, a fully connected layer
         of its means."""
         if len(segments) != 1 or any(p.branches > 1 or p.index is not None for p in segments[0].parameters):
@@ -63,15 +77,17 @@ class AtOnce(Program):
         fits = segment.source in graph.data and (is_dense or not rest) and len(graph.outputs) == 1
         return cls(graph, segment, owner, rest[0] if is_dense else None, shapes) if fits else None
 
-    def __init__(self, graph, segment, owner, classifier, shapes):
-        self.operators, self._parameters = [OPERATORS[False]], None
+    def __init__(
+        self, graph: Graph, segment: Segment, owner: Any, classifier: Optional[Node], shapes: Sequence[Tuple[int, ...]]
+    ) -> None:
+        self.operators, self._parameters = [OPERATORS[False]], [None]  # of no call
         names = [
             *(p.name for p in segment.parameters),
             *segment.running,
             *(classifier.inputs[1:] if classifier else ()),
         ]
         number = {name: i for i, name in enumerate(graph.parameters)}
-        self._read, self._source = [number[name] for name in names], graph.data.index(segment.source)
+        self._read, self._source = [number[name] for name in names], graph.data.index(str(segment.source))
         scores = classifier.attributes["num_hidden"] if classifier else 0
         image = shapes[self._source]
         self._shape = (image[0], *((scores,) if classifier else segment.shape))
@@ -79,11 +95,11 @@ class AtOnce(Program):
             owner.name(segment.end.node),
             text(segment.ops),
             scores,
-            bool(classifier) and len(classifier.inputs) > 2,
+            classifier is not None and len(classifier.inputs) > 2,
             image,
         )
 
-    def __call__(self, parameters, inputs, context):
+    def __call__(self, parameters: List[Any], inputs: Sequence[Any], context: Any) -> List[Any]:
         if parameters is not self._parameters:
             self._run.read([parameters[number] for number in self._read])
             self._parameters = parameters
@@ -95,14 +111,23 @@ class AtOnce(Program):
 class _Writer:
     """MXNet's JSON of `graph` with native operators in place of `segments`."""
 
-    def __init__(self, graph, segments, owner, training, wanted, apart):
+    def __init__(
+        self,
+        graph: Graph,
+        segments: Sequence[Segment],
+        owner: Any,
+        training: bool,
+        wanted: Sequence[bool],
+        apart: Iterable[str],
+    ) -> None:
         self._graph, self._owner, self._training = graph, owner, training
-        self.constants = {}  # {name of a variable: numpy array}
+        self.constants: Dict[str, np.ndarray] = {}  # {name of a variable: numpy array}
         self._unwanted = {name for name, flag in zip(graph.data, wanted) if not flag}
         readers = graph.readers()
         # Of a value that many read MXNet may also add up gradients in place.
-        self._apart = set(apart) | {value for value, times in readers.items() if times > 1}
-        self._entries, self._places = [], {}  # of each value (entry, output)
+        self._apart: Set[Any] = set(apart) | {value for value, times in readers.items() if times > 1}
+        self._entries: List[Dict[str, Any]] = []
+        self._places: Dict[Any, Any] = {}  # of each value (entry, output)
         inside = {number for segment in segments for number in segment.nodes}
         ends = {segment.end.node: segment for segment in segments}
         numbers = {node.entry: number for number, node in enumerate(graph.nodes)}
@@ -116,7 +141,7 @@ class _Writer:
                 inputs = [[*self._place((number, i)), old[2]] for i, old in enumerate(entry["inputs"])]
                 self._kept(number, self._add({**entry, "inputs": inputs}))
 
-    def written(self):
+    def written(self) -> Dict[str, Any]:
         heads = [[*self._at(value), 0] for value in self._graph.outputs]
         variables = [place for place, entry in enumerate(self._entries) if entry["op"] == "null"]
         return {
@@ -126,29 +151,29 @@ class _Writer:
             "attrs": {"mxnet_version": ["int", 10901]},
         }
 
-    def _kept(self, number, place):
+    def _kept(self, number: int, place: int) -> None:
         self._places[number] = place
 
-    def _place(self, read):
+    def _place(self, read: Tuple[int, int]) -> List[int]:
         number, i = read
         return self._at(self._graph.nodes[number].inputs[i])
 
-    def _at(self, value):
+    def _at(self, value: Value) -> List[int]:
         """[entry, output] that holds a value now."""
         if isinstance(value, str):
             return [self._places[value], 0]
         return [self._places[value.node], value.output]
 
-    def _add(self, entry):
+    def _add(self, entry: Dict[str, Any]) -> int:
         self._entries.append(entry)
         return len(self._entries) - 1
 
-    def _operator(self, op, inputs, **attributes):
+    def _operator(self, op: str, inputs: Sequence[List[int]], **attributes: str) -> int:
         return self._add(
             {"op": op, "name": f"igc{len(self._entries)}", "attrs": attributes, "inputs": [[*i, 0] for i in inputs]}
         )
 
-    def _native(self, segment):
+    def _native(self, segment: Segment) -> None:
         inputs = [self._read(segment.source)]
         for name, branches, index in segment.parameters:
             place = self._read(name)
@@ -173,7 +198,7 @@ class _Writer:
             made = self._operator("BlockGrad", [[made, 0]])  # a CachedOp asks for a gradient; this operator has none
         self._kept(segment.end.node, made)
 
-    def _gathered(self, place, index):
+    def _gathered(self, place: List[int], index: np.ndarray) -> List[int]:
         """The numbers of an array at `index`, flat, 0 at -1."""
         variable = f"igc_index{len(self.constants)}"
         flat = self._operator("Reshape", [place], shape="(-1,)")
@@ -183,7 +208,7 @@ class _Writer:
         number = self._add({"op": "null", "name": variable, "inputs": []})
         return [self._operator("take", [[padded, 0], [number, 0]], axis="0", mode="clip"), 0]
 
-    def _read(self, value):
+    def _read(self, value: Value) -> List[int]:
         place = self._at(value)
         if not self._training or value not in self._apart:
             return place

@@ -15,6 +15,7 @@ pass (MXNet's own BN writes them in backward).
 import functools
 import logging
 from operator import is_
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -27,7 +28,7 @@ from igc_gluon.graph.changes import State, blocks_below, why_python_runs
 from igc_gluon.graph.permutations import contracted
 from igc_gluon.graph.program import AtOnce, Program
 from igc_gluon.graph.segments import NotNative, require
-from igc_gluon.graph.tracing import Ref, first_line, parameters_of, read, trace
+from igc_gluon.graph.tracing import Graph, Ref, first_line, parameters_of, read, trace
 from igc_gluon.native.operators import Owner, unavailable_reason
 
 logger = logging.getLogger(__name__)
@@ -40,16 +41,17 @@ class Native:
     """To derive a block from, before HybridBlock: on a CPU in float32 its call runs natively where it can. Traced with
     a Symbol (export, complexity) it is made of MXNet's operators."""
 
-    def forward(self, x, *args):
-        made = compute(self, super().forward, (x, *args))
-        return super().forward(x, *args) if made is None else made[0]
+    def forward(self, x: Any, *args: Any) -> Any:
+        of_mxnet = super().forward  # type: ignore[misc]  # of HybridBlock, which comes after this class
+        made = compute(self, of_mxnet, (x, *args))
+        return of_mxnet(x, *args) if made is None else made[0]
 
 
 class NativeNetwork(Native, HybridBlock):
     """A HybridBlock that runs natively where it can."""
 
 
-def accelerate(net):
+def accelerate(net: HybridBlock) -> HybridBlock:
     """Makes the HybridBlock `net` run natively where it can, in training and inference, and returns it.
 
     What has no kernel runs on MXNet's operators between the native parts, and so does a call with arrays on other
@@ -61,11 +63,12 @@ def accelerate(net):
         raise TypeError(f"only a HybridBlock can run natively, not a {type(net).__name__}")
     for block in blocks_below(net):
         if isinstance(block, HybridBlock) and not isinstance(block, Native) and (block is net or block._children):
-            block.__class__ = _native_class(type(block))
+            kind: Any = type(block)
+            block.__class__ = _native_class(kind)
     return net
 
 
-def non_native_operators(net, *input_shapes):
+def non_native_operators(net: HybridBlock, *input_shapes: Sequence[int]) -> List[Tuple[str, str]]:
     """[(name of an operator, one line why it has no kernel)] of the HybridBlock `net` called with arrays of these
     shapes, the batch included, in order of execution. What always runs on MXNet's operators, as the classifier does,
     is among them."""
@@ -75,11 +78,11 @@ def non_native_operators(net, *input_shapes):
 
 
 @functools.lru_cache(None)
-def _native_class(cls):
+def _native_class(cls: Any) -> type:
     return type(cls.__name__, (Native, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
 
 
-def compute(block, forward, inputs):
+def compute(block: Any, forward: Callable[..., Any], inputs: Tuple[Any, ...]) -> Optional[Tuple[Any]]:
     """(what the native program of `block` makes of `inputs`,), or None where there is none: `forward`, which is
     MXNet's, is to go on."""
     contexts = []  # to ask MXNet takes a microsecond or two each time
@@ -109,7 +112,7 @@ def compute(block, forward, inputs):
 
 
 @functools.lru_cache(None)
-def _say(reason, where=""):
+def _say(reason: str, where: str = "") -> None:
     logger.warning("native CPU kernels are not used%s: %s", where, reason)
 
 
@@ -122,22 +125,28 @@ class _Plan:
     """A block as it was when it was traced: its graph and the programs made of it, or the reason why there is none."""
 
     @classmethod
-    def of(cls, block, forward, inputs):
+    def of(cls, block: Any, forward: Callable[..., Any], inputs: Tuple[Any, ...]) -> "_Plan":
         vars(block).setdefault("_native", None)  # an attribute more or less is a change
         plan = cls()
         plan._read(block, forward, inputs)
         vars(block)["_native"] = plan
         return plan
 
-    def __reduce__(self):
+    def __reduce__(self) -> Tuple[Any, ...]:
         return type(None), ()  # a copy of the block makes its own
 
-    def _read(self, block, forward, inputs):
+    def _read(self, block: Any, forward: Callable[..., Any], inputs: Tuple[Any, ...]) -> None:
         self._block, self._count, self._active = block, len(inputs), block._active
-        self._reason = self._graph = self._cached_graph = None
-        self._found, self._programs, self._arrays, self._owner = {}, {}, {}, Owner()
-        self._constants = {}  # by which permutations are known: {number of a parameter: values}
-        self._watch, self._watches, self._untouched = None, 0, False
+        self._reason: Optional[str] = None
+        self._graph: Any = None
+        self._cached_graph = None
+        self._found: Dict[Any, Any] = {}
+        self._programs: Dict[Any, Program] = {}
+        self._arrays: Dict[Any, Any] = {}
+        self._owner = Owner()
+        self._constants: Dict[int, Any] = {}  # by which permutations are known: {number of a parameter: values}
+        self._watch: Optional[watch.Watch] = None
+        self._watches, self._untouched = 0, False
         below = blocks_below(block)
         try:
             self._graph = self._hybridized(inputs) if self._active else self._by_itself(below, forward)
@@ -159,7 +168,7 @@ class _Plan:
                 for training in (True, False)
             }
 
-    def _hybridized(self, inputs):
+    def _hybridized(self, inputs: Tuple[Any, ...]) -> Graph:
         require(not getattr(self._block, "_backend", None), "the network is for another backend")
         require(not self._block._callback, "a block has a hook for operators")
         self._block._clear_cached_op()
@@ -168,12 +177,12 @@ class _Plan:
         require(len(symbols) == len(inputs), "inputs within inputs have no native kernel")
         return read(made, [symbol.name for symbol in symbols], self._block._out_format, parameters_of(self._block))
 
-    def _by_itself(self, below, forward):
+    def _by_itself(self, below: Sequence[Any], forward: Callable[..., Any]) -> Graph:
         reason = why_python_runs(self._block, below)
-        require(reason is None, reason)
+        require(reason is None, reason or "")
         return trace(self._block, self._count, forward)
 
-    def holds(self, block, count):
+    def holds(self, block: Any, count: int) -> bool:
         """Whether this is still `block`, called with so many arrays."""
         self._untouched = self._watch is not None and self._watch.same() and self._state.unwatched_holds()
         return (
@@ -187,9 +196,9 @@ class _Plan:
             and (self._untouched or self._state.holds())
         )
 
-    def __call__(self, inputs, contexts):
+    def __call__(self, inputs: Tuple[Any, ...], contexts: Sequence[Any]) -> Any:
         """NDArrays on these CPUs, float32 -> what the block makes. Raises NotNative, _Left."""
-        require(self._reason is None, self._reason)
+        require(self._reason is None, self._reason or "")
         training = autograd.is_training()
         require(
             autograd.is_recording() == training,
@@ -205,7 +214,8 @@ class _Plan:
         arrays = self._values(context)
         if not all(np.array_equal(arrays[number].asnumpy(), values) for number, values in self._constants.items()):
             self._found, self._programs, self._constants = {}, {}, {}  # permutations may be others now
-        wanted = added = ()
+        wanted: Tuple[int, ...] = ()
+        added: Tuple[int, ...] = ()
         if training:
             # Whether a gradient goes to each input, and whether into an array of the user's, which may add.
             wanted = tuple(0 if not _wants_gradient(x) else 1 if x.grad is None else 2 for x in inputs)
@@ -217,7 +227,7 @@ class _Plan:
             program = self._program(key, shapes)
         return _regroup(program(arrays, inputs, context), self._graph.format)
 
-    def _program(self, key, shapes):
+    def _program(self, key: Any, shapes: Any) -> Program:
         _, training, wanted, added, single = key
         if key[0] not in self._found:
             try:
@@ -248,8 +258,7 @@ class _Plan:
         while len(self._programs) >= _MOST_PROGRAMS:
             del self._programs[next(iter(self._programs))]
         try:
-            program = AtOnce.of(self._graph, found, self._owner, shapes) if single else None
-            program = program or Program(
+            program = (single and AtOnce.of(self._graph, found, self._owner, shapes)) or Program(
                 self._graph, found, self._owner, training, wanted, apart, self._flags[training]
             )
         except mx.MXNetError as error:  # an operator without a gradient, perhaps, which MXNet asks for here already
@@ -258,7 +267,7 @@ class _Plan:
         self._programs[key] = program
         return program
 
-    def _values(self, context):
+    def _values(self, context: Any) -> List[Any]:
         """The arrays of the parameters on `context`, the same list as long as they are. Raises NotNative, _Left."""
         place, known = self._arrays.get(context, (None, None))
         if self._untouched and known is not None:
@@ -285,7 +294,7 @@ class _Plan:
             self._begin_watch(context)
         return known
 
-    def _begin_watch(self, context):
+    def _begin_watch(self, context: Any) -> None:
         """From now on `holds` need not look at anything that is not written to."""
         self._watch, self._watches = None, self._watches + 1
         self._arrays = {context: self._arrays[context]}  # others may have changed
@@ -300,7 +309,7 @@ class _Plan:
             self._watch = new
 
 
-def _wants_gradient(array):
+def _wants_gradient(array: Any) -> bool:
     """Whether `array` is a variable or was computed from one while MXNet recorded."""
     try:
         autograd.get_symbol(array)

@@ -5,14 +5,14 @@ segments.
 """
 
 from collections import Counter
-from typing import Dict, List, NamedTuple, Optional, Set
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
 from igc_gluon.channels import branches_of, dense_weight, permutation_indices
 from igc_gluon.errors import UserError
 from igc_gluon.graph.permutations import PERMUTE, Contracted, contracted
-from igc_gluon.graph.tracing import Graph, Ref, Value
+from igc_gluon.graph.tracing import Graph, Node, Ref, Value
 from igc_gluon.native import training
 from igc_gluon.native.library import CONV, MAX_POOL, MEAN_POOL, Op
 
@@ -23,7 +23,7 @@ class Parameter(NamedTuple):
 
     name: str
     branches: int = 1
-    index: Optional[np.ndarray] = None
+    index: Optional[np.ndarray] = None  # type: ignore[assignment]  # hides tuple.index
 
 
 class Segment(NamedTuple):
@@ -48,17 +48,21 @@ class NotNative(Exception):
     """One line why an operator, a network or a call is left to MXNet's operators."""
 
 
-def require(condition, reason):
+def require(condition: object, reason: str) -> None:
     if not condition:
         raise NotNative(reason)
 
 
-def find(graph: Graph, shapes: Dict[Value, tuple], short: Optional[Contracted] = None):
+def find(
+    graph: Graph, shapes: Dict[Value, tuple], short: Optional[Contracted] = None
+) -> Tuple[List[Segment], Dict[int, str]]:
     """([Segment], {number of a node outside them: one line why}) for values of these shapes (Graph.shapes). short:
     contracted(graph, shapes), if it is known."""
     short = contracted(graph, shapes) if short is None else short
     facts = _Facts(graph, shapes, short)
-    segments, reasons, taken = [], {}, set()
+    segments: List[Segment] = []
+    reasons: Dict[int, str] = {}
+    taken: Set[int] = set()
     for number, node in short.nodes.items():
         if number in taken:
             continue
@@ -70,14 +74,14 @@ def find(graph: Graph, shapes: Dict[Value, tuple], short: Optional[Contracted] =
         else:
             segments.append(segment)
             taken |= segment.nodes
-    others = set().union(*(inner for number, inner in short.inner.items() if number not in taken))
+    others: Set[int] = set().union(*(inner for number, inner in short.inner.items() if number not in taken))
     return [
         segment._replace(nodes=set().union(segment.nodes, *(short.inner.get(n, ()) for n in segment.nodes)) - others)
         for segment in segments
     ], reasons
 
 
-def _segment(facts, first, taken):
+def _segment(facts: "_Facts", first: int, taken: Set[int]) -> Segment:
     """The longest Segment that begins with the convolution `first` and has no nodes of `taken`. Raises NotNative."""
     reader = _Reader(facts, facts.nodes[first].inputs[0])
     reason, ends = "a convolution without a normalization behind it has no native kernel", []
@@ -104,44 +108,46 @@ def _segment(facts, first, taken):
 
 
 class _Facts:
-    def __init__(self, graph, shapes, short):
+    def __init__(self, graph: Graph, shapes: Dict[Value, tuple], short: Contracted) -> None:
         self.nodes, self.shapes = short.nodes, shapes
         self.data = graph.data
         self.readers = Counter([value for node in short.nodes.values() for value in node.inputs] + graph.outputs)
-        self.running = Counter(
-            name for node in short.nodes.values() if node.op == "BatchNorm" for name in node.inputs[3:]
-        )
-        self.running = {name for name, times in self.running.items() if times == self.readers[name] == 1}
+        running = Counter(name for node in short.nodes.values() if node.op == "BatchNorm" for name in node.inputs[3:])
+        self.running = {name for name, times in running.items() if times == self.readers[name] == 1}
 
 
 class _Reader:
     """Adds nodes to a segment one after the other, in an order of execution."""
 
-    def __init__(self, facts, source):
+    def __init__(self, facts: _Facts, source: Value) -> None:
         shape = facts.shapes.get(source)
         require(shape is not None and len(shape) == 4 and 0 not in shape, "the data is not a batch of images")
         self._facts, self._source = facts, source
-        self._ops, self._parameters, self._running = [], [], []
-        self._open: Optional[Op] = None  # that may still get something behind it
+        self._ops: List[Op] = []
+        self._parameters: List[Parameter] = []
+        self._running: List[str] = []
+        self._open: Any = None  # an Op that may still get something behind it
         self._values = {source: 0}  # values of the graph that layers have made, by their number
-        self._nodes, self._left = set(), Counter()  # how many reads of each value inside are still to come
-        self.last: Optional[Ref] = None  # what the open or last layer makes
-        self._cut = None  # within a sum of branches: how many
+        self._nodes: Set[int] = set()
+        self._left: Counter = Counter()  # how many reads of each value inside are still to come
+        self.last: Any = None  # a Ref, what the open or last layer makes
+        self._cut: Any = None  # within a sum of branches: how many
         # Of the last value, and of earlier ones, in which order it has the channels that layers make, if in another.
-        self._order, self._orders = None, {}
+        self._order: Any = None
+        self._orders: Dict[Any, Any] = {}
         self.form = "maps"
 
-    def reads(self, number):
+    def reads(self, number: int) -> bool:
         """Whether a node belongs to the values of this segment: it reads one, or it convolves the source."""
         node = self._facts.nodes[number]
         inside = any(value in self._left for value in node.inputs)
         return inside or (node.op == "Convolution" and node.inputs[0] == self._source and self._can_close())
 
-    def ends(self):
+    def ends(self) -> bool:
         """Whether the last value is all that anyone outside reads."""
         return self._can_close() and all(value == self.last or not left for value, left in self._left.items())
 
-    def segment(self):
+    def segment(self) -> Segment:
         ops = self._ops + ([self._open] if self._open is not None else [])
         return Segment(
             set(self._nodes),
@@ -154,9 +160,9 @@ class _Reader:
             self._facts.shapes[self.last][1:],
         )
 
-    def add(self, number):
+    def add(self, number: int) -> None:
         node = self._facts.nodes[number]
-        method = _METHODS.get(node.op) if self.form == "maps" else None
+        method: Any = _METHODS.get(node.op) if self.form == "maps" else None
         if self.form == "means" and node.op == "Flatten" and self._alone(node.inputs[0]):
             method = _Reader._flatten
         require(method is not None, f"operator {node.op} has no native kernel here")
@@ -172,7 +178,7 @@ class _Reader:
 
     # One method for each operator: (node, *what it reads)
 
-    def _convolution(self, node, value, weight, bias=None):
+    def _convolution(self, node: Node, value: Value, weight: str, bias: Optional[str] = None) -> None:
         a = node.attributes
         kernel, stride = a["kernel"], a.get("stride") or (1, 1)
         require(
@@ -205,7 +211,7 @@ class _Reader:
             index = self._dense()
             self._weight(np.take(index, np.argsort(order), axis=1))
 
-    def _normalization(self, node, value, gamma, beta, mean, variance):
+    def _normalization(self, node: Node, value: Value, gamma: str, beta: str, mean: str, variance: str) -> None:
         a = node.attributes
         require(
             a.get("axis", 1) == 1
@@ -227,7 +233,7 @@ class _Reader:
             self._parameter(name)
         self._running += [mean, variance]
 
-    def _activation(self, node, value):
+    def _activation(self, node: Node, value: Value) -> None:
         kind = "relu6" if node.op == "clip" else node.attributes.get("act_type", "relu")
         require(
             kind == "relu" or (node.op == "clip" and (node.attributes["a_min"], node.attributes["a_max"]) == (0, 6)),
@@ -242,7 +248,7 @@ class _Reader:
         )
         self._open = self._open._replace(activation=kind)
 
-    def _sum(self, node, a, b):
+    def _sum(self, node: Node, a: Value, b: Value) -> None:
         other = b if self._is_open(a) else a
         require(
             self._is_open(a) != self._is_open(b)
@@ -259,7 +265,7 @@ class _Reader:
         require(self._facts.shapes[a] == self._facts.shapes[b], "a sum of different shapes has no native kernel")
         self._open = self._open._replace(residual=self._values[other])
 
-    def _pooling(self, node, value):
+    def _pooling(self, node: Node, value: Value) -> None:
         a = node.attributes
         kind = a.get("pool_type", "max")
         require(
@@ -288,7 +294,7 @@ class _Reader:
         read = self._values[value]
         self._ops.append(Op(MAX_POOL, read, self._ops[read - 1].channels, 1, kernel, stride[0], a["pad"]))
 
-    def _permutation(self, node, value):
+    def _permutation(self, node: Node, value: Value) -> None:
         require(self._is_open(value) and self._open.residual < 0, "a permutation here has no native kernel")
         index = node.attributes["index"]
         branches = branches_of(index) if self._order is None else None
@@ -306,7 +312,7 @@ class _Reader:
             self._open = self._open if self._order is not None else self._open._replace(**{field: 1})
             self._order = before[index]
 
-    def _dense(self):
+    def _dense(self) -> np.ndarray:
         """The index of the open convolution's weights, which becomes one over all channels."""
         layer, (name, branches, index) = self._open, self._parameters[-1]
         require(
@@ -319,12 +325,12 @@ class _Reader:
         self._open = layer._replace(groups=1)
         return dense_weight(index, layer.groups, -1)
 
-    def _weight(self, index):
+    def _weight(self, index: Optional[np.ndarray]) -> None:
         self._parameters[-1] = self._parameters[-1]._replace(index=index)
 
     # The sum over branches, Reshape (0, -4, branches, -1, -2) and sum.
 
-    def _reshape(self, node, value):
+    def _reshape(self, node: Node, value: Value) -> None:
         shape = node.attributes["shape"]
         require(
             self._is_open(value)
@@ -340,7 +346,7 @@ class _Reader:
         )
         self._cut = shape[2]
 
-    def _sum_of_branches(self, node, value):
+    def _sum_of_branches(self, node: Node, value: Value) -> None:
         a = node.attributes
         axis = a.get("axis")
         axis = axis[0] if isinstance(axis, (tuple, list)) and len(axis) == 1 else axis
@@ -359,21 +365,21 @@ class _Reader:
         self._open = self._open._replace(channels=self._open.channels // branches)
         self._parameters[-1] = self._parameters[-1]._replace(branches=branches)
 
-    def _flatten(self, node, value):
+    def _flatten(self, node: Node, value: Value) -> None:
         self.form = "flat"
 
-    def _parameter(self, name):
+    def _parameter(self, name: str) -> None:
         require(isinstance(name, str) and name not in self._facts.data, "computed parameters have no native kernel")
         self._parameters.append(Parameter(name))
 
-    def _alone(self, value):
+    def _alone(self, value: Value) -> bool:
         """Whether `value` is the last one and has one reader, so that it need not exist."""
         return value == self.last and self._facts.readers[value] == 1
 
-    def _is_open(self, value):
+    def _is_open(self, value: Value) -> bool:
         return self._open is not None and self._cut is None and self._alone(value)
 
-    def _can_close(self):
+    def _can_close(self) -> bool:
         return (
             self._cut is None
             and self._order is None
@@ -381,14 +387,14 @@ class _Reader:
             and (self._open.normalized if self._open is not None else bool(self._ops))
         )
 
-    def _close(self):
+    def _close(self) -> None:
         if self._open is not None:
             require(self._open.normalized, "a convolution without a normalization behind it has no native kernel")
             self._ops.append(self._open)
             self._open = None
             self._made()
 
-    def _made(self):
+    def _made(self) -> Any:
         self._values[self.last], self._orders[self.last], self._order = len(self._ops), self._order, None
 
 

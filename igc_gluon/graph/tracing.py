@@ -8,10 +8,10 @@ import ast
 import json
 import re
 from collections import Counter
-from typing import Dict, List, NamedTuple, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
-from mxnet.gluon import Parameter
+from mxnet.gluon import HybridBlock, Parameter
 from mxnet.gluon.block import _flatten
 
 
@@ -31,8 +31,8 @@ class Node(NamedTuple):
 
     op: str
     name: str
-    attributes: Dict[str, object]
-    inputs: Tuple[Value, ...]
+    attributes: Dict[str, Any]
+    inputs: Tuple[Any, ...]  # of Value
     entry: int
 
 
@@ -52,11 +52,11 @@ class Graph(NamedTuple):
     entries: List[dict]
     symbol: mx.sym.Symbol
 
-    def readers(self):
+    def readers(self) -> "Counter[Value]":
         """How often each value is read, as an output too."""
         return Counter([value for node in self.nodes for value in node.inputs] + self.outputs)
 
-    def shapes(self, data):
+    def shapes(self, data: Sequence[Sequence[int]]) -> Dict[Value, tuple]:
         """{value: its shape} of all that can be known. data: the shape of each input, with the batch.
 
         Raises MXNetError where they do not fit, ValueError where some cannot be known.
@@ -88,7 +88,7 @@ class Graph(NamedTuple):
 _FURTHER_OUTPUT = re.compile("_output[1-9][0-9]*|_mean|_var")
 
 
-def trace(block, count=1, call=None):
+def trace(block: HybridBlock, count: int = 1, call: Optional[Callable[..., Any]] = None) -> Graph:
     """The Graph of the HybridBlock `block` called with `count` arrays. call: what is called in place of `block`.
 
     What it has been hybridized to before is not asked. Raises whatever its code raises on Symbols, ValueError where two
@@ -99,13 +99,14 @@ def trace(block, count=1, call=None):
     return read(mx.sym.Group(outputs), names, form, parameters_of(block))
 
 
-def read(symbol, data, form, parameters):
+def read(symbol: Any, data: Sequence[str], form: Any, parameters: Dict[str, Any]) -> Graph:
     """The Graph of a Symbol with inputs of these names. parameters: {name: Parameter}, more than are read perhaps."""
     text, had_casts = _without_casts(symbol)
     if had_casts:
         symbol = mx.sym.load_json(text)  # whose values are those of the nodes
     graph = json.loads(text)
-    nodes, values = [], []  # of each entry the node's number, or the variable's name
+    nodes: List[Node] = []
+    values: List[Any] = []  # of each entry the node's number, or the variable's name
     variables = Counter(entry["name"] for entry in graph["nodes"] if entry["op"] == "null")
     for name, times in variables.items():
         if times > 1:
@@ -131,12 +132,12 @@ def read(symbol, data, form, parameters):
     )
 
 
-def json_of(symbol):
+def json_of(symbol: Any) -> str:
     """MXNet's JSON of a Symbol, without the casts of automatic mixed precision."""
     return _without_casts(symbol)[0]
 
 
-def _without_casts(symbol):
+def _without_casts(symbol: Any) -> Tuple[str, bool]:
     """(`json_of` the Symbol, whether it had casts)
 
     By default MXNet's tojson() takes these out of a copy that it never frees, 2 KB for each operator: where there are
@@ -147,12 +148,12 @@ def _without_casts(symbol):
     return symbol.tojson() if had_casts else text, had_casts
 
 
-def _value(values, reference):
+def _value(values: Sequence[Any], reference: Sequence[int]) -> Value:
     found = values[reference[0]]
     return found if isinstance(found, str) else Ref(found, reference[1])
 
 
-def parameters_of(block):
+def parameters_of(block: HybridBlock) -> Dict[str, Any]:
     """{name: Parameter} of a block. Raises ValueError where two have one name."""
     try:
         return dict(block.collect_params().items())
@@ -160,14 +161,14 @@ def parameters_of(block):
         raise ValueError("two parameters have the same name") from None
 
 
-def _literal(text):
+def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):  # a word, relu for example
         return text
 
 
-def first_line(error):
+def first_line(error: BaseException) -> str:
     """What MXNet, or a user's code, says in an error, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # MXNet's first line may be only where in its sources the error came from.

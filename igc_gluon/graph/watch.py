@@ -12,6 +12,7 @@ import struct
 import sys
 import sysconfig
 from collections import OrderedDict
+from typing import Any, Callable, Dict, List
 
 import numpy as np
 
@@ -25,47 +26,48 @@ _OF_ORDER = range(48, 96, 8)  # what an OrderedDict has behind that of a dict: w
 class Watch:
     """Objects as they are at `begin`. It keeps them alive."""
 
-    def __init__(self):
-        self._kept, self._addresses = [], []
+    def __init__(self) -> None:
+        self._kept: Any = []
+        self._addresses: Any = []
 
-    def type_of(self, thing):
+    def type_of(self, thing: object) -> None:
         self._kept.append(thing)
         self._addresses.append(id(thing) + _TYPE)
 
-    def attributes_of_class(self, cls):
+    def attributes_of_class(self, cls: type) -> bool:
         """That nothing is written to a class and its bases. Returns whether this class can be watched."""
         getattr(cls, "forward", None)  # a class has a number from when something is looked up in it
         self._kept.append(cls)
         self._addresses += [id(cls) + _CLASS_FLAGS, id(cls) + _CLASS_VERSION]
         return bool(ctypes.c_uint64.from_address(id(cls) + _CLASS_FLAGS).value & _HAS_VERSION)
 
-    def dict(self, thing):
+    def dict(self, thing: Dict[Any, Any]) -> None:
         """That nothing is written to a dict, nor its order changed."""
         self._kept.append(thing)
         self._addresses.append(id(thing) + _DICT_VERSION)
         if isinstance(thing, OrderedDict) and len(thing) > 1:
             self._addresses += [id(thing) + word for word in _OF_ORDER]
 
-    def list(self, thing):
+    def list(self, thing: List[Any]) -> None:
         """That a list holds the same objects."""
         self._kept.append(thing)
         items = id(thing) + _LIST_ITEMS
         first = ctypes.c_uint64.from_address(items).value
         self._addresses += [id(thing) + _LIST_LENGTH, items, *(first + 8 * place for place in range(len(thing)))]
 
-    def begin(self):
+    def begin(self) -> None:
         self._addresses = np.array(self._addresses, np.uint64)
         self._expected = np.empty_like(self._addresses)
         self._arguments = len(self._addresses), self._addresses.ctypes.data, self._expected.ctypes.data
         functions().igc_read_words(*self._arguments)
 
-    def same(self):
+    def same(self) -> bool:
         """Whether all is as it was at `begin`."""
         return functions().igc_same_words(*self._arguments) == 1
 
 
 @functools.lru_cache(None)
-def works():
+def works() -> bool:
     """Whether this Python's bytecode behaves as described above, by trying it."""
     if sys.implementation.name != "cpython" or struct.calcsize("P") != 8 or sysconfig.get_config_var("Py_GIL_DISABLED"):
         return False
@@ -75,7 +77,7 @@ def works():
         return False
 
 
-def _is_noticed(make, change):
+def _is_noticed(make: Callable[[], Any], change: Callable[[Any], Any]) -> bool:
     thing = make()
     held = vars(thing) if isinstance(thing, _Thing) else thing
     for _ in range(30):  # Python specializes code that runs often
@@ -98,7 +100,7 @@ def _is_noticed(make, change):
 
 
 class _Thing:
-    def __init__(self):
+    def __init__(self) -> None:
         self.a, self.b = object(), None
 
 
@@ -106,24 +108,24 @@ class _Other(_Thing):
     pass
 
 
-def _set(thing):
+def _set(thing: Any) -> None:
     thing.a = object()
 
 
-def _swap_class(thing):
+def _swap_class(thing: Any) -> None:
     thing.__class__ = _Other if type(thing) is _Thing else _Thing
 
 
-def _derived():
+def _derived() -> type:
     return type("Derived", (type("Base", (), {"method": lambda self: 1}),), {"other": lambda self: 2})
 
 
-def _replace_in(cls, thing, name):
+def _replace_in(cls: type, thing: Any, name: str) -> None:
     thing.method(), thing.other()
     setattr(cls, name, lambda self: 3)
 
 
-def _add_and_remove(thing):
+def _add_and_remove(thing: Any) -> None:
     thing["c"] = 1
     del thing["c"]
 
@@ -132,7 +134,7 @@ _TRIALS = [
     (_Thing, _set),
     (_Thing, _swap_class),
     (_Thing, lambda thing: setattr(thing, "a", object())),
-    (_Thing, lambda thing: vars(thing).update(b=object())),
+    (_Thing, lambda thing: thing.__dict__.update(b=object())),
     (lambda: {"a": 1, "b": 2}, lambda thing: thing.update(a=object())),
     (lambda: {"a": 1}, _add_and_remove),
     (dict, _add_and_remove),

@@ -31,7 +31,7 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import List, Optional, Set
+from typing import IO, List, Optional, Set, TextIO, Tuple
 
 MARK = "@igc-launch "
 HEARTBEAT = "IGC_HEARTBEAT"  # environment variable: where the process writes
@@ -125,20 +125,20 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _become(role):
+def _become(role: str) -> None:
     die_with_parent()
     if role != "worker":
         for number in STOPPING:
             signal.signal(number, signal.SIG_IGN)
 
 
-def _pipe():
+def _pipe() -> Tuple[int, str]:
     """(file descriptor to read from, path to write to) of a new pipe."""
     read, write = os.pipe()
     return read, f"/proc/{os.getpid()}/fd/{write}"
 
 
-def _tell(beats, name):
+def _tell(beats: int, name: str) -> None:
     """Says, as long as this guard lives, what its process does; before that first tells, and after its last word, that
     it works, without asking it."""
     own = True
@@ -150,14 +150,14 @@ def _tell(beats, name):
             _write(sys.stderr, f"{MARK}{STATES[best]}: {name}")
 
 
-def _pass_signal_on(process, number, frame):
+def _pass_signal_on(process: subprocess.Popen, number: int, frame: object) -> None:
     process.send_signal(number)
     limit = threading.Timer(STOP_SECONDS, _kill_group, (process,))
     limit.daemon = True
     limit.start()
 
 
-def _follow(process, closed):
+def _follow(process: subprocess.Popen, closed: Set[int]) -> None:
     for line in sys.stdin:
         word, number = line.split()
         if word == "close":
@@ -167,12 +167,12 @@ def _follow(process, closed):
     _kill_group(process)
 
 
-def _kill_group(process):
+def _kill_group(process: subprocess.Popen) -> None:
     with contextlib.suppress(OSError):  # nobody is left in it
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _pass_on(source, target, prefix, number, closed):
+def _pass_on(source: IO[bytes], target: TextIO, prefix: str, number: int, closed: Set[int]) -> None:
     rest = b""
     for piece in iter(lambda: os.read(source.fileno(), 1 << 16), b""):
         if number in closed:
@@ -187,13 +187,13 @@ def _pass_on(source, target, prefix, number, closed):
     _write_line(target, prefix, rest)
 
 
-def _write_line(target, prefix, line):
+def _write_line(target: TextIO, prefix: str, line: bytes) -> None:
     text = line.decode("utf-8", "replace")
     if text.strip():
         _write(target, prefix + text)
 
 
-def _write(target, line):
+def _write(target: TextIO, line: str) -> None:
     with _LOCK, contextlib.suppress(OSError):  # nobody reads any more
         target.write(line + "\n")
         target.flush()

@@ -26,7 +26,7 @@ class Failed(Exception):
     """A process died; the message names it. code: what the launcher should exit with. silent: as of a command whose
     reader has gone, there is nothing to say."""
 
-    def __init__(self, message: str, code: int, silent: bool = False):
+    def __init__(self, message: str, code: int, silent: bool = False) -> None:
         super().__init__(message)
         self.code, self.silent = code or 1, silent
 
@@ -38,7 +38,7 @@ class Job:
     which it counts as dead; 0: never.
     """
 
-    def __init__(self, hang_timeout: float = 0):
+    def __init__(self, hang_timeout: float = 0) -> None:
         self._hang_timeout = hang_timeout
         # Name of a process: when, by the clock below, its guard last said that it lives.
         self._heard: Dict[str, float] = {}
@@ -226,6 +226,7 @@ class Job:
     def _tell(self, process: subprocess.Popen, order: str) -> None:
         """A line to a guard."""
         with self._control, contextlib.suppress(OSError, ValueError):  # it has ended
+            assert process.stdin
             process.stdin.write(order + "\n")
             process.stdin.flush()
 

@@ -10,7 +10,7 @@ classes_long, synset
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 from mxnet.gluon import HybridBlock
 
@@ -44,7 +44,7 @@ def wordnet_numbers() -> Tuple[str, ...]:
     return _imagenet().synset
 
 
-def _imagenet():
+def _imagenet() -> Any:
     from gluoncv.data.imagenet.classification import ImageNet1kAttr  # slow: seconds
 
     return ImageNet1kAttr()
@@ -94,7 +94,7 @@ def read_preprocessing(params: Path) -> Optional[Preprocessing]:
     except UserError:  # of a network that is none of ours; its weights need not be, and will be looked at
         return None
     text = next((node.attributes[PREPROCESSING] for node in nodes if PREPROCESSING in node.attributes), None)
-    return text and Preprocessing.from_json(text)
+    return Preprocessing.from_json(str(text)) if text else None
 
 
 def check_normalized(net: HybridBlock) -> None:

@@ -17,7 +17,7 @@ from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.errors import UserError, nearest_valid
 from igc_gluon.model_zoo.images import ImageNetwork
-from igc_gluon.model_zoo.registry import Family, Model, add_family
+from igc_gluon.model_zoo.registry import BlockOf, Family, Model, add_family
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, GPCBlock, IGCBlock, SumFusion
 from igc_gluon.nn.basic import BN_MOMENTUM_PLAIN, BN_MOMENTUM_RESIDUAL, NativeLayers
 
@@ -28,17 +28,24 @@ DOWNSAMPLE_FORMS = ("paper", "code")
 # strides=..., **kwargs).
 
 
-def _regular(primary_partition, secondary_partition):
+def _regular(primary_partition: int, secondary_partition: int) -> BlockOf:
     return ConvBNReLU
 
 
-def _igc(primary_partition, secondary_partition, downsample="paper", spatial="primary", bottleneck=1, between=None):
+def _igc(
+    primary_partition: int,
+    secondary_partition: int,
+    downsample: str = "paper",
+    spatial: str = "primary",
+    bottleneck: int = 1,
+    between: Optional[str] = None,
+) -> BlockOf:
     if downsample not in DOWNSAMPLE_FORMS:
         raise UserError(f"downsample must be one of {', '.join(DOWNSAMPLE_FORMS)}, not {downsample!r}")
     if downsample == "code" and bottleneck != 1:
         raise UserError("the authors' code, downsample='code', has no bottleneck")
 
-    def layer(channels, in_channels, strides, **kwargs):
+    def layer(channels: int, in_channels: int, strides: int, **kwargs: Any) -> IGCBlock:
         # The authors' resnet_igc takes the number of secondary partitions from the input width, so that in the
         # first block of a down-sampling stage each holds 2L channels. The paper takes it from the output width.
         return IGCBlock(
@@ -56,11 +63,11 @@ def _igc(primary_partition, secondary_partition, downsample="paper", spatial="pr
     return layer
 
 
-def _sum_fusion(primary_partition, secondary_partition):
+def _sum_fusion(primary_partition: int, secondary_partition: int) -> BlockOf:
     return partial(SumFusion, primary_partition)
 
 
-def _gpc(primary_partition, secondary_partition):
+def _gpc(primary_partition: int, secondary_partition: int) -> BlockOf:
     return partial(GPCBlock, primary_partition)
 
 
@@ -95,7 +102,7 @@ class ResidualBlock(HybridBlock):
             if projection is not None:
                 self.shortcut = projection(channels, in_channels, strides=strides, prefix=names[2], **norm)
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         y = self.body(x)
         if self._has_shortcut:
             y = (x if self.shortcut is None else self.shortcut(x)) + y
@@ -165,7 +172,7 @@ class CIFARNet(ImageNetwork):
                 classes, in_units=in_channels, weight_initializer=SCORE_INIT, prefix="fc_" if residual else "fc_score_"
             )
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.output(self.features(x))
 
 
@@ -182,12 +189,12 @@ def stage_blocks(depth: int, residual: bool = False) -> Tuple[int, ...]:
     return blocks
 
 
-def _blocks_plain(depth):
+def _blocks_plain(depth: int) -> Optional[Tuple[int, ...]]:
     """Depth 3B + 2 -> (B, B, B) layers by stage (Table 2)."""
     return ((depth - 2) // 3,) * 3 if depth >= 5 and (depth - 2) % 3 == 0 else None
 
 
-def _blocks_residual(depth):
+def _blocks_residual(depth: int) -> Optional[Tuple[int, ...]]:
     """Even depth -> residual blocks of two layers by stage, by the authors' rule: what is left, shared evenly."""
     if depth < 8 or depth % 2:
         return None
@@ -222,18 +229,18 @@ CIFAR_NETWORKS = {
 
 
 def _build(
-    network,
-    depth,
-    primary_partition,
-    secondary_partition,
-    classes,
-    norm_layer=nn.BatchNorm,
-    norm_kwargs=None,
-    stem_strides=1,
-    prefix="",
-    params=None,
-    **options,
-):
+    network: str,
+    depth: int,
+    primary_partition: int,
+    secondary_partition: int,
+    classes: int,
+    norm_layer: Any = nn.BatchNorm,
+    norm_kwargs: Optional[dict] = None,
+    stem_strides: int = 1,
+    prefix: str = "",
+    params: Any = None,
+    **options: Any,
+) -> CIFARNet:
     row = CIFAR_NETWORKS[network]
     for what, number in (("primary", primary_partition), ("secondary", secondary_partition)):
         if number < 1:
@@ -275,9 +282,9 @@ _LM = {"sumfusion": ((4, 8),)}
 _TABLE_7 = tuple({"depth": 20, "l": l, "m": m} for l, m in ((16, 32), (450, 2), (32, 26)))
 
 
-def _family(network, row):
-    def build(depth, l=None, m=1, w=None, **kwargs):
-        return _build(network, depth, w if l is None else l, m, **kwargs)
+def _family(network: str, row: Any) -> Family:
+    def build(depth: int, l: int = 0, m: int = 1, w: int = 0, **kwargs: Any) -> CIFARNet:  # l and m, or w
+        return _build(network, depth, l or w, m, **kwargs)
 
     if row.grouped:
         published = tuple(

@@ -17,13 +17,13 @@ it prints (Tables 3, 4 and 6; without the fully connected layer) come out:
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Callable, Optional, Tuple
+from typing import Any, Callable, Optional, Sequence, Tuple
 
 from mxnet.gluon import nn
 
 from igc_gluon.errors import UserError, nearest_valid
 from igc_gluon.model_zoo.cifar import CIFARNet
-from igc_gluon.model_zoo.registry import register
+from igc_gluon.model_zoo.registry import BlockOf, register
 from igc_gluon.nn import IGCBlock, IGCV2Block, XceptionBlock
 
 STAR_K = 8
@@ -46,28 +46,28 @@ def branch_channels_for(width: int) -> Tuple[int, ...]:
 # Layers: each factory takes the width C and returns layer(channels, in_channels, strides=..., **kwargs).
 
 
-def _xception(width):
+def _xception(width: int) -> BlockOf:
     return XceptionBlock
 
 
-def _igcv1(width, between=None):
+def _igcv1(width: int, between: Optional[str] = None) -> BlockOf:
     return partial(IGCBlock, width // 2, between=between)
 
 
-def _igcv2(width, branch_channels=None):
+def _igcv2(width: int, branch_channels: Optional[Sequence[int]] = None) -> BlockOf:
     branch_channels = branch_channels or branch_channels_for(width)
     if len(branch_channels) != 3:
         raise UserError(f"branch_channels must be K of each of the three stages, not {branch_channels}")
     by_width = {width * 2**stage: K for stage, K in enumerate(branch_channels)}
 
-    def layer(channels, in_channels, **kwargs):
+    def layer(channels: int, in_channels: int, **kwargs: Any) -> IGCV2Block:
         return IGCV2Block((1, by_width[channels], by_width[channels]), channels, in_channels, **kwargs)
 
     return layer
 
 
-def _igcv2_star(width):
-    def layer(channels, in_channels, **kwargs):
+def _igcv2_star(width: int) -> BlockOf:
+    def layer(channels: int, in_channels: int, **kwargs: Any) -> IGCV2Block:
         pointwise = 1
         while STAR_K**pointwise < channels:
             pointwise += 1
@@ -95,17 +95,17 @@ TABLE_1_NETWORKS = {
 
 
 def _build(
-    network,
-    depth,
-    width,
-    classes,
-    norm_layer=nn.BatchNorm,
-    norm_kwargs=None,
-    stem_strides=1,
-    prefix="",
-    params=None,
-    **options,
-):
+    network: str,
+    depth: int,
+    width: int,
+    classes: int,
+    norm_layer: Any = nn.BatchNorm,
+    norm_kwargs: Optional[dict] = None,
+    stem_strides: int = 1,
+    prefix: str = "",
+    params: Any = None,
+    **options: Any,
+) -> CIFARNet:
     row, name = TABLE_1_NETWORKS[network], network.rstrip("_")
     for what, number, valid, rule in (
         ("depth", depth, lambda d: d >= 8 and d % 6 == 2, "6n + 2 (a skip connection every two blocks)"),
@@ -141,9 +141,9 @@ _PUBLISHED = {
 }
 
 
-def _register(network):
+def _register(network: str) -> None:
     @register(f"cifar_{network}{{depth}}_c{{c}}", [{"depth": depth, "c": c} for depth, c in _PUBLISHED[network]])
-    def build(depth, c, **kwargs):
+    def build(depth: int, c: int, **kwargs: Any) -> CIFARNet:
         return _build(network, depth, c, **kwargs)
 
 

@@ -4,7 +4,7 @@ Which network a checkpoint belongs to is read off its graph: the numbers in it m
 that computes the same gets the arrays, whatever they are called. MXNet never sees the file.
 """
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
@@ -66,7 +66,7 @@ def find_network(
     raise UserError(f"the graph is not that of a known network ({difference or 'it has too few convolutions'}){hint}")
 
 
-def _classes(layers):
+def _classes(layers: Sequence[Layer]) -> Optional[int]:
     """The number of scores: outputs of the fully connected layer, or of the last convolution."""
     for layer in reversed(layers):
         if layer.op in ("FullyConnected", "Convolution"):

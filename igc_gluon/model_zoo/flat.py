@@ -21,17 +21,17 @@ Figure 3 of IGCV2 prints no widths; its kind is C64, C144K12L3, C174K6L4, ..., o
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Callable, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from mxnet.gluon import nn
 
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.cifar import CIFARNet
-from igc_gluon.model_zoo.registry import register
+from igc_gluon.model_zoo.registry import BlockOf, register
 from igc_gluon.nn import GPCBlock, IGCBlock, IGCV2Block, XceptionBlock
 
 
-def _igcv2(k, l):
+def _igcv2(k: int, l: int) -> BlockOf:
     if l < 2:
         raise UserError(f"an IGCV2 block has at least L = 2 group convolutions, not {l}")
     return partial(IGCV2Block, (1,) + (k,) * (l - 1))
@@ -112,7 +112,7 @@ _IGCV2_FIGURE_2 = (
 
 # IGCV1's section 4 prints no numbers. L40M2 is the best block of Figure 3, of 4640 weights; the first two variants can
 # have its size, of the others here is the widest block of 4672 weights give or take 1.5 %.
-_VARIANTS = {
+_VARIANTS: Dict[str, Tuple[Dict[str, Any], Tuple[int, int]]] = {
     "relu": ({"between": "relu"}, (40, 2)),
     "secondary": ({"spatial": "secondary"}, (2, 40)),
     "both": ({"spatial": "both"}, (8, 5)),
@@ -121,7 +121,7 @@ _VARIANTS = {
 }
 
 
-def _variant(options, published):
+def _variant(options: Dict[str, Any], published: Any) -> FlatNetwork:
     return FlatNetwork(lambda l, m: partial(IGCBlock, l, **options), lambda l, m: l * m, "lm", (published,))
 
 
@@ -144,8 +144,16 @@ FLAT_NETWORKS = {
 
 
 def _build(
-    row, depth, numbers, classes, norm_layer=nn.BatchNorm, norm_kwargs=None, stem_strides=1, prefix="", params=None
-):
+    row: FlatNetwork,
+    depth: int,
+    numbers: Sequence[int],
+    classes: int,
+    norm_layer: Any = nn.BatchNorm,
+    norm_kwargs: Optional[dict] = None,
+    stem_strides: int = 1,
+    prefix: str = "",
+    params: Any = None,
+) -> CIFARNet:
     if depth < 3:
         raise UserError(
             f"a network without down-sampling has no depth {depth}: a stem, blocks and the classifier are at least 3"
@@ -165,9 +173,9 @@ def _build(
     )
 
 
-def _register(template, row):
+def _register(template: str, row: FlatNetwork) -> None:
     @register(f"cifar_flat_{template}", [{"depth": 8, **dict(zip(row.numbers, numbers))} for numbers in row.published])
-    def build(depth, classes, **kwargs):
+    def build(depth: int, classes: int, **kwargs: Any) -> CIFARNet:
         return _build(row, depth, [kwargs.pop(name) for name in row.numbers], classes, **kwargs)
 
 

@@ -1,6 +1,7 @@
 """Our names in GluonCV's model zoo, so that its scripts, and those written for it, build and train our networks."""
 
 import functools
+from typing import Any, Callable, Dict
 
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.registry import find_family, get_model, get_model_list
@@ -25,17 +26,17 @@ def register_with_gluoncv() -> None:
 class _Names(dict):
     """GluonCV's table {name: builder}; a name that it has not may be one of ours, of which there is no end."""
 
-    def __init__(self, table):
+    def __init__(self, table: Dict[str, Any]) -> None:
         super().__init__({**{name: functools.partial(get_model, name) for name in get_model_list()}, **table})
 
-    def __contains__(self, name):
+    def __contains__(self, name: object) -> bool:
         if super().__contains__(name):
             return True
         try:
-            find_family(name)
+            find_family(str(name))
         except UserError:
             return False
         return True
 
-    def __missing__(self, name):
+    def __missing__(self, name: str) -> Callable[..., Any]:
         return functools.partial(get_model, name)

@@ -4,9 +4,10 @@ Symbols of one network differ in names, in the order of nodes, in how a permutat
 in what does nothing in inference. `layers_of` takes that away; `match` compares what is left.
 """
 
-from typing import Any, Dict, List, NamedTuple, Set, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from igc_gluon.errors import UserError
+from igc_gluon.symbol_file import Node
 
 DATA = -1
 _PERMUTATION = (0, -3, -2)
@@ -25,7 +26,7 @@ class Layer(NamedTuple):
     def op(self) -> str:
         return self.facts[0]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return " ".join(str(fact) for fact in self.facts)
 
 
@@ -66,7 +67,7 @@ def layers_of(graph: Any) -> List[Layer]:
     return layers[: head + 1]
 
 
-def _facts(node):
+def _facts(node: Node) -> Tuple[Any, ...]:
     a = node.attributes
     if node.op == "Convolution":
         return (
@@ -99,7 +100,7 @@ def _facts(node):
     return (node.op, *(a[key] for key in sorted(a)))
 
 
-def _branches(layers):
+def _branches(layers: Any) -> Optional[int]:
     """The branch factor if the last layer ends a permutation written as reshape, swapaxes, reshape, else None."""
     *before, last = layers
     if last.op != "Reshape" or last.facts[-1] != _PERMUTATION or last.inputs[0] == DATA:
@@ -153,5 +154,5 @@ def match(theirs: List[Layer], ours: List[Layer]) -> Dict[str, str]:
     return names
 
 
-def _key(keys, layer):
+def _key(keys: Any, layer: Any) -> Any:
     return layer if layer == DATA else keys[layer]

@@ -6,14 +6,14 @@ the depth. So there are a dozen guesses at most, none of more layers than the gr
 """
 
 import re
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from igc_gluon.model_zoo import igcv2, igcv3, mobilenet
 from igc_gluon.model_zoo.graphs import Layer
 
 Guess = Tuple[str, dict]
 # Of the kernels in a block's convolutions: SPATIAL_FORMS of nn.igcv1.
-_SPATIAL = {
+_SPATIAL: Dict[Tuple[Tuple[int, ...], ...], str] = {
     ((3, 3), (1, 1)): "primary",
     ((1, 1), (3, 3)): "secondary",
     ((3, 3), (3, 3)): "both",
@@ -23,8 +23,8 @@ _SPATIAL = {
 
 class _Convolution(NamedTuple):
     channels: int
-    kernel: Tuple[int, int]
-    strides: Tuple[int, int]
+    kernel: Tuple[int, ...]
+    strides: Tuple[int, ...]
     groups: int
 
 
@@ -65,7 +65,7 @@ def guesses(layers: List[Layer]) -> List[Guess]:
     ]
 
 
-def _numbers(layers):
+def _numbers(layers: Sequence[Layer]) -> _Numbers:
     convolutions, last, block, norms = [], [], [], 0
     for layer in layers:
         if layer.op == "Convolution":
@@ -89,15 +89,15 @@ def _numbers(layers):
     )
 
 
-def _integers(text):
+def _integers(text: str) -> Tuple[int, ...]:
     return tuple(map(int, re.findall(r"\d+", text)))
 
 
-def _multipliers(channels, of):
+def _multipliers(channels: int, of: int) -> List[float]:
     return sorted({round(channels / of, digits) for digits in (1, 2, 3)})
 
 
-def _relu6(counts, layers):
+def _relu6(counts: _Numbers, layers: Sequence[Layer]) -> List[Guess]:
     if counts.block[0].kernel != (1, 1):  # MobileNetV2's first block does not expand
         return [
             (f"{name}{m}", {})
@@ -118,7 +118,7 @@ def _relu6(counts, layers):
     return [(name, {**options, **more}) for name, more in names]
 
 
-def _resnet18(counts):
+def _resnet18(counts: _Numbers) -> List[Guess]:
     if len(counts.branches) < 2:
         return [(f"resnet18_w{counts.convolutions[0].channels}", {})]
     name = "resnet18_igc_l{}m{}".format(*counts.branches)
@@ -126,7 +126,7 @@ def _resnet18(counts):
     return [(name, {**options, **doubled}) for doubled in ({}, {"doubled": "primary"}, {"doubled": "secondary"})]
 
 
-def _igcv2(counts, layers):
+def _igcv2(counts: _Numbers, layers: Sequence[Layer]) -> List[Guess]:
     after = sum(
         layer.op == "Convolution"
         for layer in layers[max((i for i, layer in enumerate(layers) if layer.op == "Pooling"), default=0) :]
@@ -144,13 +144,13 @@ def _igcv2(counts, layers):
     return [(f"igcv2_{m}", options) for m in _multipliers(inner[-1].channels, igcv2.STAGES[-1][0])]
 
 
-def _igc(counts):
+def _igc(counts: _Numbers) -> Any:
     """(L, M, options) of the first block if it is an IGC block, else None."""
     spatial = _SPATIAL.get(tuple(convolution.kernel for convolution in counts.block))
     first, width = counts.block[0], counts.block[-1].channels
     if spatial is None or len(counts.branches) < 2:
         return None
-    options = {} if spatial == "primary" else {"spatial": spatial}
+    options: Dict[str, Any] = {} if spatial == "primary" else {"spatial": spatial}
     if first.channels != width:
         options["bottleneck"] = width // first.channels
     if counts.between:
@@ -158,7 +158,7 @@ def _igc(counts):
     return first.groups, width // first.groups, options
 
 
-def _residual(counts):
+def _residual(counts: _Numbers) -> List[Guess]:
     depth, width, igc = (
         counts.norms - 1,
         counts.block[-1].channels,
@@ -180,7 +180,7 @@ def _residual(counts):
     ]
 
 
-def _plain(counts):
+def _plain(counts: _Numbers) -> List[Guess]:
     depth, width, stem = counts.norms + 1, counts.block[-1].channels, counts.convolutions[0].channels
     first, igc = counts.block[0], _igc(counts)
     if len(counts.block) == 1:

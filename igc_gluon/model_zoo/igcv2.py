@@ -55,7 +55,7 @@ class IGCV2Net(ImageNetwork):
         super().__init__(**kwargs)
         norm: Dict[str, Any] = {"norm_layer": norm_layer, "norm_kwargs": norm_kwargs}
 
-        def width(channels):
+        def width(channels: int) -> int:
             return PARTITION * max(1, round(channels * multiplier / PARTITION))
 
         if multiplier <= 0:
@@ -103,7 +103,7 @@ class IGCV2Net(ImageNetwork):
                 nn.Flatten(),
             )
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.output(self.features(x))
 
 
@@ -116,5 +116,5 @@ class IGCV2Net(ImageNetwork):
     std=IMAGENET_STD,
     schedule="igcv2",
 )
-def _igcv2(multiplier, classes, prefix="", **kwargs):
+def _igcv2(multiplier: float, classes: int, prefix: str = "", **kwargs: Any) -> IGCV2Net:
     return IGCV2Net(multiplier, classes, prefix=prefix, **kwargs)

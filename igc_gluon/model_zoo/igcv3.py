@@ -44,7 +44,7 @@ SMALL_STRIDES = ((32, 64), (64, 160))
 DEPTHS = {1.0: (1, 4, 6, 8, 6, 6, 1), 0.7: (1, 2, 4, 4, 3, 4, 1), 0.5: (1, 2, 2, 3, 2, 2, 1)}
 
 
-def _least_common_multiple(partitions):
+def _least_common_multiple(partitions: Sequence[int]) -> int:
     if not (
         isinstance(partitions, (tuple, list))
         and len(partitions) == 2
@@ -57,7 +57,9 @@ def _least_common_multiple(partitions):
     return first * second // gcd(first, second)
 
 
-def _check(multiplier, depth, strides, stem_strides, last_channels):
+def _check(
+    multiplier: float, depth: float, strides: Optional[Sequence[int]], stem_strides: int, last_channels: Any
+) -> None:
     if multiplier <= 0:
         raise UserError(f"the width multiplier must be above 0, not {multiplier}")
     if depth not in DEPTHS:
@@ -118,7 +120,7 @@ class IGCV3Net(ImageNetwork):
 
         multiple = _least_common_multiple(partitions)
 
-        def width(channels):
+        def width(channels: int) -> int:
             channels = max(1, round(channels * multiplier))
             return channels + -channels % multiple
 
@@ -151,7 +153,9 @@ class IGCV3Net(ImageNetwork):
             self.features.add(nn.GlobalAvgPool2D(), nn.Flatten())
             self.output = nn.Dense(classes, in_units=last_channels, weight_initializer=SCORE_INIT, prefix="fc_")
 
-    def _add_convolution(self, channels, in_channels, kernel, strides, norm, prefix):
+    def _add_convolution(
+        self, channels: int, in_channels: int, kernel: int, strides: int, norm: Any, prefix: str
+    ) -> None:
         self.features.add(
             nn.Conv2D(
                 channels,
@@ -167,7 +171,7 @@ class IGCV3Net(ImageNetwork):
             ReLU6(prefix=f"{prefix}relu6_"),
         )
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.output(self.features(x))
 
 
@@ -176,15 +180,22 @@ _IMAGENET = {"classes": 1000, "input_size": 224, "mean": MEAN, "std": STD, "sche
 
 @register("igcv3_d{depth}", [{"depth": 0.5}, {"depth": 0.7}], **_IMAGENET)
 @register("igcv3_{multiplier}", [{"multiplier": 1.0}, {"multiplier": 0.7}], **_IMAGENET)
-def _imagenet(classes, multiplier=1.0, depth=1.0, prefix="", **kwargs):
+def _imagenet(classes: int, multiplier: float = 1.0, depth: float = 1.0, prefix: str = "", **kwargs: Any) -> IGCV3Net:
     return IGCV3Net(classes, multiplier, depth, prefix=prefix, **kwargs)
 
 
 @register("cifar_igcv3_d{depth}", [{"depth": 0.5}, {"depth": 0.7}, {"depth": 1.0}])
-def _small(classes, depth, strides=(32, 64), stem_strides=1, prefix="", **kwargs):
+def _small(
+    classes: int,
+    depth: float,
+    strides: Tuple[int, ...] = (32, 64),
+    stem_strides: int = 1,
+    prefix: str = "",
+    **kwargs: Any,
+) -> IGCV3Net:
     return IGCV3Net(classes, depth=depth, strides=strides, stem_strides=stem_strides, prefix=prefix, **kwargs)
 
 
 @register("cifar_igcv3_{multiplier}", [{"multiplier": 0.5}])
-def _small_by_width(classes, multiplier, **kwargs):
+def _small_by_width(classes: int, multiplier: float, **kwargs: Any) -> IGCV3Net:
     return _small(classes, 1.0, multiplier=multiplier, **kwargs)

@@ -1,7 +1,7 @@
 """What all networks of this package are: networks of images."""
 
 from dataclasses import replace
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 from weakref import WeakKeyDictionary
 
 import mxnet as mx
@@ -106,7 +106,7 @@ class ImageNetwork(NativeNetwork):
         super().save_parameters(filename, deduplicate)
         write_preprocessing(self, filename)
 
-    def _channels(self):
+    def _channels(self) -> int:
         """Of an image: those of the first convolution, which somebody may have replaced."""
         weight = next((p for p in self.collect_params().values() if p.shape and len(p.shape) == 4), None)
         return weight.shape[1] if weight is not None and weight.shape[1] else CHANNELS
@@ -115,15 +115,15 @@ class ImageNetwork(NativeNetwork):
 class _Part(NativeNetwork):
     """The layers of `layers`; pooled: what they make as one row of numbers for each image."""
 
-    def __init__(self, layers: NativeLayers, pooled: bool):
+    def __init__(self, layers: NativeLayers, pooled: bool) -> None:
         super().__init__(prefix=layers.prefix)
         self.body, self._pooled = layers, pooled
 
     @property
-    def layers(self):
+    def layers(self) -> List[HybridBlock]:
         return list(self.body)
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         x = self.body(x)
         return F.Flatten(x) if self._pooled else x
 
@@ -161,15 +161,15 @@ def split_network(net: HybridBlock, layers: int) -> Tuple[HybridBlock, HybridBlo
 
 
 class _Rest(NativeNetwork):
-    def __init__(self, layers: HybridBlock, output: HybridBlock):
+    def __init__(self, layers: HybridBlock, output: HybridBlock) -> None:
         super().__init__(prefix=layers.prefix)
         self.body, self.output = layers, output
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.output(self.body(x))
 
 
-def _like(layer, classes):
+def _like(layer: HybridBlock, classes: int) -> HybridBlock:
     bias = layer.bias is not None
     if isinstance(layer, nn.Dense):
         return nn.Dense(

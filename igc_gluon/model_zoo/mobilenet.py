@@ -84,7 +84,7 @@ class MobileNetV1(ImageNetwork):
             self.features.add(nn.GlobalAvgPool2D(), nn.Flatten())
             self.output = nn.Dense(classes, in_units=in_channels, weight_initializer=SCORE_INIT, prefix="fc_")
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.output(self.features(x))
 
 
@@ -114,11 +114,19 @@ class MobileNetV2(ImageNetwork):
         if issubclass(norm_layer, nn.BatchNorm):
             norm_kwargs = {"epsilon": igcv3.BN_EPSILON, **(norm_kwargs or {})}
 
-        def width(channels):
+        def width(channels: int) -> int:
             channels = max(1, round(channels * multiplier))
             return channels + channels % 2
 
-        def add(prefix, channels, in_channels, kernel, strides=1, groups=1, activation=True):
+        def add(
+            prefix: str,
+            channels: int,
+            in_channels: int,
+            kernel: int,
+            strides: int = 1,
+            groups: int = 1,
+            activation: bool = True,
+        ) -> None:
             self.features.add(
                 GroupConv2D(channels, in_channels, groups, (kernel,) * 2, (strides,) * 2, prefix=f"{prefix}conv2d_"),
                 batch_norm(channels, norm_layer, norm_kwargs, prefix=f"{prefix}batchnorm_"),
@@ -164,11 +172,11 @@ class MobileNetV2(ImageNetwork):
                 nn.Flatten(),
             )
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.output(self.features(x))
 
 
-def _check(multiplier):
+def _check(multiplier: float) -> None:
     if multiplier <= 0:
         raise UserError(f"the width multiplier must be above 0, not {multiplier}")
 
@@ -182,7 +190,7 @@ def _check(multiplier):
     std=IMAGENET_STD,
     schedule="igcv2",
 )
-def _v1(multiplier, classes, prefix="", **kwargs):
+def _v1(multiplier: float, classes: int, prefix: str = "", **kwargs: Any) -> MobileNetV1:
     return MobileNetV1(multiplier, classes, prefix=prefix, **kwargs)
 
 
@@ -195,10 +203,10 @@ def _v1(multiplier, classes, prefix="", **kwargs):
     std=igcv3.STD,
     schedule="igcv2",
 )
-def _v2(multiplier, classes, prefix="", **kwargs):
+def _v2(multiplier: float, classes: int, prefix: str = "", **kwargs: Any) -> MobileNetV2:
     return MobileNetV2(multiplier, classes, prefix=prefix, **kwargs)
 
 
 @register("cifar_mobilenetv2_{multiplier}", [{"multiplier": 1.0}])
-def _v2_small(multiplier, classes, stem_strides=1, prefix="", **kwargs):
+def _v2_small(multiplier: float, classes: int, stem_strides: int = 1, prefix: str = "", **kwargs: Any) -> MobileNetV2:
     return MobileNetV2(multiplier, classes, small=True, stem_strides=stem_strides, prefix=prefix, **kwargs)

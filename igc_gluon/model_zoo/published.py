@@ -121,7 +121,7 @@ def find_or_download(name: str, place: Union[bool, str] = True, root: str = "~/.
     """The Path of the verified checkpoint of `name`; see `get_model`. Raises UserError."""
     row = PUBLISHED[name]
     cached = f"{name}-{row.git_blob[:8]}.params"
-    if place is not True:
+    if isinstance(place, str):
         return _from(expand(place), row, cached)
     folder = models_folder(root)
     by_hand = folder / row.file
@@ -136,7 +136,7 @@ def find_or_download(name: str, place: Union[bool, str] = True, root: str = "~/.
     return downloads.download([*urls, row.url], folder / cached, "git-blob", row.git_blob)
 
 
-def _from(place, row, cached):
+def _from(place: Path, row: Any, cached: str) -> Path:
     """The checkpoint at `place`, a file or a mirror's folder."""
     if place.is_dir():
         candidates = [

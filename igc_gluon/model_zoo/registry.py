@@ -30,6 +30,8 @@ Numbers = Mapping[str, Number]
 # them.
 NO_TEXT = {"name", "pretrained", "root", "ctx", "classes", "norm_layer", "norm_kwargs", "prefix", "params"}
 
+BlockOf = Callable[..., HybridBlock]  # (channels, in_channels, strides=..., norm_layer=..., ...) -> a block
+
 
 @dataclass(frozen=True)
 class Family:
@@ -198,7 +200,7 @@ def find_family(name: str) -> Tuple[Family, Numbers]:
     return model.family, model.numbers
 
 
-def _of_gluoncv2(name, pretrained):
+def _of_gluoncv2(name: str, pretrained: Union[bool, str]) -> bool:
     if isinstance(pretrained, str):
         return pretrained.lower() == SOURCE
     return pretrained is True and name in RELEASES and name not in PUBLISHED

@@ -75,15 +75,17 @@ class ResNet18(ImageNetwork):
             self.features.add(nn.GlobalAvgPool2D(), nn.Flatten())
             self.output = nn.Dense(classes, in_units=in_channels, weight_initializer=SCORE_INIT, prefix="fc_score_")
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         return self.output(self.features(x))
 
 
-def _arguments(norm_layer=nn.BatchNorm, norm_kwargs=None, prefix="", **kwargs):
+def _arguments(
+    norm_layer: Any = nn.BatchNorm, norm_kwargs: Optional[dict] = None, prefix: str = "", **kwargs: Any
+) -> Dict[str, Any]:
     return {"norm": norm_arguments(norm_layer, norm_kwargs, BN_MOMENTUM_RESIDUAL), "prefix": prefix, **kwargs}
 
 
-def _regular(w, classes, **kwargs):
+def _regular(w: int, classes: int, **kwargs: Any) -> ResNet18:
     if w < 1:
         raise UserError(f"resnet18 has no width {w}; the smallest is 1")
     # The authors' regular network names a convolution as its layer: `g0_weight`, not `g0_conv_weight`.
@@ -99,12 +101,14 @@ def _regular(w, classes, **kwargs):
     )
 
 
-def _usually_doubled(m):
+def _usually_doubled(m: int) -> str:
     """Of the published networks: M = 2 is as small as it gets while L grows; of the others M grows."""
     return "primary" if m == 2 else "secondary"
 
 
-def _igc(l, m, classes, doubled=None, between=None, **kwargs):
+def _igc(
+    l: int, m: int, classes: int, doubled: Optional[str] = None, between: Optional[str] = None, **kwargs: Any
+) -> ResNet18:
     if min(l, m) < 1:
         raise UserError(f"resnet18_igc has no L = {l}, M = {m}; the smallest is 1")
     doubled = doubled or _usually_doubled(m)
@@ -116,7 +120,7 @@ def _igc(l, m, classes, doubled=None, between=None, **kwargs):
             "the first stage, whose L primary partitions it must fill"
         )
 
-    def partitions(stage):
+    def partitions(stage: int) -> int:
         return l * 2**stage if doubled == "primary" else l
 
     return ResNet18(

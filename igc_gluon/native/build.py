@@ -18,6 +18,7 @@ import sysconfig
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 HERE = Path(__file__).resolve().parent
 LIBRARY = "libigc.so"
@@ -83,7 +84,7 @@ class BuildError(Exception):
     """One line (and what the compiler said) why there is no library."""
 
 
-def compiler():
+def compiler() -> Optional[str]:
     """Path of the C++ compiler, or None."""
     for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
         compiler = name and shutil.which(name)
@@ -92,7 +93,7 @@ def compiler():
     return None
 
 
-def _target(cxx):
+def _target(cxx: str) -> str:
     """The architecture that the compiler builds for, e.g. x86_64."""
     try:
         triple = subprocess.run(
@@ -103,30 +104,30 @@ def _target(cxx):
     return (triple.split("-")[0].strip() or platform.machine()).lower()
 
 
-def _is_x86(target):
+def _is_x86(target: str) -> bool:
     return target in ("x86_64", "amd64")
 
 
-def parts(target):
+def parts(target: str) -> Dict[str, List[Tuple[Path, List[str]]]]:
     """{instruction set: [(source, flags)]} of the kernels; under "" all other sources but isa.cpp."""
     source, x86 = HERE / "src", _is_x86(target)
     floats = {**(X86 if x86 else {}), PORTABLE: (4, PORTABLE_FLAGS.get(target, []))}
-    found = {}
-    folders = {
+    files: Dict[str, List[Tuple[Path, List[str]]]] = {}
+    folders: Dict[Path, Dict[str, Tuple[int, List[str]]]] = {
         source / "kernels": floats,
         source / "kernels" / "reduced": {**(X86_REDUCED if x86 else {}), **EMULATED_REDUCED},
         source / "kernels" / "amx": {**(X86_AMX if x86 else {}), **EMULATED_AMX},
     }
     for folder, isas in folders.items():
         for isa, (lanes, flags) in isas.items():
-            found[isa] = [
+            files[isa] = [
                 (path, [*flags, f"-DIGC_TARGET={isa}", f"-DIGC_LANES={lanes}"]) for path in sorted(folder.glob("*.cpp"))
             ]
-    found[""] = [(path, []) for path in sorted(source.glob("*.cpp")) if path.name != "isa.cpp"]
-    return found
+    files[""] = [(path, []) for path in sorted(source.glob("*.cpp")) if path.name != "isa.cpp"]
+    return files
 
 
-def _failure(command):
+def _failure(command: Sequence[Any]) -> Optional[str]:
     """None if the command succeeds, else the line of what it says that tells why."""
     done = subprocess.run(
         [str(word) for word in command], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -138,17 +139,22 @@ def _failure(command):
     return f"{Path(command[0]).name} failed: {first.strip()}"
 
 
-def _run(command):
+def _run(command: Sequence[Any]) -> None:
     failure = _failure(command)
     if failure:
         raise BuildError(failure)
 
 
-def _say(line):
+def _say(line: str) -> None:
     print(f"igc_gluon: {line}", file=sys.stderr)
 
 
-def build(output=HERE / "_lib", jobs=None, sanitize=None, warn=_say):
+def build(
+    output: Path = HERE / "_lib",
+    jobs: Optional[int] = None,
+    sanitize: Optional[str] = None,
+    warn: Callable[[str], None] = _say,
+) -> Path:
     """Compiles into `output`/libigc.so, atomically, and returns that path. Raises BuildError.
 
     Where MXNet is installed, libigc_mxnet.so beside it. sanitize: a key of SANITIZE. warn: called with a line
@@ -162,19 +168,21 @@ def build(output=HERE / "_lib", jobs=None, sanitize=None, warn=_say):
     flags = FLAGS + WARNINGS + sanitizer + (["-DIGC_X86"] if _is_x86(target) else [])
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output) as work:
-        work = Path(work)
+    with tempfile.TemporaryDirectory(dir=output) as work_folder:
+        work = Path(work_folder)
 
-        def compile_one(path, more_flags, part):
+        def compile_one(path: Path, more_flags: Sequence[str], part: str) -> Tuple[Path, Optional[str]]:
             made = work / f"{path.stem}.{part}.o"
             return made, _failure([cxx, *flags, *more_flags, "-c", path, "-o", made])
 
         with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
             running = {
-                part: [pool.submit(compile_one, *file, part) for file in files] for part, files in parts(target).items()
+                part: [pool.submit(compile_one, path, more_flags, part) for path, more_flags in files]
+                for part, files in parts(target).items()
             }
             results = {part: [each.result() for each in files] for part, files in running.items()}
-        objects, built, left_out = [], [], []
+        objects: List[Path] = []
+        built, left_out = [], []
         for part, files in results.items():
             failure = next((failure for _, failure in files if failure), None)
             if failure and part in ("", PORTABLE, *EMULATED):
@@ -204,8 +212,9 @@ def build(output=HERE / "_lib", jobs=None, sanitize=None, warn=_say):
             ]
         )
         os.replace(work / LIBRARY, output / LIBRARY)
-        if _mxnet():
-            failure = _build_operators(cxx, output, work, FLAGS + sanitizer)
+        mxnet = _mxnet()
+        if mxnet:
+            failure = _build_operators(cxx, output, work, mxnet, FLAGS + sanitizer)
             if failure:
                 left_out.append(f"the operators for MXNet are left out: {failure}")
     for line in left_out:
@@ -213,25 +222,24 @@ def build(output=HERE / "_lib", jobs=None, sanitize=None, warn=_say):
     return output / LIBRARY
 
 
-def _mxnet():
+def _mxnet() -> Optional[Path]:
     """MXNet's folder, or None. pip's isolated builds hide it from imports, not from where packages are."""
     spec = importlib.util.find_spec("mxnet")
     folders = list(spec.submodule_search_locations or []) if spec else []
-    folders += [Path(sysconfig.get_paths()[key]) / "mxnet" for key in ("purelib", "platlib")]
+    folders += [str(Path(sysconfig.get_paths()[key]) / "mxnet") for key in ("purelib", "platlib")]
     return next((Path(f) for f in folders if (Path(f) / "include" / "mxnet" / "lib_api.h").is_file()), None)
 
 
-def _build_operators(cxx, output, work, flags):
+def _build_operators(cxx: str, output: Path, work: Path, mxnet: Path, flags: Sequence[str]) -> Optional[str]:
     """Compiles `output`/libigc_mxnet.so. Returns None, or why it cannot be.
 
     MXNet's file of the interface, which comes with it, finds our operators by name: nothing is hidden.
     """
-    mxnet = _mxnet()
     flags = [
         *(flag for flag in flags if flag != "-fvisibility=hidden"),
         "-ffp-contract=off",
         "-isystem",
-        mxnet / "include",
+        str(mxnet / "include"),
     ]
     objects = []
     for path in (*sorted((HERE / "src" / "mxnet").glob("*.cpp")), mxnet / "src" / "lib_api.cc"):
@@ -259,7 +267,7 @@ def _build_operators(cxx, output, work, flags):
     return failure
 
 
-def main(arguments=None):
+def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m igc_gluon.native.build", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--output", default=str(HERE / "_lib"), help="folder of libigc.so (default: where it is looked for)"

@@ -7,7 +7,7 @@ needs MXNet: arrays are numpy, float32, NCHW.
 import ctypes
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ CONV, BLOCK, PERMUTE, MAX_POOL, MEAN_POOL = 1, 2, 3, 4, 5
 OP_KINDS = {CONV: "convolution", BLOCK: "IGC block", PERMUTE: "permutation", MAX_POOL: "max pooling", MEAN_POOL: "mean"}
 ACTIVATIONS = {None: 0, "relu": 1, "relu6": 2}
 PRECISIONS = {"float32": 0, "half": 1, "int8": 2}  # igc_precision
-ISAS = KINDS["IGC_NATIVE_ISA"].words
+ISAS = getattr(KINDS["IGC_NATIVE_ISA"], "words")  # noqa: B009 (of environment.Words)
 FLOAT32_UNIT, VECTORS, AMX = 0, 1, 2  # igc_unit
 _NO_MEMORY = 2
 
@@ -71,12 +71,12 @@ class Op(NamedTuple):
     kernel: tuple = (1, 1)
     stride: int = 1
     pad: tuple = (0, 0)
-    activation: str = None
+    activation: Optional[str] = None
     residual: int = -1
-    weight: np.ndarray = None
-    weight2: np.ndarray = None
-    scale: np.ndarray = None
-    bias: np.ndarray = None
+    weight: Optional[np.ndarray] = None
+    weight2: Optional[np.ndarray] = None
+    scale: Optional[np.ndarray] = None
+    bias: Optional[np.ndarray] = None
     permute: int = 1
     reorder: int = 1
     normalized: bool = False
@@ -84,7 +84,7 @@ class Op(NamedTuple):
     momentum: float = 0.9
 
 
-def records(ops):
+def records(ops: Sequence[Op]) -> Tuple[Any, np.ndarray]:
     """(OpRecords of `ops`, all of their arrays in one). Raises UserError on an unknown activation."""
     made, blob, size = (OpRecord * len(ops))(), [], 0
     for i, (op, record) in enumerate(zip(ops, made)):
@@ -98,18 +98,18 @@ def records(ops):
             if array is not None:
                 blob.append(np.asarray(array, np.float32).ravel())
                 numbers[name], size = size, size + blob[-1].size
-        for name, _ in OpRecord._fields_:
+        for name, *_ in OpRecord._fields_:
             setattr(record, name, numbers[name])
     return made, np.concatenate(blob) if blob else np.zeros(0, np.float32)
 
 
-def text(ops):
+def text(ops: Sequence[Op]) -> str:
     """The attribute `ops` of the operators for MXNet (src/mxnet/body_op.cpp)."""
-    names = [name for name, _ in OpRecord._fields_ if name not in _ARRAYS]
+    names = [name for name, *_ in OpRecord._fields_ if name not in _ARRAYS]
     return ";".join(",".join(repr(getattr(record, name)) for name in names) for record in records(ops)[0])
 
 
-def path():
+def path() -> Path:
     """Where the library is looked for: $IGC_NATIVE_LIBRARY or _lib/libigc.so beside this module."""
     named = os.environ.get("IGC_NATIVE_LIBRARY")
     return Path(named or Path(__file__).resolve().parent / "_lib" / "libigc.so")
@@ -118,7 +118,7 @@ def path():
 _loaded = None
 
 
-def load():
+def load() -> ctypes.CDLL:
     """The loaded library. Raises UserError with the reason if it cannot be used."""
     global _loaded
     if _loaded is None:
@@ -138,7 +138,7 @@ def load():
     return _loaded
 
 
-def _declare(library):
+def _declare(library: ctypes.CDLL) -> None:
     i32, i64, pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
     for name, result, arguments in (
         ("igc_message", ctypes.c_char_p, []),
@@ -160,14 +160,14 @@ def _declare(library):
         function.restype, function.argtypes = result, arguments
 
 
-def check(status):
+def check(status: int) -> None:
     """Raises UserError or MemoryError with the library's message unless `status` is IGC_OK."""
     if status:
         text = load().igc_message().decode()
         raise MemoryError(text) if status == _NO_MEMORY else UserError(text)
 
 
-def isa():
+def isa() -> str:
     """The instruction set in use. Raises UserError if IGC_NATIVE_ISA names one that cannot run here."""
     name = load().igc_isa()
     if name is None:
@@ -175,40 +175,40 @@ def isa():
     return name.decode()
 
 
-def use_isa(name=None):
+def use_isa(name: Optional[str] = None) -> None:
     """Networks made from now on run on `name`; None: as at the start. Raises UserError if it cannot run."""
     check(load().igc_use_isa(None if name is None else name.encode()))
 
 
-def has(precision):
+def has(precision: str) -> bool:
     """Whether the instruction set in use and this processor have kernels for a precision of PRECISIONS."""
     return bool(load().igc_has(PRECISIONS[precision]))
 
 
-def unavailable_reason(precision):
+def unavailable_reason(precision: str) -> Optional[str]:
     """One line that says why `has(precision)` is False, or None."""
     return None if has(precision) else load().igc_message().decode()
 
 
-def unit_name(precision, unit):
+def unit_name(precision: str, unit: int) -> Optional[str]:
     """Which instructions VECTORS or AMX are in half or int8, with the instruction set in use, or None."""
     name = load().igc_unit_name(PRECISIONS[precision], unit)
     return name.decode() if name else None
 
 
-def amx_unavailable_reason(precision):
+def amx_unavailable_reason(precision: str) -> Optional[str]:
     """One line that says why nothing runs on AMX in half or int8, or None where layers may."""
     return None if unit_name(precision, AMX) else load().igc_message().decode()
 
 
-def units(precision):
+def units(precision: str) -> str:
     """In words, what computes the layers of half or int8 here: "AMX-BF16 and AVX512-BF16"."""
     names = [name for name in (unit_name(precision, unit) for unit in (AMX, VECTORS)) if name]
     why = amx_unavailable_reason(precision)
     return (" and ".join(names) or f"float32 ({unavailable_reason(precision)})") + (f", no AMX: {why}" if why else "")
 
 
-def layout(groups, members):
+def layout(groups: int, members: int) -> np.ndarray:
     """Channel at each position of the interleaved layout of L = `groups`, M = `members`; -1 is padding."""
     positions = ctypes.c_int32()
     check(load().igc_layout(groups, members, ctypes.byref(positions), None))
@@ -227,11 +227,13 @@ class Net:
         FLOAT32_UNIT, VECTORS or AMX.
     """
 
-    def __init__(self, ops, shape, ranges=(), precision=None):
+    def __init__(
+        self, ops: Sequence[Op], shape: Sequence[int], ranges: Sequence[Any] = (), precision: Optional[str] = None
+    ) -> None:
         self._handle = None
         library, (described, weights) = load(), records(ops)
-        ranges = np.ascontiguousarray(ranges, np.float32)
-        precision = precision or ("int8" if ranges.size else "float32")
+        limits = np.ascontiguousarray(ranges, np.float32)
+        precision = precision or ("int8" if limits.size else "float32")
         self.shape = tuple(int(n) for n in shape)
         handle = ctypes.c_void_p()
         check(
@@ -241,8 +243,8 @@ class Net:
                 len(ops),
                 weights.ctypes.data,
                 weights.size,
-                ranges.ctypes.data,
-                ranges.size,
+                limits.ctypes.data,
+                limits.size,
                 *self.shape,
                 ctypes.byref(handle),
             )
@@ -256,7 +258,7 @@ class Net:
         library.igc_net_reduced_ops(handle, self.units.ctypes.data)
         self.reduced = self.units != FLOAT32_UNIT
 
-    def __call__(self, x, threads=0):
+    def __call__(self, x: np.ndarray, threads: int = 0) -> np.ndarray:
         """x: (batch,) + shape, float32. Returns (batch,) + output_shape. threads 0: as many as igc.h says."""
         x = np.ascontiguousarray(x, np.float32)
         if x.shape[1:] != self.shape or x.ndim != 4:
@@ -265,7 +267,7 @@ class Net:
         check(load().igc_net_run(self._handle, x.ctypes.data, len(x), y.ctypes.data, threads))
         return y
 
-    def __del__(self):
+    def __del__(self) -> None:
         if getattr(self, "_handle", None):
             load().igc_net_free(self._handle)
             self._handle = None

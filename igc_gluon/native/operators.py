@@ -4,6 +4,8 @@ import ctypes
 import functools
 import itertools
 import weakref
+from pathlib import Path
+from typing import Any, Optional, Sequence, Set
 
 import mxnet as mx
 from mxnet.base import _LIB, check_call
@@ -12,19 +14,19 @@ from igc_gluon import native
 from igc_gluon.native import library
 
 
-def unavailable_reason():
+def unavailable_reason() -> Optional[str]:
     """None if MXNet has the native operators, else one line with the reason. Loads them at the first call."""
     if native.switched_off():
         return native.unavailable_reason()
     return _load()
 
 
-def path_of_operators():
+def path_of_operators() -> Path:
     return library.path().with_name("libigc_mxnet.so")
 
 
 @functools.lru_cache(None)
-def _load():
+def _load() -> Optional[str]:
     reason = native.unavailable_reason()
     if reason is None:
         path = path_of_operators()
@@ -38,7 +40,7 @@ def _load():
 
 
 @functools.lru_cache(None)
-def functions():
+def functions() -> ctypes.CDLL:
     """The library of the operators, for what is called without MXNet. Only where `unavailable_reason()` is None."""
     loaded = ctypes.CDLL(str(path_of_operators()))
     pointer, text = ctypes.c_void_p, ctypes.c_char_p
@@ -67,19 +69,19 @@ class Inference:
     result, 0: there is none. shape: of the images. Raises MXNetError, also that of an operator before it.
     """
 
-    def __init__(self, owner, ops, scores, has_bias, shape):
+    def __init__(self, owner: str, ops: str, scores: int, has_bias: bool, shape: Sequence[int]) -> None:
         self._attributes = owner.encode(), ops.encode(), (ctypes.c_int64 * 4)(*shape)
         self._scores = scores, int(has_bias)
         self._in_mxnet = [
             ctypes.cast(function, ctypes.c_void_p) for function in (_LIB.MXNDArrayWaitToRead, _LIB.MXNDArrayGetData)
         ]
 
-    def read(self, arrays):
+    def read(self, arrays: Sequence[Any]) -> None:
         """Calls from now on read these: parameters, moving statistics, weight and bias of the fully connected layer."""
         self._read = arrays
         self._handles = (ctypes.c_void_p * (2 + len(arrays)))(None, None, *[array.handle.value for array in arrays])
 
-    def __call__(self, image, output):
+    def __call__(self, image: Any, output: Any) -> None:
         """NDArrays, float32, of which `output` is written."""
         handles = type(self._handles).from_buffer_copy(self._handles)  # several threads may call
         handles[0], handles[1] = output.handle.value, image.handle.value
@@ -95,17 +97,18 @@ class Owner:
 
     _numbers = itertools.count(1)  # not id(), which another object may get later
 
-    def __init__(self):
-        self._number, self._names = next(self._numbers), set()
+    def __init__(self) -> None:
+        self._number = next(self._numbers)
+        self._names: Set[str] = set()
         weakref.finalize(self, _release, self._names).atexit = False
 
-    def name(self, part):
+    def name(self, part: int) -> str:
         """The operator's attribute `owner` for one of the owner's parts: those of equal layers elsewhere are others."""
         name = f"{self._number}.{part}"
         self._names.add(name)
         return name
 
 
-def _release(names):
+def _release(names: Set[str]) -> None:
     for name in names:
         functions().igc_body_release(name.encode())

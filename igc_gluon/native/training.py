@@ -5,6 +5,7 @@ MXNet: arrays are numpy, float32, NCHW.
 """
 
 import ctypes
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from igc_gluon.errors import UserError
 from igc_gluon.native import library
 
 
-def parameter_shapes(op, in_channels):
+def parameter_shapes(op: library.Op, in_channels: int) -> List[Tuple[int, ...]]:
     """Of an op's weight and, where it is normalized, gamma, beta, in the order of igc_train.h."""
     if op.kind != library.CONV:
         return []
@@ -20,7 +21,7 @@ def parameter_shapes(op, in_channels):
     return [weight] + [(op.channels,)] * (2 if op.normalized else 0)
 
 
-def _functions():
+def _functions() -> ctypes.CDLL:
     loaded = library.load()
     if not hasattr(loaded, "igc_train_declared"):
         i32, i64, pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
@@ -35,16 +36,16 @@ def _functions():
         ):
             function = getattr(loaded, name)
             function.restype, function.argtypes = result, arguments
-        loaded.igc_train_declared = True
+        setattr(loaded, "igc_train_declared", True)  # noqa: B010 (mypy knows no attributes of libraries)
     return loaded
 
 
-def check(ops, shape):
+def check(ops: Sequence[library.Op], shape: Sequence[int]) -> None:
     """Raises UserError if there are no kernels to train these ops on images of `shape` (C, H, W)."""
     library.check(_functions().igc_train_check(library.records(ops)[0], len(ops), *shape))
 
 
-def _pointers(arrays):
+def _pointers(arrays: Sequence[Optional[np.ndarray]]) -> Any:
     return (ctypes.c_void_p * len(arrays))(*[None if a is None else a.ctypes.data for a in arrays])
 
 
@@ -57,7 +58,7 @@ class Body:
     shapes: of the parameters, of each convolution its weight and, where it is normalized, gamma, beta.
     """
 
-    def __init__(self, ops, shape):
+    def __init__(self, ops: Sequence[library.Op], shape: Sequence[int]) -> None:
         self._handle = None
         self.ops, self.shape = list(ops), tuple(int(n) for n in shape)
         handle = ctypes.c_void_p()
@@ -71,7 +72,13 @@ class Body:
         self.shapes = [s for op in self.ops for s in parameter_shapes(op, channels[op.input])]
         self._output = self._output_of(self.shape)
 
-    def forward(self, x, parameters, running=None, threads=0):
+    def forward(
+        self,
+        x: np.ndarray,
+        parameters: Sequence[np.ndarray],
+        running: Optional[Sequence[np.ndarray]] = None,
+        threads: int = 0,
+    ) -> np.ndarray:
         """With batch statistics. running: each normalized op's moving mean and variance; updated."""
         self._x, parameters = self._image(x), self._parameters(parameters)
         y = np.empty((len(self._x),) + self._output, np.float32)
@@ -88,7 +95,9 @@ class Body:
         )
         return y
 
-    def backward(self, dy, threads=0, data=False):
+    def backward(
+        self, dy: np.ndarray, threads: int = 0, data: bool = False
+    ) -> Tuple[List[np.ndarray], Optional[np.ndarray]]:
         """(gradients of the parameters, gradient of x or None) of the last forward."""
         dy = np.ascontiguousarray(dy, np.float32)
         if dy.shape[1:] != self._output:
@@ -101,13 +110,15 @@ class Body:
                 self._x.ctypes.data,
                 dy.ctypes.data,
                 _pointers(gradients),
-                dx.ctypes.data if data else None,
+                None if dx is None else dx.ctypes.data,
                 threads,
             )
         )
         return gradients, dx
 
-    def infer(self, x, parameters, running, threads=0):
+    def infer(
+        self, x: np.ndarray, parameters: Sequence[np.ndarray], running: Sequence[np.ndarray], threads: int = 0
+    ) -> np.ndarray:
         """With the moving statistics; images may have any size."""
         x, parameters = self._image(x, (self.shape[0], *np.shape(x)[2:])), self._parameters(parameters)
         y = np.empty((len(x),) + self._output_of(x.shape[1:]), np.float32)
@@ -126,30 +137,30 @@ class Body:
         return y
 
     @property
-    def bytes(self):
+    def bytes(self) -> int:
         """What it holds: packed weights, activations, workspaces."""
         return _functions().igc_train_bytes(self._handle)
 
-    def _output_of(self, shape):
-        values = [shape]
+    def _output_of(self, shape: Sequence[int]) -> Tuple[int, ...]:
+        values = [tuple(shape)]
         for op in self.ops:
             sizes = zip(values[op.input][1:], op.kernel, op.pad)
             values.append((op.channels,) + tuple((n + 2 * p - k) // op.stride + 1 for n, k, p in sizes))
         return values[-1][:1] if self.ops[-1].kind == library.MEAN_POOL else values[-1]
 
-    def _image(self, x, shape=None):
+    def _image(self, x: np.ndarray, shape: Optional[Sequence[int]] = None) -> np.ndarray:
         x = np.ascontiguousarray(x, np.float32)
         if x.ndim != 4 or x.shape[1:] != (shape or self.shape):
             raise UserError(f"the network takes (batch, {', '.join(map(str, self.shape))}), not {x.shape}")
         return x
 
-    def _parameters(self, parameters):
+    def _parameters(self, parameters: Sequence[np.ndarray]) -> List[np.ndarray]:
         arrays = [np.ascontiguousarray(p, np.float32) for p in parameters]
         if [a.shape for a in arrays] != self.shapes:
             raise UserError(f"the parameters must have the shapes {self.shapes}")
         return arrays
 
-    def __del__(self):
+    def __del__(self) -> None:
         if getattr(self, "_handle", None):
             library.load().igc_train_free(self._handle)
             self._handle = None

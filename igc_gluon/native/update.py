@@ -1,6 +1,7 @@
 """The optimizer's update of many parameters as one native operator (src/mxnet/optimizer_op.cpp)."""
 
 import ctypes
+from typing import Any, Iterable, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -9,7 +10,15 @@ from mxnet.base import _LIB, check_call
 from igc_gluon.native.operators import unavailable_reason
 
 
-def nesterov(weights, gradients, momenta, rates, decays, momentum, rescale):
+def nesterov(
+    weights: Sequence[Any],
+    gradients: Sequence[Any],
+    momenta: Sequence[Any],
+    rates: Sequence[float],
+    decays: Sequence[float],
+    momentum: float,
+    rescale: float,
+) -> bool:
     """AuthorsNesterov of all `weights` in place; False, with nothing changed, where no native operator can.
 
     weights, gradients, momenta: lists of NDArray, of one type and on one device; rates, decays: the learning
@@ -39,11 +48,11 @@ def nesterov(weights, gradients, momenta, rates, decays, momentum, rescale):
     return True
 
 
-def _text(numbers):
+def _text(numbers: Iterable[float]) -> str:
     return ",".join(map(repr, numbers))
 
 
-def _leave_blocks(array):
+def _leave_blocks(array: Any) -> None:
     """Puts weights in order that inference has left in oneDNN's blocks, where no operator of ours can write.
 
     Asking for the data's address does it.

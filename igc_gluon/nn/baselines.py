@@ -42,7 +42,7 @@ class SumFusion(Native, HybridBlock):
             )
             self.bn = batch_norm(channels, norm_layer, norm_kwargs)
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         branches = F.reshape(self.conv(x), shape=(0, -4, self._branches, -1, -2))
         return F.Activation(self.bn(F.sum(branches, axis=1)), act_type="relu")
 
@@ -77,7 +77,7 @@ class GPCBlock(InterleavedBlock, OrderedBlock):
             self.bn = batch_norm(channels, norm_layer, norm_kwargs)
             self.relu = nn.Activation(activation, prefix="relu_") if activation else None
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         x = self.bn(self.pointwise(self.spatial(x)))
         return x if self.relu is None else self.relu(x)
 

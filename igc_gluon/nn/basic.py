@@ -1,6 +1,6 @@
 """What every block is made of: the authors' initializers, batch normalization, convolution + BN + ReLU."""
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Type, Union
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, nn
@@ -68,10 +68,10 @@ class OrderedBlock(HybridBlock):
         number = next((number for number, child in self._children.items() if child is replaced), len(self._children))
         super().register_child(block, str(number))
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Union[int, slice]) -> Any:
         return _by_number(self, key)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._children)
 
 
@@ -85,11 +85,13 @@ class NativeLayers(Native, nn.HybridSequential):
     MXNet would build a slice by calling the derived class without arguments.
     """
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Union[int, slice]) -> Any:
         return _by_number(self, key, NativeLayers)
 
 
-def _by_number(block, key, sequence_class=nn.HybridSequential):
+def _by_number(
+    block: HybridBlock, key: Union[int, slice], sequence_class: Type[nn.HybridSequential] = nn.HybridSequential
+) -> Any:
     parts = list(block._children.values())[key]
     if not isinstance(parts, list):
         return parts
@@ -134,6 +136,6 @@ class ConvBNReLU(OrderedBlock):
             self.bn = batch_norm(channels, norm_layer, norm_kwargs)
             self.relu = nn.Activation(activation, prefix="relu_") if activation else None
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         x = self.bn(self.conv(x))
         return x if self.relu is None else self.relu(x)

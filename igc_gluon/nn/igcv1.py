@@ -147,7 +147,7 @@ class IGCBlock(InterleavedBlock, OrderedBlock):
             self.bn = batch_norm(channels, norm_layer, norm_kwargs)
             self.relu = nn.Activation(activation, prefix="relu_") if activation else None
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         x = self.primary(x)  # W^p
         if self.primary_across is not None:  # 'separable': 1 x k after k x 1
             x = self.primary_across(x)

@@ -83,7 +83,7 @@ class IGCV2Block(InterleavedBlock, OrderedBlock):
             self.bn = batch_norm(channels, norm_layer, norm_kwargs)
             self.relu = nn.Activation(activation, prefix="relu_") if activation else None
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         for l in range(1, self._depth + 1):  # noqa: E741
             W, P = getattr(self, f"W{l}"), getattr(self, f"P{l}")
             x = W(x) if P is None else P(W(x))
@@ -130,12 +130,12 @@ class NonlinearIGCV2Block(InterleavedBlock, OrderedBlock):
             self.relu2 = nn.Activation("relu", prefix="relu3_")
             self.permute2 = ChannelPermutation(second, prefix="reorder3_")
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         x = self.relu1(self.bn1(self.depthwise(x)))
         x = self.permute1(self.bn2(self.pointwise1(x)))
         return self.permute2(self.relu2(self.bn3(self.pointwise2(x))))
 
 
-def _check_odd(kernel_size):
+def _check_odd(kernel_size: int) -> None:
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise UserError(f"the kernel size must be odd and positive, not {kernel_size}")

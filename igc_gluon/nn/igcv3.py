@@ -20,7 +20,7 @@ IGCV3_FORMS = ("released", "paper")
 class ReLU6(HybridBlock):
     """min(max(x, 0), 6)"""
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         return F.clip(x, 0, 6)
 
 
@@ -57,7 +57,7 @@ class LowRankConvolutions(Native, OrderedBlock):
                 else None
             )
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         x = self.bn1(self.expand(x))
         if self.relu1 is not None:
             x = self.relu1(x)
@@ -124,5 +124,5 @@ class IGCV3Block(InterleavedBlock):
                 prefix="",
             )
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         return x + self.body(x) if self._shortcut else self.body(x)

@@ -30,9 +30,9 @@ class ChannelPermutation(HybridBlock):
             raise UserError(f"the permutation's branch factor must be at least 1, not {branch_factor}")
         self._branch_factor = branch_factor
 
-    def hybrid_forward(self, F, x):
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         branches = F.reshape(x, shape=(0, -4, self._branch_factor, -1, -2))
         return F.reshape(F.swapaxes(branches, dim1=1, dim2=2), shape=(0, -3, -2))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__}(branch_factor={self._branch_factor})"

@@ -1,11 +1,12 @@
 """Printed beside computed, and beside the user's own runs."""
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from igc_gluon.paper import differences
 from igc_gluon.paper.published import Row, Table
 from igc_gluon.paper.recipes import RECIPES, Recipe, by_name
+from igc_gluon.paper.runs import Summary
 
 AGREES, KNOWN, UNKNOWN, DRAWN, WRONG = "=", "known", "none", "drawn", "WRONG"
 VERDICTS = {
@@ -36,7 +37,7 @@ class Result:
 
     dataset: str
     published: str
-    yours: Optional[object] = None  # igc_gluon.paper.runs.Summary
+    yours: Optional[Summary] = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def recipe_of(table: Table, row: Row) -> Optional[Recipe]:
     return RECIPES.get(table.id, by_name)(row)
 
 
-def _number(table, row, quantity, published, values, missing):
+def _number(table: Table, row: Row, quantity: str, published: str, values: Mapping[str, Any], missing: str) -> Number:
     if missing:
         return Number(quantity, published, None, UNKNOWN, missing)
     what, _, unit = quantity.partition(", ")
@@ -107,7 +108,7 @@ def _number(table, row, quantity, published, values, missing):
     return Number(quantity, published, computed, KNOWN if reason else WRONG, reason or "")
 
 
-def _compare(value, published):
+def _compare(value: float, published: str) -> Tuple[str, bool]:
     """(value as text, whether it is what is printed)."""
     if published.startswith("~"):
         about = float(published[1:])

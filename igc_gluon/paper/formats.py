@@ -6,9 +6,9 @@ import json
 import re
 import textwrap
 from collections import Counter
-from typing import Dict, List, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from igc_gluon.paper.compare import AGREES, DRAWN, KNOWN, UNKNOWN, VERDICTS, WRONG, ComparedTable
+from igc_gluon.paper.compare import AGREES, DRAWN, KNOWN, UNKNOWN, VERDICTS, WRONG, ComparedRow, ComparedTable, Result
 
 WIDTH = 100  # of text at most
 COMPUTED, YOURS = "computed", "yours (seeds)"
@@ -29,6 +29,8 @@ CSV_COLUMNS = (
     "yours_seeds",
     "yours_notes",
 )
+
+Column = Tuple[List[str], List[str]]  # lines of its heading, cells
 
 
 def counts(tables: Sequence[ComparedTable]) -> Dict[str, int]:
@@ -57,14 +59,14 @@ def terminal(tables: Sequence[ComparedTable], width: Optional[int] = None) -> st
     return "\n\n".join(parts + _legend(tables, width)) + "\n"
 
 
-def _heading(name, cells):
+def _heading(name: str, cells: Sequence[str]) -> List[str]:
     """`name` in as many lines as keep it from being wider than the cells below; a short unit stays with its word."""
     text = re.sub(r", (?=.{1,2}$)", ",\xa0", name)
     lines = textwrap.wrap(text, max(map(len, [*text.split(" "), *cells, " "])), break_on_hyphens=False)
     return [line.replace("\xa0", " ") for line in lines]
 
 
-def _bands(header, columns, labels, width):
+def _bands(header: Sequence[str], columns: List[Column], labels: int, width: Optional[int]) -> List[List[Column]]:
     """The columns in as many pieces as `width` makes of them; each begins with the first `labels`, and what is
     computed stays with what is printed."""
     units: List[list] = []
@@ -81,7 +83,7 @@ def _bands(header, columns, labels, width):
     return bands
 
 
-def _beside(columns, full=False):
+def _beside(columns: Sequence[Column], full: bool = False) -> List[str]:
     """The (heading, cells) side by side, as lines of text, of equal length if `full`."""
     height = max(len(heading) for heading, _ in columns)
     padded = [[""] * (height - len(heading)) + heading + cells for heading, cells in columns]
@@ -90,7 +92,7 @@ def _beside(columns, full=False):
     return lines if full else [line.rstrip() for line in lines]
 
 
-def _wrapped(text, width, indent="", further="  "):
+def _wrapped(text: str, width: Optional[int], indent: str = "", further: str = "  ") -> List[str]:
     return textwrap.wrap(
         text,
         min(width or WIDTH, WIDTH),
@@ -102,7 +104,7 @@ def _wrapped(text, width, indent="", further="  "):
 
 
 def markdown(tables: Sequence[ComparedTable]) -> str:
-    def line(cells):
+    def line(cells: Iterable[str]) -> str:
         return "| " + " | ".join(re.sub(r"([|*~])", r"\\\1", cell) for cell in cells) + " |"
 
     parts = []
@@ -210,7 +212,7 @@ def json_text(tables: Sequence[ComparedTable]) -> str:
 FORMATS = {"terminal": terminal, "csv": csv_text, "markdown": markdown, "json": json_text}
 
 
-def _yours(result, table):
+def _yours(result: Result, table: ComparedTable) -> Dict[str, Any]:
     """The user's mean in the table's metric, deviation, number of seeds, notes; empty without runs."""
     if result.yours is None:
         return {}
@@ -218,7 +220,7 @@ def _yours(result, table):
     return {"mean": mean, "std": result.yours.std, "seeds": result.yours.seeds, "notes": "; ".join(result.yours.notes)}
 
 
-def _grid(table):
+def _grid(table: ComparedTable) -> Tuple[List[str], List[List[str]], List[str], int]:
     """(header, rows of equally many cells, lines of notes, how many columns tell the rows apart)."""
     labels = _keys(row.label for row in table.rows)
     quantities = _keys({number.quantity: 0 for number in row.numbers} for row in table.rows)
@@ -245,11 +247,11 @@ def _grid(table):
     )
 
 
-def _cells(table, row, columns, notes):
+def _cells(table: ComparedTable, row: ComparedRow, columns: Tuple[List[str], ...], notes: Dict[str, int]) -> List[str]:
     labels, quantities, datasets, quoted = columns
     marks = []
 
-    def mark(note):
+    def mark(note: str) -> None:
         if note:
             marks.append(notes.setdefault(note, len(notes) + 1))
 
@@ -277,7 +279,7 @@ def _cells(table, row, columns, notes):
     return cells + [row.network or "", " ".join(f"[{number}]" for number in dict.fromkeys(marks))]
 
 
-def _yours_text(result, table):
+def _yours_text(result: Result, table: ComparedTable) -> str:
     yours = _yours(result, table)
     if not yours:
         return ""
@@ -285,11 +287,11 @@ def _yours_text(result, table):
     return f"{yours['mean']:.2f}{spread} ({yours['seeds']})"
 
 
-def _keys(dicts):
+def _keys(dicts: Iterable[Mapping[str, Any]]) -> List[str]:
     return list(dict.fromkeys(key for each in dicts for key in each))
 
 
-def _legend(tables, width=None):
+def _legend(tables: Sequence[ComparedTable], width: Optional[int] = None) -> List[str]:
     count_of = counts(tables)
     wrong = [
         f"{table.table}, {', '.join(map(str, row.label.values()))}: {number.quantity} is printed "

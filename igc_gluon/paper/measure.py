@@ -5,9 +5,9 @@ Each function takes a `Network` and returns {quantity: value}, a number in singl
 
 import re
 from itertools import groupby
-from typing import Callable, Dict, Union
+from typing import Callable, Dict, List, Sequence, Tuple, Union
 
-from igc_gluon.paper.layer_counts import Network, convolutions, learned_parameters
+from igc_gluon.paper.layer_counts import Convolution, Network, convolutions, learned_parameters
 
 LAST_FLAT_BLOCK = re.compile(r"g1_b6_")
 SHORTCUT = re.compile(r"_proj|_p0_line")  # in ResNet-18 and in the networks for 32x32 images
@@ -56,7 +56,7 @@ def block(network: Network) -> Values:
     }
 
 
-def _sum(rows):
+def _sum(rows: Sequence[Convolution]) -> Values:
     return {PARAMS: sum(c.weights for c in rows), MULTIPLY_ADDS: sum(c.multiply_adds for c in rows)}
 
 
@@ -79,13 +79,13 @@ def stages(network: Network) -> Values:
     return columns
 
 
-def _block_of(c):
+def _block_of(c: Convolution) -> str:
     """The name of the block that a convolution is in, or its own."""
     block = BLOCK.search(c.name)
     return block.group() if block else c.name
 
 
-def _convolution(c):
+def _convolution(c: Convolution) -> str:
     kernel = f"{c.kernel}x{c.kernel}"
     if c.branches > 1:
         return f"{c.branches}x({kernel},{c.channels // c.branches}) Summation"
@@ -100,14 +100,14 @@ def line(
     both 1x1 convolutions; with `expansion`, t too. The kinds are what the table calls a block and the last layer.
     """
 
-    def measure(network):
+    def measure(network: Network) -> Values:
         lines = _lines(network, block_kind, head_kind, expansion)
         return {column: lines[number - 1] if number <= len(lines) else "none"}
 
     return measure
 
 
-def _lines(network, block_kind, head_kind, expansion):
+def _lines(network: Network, block_kind: str, head_kind: str, expansion: bool) -> List[str]:
     units = _units(network)
     described = []
     for unit in units:
@@ -123,7 +123,7 @@ def _lines(network, block_kind, head_kind, expansion):
     )
 
 
-def _unit(unit, kind, expansion):
+def _unit(unit: Sequence[Convolution], kind: str, expansion: bool) -> Tuple[str, str]:
     """(size, stride and kind; channels, t and branches) of a block or a single layer."""
     first, last = unit[0], unit[-1]
     spatial = max(unit, key=lambda c: c.kernel)
@@ -136,6 +136,6 @@ def _unit(unit, kind, expansion):
     return f"{first.input_size}x{first.input_size} /{spatial.strides} {kind}", details
 
 
-def _units(network):
+def _units(network: Network) -> List[List[Convolution]]:
     """The convolutions of each block, and those outside of blocks one by one."""
     return [list(rows) for _, rows in groupby(convolutions(network), key=_block_of)]

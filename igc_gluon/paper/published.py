@@ -11,7 +11,7 @@ speaks of without numbers.
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from igc_gluon.errors import UserError
 
@@ -21,7 +21,7 @@ PAPERS = {"igcv1": "IGCV1", "supplementary": "Supplementary", "igcv2": "IGCV2", 
 
 @dataclass(frozen=True)
 class Row:
-    label: Dict[str, object]
+    label: Dict[str, Any]
     numbers: Dict[str, str] = field(default_factory=dict)
     results: Dict[str, List[str]] = field(default_factory=dict)
     quoted: Dict[str, str] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Table:
     metric: Optional[str] = None
     runs: int = 5
 
-    def __str__(self):
+    def __str__(self) -> str:
         """`IGCV1, Table 3`."""
         paper, rest = self.id.split(maxsplit=1)
         return f"{paper}, {'Table ' + rest if rest[0].isdigit() else rest}"

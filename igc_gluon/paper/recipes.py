@@ -4,7 +4,7 @@ A table's function takes a row and returns its `Recipe`, or None where the row's
 """
 
 from dataclasses import dataclass
-from typing import Callable, Tuple
+from typing import Any, Callable, Mapping, Optional, Tuple
 
 from igc_gluon.paper import measure
 from igc_gluon.paper.layer_counts import Network
@@ -16,14 +16,18 @@ class Recipe:
     """`sources` are (network, measure) pairs, which together give the row's quantities; the first network is the one
     whose results the row reports."""
 
-    sources: Tuple[Tuple[Network, Callable], ...]
+    sources: Tuple[Tuple[Network, "Measure"], ...]
 
     @property
     def network(self) -> Network:
         return self.sources[0][0]
 
 
-def _one(name, how=measure.weights, classes=None):
+Measure = Callable[[Network], measure.Values]
+RecipeOf = Callable[[Row], Optional[Recipe]]
+
+
+def _one(name: str, how: Measure = measure.weights, classes: Optional[int] = None) -> Recipe:
     return Recipe(((Network(name, classes), how),))
 
 
@@ -32,22 +36,22 @@ def by_name(row: Row) -> Recipe:
     return _one(row.label["model"])
 
 
-def _flat(row):
+def _flat(row: Row) -> Recipe:
     """Blocks of IGCV1's Table 1 and Figure 3, and of the supplementary's."""
     kind = "gpc" if row.label.get("model") == "GPC block" else "igc"
     return _one("cifar_flat_{0}8_l{L}m{M}".format(kind, **row.label), measure.block)
 
 
-def _section_4(row):
+def _section_4(row: Row) -> Recipe:
     return _one("cifar_flat_{0}8_l{L}m{M}".format(_SECTION_4[row.label["model"]], **row.label), measure.block)
 
 
-def _by_model(names, how=measure.weights, classes=None):
+def _by_model(names: Mapping[str, str], how: Measure = measure.weights, classes: Optional[int] = None) -> RecipeOf:
     """Of the model a row names: `names` has {fields} of the row's label. Other rows quote other papers."""
 
-    def recipe(row):
+    def recipe(row: Row) -> Optional[Recipe]:
         name = names.get(row.label["model"])
-        return name and _one(name.format(**row.label), how, classes)
+        return _one(name.format(**row.label), how, classes) if name else None
 
     return recipe
 
@@ -124,37 +128,37 @@ _FIGURE_3_C = {
 _TABLE_2_K = {144: 12, 256: 16, 361: 19}
 
 
-def _imagenet_resnet(row):
+def _imagenet_resnet(row: Row) -> Recipe:
     return _one(_RESNET_18[row.label["model"]], measure.weights_without_shortcuts)
 
 
-def _igcv2_table_2(row):
+def _igcv2_table_2(row: Row) -> Recipe:
     C = row.label["C"]
     name = f"xception8_c{C}" if row.label["model"] == "Xception" else f"igcv2_8_c{C}k{_TABLE_2_K[C]}l3"
     return _one(f"cifar_flat_{name}", measure.block)
 
 
-def _igcv2_table_5(row):
+def _igcv2_table_5(row: Row) -> Recipe:
     C, K = row.label["C"], row.label["K2"]
     name = {"IGCV1": f"igc8_l{K}m2", "IGCV2 I": f"igcv2i_8_c{C}k{K}", "IGCV2 II": f"igcv2_8_c{C}k{K}l3"}
     return _one(f"cifar_flat_{name[row.label['model']]}", measure.block)
 
 
-def _igcv2_figure_2(row):
+def _igcv2_figure_2(row: Row) -> Recipe:
     # The figure's L counts the 1x1 convolutions only.
     return _one(f"cifar_flat_igcv2_8_c{row.numbers['width']}k{row.label['K']}l{row.label['L'] + 1}", measure.block)
 
 
-def _igcv2_figure_3(row):
+def _igcv2_figure_3(row: Row) -> Recipe:
     L, K = row.label["L"], row.label["K"]
     C = _FIGURE_3_C[L, K]
     return _one("cifar_flat_" + (f"xception8_c{C}" if K == C else f"igcv2_8_c{C}k{K}l{L}"), measure.block)
 
 
-def _mobile(names, classes=None):
+def _mobile(names: Mapping[str, str], classes: Optional[int] = None) -> RecipeOf:
     """Rows of MobileNets and IGCV3."""
 
-    def recipe(row):
+    def recipe(row: Row) -> Optional[Recipe]:
         # 3.5 M of IGCV3-1.0 counts gamma and beta too; without them it is 3.4.
         how = measure.learned if row.label["model"].startswith("IGCV3") else measure.weights
         return _by_model(names, how, classes)(row)
@@ -162,10 +166,10 @@ def _mobile(names, classes=None):
     return recipe
 
 
-def _halves(*halves):
+def _halves(*halves: Tuple[Any, ...]) -> RecipeOf:
     """Two networks side by side, a line each: (name, arguments of measure.line but the number)."""
 
-    def recipe(row):
+    def recipe(row: Row) -> Recipe:
         return Recipe(
             tuple((Network(name), measure.line(column, row.label["line"], *rest)) for name, column, *rest in halves)
         )

@@ -88,7 +88,7 @@ def experiments(table: Table, dataset: Optional[str] = None, num_runs: Optional[
     return list(experiment_of.values())
 
 
-def _obstacle(dataset):
+def _obstacle(dataset: str) -> str:
     if dataset == "imagenet":
         return "it needs ImageNet"
     return "" if dataset in DATASETS else f"{dataset} is not a data set of train_cifar.py yet"
@@ -173,7 +173,7 @@ class Reproduction:
         """Whether a `runs.Run` is one of these."""
         return any(run.folder == self.folder(experiment, seed) for experiment, seed in self.jobs)
 
-    def _note_if_done(self, job):
+    def _note_if_done(self, job: Tuple[Experiment, int]) -> bool:
         try:
             run = read_run(self.folder(*job))
         except DAMAGE:
@@ -184,15 +184,15 @@ class Reproduction:
         self.speeds[job] = self._cost(experiment), run.seconds
         return True
 
-    def _cost(self, experiment):
-        per_image = measure.weights(Network(experiment.network))[measure.MULTIPLY_ADDS]
+    def _cost(self, experiment: Experiment) -> float:
+        per_image = float(measure.weights(Network(experiment.network))[measure.MULTIPLY_ADDS])
         return per_image * DATASETS[experiment.dataset].train_size * self.epochs[experiment.dataset]
 
-    def _time_left(self, waiting):
+    def _time_left(self, waiting: Sequence[Tuple[Experiment, int]]) -> str:
         """From the runs that are done: at their own network's speed, or at that of all of them."""
         if not self.speeds:
             return "the time left is known after the first run"
-        seconds = 0
+        seconds = 0.0
         for experiment, _ in waiting:
             known = [speed for (other, _), speed in self.speeds.items() if other.network == experiment.network] or list(
                 self.speeds.values()
@@ -201,11 +201,11 @@ class Reproduction:
         return f"about {_duration(seconds)} left for {len(waiting)} runs"
 
 
-def _name(experiment, seed):
+def _name(experiment: Experiment, seed: Optional[int]) -> str:
     return f"{experiment.network} on {experiment.dataset}, seed {seed}"
 
 
-def _duration(seconds):
+def _duration(seconds: float) -> str:
     minutes = round(seconds / 60)
     if minutes < 2:
         return f"{seconds:.0f} s"

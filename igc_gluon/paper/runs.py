@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -88,7 +88,7 @@ def read_run(folder: Path) -> Optional[Run]:
     )
 
 
-def _dataset(config):
+def _dataset(config: Mapping[str, Any]) -> str:
     """What a run was trained on. train_imagenet.py calls all photographs imagenet; those of other classes are none."""
     name, classes = config["dataset"], config.get("classes", IMAGENET_CLASSES)
     return name if name != "imagenet" or classes == IMAGENET_CLASSES else f"photographs of {classes} classes"
@@ -129,7 +129,7 @@ class Runs:
         Of several experiments it is one with the paper's means, then that with the most epochs, then the most seeds.
         """
 
-        def on(wanted):
+        def on(wanted: Callable[[str], bool]) -> List[List[Run]]:
             return [runs for (of, dataset, *_), runs in self._experiments.items() if of == model and wanted(dataset)]
 
         matching = on(lambda name: name == (instead or dataset)) or on(
@@ -146,7 +146,7 @@ class Runs:
         )
 
 
-def _summarize(runs, dataset):
+def _summarize(runs: List[Run], dataset: Optional[str]) -> Summary:
     notes = []
     finished = [run for run in runs if run.finished]
     used = finished or runs

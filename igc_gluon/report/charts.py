@@ -2,7 +2,7 @@
 
 import io
 import re
-from typing import Sequence
+from typing import Dict, Optional, Sequence, Tuple
 
 import numpy as np
 from matplotlib import rc_context
@@ -33,7 +33,7 @@ def test_curves(experiments: Sequence) -> str:
     )
 
 
-def _curves(lines):
+def _curves(lines: Sequence[Tuple[Optional[str], str, Sequence[dict], dict]]) -> str:
     figure = _figure(9.2, 3.4)
     loss, accuracy = figure.subplots(1, 2)
     for label, split, history, style in lines:
@@ -94,7 +94,7 @@ def accuracy_against_cost(experiments: Sequence) -> str:
     return _svg(figure)
 
 
-def reliability(bins) -> str:
+def reliability(bins: Sequence[dict]) -> str:
     """Accuracy against confidence (engine.metrics.Metrics.bins), and where images lie: an SVG."""
     figure = _figure(4.4, 3.4)
     axes = figure.subplots()
@@ -115,17 +115,17 @@ def reliability(bins) -> str:
     return _svg(figure)
 
 
-def _style(number):
+def _style(number: int) -> Dict[str, str]:
     return {"color": COLORS[number % len(COLORS)], "linestyle": ("-", "--", ":", "-.")[number // len(COLORS) % 4]}
 
 
-def _figure(width, height):
+def _figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
     FigureCanvasSVG(figure)
     return figure
 
 
-def _svg(figure):
+def _svg(figure: Figure) -> str:
     for axes in figure.axes:
         axes.set_facecolor("none")
         axes.grid(color=_INK, alpha=0.15, linewidth=0.7)

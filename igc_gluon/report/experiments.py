@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -97,12 +97,12 @@ class Experiment:
         return complexity.totals(network(self.config), tuple(self.config["image_shape"]))
 
 
-def network(config):
+def network(config: Mapping[str, Any]) -> Any:
     """The network of a run's configuration, without its weights."""
     return get_model(config["model"], classes=config["classes"], **(config.get("model_options") or {}))
 
 
-def find_runs(paths) -> List[Run]:
+def find_runs(paths: Iterable[Union[str, Path]]) -> List[Run]:
     """The runs that `paths` name, each once: folders of runs, or folders below which there are runs.
 
     Raises UserError on a path with no run that has finished an epoch, and on damaged files.
@@ -117,7 +117,7 @@ def find_runs(paths) -> List[Run]:
     return list(configs.values())
 
 
-def _runs_below(folder):
+def _runs_below(folder: Path) -> Iterator[Path]:
     """Links to folders, and what may not be read, are left out."""
     for where, folders, files in walk(folder, lambda error: None):
         folders[:] = [name for name in folders if not os.path.islink(os.path.join(where, name))]
@@ -125,10 +125,10 @@ def _runs_below(folder):
             yield Path(where)
 
 
-def experiments(runs) -> List[Experiment]:
+def experiments(runs: Sequence[Run]) -> List[Experiment]:
     """The `Experiment`s of `runs`, in their order; labels tell them apart. Of two runs of one seed, which are a run and
     its copy, the longer one counts."""
-    seeds = defaultdict(dict)
+    seeds: Dict[str, Dict[int, Run]] = defaultdict(dict)
     for run in sorted(runs, key=lambda run: len(run.history)):
         seeds[
             json.dumps(
@@ -147,7 +147,7 @@ def experiments(runs) -> List[Experiment]:
     ]
 
 
-def _differences(configs):
+def _differences(configs: Sequence[Mapping[str, Any]]) -> List[str]:
     """For each of `configs` the entries in which they differ, as text."""
     flat = [dict(_flat(config)) for config in configs]
     keys = [
@@ -158,7 +158,7 @@ def _differences(configs):
     return [", ".join(f"{key.split('.')[-1]} {entries[key]}" for key in keys[:3] if key in entries) for entries in flat]
 
 
-def _flat(entries, prefix=""):
+def _flat(entries: Mapping[str, Any], prefix: str = "") -> Iterator[Tuple[str, Any]]:
     for key, value in entries.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")
@@ -166,7 +166,7 @@ def _flat(entries, prefix=""):
             yield prefix + key, value
 
 
-def _is_entry(entry):
+def _is_entry(entry: Any) -> bool:
     """Whether an epoch's entry holds numbers alone, and null only for losses, which may overflow."""
     return (
         isinstance(entry, dict)
@@ -176,7 +176,7 @@ def _is_entry(entry):
     )
 
 
-def _read(folder):
+def _read(folder: Path) -> Optional[Run]:
     try:
         lines = read_text(folder / "history.jsonl").splitlines()
     except OSError:

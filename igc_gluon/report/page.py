@@ -6,14 +6,16 @@ import json
 import shlex
 from html import escape
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Any, List, Mapping, Optional, Sequence
 
 import cv2
 import numpy as np
 
 import igc_gluon
 from igc_gluon import complexity
-from igc_gluon.engine.metrics import TOP5_FROM, Metrics
+from igc_gluon.data.preprocessing import Preprocessing
+from igc_gluon.engine.evaluation_data import EvaluationData
+from igc_gluon.engine.metrics import TOP5_FROM, Metrics, Mistake
 from igc_gluon.errors import printable
 from igc_gluon.nn import interleaved_blocks
 from igc_gluon.report import charts, pattern_picture
@@ -77,7 +79,13 @@ def comparison_page(experiments: Sequence[Experiment]) -> str:
     return _page(f"{len(experiments)} experiments", "", parts)
 
 
-def run_page(run: Run, metrics: Optional[Metrics], reason: str, data=None, preprocessing=None) -> str:
+def run_page(
+    run: Run,
+    metrics: Optional[Metrics],
+    reason: str,
+    data: Optional[EvaluationData] = None,
+    preprocessing: Optional[Preprocessing] = None,
+) -> str:
     """One run: curves, what its best network does to each class, its mistakes, its cost, how to load it.
 
     metrics: of the best checkpoint over `data` (engine.evaluation_data.EvaluationData), with the images as the network
@@ -97,7 +105,7 @@ def run_page(run: Run, metrics: Optional[Metrics], reason: str, data=None, prepr
         f'<ul class="tiles">{"".join(f"<li><b>{value}</b>{name}</li>" for name, value in tiles)}</ul>',
         _section("Curves", _chart(charts.curves(run.history))),
     ]
-    if metrics is None:
+    if metrics is None or data is None or preprocessing is None:
         parts.append(_section("Classes", f"<p>Not evaluated: {_text(reason)}</p>"))
     else:
         parts += _evaluation(metrics, data, preprocessing)
@@ -105,7 +113,7 @@ def run_page(run: Run, metrics: Optional[Metrics], reason: str, data=None, prepr
     return _page(config["model"], f"on {config['dataset']}{state}", [part for part in parts if part])
 
 
-def _evaluation(metrics, data, preprocessing):
+def _evaluation(metrics: Metrics, data: EvaluationData, preprocessing: Preprocessing) -> List[str]:
     names = [_text(name) for name in data.class_names or [f"class {i}" for i in range(len(metrics.confusion))]]
     totals = metrics.evaluation
     top5 = f" Top-5: {100 * totals.top5:.2f} %." if len(names) >= TOP5_FROM else ""
@@ -136,7 +144,7 @@ def _evaluation(metrics, data, preprocessing):
     return parts
 
 
-def _confusion(metrics, names):
+def _confusion(metrics: Metrics, names: Sequence[str]) -> str:
     if len(names) > _CLASSES_SHOWN:
         return _table(
             ("class", "taken for", "images"),
@@ -155,13 +163,13 @@ def _confusion(metrics, names):
     )
 
 
-def _cell(count, images, name, other):
+def _cell(count: int, images: int, name: str, other: str) -> str:
     share = 100 * count / images if images else 0
     shown = f"{share:.0f}" if round(share) else ""
     return f'<td style="--share:{share:.1f}" title="{name}, taken for {other}: {count:,}">{shown}</td>'
 
 
-def _mistake(mistake, data, names, preprocessing):
+def _mistake(mistake: Mistake, data: EvaluationData, names: Sequence[str], preprocessing: Preprocessing) -> str:
     mean, std = (np.array(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
     pixels = np.clip(np.rint(mistake.image * std + mean), 0, 255).astype(np.uint8).transpose(1, 2, 0)
     picture = cv2.imencode(".png", pixels[..., ::-1] if preprocessing.color_order == "RGB" else pixels)[1].tobytes()
@@ -173,7 +181,7 @@ def _mistake(mistake, data, names, preprocessing):
     )
 
 
-def _patterns(name, net):
+def _patterns(name: str, net: Any) -> str:
     blocks = interleaved_blocks(net)
     if not blocks:
         return ""
@@ -189,7 +197,7 @@ def _patterns(name, net):
     )
 
 
-def _layers(net, config):
+def _layers(net: Any, config: Mapping[str, Any]) -> str:
     layers = [layer for layer in complexity.layers(net, tuple(config["image_shape"])) if layer.params]
     rows = [
         [
@@ -210,7 +218,7 @@ def _layers(net, config):
     )
 
 
-def _loading(run):
+def _loading(run: Run) -> str:
     folder = str(run.folder.absolute())
     code = (
         f"from igc_gluon.engine.saved_networks import open_network\n\nnet = open_network({folder!r})\n"
@@ -227,7 +235,7 @@ def _loading(run):
     return _section("How to load it", f"<pre>{_text(code, lines=True)}</pre><pre>{_text(commands, lines=True)}</pre>")
 
 
-def _configuration(config):
+def _configuration(config: Mapping[str, Any]) -> str:
     return _section(
         "Configuration",
         f"<details><summary>config.json</summary><pre>"
@@ -235,7 +243,7 @@ def _configuration(config):
     )
 
 
-def _page(title, subtitle, parts):
+def _page(title: str, subtitle: str, parts: Sequence[str]) -> str:
     heading = f"{_text(title)} <small>{_text(subtitle)}</small>" if subtitle else _text(title)
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
@@ -246,18 +254,18 @@ def _page(title, subtitle, parts):
     )
 
 
-def _section(title, *content):
+def _section(title: str, *content: str) -> str:
     return f"<section><h2>{title}</h2>{''.join(content)}</section>"
 
 
-def _chart(svg, kind=""):
+def _chart(svg: str, kind: str = "") -> str:
     return f'<div class="chart {kind}">{svg}</div>'
 
 
-def _table(header: Sequence[str], rows: List[Sequence], left: int = 1):
+def _table(header: Sequence[str], rows: Sequence[Sequence], left: int = 1) -> str:
     """Cells are HTML; the first `left` of them flush left, the others flush right."""
 
-    def line(cells, tag):
+    def line(cells: Sequence, tag: str) -> str:
         return (
             "<tr>"
             + "".join(
@@ -273,14 +281,14 @@ def _table(header: Sequence[str], rows: List[Sequence], left: int = 1):
     )
 
 
-def _percent(share):
+def _percent(share: float) -> str:
     return "–" if share != share else f"{100 * share:.2f}"
 
 
-def _text(value, lines=False):
+def _text(value: object, lines: bool = False) -> str:
     """As HTML; names come from files and folders. lines: several."""
     return "\n".join(escape(printable(line)) for line in str(value).split("\n")) if lines else escape(printable(value))
 
 
-def _data_uri(png):
+def _data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()

@@ -4,11 +4,19 @@ The picture is the block's equation read from left to right, W = P W^s P^T W^p f
 W = P_L W_L ... P_1 W_1 for IGCV2 (eq. 4): a matrix per factor, output channels down, input channels across.
 """
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, List, Sequence, Tuple, Union
+
 import numpy as np
 
 from igc_gluon import theory
 from igc_gluon.pictures import plain, save_picture
+from igc_gluon.theory.stack import Layer, Stack
 
+if TYPE_CHECKING:  # slow: matplotlib
+    from matplotlib.figure import Figure
+
+Factor = Tuple[str, Layer]  # its symbol, as the papers write it
 PANELS = 6  # at most in a row
 PANEL = 187  # points that a panel is wide
 DOT = 2.0  # points, the smallest that a lone entry of a permutation or channel-wise convolution is drawn
@@ -17,7 +25,7 @@ GRID_CELLS = 64  # up to which single channels are told apart by lines
 INK, FAINT = "#222222", "#888888"
 
 
-def factors(block):
+def factors(block: Any) -> List[Factor]:
     """[(symbol, layer)] of a Gluon block in order of execution, the symbols as the papers write them."""
     # slow: MXNet
     from igc_gluon.nn import IGCBlock, block_stack
@@ -34,12 +42,12 @@ def factors(block):
     return named
 
 
-def draw(path, title, named):
+def draw(path: Union[str, Path], title: str, named: Sequence[Factor]) -> None:
     """Writes the PNG `path`. named: what `factors` returns. Raises UserError where it cannot be written."""
     save_picture(picture(title, named), path)
 
 
-def picture(title, named):
+def picture(title: str, named: Sequence[Factor]) -> "Figure":
     """The picture as a Figure of matplotlib's. named: what `factors` returns."""
     # slow: matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -48,9 +56,9 @@ def picture(title, named):
     panels = len(named) + 1
     rows = -(-panels // PANELS)
     columns = -(-panels // rows)
-    figure = Figure(figsize=(2.9 * columns + 0.4, 3.5 * rows + 0.5), dpi=150, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(2.9 * columns + 0.4, 3.5 * rows + 0.5), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.12)
+    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.12)
     figure.suptitle(plain(title), fontsize=13, color=INK)
     figure.supxlabel(
         "output channels down, input channels across; one color per branch, in a permutation "
@@ -67,7 +75,7 @@ def picture(title, named):
     return figure
 
 
-def _patterns(named):
+def _patterns(named: Sequence[Factor]) -> List[np.ndarray]:
     """A matrix for every factor, NaN where it has no weight, elsewhere the branch from 0 (first) to 1 (last).
 
     The entries of a permutation have the branch of the convolution before that their channel comes from.
@@ -85,7 +93,7 @@ def _patterns(named):
     return patterns
 
 
-def _draw_factor(axes, symbol, layer, pattern):
+def _draw_factor(axes: Any, symbol: str, layer: Layer, pattern: np.ndarray) -> None:
     colors = _colors("viridis", 0.05, 0.88)
     if isinstance(layer, theory.Permutation) or layer.weight.shape[1] == 1:
         rows, columns = np.nonzero(~np.isnan(pattern))
@@ -118,7 +126,7 @@ def _draw_factor(axes, symbol, layer, pattern):
     _finish(axes, symbol, pattern, caption)
 
 
-def _draw_composed(axes, stack):
+def _draw_composed(axes: Any, stack: Stack) -> None:
     """The darker the more paths; white where there is none."""
     paths = theory.paths(stack).astype(float)
     fewest, most = int(paths.min()), int(paths.max())
@@ -145,7 +153,7 @@ def _draw_composed(axes, stack):
     _finish(axes, "W", paths, f"{counts} path{'s' if most > 1 else ''}{_kernel(stack)}")
 
 
-def _kernel(stack):
+def _kernel(stack: Stack) -> str:
     """', 3x3' where the convolutions reach beyond one pixel."""
     taps = [
         1 + sum(layer.weight.shape[axis] - 1 for layer in stack if isinstance(layer, theory.GroupConv))
@@ -154,7 +162,7 @@ def _kernel(stack):
     return f", {taps[0]}x{taps[1]}" if taps != [1, 1] else ", 1x1" if len(stack) == 1 else ""
 
 
-def _colors(name, darkest, brightest):
+def _colors(name: str, darkest: float, brightest: float) -> Any:
     # slow: matplotlib
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
@@ -162,19 +170,19 @@ def _colors(name, darkest, brightest):
     return ListedColormap(colormaps[name](np.linspace(darkest, brightest, 256)))
 
 
-def _coarse(matrix, add):
+def _coarse(matrix: np.ndarray, add: Any) -> np.ndarray:
     """The matrix with at most MOST_CELLS rows and columns, neighbors joined by the ufunc `add`."""
     for axis, size in enumerate(matrix.shape):
         matrix = add.reduceat(matrix, np.arange(0, size, -(-size // MOST_CELLS)), axis=axis)
     return matrix
 
 
-def _extent(matrix):
+def _extent(matrix: np.ndarray) -> Tuple[int, int, int, int]:
     """Channels from 0, the first output channel at the top."""
     return 0, matrix.shape[1], matrix.shape[0], 0
 
 
-def _finish(axes, symbol, matrix, caption):
+def _finish(axes: Any, symbol: str, matrix: np.ndarray, caption: str) -> None:
     rows, columns = matrix.shape
     axes.set_title(f"${symbol}$" + ("  $=$" if symbol == "W" else ""), fontsize=16, color=INK)
     axes.set_xlabel(caption, color=INK, fontsize=9)

@@ -59,7 +59,7 @@ ANY = {  # igc train
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser, defaults: Mapping[str, str]) -> None:
+def add_arguments(parser: argparse._ActionsContainer, defaults: Mapping[str, str]) -> None:
     """Those of every kind of data, as the authors' scripts and MXNet's examples have them. defaults: one of the dicts
     above."""
     add_option_argument(parser)
@@ -195,7 +195,7 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: Mapping[str, str]) 
     )
 
 
-def add_small_image_arguments(parser: argparse.ArgumentParser) -> None:
+def add_small_image_arguments(parser: argparse._ActionsContainer) -> None:
     """Those of data sets of small images alone."""
     parser.add_argument(
         "--pad",
@@ -210,7 +210,7 @@ def add_small_image_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_photograph_arguments(parser: argparse.ArgumentParser, image_shape: str = "3,224,224") -> None:
+def add_photograph_arguments(parser: argparse._ActionsContainer, image_shape: str = "3,224,224") -> None:
     """Those of photographs, in record files or a folder. image_shape: what --help calls its default."""
     parser.add_argument(
         "--schedule",

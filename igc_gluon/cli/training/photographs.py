@@ -1,15 +1,18 @@
 """Training on photographs of one's own, as `igc train photos/` and `igc train FILE.rec` do: what is not said is chosen
 by the number of images and their size, see `engine.photo_input`."""
 
+import argparse
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Optional, Tuple
 
 from igc_gluon.cli.training import records, runner
 from igc_gluon.data import DATASETS, record_file
-from igc_gluon.data.photo_folder import list_photographs, records_short_side
+from igc_gluon.data.photo_folder import PhotoFolder, list_photographs, records_short_side
+from igc_gluon.engine.experiment import Experiment
 from igc_gluon.engine.inputs import IMAGENET_CLASSES, RecordInput
-from igc_gluon.engine.photo_input import OwnRecords, PhotoInput, choose
+from igc_gluon.engine.photo_input import Choice, OwnRecords, PhotoInput, choose
 from igc_gluon.engine.run_log import print_line
 from igc_gluon.engine.schedule import IMAGENET
 from igc_gluon.errors import UserError, printable
@@ -19,7 +22,7 @@ from igc_gluon.paths import expand
 class Training:
     """What the flags `args` and the images at `path`, a folder or a record file, come to together."""
 
-    def __init__(self, args, path):
+    def __init__(self, args: argparse.Namespace, path: Path) -> None:
         self.path, self.args = path, args
         self.records = _record_files(args, path)
         self.name = _name(args, path)
@@ -43,16 +46,17 @@ class Training:
         records.fill_in(args, self.recipe, (chosen.side, chosen.side))
 
     @cached_property
-    def photographs(self):
-        return None if self.records else list_photographs(self.path, self.args.val_share)
+    def photographs(self) -> PhotoFolder:
+        """Where they are no record files."""
+        return list_photographs(self.path, self.args.val_share)
 
     @cached_property
-    def images(self):
+    def images(self) -> int:
         """How many there are to train on."""
         return record_file.structure(self.records[0]).records if self.records else len(self.photographs.train.paths)
 
     @cached_property
-    def choice(self):
+    def choice(self) -> Choice:
         shape = self.args.image_shape
         short_side = records_short_side(self.records[0]) if self.records else self.photographs.short_side()
         side = shape and shape[1]
@@ -60,10 +64,10 @@ class Training:
             side = min(records.crop_of(self.args.start, short_side)[0], short_side)
         return choose(self.images, short_side, side, self.args.batch_size)
 
-    def experiment(self, args, batch_shards):
+    def experiment(self, args: argparse.Namespace, batch_shards: int) -> Experiment:
         return records.experiment_of(args, batch_shards, self.recipe, self.name)
 
-    def data(self, args):
+    def data(self, args: argparse.Namespace) -> RecordInput:
         """Says what was found and chosen, too."""
         expected = records.preprocessing_of(args)
         if self.records:
@@ -83,14 +87,14 @@ class Training:
         return data
 
 
-def run(args, path):
+def run(args: argparse.Namespace, path: Path) -> int:
     """Trains on the folder or record file at `path` as the flags `args` of `igc train` say, and returns the exit
     code."""
     training = Training(args, path)
     return runner.main(args, training.experiment, training.data, training.recipe.gpus)
 
 
-def _record_files(args, path):
+def _record_files(args: argparse.Namespace, path: Path) -> Optional[Tuple[Path, Path]]:
     """(train, test) record files, or None where `path` is a folder of photographs."""
     if path.is_file() or args.data_train or (path / "train.rec").is_file():
         if args.val_share is not None:
@@ -106,7 +110,7 @@ def _record_files(args, path):
     return None
 
 
-def _name(args, path):
+def _name(args: argparse.Namespace, path: Path) -> str:
     """What the data is called in the runs' folder and in tables."""
     name = args.data_name
     if name is None:
@@ -121,6 +125,6 @@ def _name(args, path):
     return name
 
 
-def _is_imagenet(path: Path):
+def _is_imagenet(path: Path) -> bool:
     folder = path / "train" if (path / "train").is_dir() else path
     return folder.is_dir() and sum(entry.is_dir() for entry in folder.iterdir()) == IMAGENET_CLASSES

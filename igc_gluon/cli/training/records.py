@@ -1,18 +1,22 @@
 """Training on record files: the flags of train_imagenet.py, and what the papers ran on ImageNet."""
 
+import argparse
 from dataclasses import replace
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from igc_gluon.cli.network_flags import options
 from igc_gluon.cli.parser import Parser
 from igc_gluon.cli.training import flags, means, runner
 from igc_gluon.data import default_folder
+from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.engine.experiment import Experiment
 from igc_gluon.engine.inputs import RecordInput, record_preprocessing
+from igc_gluon.engine.pretrained import Pretrained
 from igc_gluon.engine.run_log import print_line
-from igc_gluon.engine.schedule import IMAGENET, imagenet_schedule
+from igc_gluon.engine.schedule import IMAGENET, Recipe, imagenet_schedule
 from igc_gluon.errors import UserError
-from igc_gluon.model_zoo import find_model, imagenet_model
+from igc_gluon.model_zoo import Model, find_model, imagenet_model
 from igc_gluon.model_zoo.imports import import_all
 from igc_gluon.paths import expand
 
@@ -22,7 +26,7 @@ DESCRIPTION = (
 DEFAULT_NETWORK = "resnet18_igc_l100m2"
 
 
-def parse(argv=None):
+def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = Parser(description=DESCRIPTION)
     parser.add_argument(
         "--network",
@@ -50,7 +54,7 @@ def parse(argv=None):
     return complete(args)
 
 
-def complete(args):
+def complete(args: argparse.Namespace) -> argparse.Namespace:
     """Gives the flags that have no default of their own that of the schedule, and returns them."""
     runner.begin_with(args, lambda: IMAGENET[schedule_name(args)].lr)
     args.network = args.network or DEFAULT_NETWORK
@@ -60,7 +64,7 @@ def complete(args):
     return fill_in(args, recipe, crop_of(args.start, 224))
 
 
-def fill_in(args, recipe, crop):
+def fill_in(args: argparse.Namespace, recipe: Recipe, crop: Tuple[int, int]) -> argparse.Namespace:
     """Gives the flags that were not given what a `Recipe` says, for crops of (height, width) `crop`; returns them."""
     runner.set_missing(
         args, batch_size=recipe.batch_size, wd=recipe.wd, augment=recipe.augment, cpus=1, image_shape=(3, *crop)
@@ -68,11 +72,11 @@ def fill_in(args, recipe, crop):
     return args
 
 
-def schedule_name(args):
+def schedule_name(args: argparse.Namespace) -> str:
     return args.schedule or model_of(args)[0].family.schedule
 
 
-def model_of(args):
+def model_of(args: argparse.Namespace) -> Tuple[Model, Dict[str, Any]]:
     """(Model, its options) of the network that the flags describe."""
     network, l, m = args.network.lower(), args.primary_partition, args.secondary_partition  # noqa: E741
     if network not in ("resnet_imgnet_d18", "resnet_igc_imgnet_d18"):
@@ -100,11 +104,11 @@ def model_of(args):
     return model, {**doubled, **options(args)}
 
 
-def experiment(args, batch_shards):
+def experiment(args: argparse.Namespace, batch_shards: int) -> Experiment:
     return experiment_of(args, batch_shards, IMAGENET[schedule_name(args)], RecordInput.name)
 
 
-def experiment_of(args, batch_shards, recipe, dataset):
+def experiment_of(args: argparse.Namespace, batch_shards: int, recipe: Recipe, dataset: str) -> Experiment:
     """The Experiment of the flags `args` with a `Recipe`, on data that is called `dataset`."""
     schedule = imagenet_schedule(recipe, args.num_epochs, args.lr, args.lr_factor, args.lr_steps, args.warmup_epochs)
     model, chosen = model_of(args)
@@ -127,7 +131,7 @@ def experiment_of(args, batch_shards, recipe, dataset):
     )
 
 
-def data(args):
+def data(args: argparse.Namespace) -> RecordInput:
     if args.num_classes is not None and args.num_classes < 1:
         raise UserError(f"--num-classes must be at least 1, not {args.num_classes}")
     folder = expand(args.data_dir) if args.data_dir else default_folder(RecordInput.name)
@@ -141,13 +145,13 @@ def data(args):
     )
 
 
-def crop_of(start, side):
+def crop_of(start: Optional[Pretrained], side: int) -> Tuple[int, int]:
     """(height, width) of the crops that the weights `start` expect, or, where there are none, of `side` pixels."""
     known = start and start.preprocessing
     return known.crop if known and known.crop[0] == known.crop[1] else (side, side)
 
 
-def preprocessing_of(args):
+def preprocessing_of(args: argparse.Namespace) -> Preprocessing:
     """The Preprocessing of photographs at --image-shape: that of the weights of --pretrained, or the network's. Says
     what of it is not taken over."""
     family, known = model_of(args)[0].family, args.start and args.start.preprocessing
@@ -165,10 +169,10 @@ def preprocessing_of(args):
     return replace(usual, interpolation=known.interpolation, color_order=known.color_order)
 
 
-def paper_gpus(args):
+def paper_gpus(args: argparse.Namespace) -> int:
     return IMAGENET[schedule_name(args)].gpus
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     """Trains as the flags `args` of `parse` say, and returns the exit code."""
     return runner.main(args, experiment, data, paper_gpus(args))

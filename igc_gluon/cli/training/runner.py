@@ -120,7 +120,7 @@ def main(  # noqa: C901 (the order of a run, read from top to bottom)
         print(f"error: {error}", file=sys.stderr)
         code = 2
     except Stopped as stopped:
-        if not workers.rank:
+        if workers is not None and not workers.rank:
             print(stopped, file=sys.stderr)
         code = 128 + stopped.signal_number
     except KeyboardInterrupt:  # before or after the training loop, where nothing is at stake

@@ -1,6 +1,8 @@
 """Training on the data sets of small images: the flags of train_cifar.py, and what `igc train cifar10` runs."""
 
+import argparse
 from dataclasses import replace
+from typing import Optional, Sequence
 
 from igc_gluon.cli.network_flags import options
 from igc_gluon.cli.parser import Parser
@@ -11,7 +13,7 @@ from igc_gluon.engine.inputs import ArrayInput
 from igc_gluon.engine.run_log import print_line
 from igc_gluon.engine.schedule import PAPER, schedule_for
 from igc_gluon.errors import UserError
-from igc_gluon.model_zoo import CIFAR_NETWORKS, cifar_model, find_model
+from igc_gluon.model_zoo import CIFAR_NETWORKS, Model, cifar_model, find_model
 from igc_gluon.model_zoo.imports import import_all
 
 DESCRIPTION = (
@@ -21,7 +23,7 @@ DEFAULT_NUMBERS = (38, 24, 2)  # depth, L and M of the authors' example
 PAPER_GPUS = 2  # of CIFAR and SVHN, section 5.2
 
 
-def parse(argv=None):
+def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = Parser(description=DESCRIPTION)
     parser.add_argument(
         "--network",
@@ -45,14 +47,14 @@ def parse(argv=None):
     return complete(args)
 
 
-def complete(args):
+def complete(args: argparse.Namespace) -> argparse.Namespace:
     """Gives the flags that have no default of their own that of these data sets, and returns them."""
     runner.begin_with(args, lambda: PAPER[args.dataset][1])
     runner.set_missing(args, network="plain_igc", cpus=1, batch_size=64, wd=1e-4)
     return args
 
 
-def model_of(args):
+def model_of(args: argparse.Namespace) -> Model:
     """The Model that the flags describe, in full or by number."""
     numbers = (args.depth, args.primary_partition, args.secondary_partition)
     network = args.network.lower()
@@ -74,7 +76,7 @@ def model_of(args):
     return model
 
 
-def experiment(args, batch_shards):
+def experiment(args: argparse.Namespace, batch_shards: int) -> Experiment:
     model = model_of(args)
     info = DATASETS[args.dataset]
     if args.pad and not info.pads:
@@ -100,7 +102,7 @@ def experiment(args, batch_shards):
     )
 
 
-def data(args):
+def data(args: argparse.Namespace) -> ArrayInput:
     start, here = args.start, replace(DATASETS[args.dataset].preprocessing, class_names=None)
     if start and start.preprocessing and replace(start.preprocessing, class_names=None) != here:
         print_line(
@@ -110,6 +112,6 @@ def data(args):
     return ArrayInput(args.dataset, args.pad or "mean", args.data_dir)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     """Trains as the flags `args` of `parse` say, and returns the exit code."""
     return runner.main(args, experiment, data, PAPER_GPUS)
