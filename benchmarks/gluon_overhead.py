@@ -42,7 +42,7 @@ def measure(name, size, calls):
             begin = time.perf_counter(), time.process_time()
             call()
             times[way].append((time.perf_counter() - begin[0], time.process_time() - begin[1]))
-    return {way: 1e6 * np.median(found[10:], axis=0) for way, found in times.items()}
+    return {way: 1e6 * np.median(seconds[10:], axis=0) for way, seconds in times.items()}
 
 
 def main():

@@ -36,12 +36,15 @@ def measure(path, seconds):
     times = {threads: [] for threads in (1, cores)}
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
-        for threads, found in times.items():
+        for threads, milliseconds in times.items():
             for _ in range(20):
                 begin = time.perf_counter()
                 compiled(x, threads=threads)
-                found.append(1e3 * (time.perf_counter() - begin))
-    return {threads: [percentile(found, 0.5), percentile(found, 0.99)] for threads, found in times.items()}
+                milliseconds.append(1e3 * (time.perf_counter() - begin))
+    return {
+        threads: [percentile(milliseconds, 0.5), percentile(milliseconds, 0.99)]
+        for threads, milliseconds in times.items()
+    }
 
 
 def keep_busy():

@@ -66,7 +66,7 @@ def points(rows, threads, keys, training, repeats, seconds):
     todo = sorted(
         ((row.point(value, threads)[2], row, value) for row in rows for value in row.values), key=lambda item: item[0]
     )  # by threads, so that workers serve many points
-    bench, children, found = Bench(threads, keys, repeats, seconds, len(todo)), {}, []
+    bench, children, points = Bench(threads, keys, repeats, seconds, len(todo)), {}, []
     try:
         for number, (count, row, value) in enumerate(todo):
             if number and count != todo[number - 1][0]:
@@ -87,11 +87,11 @@ def points(rows, threads, keys, training, repeats, seconds):
             if result.peaks:
                 factor = report.TRAINING_FACTOR if training else 1
                 cost["limit"] = 1e3 * factor * result.multiply_adds / report.peak(result)
-            found.append({"title": row.title, "value": value, "milliseconds": cost})
+            points.append({"title": row.title, "value": value, "milliseconds": cost})
             bench.advance()
     finally:
         close(children)
-    return found
+    return points
 
 
 def close(children):
@@ -99,12 +99,12 @@ def close(children):
         children.popitem()[1].close()
 
 
-def draw(found, training, note, path):
-    titles = [row.title for row in series(1) if any(point["title"] == row.title for point in found)]
-    keys = [key for key in PEERS if any(key in point["milliseconds"] for point in found)]
+def draw(points, training, note, path):
+    titles = [row.title for row in series(1) if any(point["title"] == row.title for point in points)]
+    keys = [key for key in PEERS if any(key in point["milliseconds"] for point in points)]
     figure, axes = plt.subplots(2, 3, figsize=(13, 8), constrained_layout=True)
     for axis, title in zip(axes.flat, titles):
-        here = sorted((point for point in found if point["title"] == title), key=lambda point: point["value"])
+        here = sorted((point for point in points if point["title"] == title), key=lambda point: point["value"])
         for number, key in enumerate([*keys, "limit"]):
             line = [(p["value"], p["milliseconds"][key]) for p in here if key in p["milliseconds"]]
             ours = key in PEERS and PEERS[key].ours

@@ -69,7 +69,7 @@ def write_atomically(path: Union[str, Path], mode: str = "wb") -> Iterator[Any]:
 
 def destination(path: Union[str, Path]) -> Tuple[Path, bool]:
     """(where the symbolic links of `path` lead to, whether a rename may replace what is there). Raises UserError."""
-    path = given = expand(path)
+    path = named = expand(path)
     try:
         for _ in range(_MOST_LINKS):
             if not path.is_symlink():
@@ -81,13 +81,13 @@ def destination(path: Union[str, Path]) -> Tuple[Path, bool]:
     except FileNotFoundError:  # the folder may be missing too, which is said where the file is opened
         return path, True
     except OSError as error:
-        raise UserError(f"cannot write {given}: {error.strerror}") from None
+        raise UserError(f"cannot write {named}: {error.strerror}") from None
     except ValueError:  # of a NUL in it
-        raise UserError(f"cannot write {given}: no file has such a name") from None
+        raise UserError(f"cannot write {named}: no file has such a name") from None
     if stat.S_ISBLK(kind):
-        raise UserError(f"cannot write {given}: it is a disk; name a file on it")
+        raise UserError(f"cannot write {named}: it is a disk; name a file on it")
     if stat.S_ISDIR(kind):  # "/" and "" have no name that one beside it could be made of
-        raise UserError(f"cannot write {given}: {os.strerror(errno.EISDIR)}")
+        raise UserError(f"cannot write {named}: {os.strerror(errno.EISDIR)}")
     return path, stat.S_ISREG(kind)
 
 

@@ -187,8 +187,8 @@ def run_commands(base):
         (folder / "net.igc").write_bytes(b"old")
 
     def whole_file(folder, where):
-        found = (folder / "net.igc").read_bytes()
-        assert found in (b"old", new) and (where[4] or found == new) and len(list(folder.iterdir())) <= 2, where
+        content = (folder / "net.igc").read_bytes()
+        assert content in (b"old", new) and (where[4] or content == new) and len(list(folder.iterdir())) <= 2, where
 
     return {
         "training": (train, Path.mkdir, lost_nothing),

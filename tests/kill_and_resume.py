@@ -61,8 +61,8 @@ def begin(flags):
 
 
 def folder(log_dir):
-    found = list(Path(log_dir).glob("*/*/seed0"))
-    return found[0] if found else None
+    folders = list(Path(log_dir).glob("*/*/seed0"))
+    return folders[0] if folders else None
 
 
 def state(log_dir):

@@ -88,8 +88,8 @@ class Soak:
         self.alive.append(Trained(name, size, self.folder / str(self.made), self.made))
 
     def delete(self):
-        gone = self.alive.pop(self.rng.randrange(len(self.alive)))
-        shutil.rmtree(gone.store.folder, ignore_errors=True)
+        oldest = self.alive.pop(self.rng.randrange(len(self.alive)))
+        shutil.rmtree(oldest.store.folder, ignore_errors=True)
 
     def train(self):
         one = self.one()
@@ -112,14 +112,14 @@ class Soak:
         arrays, state = saved
         other = Trained(one.name, one.size, one.store.folder, 0)
         names = dict(zip(arrays["net.params"], other.net.collect_params()))
-        given = {names[name]: array for name, array in arrays["net.params"].items()}
+        arrays_of_file = {names[name]: array for name, array in arrays["net.params"].items()}
         momenta = {
             f"momentum:{names[name.split(':', 1)[1]]}": array for name, array in arrays["training.params"].items()
         }
-        other.parallel.load_state_dict({"net.params": given, "training.params": momenta})
+        other.parallel.load_state_dict({"net.params": arrays_of_file, "training.params": momenta})
         other.steps = state["steps"]
         for name, array in other.parallel.parameters().items():
-            np.testing.assert_array_equal(array, given[name])
+            np.testing.assert_array_equal(array, arrays_of_file[name])
         self.alive[self.alive.index(one)] = other
         shutil.rmtree(one.store.folder)  # its names are those of the old network
 

@@ -36,12 +36,12 @@ def code(page):
 
 def anchors(page):
     """Of every heading, where GitHub and mkdocs agree."""
-    found = set()
+    names = set()
     for heading in re.findall(r"^#+ (.+)$", BLOCK.sub("", page.read_text()), re.MULTILINE):
         plain = re.sub(r"[^\w\s-]", "", heading).strip().lower()
         if re.sub(r"\s", "-", plain) == re.sub(r"[-\s]+", "-", plain):
-            found.add(re.sub(r"\s", "-", plain))
-    return found
+            names.add(re.sub(r"\s", "-", plain))
+    return names
 
 
 def flags_of_help(program, *words):
@@ -68,9 +68,12 @@ def calls(page):
     """(("igc", command) or (script,), [flags]) of every call in the page's code."""
     for line in code(page):
         for part in re.split(r"&&| -- |;", line.split("  #")[0]):
-            found = re.search(r"(?:^|[\s/])(igc) ([a-z]+)\b|(train_\w+\.py)\b", part)
-            if found:
-                yield tuple(filter(None, found.groups())), re.findall(r"(?<!\S)--?[a-zA-Z][\w-]*", part[found.end() :])
+            program = re.search(r"(?:^|[\s/])(igc) ([a-z]+)\b|(train_\w+\.py)\b", part)
+            if program:
+                yield (
+                    tuple(filter(None, program.groups())),
+                    re.findall(r"(?<!\S)--?[a-zA-Z][\w-]*", part[program.end() :]),
+                )
 
 
 @pages
@@ -79,9 +82,9 @@ def test_links_lead_somewhere(page):
         if re.match(r"https?://", target):
             continue
         path, _, anchor = target.partition("#")
-        there = (page.parent / path).resolve() if path else page
-        assert there.is_file() and ROOT in there.parents, target
-        assert not anchor or anchor in anchors(there), target
+        target_file = (page.parent / path).resolve() if path else page
+        assert target_file.is_file() and ROOT in target_file.parents, target
+        assert not anchor or anchor in anchors(target_file), target
 
 
 @pages
@@ -115,10 +118,10 @@ def test_files_that_are_named_exist(page):
 
 def test_calls_are_found(known):
     """The tests above look at something."""
-    found = [call for page in PAGES for call in calls(page)]
-    assert len(found) > 60 and {program for program, _ in found} == set(known)
-    assert (("train_cifar.py",), ["--dataset", "--batch-shards", "--kv-store"]) in found
-    assert (("igc", "launch"), ["-n", "-s", "--max-restarts"]) in found
+    all_calls = [call for page in PAGES for call in calls(page)]
+    assert len(all_calls) > 60 and {program for program, _ in all_calls} == set(known)
+    assert (("train_cifar.py",), ["--dataset", "--batch-shards", "--kv-store"]) in all_calls
+    assert (("igc", "launch"), ["-n", "-s", "--max-restarts"]) in all_calls
 
 
 def test_readme_is_short():

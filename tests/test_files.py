@@ -341,8 +341,8 @@ def test_answer_with_another_range_is_not_appended(tmp_path, server):
 
 def test_wrong_digest_names_both_and_keeps_nothing(tmp_path, server):
     server.content = b"another release"
-    found = hashlib.sha256(server.content).hexdigest()
-    with pytest.raises(UserError, match=f"sha256 {found}, expected {SHA256}") as caught:
+    actual = hashlib.sha256(server.content).hexdigest()
+    with pytest.raises(UserError, match=f"sha256 {actual}, expected {SHA256}") as caught:
         downloads.download([server.url], tmp_path / "file.bin", "sha256", SHA256)
     assert "\n" not in str(caught.value) and len(server.requests) == 1
     assert names(tmp_path) == []

@@ -119,12 +119,12 @@ def test_no_module_imports_itself_by_way_of_others(modules):
 
 def test_an_import_in_a_function_has_its_reason(modules):
     """A comment 'slow: ...' or 'optional: ...' beside it, or above the first of several."""
-    found = [
+    wrong_imports = [
         f"{module.path}:{line}: {module.lines[line - 1].strip()}"
         for module in modules.values()
         for line in module.unexplained
     ]
-    assert not found, "\n".join(found)
+    assert not wrong_imports, "\n".join(wrong_imports)
 
 
 LAZY = """

@@ -116,10 +116,10 @@ def test_waiting(tmp_path, monkeypatch, number):
     monkeypatch.setattr(locks, "PAUSE", 0.01)
     if number:
         without(monkeypatch, number)
-    first, told, order = Lock(tmp_path / "lock", temporary=True), [], []
+    first, waits, order = Lock(tmp_path / "lock", temporary=True), [], []
 
     def second():
-        with Lock(tmp_path / "lock", wait=lambda: told.append(True), temporary=True):
+        with Lock(tmp_path / "lock", wait=lambda: waits.append(True), temporary=True):
             order.append("second")
 
     thread = threading.Thread(target=second)
@@ -128,7 +128,7 @@ def test_waiting(tmp_path, monkeypatch, number):
     order.append("first")
     first.close()
     thread.join(10)
-    assert order == ["first", "second"] and told == [True] and list(tmp_path.iterdir()) == []
+    assert order == ["first", "second"] and waits == [True] and list(tmp_path.iterdir()) == []
 
 
 def test_a_pipe_in_place_of_a_lock_is_not_waited_for(tmp_path):

@@ -101,15 +101,15 @@ def events(here):
     checksum."""
     from tensorboardX.proto.event_pb2 import Event
 
-    found = {}
+    scalars = {}
     (path,) = (here / "tensorboard").iterdir()
     data = path.read_bytes()
     while data:
         length = int.from_bytes(data[:8], "little")
         event = Event.FromString(data[12 : 12 + length])
-        found.update({(value.tag, event.step): value.simple_value for value in event.summary.value})
+        scalars.update({(value.tag, event.step): value.simple_value for value in event.summary.value})
         data = data[12 + length + 4 :]
-    return found
+    return scalars
 
 
 def test_what_a_run_leaves_behind(undisturbed):
@@ -500,16 +500,16 @@ def test_the_papers_settings_for_tiny_imagenet():
     def experiment(*flags):
         return train_cifar.experiment(train_cifar.parse(["--dataset", "tiny-imagenet", *flags]), 2)
 
-    found = experiment("--network", "cifar_igcv2_20_c64")
-    assert found.schedule.num_epochs == 200 and found.schedule.lr_steps == (100, 150, 175)
-    assert [round(found.schedule.lr_at(epoch), 6) for epoch in (0, 99, 100, 150, 199)] == [
+    chosen = experiment("--network", "cifar_igcv2_20_c64")
+    assert chosen.schedule.num_epochs == 200 and chosen.schedule.lr_steps == (100, 150, 175)
+    assert [round(chosen.schedule.lr_at(epoch), 6) for epoch in (0, 99, 100, 150, 199)] == [
         0.1,
         0.1,
         0.01,
         0.001,
         0.0001,
     ]
-    assert found.model_options == {"stem_strides": 2}
+    assert chosen.model_options == {"stem_strides": 2}
     both = experiment("--network", "resnet_igc", "--depth", "50", "--downsample", "code").model_options
     assert both == {"downsample": "code", "stem_strides": 2}
 
@@ -534,9 +534,9 @@ def test_options_make_the_network_that_the_getter_makes(network, option):
     flags += ["--depth", "8", "--primary-partition", "3", "--secondary-partition", "4"] * (not network.startswith("c"))
     experiment = train_cifar.experiment(train_cifar.parse(flags), 2)
     assert experiment.model_options == {name: value}
-    found, expected = (build_network(experiment, [mx.cpu()], 10, 0), get_model(experiment.model.name, **{name: value}))
+    built, expected = (build_network(experiment, [mx.cpu()], 10, 0), get_model(experiment.model.name, **{name: value}))
     usual = get_model(experiment.model.name)
-    graphs = [net(mx.sym.var("data")).tojson() for net in (found, expected, usual)]
+    graphs = [net(mx.sym.var("data")).tojson() for net in (built, expected, usual)]
     assert strip(graphs[0]) == strip(graphs[1]) != strip(graphs[2])
 
 

@@ -193,8 +193,8 @@ def test_without_flags_it_is_the_papers_experiment():
     ],
 )
 def test_networks(flags, model, options):
-    described, given = train_imagenet.model_of(train_imagenet.parse(flags))
-    assert (described.name, given) == (model, options)
+    described, options_given = train_imagenet.model_of(train_imagenet.parse(flags))
+    assert (described.name, options_given) == (model, options)
     _, experiment, _ = parsed(*flags)
     assert (experiment.model.name, experiment.model_options or {}) == (model, options)
     find_family(model)
@@ -357,14 +357,14 @@ def test_a_resumed_run_keeps_its_data(packed, tmp_path, capfd):
 def test_help_says_these_defaults_not_those_for_cifar(capsys):
     assert train_main(["--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    for said in (
+    for line in (
         "(default: ~/.mxnet/datasets/imagenet)",
         "workers (default: the schedule's)",
         "parameter (default: the schedule's; igcv3-code",
         "0,...,7 or 0,...,3",
         "as many as the schedule has GPUs",
     ):
-        assert said in text, said
+        assert line in text, line
     assert "default: 64)" not in text and "the CPU)" not in text
 
 
@@ -400,8 +400,8 @@ def test_bfloat16_trains(packed, tmp_path):
         "--log-dir",
         tmp_path,
     )
-    found = last_params(tmp_path)
-    assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in found.values())
+    arrays = last_params(tmp_path)
+    assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays.values())
 
 
 @pytest.mark.long

@@ -75,14 +75,14 @@ def open_classifier(args: argparse.Namespace) -> Any:
     # slow: MXNet
     from igc_gluon.model_zoo.attributes import check_normalized
 
-    given = (args.mean, args.std)
-    if any(given) and (
-        any(values is None or len(values) != 3 or not all(map(isfinite, values)) for values in given)
+    normalization = (args.mean, args.std)
+    if any(normalization) and (
+        any(values is None or len(values) != 3 or not all(map(isfinite, values)) for values in normalization)
         or min(args.std) <= 0
     ):
         raise UserError("--mean and --std go together, three numbers each, for R, G and B; --std above 0")
     net = open_source(args)
-    if any(given):
+    if any(normalization):
         net.preprocessing = replace(net.preprocessing, mean=args.mean, std=args.std)
     check_normalized(net)
     return net

@@ -107,9 +107,9 @@ def _listings(root: Path, test_share: Optional[float]) -> Tuple[Listing, Listing
     if test_share is not None:
         raise UserError(f"{root} has a folder {tests[0]}/ to test on; leave --val-share out")
     beside = [name for name in names if name not in ("train", tests[0])]
-    said = f"{root}: train/ is trained on, {tests[0]}/ is tested on; {', '.join(beside)} left out"
+    remark = f"{root}: train/ is trained on, {tests[0]}/ is tested on; {', '.join(beside)} left out"
     test = pack.list_images(root / tests[0], train.classes)
-    return _shuffled(train), test, [said] if beside else []
+    return _shuffled(train), test, [remark] if beside else []
 
 
 def _remarks(listing: Listing) -> List[str]:

@@ -160,13 +160,13 @@ def read_index(path: Union[str, Path]) -> np.ndarray:
 def labels(path: Union[str, Path]) -> np.ndarray:
     """Integers (n,): the label of each record of the file at `path`, which `structure` has found sound."""
     path = expand(path)
-    found = []
+    labels = []
     with open(path, "rb") as file:
         for position in read_index(path).tolist():
             file.seek(position + _FRAME_BYTES)
             count, label, *_ = HEADER.unpack(file.read(HEADER.size))
-            found.append(np.frombuffer(file.read(4), "<f4")[0] if count else label)
-    return np.array(found).astype(np.int64)
+            labels.append(np.frombuffer(file.read(4), "<f4")[0] if count else label)
+    return np.array(labels).astype(np.int64)
 
 
 def _walk(path: Path, positions: np.ndarray) -> Structure:

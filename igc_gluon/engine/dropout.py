@@ -18,6 +18,6 @@ def add_dropout(net: mx.gluon.HybridBlock, rate: float) -> None:
 
 def has_dropout(net: mx.gluon.Block) -> bool:
     """Whether anything in `net` is dropped at random in training."""
-    found = []
-    net.apply(lambda block: found.append(block) if isinstance(block, nn.Dropout) and block._rate > 0 else None)
-    return bool(found)
+    dropouts = []
+    net.apply(lambda block: dropouts.append(block) if isinstance(block, nn.Dropout) and block._rate > 0 else None)
+    return bool(dropouts)

@@ -294,8 +294,8 @@ def _run_once(
         workers.barrier()
         set_attributes(initialize(net, experiment, settings.devices, seed), experiment.model.name, data.preprocessing)
         if settings.pretrained:
-            for said in settings.pretrained.give_to(net):
-                report(said)
+            for remark in settings.pretrained.give_to(net):
+                report(remark)
         if settings.teacher is not None:
             prepare_teacher(settings.teacher, data, settings.devices)
         weights = class_weights(experiment.class_weights, data)

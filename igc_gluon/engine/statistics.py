@@ -31,7 +31,7 @@ class Norm(NamedTuple):
 
 def moving_norms(net: mx.gluon.Block) -> List[Norm]:
     """Of `net`; layers that keep their statistics (use_global_stats, momentum 1, frozen ones) are not among them."""
-    found: Dict[str, Norm] = {}
+    norms: Dict[str, Norm] = {}
 
     def look(block: Any) -> None:
         if not isinstance(block, nn.BatchNorm) or block._kwargs["use_global_stats"]:
@@ -40,10 +40,10 @@ def moving_norms(net: mx.gluon.Block) -> List[Norm]:
             return
         momentum = block._kwargs["momentum"]
         if 0 <= momentum < 1:
-            found[block.running_var.name] = Norm(momentum, [block.running_mean, block.running_var])
+            norms[block.running_var.name] = Norm(momentum, [block.running_mean, block.running_var])
 
     net.apply(look)
-    return list(found.values())
+    return list(norms.values())
 
 
 def batches_needed(net: mx.gluon.Block) -> int:

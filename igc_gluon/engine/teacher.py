@@ -25,18 +25,18 @@ def teacher_name(net: mx.gluon.HybridBlock) -> str:
 def prepare_teacher(net: mx.gluon.HybridBlock, data: Input, devices: Sequence[mx.Context]) -> None:
     """Puts the teacher `net` on `devices`. Raises UserError unless it scores the classes of `data` and expects its
     images as they are."""
-    expected, given = net.preprocessing, data.preprocessing
-    if (expected.crop, expected.mean, expected.std) != (given.crop, given.mean, given.std):
+    expected, offered = net.preprocessing, data.preprocessing
+    if (expected.crop, expected.mean, expected.std) != (offered.crop, offered.mean, offered.std):
         raise UserError(
             f"--teacher {net.model} expects images of {expected.crop[1]}x{expected.crop[0]} pixels with mean "
-            f"{expected.mean} and std {expected.std}, {data.name} has {given.crop[1]}x{given.crop[0]}, {given.mean} "
-            f"and {given.std}; take a teacher that was trained on {data.name}"
+            f"{expected.mean} and std {expected.std}, {data.name} has {offered.crop[1]}x{offered.crop[0]}, "
+            f"{offered.mean} and {offered.std}; take a teacher that was trained on {data.name}"
         )
-    names, own = class_names(net), given.class_names
+    names, own = class_names(net), offered.class_names
     if names and own:
         check_same_classes(names, own, f"--teacher {net.model}", "the data")
     net.collect_params().reset_ctx(list(devices))
     net.hybridize(static_alloc=True)
-    scores = net(mx.nd.zeros((1, *given.image_shape), ctx=devices[0])).shape[1]
+    scores = net(mx.nd.zeros((1, *offered.image_shape), ctx=devices[0])).shape[1]
     if scores != data.classes:
         raise UserError(f"--teacher {net.model} has {scores} classes, {data.name} {data.classes}")

@@ -108,19 +108,19 @@ class LocalUpdate:
         self.gradients.load_state({name[len(_SUM) :]: array for name, array in arrays.items() if name.startswith(_SUM)})
         parts = part_names(self.trainer.optimizer)
         saved = {p.name: p for p in self.trainer._params if any(f"{part}:{p.name}" in arrays for part in parts)}
-        found: Dict[str, Arrays] = {name: {} for name in saved}
+        parts_of: Dict[str, Arrays] = {name: {} for name in saved}
         for part in parts:
             of_part = {name[len(part) + 1 :]: array for name, array in arrays.items() if name.startswith(f"{part}:")}
             check_parameters(of_part, saved)
             for name, array in of_part.items():
-                found[name][part] = array
+                parts_of[name][part] = array
         for updater, device in zip(self.trainer._updaters, self.devices):
             for i, parameter in enumerate(self.trainer._params):
-                if parameter.name in found:
+                if parameter.name in parts_of:
                     updater.states[i] = state_of(
                         self.trainer.optimizer,
                         parameter.data(device),
-                        {part: mx.nd.array(array, ctx=device) for part, array in found[parameter.name].items()},
+                        {part: mx.nd.array(array, ctx=device) for part, array in parts_of[parameter.name].items()},
                         mx.nd.array(weights[parameter.name], ctx=device),
                     )
                     updater.states_synced[i] = True

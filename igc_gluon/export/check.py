@@ -41,15 +41,15 @@ def _difference(session: Any, net: Any, batch: int, pixels: Optional[str]) -> fl
     """Between the results for `batch` images, as a share of the largest."""
     random, expected = np.random.default_rng(batch), net.preprocessing
     if pixels is None:
-        given = normalized = random.standard_normal((batch, *expected.image_shape)).astype(np.float32)
+        fed = normalized = random.standard_normal((batch, *expected.image_shape)).astype(np.float32)
     else:
         photos = random.integers(0, 256, (batch, *expected.crop, len(expected.mean)), np.uint8)
-        normalized, given = expected.normalize(photos), photos.transpose(0, 3, 1, 2).astype(pixels)
+        normalized, fed = expected.normalize(photos), photos.transpose(0, 3, 1, 2).astype(pixels)
     with mx.autograd.pause():
         scores = net(mx.nd.array(normalized))
     result = session.get_outputs()[0].name
     ours = (scores.softmax(axis=1) if result == "probabilities" else scores).asnumpy()
-    theirs = session.run(None, {"images": np.ascontiguousarray(given)})[0]
+    theirs = session.run(None, {"images": np.ascontiguousarray(fed)})[0]
     if theirs.shape != ours.shape:
         raise UserError(f"ONNX Runtime gives {theirs.shape} for {ours.shape}")
     return float(np.abs(theirs - ours).max() / max(np.abs(ours).max(), np.finfo(np.float32).tiny))

@@ -245,8 +245,8 @@ def load(path: Union[str, Path]) -> List[Node]:
             if name:
                 arrays[int(number)][name] = file[key]
     return [
-        Node(line["op"], tuple(line["inputs"]), tuple(line["shape"]), _tuples(line["attributes"]), given)
-        for line, given in zip(lines, arrays)
+        Node(line["op"], tuple(line["inputs"]), tuple(line["shape"]), _tuples(line["attributes"]), named)
+        for line, named in zip(lines, arrays)
     ]
 
 

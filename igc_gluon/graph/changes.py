@@ -43,13 +43,13 @@ _HARMLESS = {
 
 def blocks_below(block: Block) -> List[Block]:
     """`block` and every block that it can reach, each once: children, and others among its attributes."""
-    found, waiting = {}, [block]
+    blocks, waiting = {}, [block]
     while waiting:
         one = waiting.pop()
-        if id(one) not in found:
-            found[id(one)] = one
+        if id(one) not in blocks:
+            blocks[id(one)] = one
             waiting += _blocks_in(vars(one).values())
-    return list(found.values())
+    return list(blocks.values())
 
 
 def _blocks_in(values: Iterable[Any]) -> Iterator[Block]:

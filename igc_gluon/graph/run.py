@@ -241,25 +241,25 @@ class _Plan:
                     for name, values in short.constants.items()
                 }
             )
-            found, reasons = segments.find(self._graph, of_values, short)
+            native_parts, reasons = segments.find(self._graph, of_values, short)
             # A classifier may be a convolution of a single pixel: MXNet's operator is meant to run there.
             left = [
                 reason
                 for number, reason in reasons.items()
                 if self._graph.nodes[number].op == "Convolution" and set(of_values[Ref(number)][2:]) != {1}
             ]
-            if found and left:
+            if native_parts and left:
                 _say(left[0], " in parts of a network")
-            self._found[key[0]] = found, [*left, *reasons.values(), "there is no operator"][0]
-        found, reason = self._found[key[0]]
-        require(found, reason)
+            self._found[key[0]] = native_parts, [*left, *reasons.values(), "there is no operator"][0]
+        native_parts, reason = self._found[key[0]]
+        require(native_parts, reason)
         apart = [self._parameters[n].name for n in added]
         apart += [name for name, how in zip(self._graph.data, wanted) if how == 2]
         while len(self._programs) >= _MOST_PROGRAMS:
             del self._programs[next(iter(self._programs))]
         try:
-            program = (single and AtOnce.of(self._graph, found, self._owner, shapes)) or Program(
-                self._graph, found, self._owner, training, wanted, apart, self._flags[training]
+            program = (single and AtOnce.of(self._graph, native_parts, self._owner, shapes)) or Program(
+                self._graph, native_parts, self._owner, training, wanted, apart, self._flags[training]
             )
         except mx.MXNetError as error:  # an operator without a gradient, perhaps, which MXNet asks for here already
             self._found[key[0]] = (), first_line(error)

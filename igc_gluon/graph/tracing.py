@@ -63,13 +63,13 @@ class Graph(NamedTuple):
         """
         internals = self.symbol.get_internals()
         names = internals.list_outputs()
-        _, found, _ = internals.infer_shape(**dict(zip(self.data, data)))
-        if found is None:
+        _, inferred, _ = internals.infer_shape(**dict(zip(self.data, data)))
+        if inferred is None:
             raise ValueError("the sizes of some values cannot be known")
         shapes, at, numbers = {}, 0, {node.entry: number for number, node in enumerate(self.nodes)}
         for number, entry in enumerate(self.entries):
             if entry["op"] == "null":
-                shapes[entry["name"]] = found[at]
+                shapes[entry["name"]] = inferred[at]
                 at += 1
                 continue
             output = 0
@@ -78,7 +78,7 @@ class Graph(NamedTuple):
                 and names[at].startswith(entry["name"])
                 and _FURTHER_OUTPUT.fullmatch(names[at][len(entry["name"]) :])
             ):
-                shapes[Ref(numbers[number], output)] = found[at]
+                shapes[Ref(numbers[number], output)] = inferred[at]
                 output, at = output + 1, at + 1
         if at != len(names):
             raise ValueError("an operator has outputs of other names than MXNet usually gives")
@@ -149,8 +149,8 @@ def _without_casts(symbol: Any) -> Tuple[str, bool]:
 
 
 def _value(values: Sequence[Any], reference: Sequence[int]) -> Value:
-    found = values[reference[0]]
-    return found if isinstance(found, str) else Ref(found, reference[1])
+    value = values[reference[0]]
+    return value if isinstance(value, str) else Ref(value, reference[1])
 
 
 def parameters_of(block: HybridBlock) -> Dict[str, Any]:

@@ -91,9 +91,11 @@ def set_parameters(net: HybridBlock, arrays: Mapping[str, np.ndarray], path: Uni
 
     Raises UserError, see `from_module_params`.
     """
-    given = {name: mx.nd.array(array, dtype=array.dtype) for name, array in by_authors_names(net, arrays).items()}
+    gluon_arrays = {
+        name: mx.nd.array(array, dtype=array.dtype) for name, array in by_authors_names(net, arrays).items()
+    }
     try:
-        from_module_params(net, given, {}, ctx or mx.cpu())
+        from_module_params(net, gluon_arrays, {}, ctx or mx.cpu())
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

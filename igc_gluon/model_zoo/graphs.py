@@ -138,17 +138,17 @@ def match(theirs: List[Layer], ours: List[Layer]) -> Dict[str, str]:
             if a != b:
                 raise Difference("one of them takes the image where the other has a layer")
             continue
-        here, there = theirs[a], ours[b]
-        if partner.get(a, b) != b or here.facts != there.facts:
-            raise Difference(f"{here.name} is {here}, the model's {there.name} is {there}")
+        their_layer, our_layer = theirs[a], ours[b]
+        if partner.get(a, b) != b or their_layer.facts != our_layer.facts:
+            raise Difference(f"{their_layer.name} is {their_layer}, the model's {our_layer.name} is {our_layer}")
         if a in partner:
             continue
         partner[a] = b
-        names.update(zip(here.arrays, there.arrays))
-        inputs = there.inputs
-        if here.op == "add" and _key(key_a, here.inputs[0]) != _key(key_b, inputs[0]):
-            inputs = inputs[::-1] if _key(key_a, here.inputs[0]) == _key(key_b, inputs[1]) else inputs
-        pairs += zip(here.inputs, inputs)
+        names.update(zip(their_layer.arrays, our_layer.arrays))
+        inputs = our_layer.inputs
+        if their_layer.op == "add" and _key(key_a, their_layer.inputs[0]) != _key(key_b, inputs[0]):
+            inputs = inputs[::-1] if _key(key_a, their_layer.inputs[0]) == _key(key_b, inputs[1]) else inputs
+        pairs += zip(their_layer.inputs, inputs)
     if len(set(names.values())) != len(names):
         raise Difference("one of them uses an array twice")
     return names

@@ -133,12 +133,12 @@ def score_layer(net: HybridBlock) -> HybridBlock:
     its own, as networks of this package have."""
     output = getattr(net, "output", None)
     layers = [output, *(output._children.values() if isinstance(output, HybridBlock) else ())]
-    found = [layer for layer in layers if isinstance(layer, (nn.Dense, nn.Conv2D))]
-    if not found or not hasattr(net, "features"):
+    classifiers = [layer for layer in layers if isinstance(layer, (nn.Dense, nn.Conv2D))]
+    if not classifiers or not hasattr(net, "features"):
         raise UserError(
             f"{getattr(net, 'model', net.name)} has no `features` followed by a classifier `output`, which this needs"
         )
-    return found[-1]
+    return classifiers[-1]
 
 
 def layers_until(net: HybridBlock, stage: str) -> int:
@@ -146,12 +146,12 @@ def layers_until(net: HybridBlock, stage: str) -> int:
     begin. Raises UserError, which names all layers, where there is none."""
     score_layer(net)
     names = [child.prefix[len(net.prefix) :].rstrip("_-") if child.collect_params() else "" for child in net.features]
-    found = [n for n, name in enumerate(names) if name == stage or name.startswith((f"{stage}_", f"{stage}-"))]
-    if not found or not stage:
+    matching = [n for n, name in enumerate(names) if name == stage or name.startswith((f"{stage}_", f"{stage}-"))]
+    if not matching or not stage:
         raise UserError(
             f"{getattr(net, 'model', net.name)} has no stage {stage!r}; its layers are {', '.join(filter(None, names))}"
         )
-    return found[-1] + 1
+    return matching[-1] + 1
 
 
 def split_network(net: HybridBlock, layers: int) -> Tuple[HybridBlock, HybridBlock]:

@@ -68,7 +68,7 @@ def _outermost(block: HybridBlock) -> Iterator[HybridBlock]:
 
 
 def _innermost(block: HybridBlock) -> Iterator[HybridBlock]:
-    inside = [found for child in block._children.values() for found in _innermost(child)]
+    inside = [block_inside for child in block._children.values() for block_inside in _innermost(child)]
     yield from inside or ([block] if block._children and _is_interleaved(block) else [])
 
 

@@ -46,11 +46,11 @@ def convolutions(network: Network) -> Tuple[Convolution, ...]:
     modules: Dict[str, HybridBlock] = {}
     net.apply(lambda block: modules.setdefault(block.name + "_fwd", block))
     rows = complexity.layers(net, network.image_shape)
-    found: List[Convolution] = []
+    layers: List[Convolution] = []
     for row in rows:
         if row.operator == "sum":
             # SumFusion: the branches are summed right after the one convolution that computes them all.
-            found[-1] = found[-1]._replace(branches=found[-1].channels // row.output_shape[0])
+            layers[-1] = layers[-1]._replace(branches=layers[-1].channels // row.output_shape[0])
         if row.operator not in ("Convolution", "FullyConnected"):
             continue
         # Every weight is used once per output position.
@@ -60,7 +60,7 @@ def convolutions(network: Network) -> Tuple[Convolution, ...]:
             (options["kernel"], options["stride"], options["num_group"]) if options else ((1, 1), (1, 1), 1)
         )
         channels = row.output_shape[0]
-        found.append(
+        layers.append(
             Convolution(
                 row.name,
                 weights,
@@ -74,7 +74,7 @@ def convolutions(network: Network) -> Tuple[Convolution, ...]:
                 1,
             )
         )
-    return tuple(found)
+    return tuple(layers)
 
 
 @lru_cache(maxsize=None)

@@ -86,10 +86,10 @@ def test_picture(tmp_path):
     rows = scaling.series(4)
     assert rows[-1].values == (1, 2, 4) and rows[-1].point(2, 4) == ("cifar_plain_igc20_l24m2", 64, 2)
     assert rows[0].point(8, 4) == ("cifar_plain_igc8_l8m2", 64, 4) and rows[4].point(8, 4)[1] == 8
-    found = [
+    points = [
         {"title": row.title, "value": value, "milliseconds": {"igc": value, "torch": 2 * value, "limit": 0.5}}
         for row in rows
         for value in row.values
     ]
-    scaling.draw(found, False, "a machine", tmp_path / "scaling.png")
+    scaling.draw(points, False, "a machine", tmp_path / "scaling.png")
     assert (tmp_path / "scaling.png").read_bytes()[:4] == b"\x89PNG"

@@ -40,10 +40,10 @@ def expected(stack):
 
 @pytest.mark.parametrize("L, M", [(24, 2), (4, 8), (40, 2)])
 def test_igcv1(capsys, L, M):
-    found = rows(igc_check(capsys, f"cifar_plain_igc8_l{L}m{M}", "--no-picture").out)
-    assert list(found) == ["g1_b1", "g1_b2", "g2_b1", "g2_b2", "g3_b1", "g3_b2"]
+    row_of = rows(igc_check(capsys, f"cifar_plain_igc8_l{L}m{M}", "--no-picture").out)
+    assert list(row_of) == ["g1_b1", "g1_b2", "g2_b1", "g2_b2", "g3_b1", "g3_b2"]
     for title, M_here in (("g1_b1", M), ("g1_b2", M), ("g2_b2", 2 * M), ("g3_b2", 4 * M)):
-        row = found[title]
+        row = row_of[title]
         C = L * M_here
         stack = theory.igc_stack((C, M_here, 3, 3), (C, L, 1, 1), L)
         assert {key: row[key] for key in expected(stack)} == expected(stack)
@@ -51,7 +51,7 @@ def test_igcv1(capsys, L, M):
         assert row["terms"] == f"{9 * M_here} {L}"
         assert row["balance"] == f"{theory.imbalance([9 * M_here, L]):.2f}"
         assert row["regular"] == f"{theory.Block(L, M_here).regular_width:.1f}"
-    assert found["g2_b1"]["branches"] == f"{L}x{M}->{2 * M} 3x3, {2 * M}x{L}"
+    assert row_of["g2_b1"]["branches"] == f"{L}x{M}->{2 * M} 3x3, {2 * M}x{L}"
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_the_balance_counts_the_spatial_convolution_where_it_mixes_channels(caps
 
 
 def test_igcv3_and_a_width_that_changes(capsys):
-    found = rows(igc_check(capsys, "cifar_igcv3_d0.5", "--no-picture").out)
-    same, wider = found["seq-1-block1"], found["seq-2-block0"]  # 24 -> 144 -> 24 and 24 -> 144 -> 32
+    row_of = rows(igc_check(capsys, "cifar_igcv3_d0.5", "--no-picture").out)
+    same, wider = row_of["seq-1-block1"], row_of["seq-2-block0"]  # 24 -> 144 -> 24 and 24 -> 144 -> 32
     weights = 144 * 12 + 144 * 9 + 24 * 72
     assert (same["paths"], same["compl."], same["terms"], same["balance"]) == ("36", "loose", "72 72", "1.00")
     assert same["regular"] == f"{(weights / 9) ** 0.5:.1f}"
@@ -91,7 +91,7 @@ def test_igcv3_and_a_width_that_changes(capsys):
 
 def test_one_path_that_is_not_complementary_to_the_letter():
     convolution = theory.GroupConv((8, 2, 1, 1), 4)
-    found = check.check_stack(
+    checked = check.check_stack(
         [
             convolution,
             theory.Permutation([5, 3, 0, 6, 4, 2, 7, 1]),
@@ -100,8 +100,8 @@ def test_one_path_that_is_not_complementary_to_the_letter():
             convolution,
         ]
     )
-    assert found.paths == (1, 1) and found.connected == 1 and found.condition == "one path"
-    assert check.describe(found) == "dense, one path between any two channels"
+    assert checked.paths == (1, 1) and checked.connected == 1 and checked.condition == "one path"
+    assert check.describe(checked) == "dense, one path between any two channels"
 
 
 def test_a_network_without_such_blocks(capsys, tmp_path, monkeypatch):
@@ -222,8 +222,8 @@ def test_any_stack_of_group_convolutions_and_permutations(capsys, tmp_path, regi
         theory.Permutation([0, 2, 4, 6, 1, 3, 5, 7]),
         theory.GroupConv((8, 4, 1, 1), 2),
     ]
-    found = list(rows(out).values())
-    assert len(found) == 2 and cv2.imread(str(tmp_path / "own.png")) is not None
-    for row in found:
+    table = list(rows(out).values())
+    assert len(table) == 2 and cv2.imread(str(tmp_path / "own.png")) is not None
+    for row in table:
         assert {key: row[key] for key in expected(stack)} == expected(stack)
         assert row["branches"] == "4x2 3x3, 4x2, 2x4"

@@ -235,8 +235,8 @@ def test_images_of_a_data_set_are_prepared_as_the_network_expects(tmp_path, caps
         main(["eval", str(tmp_path / "net.params"), "--model", MODEL, "--data", "cifar10", "--data-dir", str(tmp_path)])
         == 0
     )
-    found = np.mean(np.log(np.exp(scores.astype(np.float64)).sum(axis=1)) - scores[np.arange(10), labels])
-    assert f"cross-entropy  {found:.4f}" in capsys.readouterr().out
+    loss = np.mean(np.log(np.exp(scores.astype(np.float64)).sum(axis=1)) - scores[np.arange(10), labels])
+    assert f"cross-entropy  {loss:.4f}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

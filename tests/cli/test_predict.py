@@ -58,15 +58,15 @@ def predict(capsys, *arguments, code=0):
 
 def rows(text):
     """{photo: [(class, percent)]}"""
-    found, photo = {}, None
+    rows_of, photo = {}, None
     for line in text.splitlines():
         match = re.match(r"  +([\d.]+) %  (.+)", line)
         if match:
-            found[photo].append((match.group(2), float(match.group(1))))
+            rows_of[photo].append((match.group(2), float(match.group(1))))
         else:
             photo = line
-            found[photo] = []
-    return found
+            rows_of[photo] = []
+    return rows_of
 
 
 def expected_rows(net, path, mean, std, short_side, crop, names, top=5):
@@ -82,9 +82,9 @@ def expected_rows(net, path, mean, std, short_side, crop, names, top=5):
     return [(names[i], round(100 * float(scores[i]), 2)) for i in np.argsort(-scores)[:top]]
 
 
-def same(found, expected):
-    assert [name for name, _ in found] == [name for name, _ in expected]
-    np.testing.assert_allclose([p for _, p in found], [p for _, p in expected], atol=0.011)
+def same(actual, expected):
+    assert [name for name, _ in actual] == [name for name, _ in expected]
+    np.testing.assert_allclose([p for _, p in actual], [p for _, p in expected], atol=0.011)
 
 
 def test_a_pretrained_name(photos, tmp_path, capsys, monkeypatch):
@@ -96,16 +96,16 @@ def test_a_pretrained_name(photos, tmp_path, capsys, monkeypatch):
     )
     monkeypatch.setenv("MXNET_GLUON_REPO", str(tmp_path))
     monkeypatch.delenv("MXNET_HOME", raising=False)
-    found = rows(predict(capsys, name, *photos).out)
+    printed = rows(predict(capsys, name, *photos).out)
     net = igc_gluon.get_model(name, pretrained=path)
-    assert list(found) == photos
+    assert list(printed) == photos
     for photo in photos:
-        same(found[photo], expected_rows(net, photo, (123.68, 116.779, 103.939), 1.0, 256, 224, net.classes))
+        same(printed[photo], expected_rows(net, photo, (123.68, 116.779, 103.939), 1.0, 256, 224, net.classes))
     if native.available():
         deploy.compile(net).save(tmp_path / "net.igc")
         compiled = rows(predict(capsys, tmp_path / "net.igc", *photos).out)
         for photo in photos:
-            same(compiled[photo], found[photo])
+            same(compiled[photo], printed[photo])
 
 
 @pytest.fixture
@@ -239,13 +239,13 @@ def test_every_way_of_asking_sees_the_pixels_that_training_tests_on(name, tmp_pa
     capsys.readouterr()
     names = DATASETS[name].class_names or [f"class {number}" for number in range(data.classes)]
     for network in ("run", "run.igc"):
-        found = rows(predict(capsys, tmp_path / network, *paths, "--top", 1).out)
+        printed = rows(predict(capsys, tmp_path / network, *paths, "--top", 1).out)
         for path, row in zip(paths, probabilities):
-            same(found[path], [(names[row.argmax()], 100 * row.max())])
+            same(printed[path], [(names[row.argmax()], 100 * row.max())])
     assert main(["eval", str(tmp_path / "run"), "--data-dir", str(tmp_path)]) == 0
     of_labels = probabilities[np.arange(len(labels)), labels.astype(int)]
-    found = float(re.search("cross-entropy +(.*)", capsys.readouterr().out)[1])
-    assert found == pytest.approx(-np.log(of_labels).mean(), abs=1e-3)
+    loss = float(re.search("cross-entropy +(.*)", capsys.readouterr().out)[1])
+    assert loss == pytest.approx(-np.log(of_labels).mean(), abs=1e-3)
 
 
 def test_an_igc_file_needs_no_mxnet(photos, network, tmp_path, capsys):
@@ -281,8 +281,8 @@ def test_a_params_file(photos, network, tmp_path, capsys):
     network.save_parameters(str(path))
     names, mean, std = [f"class {i}" for i in range(10)], (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
     arguments = (path, photos[0], "--model", MODEL)
-    found = predict(capsys, *arguments, "--mean", "100,110,120", "--std", "50,60,70").out
-    same(rows(found)[photos[0]], expected_rows(network, photos[0], mean, std, 32, 32, names))
+    output = predict(capsys, *arguments, "--mean", "100,110,120", "--std", "50,60,70").out
+    same(rows(output)[photos[0]], expected_rows(network, photos[0], mean, std, 32, 32, names))
     digits = rows(predict(capsys, *arguments, "--dataset", "digits").out)[photos[0]]
     assert {name for name, _ in digits} <= set("0123456789")
     for more, text in (
@@ -372,8 +372,8 @@ def test_pixels_of_odd_images(tmp_path):
             image.save(tmp_path / f"{orientation}.{ending}", exif=exif, **more)
     for name in saved:
         expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / name)).convert("RGB"))
-        found = read_photo(tmp_path / name)
-        assert found.shape == expected.shape and np.abs(found.astype(int) - expected).max() <= 1, name
+        pixels = read_photo(tmp_path / name)
+        assert pixels.shape == expected.shape and np.abs(pixels.astype(int) - expected).max() <= 1, name
     deep = rng.integers(0, 1 << 16, (32, 48, 4), dtype=np.uint16)
     for channels in (1, 3, 4):
         cv2.imwrite(str(tmp_path / "deep.png"), deep[..., :channels])

@@ -100,8 +100,8 @@ def test_a_run_goes_on_to_the_same_bits_from_a_moved_folder(photos, tmp_path, ca
 
 
 def test_two_folders_of_one_name_are_told_apart(photos, tmp_path, capsys):
-    found, small = list_photographs(photos), pack.Encoding(32)
-    pack_photographs(found, place(found, tmp_path / "runs" / "photos", small), small)
+    photographs, small = list_photographs(photos), pack.Encoding(32)
+    pack_photographs(photographs, place(photographs, tmp_path / "runs" / "photos", small), small)
     other = draw_photographs(tmp_path / "b" / "photos", 5, 40, seed=1)
     capsys.readouterr()
     assert train(other, *SMALL) == 2
@@ -124,9 +124,9 @@ def test_most_stay_on_their_side_where_others_are_added(photos):
 def test_folders_to_test_on(tmp_path):
     for split, count in (("train", 4), ("test", 2), ("extra", 2)):
         draw_photographs(tmp_path / "x" / split, count, 40)
-    found = list_photographs(tmp_path / "x")
-    assert len(found.train.paths) == 12 and len(found.test.paths) == 6
-    assert found.remarks == (f"{tmp_path / 'x'}: train/ is trained on, test/ is tested on; extra left out",)
+    photographs = list_photographs(tmp_path / "x")
+    assert len(photographs.train.paths) == 12 and len(photographs.test.paths) == 6
+    assert photographs.remarks == (f"{tmp_path / 'x'}: train/ is trained on, test/ is tested on; extra left out",)
     shutil.rmtree(tmp_path / "x" / "test")
     shutil.rmtree(tmp_path / "x" / "extra")
     assert len(list_photographs(tmp_path / "x").test.paths) == 3  # of train/, by itself
@@ -146,8 +146,8 @@ def test_what_is_chosen_by_number_and_size():
 
 def test_record_files_and_data_sets(photos, tmp_path, capsys, monkeypatch):
     assert train("photos", *SMALL, "--benchmark", "1") == 0 and not (tmp_path / "runs").exists()
-    found = list_photographs(photos)
-    for name, listing in (("train", found.train), ("val", found.test)):
+    photographs = list_photographs(photos)
+    for name, listing in (("train", photographs.train), ("val", photographs.test)):
         pack.pack(listing, tmp_path / "p" / f"{name}.rec", pack.Encoding(64, enlarge=False), workers=0)
     assert train("p", *SMALL, "--num-epochs", "1") == 0
     run = tmp_path / "runs" / "p" / "cifar_plain5_w4" / "seed0"

@@ -29,21 +29,25 @@ def test_without_flags_an_experiment_is_the_papers():
 
 
 def test_what_flags_make_of_it():
-    found = experiment(
+    chosen = experiment(
         *("--lr-mode", "poly", "--target-lr", "0.0001", "--power", "1.5", "--num-epochs", "7", "--warmup-epochs", "2"),
         *("--optimizer", "adamw", "--no-wd", "--clip-norm", "2", "--accumulate", "4", "--ema", "0.99"),
         *("--mixup", "0.2", "--cutmix", "1", "--random-erasing", "0.25", "--dropout", "0.1"),
         *("--class-weights", "1,2,0.5", "--bn-statistics", "anew"),
     )
-    schedule = found.schedule
+    schedule = chosen.schedule
     assert (schedule.mode, schedule.lr, schedule.target_lr, schedule.power) == ("poly", 0.001, 0.0001, 1.5)
     assert (schedule.num_epochs, schedule.warmup_epochs, schedule.lr_steps) == (7, 2, ())
-    assert (found.optimizer, found.undecayed) == ("adamw", ("_bias", "_beta", "_gamma"))
-    assert (found.clip_norm, found.accumulate, found.ema, found.dropout) == (2.0, 4, 0.99, 0.1)
-    assert (found.mixing, found.class_weights, found.bn_statistics) == (Mixing(0.2, 1.0, 0.25), (1.0, 2.0, 0.5), "anew")
+    assert (chosen.optimizer, chosen.undecayed) == ("adamw", ("_bias", "_beta", "_gamma"))
+    assert (chosen.clip_norm, chosen.accumulate, chosen.ema, chosen.dropout) == (2.0, 4, 0.99, 0.1)
+    assert (chosen.mixing, chosen.class_weights, chosen.bn_statistics) == (
+        Mixing(0.2, 1.0, 0.25),
+        (1.0, 2.0, 0.5),
+        "anew",
+    )
     assert experiment("--optimizer", "lamb").schedule.lr == 0.01
     assert experiment("--optimizer", "adam", "--lr", "0.3").schedule.lr == 0.3
-    assert json.loads(json.dumps(found.as_config()))["mixing"] == {"mixup": 0.2, "cutmix": 1.0, "erasing": 0.25}
+    assert json.loads(json.dumps(chosen.as_config()))["mixing"] == {"mixup": 0.2, "cutmix": 1.0, "erasing": 0.25}
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def mxnet_crops(folder, images, size, epochs=1, **options):
     first.
     """
     path = write(folder / "mxnet.rec", range(len(images)), [png(image) for image in images])
-    found = []
+    pieces = []
     for seed in range(epochs):
         batches = mx.io.ImageRecordIter(
             path_imgrec=str(path),
@@ -40,8 +40,8 @@ def mxnet_crops(folder, images, size, epochs=1, **options):
             seed_aug=1000 * seed,
             **options,
         )
-        found += [batch.data[0].asnumpy() for batch in batches]
-    return np.concatenate(found).transpose(0, 2, 3, 1).astype(np.uint8)
+        pieces += [batch.data[0].asnumpy() for batch in batches]
+    return np.concatenate(pieces).transpose(0, 2, 3, 1).astype(np.uint8)
 
 
 def photograph(height, width):
@@ -98,13 +98,13 @@ def test_changes_of_color_are_mxnets(tmp_path, channel, option, most):
     theirs = mxnet_crops(tmp_path, [image] * 50, 8, epochs=4, **{option: most})
     changes = np.arange(-most, most + 1)
     ours = np.stack([recolor(image, Draw(1.0, hls=tuple(change * (np.arange(3) == channel)))) for change in changes])
-    found = []
+    read_changes = []
     for one in theirs:
         distances = np.abs(ours.astype(int) - one).mean(axis=(1, 2, 3))
         assert distances.min() == 0
-        found.append(changes[distances.argmin()])
+        read_changes.append(changes[distances.argmin()])
     drawn = [draw(AUTHORS, np.random.default_rng(n)).hls[channel] for n in range(2000)]
-    assert np.abs(drawn).max() <= most and abs(np.std(found) / np.std(drawn) - 1) < 0.15
+    assert np.abs(drawn).max() <= most and abs(np.std(read_changes) / np.std(drawn) - 1) < 0.15
     assert abs(np.std(drawn) / (most / 3**0.5 * 17**0.5 / 5) - 1) < 0.06  # (u + 4 v) / 5 from -1 to 1
 
 
@@ -116,8 +116,8 @@ def test_changes_along_principal_colors_are_mxnets(tmp_path):
         - 128.0
     )
     expected = PRINCIPAL_COLORS @ PRINCIPAL_COLORS.T * 0.01
-    for found in (theirs, ours):
-        np.testing.assert_allclose(np.cov(found.T), expected, atol=0.2 * expected.max())
+    for drawn in (theirs, ours):
+        np.testing.assert_allclose(np.cov(drawn.T), expected, atol=0.2 * expected.max())
 
 
 def slopes(crops):

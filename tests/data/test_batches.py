@@ -58,9 +58,9 @@ def test_training_batches_equal_the_slow_reference(augment, mirror, pad_value, c
     batches = Batches(images, labels, 8, MEAN, STD, augment=augment, mirror=mirror, pad_value=pad_value, seed=3)
     for epoch in (0, 7):
         data, label = reference(images, labels, 8, 3, epoch, augment, mirror, color)
-        got = list(batches.epoch(epoch))
-        assert len(got) == len(batches) == len(data) == 6
-        for (x, y), expected, expected_label in zip(got, data, label):
+        made = list(batches.epoch(epoch))
+        assert len(made) == len(batches) == len(data) == 6
+        for (x, y), expected, expected_label in zip(made, data, label):
             assert x.dtype == y.dtype == np.float32 and x.flags.c_contiguous
             np.testing.assert_allclose(x, expected, atol=1e-6)
             np.testing.assert_array_equal(y, expected_label)
@@ -110,9 +110,9 @@ def test_random_sizes_equal_the_slow_reference(size, short_side):
         row, column = (int(place * (new - old + 1)) for place, new, old in zip(places[position], (height, width), size))
         image = image[row : row + size[0], column : column + size[1]]
         image = image[:, ::-1] if mirrored[position] else image
-        got = data[position].transpose(1, 2, 0) * STD + MEAN
-        assert abs(got - image).max() <= 1  # of 255, for OpenCV rounds
-        assert abs(got - image).mean() < 0.3
+        pixels = data[position].transpose(1, 2, 0) * STD + MEAN
+        assert abs(pixels - image).max() <= 1  # of 255, for OpenCV rounds
+        assert abs(pixels - image).mean() < 0.3
 
 
 def test_random_sizes_are_for_training_with_augmentation_alone():
@@ -148,9 +148,9 @@ def test_every_corner_occurs_and_half_is_mirrored():
 def test_paper_sized_epoch_has_782_batches_and_wraps_to_its_start():
     images, labels = numbered(50000)
     batches = Batches(images, labels, 64, MEAN, STD)
-    got = [label for _, label in batches.epoch(0)]
-    assert len(got) == len(batches) == 782 and all(len(label) == 64 for label in got)
-    order = np.concatenate(got)
+    batch_labels = [label for _, label in batches.epoch(0)]
+    assert len(batch_labels) == len(batches) == 782 and all(len(label) == 64 for label in batch_labels)
+    order = np.concatenate(batch_labels)
     assert sorted(order[:50000]) == list(range(50000))
     np.testing.assert_array_equal(order[50000:], order[:48])
 
@@ -166,18 +166,18 @@ def test_batch_larger_than_the_data_set():
 def test_evaluation_is_in_order_and_complete_whatever_the_flags():
     images, labels = data_set(23)
     batches = Batches(images, labels, 10, MEAN, STD, train=False, augment=True, mirror=True, shuffle=True)
-    got = list(batches.epoch(5))
-    assert [len(label) for _, label in got] == [10, 10, 3] and len(batches) == 3
+    made = list(batches.epoch(5))
+    assert [len(label) for _, label in made] == [10, 10, 3] and len(batches) == 3
     expected = ((images - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2)
-    np.testing.assert_allclose(np.concatenate([data for data, _ in got]), expected, atol=1e-6)
-    np.testing.assert_array_equal(np.concatenate([label for _, label in got]), labels)
+    np.testing.assert_allclose(np.concatenate([data for data, _ in made]), expected, atol=1e-6)
+    np.testing.assert_array_equal(np.concatenate([label for _, label in made]), labels)
 
 
 def test_without_shuffle_the_order_is_that_of_the_data_set():
     images, labels = numbered(10)
     batches = Batches(images, labels, 4, MEAN, STD, shuffle=False)
-    got = np.concatenate([label for _, label in batches.epoch(3)])
-    np.testing.assert_array_equal(got, [*range(10), 0, 1])
+    order = np.concatenate([label for _, label in batches.epoch(3)])
+    np.testing.assert_array_equal(order, [*range(10), 0, 1])
 
 
 def as_bytes(batches):

@@ -269,8 +269,8 @@ def test_tar_members_are_those_of_tarfile(tmp_path, format):
             archive.addfile(info, io.BytesIO(content))
     for pack in (bytes, gzip.compress, bz2.compress):
         stream = bounds.Unpacked(io.BytesIO(pack(file.getvalue())))
-        found = {name: member.read(size) for name, size, member in bounds.tar_members(stream)}
-        assert found == {name.rpartition("/")[2]: content for name, content in contents.items()}
+        members = {name: member.read(size) for name, size, member in bounds.tar_members(stream)}
+        assert members == {name.rpartition("/")[2]: content for name, content in contents.items()}
 
 
 def test_a_zip_of_endless_files_and_one_that_lies_about_sizes(tmp_path):

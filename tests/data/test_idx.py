@@ -53,8 +53,8 @@ def test_digests_of_the_mirror_are_those_in_mxnet(name, theirs, monkeypatch):
     monkeypatch.setattr(theirs, "_get_data", lambda self: None)
     published = theirs()
     expected = [published._train_data, published._train_label, published._test_data, published._test_label]
-    found = [(archive.name, archive.sources[1].digest) for archive in DATASETS[name].archives]
-    assert found == expected
+    digests = [(archive.name, archive.sources[1].digest) for archive in DATASETS[name].archives]
+    assert digests == expected
     assert all(archive.sources[1].url.endswith(f"/{name}/{archive.name}") for archive in DATASETS[name].archives)
 
 
@@ -124,9 +124,9 @@ def test_no_more_is_decompressed_than_announced(tmp_path, monkeypatch):
     original = gzip.GzipFile.read
 
     def counting(self, size=-1):
-        found = original(self, size)
-        read.append(len(found))
-        return found
+        piece = original(self, size)
+        read.append(len(piece))
+        return piece
 
     monkeypatch.setattr(gzip.GzipFile, "read", counting)
     with pytest.raises(UserError, match="but has more"):

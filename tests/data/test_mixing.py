@@ -49,8 +49,8 @@ def test_neither_workers_nor_the_place_of_a_resumption_change_it(mixing):
     whole = batches(mixing)
     assert all(label.shape == (8, 5) and (label > 0).sum() > 8 for _, label in whole)
     assert all(np.allclose(label.sum(axis=1), 1) for _, label in whole)
-    for found, expected in zip(batches(mixing, first_batch=1), whole[1:]):
-        for array, other in zip(found, expected):
+    for resumed, expected in zip(batches(mixing, first_batch=1), whole[1:]):
+        for array, other in zip(resumed, expected):
             np.testing.assert_array_equal(array, other)
     parts = [batches(mixing, slice(4 * i, 4 * i + 4), part_index=i, num_parts=2) for i in range(2)]
     for first, second, expected in zip(*parts, whole):
@@ -63,13 +63,13 @@ def test_neither_workers_nor_the_place_of_a_resumption_change_it(mixing):
 def test_the_shares_are_of_the_beta_distribution():
     """Its variance is 1 / (4 (2 alpha + 1))."""
     made = MixedBatches(Source(), Mixing(mixup=0.5), batch_size=8, shards=2, classes=5, seed=0)
-    found = []
+    greater_shares = []
     for epoch in range(300):
         for _, target in made.epoch(epoch):
             mixed = target[(target > 0).sum(axis=1) == 2]
-            found.append(mixed[0].max() if len(mixed) else 1.0)  # the greater of lambda and 1 - lambda
+            greater_shares.append(mixed[0].max() if len(mixed) else 1.0)  # the greater of lambda and 1 - lambda
     greater = np.maximum(*(lambda x: (x, 1 - x))(np.random.default_rng(1).beta(0.5, 0.5, 100000)))
-    assert abs(np.mean(found) - greater.mean()) < 0.03
+    assert abs(np.mean(greater_shares) - greater.mean()) < 0.03
 
 
 def test_erasing():

@@ -31,17 +31,17 @@ def test_pixels_are_those_of_mxnets_operators(height, width, crop, short_side):
     image = photograph(height, width)
     resized = mx.image.resize_short(mx.nd.array(image, dtype="uint8"), short_side, interp=9)
     expected = mx.image.center_crop(resized, crop[::-1])[0].asnumpy()
-    found = Preprocessing(crop, short_side).pixels(image)
+    pixels = Preprocessing(crop, short_side).pixels(image)
     # MXNet has an OpenCV of its own, whose cubic splines round otherwise.
-    assert np.abs(found.astype(int) - expected).max() <= (short_side > min(height, width))
+    assert np.abs(pixels.astype(int) - expected).max() <= (short_side > min(height, width))
 
 
 @pytest.mark.parametrize("name, interp", [("bilinear", 1), ("bicubic", 2), ("nearest", 0)])
 def test_interpolations(name, interp):
     image = photograph(240, 320)
     expected = mx.image.imresize(mx.nd.array(image, dtype="uint8"), 80, 60, interp=interp).asnumpy()[:, 10:70]
-    found = Preprocessing((60, 60), 60, interpolation=name).pixels(image)
-    assert np.abs(found.astype(int) - expected).max() <= 1
+    pixels = Preprocessing((60, 60), 60, interpolation=name).pixels(image)
+    assert np.abs(pixels.astype(int) - expected).max() <= 1
 
 
 def test_order_of_colors_and_normalization():
@@ -74,10 +74,10 @@ def test_a_photograph_of_another_size_gets_the_border_too(height, width):
     """Its middle as at 28x28 without a border, which is then around it on all sides."""
     image = photograph(height, width)
     for fill in (0, 200):
-        found = Preprocessing((32, 32), border=2, fill=fill).pixels(image)
+        pixels = Preprocessing((32, 32), border=2, fill=fill).pixels(image)
         middle = Preprocessing((28, 28)).pixels(image)
-        np.testing.assert_array_equal(found, np.pad(middle, ((2, 2), (2, 2), (0, 0)), constant_values=fill))
-        np.testing.assert_array_equal(Preprocessing((32, 32), border=2, fill=fill).pixels(found), found)
+        np.testing.assert_array_equal(pixels, np.pad(middle, ((2, 2), (2, 2), (0, 0)), constant_values=fill))
+        np.testing.assert_array_equal(Preprocessing((32, 32), border=2, fill=fill).pixels(pixels), pixels)
     expected = Preprocessing((48, 40), 68, border=4, fill=1).pixels(image)
     middle = Preprocessing((40, 32), 60).pixels(image)
     np.testing.assert_array_equal(expected, np.pad(middle, ((4, 4), (4, 4), (0, 0)), constant_values=1))

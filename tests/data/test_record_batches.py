@@ -211,8 +211,8 @@ def test_images_are_turned_upright(tmp_path, form):
         expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB")).astype(int)
         with open(tmp_path / "a.rec", "rb") as file:
             packed, _ = recordio.decode(recordio.read_record(file, position))
-        for found in (photos.read_photo(path), packed, recordio.decode(recordio.encode(0, 0, content))[0]):
-            assert found.shape == expected.shape and np.abs(found - expected)[::8, ::8].max() < 30, path
+        for decoded in (photos.read_photo(path), packed, recordio.decode(recordio.encode(0, 0, content))[0]):
+            assert decoded.shape == expected.shape and np.abs(decoded - expected)[::8, ::8].max() < 30, path
 
 
 @pytest.mark.parametrize(

@@ -166,8 +166,8 @@ def test_any_mutation_is_refused_or_as_before_and_never_crashes(tmp_path):
             content[place] = rng.integers(256)
         path.write_bytes(bytes(content[: rng.integers(len(content))] if rng.random() < 0.2 else content))
         try:
-            found = record_file.structure(path)
-            assert found.records == expected.records
+            structure = record_file.structure(path)
+            assert structure.records == expected.records
         except UserError:
             refused += 1
         report = repair.verify(path)

@@ -37,10 +37,10 @@ def statuses(path):
 def test_a_note_saves_reading_the_file(tmp_path, monkeypatch):
     path = tmp_path / "a.rec"
     write(path)
-    found = record_file.structure(path)
-    assert found == record_file.Structure(5, 1.0, 1.0)
+    structure = record_file.structure(path)
+    assert structure == record_file.Structure(5, 1.0, 1.0)
     monkeypatch.setattr(record_file, "_walk", lambda *args: pytest.fail("the file is read again"))
-    assert record_file.structure(path) == found
+    assert record_file.structure(path) == structure
 
 
 def test_an_index_beyond_what_files_can_be_beside_a_note_that_fits_it(tmp_path):
@@ -123,8 +123,8 @@ def test_a_file_of_heads_alone_is_scanned_at_once(tmp_path, length):
     path = tmp_path / "a.rec"
     path.write_bytes((struct.pack("<II", recordio.MAGIC, length) + bytes(24)) * (1 << 16))
     begin = time.process_time()
-    found = sum(1 for _ in recordio.scan(path))
-    assert found == 1 << 16 and time.process_time() - begin < 20
+    records = sum(1 for _ in recordio.scan(path))
+    assert records == 1 << 16 and time.process_time() - begin < 20
 
 
 def test_a_record_that_is_not_cut_where_it_holds_the_magic_word_is_one_line(tmp_path):

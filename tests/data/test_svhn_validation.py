@@ -66,12 +66,12 @@ def test_the_best_epoch_is_the_best_on_the_validation_images(folder, tmp_path, m
     # of every epoch, from its checkpoint, with MXNet's operators alone
     info = DATASETS["svhn"]
     data = ((held_out.images - np.array(info.mean)) / info.std).transpose(0, 3, 1, 2)
-    found = []
+    of_networks = []
     for checkpoint in sorted(path for path in (here / "checkpoints").iterdir() if path.is_dir()):
         scores = open_network(checkpoint)(mx.nd.array(data)).asnumpy()
-        found.append((scores.argmax(1) == held_out.labels).mean())
+        of_networks.append((scores.argmax(1) == held_out.labels).mean())
     accuracies = [entry["validation_accuracy"] for entry in history]
-    np.testing.assert_allclose(found, accuracies, atol=0.01)
+    np.testing.assert_allclose(of_networks, accuracies, atol=0.01)
     tests = [entry["test_accuracy"] for entry in history]
     assert accuracies[-1] > 0.5 and np.argmax(accuracies) != np.argmax(tests)  # or this shows nothing
     best = int(np.argmax(accuracies))

@@ -71,7 +71,7 @@ def small(name, size, **options):
     return randomize(igc_gluon.get_model(name, **options), (3, size, size))
 
 
-def assert_close(got, expected):
-    assert got.shape == expected.shape and got.dtype == np.float32
+def assert_close(actual, expected):
+    assert actual.shape == expected.shape and actual.dtype == np.float32
     if expected.size:
-        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())

@@ -36,9 +36,9 @@ def test_it_gives_the_kind_that_it_takes(compiled):
     x = images(SHAPE, 2)
     y = compiled(x)
     for kind, module in ((mx.nd.NDArray, mx.nd), (mx.np.ndarray, mx.np)):
-        got = compiled(module.array(x))
-        assert type(got) is kind and got.context == mx.cpu()
-        np.testing.assert_array_equal(got.asnumpy(), y)
+        result = compiled(module.array(x))
+        assert type(result) is kind and result.context == mx.cpu()
+        np.testing.assert_array_equal(result.asnumpy(), y)
     np.testing.assert_array_equal(compiled(np.asfortranarray(x)), y)
     np.testing.assert_array_equal(compiled(np.repeat(x, 2, axis=0)[::2]), y)
     unaligned = np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view(np.float32).reshape(x.shape)
@@ -162,16 +162,16 @@ def test_who_does_what_the_message_about_pixels_says_gets_the_right_scores(net, 
 def test_copies_and_pickles(net, compiled, monkeypatch):
     x = images(SHAPE, 2)
     named = deploy.compile(net, SHAPE, threads=1, mean=1, std=2, class_names=list("abcdefghij"))
-    for given in (copy.copy(named), copy.deepcopy(named), pickle.loads(pickle.dumps(named))):
-        np.testing.assert_array_equal(given(x), named(x))
-        assert (given.threads, given.preprocessing, given.native) == (1, named.preprocessing, True)
+    for duplicate in (copy.copy(named), copy.deepcopy(named), pickle.loads(pickle.dumps(named))):
+        np.testing.assert_array_equal(duplicate(x), named(x))
+        assert (duplicate.threads, duplicate.preprocessing, duplicate.native) == (1, named.preprocessing, True)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         np.testing.assert_array_equal(pool.submit(named, x).result(), named(x))
     monkeypatch.setenv("IGC_NATIVE", "0")
     on_mxnet = deploy.compile(net, SHAPE)
-    for given in (copy.deepcopy(on_mxnet), pickle.loads(pickle.dumps(on_mxnet))):
-        np.testing.assert_array_equal(given(x), on_mxnet(x))
-        assert not given.native
+    for duplicate in (copy.deepcopy(on_mxnet), pickle.loads(pickle.dumps(on_mxnet))):
+        np.testing.assert_array_equal(duplicate(x), on_mxnet(x))
+        assert not duplicate.native
 
 
 @pytest.mark.parametrize(

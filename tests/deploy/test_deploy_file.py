@@ -129,13 +129,13 @@ USUAL = Preprocessing((4, 4), 4, (1, 2, 3), (4, 5, 6), class_names=("a", "b"))
 )
 def test_files_of_older_releases(old, expected):
     """What they do not say, up to 2 the short side, up to 3 the border, up to 4 the precision, is as usual."""
-    found = deploy.Compiled(base64.b85decode(old))
-    assert found.name == "old" and found.input_shape == (3, 4, 4)
-    assert found.preprocessing == expected
-    assert found.precision == ("int8" if old is VERSION_2 else "float32")
+    compiled = deploy.Compiled(base64.b85decode(old))
+    assert compiled.name == "old" and compiled.input_shape == (3, 4, 4)
+    assert compiled.preprocessing == expected
+    assert compiled.precision == ("int8" if old is VERSION_2 else "float32")
     x = images((3, 4, 4), 2)
     expected = x.mean(axis=(2, 3)) @ (np.arange(6).reshape(2, 3) - 2).T
-    np.testing.assert_allclose(found(x), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(compiled(x), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,8 @@ def test_maps_as_results(tmp_path):
     weight = np.arange(24, dtype=np.float32).reshape(8, 3, 1, 1)
     data = file.dumps([Op(CONV, 0, 8, weight=weight)], SHAPE, False)
     x = images(SHAPE, 2)
-    got = deploy.Compiled(data)(x)
-    np.testing.assert_allclose(got, np.einsum("nihw,oi->nohw", x, weight[:, :, 0, 0]), rtol=1e-5, atol=1e-5)
+    scores = deploy.Compiled(data)(x)
+    np.testing.assert_allclose(scores, np.einsum("nihw,oi->nohw", x, weight[:, :, 0, 0]), rtol=1e-5, atol=1e-5)
 
 
 def test_missing_and_unwritable(compiled, tmp_path):
@@ -420,9 +420,9 @@ def test_from_a_photograph_to_its_class(classify, compiled, saved, tmp_path):
         picture.write_bytes(b"P6\n%d %d\n255\n" % shape[::-1] + image.tobytes())
         scores = compiled(compiled.preprocessing.prepare(image))[0].astype(np.float64)
         probabilities = np.exp(scores) / np.exp(scores).sum()
-        found = compiled.classify(image, top=3)
-        assert [name for name, _ in found] == [names[i] for i in np.argsort(-probabilities)[:3]]
-        np.testing.assert_allclose([p for _, p in found], np.sort(probabilities)[::-1][:3], rtol=1e-6)
+        likeliest = compiled.classify(image, top=3)
+        assert [name for name, _ in likeliest] == [names[i] for i in np.argsort(-probabilities)[:3]]
+        np.testing.assert_allclose([p for _, p in likeliest], np.sort(probabilities)[::-1][:3], rtol=1e-6)
         assert compiled.classify(str(picture)) == compiled.classify(image)
         np.testing.assert_allclose(Photograph(saved)("igc_classify", image, len(names)), probabilities, atol=0.01)
         done = classify(saved, picture)

@@ -46,13 +46,13 @@ def test_families_stay_near_float32(name, size):
     x = images(shape, 8, 3)
     exact = deploy.compile(network, shape)(x)
     compiled = deploy.compile(network, shape, calibration=images(shape, 64, 4))
-    got = compiled(x)
+    scores = compiled(x)
     assert not HAS or compiled.reduced_layers > 0
     # Random networks on random images; measured 0.03 and 0.04.
-    assert np.abs(got - exact).max() < 0.1 * np.abs(exact).max()
-    assert np.sqrt(np.square(got - exact).mean()) < 0.08 * exact.std()
+    assert np.abs(scores - exact).max() < 0.1 * np.abs(exact).max()
+    assert np.sqrt(np.square(scores - exact).mean()) < 0.08 * exact.std()
     for threads in (1, 2):
-        np.testing.assert_array_equal(compiled(x, threads=threads), got)
+        np.testing.assert_array_equal(compiled(x, threads=threads), scores)
 
 
 def test_the_file_runs_in_float32_where_there_are_no_kernels_for_bytes(net, tmp_path, caplog):
@@ -106,16 +106,16 @@ def test_kinds_of_images(net, tmp_path):
 
 def test_a_data_set_by_name(monkeypatch):
     digits = data.load("digits", "train").images
-    found = calibration.images_of("digits", Preprocessing((32, 32)), (3, 32, 32))
-    assert found.shape == (calibration.ENOUGH, 3, 32, 32) and found.dtype == np.float32
+    images = calibration.images_of("digits", Preprocessing((32, 32)), (3, 32, 32))
+    assert images.shape == (calibration.ENOUGH, 3, 32, 32) and images.dtype == np.float32
     mean, std = (np.array(v, np.float32) for v in (data.DATASETS["digits"].mean, data.DATASETS["digits"].std))
-    np.testing.assert_allclose(found[-1].transpose(1, 2, 0), (digits[-1] - mean) / std, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(images[-1].transpose(1, 2, 0), (digits[-1] - mean) / std, rtol=1e-5, atol=1e-5)
     monkeypatch.setattr(data, "load", lambda *_: SimpleNamespace(images=pixels))
     pixels = np.random.default_rng(0).integers(0, 256, (300, 32, 32, 3), np.uint8)
     expected = Preprocessing((32, 32), 40, (1, 2, 3), (4, 5, 6), color_order="BGR")
-    found = calibration.images_of("cifar10", expected, (3, 32, 32))
+    images = calibration.images_of("cifar10", expected, (3, 32, 32))
     for number in (0, 255):
-        np.testing.assert_array_equal(found[number], expected.prepare(pixels[299 * number // 255])[0])
+        np.testing.assert_array_equal(images[number], expected.prepare(pixels[299 * number // 255])[0])
 
 
 @pytest.mark.parametrize(

@@ -63,16 +63,16 @@ def kill_each(folder, earlier):
         lines = []
         arrays, state = store.load_last(lines.append) or (None, None)
         assert not lines, (number, lines)
-        found = state and (state["epoch"], state["value"])
+        saved = state and (state["epoch"], state["value"])
         if state:
-            assert (arrays["net.params"]["w"] == state["value"]).all() and found in (expected, (2, 2)), number
+            assert (arrays["net.params"]["w"] == state["value"]).all() and saved in (expected, (2, 2)), number
             assert not earlier or store.pointer("best") in store.names(), number
         else:
             assert not earlier and killed, number
         if not killed:
-            assert found == (2, 2)
+            assert saved == (2, 2)
             return number - 1, before
-        before += found == expected
+        before += saved == expected
         save(store, 3)
         assert store.load_last(lines.append)[1] == {"epoch": 3, "value": 3} and not lines, number
         left = {path.name for path in Path(folder).iterdir()}

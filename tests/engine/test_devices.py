@@ -29,10 +29,10 @@ def train(number, shards, kv_store="device", model="cifar_resnet_igc8_l3m2"):
     return parallel
 
 
-def distance(found, expected):
+def distance(actual, expected):
     """Of two arrays, relative to the larger of 1 and their size: rounding grows with every step, in small arrays
     too."""
-    return np.linalg.norm(found - expected) / max(np.linalg.norm(expected), 1)
+    return np.linalg.norm(actual - expected) / max(np.linalg.norm(expected), 1)
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +43,9 @@ def one_device():
 @pytest.mark.parametrize("number,kv_store", [(2, "device"), (4, "device"), (2, "local")])
 def test_n_devices_give_the_weights_of_one(one_device, number, kv_store):
     several = train(number, 4, kv_store)
-    expected, found = one_device.parameters(), several.parameters()
+    expected, arrays = one_device.parameters(), several.parameters()
     for name, value in expected.items():
-        assert distance(found[name], value) < 2e-4, name
+        assert distance(arrays[name], value) < 2e-4, name
     for name, state in one_device.updates.states().items():
         assert distance(several.updates.states()[name], state) < 2e-3, name
     for parameter in several.net.collect_params().values():  # and the devices agree to the bit
@@ -97,8 +97,8 @@ def test_a_batch_of_16_is_normalized_whole():
     parallel = DataParallel(net, [mx.cpu()], devices.usual_shards(8, 16), AuthorsNesterov())
     parallel.step(DATA[0], LABEL[0], lr=0.1)
     parallel.end_epoch()
-    found = parallel.parameters()["g0_bn_running_var"]
-    np.testing.assert_allclose(found, 0.01 * activations.var(axis=(0, 2, 3)), rtol=1e-3)
+    variance = parallel.parameters()["g0_bn_running_var"]
+    np.testing.assert_allclose(variance, 0.01 * activations.var(axis=(0, 2, 3)), rtol=1e-3)
 
 
 def test_each_shard_is_normalized_by_itself():
@@ -112,9 +112,11 @@ def test_each_shard_is_normalized_by_itself():
     parallel.step(DATA[0], LABEL[0], lr=0.1)
     parallel.end_epoch()
     shards = activations.reshape(4, 4, *activations.shape[1:])
-    found = parallel.parameters()
-    np.testing.assert_allclose(found["g0_bn_running_mean"], 0.01 * shards.mean(axis=(0, 1, 3, 4)), rtol=1e-3, atol=1e-6)
-    np.testing.assert_allclose(found["g0_bn_running_var"], 0.01 * shards.var(axis=(1, 3, 4)).mean(axis=0), rtol=1e-3)
+    arrays = parallel.parameters()
+    np.testing.assert_allclose(
+        arrays["g0_bn_running_mean"], 0.01 * shards.mean(axis=(0, 1, 3, 4)), rtol=1e-3, atol=1e-6
+    )
+    np.testing.assert_allclose(arrays["g0_bn_running_var"], 0.01 * shards.var(axis=(1, 3, 4)).mean(axis=0), rtol=1e-3)
 
 
 def test_a_loss_that_is_not_finite_leaves_the_weights():

@@ -29,6 +29,6 @@ def test_nan_is_never_right():
 
 def test_loss_and_accuracies():
     scores = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]])) + 3  # softmax takes the 3 out again
-    found = evaluate(lambda data: scores, OneBatch(np.zeros((2, 3, 1, 1)), np.array([0.0, 1.0])))
-    np.testing.assert_allclose(found.loss, -(np.log(0.7) + np.log(0.3)) / 2)
-    assert (found.accuracy, found.top5, found.images) == (0.5, 1.0, 2)
+    evaluation = evaluate(lambda data: scores, OneBatch(np.zeros((2, 3, 1, 1)), np.array([0.0, 1.0])))
+    np.testing.assert_allclose(evaluation.loss, -(np.log(0.7) + np.log(0.3)) / 2)
+    assert (evaluation.accuracy, evaluation.top5, evaluation.images) == (0.5, 1.0, 2)

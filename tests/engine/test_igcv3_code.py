@@ -109,5 +109,5 @@ def test_moving_statistics():
 
 
 def _norms(block):
-    found = [block] if isinstance(block, mx.gluon.nn.BatchNorm) else []
-    return found + [norm for child in block._children.values() for norm in _norms(child)]
+    norms = [block] if isinstance(block, mx.gluon.nn.BatchNorm) else []
+    return norms + [norm for child in block._children.values() for norm in _norms(child)]

@@ -37,11 +37,11 @@ def prepared(tmp_path, train, val, **options):
 @pytest.mark.parametrize(
     "names", [["ant", "cow", "bee"], ["ant", "bee", "dog"], ["ant", "bee"], ["ant", "bee", "cow", "dog"]]
 )
-@pytest.mark.parametrize("given", [None, 3, 4])
-def test_files_of_other_classes(tmp_path, names, given):
+@pytest.mark.parametrize("named", [None, 3, 4])
+def test_files_of_other_classes(tmp_path, names, named):
     """Trained on, they give 100 % and tested 0 %. No message may lead there."""
     with pytest.raises(UserError, match="labels mean other classes") as error:
-        prepared(tmp_path, (["ant", "bee", "cow"], 3), (names, len(names)), classes=given)
+        prepared(tmp_path, (["ant", "bee", "cow"], 3), (names, len(names)), classes=named)
     text = str(error.value)
     assert "--num-classes" not in text and "\n" not in text
     assert str(tmp_path / "a" / "classes.txt") in text and str(tmp_path / "b" / "classes.txt") in text

@@ -92,6 +92,6 @@ def test_what_an_older_release_did_not_record_is_not_compared(resume, tmp_path):
 
 
 def test_the_blas_says_its_version_and_its_processor():
-    found = versions.versions()
-    assert "OpenBLAS 0." in found["numpy_blas"] and "blas" in found["mxnet_blas"]
-    assert all(len(digest) == 16 for digest in found["kernels"].split()) == native.available()
+    version_of = versions.versions()
+    assert "OpenBLAS 0." in version_of["numpy_blas"] and "blas" in version_of["mxnet_blas"]
+    assert all(len(digest) == 16 for digest in version_of["kernels"].split()) == native.available()

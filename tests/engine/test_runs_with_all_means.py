@@ -107,21 +107,21 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(whole, data, teacher, tmp
         with pytest.raises(Killed):
             train(everything(teacher), data, tmp_path, teacher, checkpoint_batches=10 if saves == 1 else 23 + 10)
     train(everything(teacher), data, tmp_path, teacher, resume=True)
-    (_, expected, history), (_, found, again) = last(whole), last(tmp_path)
+    (_, expected, history), (_, resumed, again) = last(whole), last(tmp_path)
     for file, arrays in expected.items():
-        assert sorted(found[file]) == sorted(arrays)
+        assert sorted(resumed[file]) == sorted(arrays)
         for name, array in arrays.items():
-            np.testing.assert_array_equal(found[file][name], array, err_msg=name)
+            np.testing.assert_array_equal(resumed[file][name], array, err_msg=name)
     measured = ("train_loss", "test_loss", "test_accuracy", "trained_test_loss", "trained_test_accuracy", "lr")
     assert [[e[key] for key in measured] for e in again] == [[e[key] for key in measured] for e in history]
 
 
 def test_two_devices_give_the_weights_of_one(whole, data, teacher, tmp_path):
     train(everything(teacher), data, tmp_path, teacher, devices=2)
-    (_, expected, history), (_, found, others) = last(whole), last(tmp_path)
+    (_, expected, history), (_, other_arrays, others) = last(whole), last(tmp_path)
     for file, arrays in expected.items():
         for name, array in arrays.items():
-            error = np.linalg.norm(found[file][name] - array) / max(np.linalg.norm(array), 1e-3)
+            error = np.linalg.norm(other_arrays[file][name] - array) / max(np.linalg.norm(array), 1e-3)
             assert error < 2e-2, (file, name, error)
     np.testing.assert_allclose([e["train_loss"] for e in others], [e["train_loss"] for e in history], rtol=1e-3)
 
@@ -138,9 +138,9 @@ def test_the_checkpoint_holds_the_average_and_what_was_trained(whole, data):
         net.initialize()
         for name, parameter in net.collect_params().items():
             parameter.set_data(mx.nd.array(values[name]))
-        found = evaluate(lambda images, net=net: net(mx.nd.array(images)).asnumpy(), test)
-        np.testing.assert_allclose(found.loss, history[-1][f"{key}_loss"], rtol=1e-4)
-        np.testing.assert_allclose(found.accuracy, history[-1][f"{key}_accuracy"])
+        evaluation = evaluate(lambda images, net=net: net(mx.nd.array(images)).asnumpy(), test)
+        np.testing.assert_allclose(evaluation.loss, history[-1][f"{key}_loss"], rtol=1e-4)
+        np.testing.assert_allclose(evaluation.accuracy, history[-1][f"{key}_accuracy"])
     opened = open_network(folder / "checkpoints" / (folder / "checkpoints" / "last").read_text().strip())
     for name, parameter in opened.collect_params().items():
         np.testing.assert_array_equal(parameter.data().asnumpy(), network[name])
@@ -183,8 +183,8 @@ def test_what_of_a_short_run_is_saved_is_right(data, tmp_path):
     assert any("23 batches are too few for its moving average" in line for line in lines)
     net = open_network(summary["folder"])
     _, test = data.batches(64, 0)
-    found = evaluate(lambda images: net(mx.nd.array(images)).asnumpy(), test)
-    assert found.accuracy == summary["last_test_accuracy"]
+    evaluation = evaluate(lambda images: net(mx.nd.array(images)).asnumpy(), test)
+    assert evaluation.accuracy == summary["last_test_accuracy"]
     module = params_file.load(tmp_path / "module-0001.params")
     for name, parameter in net.collect_params().items():
         if "running" in name:

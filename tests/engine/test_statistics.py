@@ -28,17 +28,17 @@ def machine(devices, shards=2):
 
 def of_batch(net, images):
     """[(mean, variance)] of every BN of a network of plain layers, by MXNet's convolution and NumPy in float64."""
-    found, values = [], images
+    statistics, values = [], images
     for layer in list(net.features._children.values())[:-2]:
         weight = layer.conv.weight.data()
         kwargs = layer.conv._kwargs
         made = mx.nd.Convolution(mx.nd.array(values), weight, **{**kwargs, "no_bias": True}).asnumpy().astype(float)
         mean, variance = made.mean((0, 2, 3)), made.var((0, 2, 3))
-        found.append((mean, variance))
+        statistics.append((mean, variance))
         gamma, beta = (p.data().asnumpy()[:, None, None] for p in (layer.bn.gamma, layer.bn.beta))
         normal = (made - mean[:, None, None]) / np.sqrt(variance[:, None, None] + EPSILON)
         values = np.maximum(gamma * normal + beta, 0).astype(np.float32)
-    return found
+    return statistics
 
 
 @pytest.mark.parametrize("devices", [1, 2])
@@ -52,8 +52,10 @@ def test_they_are_the_average_over_the_batches_with_the_weights_as_they_are(devi
     expected = None
     for share, (data, _) in zip(shares, BATCHES):
         for half in (data[:4], data[4:]):
-            found = [[share / 2 * v for v in pair] for pair in of_batch(parallel.net, half)]
-            expected = found if expected is None else [[a + b for a, b in zip(*two)] for two in zip(expected, found)]
+            of_share = [[share / 2 * v for v in pair] for pair in of_batch(parallel.net, half)]
+            expected = (
+                of_share if expected is None else [[a + b for a, b in zip(*two)] for two in zip(expected, of_share)]
+            )
     layers = list(parallel.net.features._children.values())[:-2]
     assert len(layers) == len(expected) == 4
     for layer, (mean, variance) in zip(layers, expected):

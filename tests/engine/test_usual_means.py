@@ -271,8 +271,8 @@ def log_softmax(scores):
 def test_cross_entropy(label, weights, smoothing):
     target = np.eye(4)[label] if label.ndim == 1 else label
     target = ((1 - smoothing) * target + smoothing / 4) * (1 if weights is None else np.array(weights))
-    found = Loss(Objective(smoothing, weights), [mx.cpu()])(mx.nd.array(SCORES), label.astype(np.float32), None)
-    np.testing.assert_allclose(found.asnumpy(), -(target * log_softmax(SCORES)).sum(axis=1), rtol=1e-5, atol=2e-5)
+    losses = Loss(Objective(smoothing, weights), [mx.cpu()])(mx.nd.array(SCORES), label.astype(np.float32), None)
+    np.testing.assert_allclose(losses.asnumpy(), -(target * log_softmax(SCORES)).sum(axis=1), rtol=1e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("hard_weight", [0.0, 0.3, 1.0])
@@ -282,14 +282,14 @@ def test_distillation(label, hard_weight):
     temperature, theirs = 4.0, RNG.standard_normal((6, 4)) * 3
     teacher = nn.HybridLambda(lambda F, x: F.reshape(x, (0, -1)))
     objective = Objective(0.1, None, teacher, temperature, hard_weight)
-    found = Loss(objective, [mx.cpu()])(
+    losses = Loss(objective, [mx.cpu()])(
         mx.nd.array(SCORES), label.astype(np.float32), theirs.reshape(6, 4, 1, 1).astype(np.float32)
     )
     target = 0.9 * (np.eye(4)[label] if label.ndim == 1 else label) + 0.1 / 4
     hard = -(target * log_softmax(SCORES)).sum(axis=1)
     soft = -(np.exp(log_softmax(theirs / temperature)) * log_softmax(SCORES / temperature)).sum(axis=1)
     expected = hard_weight * hard + (1 - hard_weight) * temperature**2 * soft
-    np.testing.assert_allclose(found.asnumpy(), expected, rtol=1e-5, atol=2e-5)
+    np.testing.assert_allclose(losses.asnumpy(), expected, rtol=1e-5, atol=2e-5)
 
 
 class Data:
@@ -300,9 +300,9 @@ class Data:
 
 
 def test_class_weights():
-    found = class_weights("balanced", Data())
-    np.testing.assert_allclose(found, [6 / 9, 6 / 3, 6 / 6])
-    np.testing.assert_allclose(np.mean([found[label] for label in Data().training_labels()]), 1)
+    weights = class_weights("balanced", Data())
+    np.testing.assert_allclose(weights, [6 / 9, 6 / 3, 6 / 6])
+    np.testing.assert_allclose(np.mean([weights[label] for label in Data().training_labels()]), 1)
     assert class_weights(None, Data()) is None and class_weights((1, 2, 3), Data()) == (1, 2, 3)
     with pytest.raises(UserError, match="gives 2 numbers, data has 3 classes"):
         class_weights((1, 2), Data())
@@ -316,7 +316,7 @@ def test_class_weights():
 
 def test_dropout_draws_by_the_place_in_the_run_and_the_shard():
     """Half of the features are 0 and the others twice as large; the same on two devices as on one."""
-    found = {}
+    scores_on = {}
     for devices in (1, 2):
         contexts = [mx.cpu(i) for i in range(devices)]
         mx.random.seed(3)
@@ -333,15 +333,15 @@ def test_dropout_draws_by_the_place_in_the_run_and_the_shard():
         def scores(*place):
             return np.concatenate([o.asnumpy() for o in parallel.replicas.forward(data, label, place)[0]])
 
-        found[devices] = scores(0, 0)
-        np.testing.assert_array_equal(scores(0, 0), found[devices])
-        assert (scores(0, 1) != found[devices]).mean() > 0.3
+        scores_on[devices] = scores(0, 0)
+        np.testing.assert_array_equal(scores(0, 0), scores_on[devices])
+        assert (scores(0, 1) != scores_on[devices]).mean() > 0.3
         net.features._children[str(len(net.features) - 1)]._rate = 0
         net.hybridize()
-    dropped = found[1] == 0
+    dropped = scores_on[1] == 0
     assert 0.35 < dropped.mean() < 0.65 and (dropped[:4] != dropped[4:]).any()
-    np.testing.assert_allclose(found[2], found[1], rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(found[1][~dropped], 2 * scores(0, 0)[~dropped], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(scores_on[2], scores_on[1], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(scores_on[1][~dropped], 2 * scores(0, 0)[~dropped], rtol=1e-3, atol=1e-4)
 
 
 def test_dropout_needs_a_place():

@@ -33,9 +33,9 @@ def run(made, images):
     return result
 
 
-def close(got, expected, share=2e-5):
-    assert got.shape == expected.shape
-    np.testing.assert_allclose(got, expected, rtol=0, atol=share * np.abs(expected).max())
+def close(actual, expected, share=2e-5):
+    assert actual.shape == expected.shape
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=share * np.abs(expected).max())
 
 
 def softmax(scores):
@@ -89,8 +89,8 @@ def test_export_of_a_network_with_weights(tmp_path, capsys, flags):
     metadata = {entry.key: entry.value for entry in made.metadata_props}
     assert metadata["model"] == SHIPPED and json.loads(metadata["classes"]) == net.classes
     assert "computes the same, to" in shown and ("Nx3x32x32" in shown) == ("--batch-size" not in flags)
-    said = to_onnx.preprocessing_of(made)
-    prepared = said.prepare(pixels[0])
+    preprocessing = to_onnx.preprocessing_of(made)
+    prepared = preprocessing.prepare(pixels[0])
     close(run(out, np.repeat(prepared, 5, 0).astype(images.dtype))[0], run(out, np.repeat(images[:1], 5, 0))[0])
 
 
@@ -254,13 +254,13 @@ def test_8_bits(tmp_path, capsys, pictures, flags):
         scale = scale.reshape(-1, *[1] * (weight.ndim - 1)) if scale.size == len(weight) else scale
         assert np.all(np.abs(stored * scale - weight) <= 0.501 * scale)
     images = np.load(pictures)[:4]
-    given = (
+    images = (
         images.transpose(0, 3, 1, 2)
         if flags
         else open_network(SHIPPED, dataset="fashion-mnist").preprocessing.normalize(images)
     )
-    close(run(out, given), run(exact, given), 0.2)
-    assert (run(out, given) != run(exact, given)).any()
+    close(run(out, images), run(exact, images), 0.2)
+    assert (run(out, images) != run(exact, images)).any()
 
 
 @pytest.mark.parametrize(

@@ -131,16 +131,16 @@ def results(net, dtype):
     net.cast(dtype)
     net.hybridize()
     x = mx.nd.array(X, dtype=dtype)
-    found = {"inference": net(x)}
+    arrays = {"inference": net(x)}
     with mx.autograd.record():
         scores = net(x)
         loss = (scores * mx.nd.arange(scores.size, dtype=dtype).reshape(scores.shape).sin()).sum()
     loss.backward()
-    found["training"] = scores
+    arrays["training"] = scores
     kinds = [(p.name.rstrip("0123456789").split("_")[-1], p) for p in net.collect_params().values()]
-    found.update({f"gradient {i} {kind}": p.grad() for i, (kind, p) in enumerate(kinds) if p.grad_req != "null"})
-    found.update({f"{i} {kind}": p.data() for i, (kind, p) in enumerate(kinds) if kind in ("mean", "var")})
-    return {name: array.asnumpy() for name, array in found.items()}
+    arrays.update({f"gradient {i} {kind}": p.grad() for i, (kind, p) in enumerate(kinds) if p.grad_req != "null"})
+    arrays.update({f"{i} {kind}": p.data() for i, (kind, p) in enumerate(kinds) if kind in ("mean", "var")})
+    return {name: array.asnumpy() for name, array in arrays.items()}
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -150,11 +150,11 @@ def test_outputs_and_gradients_are_those_of_stock_in_float64(name, place, monkey
     net = build(place, make)
     left = {why for _, why in non_native_operators(net, (3, 3, 10, 12))}
     assert left <= {"operator FullyConnected has no native kernel here"}, left
-    found = results(net, "float32")
+    native_results = results(net, "float32")
     monkeypatch.setenv("IGC_NATIVE", "0")
     expected = results(build(place, make), "float64")
     for key, stock in expected.items():
-        assert np.linalg.norm(found[key] - stock) <= 1e-4 * max(np.linalg.norm(stock), 0.1), key
+        assert np.linalg.norm(native_results[key] - stock) <= 1e-4 * max(np.linalg.norm(stock), 0.1), key
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -213,9 +213,9 @@ def test_other_indices_are_noticed(batch, monkeypatch):
     x = mx.nd.array(X[:batch])
     net(x).wait_to_read()
     net.features[2].order.set_data(mx.nd.array(ORDER[::-1]))
-    found = net(x).asnumpy()
+    scores = net(x).asnumpy()
     monkeypatch.setenv("IGC_NATIVE", "0")
-    np.testing.assert_allclose(found, net(x).asnumpy(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(scores, net(x).asnumpy(), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["cifar_sumfusion8_l2m3", "cifar_plain_igc5_l2m2"])
@@ -223,6 +223,6 @@ def test_one_image_of_a_network_with_sums_of_branches(name, monkeypatch):
     net = igc_gluon.get_model(name, classes=5)
     net.initialize(mx.init.Xavier(magnitude=3))
     x = mx.nd.array(X[:1])
-    found = net(x).asnumpy()
+    scores = net(x).asnumpy()
     monkeypatch.setenv("IGC_NATIVE", "0")
-    np.testing.assert_allclose(found, net(x).asnumpy(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(scores, net(x).asnumpy(), rtol=1e-3, atol=1e-4)

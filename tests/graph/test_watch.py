@@ -108,10 +108,10 @@ def test_a_change_between_two_single_images_is_noticed(net, change, watched, mon
         net(X).wait_to_read()
     before = net(X).asnumpy()
     change(net)
-    found = net(X).asnumpy()
-    assert abs(found - before).max() > 1e-4
-    np.testing.assert_allclose(found, stock(net, monkeypatch), rtol=1e-3, atol=1e-4)
-    np.testing.assert_array_equal(net(X).asnumpy(), found)
+    scores = net(X).asnumpy()
+    assert abs(scores - before).max() > 1e-4
+    np.testing.assert_allclose(scores, stock(net, monkeypatch), rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(net(X).asnumpy(), scores)
 
 
 def test_parameters_that_are_loaded(net, tmp_path, monkeypatch):

@@ -51,13 +51,15 @@ def journey(place, igc, *flags):
     assert json.loads((place / "eval.json").read_text())["top1"] == pytest.approx(best)
 
     igc("predict", run, "new", "--csv", "out.csv")
-    found = rows(place / "out.csv")
-    assert [row["image"] for row in found] == sorted(str(path.relative_to(place)) for path in place.glob("new/*/*.jpg"))
-    right = np.mean([row["class_1"] == Path(row["image"]).parent.name for row in found])
+    predictions = rows(place / "out.csv")
+    assert [row["image"] for row in predictions] == sorted(
+        str(path.relative_to(place)) for path in place.glob("new/*/*.jpg")
+    )
+    right = np.mean([row["class_1"] == Path(row["image"]).parent.name for row in predictions])
 
     igc("export", run, "model.igc")
     igc("predict", "model.igc", "new", "--csv", "igc.csv")
-    for ours, deployed in zip(found, rows(place / "igc.csv")):
+    for ours, deployed in zip(predictions, rows(place / "igc.csv")):
         assert deployed["class_1"] == ours["class_1"]
         assert float(deployed["probability_1"]) == pytest.approx(float(ours["probability_1"]), abs=1e-4)
 

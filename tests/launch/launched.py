@@ -67,7 +67,7 @@ class Launch:
 
     def pids(self, role=None, index=None):
         """Of the job's processes that are alive, but for guards and the launcher; of one role, or worker, only."""
-        found = []
+        pids = []
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
                 if not entry.name.isdigit() or b"guard.py" in (entry / "cmdline").read_bytes():
@@ -83,8 +83,8 @@ class Launch:
                     and role in (None, env["DMLC_ROLE"])
                     and index in (None, env.get("IGC_WORKER"))
                 ):
-                    found.append(int(entry.name))
-        return found
+                    pids.append(int(entry.name))
+        return pids
 
     def wait_for(self, condition, timeout=60):
         limit = time.monotonic() + timeout

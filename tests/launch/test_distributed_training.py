@@ -71,12 +71,15 @@ def history(log_dir):
 
 
 def check_equal(log_dir, expected_dir):
-    found, expected = last_arrays(log_dir), last_arrays(expected_dir)
+    trained, expected = last_arrays(log_dir), last_arrays(expected_dir)
     for file, arrays in expected.items():
-        assert set(found[file]) == set(arrays)
+        assert set(trained[file]) == set(arrays)
         for name, value in arrays.items():
             tolerance = 2e-4 if file == "net.params" else 5e-3  # a ReLU that flips is seen in a gradient
-            assert np.linalg.norm(found[file][name] - value) <= tolerance * max(np.linalg.norm(value), 1), (file, name)
+            assert np.linalg.norm(trained[file][name] - value) <= tolerance * max(np.linalg.norm(value), 1), (
+                file,
+                name,
+            )
     for ours, theirs in zip(history(log_dir), history(expected_dir)):
         for key in ("train_loss", "test_loss", "lr"):
             np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-3)
@@ -219,10 +222,10 @@ def test_two_workers_share_record_files(tmp_path):
     with Launch(["-n", 2, "-s", 1], [*train, "--log-dir", tmp_path / "two", "--kv-store", "dist_sync"]) as launch:
         code, _, err = launch.finish()
     assert code == 0, err
-    found, expected = last_arrays(tmp_path / "two"), last_arrays(tmp_path / "one")
+    trained, expected = last_arrays(tmp_path / "two"), last_arrays(tmp_path / "one")
     for file, arrays in expected.items():
         for name, value in arrays.items():
-            assert np.linalg.norm(found[file][name] - value) <= 1e-4 * max(np.linalg.norm(value), 1), (file, name)
+            assert np.linalg.norm(trained[file][name] - value) <= 1e-4 * max(np.linalg.norm(value), 1), (file, name)
     for key in ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "test_top5"):
         assert history(tmp_path / "two")[0][key] == pytest.approx(history(tmp_path / "one")[0][key], rel=1e-3), key
     with Launch(

@@ -113,8 +113,8 @@ def test_exit_codes_and_what_is_started_again(tmp_path):
             [sys.executable, "-S", "-c", script, tmp_path / "tries"],
             {"CODE": str(code)},
         ) as launch:
-            found, _, err = launch.finish()
-        assert found == expected and (tmp_path / "tries").read_text() == tried
+            exit_code, _, err = launch.finish()
+        assert exit_code == expected and (tmp_path / "tries").read_text() == tried
         assert f"worker 1 on {os.uname().nodename} ended with exit code {code}" in err
 
 

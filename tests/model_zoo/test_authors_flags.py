@@ -26,7 +26,7 @@ def agrees(graph, symbol, bn):
     """`symbol` has the parameters of `graph`, an authors_graphs.Graph, by name and shape, in layers of the same
     settings, `bn` of every normalization."""
     arguments, _, aux = symbol.infer_shape(data=IMAGE)
-    found = {
+    shape_of = {
         **{
             f"arg:{name}": shape
             for name, shape in zip(symbol.list_arguments(), arguments)
@@ -34,9 +34,9 @@ def agrees(graph, symbol, bn):
         },
         **{f"aux:{name}": shape for name, shape in zip(symbol.list_auxiliary_states(), aux)},
     }
-    assert found == {name: tuple(shape) for name, shape in graph.shapes.items()}
+    assert shape_of == {name: tuple(shape) for name, shape in graph.shapes.items()}
     names = match(layers_of(symbol_file.loads(json.dumps(graph.dict()).encode())), graph_of(symbol))
-    assert all(name == partner for name, partner in names.items()) and len(names) == len(found)
+    assert all(name == partner for name, partner in names.items()) and len(names) == len(shape_of)
     settings = {
         (float(node["attrs"]["eps"]), float(node["attrs"].get("momentum", 0.9)), node["attrs"]["fix_gamma"])
         for node in json.loads(symbol.tojson())["nodes"]
@@ -103,5 +103,5 @@ def test_published_networks(name):
     bn = (1e-5 if name == "igcv3_1.0" else 2e-5, 0.9, "False")
     network, *numbers = SYMBOLS.get(name, ("igcv3",))
     symbol = getattr(symbols, network).get_symbol(1000, *([18, *numbers] if numbers else []))
-    for found in (to_module_symbol(igc_gluon.get_model(name)), symbol):
-        agrees(authors_graphs.published(name), found, bn)
+    for graph_of_network in (to_module_symbol(igc_gluon.get_model(name)), symbol):
+        agrees(authors_graphs.published(name), graph_of_network, bn)

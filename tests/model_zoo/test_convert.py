@@ -41,9 +41,9 @@ def module_scores(symbol, arrays, x, layer):
     return module.get_outputs()[0].asnumpy()
 
 
-def close(found, expected):
+def close(actual, expected):
     assert expected.std() > 1e-3 and np.isfinite(expected).all()
-    assert abs(found - expected).max() <= 1e-5 * max(1, abs(expected).max())
+    assert abs(actual - expected).max() <= 1e-5 * max(1, abs(expected).max())
 
 
 @pytest.mark.parametrize("name", authors_graphs.NAMES)
@@ -88,7 +88,7 @@ def test_names_of_the_authors_code(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "network, numbers, options, model, found",
+    "network, numbers, options, model, guessed",
     [
         ("plain", (8, 3, 2), {}, "cifar_plain8_w6", {}),
         ("plain_igc", (8, 3, 2), {}, "cifar_plain_igc8_l3m2", {}),
@@ -101,10 +101,10 @@ def test_names_of_the_authors_code(tmp_path):
         ("resnet_igc_imgnet_d18", (18, 2, 3), {"doubled": "secondary"}, "resnet18_igc_l2m3", {}),
     ],
 )
-def test_any_network_of_the_authors_code_is_recognized(network, numbers, options, model, found):
+def test_any_network_of_the_authors_code_is_recognized(network, numbers, options, model, guessed):
     symbol = symbols.get_symbol(network, 7, *numbers, **options)
     net, name, known, names = convert.find_network(layers_of(symbol_file.loads(symbol.tojson().encode())))
-    assert (name, known) == (model, found)
+    assert (name, known) == (model, guessed)
     expected = set(symbol.list_arguments() + symbol.list_auxiliary_states()) - {"data", "softmax_label"}
     assert set(names) == expected and set(names.values()) == set(net.collect_params())
 
@@ -115,7 +115,7 @@ def test_every_small_network_goes_there_and_back(tmp_path):
         net = igc_gluon.get_model(name, classes=6, **options)
         net.initialize()
         save_module_checkpoint(net, str(tmp_path / "net"), 3)
-        again, model, found = convert.read_checkpoint(tmp_path / "net", 3, name, options)
+        again, model, recognized = convert.read_checkpoint(tmp_path / "net", 3, name, options)
         for before, after in zip(to_module_params(net), to_module_params(again)):
             assert set(before) == set(after)
             assert all((before[key] == after[key]).min().asscalar() == 1 for key in before), name
@@ -171,10 +171,10 @@ def test_any_network_of_this_package_is_recognized(name, options, monkeypatch):
     monkeypatch.setattr(
         convert, "get_model", lambda *args, **kwargs: (tried.append(args), get_model(*args, **kwargs))[1]
     )
-    found, model, known, names = convert.find_network(layers_of(symbol_file.loads(symbol.tojson().encode())))
+    recognized, model, known, names = convert.find_network(layers_of(symbol_file.loads(symbol.tojson().encode())))
     assert (model, known) == (name, options) and len(tried) < 10
-    assert isinstance(net, ImageNetwork)  # which says what it expects of an image in all that is written of it
-    assert {names[key]: found.collect_params()[names[key]].shape for key in names} == {
+    assert isinstance(recognized, ImageNetwork)  # which says what it expects of an image in all that is written of it
+    assert {names[key]: recognized.collect_params()[names[key]].shape for key in names} == {
         key[len("x_") :]: parameter.shape for key, parameter in net.collect_params().items()
     }
 
@@ -238,10 +238,10 @@ def node(document, name):
 )
 def test_a_graph_that_is_no_network_of_this_package(small, name, key, value, text):
     prefix, document, arrays = small
-    found = [n for n in document["nodes"] if n["name"] == name]
-    if not found:
-        found = [n for n in document["nodes"] if n["op"] == "Activation"]
-    found[0]["attrs"][key] = value
+    nodes = [n for n in document["nodes"] if n["name"] == name]
+    if not nodes:
+        nodes = [n for n in document["nodes"] if n["op"] == "Activation"]
+    nodes[0]["attrs"][key] = value
     message = convert_spoilt(prefix, document, arrays)
     assert text in message and "name it: --model" in message
 

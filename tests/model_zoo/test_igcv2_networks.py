@@ -63,10 +63,10 @@ def printed_like(number, printed):
 @pytest.mark.parametrize("name", PRINTED)
 def test_tables_3_4_and_6(name):
     params, multiply_adds = PRINTED[name]
-    found = convolutions(name)
-    assert printed_like(found[0] / 1e6, params) == params
+    counts = convolutions(name)
+    assert printed_like(counts[0] / 1e6, params) == params
     if multiply_adds:
-        assert printed_like(found[1] / 1e8, multiply_adds) == multiply_adds
+        assert printed_like(counts[1] / 1e8, multiply_adds) == multiply_adds
 
 
 @pytest.mark.parametrize("name", NEAR)
@@ -188,7 +188,7 @@ def test_blocks_of_igcv1_table_1_and_the_supplementary(name, width, params):
 
 def distinct_stacks(name):
     """The stacks of the different blocks of a network."""
-    found = {}
+    structures = {}
     for prefix, stack in block_stacks(igc_gluon.get_model(name)).items():
         structure = str(
             [
@@ -196,8 +196,8 @@ def distinct_stacks(name):
                 for layer in stack
             ]
         )
-        found.setdefault(structure, (prefix, stack))
-    return dict(found.values())
+        structures.setdefault(structure, (prefix, stack))
+    return dict(structures.values())
 
 
 @pytest.mark.parametrize(

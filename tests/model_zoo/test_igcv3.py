@@ -121,9 +121,9 @@ def test_partitions(partitions, form):
                 y = permute(y, y.shape[1] // partitions[1])
             y = before + y if i else y
     y = layer(y, "last-1x1-conv", 1, relu6=True).mean((2, 3)) @ values["fc_weight"].T + values["fc_bias"]
-    found = net(mx.nd.array(x)).asnumpy()
+    scores = net(mx.nd.array(x)).asnumpy()
     assert np.abs(y).max() > 1e-3
-    np.testing.assert_allclose(found, y, rtol=1e-3, atol=1e-4 * np.abs(y).max())
+    np.testing.assert_allclose(scores, y, rtol=1e-3, atol=1e-4 * np.abs(y).max())
 
 
 @pytest.mark.parametrize("partitions", [3, (2,), (0, 2), (2, "x")])
@@ -164,9 +164,9 @@ def test_gluon_and_symbol_agree_both_ways(multiplier):
         module.bind([("data", SHAPE)], [("softmax_label", SHAPE[:1])], for_training=False)
         module.set_params(*back)
         module.forward(mx.io.DataBatch([x], [mx.nd.zeros(SHAPE[:1])]), is_train=False)
-        found = module.get_outputs()[0].asnumpy()
-        assert abs(found - expected).max() <= 1e-5 * max(1, expected.max())
-        np.testing.assert_allclose(np.log(found), np.log(expected), atol=1e-4)
+        probabilities = module.get_outputs()[0].asnumpy()
+        assert abs(probabilities - expected).max() <= 1e-5 * max(1, expected.max())
+        np.testing.assert_allclose(np.log(probabilities), np.log(expected), atol=1e-4)
 
 
 def test_symbol_is_the_released_graph():
@@ -207,8 +207,8 @@ def test_gluon_has_the_same_bn_settings():
 def test_figure_6b_is_an_option():
     released, paper = (igc_gluon.get_model("igcv3_1.0", block=form) for form in ("released", "paper"))
     assert sorted(released.collect_params()) == sorted(paper.collect_params())
-    found = [Counter(row.operator for row in complexity.layers(net, (3, 64, 64))) for net in (released, paper)]
-    assert [f["clip"] for f in found] == [34, 66] and [f["SwapAxis"] for f in found] == [32, 64]
+    counts = [Counter(row.operator for row in complexity.layers(net, (3, 64, 64))) for net in (released, paper)]
+    assert [f["clip"] for f in counts] == [34, 66] and [f["SwapAxis"] for f in counts] == [32, 64]
 
 
 @pytest.mark.parametrize(

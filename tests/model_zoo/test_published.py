@@ -55,13 +55,13 @@ def cached(row):
 
 
 def check(net, arrays):
-    found = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
-    assert len(found) == len(arrays)
+    values = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
+    assert len(values) == len(arrays)
     np.testing.assert_array_equal(
-        found["seq-3-block2-linear-conv2d_weight"], arrays["arg:seq-3-block2-linear-conv2d_weight"]
+        values["seq-3-block2-linear-conv2d_weight"], arrays["arg:seq-3-block2-linear-conv2d_weight"]
     )
     np.testing.assert_array_equal(
-        found["first-3x3-conv-batchnorm_running_var"], arrays["aux:first-3x3-conv-batchnorm_moving_var"]
+        values["first-3x3-conv-batchnorm_running_var"], arrays["aux:first-3x3-conv-batchnorm_moving_var"]
     )
 
 

@@ -30,12 +30,12 @@ LABEL = np.array([1, 0, 3, 2], dtype="float32")
 def pair(network, depth, L, M, options):
     """(Gluon network, symbol, random arrays by the authors' names with moving statistics that matter)"""
     if options == {"doubled": "secondary"}:
-        name, given = f"resnet18_igc_l{L}m{M}", options
+        name, keywords = f"resnet18_igc_l{L}m{M}", options
     elif "imgnet" in network:
-        name, given = imagenet_model_name(network, L, M)
+        name, keywords = imagenet_model_name(network, L, M)
     else:
-        name, given = cifar_model_name(network, depth, L, M), options
-    net = igc_gluon.get_model(name, classes=5, **given)
+        name, keywords = cifar_model_name(network, depth, L, M), options
+    net = igc_gluon.get_model(name, classes=5, **keywords)
     symbol = symbols.get_symbol(network, 5, depth, L, M, **options)
     arguments, _, aux = symbol.infer_shape(data=DATA.shape)
     values = {}
@@ -63,8 +63,8 @@ def bind(symbol, values):
     )
 
 
-def close(found, expected, name="", tolerance=1e-5):
-    assert np.abs(found - expected).max() <= tolerance * max(1, np.abs(expected).max()), name
+def close(actual, expected, name="", tolerance=1e-5):
+    assert np.abs(actual - expected).max() <= tolerance * max(1, np.abs(expected).max()), name
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=str)

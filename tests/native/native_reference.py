@@ -136,11 +136,11 @@ def averaged(ops):
 
 def assert_agrees(ops, shape, batch=1, threads=1, seed=0):
     x = np.random.default_rng(seed).standard_normal((batch,) + tuple(shape)).astype(np.float32)
-    got, expected = lib.Net(ops, shape)(x, threads), run(ops, x)
-    assert got.shape == expected.shape
+    actual, expected = lib.Net(ops, shape)(x, threads), run(ops, x)
+    assert actual.shape == expected.shape
     scale = max(1.0, np.abs(expected).max()) if expected.size else 1.0
-    np.testing.assert_allclose(got / scale, expected / scale, rtol=0, atol=1e-5)
-    return x, got
+    np.testing.assert_allclose(actual / scale, expected / scale, rtol=0, atol=1e-5)
+    return x, actual
 
 
 def drawn_residual_network(draw, rng):

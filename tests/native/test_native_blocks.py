@@ -59,19 +59,19 @@ def everything(make, dtype="float32", hybridize=False):
     if hybridize:
         block.hybridize(static_alloc=True, static_shape=True)
     x = mx.nd.array(rng.standard_normal((6, channels * groups, 9, 11)), dtype=dtype)
-    found = {"inference": block(x)}
+    results = {"inference": block(x)}
     x.attach_grad()
     with mx.autograd.record():
-        found["training"] = block(2 * x)
-        factors = mx.nd.array(rng.standard_normal(found["training"].shape), dtype=dtype)
-        loss = (found["training"] * factors).sum()
+        results["training"] = block(2 * x)
+        factors = mx.nd.array(rng.standard_normal(results["training"].shape), dtype=dtype)
+        loss = (results["training"] * factors).sum()
     loss.backward()
     mx.nd.waitall()
-    found["gradient of x"] = x.grad
+    results["gradient of x"] = x.grad
     for name, parameter in block.collect_params().items():
         name = name[len(block.prefix) :]
-        found[name] = parameter.data() if "running" in name else parameter.grad()
-    return {name: array.asnumpy() for name, array in found.items()}
+        results[name] = parameter.data() if "running" in name else parameter.grad()
+    return {name: array.asnumpy() for name, array in results.items()}
 
 
 def find_convolutions(block):
@@ -82,13 +82,13 @@ def find_convolutions(block):
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 @pytest.mark.parametrize("hybridize", [False, True])
 def test_values_and_gradients_are_those_of_stock_in_double_precision(number, hybridize, called, monkeypatch):
-    found = everything(BLOCKS[number], hybridize=hybridize)
+    native_results = everything(BLOCKS[number], hybridize=hybridize)
     assert called == ["igc_body_infer", "igc_body_train"]
     monkeypatch.setenv("IGC_NATIVE", "0")
     expected, single = everything(BLOCKS[number], "float64"), everything(BLOCKS[number])
-    assert found.keys() == expected.keys() and any("weight" in name for name in found)
+    assert native_results.keys() == expected.keys() and any("weight" in name for name in native_results)
     for name, exact in expected.items():
-        error, stock = (np.linalg.norm(f[name] - exact) for f in (found, single))
+        error, stock = (np.linalg.norm(f[name] - exact) for f in (native_results, single))
         assert error <= max(1e-5 * max(np.linalg.norm(exact), 0.1), 2 * stock), name
 
 
@@ -144,11 +144,11 @@ def replaced():
 
 @pytest.mark.parametrize("make", [replaced, lambda: WithShortcut(4, 32)])
 def test_classes_of_ones_own_compute_what_they_say(make, called, monkeypatch):
-    found = everything(make)
+    results = everything(make)
     assert not called
     monkeypatch.setenv("IGC_NATIVE", "0")
     for name, expected in everything(make).items():
-        np.testing.assert_array_equal(found[name], expected, name)
+        np.testing.assert_array_equal(results[name], expected, name)
 
 
 def test_options_that_change_are_seen(called, monkeypatch):
@@ -159,10 +159,10 @@ def test_options_that_change_are_seen(called, monkeypatch):
         block[4]._kwargs["use_global_stats"] = True
         return block
 
-    found = everything(frozen)
+    results = everything(frozen)
     assert called == ["igc_body_infer"]
     monkeypatch.setenv("IGC_NATIVE", "0")
-    np.testing.assert_allclose(found["training"], everything(frozen)["training"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(results["training"], everything(frozen)["training"], rtol=1e-4, atol=1e-4)
 
 
 def test_sizes_that_are_not_known_yet(called):

@@ -152,11 +152,11 @@ def find_compiler(name):
 @pytest.mark.parametrize("name", COMPILERS)
 def test_compilers_build_every_file_without_a_warning(name, tmp_path, monkeypatch, capsys):
     """And the library agrees with numpy. Each takes some minutes."""
-    found = find_compiler(name)
-    if not found:
+    compiler = find_compiler(name)
+    if not compiler:
         pytest.skip(f"there is no {name} here")
     strict = tmp_path / "strict-c++"
-    strict.write_text(f'#!/bin/sh\nexec {found} -Werror "$@"\n')
+    strict.write_text(f'#!/bin/sh\nexec {compiler} -Werror "$@"\n')
     strict.chmod(0o755)
     monkeypatch.setenv("CXX", str(strict))
     assert build.main(["--output", str(tmp_path / "out")]) == 0
@@ -235,9 +235,9 @@ def agree_on_arm64(program, built, folder):
             )
             assert done.returncode == 0 and done.stderr.decode().split() == ["portable"], done.stderr
             expected = compiled(x)
-            got = np.frombuffer(done.stdout, np.float32).reshape(expected.shape)
+            scores = np.frombuffer(done.stdout, np.float32).reshape(expected.shape)
             # The products are added to sums without rounding between, which x86's portable kernels cannot.
-            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max(), err_msg=name)
+            np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max(), err_msg=name)
     finally:
         library.use_isa()
 

@@ -92,13 +92,13 @@ def one_step(net, data=DATA, label=LABEL):
         loss = LOSS(net(data), label)
     loss.backward()
     mx.nd.waitall()
-    found = {name: p.grad().asnumpy() for name, p in net.collect_params().items() if p.grad_req != "null"}
-    found.update({name: p.data().asnumpy() for name, p in net.collect_params().items() if "running" in name})
-    return {"loss": loss.asnumpy(), **found}
+    arrays = {name: p.grad().asnumpy() for name, p in net.collect_params().items() if p.grad_req != "null"}
+    arrays.update({name: p.data().asnumpy() for name, p in net.collect_params().items() if "running" in name})
+    return {"loss": loss.asnumpy(), **arrays}
 
 
-def close(found, expected, what="", tolerance=1e-4):
-    assert np.linalg.norm(found - expected) <= tolerance * max(np.linalg.norm(expected), 0.1), what
+def close(actual, expected, what="", tolerance=1e-4):
+    assert np.linalg.norm(actual - expected) <= tolerance * max(np.linalg.norm(expected), 0.1), what
 
 
 @pytest.mark.parametrize("name,options", NETWORKS)
@@ -138,21 +138,21 @@ def test_every_family_agrees_with_stock_in_float64(name, options, called, monkey
 def errors_above_those_of_stock(name, options, seed, monkeypatch):
     size = (20, 24) if name.startswith("cifar") else (64, 64)
     data = mx.nd.array(np.random.RandomState(seed).standard_normal((4, 3, *size)))
-    found = {}
+    results = {}
     for kind, native, dtype in (("kernels", "1", "float32"), ("single", "0", "float32"), ("double", "0", "float64")):
         monkeypatch.setenv("IGC_NATIVE", native)
         net = build(name, {"classes": 6, **options})
         net.cast(dtype)
-        found[kind] = {"scores": net(data.astype(dtype)).asnumpy(), **one_step(net, data.astype(dtype), LABEL[:4])}
+        results[kind] = {"scores": net(data.astype(dtype)).asnumpy(), **one_step(net, data.astype(dtype), LABEL[:4])}
     errors = {
         kind: {
-            key: np.linalg.norm(found[kind][key] - exact) / max(np.linalg.norm(exact), 0.1)
-            for key, exact in found["double"].items()
+            key: np.linalg.norm(results[kind][key] - exact) / max(np.linalg.norm(exact), 0.1)
+            for key, exact in results["double"].items()
         }
         for kind in ("kernels", "single")
     }
     worst = max(errors["single"].values())
-    assert found["kernels"].keys() == found["double"].keys()
+    assert results["kernels"].keys() == results["double"].keys()
     return {
         key: error
         for key, error in errors["kernels"].items()
@@ -165,14 +165,14 @@ def test_every_network_has_kernels():
     for name in igc_gluon.get_model_list():
         size = find_family(name)[0].input_size
         graph = trace(igc_gluon.get_model(name))
-        found, reasons = segments.find(graph, graph.shapes([(1, 3, size, size)]))
+        native_parts, reasons = segments.find(graph, graph.shapes([(1, 3, size, size)]))
         left = {graph.nodes[number].op for number in reasons}
         if re.search(
             "_(relu|secondary|both|separable)", name
         ):  # variants of IGCV1's section 4: native between and around
-            assert found
+            assert native_parts
         else:
-            assert len(found) == 1 and left <= {"FullyConnected", "Convolution", "Flatten"}, (name, reasons)
+            assert len(native_parts) == 1 and left <= {"FullyConnected", "Convolution", "Flatten"}, (name, reasons)
 
 
 def losses(name, steps=12, data=DATA, label=LABEL, dtype="float32"):

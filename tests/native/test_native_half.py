@@ -201,8 +201,8 @@ def test_rounding_and_range(way):
     weight = np.zeros((16, 2, 1, 1), np.float32)
     weight[:, 0] = 1
     with half_in_use(way):
-        got = lib.Net([lib.Op(lib.CONV, 0, 16, weight=weight)], x.shape[1:], precision="half")(x)[0, 3, 0]
-    np.testing.assert_allclose(got, [*cases.values(), np.nan], rtol=1e-4)
+        sums = lib.Net([lib.Op(lib.CONV, 0, 16, weight=weight)], x.shape[1:], precision="half")(x)[0, 3, 0]
+    np.testing.assert_allclose(sums, [*cases.values(), np.nan], rtol=1e-4)
 
 
 def test_what_has_no_kernels_runs_in_float32():

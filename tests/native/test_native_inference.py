@@ -168,8 +168,8 @@ def test_several_threads_may_call_one_net(isa):
     inputs = rng.standard_normal((12, 2, 48, 16, 16)).astype(np.float32)
     expected = [net(x, 1) for x in inputs]
     with ThreadPoolExecutor(4) as pool:
-        for got, wanted in zip(pool.map(lambda i: net(inputs[i], 1 + i % 3), range(12)), expected):
-            np.testing.assert_array_equal(got, wanted)
+        for scores, wanted in zip(pool.map(lambda i: net(inputs[i], 1 + i % 3), range(12)), expected):
+            np.testing.assert_array_equal(scores, wanted)
 
 
 def test_batches_threads_and_calls_give_the_same_bits(isa):

@@ -42,7 +42,7 @@ def agree(net, monkeypatch, x=X, hybridize=False):
     parameters = net.collect_params()
     before = {name: p.data().copy() for name, p in parameters.items()}
     net.hybridize(hybridize)
-    found = []
+    both = []
     for native in "10":
         monkeypatch.setenv("IGC_NATIVE", native)
         for name, p in parameters.items():
@@ -57,10 +57,10 @@ def agree(net, monkeypatch, x=X, hybridize=False):
         mx.nd.waitall()
         results.update({f"gradient of {name}": p.grad() for name, p in parameters.items() if p.grad_req != "null"})
         results.update({name: p.data() for name, p in parameters.items() if "running" in name})
-        found.append({name: array.asnumpy() for name, array in results.items()})
+        both.append({name: array.asnumpy() for name, array in results.items()})
     monkeypatch.setenv("IGC_NATIVE", "1")
-    for name, stock in found[1].items():
-        assert np.linalg.norm(found[0][name] - stock) <= 1e-4 * max(np.linalg.norm(stock), 0.1), name
+    for name, stock in both[1].items():
+        assert np.linalg.norm(both[0][name] - stock) <= 1e-4 * max(np.linalg.norm(stock), 0.1), name
 
 
 class Scaled(HybridBlock):
@@ -184,9 +184,9 @@ def test_what_is_changed_after_a_call_is_noticed(change, hybridize, monkeypatch)
         change(net.features[1])
         return net(X).asnumpy()
 
-    found = scores(True)
+    native_scores = scores(True)
     monkeypatch.setenv("IGC_NATIVE", "0")
-    np.testing.assert_allclose(found, scores(False), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(native_scores, scores(False), rtol=1e-4, atol=1e-5)
 
 
 def test_patched_classes_are_noticed(monkeypatch):
@@ -305,8 +305,8 @@ def test_several_inputs_and_outputs(monkeypatch, record_operators):
     a, (b, c) = net(X, 2 * X)
     assert record_operators == ["igc_body_infer"] * 2
     monkeypatch.setenv("IGC_NATIVE", "0")
-    for found, expected in zip((a, b, c), (lambda s: (s[0], *s[1]))(net(X, 2 * X))):
-        np.testing.assert_allclose(found.asnumpy(), expected.asnumpy(), rtol=1e-4, atol=1e-5)
+    for result, expected in zip((a, b, c), (lambda s: (s[0], *s[1]))(net(X, 2 * X))):
+        np.testing.assert_allclose(result.asnumpy(), expected.asnumpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_more_inputs_than_before_and_copies():

@@ -30,20 +30,20 @@ def results(seed, native, dtype, data_seed, monkeypatch):
     hybridize = native == "1" and (rng.rand() < 0.5 or any(one.reuses() for one in containers(net, Drawn)))
     if hybridize:
         net.hybridize(static_alloc=bool(rng.randint(2)))
-    found = {f"first {name}": array for name, array in both_passes(net, x).items()}
+    arrays = {f"first {name}": array for name, array in both_passes(net, x).items()}
     calls = change(net, seed)
-    found.update({f"then {name}": array for name, array in both_passes(net, x).items()})
+    arrays.update({f"then {name}": array for name, array in both_passes(net, x).items()})
     if not hybridize:
-        found["calls of the hook"] = np.array(len(calls))
-    return found
+        arrays["calls of the hook"] = np.array(len(calls))
+    return arrays
 
 
 def both_passes(net, x):
-    found = {}
+    arrays = {}
     x = x.copy()
     x.attach_grad()
     for name, array in flat(net(x)):
-        found[f"inference {name}"] = array
+        arrays[f"inference {name}"] = array
     with mx.autograd.record():
         outputs = flat(net(x))
         loss = sum(
@@ -52,14 +52,14 @@ def both_passes(net, x):
         )
     loss.backward()
     mx.nd.waitall()
-    found.update({f"training {name}": array for name, array in outputs})
-    found["gradient of the data"] = x.grad
+    arrays.update({f"training {name}": array for name, array in outputs})
+    arrays["gradient of the data"] = x.grad
     for name, p in net.collect_params().items():
         if p.grad_req != "null":
-            found[f"gradient of {name}"] = p.grad()
+            arrays[f"gradient of {name}"] = p.grad()
         if "running" in name:
-            found[name] = p.data()
-    return {name: array.asnumpy().astype(np.float64) for name, array in found.items()}
+            arrays[name] = p.data()
+    return {name: array.asnumpy().astype(np.float64) for name, array in arrays.items()}
 
 
 def flat(outputs):
@@ -69,14 +69,15 @@ def flat(outputs):
 
 
 def wrong(seed, data_seed, monkeypatch):
-    found, single = (results(seed, native, "float32", data_seed, monkeypatch) for native in "10")
+    native_results, single = (results(seed, native, "float32", data_seed, monkeypatch) for native in "10")
     double = results(seed, "0", "float64", data_seed, monkeypatch)
-    single.pop("calls of the hook") if "calls of the hook" not in found else None
-    names = double.keys() & found.keys()
+    single.pop("calls of the hook") if "calls of the hook" not in native_results else None
+    names = double.keys() & native_results.keys()
     assert names >= double.keys() - {"calls of the hook"}
     scale = {name: max(np.linalg.norm(double[name]), 0.1) for name in names}
     errors = [
-        {name: np.linalg.norm(one[name] - double[name]) / scale[name] for name in names} for one in (found, single)
+        {name: np.linalg.norm(one[name] - double[name]) / scale[name] for name in names}
+        for one in (native_results, single)
     ]
     worst = max(errors[1].values())
     return {name: error for name, error in errors[0].items() if not error <= max(1e-4, 3 * errors[1][name], worst)}
@@ -84,10 +85,10 @@ def wrong(seed, data_seed, monkeypatch):
 
 def check(seed, monkeypatch):
     """An activation next to 0 or 6 may fall on either side of it; it does not for every batch."""
-    found = [wrong(seed, 0, monkeypatch)]
-    while found[-1] and len(found) < 3:
-        found.append(wrong(seed, len(found), monkeypatch))
-    assert not found[-1], (seed, found[-1])
+    wrong_names = [wrong(seed, 0, monkeypatch)]
+    while wrong_names[-1] and len(wrong_names) < 3:
+        wrong_names.append(wrong(seed, len(wrong_names), monkeypatch))
+    assert not wrong_names[-1], (seed, wrong_names[-1])
 
 
 # On some AMD processors MXNet's own gradient of concat divides by zero at 21 and ends the process, with or without us.

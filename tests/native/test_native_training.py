@@ -74,8 +74,8 @@ def stock(layers, x, parameters, running, dy, dtype, maps):
         y = run()
     y.backward(F.array(dy, dtype=dtype))
     mx.nd.waitall()
-    found = [y, *[a.grad for a in arrays], data.grad, *moving]
-    return [a.asnumpy().astype("float64") for a in found] + [inferred.astype("float64")]
+    results = [y, *[a.grad for a in arrays], data.grad, *moving]
+    return [a.asnumpy().astype("float64") for a in results] + [inferred.astype("float64")]
 
 
 def igc_block(source, primary, secondary, channels=None, kernel=3, stride=1, at=None, **options):
@@ -100,8 +100,8 @@ def random_parameters(rng, shapes, gain=1):
     return result
 
 
-def distance(found, expected):
-    return np.linalg.norm(found - expected) / max(np.linalg.norm(expected), 1e-3) if expected.size else 0.0
+def distance(actual, expected):
+    return np.linalg.norm(actual - expected) / max(np.linalg.norm(expected), 1e-3) if expected.size else 0.0
 
 
 def errors(layers, shape, batch, threads, seed, gain, maps):
@@ -122,7 +122,7 @@ def errors(layers, shape, batch, threads, seed, gain, maps):
     expected, single = (stock(layers, x, parameters, running, dy, dtype, maps) for dtype in ("float64", "float32"))
     y = body.forward(x, parameters, running, threads)
     gradients, dx = body.backward(dy, threads, data=True)
-    found = [y, *gradients, dx, *running, inferred]
+    results = [y, *gradients, dx, *running, inferred]
     what = (
         ["output"]
         + [f"gradient {i} of {s}" for i, s in enumerate(body.shapes)]
@@ -133,7 +133,7 @@ def errors(layers, shape, batch, threads, seed, gain, maps):
     largest = max(np.linalg.norm(e) for w, e in zip(what, expected) if w.startswith("gradient"))
     return {
         w: (distance(f, e), distance(o, e), np.linalg.norm(f - e) / largest)
-        for w, f, e, o in zip(what, found, expected, single)
+        for w, f, e, o in zip(what, results, expected, single)
     }
 
 
@@ -143,10 +143,10 @@ def compare(layers, shape, batch, threads=1, gain=1, maps=False):
     channel and tap, which BN undoes) 1e-6 of the largest gradient. An activation next to 0 may fall on either side
     of it; it does not for every seed."""
     for seed in range(3):
-        found = errors(layers, shape, batch, threads, seed, gain, maps)
+        error_of = errors(layers, shape, batch, threads, seed, gain, maps)
         bad = {
             what: e
-            for what, e in found.items()
+            for what, e in error_of.items()
             if not (e[0] <= max(1e-5, 2 * e[1]) or (what.startswith("gradient") and e[2] <= 1e-6))
         }
         if not bad:

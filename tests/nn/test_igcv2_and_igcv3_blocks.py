@@ -110,10 +110,10 @@ def test_batch_norm_and_relu_follow_igcv2(activation):
 @pytest.mark.parametrize("Ks,channels", [((1, 3, 2), 6), ((2, 3, 4), 24), ((1, 6, 6), 36), ((1, 4, 4, 4), 32)])
 def test_igcv2_block_is_the_stack_of_the_theory(Ks, channels):
     """The permutations that are left out are those that move nothing."""
-    found, expected = nn.block_stack(nn.IGCV2Block(Ks, channels)), theory.igcv2_stack(channels, Ks)
-    np.testing.assert_array_equal(theory.paths(found), theory.paths(expected))
-    assert theory.stack_params(found) == theory.igcv2_params(channels, Ks)
-    assert theory.is_complementary(found) == (np.prod(Ks) == channels)
+    stack, expected = nn.block_stack(nn.IGCV2Block(Ks, channels)), theory.igcv2_stack(channels, Ks)
+    np.testing.assert_array_equal(theory.paths(stack), theory.paths(expected))
+    assert theory.stack_params(stack) == theory.igcv2_params(channels, Ks)
+    assert theory.is_complementary(stack) == (np.prod(Ks) == channels)
 
 
 @pytest.mark.parametrize("in_channels,channels,strides", [(6, 6, 1), (6, 12, 2), (4, 4, 2)])

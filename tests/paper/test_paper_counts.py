@@ -23,14 +23,14 @@ def fc(cin, classes):
 
 def named(total, width=None, dense=None):
     weights, multiply_adds = total
-    found = {
+    counts = {
         "params": weights,
         "multiply-adds": multiply_adds,
         "params of a block": weights,
         "multiply-adds of a block": multiply_adds,
         "width": width,
     }
-    return {**found, "non-sparsity": weights / dense} if dense else found
+    return {**counts, "non-sparsity": weights / dense} if dense else counts
 
 
 def stages(width):

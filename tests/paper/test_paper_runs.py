@@ -49,9 +49,9 @@ def test_mean_and_deviation_over_seeds(tmp_path):
     finals = [0.9012, 0.9107, 0.8991]
     for seed, final in enumerate(finals):
         make_run(tmp_path, [0.5] * 399 + [final], seed=seed)
-    found = table_4(tmp_path)
-    assert found["cifar100"].yours is None
-    yours = found["cifar10"].yours
+    results = table_4(tmp_path)
+    assert results["cifar100"].yours is None
+    yours = results["cifar10"].yours
     assert yours.mean == pytest.approx(100 * np.mean(finals))
     assert yours.std == pytest.approx(100 * np.std(finals, ddof=1))
     assert (yours.seeds, yours.dataset, yours.notes) == (3, "cifar10", ())
@@ -72,9 +72,9 @@ def test_another_data_set_stands_in_only_where_it_has_no_column(tmp_path):
     make_run(tmp_path, [0.9] * 400)
     assert table_4(tmp_path)["cifar100"].yours is None
     make_run(tmp_path, [0.7] * 30, dataset="digits")
-    found = table_4(tmp_path)
-    assert found["cifar10"].yours.dataset == "cifar10"
-    assert found["cifar100"].yours.notes[0] == "on digits, not cifar100"
+    results = table_4(tmp_path)
+    assert results["cifar10"].yours.dataset == "cifar10"
+    assert results["cifar100"].yours.notes[0] == "on digits, not cifar100"
     chosen = table_4(tmp_path, dataset="digits")["cifar10"].yours
     assert chosen.mean == pytest.approx(70) and chosen.notes[0] == "on digits, not cifar10"
 

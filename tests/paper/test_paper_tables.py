@@ -103,13 +103,13 @@ def test_computed_values_by_hand(compared):
     """Three numbers counted with pen and paper."""
 
     def computed(id, quantity, **label):
-        (found,) = [
+        (matching,) = [
             number.computed
             for row in compared[id].rows
             for number in row.numbers
             if number.quantity == quantity and label.items() <= row.label.items()
         ]
-        return found
+        return matching
 
     assert computed("IGCV1 1", "params", L=40, M=2) == str(9 * 40 * 2**2 + 2 * 40**2)
     assert computed("Supplementary 1", "params", case="ii", L=128) == str(9 * 128 + 128**2)
@@ -123,8 +123,8 @@ def test_a_number_that_is_off_is_wrong():
     table = TABLES["IGCV1 3"]
     for quantity, value in (("params, M", "0.076"), ("multiply-adds, 10^8", "0.1225")):
         row = dataclasses.replace(table.rows[0], numbers={**table.rows[0].numbers, quantity: value})
-        found = compare.compare(dataclasses.replace(table, rows=(row,)))
-        assert [number.quantity for number in found.numbers() if number.verdict == WRONG] == [quantity]
+        compared = compare.compare(dataclasses.replace(table, rows=(row,)))
+        assert [number.quantity for number in compared.numbers() if number.verdict == WRONG] == [quantity]
     structure = TABLES["IGCV1 2"].rows[0]
     row = dataclasses.replace(structure, numbers={"8x8": structure.numbers["8x8"].replace("x6", "x5")})
     (number,) = compare.compare(dataclasses.replace(TABLES["IGCV1 2"], rows=(row,))).numbers()
@@ -297,10 +297,10 @@ def test_convolutions_add_up_to_the_totals():
     for name in ("cifar_sumfusion8_l4m8", "cifar_resnet_igc50_l4m8", "igcv2_0.25", "igcv3_0.7"):
         network = Network(name)
         totals = complexity.totals(network.build(), network.image_shape)
-        found = convolutions(network)
-        assert sum(c.weights for c in found) == totals.weights
-        assert sum(c.multiply_adds for c in found) == totals.multiply_adds
-        assert all(c.weights * c.groups == c.channels * c.in_channels * c.kernel**2 for c in found)
+        layers = convolutions(network)
+        assert sum(c.weights for c in layers) == totals.weights
+        assert sum(c.multiply_adds for c in layers) == totals.multiply_adds
+        assert all(c.weights * c.groups == c.channels * c.in_channels * c.kernel**2 for c in layers)
 
 
 def test_designs_of_figure_3_are_what_the_figure_says():

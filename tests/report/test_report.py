@@ -126,8 +126,8 @@ def test_the_page_of_a_run(photos, tmp_path, capsys):
     mean, std = np.array([100.0, 110, 120]), np.array([50.0, 60, 70])
     predicted = net(mx.nd.array(((images - mean) / std).transpose(0, 3, 1, 2))).asnumpy().argmax(axis=1)
     labels = np.arange(12) % 2 * 2
-    found = 100 * np.mean(predicted == labels)
-    assert f"{found:.2f} % of 12 images" in page.text and "50.00 % test accuracy after the last epoch" in page.text
+    accuracy = 100 * np.mean(predicted == labels)
+    assert f"{accuracy:.2f} % of 12 images" in page.text and "50.00 % test accuracy after the last epoch" in page.text
     assert f"{totals.weights:,}" in page.text and f"{totals.multiply_adds:,}" in page.text
     titles = re.findall(r'title="(ant|cow), taken for (ant|cow): (\d+)"', output.read_text())
     assert {(a, b): int(n) for a, b, n in titles} == {
@@ -163,8 +163,8 @@ def test_runs_are_compared(tmp_path, capsys):
     out = capsys.readouterr().out
     with open(tmp_path / "table.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    found = {row["network"]: (row["seeds"], row["epochs"], row["accuracy_mean"], row["accuracy_std"]) for row in rows}
-    assert found == {
+    results = {row["network"]: (row["seeds"], row["epochs"], row["accuracy_mean"], row["accuracy_std"]) for row in rows}
+    assert results == {
         OTHER: ("1", "2", "90.0000", ""),
         f"{OTHER} (wd 0.5)": ("1", "1 of 2", "20.0000", ""),
         MODEL: ("2", "2", "55.0000", f"{np.std([50, 60], ddof=1):.4f}"),

@@ -26,9 +26,9 @@ def published(name):
 
 def shapes_of(symbol):
     arguments, _, aux = symbol.infer_shape(data=IMAGE)
-    found = dict(zip(symbol.list_arguments(), arguments))
-    found.pop("data"), found.pop("softmax_label")
-    return found, dict(zip(symbol.list_auxiliary_states(), aux))
+    shape_of = dict(zip(symbol.list_arguments(), arguments))
+    shape_of.pop("data"), shape_of.pop("softmax_label")
+    return shape_of, dict(zip(symbol.list_auxiliary_states(), aux))
 
 
 def size(shapes):

@@ -46,12 +46,12 @@ def reorder(data, branch_factor):
 
 @pytest.mark.parametrize("channels, factor", [(6, 2), (6, 3), (12, 4), (35, 5), (5, 1), (5, 5)])
 def test_reorder(channels, factor):
-    there = common.reorder(mx.sym.Variable("data"), "there", factor)
-    back = common.reorder(there, "back", channels // factor)
+    reordered = common.reorder(mx.sym.Variable("data"), "there", factor)
+    back = common.reorder(reordered, "back", channels // factor)
     value = np.random.RandomState(0).randn(2, channels, 3, 4).astype("float32")
-    got = infer(back, ["there", "back"], {"data": value})
-    np.testing.assert_array_equal(got["there"], reorder(value, factor))
-    np.testing.assert_array_equal(got["back"], value)
+    values_of = infer(back, ["there", "back"], {"data": value})
+    np.testing.assert_array_equal(values_of["there"], reorder(value, factor))
+    np.testing.assert_array_equal(values_of["back"], value)
 
 
 @pytest.mark.parametrize("downsample, partitions", [("paper", 6), ("code", 3)])
@@ -179,11 +179,11 @@ def test_network_computes_its_equations(network, depth, primary, secondary, bloc
     probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
 
     fc = "fc" if block is residual_block else "fc_score"
-    got = infer(symbol, [fc, "softmax"], values)
+    outputs = infer(symbol, [fc, "softmax"], values)
     largest = np.abs(scores).max()  # 3 to 5 in the plain nets, 20 to 60 in the residual ones
     assert largest > 0.1
-    np.testing.assert_allclose(got[fc] / largest, scores / largest, atol=1e-5)
-    np.testing.assert_allclose(got["softmax"], probabilities, atol=1e-5)
+    np.testing.assert_allclose(outputs[fc] / largest, scores / largest, atol=1e-5)
+    np.testing.assert_allclose(outputs["softmax"], probabilities, atol=1e-5)
 
 
 @pytest.mark.parametrize("network", symbols.NETWORKS)

@@ -72,18 +72,18 @@ class Training:
         expected = records.preprocessing_of(args)
         if self.records:
             train, test = self.records
-            found = f"{self.images:,} images to train on in {printable(train)}"
+            content = f"{self.images:,} images to train on in {printable(train)}"
             data = OwnRecords(train, test, expected, args.num_classes, args.augment, self.name)
         else:
             for line in self.photographs.remarks:
                 print_line(printable(line))
             tested = len(self.photographs.test.paths)
             classes = len(self.photographs.class_names)
-            found = f"{self.images:,} photographs of {classes} classes to train on, {tested:,} to test on"
+            content = f"{self.images:,} photographs of {classes} classes to train on, {tested:,} to test on"
             runs = expand(args.log_dir) / self.name
             data = PhotoInput(self.photographs, runs, expected, args.augment, self.name, print_line)
         chosen = f": {', '.join(self.said)} ({self.choice.why}; flags say otherwise)" if self.said else ""
-        print_line(found + chosen)
+        print_line(content + chosen)
         return data
 
 

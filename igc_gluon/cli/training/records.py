@@ -158,13 +158,13 @@ def preprocessing_of(args: argparse.Namespace) -> Preprocessing:
     mean, std = family.mean or IMAGENET_MEAN, family.std or IMAGENET_STD
     if not known or known.mean is None:
         return record_preprocessing(args.image_shape, mean, std)
-    crop, said = args.image_shape[1:], []
+    crop, changes = args.image_shape[1:], []
     if tuple(crop) != known.crop:
-        said.append(f"{crop[1]}x{crop[0]} pixels, not {known.crop[1]}x{known.crop[0]}")
+        changes.append(f"{crop[1]}x{crop[0]} pixels, not {known.crop[1]}x{known.crop[0]}")
     if known.border:
-        said.append(f"no border of {known.border} pixels")
-    if said:
-        print_line(f"the weights of {args.start.source} were trained on other images; here: {', '.join(said)}")
+        changes.append(f"no border of {known.border} pixels")
+    if changes:
+        print_line(f"the weights of {args.start.source} were trained on other images; here: {', '.join(changes)}")
     usual = record_preprocessing(args.image_shape, known.mean, known.std)
     return replace(usual, interpolation=known.interpolation, color_order=known.color_order)
 

@@ -60,7 +60,7 @@ def model_of(args: argparse.Namespace) -> Model:
     network = args.network.lower()
     if network in CIFAR_NETWORKS:
         return cifar_model(
-            network, *(given if given is not None else default for given, default in zip(numbers, DEFAULT_NUMBERS))
+            network, *(default if number is None else number for number, default in zip(numbers, DEFAULT_NUMBERS))
         )
     model = find_model(network)
     if model.family.input_size > DATASETS[args.dataset].size:
