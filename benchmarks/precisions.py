@@ -25,17 +25,11 @@ from igc_gluon.errors import UserError  # noqa: E402
 from igc_gluon.model_zoo import find_family  # noqa: E402
 from igc_gluon.native import library  # noqa: E402
 
-NETWORKS = (
-    "cifar_plain_igc20_l24m2",
-    "cifar_plain_igc20_l4m8",
-    "cifar_plain20_w16",
-    "cifar_igcv2_14_c96",
-    "resnet18_igc_l100m2",
-    "resnet18_igc_l4m32",
-    "resnet18_igc_l16m16",
-    "resnet18_w64",
-    "igcv2_1.0",
-    "igcv3_1.0",
+NETWORKS = tuple(
+    (
+        "cifar_plain_igc20_l24m2 cifar_plain_igc20_l4m8 cifar_plain20_w16 cifar_igcv2_14_c96 "
+        "resnet18_igc_l100m2 resnet18_igc_l4m32 resnet18_igc_l16m16 resnet18_w64 igcv2_1.0 igcv3_1.0"
+    ).split()
 )
 
 

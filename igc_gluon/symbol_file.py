@@ -130,16 +130,7 @@ _SOFTMAX = _Operator(
     "SoftmaxOutput",
     (1, 2),
     optional=dict.fromkeys(
-        (
-            "grad_scale",
-            "ignore_label",
-            "multi_output",
-            "use_ignore",
-            "preserve_shape",
-            "normalization",
-            "out_grad",
-            "smooth_alpha",
-        ),
+        "grad_scale ignore_label multi_output use_ignore preserve_shape normalization out_grad smooth_alpha".split(),
         None,
     ),
 )

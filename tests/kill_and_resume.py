@@ -27,23 +27,10 @@ import train_cifar  # noqa: E402
 from igc_gluon.engine import experiment  # noqa: E402,F401 (before the forks)
 from igc_gluon.engine.checkpoint import CheckpointStore  # noqa: E402
 
-FLAGS = [
-    "--dataset",
-    "digits",
-    "--network",
-    "plain_igc",
-    "--depth",
-    "5",
-    "--primary-partition",
-    "4",
-    "--secondary-partition",
-    "2",
-    "--num-epochs",
-    "100",
-    "--checkpoint-batches",
-    "4",
-    "--resume",
-]
+FLAGS = (
+    "--dataset digits --network plain_igc --depth 5 --primary-partition 4 --secondary-partition 2 "
+    "--num-epochs 100 --checkpoint-batches 4 --resume"
+).split()
 
 
 def begin(flags):

@@ -24,18 +24,7 @@ from igc_gluon.engine.experiment import build_network
 
 ROOT = Path(__file__).resolve().parent.parent
 # 23 batches an epoch, a fraction of a second
-TINY = [
-    "--dataset",
-    "digits",
-    "--network",
-    "plain",
-    "--depth",
-    "5",
-    "--primary-partition",
-    "4",
-    "--secondary-partition",
-    "1",
-]
+TINY = "--dataset digits --network plain --depth 5 --primary-partition 4 --secondary-partition 1".split()
 
 
 def start(*flags, env=None, **kwargs):

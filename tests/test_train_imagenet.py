@@ -24,20 +24,9 @@ from igc_gluon.model_zoo import find_family
 
 ROOT = Path(__file__).resolve().parent.parent
 # 12 batches an epoch of a small network at 32x32, on two CPU contexts
-SMALL = [
-    "--network",
-    "cifar_plain_igc8_l4m2",
-    "--image-shape",
-    "3,32,32",
-    "--cpus",
-    "2",
-    "--batch-size",
-    "8",
-    "--num-epochs",
-    "2",
-    "--lr",
-    "0.05",
-]
+SMALL = (
+    "--network cifar_plain_igc8_l4m2 --image-shape 3,32,32 --cpus 2 --batch-size 8 --num-epochs 2 --lr 0.05"
+).split()
 
 
 def start(*command, **kwargs):
@@ -411,11 +400,10 @@ def test_the_papers_network_from_photographs_to_predictions(tmp_path):
     run(*IGC, "data", "imagenet", "--root", root)
     run(*IGC, "data", "verify", root / "train.rec")
     flags = [
-        "train_imagenet.py",
-        "--network=resnet_igc_imgnet_d18",
-        "--depth=18",
-        "--primary-partition=100",
-        "--secondary-partition=1",
+        *(
+            "train_imagenet.py --network=resnet_igc_imgnet_d18 --depth=18 --primary-partition=100 "
+            "--secondary-partition=1"
+        ).split(),
         "--cpus",
         2,
         "--batch-size",

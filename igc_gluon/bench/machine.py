@@ -46,11 +46,7 @@ def _libraries() -> Dict[str, ctypes.CDLL]:
             path = Path(folder) / f"{isa}.so"
             command = [
                 cxx,
-                "-O3",
-                "-ffp-contract=fast",
-                "-fPIC",
-                "-shared",
-                "-fopenmp",
+                *"-O3 -ffp-contract=fast -fPIC -shared -fopenmp".split(),
                 *flags,
                 f"-DIGC_LANES={lanes}",
                 str(Path(__file__).with_name("peak.cpp")),

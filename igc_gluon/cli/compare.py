@@ -54,17 +54,7 @@ def run(args: argparse.Namespace) -> None:
         with write_atomically(args.csv, "w") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(
-                (
-                    "network",
-                    "data",
-                    "epochs",
-                    "seeds",
-                    "accuracy_mean",
-                    "accuracy_std",
-                    "weights",
-                    "multiply_adds",
-                    "minutes",
-                )
+                "network data epochs seeds accuracy_mean accuracy_std weights multiply_adds minutes".split()
             )
             for e in ranked:
                 writer.writerow(

@@ -197,19 +197,9 @@ class EventFile:
         from tensorboardX.summary import scalar
 
         for key in (
-            "train_loss",
-            "train_accuracy",
-            "test_loss",
-            "test_accuracy",
-            "lr",
-            "images_per_second",
-            "train_top5",
-            "test_top5",
-            "validation_loss",
-            "validation_accuracy",
-            "trained_test_loss",
-            "trained_test_accuracy",
-        ):
+            "train_loss train_accuracy test_loss test_accuracy lr images_per_second train_top5 test_top5 "
+            "validation_loss validation_accuracy trained_test_loss trained_test_accuracy"
+        ).split():
             if key not in entry:
                 continue
             self._write(summary=scalar(key, entry[key]), step=entry["epoch"], wall_time=time.time())

@@ -8,37 +8,19 @@ from typing import Any, Iterable, Iterator, List, Optional, Sequence, Set
 from mxnet.gluon import Block
 
 # What MXNet gives every block and no computation depends on, or what changes with the way it is called only.
-_OF_EVERY_BLOCK = {
-    "_empty_prefix",
-    "_prefix",
-    "_params",
-    "_name",
-    "_scope",
-    "_cached_graph",
-    "_cached_op",
-    "_cached_op_args",
-    "_out_format",
-    "_in_format",
-    "_active",
-    "_flags",
-    "_monitor_all",
-    "_backend",
-    "_backend_opts",
-    "_native",
-}
+_OF_EVERY_BLOCK = set(
+    (
+        "_empty_prefix _prefix _params _name _scope _cached_graph _cached_op _cached_op_args _out_format "
+        "_in_format _active _flags _monitor_all _backend _backend_opts _native"
+    ).split()
+)
 _METHODS = ("__call__", "forward", "hybrid_forward")
-_HARMLESS = {
-    "__module__",
-    "__qualname__",
-    "__doc__",
-    "__init__",
-    "__repr__",
-    "__dict__",
-    "__weakref__",
-    "__annotations__",
-    "__firstlineno__",
-    "__static_attributes__",
-}
+_HARMLESS = set(
+    (
+        "__module__ __qualname__ __doc__ __init__ __repr__ __dict__ __weakref__ __annotations__ "
+        "__firstlineno__ __static_attributes__"
+    ).split()
+)
 
 
 def blocks_below(block: Block) -> List[Block]:

@@ -13,21 +13,10 @@ from mxnet import autograd
 from igc_gluon.graph.tracing import Graph, Node, Ref, Value
 
 PERMUTE = "permute"  # as an operator's name; attributes: {"index": channel read by each output channel}
-_MOVES = {
-    "Reshape",
-    "SwapAxis",
-    "transpose",
-    "take",
-    "SliceChannel",
-    "slice_axis",
-    "slice",
-    "Concat",
-    "reverse",
-    "stack",
-    "expand_dims",
-    "squeeze",
-    "_copy",
-}
+_MOVES = set(
+    "Reshape SwapAxis transpose take SliceChannel slice_axis slice Concat reverse stack expand_dims squeeze "
+    "_copy".split()
+)
 _IS_COUNTED = ("num_args",)  # attributes that MXNet sets by itself
 
 

@@ -22,17 +22,7 @@ SERVER = [sys.executable, "-m", "igc_gluon.engine.server"]
 PASSED_ON = ("DMLC_", "PS_", "MXNET_", "IGC_", "OMP_", "PYTHONPATH", "LD_LIBRARY_PATH", "PATH", "NCCL_")
 _HOST = re.compile(r"(?P<host>[^\s-]\S*)(\s+slots=(?P<slots>[0-9]{1,9}))?")
 _LARGEST_HOSTFILE = 1 << 20  # characters
-SSH = [
-    "ssh",
-    "-o",
-    "BatchMode=yes",
-    "-o",
-    "ConnectTimeout=30",
-    "-o",
-    "ServerAliveInterval=5",
-    "-o",
-    "ServerAliveCountMax=3",
-]
+SSH = "ssh -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=5 -o ServerAliveCountMax=3".split()
 
 
 @dataclass(frozen=True)

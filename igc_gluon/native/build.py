@@ -30,16 +30,7 @@ X86 = {
     # GCC 12 takes the undefined operand inside its own AVX-512 intrinsics for a mistake of the caller.
     "avx512": (
         16,
-        [
-            "-mavx512f",
-            "-mavx512bw",
-            "-mavx512dq",
-            "-mavx512vl",
-            "-mavx2",
-            "-mfma",
-            "-Wno-maybe-uninitialized",
-            "-Wno-uninitialized",
-        ],
+        "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -Wno-maybe-uninitialized -Wno-uninitialized".split(),
     ),
     "avx2": (8, ["-mavx2", "-mfma"]),
 }

@@ -32,20 +32,8 @@ class OpRecord(ctypes.Structure):
 
     _fields_ = [
         (name, ctypes.c_int32)
-        for name in (
-            "kind",
-            "input",
-            "residual",
-            "channels",
-            "groups",
-            "kernel_h",
-            "kernel_w",
-            "stride",
-            "pad_h",
-            "pad_w",
-            "activation",
-            "normalized",
-        )
+        for name in "kind input residual channels groups kernel_h kernel_w stride pad_h pad_w "
+        "activation normalized".split()
     ] + [(name, ctypes.c_int64) for name in _ARRAYS]
     _fields_ += [(name, ctypes.c_int32) for name in ("permute", "reorder")]
     _fields_ += [(name, ctypes.c_float) for name in ("epsilon", "momentum")]

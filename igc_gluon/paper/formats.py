@@ -14,20 +14,11 @@ WIDTH = 100  # of text at most
 COMPUTED, YOURS = "computed", "yours (seeds)"
 BESIDE = (COMPUTED, YOURS, "")  # headings of columns that belong to the one before
 MARKS = {AGREES: "=", KNOWN: "≠", UNKNOWN: "", DRAWN: "", WRONG: "WRONG"}
-CSV_COLUMNS = (
-    "table",
-    "row",
-    "network",
-    "quantity",
-    "published",
-    "computed",
-    "verdict",
-    "reason",
-    "dataset",
-    "yours_mean",
-    "yours_std",
-    "yours_seeds",
-    "yours_notes",
+CSV_COLUMNS = tuple(
+    (
+        "table row network quantity published computed verdict reason dataset yours_mean yours_std "
+        "yours_seeds yours_notes"
+    ).split()
 )
 
 Column = Tuple[List[str], List[str]]  # lines of its heading, cells

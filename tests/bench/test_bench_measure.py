@@ -142,22 +142,7 @@ def test_overview_has_a_column_for_each_peer():
 
 def test_real_processes_agree_and_report(capsys):
     """Both kinds in processes of their own, through the command."""
-    code = main(
-        [
-            "bench",
-            "cifar_plain_igc5_l2m3",
-            "--batch",
-            "2",
-            "--threads",
-            "1",
-            "--repeats",
-            "2",
-            "--seconds",
-            "0.01",
-            "--peers",
-            "mxnet",
-        ]
-    )
+    code = main("bench cifar_plain_igc5_l2m3 --batch 2 --threads 1 --repeats 2 --seconds 0.01 --peers mxnet".split())
     out = capsys.readouterr().out
     assert code == 0
     for name, count in (("igc_gluon, compiled", 1), ("igc_gluon, in Gluon", 2), ("MXNet, hybridized", 2)):

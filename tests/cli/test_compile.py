@@ -108,14 +108,7 @@ def test_params_files_of_all_kinds(tmp_path):
                 str(out),
                 "--model",
                 MODEL.upper(),
-                "--classes",
-                "7",
-                "--size",
-                "16",
-                "--mean",
-                "1,2,3",
-                "--std",
-                "4,5,6",
+                *"--classes 7 --size 16 --mean 1,2,3 --std 4,5,6".split(),
             ]
         )
         == 0

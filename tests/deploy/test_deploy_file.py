@@ -327,10 +327,7 @@ def classify(tmp_path_factory):
     program = tmp_path_factory.mktemp("program") / "classify"
     subprocess.run(
         [
-            "cc",
-            "-std=c99",
-            "-Wall",
-            "-Werror",
+            *"cc -std=c99 -Wall -Werror".split(),
             "-O1",
             ROOT / "examples" / "classify.c",
             f"-I{ROOT / 'igc_gluon' / 'native' / 'include'}",

@@ -33,17 +33,10 @@ def resume(tmp_path, caplog):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "OMP_NUM_THREADS",
-        "MXNET_OMP_MAX_THREADS",
-        "OMP_THREAD_LIMIT",
-        "OMP_DYNAMIC",
-        "OPENBLAS_NUM_THREADS",
-        "MXNET_SAFE_ACCUMULATION",
-        "DNNL_MAX_CPU_ISA",
-        "OPENBLAS_CORETYPE",
-        "MKL_CBWR",
-    ],
+    (
+        "OMP_NUM_THREADS MXNET_OMP_MAX_THREADS OMP_THREAD_LIMIT OMP_DYNAMIC OPENBLAS_NUM_THREADS "
+        "MXNET_SAFE_ACCUMULATION DNNL_MAX_CPU_ISA OPENBLAS_CORETYPE MKL_CBWR"
+    ).split(),
 )
 def test_variables_that_change_bits_are_compared(resume, monkeypatch, name):
     before = os.environ.get(name)

@@ -96,11 +96,7 @@ TEXTS = [
     "(-1, 3)",
     "(0, 0)",
     "(4096, 4096)",
-    "99999999999",
-    "True",
-    "None",
-    "cifar_plain5_w4",
-    "digits",
+    *"99999999999 True None cifar_plain5_w4 digits".split(),
 ]
 WINDOWS = (((1, 1), 1, (0, 0)), ((3, 3), 1, (1, 1)), ((3, 3), 2, (1, 1)), ((2, 2), 2, (0, 0)))  # kernel, stride, pad
 ZIP_KINDS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)

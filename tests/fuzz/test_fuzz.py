@@ -15,22 +15,7 @@ from pathlib import Path
 import pytest
 
 COUNTS = {"damaged": 200, "crafted": 60}  # of each format in the short form
-NAMES = (
-    "params",
-    "checkpoint",
-    "record",
-    "large-record",
-    "symbol",
-    "tar",
-    "bin",
-    "zip",
-    "mat",
-    "idx",
-    "run",
-    "note",
-    "hostfile",
-    "igc",
-)
+NAMES = tuple("params checkpoint record large-record symbol tar bin zip mat idx run note hostfile igc".split())
 
 
 def fuzz(how, name, seed, count, folder):

@@ -18,27 +18,10 @@ from igc_gluon import params_file
 from igc_gluon.cli import main
 
 # 3 batches of 480 images an epoch: shards of 80, in which rounding grows slowly
-TRAIN = [
-    "train_cifar.py",
-    "--dataset",
-    "digits",
-    "--network",
-    "resnet",
-    "--depth",
-    "8",
-    "--primary-partition",
-    "4",
-    "--secondary-partition",
-    "1",
-    "--batch-size",
-    "480",
-    "--batch-shards",
-    "6",
-    "--lr",
-    "0.002",
-    "--num-epochs",
-    "3",
-]
+TRAIN = (
+    "train_cifar.py --dataset digits --network resnet --depth 8 --primary-partition 4 "
+    "--secondary-partition 1 --batch-size 480 --batch-shards 6 --lr 0.002 --num-epochs 3"
+).split()
 # Kills itself once the checkpoint that it is told is there; but only at its first start.
 DIE = """
 import os, runpy, signal, sys, threading, time
@@ -192,21 +175,10 @@ def test_two_workers_share_record_files(tmp_path):
     assert main(["data", "imagenet", "--root", str(root), "--short-side", "48", "--workers", "1"]) == 0
     train = [
         sys.executable,
-        "train_imagenet.py",
-        "--network",
-        "cifar_plain_igc8_l4m2",
-        "--image-shape",
-        "3,32,32",
-        "--cpus",
-        "1",
-        "--batch-size",
-        "24",
-        "--batch-shards",
-        "4",
-        "--num-epochs",
-        "1",
-        "--lr",
-        "0.002",
+        *(
+            "train_imagenet.py --network cifar_plain_igc8_l4m2 --image-shape 3,32,32 --cpus 1 --batch-size 24 "
+            "--batch-shards 4 --num-epochs 1 --lr 0.002"
+        ).split(),
         "--data-dir",
         root,
     ]
@@ -249,10 +221,7 @@ def test_asynchronous_workers(tmp_path):
             "dist_async",
             "--num-epochs",
             4,
-            "--lr-steps",
-            "3",
-            "--lr",
-            "0.02",
+            *"--lr-steps 3 --lr 0.02".split(),
         ],
     ) as launch:
         code, _, err = launch.finish()
@@ -336,23 +305,10 @@ def test_a_mistake_of_one_worker_ends_all_at_once(tmp_path):
 @pytest.mark.long
 def test_kills_of_every_role_end_in_the_undisturbed_runs_accuracy(tmp_path):
     """Two servers, three workers; a worker, a server and the scheduler are killed, one after the other."""
-    train = [
-        "train_cifar.py",
-        "--dataset",
-        "digits",
-        "--network",
-        "plain_igc",
-        "--depth",
-        "8",
-        "--primary-partition",
-        "24",
-        "--secondary-partition",
-        "2",
-        "--batch-shards",
-        "6",
-        "--kv-store",
-        "dist_sync",
-    ]
+    train = (
+        "train_cifar.py --dataset digits --network plain_igc --depth 8 --primary-partition 24 "
+        "--secondary-partition 2 --batch-shards 6 --kv-store dist_sync"
+    ).split()
 
     def history_of(log_dir):
         path = Path(log_dir) / "digits" / "cifar_plain_igc8_l24m2" / "seed0" / "history.jsonl"

@@ -202,20 +202,11 @@ def distinct_stacks(name):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "cifar_igcv2_8_c64",
-        "cifar_igcv2_8_c80",
-        "cifar_igcv2_8_c36",
-        "cifar_igcv2_8_c50",
-        "cifar_igcv2star_20_c216",
-        "cifar_igcv2star_20_c304",
-        "cifar_igcv2star_20_c416",
-        "cifar_igcv2star_38_c64",
-        "cifar_igcv2star_20_c136",
-        "igcv2_1.0",
-        "igcv3_1.0",
-        "igcv3_0.7",
-    ],
+    (
+        "cifar_igcv2_8_c64 cifar_igcv2_8_c80 cifar_igcv2_8_c36 cifar_igcv2_8_c50 cifar_igcv2star_20_c216 "
+        "cifar_igcv2star_20_c304 cifar_igcv2star_20_c416 cifar_igcv2star_38_c64 cifar_igcv2star_20_c136 "
+        "igcv2_1.0 igcv3_1.0 igcv3_0.7"
+    ).split(),
 )
 def test_composed_kernels_are_dense(name):
     """The loose complementary condition, on the groups and permutations that the network has."""

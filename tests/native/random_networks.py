@@ -213,22 +213,7 @@ class Doubled(HybridBlock):
 def change(net, seed):  # noqa: C901 (a case for each kind)
     """Changes `net` in some way, the same for the same seed. Returns a list that hooks write into."""
     rng, calls = np.random.RandomState(seed), []
-    kind = rng.choice(
-        [
-            "nothing",
-            "hook",
-            "added",
-            "removed",
-            "option",
-            "cast",
-            "grad_req",
-            "attribute",
-            "method",
-            "class",
-            "values",
-            "swapped",
-        ]
-    )
+    kind = rng.choice("nothing hook added removed option cast grad_req attribute method class values swapped".split())
     norms, rows = containers(net, nn.BatchNorm), containers(net, nn.HybridSequential)
     rows = [row for row in rows if len(row)]
     if kind == "hook":

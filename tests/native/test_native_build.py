@@ -275,12 +275,7 @@ def run_tests(tests, environment, *before):
         [
             *before,
             sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-x",
-            "-p",
-            "no:cacheprovider",
+            *"-m pytest -q -x -p no:cacheprovider".split(),
             "--capture=sys",  # the sanitizers write to file descriptor 2 and end the process
             str(TESTS / tests),
         ],

@@ -228,17 +228,7 @@ def test_a_history_without_checkpoints_counts_as_done(tmp_path, capsys):
     (run / "history.jsonl").write_text('{"test_accuracy": 0.5, "seconds": 1}\n{"test_accuracy": 0.875, "seconds": 1}\n')
     assert (
         igc(
-            "--table",
-            "4",
-            "--dataset",
-            "digits",
-            "--num-epochs",
-            "2",
-            "--num-runs",
-            "1",
-            "--only",
-            "plain8_w16",
-            "--run",
+            *"--table 4 --dataset digits --num-epochs 2 --num-runs 1 --only plain8_w16 --run".split(),
             "--log-dir",
             tmp_path,
         )

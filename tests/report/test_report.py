@@ -275,10 +275,7 @@ def test_the_page_in_a_browser(photos, tmp_path):
     colors = []
     for scheme in (1, 0):  # light, dark
         flags = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
+            *"--headless --no-sandbox --disable-gpu --hide-scrollbars".split(),
             "--window-size=900,1400",
             f"--blink-settings=preferredColorScheme={scheme}",
             f"--screenshot={tmp_path / 'page.png'}",
