@@ -53,10 +53,7 @@ class PhotoFolder:
         """Pixels of the short side that all but the share `smaller` of the photographs have; of a sample of them."""
         chosen = np.unique(np.linspace(0, len(self.train.paths) - 1, _LOOKED_AT).astype(int))
         sizes = [_size(self.train.folder / self.train.paths[number]) for number in chosen]
-        sides = sorted(min(size) for size in sizes if size)
-        if not sides:
-            raise UserError(f"none of the photographs of {self.folder} that were looked at can be read")
-        return sides[int(len(sides) * smaller)]
+        return _exceeded(smaller, [min(size) for size in sizes if size], f"photographs of {self.folder}")
 
 
 def _size(path: Union[str, Path]) -> Optional[Tuple[int, int]]:
@@ -272,7 +269,11 @@ def _read(note: Path) -> Optional[Dict[str, Any]]:
 
 def records_short_side(path: Path) -> int:
     """As `PhotoFolder.short_side`, of the images in the record file at `path`."""
-    sides = sorted(short_sides(path, _LOOKED_AT))
+    return _exceeded(0.25, short_sides(path, _LOOKED_AT), f"images of {path}")
+
+
+def _exceeded(smaller: float, sides: Sequence[int], images: str) -> int:
+    """The side that all but the share `smaller` of `sides` have. images: what a message calls them."""
     if not sides:
-        raise UserError(f"none of the images of {path} that were looked at can be read")
-    return sides[len(sides) // 4]
+        raise UserError(f"none of the {images} that were looked at can be read")
+    return sorted(sides)[int(len(sides) * smaller)]

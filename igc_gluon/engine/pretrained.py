@@ -1,6 +1,5 @@
 """Training that begins with weights that are there: of a run, a file or a published network; and layers that stay."""
 
-import hashlib
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +15,7 @@ from igc_gluon.engine.saved_networks import open_network, read_config
 from igc_gluon.errors import UserError, printable
 from igc_gluon.model_zoo import Model, find_model
 from igc_gluon.model_zoo.attributes import class_names, read_preprocessing
-from igc_gluon.model_zoo.authors import authors_name, by_authors_names
+from igc_gluon.model_zoo.authors import arrays_of, authors_name, by_authors_names, digest_of
 from igc_gluon.model_zoo.images import layers_until, score_layer
 from igc_gluon.model_zoo.published import PUBLISHED
 from igc_gluon.model_zoo.shipped import shipped
@@ -43,11 +42,7 @@ class Pretrained:
     @cached_property
     def digest(self) -> str:
         """Of the arrays, wherever they come from."""
-        state = hashlib.sha256()
-        for name in sorted(self.arrays):
-            state.update(f"{name} {self.arrays[name].shape}\n".encode())
-            state.update(np.ascontiguousarray(self.arrays[name]).tobytes())
-        return state.hexdigest()[:16]
+        return digest_of(self.arrays)
 
     def give_to(self, net: mx.gluon.HybridBlock) -> List[str]:
         """Sets all parameters of `net`, which has values, that are called as these and have their shapes; those of the
@@ -99,10 +94,9 @@ def open_pretrained(
         options = dict(config.get("model_options") or {})
     else:
         net, options = _named(source), {}
-    arrays = {authors_name(p.name[len(net.prefix) :]): p.data().asnumpy() for p in net.collect_params().values()}
     names = class_names(net)
     return Pretrained(
-        source, find_model(net.model), options, net.preprocessing, tuple(names) if names else None, arrays
+        source, find_model(net.model), options, net.preprocessing, tuple(names) if names else None, arrays_of(net)
     )
 
 

@@ -1,6 +1,5 @@
 """A network with weights that another one learns from."""
 
-import hashlib
 from typing import Sequence
 
 import mxnet as mx
@@ -9,17 +8,12 @@ from igc_gluon.data.classes import check_same_classes
 from igc_gluon.engine.inputs import Input
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.attributes import class_names
-
-_DIGITS = 16  # of the SHA-256 of all its parameters
+from igc_gluon.model_zoo.authors import arrays_of, digest_of
 
 
 def teacher_name(net: mx.gluon.HybridBlock) -> str:
     """The model of `net` and a digest of its parameters, by which a resumed run knows its teacher."""
-    digest = hashlib.sha256()
-    for name, parameter in sorted(net.collect_params().items()):
-        digest.update(name.encode())
-        digest.update(parameter.data(parameter.list_ctx()[0]).asnumpy().tobytes())
-    return f"{net.model} {digest.hexdigest()[:_DIGITS]}"
+    return f"{net.model} {digest_of(arrays_of(net))}"
 
 
 def prepare_teacher(net: mx.gluon.HybridBlock, data: Input, devices: Sequence[mx.Context]) -> None:

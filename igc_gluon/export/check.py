@@ -21,10 +21,9 @@ def check(made: Any, net: Any, pixels: Optional[str] = None) -> str:
         import onnxruntime  # optional: ONNX Runtime
     except ImportError as error:
         return f"not run by ONNX Runtime: {line_of(error)} (pip install 'igc-gluon[onnx]')"
-    title, options = f"ONNX Runtime {onnxruntime.__version__}", onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # its warnings are about its own rewriting
+    title = f"ONNX Runtime {onnxruntime.__version__}"
     try:
-        session = onnxruntime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = open_session(made)
         size = session.get_inputs()[0].shape[0]
         differences = [_difference(session, net, n, pixels) for n in ([size] if isinstance(size, int) else [1, 3])]
     except UserError:
@@ -52,7 +51,21 @@ def _difference(session: Any, net: Any, batch: int, pixels: Optional[str]) -> fl
     theirs = session.run(None, {"images": np.ascontiguousarray(fed)})[0]
     if theirs.shape != ours.shape:
         raise UserError(f"ONNX Runtime gives {theirs.shape} for {ours.shape}")
-    return float(np.abs(theirs - ours).max() / max(np.abs(ours).max(), np.finfo(np.float32).tiny))
+    return largest_difference(theirs, ours)
+
+
+def open_session(made: Any) -> Any:
+    """ONNX Runtime's session of an onnx.ModelProto."""
+    import onnxruntime  # optional: ONNX Runtime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # its warnings are about its own rewriting
+    return onnxruntime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def largest_difference(actual: np.ndarray, expected: np.ndarray) -> float:
+    """As a share of the largest number of `expected`."""
+    return float(np.abs(actual - expected).max() / max(np.abs(expected).max(), np.finfo(np.float32).tiny))
 
 
 def line_of(error: BaseException) -> str:

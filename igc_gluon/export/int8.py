@@ -10,12 +10,11 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import onnx
-from onnxruntime import InferenceSession
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from igc_gluon.errors import UserError
-from igc_gluon.export.check import line_of
+from igc_gluon.export.check import largest_difference, line_of, open_session
 
 # What computes, and what lies between: a tensor stays in 8 bits from one convolution to the next.
 OPERATORS = ["Conv", "Gemm", "Add", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Reshape"]
@@ -83,11 +82,11 @@ def compared(exact: Any, made: Any, images: np.ndarray) -> Tuple[float, float]:
     if not np.isfinite(after).all():
         raise UserError("the model with 8-bit integers gives scores that are not finite")
     same = np.mean(before.reshape(len(images), -1).argmax(1) == after.reshape(len(images), -1).argmax(1))
-    return float(same), float(np.abs(after - before).max() / max(np.abs(before).max(), np.finfo(np.float32).tiny))
+    return float(same), largest_difference(after, before)
 
 
 def _scores(made: Any, images: np.ndarray) -> np.ndarray:
-    session = InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_session(made)
     return np.concatenate([session.run(None, {"images": batch})[0] for batch in _batches(images)])
 
 

@@ -4,6 +4,7 @@ The Gluon networks name their parameters as the authors' symbols do, but for the
 calls `running_mean`, `running_var` and the Module API `moving_mean`, `moving_var`, and keeps as auxiliary states.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any, Dict, Mapping, Tuple, Union
 
@@ -38,6 +39,23 @@ def to_module_params(net: HybridBlock) -> Tuple[Dict[str, Any], Dict[str, Any]]:
             parameter.list_ctx()[0]
         ).as_in_context(mx.cpu())
     return arg_params, aux_params
+
+
+def digest_of(arrays: Mapping[str, np.ndarray]) -> str:
+    """16 hexadecimal digits of the SHA-256 of arrays and their names, in whatever order they come."""
+    state = hashlib.sha256()
+    for name in sorted(arrays):
+        state.update(f"{name} {arrays[name].shape}\n".encode())
+        state.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return state.hexdigest()[:16]
+
+
+def arrays_of(net: HybridBlock) -> Dict[str, np.ndarray]:
+    """The values of the parameters of `net`, by the authors' names."""
+    return {
+        authors_name(p.name[len(net.prefix) :]): p.data(p.list_ctx()[0]).asnumpy()
+        for p in net.collect_params().values()
+    }
 
 
 def check_parameters(given: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

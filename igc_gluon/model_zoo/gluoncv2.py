@@ -25,7 +25,7 @@ from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.attributes import set_attributes, wordnet_numbers
 from igc_gluon.model_zoo.authors import set_parameters
 from igc_gluon.model_zoo.published import models_folder
-from igc_gluon.model_zoo.shipped import OPTIONS
+from igc_gluon.model_zoo.shipped import check_fit
 
 SOURCE = "gluoncv2"
 CLASSES, LAST_CHANNELS = 1000, 1280
@@ -75,15 +75,8 @@ def check_gluoncv2(name: str, classes: int, options: Mapping[str, Any]) -> Dict[
     many classes and these options."""
     if name not in RELEASES:
         raise UserError(f"gluoncv2 has no weights of {name}, only of {', '.join(RELEASES)}")
-    if classes != CLASSES:
-        raise UserError(
-            f"gluoncv2's weights of {name} are for {CLASSES} classes, not {classes}; load those and put a new layer in "
-            "place of net.output"
-        )
-    fitting = OPTIONS | ({"last_channels"} if options.get("last_channels") == LAST_CHANNELS else set())
-    other = sorted(set(options) - fitting)
-    if other:
-        raise UserError(f"gluoncv2's weights of {name} are those of the network without {', '.join(other)}")
+    allowed = ["last_channels"] if options.get("last_channels") == LAST_CHANNELS else []
+    check_fit(f"gluoncv2's weights of {name}", CLASSES, classes, options, allowed)
     return {**options, "last_channels": LAST_CHANNELS}
 
 

@@ -19,7 +19,7 @@ from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.attributes import set_attributes, wordnet_numbers
 from igc_gluon.model_zoo.authors import set_parameters
-from igc_gluon.model_zoo.shipped import OPTIONS, shipped
+from igc_gluon.model_zoo.shipped import check_fit, shipped
 from igc_gluon.paths import expand
 
 CLASSES = 1000
@@ -82,14 +82,7 @@ def check_published(name: str, classes: int, options: Mapping[str, Any]) -> None
         raise UserError(
             f"there are no published weights of {name} to load, only of {', '.join(PUBLISHED)}; use pretrained=False"
         )
-    if classes != CLASSES:
-        raise UserError(
-            f"the published weights of {name} are for {CLASSES} classes, not {classes}; load those and put "
-            "a new layer in place of net.output"
-        )
-    other = sorted(set(options) - OPTIONS)
-    if other:
-        raise UserError(f"the published weights of {name} are those of the network without {', '.join(other)}")
+    check_fit(f"the published weights of {name}", CLASSES, classes, options)
 
 
 def load_published(

@@ -10,7 +10,7 @@ import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Collection, Dict, Mapping, Tuple
 
 from mxnet.gluon import HybridBlock
 
@@ -66,15 +66,23 @@ def find_shipped(name: str, dataset: str, classes: int, options: Mapping[str, An
             f"no weights of {name} trained on {dataset} come with this package"
             + (f", but those of {known}" if known else "; igc models --pretrained lists all")
         )
-    if classes != find_dataset(dataset).classes:
-        raise UserError(
-            f"these weights of {name} are for the {find_dataset(dataset).classes} classes of {dataset}, not "
-            f"{classes}; load those and put a new layer in place of net.output"
-        )
-    other = sorted(set(options) - OPTIONS)
-    if other:
-        raise UserError(f"the weights of {name} are those of the network without {', '.join(other)}")
+    check_fit(f"the weights of {name} from {dataset}", find_dataset(dataset).classes, classes, options)
     return row
+
+
+def check_fit(
+    weights: str, of_weights: int, classes: int, options: Mapping[str, Any], allowed: Collection[str] = ()
+) -> None:
+    """Raises UserError unless weights for `of_weights` classes fit a network of so many and with these options.
+    weights: what a message calls them; allowed: options that they may have beside those that change no parameter."""
+    if classes != of_weights:
+        raise UserError(
+            f"{weights} are for {of_weights} classes, not {classes}; load those and put a new layer in place of "
+            "net.output"
+        )
+    other = sorted(set(options) - OPTIONS - set(allowed))
+    if other:
+        raise UserError(f"{weights} are those of the network without {', '.join(other)}")
 
 
 def load_shipped(net: HybridBlock, row: Weights, ctx: Any = None) -> HybridBlock:

@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_said():
     for name, options, message in (
         (NAME, {"pretrained": "cifar10"}, f"no weights of {NAME} trained on cifar10"),
         ("cifar_plain8_w17", {"pretrained": DATASET}, f"but those of .*{NAME}"),
-        (NAME, {"pretrained": DATASET, "classes": 5}, "for the 10 classes of fashion-mnist, not 5"),
+        (NAME, {"pretrained": DATASET, "classes": 5}, "from fashion-mnist are for 10 classes, not 5"),
         (NAME, {"pretrained": DATASET, "stem_strides": 2}, "without stem_strides"),
         (NAME, {"pretrained": True}, "pretrained='fashion-mnist', or --dataset fashion-mnist"),
     ):

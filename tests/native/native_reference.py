@@ -176,8 +176,18 @@ def drawn_igcv3_block(draw, rng):
     ]
 
 
+def published_blocks(rng, primary, secondary, stride):
+    """Two IGC blocks of L = primary and M = 2 secondary, the first from half as many channels, the second residual."""
+    width = primary * secondary
+    return [
+        block_op(rng, width, primary, 2 * secondary, stride=stride, activation="relu"),
+        block_op(rng, 2 * width, primary, 2 * secondary, source=1, residual=1, activation="relu"),
+    ]
+
+
 def several_orders(rng):
-    """Blocks that cut the channels in other groups; a residual in another order; readers of both kinds."""
+    """Blocks that cut the channels in other groups; a residual in another order; readers of both kinds; groups, dense
+    and back."""
     return [
         block_op(rng, 24, 4, 6, activation="relu"),
         block_op(rng, 24, 6, 4, source=1, residual=1),
@@ -191,4 +201,5 @@ def several_orders(rng):
         conv_op(rng, 40, 40, (5, 5), 2, source=9, residual=8),
         conv_op(rng, 40, 40, (3, 3), 2, source=10, residual=9),
         lib.Op(lib.PERMUTE, 11, groups=8),
+        conv_op(rng, 40, 40, (5, 5), 40, source=12, residual=12),
     ]

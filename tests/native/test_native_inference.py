@@ -119,12 +119,7 @@ def test_two_group_pointwise_after_channelwise(isa, data):
 @pytest.mark.parametrize("primary,secondary", [(24, 2), (4, 8), (100, 2), (16, 16), (4, 32), (64, 1), (1, 16), (17, 3)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_published_shapes(isa, primary, secondary, stride):
-    rng = np.random.default_rng(1)
-    width = primary * secondary
-    ops = [
-        ref.block_op(rng, width, primary, 2 * secondary, stride=stride, activation="relu"),
-        ref.block_op(rng, 2 * width, primary, 2 * secondary, source=1, residual=1, activation="relu"),
-    ]
+    ops, width = ref.published_blocks(np.random.default_rng(1), primary, secondary, stride), primary * secondary
     ref.assert_agrees(ops, (width, 14, 16), 2, 2)
 
 
@@ -145,21 +140,7 @@ def test_many_channels_in_several_passes(isa, shape):
 
 
 def test_orders_that_do_not_fit(isa):
-    """Blocks that cut the channels in other groups; a residual in another order; groups, dense and back."""
-    rng = np.random.default_rng(4)
-    ops = [
-        ref.block_op(rng, 24, 4, 6, activation="relu"),
-        ref.block_op(rng, 24, 6, 4, source=1, residual=1),
-        ref.block_op(rng, 24, 24, 1, source=2, residual=1),
-        ref.conv_op(rng, 24, 20, source=3),
-        lib.Op(lib.PERMUTE, 4, groups=5),
-        ref.block_op(rng, 20, 5, 4, source=5, residual=4),
-        ref.conv_op(rng, 20, 20, (1, 1), 10, source=6, residual=4),
-        ref.conv_op(rng, 20, 40, (3, 3), 20, source=7),
-        ref.conv_op(rng, 40, 40, (5, 5), 40, source=8, residual=8),
-        lib.Op(lib.PERMUTE, 9, groups=8),
-    ]
-    ref.assert_agrees(ops, (24, 9, 11), 2, 2)
+    ref.assert_agrees(ref.several_orders(np.random.default_rng(4)), (24, 9, 11), 2, 2)
 
 
 def test_several_threads_may_call_one_net(isa):

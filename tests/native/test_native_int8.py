@@ -129,21 +129,13 @@ def test_channelwise_between_pointwise(data):
 @pytest.mark.parametrize("primary,secondary", [(24, 2), (4, 8), (100, 2), (16, 16), (4, 32), (1, 16), (17, 3)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_published_shapes(primary, secondary, stride):
-    rng = np.random.default_rng(1)
-    width = primary * secondary
-    ops = [
-        ref.block_op(rng, width, primary, 2 * secondary, stride=stride, activation="relu"),
-        ref.block_op(rng, 2 * width, primary, 2 * secondary, source=1, residual=1, activation="relu"),
-    ]
+    ops, width = ref.published_blocks(np.random.default_rng(1), primary, secondary, stride), primary * secondary
     assert_agrees(ops, (width, 14, 16), 2, 2, fewest=2)
 
 
 @with_int8
 def test_orders_that_do_not_fit():
-    """Blocks that cut the channels in other groups; a residual in another order; readers of both kinds."""
-    rng = np.random.default_rng(4)
-    ops = ref.several_orders(rng)
-    assert_agrees(ops, (24, 9, 11), 2, 2, bound=0.2, fewest=4)
+    assert_agrees(ref.several_orders(np.random.default_rng(4)), (24, 9, 11), 2, 2, bound=0.2, fewest=4)
 
 
 @with_int8

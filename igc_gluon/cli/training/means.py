@@ -136,6 +136,10 @@ def experiment_with(experiment: Any, args: argparse.Namespace, teacher: Any) -> 
     return replace(
         experiment,
         schedule=schedule,
+        label_smoothing=args.label_smoothing,
+        dtype=args.dtype,
+        pretrained=args.start and args.start.digest,
+        freeze=args.freeze,
         optimizer=optimizer,
         undecayed=_DECAYED_NOT if args.no_wd else experiment.undecayed,
         clip_norm=args.clip_norm,

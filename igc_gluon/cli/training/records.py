@@ -124,10 +124,6 @@ def experiment_of(args: argparse.Namespace, batch_shards: int, recipe: Recipe, d
         optimizer=recipe.optimizer,
         undecayed=recipe.undecayed,
         initializer=recipe.initializer,
-        label_smoothing=args.label_smoothing,
-        dtype=args.dtype,
-        pretrained=args.start and args.start.digest,
-        freeze=args.freeze,
     )
 
 

@@ -87,18 +87,7 @@ def experiment(args: argparse.Namespace, batch_shards: int) -> Experiment:
         chosen.setdefault("stem_strides", strides)
     schedule = schedule_for(args.dataset, args.num_epochs, args.lr, args.lr_factor, args.lr_steps, args.warmup_epochs)
     return Experiment(
-        model,
-        args.dataset,
-        schedule,
-        args.batch_size,
-        batch_shards,
-        args.wd,
-        args.momentum,
-        chosen or None,
-        label_smoothing=args.label_smoothing,
-        dtype=args.dtype,
-        pretrained=args.start and args.start.digest,
-        freeze=args.freeze,
+        model, args.dataset, schedule, args.batch_size, batch_shards, args.wd, args.momentum, chosen or None
     )
 
 
