@@ -6,7 +6,7 @@ A run may be at work in the folder: checkpoints go, and pointers move, while the
 import argparse
 import time
 from pathlib import Path
-from typing import Any, List, Mapping, Sequence, Tuple, Union
+from typing import Any, Callable, List, Mapping, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -76,12 +76,7 @@ def _accuracy_and_size(folder: Path) -> Tuple[str, float]:
 
 def _is_gone(store: CheckpointStore, name: str) -> bool:
     """Whether the checkpoint that could not be read is one that a run removes at this moment."""
-    limit = time.monotonic() + GOING_SECONDS
-    while name in store.names():
-        if time.monotonic() > limit:
-            return False
-        time.sleep(0.01)
-    return True
+    return _comes_true(lambda: name not in store.names())
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -111,8 +106,13 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _leads_somewhere(store: CheckpointStore, which: str) -> bool:
     """Whether the pointer `which` does. A run may move it, and remove what it led to, between two looks."""
+    return _comes_true(lambda: store.pointer(which) is not None)
+
+
+def _comes_true(condition: Callable[[], bool]) -> bool:
+    """Whether `condition` holds now or within GOING_SECONDS."""
     limit = time.monotonic() + GOING_SECONDS
-    while store.pointer(which) is None:
+    while not condition():
         if time.monotonic() > limit:
             return False
         time.sleep(0.01)

@@ -49,65 +49,22 @@ class FlatNetwork:
     published: Tuple[tuple, ...]
 
 
-_IGCV1_TABLE_1 = (
-    (1, 23),
-    (2, 16),
-    (3, 13),
-    (5, 10),
-    (6, 9),
-    (12, 6),
-    (28, 3),
-    (40, 2),
-    (64, 1),
-    (1, 44),
-    (2, 31),
-    (4, 22),
-    (12, 12),
-    (14, 11),
-    (23, 8),
-    (28, 7),
-    (41, 5),
-    (64, 3),
-    (85, 2),
-    (128, 1),
+def _rows(text: str) -> Tuple[Tuple[int, ...], ...]:
+    """'40x2 64x1' -> ((40, 2), (64, 1))"""
+    return tuple(tuple(map(int, row.split("x"))) for row in text.split())
+
+
+_IGCV1_TABLE_1 = _rows(
+    "1x23 2x16 3x13 5x10 6x9 12x6 28x3 40x2 64x1 1x44 2x31 4x22 12x12 14x11 23x8 28x7 41x5 64x3 85x2 128x1"
 )
 _IGCV2_TABLE_5_IGCV1 = ((32, 2), (48, 2), (64, 2))
-_SUPPLEMENTARY_TABLE_1 = (
-    (1, 22),
-    (2, 15),
-    (3, 12),
-    (5, 8),
-    (10, 5),
-    (19, 3),
-    (30, 2),
-    (64, 1),
-    (1, 42),
-    (2, 28),
-    (3, 22),
-    (6, 14),
-    (11, 9),
-    (15, 7),
-    (18, 6),
-    (29, 4),
-    (62, 2),
-    (128, 1),
+_SUPPLEMENTARY_TABLE_1 = _rows(
+    "1x22 2x15 3x12 5x8 10x5 19x3 30x2 64x1 1x42 2x28 3x22 6x14 11x9 15x7 18x6 29x4 62x2 128x1"
 )
 _IGCV2_TABLES_2_AND_5 = ((144, 12, 3), (256, 16, 3), (361, 19, 3), (100, 10, 3), (169, 13, 3))
-_IGCV2_FIGURE_2 = (
-    (272, 4, 3),
-    (222, 6, 3),
-    (184, 8, 3),
-    (112, 16, 3),  # C144K12L3 is in Table 2 too
-    (258, 3, 4),
-    (220, 4, 4),
-    (174, 6, 4),
-    (136, 8, 4),
-    (108, 12, 4),
-    (222, 3, 5),
-    (184, 4, 5),
-    (144, 6, 5),
-    (112, 8, 5),
-    (84, 12, 5),
+# C144K12L3 is in Table 2 too.
+_IGCV2_FIGURE_2 = _rows(
+    "272x4x3 222x6x3 184x8x3 112x16x3 258x3x4 220x4x4 174x6x4 136x8x4 108x12x4 222x3x5 184x4x5 144x6x5 112x8x5 84x12x5"
 )
 
 # IGCV1's section 4 prints no numbers. L40M2 is the best block of Figure 3, of 4640 weights; the first two variants can

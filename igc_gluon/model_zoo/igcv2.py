@@ -107,14 +107,10 @@ class IGCV2Net(ImageNetwork):
         return self.output(self.features(x))
 
 
-@register(
-    "igcv2_{multiplier}",
-    [{"multiplier": m} for m in (1.0, 0.5, 0.25)],
-    classes=1000,
-    input_size=224,
-    mean=IMAGENET_MEAN,
-    std=IMAGENET_STD,
-    schedule="igcv2",
-)
+# Of the family, and of MobileNetV1, which the paper compares it with.
+IMAGENET: Dict[str, Any] = dict(classes=1000, input_size=224, mean=IMAGENET_MEAN, std=IMAGENET_STD, schedule="igcv2")
+
+
+@register("igcv2_{multiplier}", [{"multiplier": m} for m in (1.0, 0.5, 0.25)], **IMAGENET)
 def _igcv2(multiplier: float, classes: int, prefix: str = "", **kwargs: Any) -> IGCV2Net:
     return IGCV2Net(multiplier, classes, prefix=prefix, **kwargs)

@@ -175,11 +175,11 @@ class IGCV3Net(ImageNetwork):
         return self.output(self.features(x))
 
 
-_IMAGENET = {"classes": 1000, "input_size": 224, "mean": MEAN, "std": STD, "schedule": "igcv2"}
+IMAGENET: Dict[str, Any] = {"classes": 1000, "input_size": 224, "mean": MEAN, "std": STD, "schedule": "igcv2"}
 
 
-@register("igcv3_d{depth}", [{"depth": 0.5}, {"depth": 0.7}], **_IMAGENET)
-@register("igcv3_{multiplier}", [{"multiplier": 1.0}, {"multiplier": 0.7}], **_IMAGENET)
+@register("igcv3_d{depth}", [{"depth": 0.5}, {"depth": 0.7}], **IMAGENET)
+@register("igcv3_{multiplier}", [{"multiplier": 1.0}, {"multiplier": 0.7}], **IMAGENET)
 def _imagenet(classes: int, multiplier: float = 1.0, depth: float = 1.0, prefix: str = "", **kwargs: Any) -> IGCV3Net:
     return IGCV3Net(classes, multiplier, depth, prefix=prefix, **kwargs)
 

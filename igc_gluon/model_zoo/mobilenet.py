@@ -14,9 +14,8 @@ from typing import Any, Dict, Optional
 
 from mxnet.gluon import nn
 
-from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.errors import UserError
-from igc_gluon.model_zoo import igcv3
+from igc_gluon.model_zoo import igcv2, igcv3
 from igc_gluon.model_zoo.images import ImageNetwork
 from igc_gluon.model_zoo.registry import register
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, GroupConv2D, IGCV3Block, ReLU6, batch_norm
@@ -181,28 +180,12 @@ def _check(multiplier: float) -> None:
         raise UserError(f"the width multiplier must be above 0, not {multiplier}")
 
 
-@register(
-    "mobilenet{multiplier}",
-    [{"multiplier": m} for m in (1.0, 0.5, 0.25)],
-    classes=1000,
-    input_size=224,
-    mean=IMAGENET_MEAN,
-    std=IMAGENET_STD,
-    schedule="igcv2",
-)
+@register("mobilenet{multiplier}", [{"multiplier": m} for m in (1.0, 0.5, 0.25)], **igcv2.IMAGENET)
 def _v1(multiplier: float, classes: int, prefix: str = "", **kwargs: Any) -> MobileNetV1:
     return MobileNetV1(multiplier, classes, prefix=prefix, **kwargs)
 
 
-@register(
-    "mobilenetv2_{multiplier}",
-    [{"multiplier": 1.0}, {"multiplier": 0.7}],
-    classes=1000,
-    input_size=224,
-    mean=igcv3.MEAN,
-    std=igcv3.STD,
-    schedule="igcv2",
-)
+@register("mobilenetv2_{multiplier}", [{"multiplier": 1.0}, {"multiplier": 0.7}], **igcv3.IMAGENET)
 def _v2(multiplier: float, classes: int, prefix: str = "", **kwargs: Any) -> MobileNetV2:
     return MobileNetV2(multiplier, classes, prefix=prefix, **kwargs)
 

@@ -6,6 +6,7 @@ import json
 import re
 import textwrap
 from collections import Counter
+from dataclasses import asdict
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from igc_gluon.paper.compare import AGREES, DRAWN, KNOWN, UNKNOWN, VERDICTS, WRONG, ComparedRow, ComparedTable, Result
@@ -132,16 +133,7 @@ def csv_text(tables: Sequence[ComparedTable]) -> str:
                 "row": "; ".join(f"{key}={value}" for key, value in row.label.items()),
             }
             for number in row.numbers:
-                writer.writerow(
-                    {
-                        **common,
-                        "quantity": number.quantity,
-                        "published": number.published,
-                        "computed": number.computed or "",
-                        "verdict": number.verdict,
-                        "reason": number.reason,
-                    }
-                )
+                writer.writerow({**common, **asdict(number), "computed": number.computed or ""})
             for result in row.results:
                 writer.writerow(
                     {
@@ -171,23 +163,9 @@ def json_text(tables: Sequence[ComparedTable]) -> str:
                         "label": row.label,
                         "network": row.network,
                         "note": row.note,
-                        "numbers": [
-                            {
-                                "quantity": number.quantity,
-                                "published": number.published,
-                                "computed": number.computed,
-                                "verdict": number.verdict,
-                                "reason": number.reason,
-                            }
-                            for number in row.numbers
-                        ],
+                        "numbers": [asdict(number) for number in row.numbers],
                         "results": [
-                            {
-                                "dataset": result.dataset,
-                                "published": result.published,
-                                "yours": _yours(result, table) or None,
-                            }
-                            for result in row.results
+                            {**asdict(result), "yours": _yours(result, table) or None} for result in row.results
                         ],
                         "quoted": row.quoted,
                     }

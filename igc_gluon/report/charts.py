@@ -2,7 +2,7 @@
 
 import io
 import re
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 from matplotlib import rc_context
@@ -50,16 +50,7 @@ def _curves(lines: Sequence[Tuple[Optional[str], str, Sequence[dict], dict]]) ->
     for axes in (loss, accuracy):
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
-    # Below the axes, where it hides nothing.
-    figure.legend(
-        *accuracy.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
-        fontsize=9,
-        labelcolor=_INK,
-    )
-    return _svg(figure)
+    return _svg(figure, accuracy, columns=3)
 
 
 def accuracy_against_cost(experiments: Sequence) -> str:
@@ -68,30 +59,14 @@ def accuracy_against_cost(experiments: Sequence) -> str:
     figure = _figure(9.2, 3.6)
     by_weights, by_operations = figure.subplots(1, 2, sharey=True)
     for number, experiment in enumerate(experiments):
-        cost, style = (
-            experiment.cost,
-            {
-                **_style(number),
-                "linestyle": "",
-                "marker": "os^DvPX"[number % 7],
-                "capsize": 4,
-                "label": plain(experiment.label),
-            },
-        )
+        cost, marker, label = experiment.cost, "os^DvPX"[number % 7], plain(experiment.label)
+        style = {**_style(number), "linestyle": "", "marker": marker, "capsize": 4, "label": label}
         for axes, value in ((by_weights, cost.weights / 1e6), (by_operations, cost.multiply_adds / 1e6)):
             axes.errorbar(value, experiment.accuracies.mean(), yerr=experiment.deviation, **style)
     by_weights.set_xlabel("weights, millions")
     by_operations.set_xlabel("multiply-adds of an image, millions")
     by_weights.set_ylabel("test accuracy, %")
-    figure.legend(
-        *by_weights.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=2,
-        frameon=False,
-        fontsize=9,
-        labelcolor=_INK,
-    )
-    return _svg(figure)
+    return _svg(figure, by_weights, columns=2)
 
 
 def reliability(bins: Sequence[dict]) -> str:
@@ -125,7 +100,12 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _svg(figure: Figure) -> str:
+def _svg(figure: Figure, labeled: Any = None, columns: int = 0) -> str:
+    """labeled: axes whose labels make a legend, in so many columns."""
+    if labeled is not None:  # below the axes, where it hides nothing
+        handles = labeled.get_legend_handles_labels()
+        place = {"loc": "outside lower center", "ncols": columns}
+        figure.legend(*handles, **place, frameon=False, fontsize=9, labelcolor=_INK)
     for axes in figure.axes:
         axes.set_facecolor("none")
         axes.grid(color=_INK, alpha=0.15, linewidth=0.7)

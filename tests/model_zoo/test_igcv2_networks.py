@@ -126,6 +126,12 @@ def test_table_8_with_numbers_that_make_no_network(options):
         igc_gluon.get_model("igcv2_0.25", **options)
 
 
+def last_block(name):
+    """Its convolutions in a network of equal blocks."""
+    layers = complexity.layers(igc_gluon.get_model(f"cifar_flat_{name}"))
+    return [row for row in layers if row.operator == "Convolution" and row.name.startswith("g1_b6_")]
+
+
 # Parameters and multiply-adds of one block, as IGCV2's Tables 2 and 5 say 'about'.
 @pytest.mark.parametrize(
     "name,params,multiply_adds",
@@ -148,11 +154,7 @@ def test_table_8_with_numbers_that_make_no_network(options):
     ],
 )
 def test_blocks_of_tables_2_and_5(name, params, multiply_adds):
-    rows = [
-        row
-        for row in complexity.layers(igc_gluon.get_model(f"cifar_flat_{name}"))
-        if row.operator == "Convolution" and row.name.startswith("g1_b6_")
-    ]
+    rows = last_block(name)
     assert sum(row.params for row in rows) == pytest.approx(params, rel=0.1)
     assert sum(row.multiply_adds for row in rows) == pytest.approx(multiply_adds, rel=0.1)
     assert {row.output_shape[1:] for row in rows} == {(32, 32)}
@@ -178,11 +180,7 @@ def test_blocks_of_tables_2_and_5(name, params, multiply_adds):
     ],
 )
 def test_blocks_of_igcv1_table_1_and_the_supplementary(name, width, params):
-    rows = [
-        row
-        for row in complexity.layers(igc_gluon.get_model(f"cifar_flat_{name}"))
-        if row.operator == "Convolution" and row.name.startswith("g1_b6_")
-    ]
+    rows = last_block(name)
     assert sum(row.params for row in rows) == params and rows[-1].output_shape[0] == width
 
 
