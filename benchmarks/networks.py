@@ -19,10 +19,10 @@ use_all_cores()
 
 import json  # noqa: E402
 
-from igc_gluon.bench import machine, report  # noqa: E402
+from igc_gluon.bench import machine, markdown  # noqa: E402
+from igc_gluon.bench.cases import Bench, peer_keys  # noqa: E402
 from igc_gluon.bench.measure import Result, Timing  # noqa: E402
 from igc_gluon.bench.networks import Network, block, zoo  # noqa: E402
-from igc_gluon.bench.run import Bench, peer_keys  # noqa: E402
 from igc_gluon.cli import exit_code  # noqa: E402
 from igc_gluon.cli.parser import Parser  # noqa: E402
 from igc_gluon.errors import UserError  # noqa: E402
@@ -88,14 +88,14 @@ take turns.
 - Of the FMA peak: multiply-adds of convolutions and the fully connected layer, three times those in training."""
 
 TARGETS = (
-    report.Target(L24M2.title, 8, 0.65, 7, 15),
-    report.Target(L4M8.title, 4, 0.80, 3, 4),
-    report.Target(W16.title, 1, 0.75),
-    report.Target(L100M2.title, 1.9, 0.60, 2, 3),
-    report.Target(L16M16.title, 1.5, 0.60),
-    report.Target(L4M32.title, 1.5, 0.60),
-    report.Target(IGCV2.title, 1.2, None),
-    report.Target(IGCV3.title, 1.2, None),
+    markdown.Target(L24M2.title, 8, 0.65, 7, 15),
+    markdown.Target(L4M8.title, 4, 0.80, 3, 4),
+    markdown.Target(W16.title, 1, 0.75),
+    markdown.Target(L100M2.title, 1.9, 0.60, 2, 3),
+    markdown.Target(L16M16.title, 1.5, 0.60),
+    markdown.Target(L4M32.title, 1.5, 0.60),
+    markdown.Target(IGCV2.title, 1.2, None),
+    markdown.Target(IGCV3.title, 1.2, None),
 )
 
 
@@ -150,34 +150,34 @@ def page(parts):
         "",
         *settings,
         f"- load average of the machine at the start of a case: {min(loads):.1f} to {max(loads):.1f}",
-        f"- {report.limits(results)}",
+        f"- {markdown.limits(results)}",
         "- `python benchmarks/networks.py`",
         "",
         "## Targets",
         "",
-        report.verdicts(TARGETS, results),
+        markdown.verdicts(TARGETS, results),
         "",
         "What limits those that were not met, and what was tried: [tried.md](../tried.md).",
         "",
-        report.claim(results, L24M2.title, W16.title),
+        markdown.claim(results, L24M2.title, W16.title),
         "",
         "## By the size of the errors",
         "",
-        report.by_errors(results),
+        markdown.by_errors(results),
         "",
         "## Images/s",
         "",
-        report.overview(results),
+        markdown.overview(results),
     ]
     for entry in entries:
         result = result_of(entry["result"])
         lines += [
             "",
-            f"## {report.title(result)}",
+            f"## {markdown.title(result)}",
             "",
-            f"At that time, {report.limits([result])}.",
+            f"At that time, {markdown.limits([result])}.",
             "",
-            report.table(result, result_of(entry["single"])),
+            markdown.table(result, result_of(entry["single"])),
         ]
     return "\n".join(lines) + "\n"
 
@@ -206,7 +206,7 @@ def main():
     for part, case in ((name, case) for name in chosen for case in PARTS[name]):
         entry = measured(bench, case)
         parts = read(path)
-        parts.setdefault(part, {})[report.title(result_of(entry["result"]))] = entry
+        parts.setdefault(part, {})[markdown.title(result_of(entry["result"]))] = entry
         with write_atomically(path, "w") as file:
             json.dump(parts, file, indent=1)
         with write_atomically(arguments.output / "networks.md", "w") as file:

@@ -20,11 +20,11 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.ticker import FuncFormatter, LogLocator  # noqa: E402
 
-from igc_gluon.bench import machine, report  # noqa: E402
+from igc_gluon.bench import machine, markdown  # noqa: E402
+from igc_gluon.bench.cases import Bench, peer_keys  # noqa: E402
 from igc_gluon.bench.measure import measure  # noqa: E402
 from igc_gluon.bench.networks import zoo  # noqa: E402
 from igc_gluon.bench.peers import PEERS  # noqa: E402
-from igc_gluon.bench.run import Bench, peer_keys  # noqa: E402
 from igc_gluon.cli import exit_code  # noqa: E402
 from igc_gluon.cli.parser import Parser  # noqa: E402
 from igc_gluon.errors import UserError  # noqa: E402
@@ -85,8 +85,8 @@ def points(rows, threads, keys, training, repeats, seconds):
             )
             cost = {key: 1e3 * timing.seconds for key, timing in result.timings.items()}
             if result.peaks:
-                factor = report.TRAINING_FACTOR if training else 1
-                cost["limit"] = 1e3 * factor * result.multiply_adds / report.peak(result)
+                factor = markdown.TRAINING_FACTOR if training else 1
+                cost["limit"] = 1e3 * factor * result.multiply_adds / markdown.peak(result)
             points.append({"title": row.title, "value": value, "milliseconds": cost})
             bench.advance()
     finally:

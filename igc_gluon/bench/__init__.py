@@ -6,5 +6,6 @@ peers.py      who is timed: a row each
 worker.py     the child process that each of them runs in
 measure.py    the one loop that lets them take turns
 machine.py    what the processor and its memory can do at most
-report.py     tables; speeds beside targets
+markdown.py   tables; speeds beside targets
+cases.py      networks one after the other, with progress
 """

@@ -2,8 +2,8 @@
 
 import argparse
 
-from igc_gluon.bench import machine, networks, report
-from igc_gluon.bench.run import Bench, peer_keys
+from igc_gluon.bench import machine, markdown, networks
+from igc_gluon.bench.cases import Bench, peer_keys
 from igc_gluon.cli.network_flags import add_import_argument
 from igc_gluon.errors import UserError
 
@@ -45,6 +45,6 @@ def run(args: argparse.Namespace) -> None:
     for training in kinds:
         result, single = bench.case(network, batch, training)
         results.append(result)
-        print("\n" + report.table(result, single))
-    print("\n" + report.limits(results))
+        print("\n" + markdown.table(result, single))
+    print("\n" + markdown.limits(results))
     print(bench.versions(results))

@@ -16,7 +16,7 @@ from igc_gluon.errors import UserError, printable
 from igc_gluon.model_zoo import Model, find_model
 from igc_gluon.model_zoo.attributes import class_names, read_preprocessing
 from igc_gluon.model_zoo.authors import arrays_of, authors_name, by_authors_names, digest_of
-from igc_gluon.model_zoo.images import layers_until, score_layer
+from igc_gluon.model_zoo.image_network import layers_until, score_layer
 from igc_gluon.model_zoo.published import PUBLISHED
 from igc_gluon.model_zoo.shipped import shipped
 from igc_gluon.paths import expand

@@ -13,7 +13,7 @@ from igc_gluon.engine.dropout import has_dropout
 from igc_gluon.engine.loss import Loss, Objective
 from igc_gluon.engine.workers import Workers
 from igc_gluon.model_zoo.authors import check_parameters
-from igc_gluon.model_zoo.images import split_network
+from igc_gluon.model_zoo.image_network import split_network
 
 Arrays = Dict[str, np.ndarray]
 Place = Sequence[int]  # epoch, batch

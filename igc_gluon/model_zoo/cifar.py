@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 from mxnet.gluon import HybridBlock, nn
 
 from igc_gluon.errors import UserError, nearest_valid
-from igc_gluon.model_zoo.images import ImageNetwork
+from igc_gluon.model_zoo.image_network import ImageNetwork
 from igc_gluon.model_zoo.registry import BlockOf, Family, Model, add_family
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, GPCBlock, IGCBlock, SumFusion
 from igc_gluon.nn.basic import BN_MOMENTUM_PLAIN, BN_MOMENTUM_RESIDUAL, NativeLayers

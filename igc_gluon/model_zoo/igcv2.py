@@ -12,7 +12,7 @@ from mxnet.gluon import nn
 
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.errors import UserError
-from igc_gluon.model_zoo.images import ImageNetwork
+from igc_gluon.model_zoo.image_network import ImageNetwork
 from igc_gluon.model_zoo.registry import register
 from igc_gluon.nn import SCORE_INIT, ChannelPermutation, ConvBNReLU, GroupConv2D, NonlinearIGCV2Block, batch_norm
 from igc_gluon.nn.basic import NativeLayers

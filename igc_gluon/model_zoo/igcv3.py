@@ -27,7 +27,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 from mxnet.gluon import nn
 
 from igc_gluon.errors import UserError
-from igc_gluon.model_zoo.images import ImageNetwork
+from igc_gluon.model_zoo.image_network import ImageNetwork
 from igc_gluon.model_zoo.registry import register
 from igc_gluon.nn import CONVOLUTION_INIT, SCORE_INIT, IGCV3Block, ReLU6, batch_norm
 from igc_gluon.nn.basic import NativeLayers

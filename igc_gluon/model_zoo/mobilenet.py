@@ -16,7 +16,7 @@ from mxnet.gluon import nn
 
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import igcv2, igcv3
-from igc_gluon.model_zoo.images import ImageNetwork
+from igc_gluon.model_zoo.image_network import ImageNetwork
 from igc_gluon.model_zoo.registry import register
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, GroupConv2D, IGCV3Block, ReLU6, batch_norm
 from igc_gluon.nn.basic import NativeLayers

@@ -19,7 +19,7 @@ from mxnet.gluon import HybridBlock, nn
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.cifar import ResidualBlock, norm_arguments
-from igc_gluon.model_zoo.images import ImageNetwork
+from igc_gluon.model_zoo.image_network import ImageNetwork
 from igc_gluon.model_zoo.registry import Family, Model, add_family
 from igc_gluon.nn import SCORE_INIT, ConvBNReLU, IGCBlock
 from igc_gluon.nn.basic import BN_MOMENTUM_RESIDUAL, NativeLayers

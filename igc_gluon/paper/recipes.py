@@ -6,7 +6,7 @@ A table's function takes a row and returns its `Recipe`, or None where the row's
 from dataclasses import dataclass
 from typing import Any, Callable, Mapping, Optional, Tuple
 
-from igc_gluon.paper import measure
+from igc_gluon.paper import quantities
 from igc_gluon.paper.layer_counts import Network
 from igc_gluon.paper.published import Row
 
@@ -23,11 +23,11 @@ class Recipe:
         return self.sources[0][0]
 
 
-Measure = Callable[[Network], measure.Values]
+Measure = Callable[[Network], quantities.Values]
 RecipeOf = Callable[[Row], Optional[Recipe]]
 
 
-def _one(name: str, how: Measure = measure.weights, classes: Optional[int] = None) -> Recipe:
+def _one(name: str, how: Measure = quantities.weights, classes: Optional[int] = None) -> Recipe:
     return Recipe(((Network(name, classes), how),))
 
 
@@ -39,14 +39,14 @@ def by_name(row: Row) -> Recipe:
 def _flat(row: Row) -> Recipe:
     """Blocks of IGCV1's Table 1 and Figure 3, and of the supplementary's."""
     kind = "gpc" if row.label.get("model") == "GPC block" else "igc"
-    return _one("cifar_flat_{0}8_l{L}m{M}".format(kind, **row.label), measure.block)
+    return _one("cifar_flat_{0}8_l{L}m{M}".format(kind, **row.label), quantities.block)
 
 
 def _section_4(row: Row) -> Recipe:
-    return _one("cifar_flat_{0}8_l{L}m{M}".format(_SECTION_4[row.label["model"]], **row.label), measure.block)
+    return _one("cifar_flat_{0}8_l{L}m{M}".format(_SECTION_4[row.label["model"]], **row.label), quantities.block)
 
 
-def _by_model(names: Mapping[str, str], how: Measure = measure.weights, classes: Optional[int] = None) -> RecipeOf:
+def _by_model(names: Mapping[str, str], how: Measure = quantities.weights, classes: Optional[int] = None) -> RecipeOf:
     """Of the model a row names: `names` has {fields} of the row's label. Other rows quote other papers."""
 
     def recipe(row: Row) -> Optional[Recipe]:
@@ -129,30 +129,30 @@ _TABLE_2_K = {144: 12, 256: 16, 361: 19}
 
 
 def _imagenet_resnet(row: Row) -> Recipe:
-    return _one(_RESNET_18[row.label["model"]], measure.weights_without_shortcuts)
+    return _one(_RESNET_18[row.label["model"]], quantities.weights_without_shortcuts)
 
 
 def _igcv2_table_2(row: Row) -> Recipe:
     C = row.label["C"]
     name = f"xception8_c{C}" if row.label["model"] == "Xception" else f"igcv2_8_c{C}k{_TABLE_2_K[C]}l3"
-    return _one(f"cifar_flat_{name}", measure.block)
+    return _one(f"cifar_flat_{name}", quantities.block)
 
 
 def _igcv2_table_5(row: Row) -> Recipe:
     C, K = row.label["C"], row.label["K2"]
     name = {"IGCV1": f"igc8_l{K}m2", "IGCV2 I": f"igcv2i_8_c{C}k{K}", "IGCV2 II": f"igcv2_8_c{C}k{K}l3"}
-    return _one(f"cifar_flat_{name[row.label['model']]}", measure.block)
+    return _one(f"cifar_flat_{name[row.label['model']]}", quantities.block)
 
 
 def _igcv2_figure_2(row: Row) -> Recipe:
     # The figure's L counts the 1x1 convolutions only.
-    return _one(f"cifar_flat_igcv2_8_c{row.numbers['width']}k{row.label['K']}l{row.label['L'] + 1}", measure.block)
+    return _one(f"cifar_flat_igcv2_8_c{row.numbers['width']}k{row.label['K']}l{row.label['L'] + 1}", quantities.block)
 
 
 def _igcv2_figure_3(row: Row) -> Recipe:
     L, K = row.label["L"], row.label["K"]
     C = _FIGURE_3_C[L, K]
-    return _one("cifar_flat_" + (f"xception8_c{C}" if K == C else f"igcv2_8_c{C}k{K}l{L}"), measure.block)
+    return _one("cifar_flat_" + (f"xception8_c{C}" if K == C else f"igcv2_8_c{C}k{K}l{L}"), quantities.block)
 
 
 def _mobile(names: Mapping[str, str], classes: Optional[int] = None) -> RecipeOf:
@@ -160,7 +160,7 @@ def _mobile(names: Mapping[str, str], classes: Optional[int] = None) -> RecipeOf
 
     def recipe(row: Row) -> Optional[Recipe]:
         # 3.5 M of IGCV3-1.0 counts gamma and beta too; without them it is 3.4.
-        how = measure.learned if row.label["model"].startswith("IGCV3") else measure.weights
+        how = quantities.learned if row.label["model"].startswith("IGCV3") else quantities.weights
         return _by_model(names, how, classes)(row)
 
     return recipe
@@ -171,7 +171,7 @@ def _halves(*halves: Tuple[Any, ...]) -> RecipeOf:
 
     def recipe(row: Row) -> Recipe:
         return Recipe(
-            tuple((Network(name), measure.line(column, row.label["line"], *rest)) for name, column, *rest in halves)
+            tuple((Network(name), quantities.line(column, row.label["line"], *rest)) for name, column, *rest in halves)
         )
 
     return recipe
@@ -179,7 +179,7 @@ def _halves(*halves: Tuple[Any, ...]) -> RecipeOf:
 
 RECIPES = {
     "IGCV1 1": _flat,
-    "IGCV1 2": _by_model(_PLAIN, measure.stages),
+    "IGCV1 2": _by_model(_PLAIN, quantities.stages),
     "IGCV1 3": _by_model(_PLAIN),
     "IGCV1 4": _by_model(_PLAIN),
     "IGCV1 5": _by_model(_RESIDUAL),
@@ -190,13 +190,13 @@ RECIPES = {
     "README results": _imagenet_resnet,
     "Supplementary 1": _flat,
     "Supplementary Figure 1": _flat,
-    "IGCV2 1": _by_model(_TABLE_1, measure.stages),
+    "IGCV2 1": _by_model(_TABLE_1, quantities.stages),
     "IGCV2 2": _igcv2_table_2,
-    "IGCV2 3": _by_model(_DEPTH_20, measure.convolution_weights),
-    "IGCV2 4": _by_model(_DEPTHS, measure.convolution_weights),
+    "IGCV2 3": _by_model(_DEPTH_20, quantities.convolution_weights),
+    "IGCV2 4": _by_model(_DEPTHS, quantities.convolution_weights),
     "IGCV2 5": _igcv2_table_5,
-    "IGCV2 6": _by_model(_DEPTHS, measure.convolution_weights),
-    "IGCV2 7": _by_model({"IGCV2*-C416": "cifar_igcv2star_{depth}_c416"}, measure.convolution_weights),
+    "IGCV2 6": _by_model(_DEPTHS, quantities.convolution_weights),
+    "IGCV2 7": _by_model({"IGCV2*-C416": "cifar_igcv2star_{depth}_c416"}, quantities.convolution_weights),
     "IGCV2 8": _halves(
         ("igcv2_1.0", "IGCV2-1.0", "IGCV2", "IGCV2*"), ("mobilenet1.0", "MobileNetV1-1.0", "Xception", "FC")
     ),

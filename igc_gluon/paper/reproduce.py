@@ -15,7 +15,7 @@ from igc_gluon.engine import devices
 from igc_gluon.engine.run_folder import path_of_run
 from igc_gluon.engine.schedule import schedule_for
 from igc_gluon.errors import UserError
-from igc_gluon.paper import measure
+from igc_gluon.paper import quantities
 from igc_gluon.paper.compare import recipe_of
 from igc_gluon.paper.layer_counts import Network
 from igc_gluon.paper.published import Table, load_tables
@@ -185,7 +185,7 @@ class Reproduction:
         return True
 
     def _cost(self, experiment: Experiment) -> float:
-        per_image = float(measure.weights(Network(experiment.network))[measure.MULTIPLY_ADDS])
+        per_image = float(quantities.weights(Network(experiment.network))[quantities.MULTIPLY_ADDS])
         return per_image * DATASETS[experiment.dataset].train_size * self.epochs[experiment.dataset]
 
     def _time_left(self, waiting: Sequence[Tuple[Experiment, int]]) -> str:

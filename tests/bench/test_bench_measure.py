@@ -7,11 +7,11 @@ import time
 import numpy as np
 import pytest
 
+from igc_gluon.bench import markdown, peers, worker
 from igc_gluon.bench import measure as measuring
-from igc_gluon.bench import peers, report, worker
+from igc_gluon.bench.cases import peer_keys
 from igc_gluon.bench.measure import PeerFailed, Result, Timing, measure
 from igc_gluon.bench.networks import zoo
-from igc_gluon.bench.run import peer_keys
 from igc_gluon.cli import main
 from igc_gluon.errors import UserError
 
@@ -43,7 +43,7 @@ def made_up(monkeypatch):
         "absent": peers.Peer("Absent", ("no_such_module",), constant(1)),
         "other": peers.Peer("Rewritten", ("json",), constant(2, 0.001), modified=True),
     }
-    for module in (peers, worker, measuring, report):
+    for module in (peers, worker, measuring, markdown):
         monkeypatch.setattr(module, "PEERS", table)
 
     class Child:
@@ -79,7 +79,7 @@ def test_times_errors_and_who_is_left_out(made_up):
     assert 0.0005 <= result.timings["igc"].seconds < result.timings["slow"].seconds  # 2 and 10 ms for 4 images
     assert result.timings["slow"].error == pytest.approx(0.25)
     assert all(child.closed for child in children)
-    text = report.table(result)
+    text = markdown.table(result)
     assert "| Slow |" in text and "Left out: Broken: RuntimeError: no such operator" in text
     assert text.index("Rewritten") < text.index("igc_gluon, compiled") < text.index("Slow")
 
@@ -117,7 +117,8 @@ def test_targets_stand_beside_what_was_measured():
         result("A", batch=1, igc=1e-3, openvino=1e-3),
         result("A", True, igc_gluon=1e-3, mxnet=1e-2, torch=4e-3, torch_compile=3e-3),
     ]
-    lines = report.verdicts([report.Target("A", 4, 0.99, 3, 15), report.Target("B", 1, 1)], results).splitlines()[2:]
+    targets = [markdown.Target("A", 4, 0.99, 3, 15), markdown.Target("B", 1, 1)]
+    lines = markdown.verdicts(targets, results).splitlines()[2:]
     assert lines == [
         "| A | inference, against the best peer (OpenVINO) | 5.00x | 4.00x | yes | 80 % |",
         "| A | inference, of the FMA peak | 100 % | 99 % | yes | 99 % |",
@@ -129,13 +130,13 @@ def test_targets_stand_beside_what_was_measured():
 def test_the_claim_is_judged_against_the_best_peer_of_the_other_network():
     results = [result("A", igc=1e-4, mxnet=1e-3), result("W", igc=1e-5, mxnet=4e-4, openvino=3e-4)]
     assert (
-        report.claim(results, "A", "W")
+        markdown.claim(results, "A", "W")
         == "- A, inference, batch 64, 2 threads: 3.00 times the images/s of W on the best peer (OpenVINO): faster"
     )
 
 
 def test_overview_has_a_column_for_each_peer():
-    header, _, row = report.overview([result("A", igc=1e-4, mxnet=1e-3)]).splitlines()
+    header, _, row = markdown.overview([result("A", igc=1e-4, mxnet=1e-3)]).splitlines()
     assert header == "| network | batch | igc_gluon, compiled | MXNet, hybridized | against the best peer |"
     assert row == "| A | 64 | 10,000.0 | 1,000.0 | 10.00x |"
 

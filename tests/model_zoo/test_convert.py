@@ -15,7 +15,7 @@ from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import convert, find_family, get_model
 from igc_gluon.model_zoo.authors import save_module_checkpoint, to_module_params
 from igc_gluon.model_zoo.graphs import layers_of
-from igc_gluon.model_zoo.images import ImageNetwork
+from igc_gluon.model_zoo.image_network import ImageNetwork
 
 IMAGE = (1, 3, 224, 224)
 

@@ -13,7 +13,7 @@ from mxnet.gluon.contrib.nn import HybridConcurrent
 
 import igc_gluon
 from igc_gluon import deploy
-from igc_gluon.graph import NativeNetwork, run
+from igc_gluon.graph import NativeNetwork, native_block
 from igc_gluon.model_zoo.cifar import CIFARNet
 from igc_gluon.native import operators
 from igc_gluon.native.operators import unavailable_reason
@@ -466,7 +466,7 @@ def test_accelerate(monkeypatch, record_operators, caplog):
     for hybridize in (True, False):
         agree(igc_gluon.accelerate(make()), monkeypatch, hybridize=hybridize)
     assert record_operators.count("igc_body_train") >= 3 + 2
-    left = dict(run.non_native_operators(make(), X.shape))
+    left = dict(native_block.non_native_operators(make(), X.shape))
     assert "a convolution of this form" in left["net_conv0_fwd"] and not any("dense" in n and "conv" in n for n in left)
     with pytest.raises(TypeError, match="HybridBlock"):
         igc_gluon.accelerate(nn.Sequential())
