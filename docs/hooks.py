@@ -7,7 +7,14 @@ from pathlib import Path
 
 from mkdocs.structure.files import File
 
-OUTSIDE = ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/*.md", "benchmarks/results/*.md", "benchmarks/results/*.png")
+OUTSIDE = (
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "benchmarks/*.md",
+    "benchmarks/results/*.md",
+    "benchmarks/results/*.png",
+    "igc_gluon/native/README.md",
+)
 
 
 def on_files(files, config):

@@ -160,7 +160,7 @@ def test_python_examples_run(page, tmp_path, monkeypatch):
 
 
 def test_site_builds(tmp_path):
-    """Where `pip install -e ".[docs]"` was."""
+    """Strictly: a link that leads nowhere, or a docstring that cannot be read, is an error."""
     pytest.importorskip("mkdocstrings")
     commands = pytest.importorskip("mkdocs.commands.build")
     config = pytest.importorskip("mkdocs.config").load_config(

@@ -41,6 +41,12 @@ def compile(
 ) -> Compiled:
     """Compiles a network for inference on the CPU.
 
+    The parameters are copied: later training does not change the result. Without the native library (see
+    `igc_gluon.native.unavailable_reason`) the result runs on MXNet's operators, and a line in the log says so.
+
+    Raises UserError (a ValueError) on an operator without native kernel, naming it, on parameters that are
+    missing or not finite, and where sizes do not fit; TypeError if `network` is something else.
+
     Parameters
     ----------
     network : HybridBlock, str or Path
@@ -68,12 +74,6 @@ def compile(
         the network takes them, or uint8 (N, height, width, channels), which mean and std normalize; the name of a data
         set, some of whose training images are taken (downloaded if need be); a `.npy` file with such an array; True,
         the default for int8: the data set of a run.
-
-    The parameters are copied: later training does not change the result. Without the native library (see
-    `igc_gluon.native.unavailable_reason`) the result runs on MXNet's operators, and a line in the log says so.
-
-    Raises UserError (a ValueError) on an operator without native kernel, naming it, on parameters that are
-    missing or not finite, and where sizes do not fit; TypeError if `network` is something else.
     """
     precision, calibration = _check_precision(precision, calibration)
     if isinstance(network, HybridBlock):

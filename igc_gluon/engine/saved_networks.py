@@ -37,6 +37,8 @@ def open_network(
 ) -> HybridBlock:
     """The network of `source`, with its weights and what it expects as attributes, see `model_zoo.attributes`.
 
+    Raises UserError if nothing is there, or it does not fit the model.
+
     Parameters
     ----------
     source : str or Path
@@ -50,8 +52,6 @@ def open_network(
         ImageNet the authors' are known without it, and of a checkpoint for Module that this package wrote. Of a name,
         the one that the package's weights were trained on.
     ctx : Context or list of Context, default the CPU
-
-    Raises UserError if nothing is there, or it does not fit the model.
     """
     if not isinstance(source, (str, Path)):
         raise TypeError(f"a network is opened by name or path, not from a {type(source).__name__}")

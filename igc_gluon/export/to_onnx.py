@@ -48,6 +48,10 @@ class _Writer:
 def of_network(net: Any, batch: Optional[int] = None, pixels: Optional[str] = None, softmax: bool = False) -> Any:
     """An onnx.ModelProto of a network of `model_zoo` that has weights and says what it expects of an image.
 
+    Its metadata say `model`, `classes` (the name of each score as a list in JSON, where they are known) and, under
+    PREPROCESSING, what it expects of an image. Raises UserError on an operator that cannot be described, on a size of
+    image that does not fit, and where it is not known how to normalize.
+
     Parameters
     ----------
     batch : int
@@ -56,10 +60,6 @@ def of_network(net: Any, batch: Optional[int] = None, pixels: Optional[str] = No
         The model takes pixels 0..255 of that type and normalizes them itself. None: it takes normalized images.
     softmax : bool
         It gives probabilities, not scores.
-
-    Its metadata say `model`, `classes` (the name of each score as a list in JSON, where they are known) and, under
-    PREPROCESSING, what it expects of an image. Raises UserError on an operator that cannot be described, on a size of
-    image that does not fit, and where it is not known how to normalize.
     """
     # slow: these import MXNet
     from igc_gluon.export import graph

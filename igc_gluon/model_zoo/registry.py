@@ -113,6 +113,10 @@ _families: Dict[str, Family] = {}  # by template, in the order of registration
 def register(template: str, published: Sequence[Mapping[str, Number]], **facts: Any) -> Callable[[Callable], Callable]:
     """Decorates the function or class that builds the networks of a family.
 
+    What is decorated is called with `classes`, the numbers and the options of `get_model` by name, and returns a
+    HybridBlock (N, 3, H, W) -> (N, classes). It is registered anew if its module is run again, as a notebook's cell.
+    Raises UserError where the template does not fit the numbers, or another family has these names.
+
     Parameters
     ----------
     template : str
@@ -121,10 +125,6 @@ def register(template: str, published: Sequence[Mapping[str, Number]], **facts: 
         The members that `igc models` and tables list, at least one, which tells whole numbers from fractions.
     facts
         `classes`, `input_size`, `mean`, `std`, `schedule`: see `Family`.
-
-    What is decorated is called with `classes`, the numbers and the options of `get_model` by name, and returns a
-    HybridBlock (N, 3, H, W) -> (N, classes). It is registered anew if its module is run again, as a notebook's cell.
-    Raises UserError where the template does not fit the numbers, or another family has these names.
     """
 
     def decorate(build: Callable) -> Callable:
@@ -216,6 +216,10 @@ def get_model(
 ) -> HybridBlock:
     """Builds the network called `name`.
 
+    Returns a HybridBlock, (N, 3, H, W) float32, normalized -> (N, classes) scores.
+    Raises UserError (a ValueError) on an unknown name, with close matches, and on numbers that make no network, with
+    the nearest that do.
+
     Parameters
     ----------
     name : str
@@ -242,10 +246,6 @@ def get_model(
         `doubled` ('primary', 'secondary'), which partition doubles with the width of `resnet18_igc_*`;
         `head_partition` and `repeats` of `igcv2_*`; `block` ('released', 'paper') and `partitions` (g1, g2) of
         IGCV3, and `last_channels` of its last convolution; `strides` ((32, 64), (64, 160)) of `cifar_igcv3_*`.
-
-    Returns a HybridBlock, (N, 3, H, W) float32, normalized -> (N, classes) scores.
-    Raises UserError (a ValueError) on an unknown name, with close matches, and on numbers that make no network, with
-    the nearest that do.
     """
     model = find_model(name)
     classes = model.family.classes if classes is None else int(classes)

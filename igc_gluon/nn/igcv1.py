@@ -71,6 +71,8 @@ class GroupConv2D(nn.Conv2D):
 class IGCBlock(InterleavedBlock, OrderedBlock):
     """x' = P W^s P^T W^p x, then BN and ReLU: (N, in_channels, H, W) -> (N, channels, H', W').
 
+    Raises UserError where a number of partitions does not divide the channels, or on an even kernel.
+
     Parameters
     ----------
     primary_partition : int
@@ -97,8 +99,6 @@ class IGCBlock(InterleavedBlock, OrderedBlock):
         in_channels/L secondary partitions; the second permutation is then not the inverse of the first.
     activation : 'relu' or None
     norm_layer, norm_kwargs : the normalization and its arguments, as in GluonCV.
-
-    Raises UserError where a number of partitions does not divide the channels, or on an even kernel.
     """
 
     def __init__(

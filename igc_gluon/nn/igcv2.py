@@ -26,6 +26,8 @@ class IGCV2Block(InterleavedBlock, OrderedBlock):
     There is no non-linearity between the group convolutions. A permutation that moves nothing, as that after a
     channel-wise convolution, is left out.
 
+    Raises UserError with fewer than two K, where a K does not divide the channels, or on an even kernel.
+
     Parameters
     ----------
     branch_channels : sequence of int
@@ -38,8 +40,6 @@ class IGCV2Block(InterleavedBlock, OrderedBlock):
         Of the spatial convolution; H' = ceil(H / strides).
     activation : 'relu' or None
     norm_layer, norm_kwargs : the normalization and its arguments, as in GluonCV.
-
-    Raises UserError with fewer than two K, where a K does not divide the channels, or on an even kernel.
     """
 
     def __init__(

@@ -69,6 +69,9 @@ class LowRankConvolutions(Native, OrderedBlock):
 class IGCV3Block(InterleavedBlock):
     """(N, in_channels, H, W) -> (N, channels, H', W'), plus the input where `shortcut` is true.
 
+    Layers are named as in the authors' graph: exp-conv2d, exp-batchnorm, depthwise-conv2d, ...
+    Raises UserError where a number of branches does not divide the channels, or the shortcut cannot be.
+
     Parameters
     ----------
     channels, in_channels : int
@@ -85,9 +88,6 @@ class IGCV3Block(InterleavedBlock):
         'paper' is Fig. 6(b): ReLU6 after the first convolution too, and a second permutation, Reorder(channels/g2),
         at the end.
     norm_layer, norm_kwargs : the normalization and its arguments, as in GluonCV.
-
-    Layers are named as in the authors' graph: exp-conv2d, exp-batchnorm, depthwise-conv2d, ...
-    Raises UserError where a number of branches does not divide the channels, or the shortcut cannot be.
     """
 
     def __init__(
