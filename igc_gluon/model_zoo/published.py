@@ -89,7 +89,7 @@ def load_published(
     net: HybridBlock,
     name: str,
     family: Any,
-    place: Union[bool, str] = True,
+    place: Union[bool, str, Path] = True,
     root: str = "~/.mxnet/models",
     ctx: Any = None,
 ) -> HybridBlock:
@@ -110,11 +110,11 @@ def models_folder(root: str) -> Path:
     return expand(os.path.join(os.environ["MXNET_HOME"], "models") if "MXNET_HOME" in os.environ else root)
 
 
-def find_or_download(name: str, place: Union[bool, str] = True, root: str = "~/.mxnet/models") -> Path:
+def find_or_download(name: str, place: Union[bool, str, Path] = True, root: str = "~/.mxnet/models") -> Path:
     """The Path of the verified checkpoint of `name`; see `get_model`. Raises UserError."""
     row = PUBLISHED[name]
     cached = f"{name}-{row.git_blob[:8]}.params"
-    if isinstance(place, str):
+    if not isinstance(place, bool):  # a path
         return _from(expand(place), row, cached)
     folder = models_folder(root)
     by_hand = folder / row.file
