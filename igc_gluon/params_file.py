@@ -61,19 +61,19 @@ def load(path: Union[str, Path]) -> Dict[str, np.ndarray]:
 
 def loads(data: bytes) -> Dict[str, np.ndarray]:
     """{name: numpy array} of the bytes of a `.params` file. Raises UserError where they are not one."""
-    reader = _Reader(data)
-    if reader.take("<QQ") != (_LIST_MAGIC, 0):
+    cursor = _Cursor(data)
+    if cursor.take("<QQ") != (_LIST_MAGIC, 0):
         raise UserError("it does not begin as one")
-    arrays = [reader.array() for _ in range(*reader.take("<Q"))]
-    names = [reader.name() for _ in range(*reader.take("<Q"))]
+    arrays = [cursor.array() for _ in range(*cursor.take("<Q"))]
+    names = [cursor.name() for _ in range(*cursor.take("<Q"))]
     if len(names) != len(arrays) or len(set(names)) != len(names):
         raise UserError(f"it holds {len(arrays)} arrays under {len(set(names))} names")
-    if reader.position != len(data):
-        raise UserError(f"{len(data) - reader.position} bytes are left over at its end")
+    if cursor.position != len(data):
+        raise UserError(f"{len(data) - cursor.position} bytes are left over at its end")
     return dict(zip(names, arrays))
 
 
-class _Reader:
+class _Cursor:
     """Takes values off `data` in order and checks before each that it is there."""
 
     def __init__(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Faults, each done to a run that is then gone on with: what is lost, what is said, the exit code.
+"""Faults, each done to a run that then continues: what is lost, what is printed, the exit code.
 
 docs/faults.md lists them; every row names one of these tests or of those beside the code.
 """

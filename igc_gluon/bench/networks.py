@@ -116,14 +116,14 @@ def write(network: Network, folder: Union[str, Path], seed: int = 0) -> int:
     np.random.seed(seed)
     net = network.build()
     net.initialize()
-    _settle(net, network.shape)
+    _replace_statistics(net, network.shape)
     folder = Path(folder)
     net.save_parameters(str(folder / "net.params"))
     graph.save(graph.describe(net, network.shape), folder / "graph.npz")
     return complexity.totals(net, network.shape).multiply_adds
 
 
-def _settle(net: Any, shape: Sequence[int], batch: int = 4) -> None:
+def _replace_statistics(net: Any, shape: Sequence[int], batch: int = 4) -> None:
     """One training pass that replaces the moving statistics, and other scales and shifts than 1 and 0."""
     import mxnet as mx
 

@@ -114,7 +114,7 @@ def _copy(value: Any) -> Any:
     return [_copy(one) for one in value] if isinstance(value, list) else set(value) if isinstance(value, set) else value
 
 
-def why_python_runs(block: Block, below: Sequence[Block]) -> Optional[str]:
+def python_reason(block: Block, below: Sequence[Block]) -> Optional[str]:
     """None, or one line why the Python code of `block`, which is not hybridized, has to run at every call: code of the
     user's may compute something else each time. below: blocks_below(block)."""
     known = {}

@@ -24,7 +24,7 @@ from mxnet.gluon import HybridBlock
 from mxnet.gluon.block import _regroup
 
 from igc_gluon.graph import segments, watch
-from igc_gluon.graph.changes import State, blocks_below, why_python_runs
+from igc_gluon.graph.changes import State, blocks_below, python_reason
 from igc_gluon.graph.permutations import contracted
 from igc_gluon.graph.program import AtOnce, Program
 from igc_gluon.graph.segments import NotNative, require
@@ -104,7 +104,7 @@ def compute(block: Any, forward: Callable[..., Any], inputs: Tuple[Any, ...]) ->
         except _Left:
             return None
     if reason is not None:
-        _say(reason)
+        _log_once(reason)
         return None
     if block._active and block._cached_op is None:
         block._build_cache(*inputs)  # what export() saves
@@ -112,7 +112,7 @@ def compute(block: Any, forward: Callable[..., Any], inputs: Tuple[Any, ...]) ->
 
 
 @functools.lru_cache(None)
-def _say(reason: str, where: str = "") -> None:
+def _log_once(reason: str, where: str = "") -> None:
     logger.warning("native CPU kernels are not used%s: %s", where, reason)
 
 
@@ -178,7 +178,7 @@ class _Plan:
         return read(made, [symbol.name for symbol in symbols], self._block._out_format, parameters_of(self._block))
 
     def _by_itself(self, below: Sequence[Any], forward: Callable[..., Any]) -> Graph:
-        reason = why_python_runs(self._block, below)
+        reason = python_reason(self._block, below)
         require(reason is None, reason or "")
         return trace(self._block, self._count, forward)
 
@@ -249,7 +249,7 @@ class _Plan:
                 if self._graph.nodes[number].op == "Convolution" and set(of_values[Ref(number)][2:]) != {1}
             ]
             if native_parts and left:
-                _say(left[0], " in parts of a network")
+                _log_once(left[0], " in parts of a network")
             self._found[key[0]] = native_parts, [*left, *reasons.values(), "there is no operator"][0]
         native_parts, reason = self._found[key[0]]
         require(native_parts, reason)

@@ -83,7 +83,7 @@ def find(
 
 def _segment(facts: "_Facts", first: int, taken: Set[int]) -> Segment:
     """The longest Segment that begins with the convolution `first` and has no nodes of `taken`. Raises NotNative."""
-    reader = _Reader(facts, facts.nodes[first].inputs[0])
+    reader = _SegmentBuilder(facts, facts.nodes[first].inputs[0])
     reason, ends = "a convolution without a normalization behind it has no native kernel", []
     for number in facts.nodes:
         if number < first or number in taken or not (number == first or reader.reads(number)):
@@ -116,7 +116,7 @@ class _Facts:
         self.running = {name for name, times in running.items() if times == self.readers[name] == 1}
 
 
-class _Reader:
+class _SegmentBuilder:
     """Adds nodes to a segment one after the other, in an order of execution."""
 
     def __init__(self, facts: _Facts, source: Value) -> None:
@@ -164,7 +164,7 @@ class _Reader:
         node = self._facts.nodes[number]
         method: Any = _METHODS.get(node.op) if self.form == "maps" else None
         if self.form == "means" and node.op == "Flatten" and self._alone(node.inputs[0]):
-            method = _Reader._flatten
+            method = _SegmentBuilder._flatten
         require(method is not None, f"operator {node.op} has no native kernel here")
         method(self, node, *node.inputs)
         self._nodes.add(number)
@@ -399,15 +399,15 @@ class _Reader:
 
 
 _METHODS = {
-    "Convolution": _Reader._convolution,
-    "BatchNorm": _Reader._normalization,
-    "Activation": _Reader._activation,
-    "relu": _Reader._activation,
-    "clip": _Reader._activation,
-    "elemwise_add": _Reader._sum,
-    "broadcast_add": _Reader._sum,
-    "Pooling": _Reader._pooling,
-    "Reshape": _Reader._reshape,
-    PERMUTE: _Reader._permutation,
-    "sum": _Reader._sum_of_branches,
+    "Convolution": _SegmentBuilder._convolution,
+    "BatchNorm": _SegmentBuilder._normalization,
+    "Activation": _SegmentBuilder._activation,
+    "relu": _SegmentBuilder._activation,
+    "clip": _SegmentBuilder._activation,
+    "elemwise_add": _SegmentBuilder._sum,
+    "broadcast_add": _SegmentBuilder._sum,
+    "Pooling": _SegmentBuilder._pooling,
+    "Reshape": _SegmentBuilder._reshape,
+    PERMUTE: _SegmentBuilder._permutation,
+    "sum": _SegmentBuilder._sum_of_branches,
 }

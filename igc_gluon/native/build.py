@@ -136,7 +136,7 @@ def _run(command: Sequence[Any]) -> None:
         raise BuildError(failure)
 
 
-def _say(line: str) -> None:
+def _print_warning(line: str) -> None:
     print(f"igc_gluon: {line}", file=sys.stderr)
 
 
@@ -144,7 +144,7 @@ def build(
     output: Path = HERE / "_lib",
     jobs: Optional[int] = None,
     sanitize: Optional[str] = None,
-    warn: Callable[[str], None] = _say,
+    warn: Callable[[str], None] = _print_warning,
 ) -> Path:
     """Compiles into `output`/libigc.so, atomically, and returns that path. Raises BuildError.
 

@@ -69,7 +69,7 @@ def compare(table: Table, runs: Any = None, dataset: Optional[str] = None) -> Co
     for row in table.rows:
         recipe = recipe_of(table, row)
         name = recipe.network.name if recipe else None
-        missing = differences.why_no_network(table, row) if recipe is None else ""
+        missing = differences.missing_reason(table, row) if recipe is None else ""
         values: Dict[str, Any] = {}
         if row.numbers and recipe and not missing:
             for network, measure in recipe.sources:

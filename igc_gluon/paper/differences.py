@@ -126,6 +126,6 @@ def reason_for(table: Table, row: Row, quantity: str) -> Optional[str]:
     return None
 
 
-def why_no_network(table: Table, row: Row) -> str:
+def missing_reason(table: Table, row: Row) -> str:
     """Why the network of `row`, which has no recipe, is not here."""
     return reason_for(table, row, NETWORK) or OTHER_NETWORK

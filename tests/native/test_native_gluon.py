@@ -318,7 +318,7 @@ def _float64(net):
     ],
 )
 def test_what_has_no_kernel_runs_on_stock_operators_and_says_so_once(make, text, called, caplog):
-    native_block._say.cache_clear()
+    native_block._log_once.cache_clear()
     net = make()
     data = DATA.astype(net.output.weight.dtype)
     with caplog.at_level(logging.WARNING, "igc_gluon"):
@@ -349,7 +349,7 @@ def test_what_has_no_kernel_runs_on_stock_operators_between_native_parts(
 
 
 def test_hooks_are_called_and_blocks_without_them_run_natively(called, caplog):
-    native_block._say.cache_clear()
+    native_block._log_once.cache_clear()
     net, seen = build("cifar_plain_igc8_l2m2", hybridize=False), []
     expected = net(DATA).asnumpy()
     net.features[1][0].register_forward_hook(lambda *_: seen.append(1))

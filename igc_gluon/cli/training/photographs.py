@@ -1,4 +1,4 @@
-"""Training on photographs of one's own, as `igc train photos/` and `igc train FILE.rec` do: what is not said is chosen
+"""Training on the user's photographs, as `igc train photos/` and `igc train FILE.rec` do: what is not said is chosen
 by the number of images and their size, see `engine.photo_input`."""
 
 import argparse
