@@ -95,7 +95,6 @@ Kind = Union[Number, Switch, Words, SharedLibrary]
 THREADS = Number(1, max(MOST_THREADS, os.cpu_count() or 1), "a number of threads")
 SWITCH = Switch()
 COPIES = Number(1, 1024)
-STACK = Words((), "[0-9]{1,6} *[Kk]?|[0-9]{1,9} *[Bb]|[0-9]{1,3} *[Mm]", "a size up to 999M")
 DECIMAL = Words((), r"[0-9]{1,9}(\.[0-9]{0,9})?", "a number such as 0.7")
 OPENCV_SWITCH = Words(("0", "1", "False", "True"), "FALSE|TRUE|false|true")
 OPENCV_SIZE = Words((), "[0-9]{1,12}([MK][Bb]|[mk]b)?", "a whole number, also of KB or MB")

@@ -14,7 +14,6 @@ from mxnet.contrib import amp
 
 from igc_gluon.errors import UserError
 
-DTYPES = ("float32", "float16", "bfloat16")
 _CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 
 

@@ -18,8 +18,6 @@ from igc_gluon.data.batches import Batch, BatchSource
 
 SHARE = 1e-3  # of the initial values, from which on the moving average is taken as it is: 688 batches with m = 0.99
 BATCHES = 100  # at most, that statistics are taken from
-# auto: taken anew where the moving average has had too few batches; moving: never; anew: always.
-CHOICES = ("auto", "moving", "anew")
 
 
 class Norm(NamedTuple):
