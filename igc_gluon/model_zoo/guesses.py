@@ -108,13 +108,11 @@ def _relu6(counts: _Numbers, layers: Sequence[Layer]) -> List[Guess]:
     options: Dict[str, Any] = {} if partitions == (2, 2) else {"partitions": partitions}
     if 2 * sum(layer.op == "clip" for layer in layers) > len(counts.convolutions):  # two a block of three, not one
         options["block"] = "paper"
-    names: List[Tuple[str, Dict[str, Any]]] = [
-        (f"igcv3_{m}", {}) for m in _multipliers(counts.convolutions[-1].channels, igcv3.LAST)
-    ]
+    multipliers = _multipliers(counts.convolutions[-1].channels, igcv3.LAST)
+    small = [f"cifar_igcv3_{m}" for m in multipliers if m != 1.0] + [f"cifar_igcv3_d{d}" for d in igcv3.DEPTHS]
+    names: List[Tuple[str, Dict[str, Any]]] = [(f"igcv3_{m}", {}) for m in multipliers]
     names += [(f"igcv3_d{d}", {}) for d in igcv3.DEPTHS if d != 1.0]
-    names += [
-        (f"cifar_igcv3_d{d}", strides) for d in igcv3.DEPTHS for strides in ({}, {"strides": igcv3.SMALL_STRIDES[1]})
-    ]
+    names += [(name, strides) for name in small for strides in ({}, {"strides": igcv3.SMALL_STRIDES[1]})]
     return [(name, {**options, **more}) for name, more in names]
 
 

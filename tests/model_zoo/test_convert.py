@@ -154,6 +154,7 @@ FOUND = [
     ("igcv3_0.7", {}),
     ("igcv3_1.0", {"block": "paper", "partitions": (2, 4)}),
     ("igcv3_d0.5", {}),
+    ("cifar_igcv3_0.5", {}),
     ("cifar_igcv3_d0.7", {}),
     ("cifar_igcv3_d0.5", {"strides": (64, 160), "stem_strides": 2}),
     ("mobilenet0.25", {}),
