@@ -204,6 +204,14 @@ def check() -> None:
             os.environ[name] = meant
 
 
+def take_away_what_nothing_needs() -> None:
+    """Of variables whose nonsense ends matplotlib and tqdm in a traceback while they are imported: pictures go to files
+    alone, and progress bars say themselves how they look."""
+    os.environ["MPLBACKEND"] = "agg"
+    for name in [name for name in os.environ if name.startswith("TQDM_") and name != "TQDM_DISABLE"]:
+        del os.environ[name]
+
+
 def read(name: str) -> Optional[str]:
     """What the variable means, None where it is not set or empty. Raises UserError as `check`."""
     value = os.environ.get(name, "")

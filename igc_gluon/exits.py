@@ -12,6 +12,7 @@ import signal
 import sys
 from typing import Any, Callable, Optional, TextIO
 
+from igc_gluon.environment import take_away_what_nothing_needs
 from igc_gluon.errors import UserError, printable
 
 
@@ -33,6 +34,7 @@ def mxnet_problem() -> Optional[str]:
 def exit_code(run: Callable[..., Optional[int]], *arguments: Any) -> int:
     """What run(*arguments) returns, or 0; 2 after a mistake of the user, an error of a disk, or where the output could
     not be written, in one line on stderr."""
+    take_away_what_nothing_needs()
     _open_standard_files()
     output, errors = _Output(sys.stdout), _Output(sys.stderr)
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):

@@ -127,6 +127,22 @@ def test_every_program_says_it_in_one_line(program, name, value):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_what_matplotlib_and_tqdm_are_told():
+    """They make an error of nonsense while they are imported."""
+    nonsense = {"MPLBACKEND": "foo", "TQDM_MININTERVAL": "abc", "TQDM_NCOLS": "x", "TQDM_DISABLE": "1"}
+    code = (
+        "from igc_gluon.exits import exit_code; import os, sys\n"
+        "def run():\n"
+        "    from matplotlib import pyplot; from tqdm import tqdm\n"
+        "    print(pyplot.get_backend().lower(), list(tqdm([1])), os.environ['TQDM_DISABLE'])\n"
+        "sys.exit(exit_code(run))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **nonsense}, check=True
+    )
+    assert done.stdout == "agg [1] 1\n" and not done.stderr
+
+
 def test_kernels_are_asked_for_by_the_same_words(monkeypatch):
     """Where no entry point has looked."""
     monkeypatch.setenv("IGC_NATIVE", "maybe")

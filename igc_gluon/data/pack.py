@@ -6,6 +6,7 @@ the same bytes, with the same release of OpenCV.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -196,9 +197,9 @@ def pack(
     except Held as held:
         raise UserError(f"another process is packing {place} ({held}); wait for it") from None
     except OSError as error:
-        raise UserError(
-            f"cannot write {place}: {error.strerror or error}; free the disk, the same command goes on from here"
-        ) from None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "; free the disk, the same command goes on from here" if full else ""
+        raise UserError(f"cannot write {place}: {error.strerror or error}{advice}") from None
     return len(positions), left_out
 
 

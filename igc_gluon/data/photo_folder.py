@@ -25,6 +25,7 @@ from igc_gluon.threads import cores
 TEST_FOLDERS = ("val", "valid", "validation", "test")  # the first that is there
 PACKED = "packed"  # the folder, beside those of the runs
 _NOTE = "photographs.json"
+_PACKED_FILES = ("train.rec", "val.rec", CLASS_FILE)
 _LOOKED_AT = 64  # photographs whose sizes are looked at
 _HEADER = 1 << 16  # bytes, which mostly say the size
 _FEW = 1000  # photographs: every one is looked at, and to start processes would take longer than to pack them
@@ -218,7 +219,7 @@ def pack_photographs(
     Raises UserError where of a class nothing is left that can be read, or nothing can be written.
     """
     known = _read(folder / _NOTE)
-    if known:
+    if known and all((folder / name).is_file() for name in _PACKED_FILES):
         if known["folder"] != str(photographs.folder.resolve()):  # moved, or copied
             _write_note(folder, photographs)
         return

@@ -64,7 +64,10 @@ class PhotoInput(OwnRecords):
             )
         pack_photographs(self._photographs, self._folder, self._encoding, self._report)
         super().__init__(self._train, self._val, self.preprocessing, self.classes, self._augment, self.name)
-        super().prepare()
+        try:
+            super().prepare()
+        except UserError as error:
+            raise UserError(f"{error}; or delete {self._folder}, and they are packed anew") from None
 
 
 @dataclass(frozen=True)

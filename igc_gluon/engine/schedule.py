@@ -13,6 +13,9 @@ from igc_gluon.errors import UserError
 DROP_FRACTIONS = (Fraction(1, 2), Fraction(3, 4), Fraction(7, 8))
 
 MODES = ("step", "cosine", "linear", "poly")
+# Of a rate, a decay, a momentum, beside 0: MXNet's operators take no numbers, products of two among them, that float32
+# has not, and end the run.
+LEAST, MOST = 1e-18, 1e30
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,12 @@ class Schedule:
     power: float = 2.0
 
     def lr_at(self, epoch: int, batch: int = 0, batches: int = 1) -> float:
-        """The rate of batch `batch` of the epoch's `batches`; without them, of the epoch (its end in the warm-up)."""
+        """The rate of batch `batch` of the epoch's `batches`; without them, of the epoch (its end in the warm-up); 0
+        where it is below LEAST."""
+        lr = self._exact_lr_at(epoch, batch, batches)
+        return lr if lr >= LEAST else 0.0
+
+    def _exact_lr_at(self, epoch: int, batch: int, batches: int) -> float:
         lr = self.lr * self.lr_factor ** sum(step <= epoch for step in self.lr_steps) * self.lr_decay**epoch
         done = epoch + (batch + 1) / batches
         if done < self.warmup_epochs:
@@ -184,12 +192,17 @@ def _schedule(
     lr = paper_lr if lr is None else lr
     if num_epochs < 1:
         raise UserError(f"--num-epochs must be at least 1, not {num_epochs}")
-    if not 0 < lr < float("inf"):
-        raise UserError(f"--lr must be a positive number, not {lr}")
-    if not 0 < lr_factor < float("inf"):
-        raise UserError(f"--lr-factor must be a positive number, not {lr_factor}")
+    if not LEAST <= lr <= MOST:
+        raise UserError(f"--lr must be a positive number, at most {MOST:g}, not {lr}")
+    if not 0 < lr_factor <= MOST:
+        raise UserError(f"--lr-factor must be a positive number, at most {MOST:g}, not {lr_factor}")
     if lr_steps is None:
         lr_steps = tuple(math.ceil(num_epochs * fraction) for fraction in drops)
     if any(step < 0 for step in lr_steps) or list(lr_steps) != sorted(lr_steps):
         raise UserError(f"--lr-steps must be epochs in ascending order, not {','.join(map(str, lr_steps))}")
+    drops_made = sum(step < num_epochs for step in lr_steps)
+    if lr_factor > 1 and math.log10(lr) + drops_made * math.log10(lr_factor) > math.log10(MOST):
+        raise UserError(
+            f"--lr {lr} times --lr-factor {lr_factor} at {drops_made} epochs is more than {MOST:g}; lower one of them"
+        )
     return Schedule(num_epochs, lr, lr_factor, tuple(lr_steps), lr_decay ** (paper_epochs / num_epochs), warmup_epochs)

@@ -279,3 +279,48 @@ def test_what_is_left_out_is_said(photos, capsys):
     out = capsys.readouterr().out
     assert "1 that are no images (disc/broken.jpg), 1 whose names end in .txt, 1 without photographs (empty)" in out
     assert "24 photographs of 3 classes to train on, 6 to test on" in out
+
+
+def test_what_was_packed_and_is_gone_or_damaged(photos, capsys):
+    """Is packed anew, by itself or as the line says."""
+    flags = ["photos", "--network", "cifar_plain5_w4", "--num-epochs", "1", "--batch-size", "8"]
+    assert train(*flags) == 0
+    (packed,) = (photos.parent / "runs" / "photos" / "packed").iterdir()
+    whole = {name: (packed / name).read_bytes() for name in ("train.rec", "val.rec", "classes.txt")}
+    for number, name in enumerate(whole):
+        (packed / name).unlink()
+        assert train(*flags, "--exp-name", number) == 0, capsys.readouterr().err
+        assert {name: (packed / name).read_bytes() for name in whole} == whole
+    os.truncate(packed / "val.rec", 100)
+    capsys.readouterr()
+    assert train(*flags, "--exp-name", "cut") == 2
+    line = capsys.readouterr().err
+    assert "val.rec" in line and f"or delete {os.path.relpath(packed)}, and they are packed anew" in line
+    shutil.rmtree(packed)
+    assert train(*flags, "--exp-name", "cut") == 0
+    assert {name: (packed / name).read_bytes() for name in whole} == whole
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--lr 1e300",
+        "--lr 1e-300",
+        "--wd 1e300",
+        "--wd 1e-300",
+        "--momentum 1e-300",
+        "--gc-threshold 1e300",
+        "--lr-factor 1e300",
+        "--exp-name ../../x",
+    ],
+)
+def test_numbers_that_mxnet_does_not_take(flags, photos, capsys):
+    assert train("photos", *SMALL, *flags.split()) == 2
+    assert capsys.readouterr().err.startswith(f"error: {flags.split()[0]} ") and not (photos.parent / "runs").exists()
+
+
+def test_runs_where_no_folder_can_be(photos, capsys):
+    (photos.parent / "file").touch()
+    assert train("photos", *SMALL, "--log-dir", "file") == 2
+    line = capsys.readouterr().err
+    assert "cannot write file/" in line and "Not a directory" in line and "free the disk" not in line

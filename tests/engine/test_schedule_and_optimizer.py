@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from igc_gluon.engine.optimizer import AuthorsNesterov
-from igc_gluon.engine.schedule import Schedule, schedule_for
+from igc_gluon.engine.schedule import LEAST, Schedule, schedule_for, with_mode
 from igc_gluon.errors import UserError
 
 
@@ -32,6 +32,10 @@ def test_a_shorter_run_scales_the_drops():
         ({"num_epochs": 0}, "num-epochs"),
         ({"lr": -1}, "--lr "),
         ({"lr": float("nan")}, "--lr "),
+        ({"lr": 1e300}, "--lr must be a positive number, at most 1e"),
+        ({"lr": 1e-300}, "--lr "),
+        ({"lr_factor": 1e300}, "lr-factor"),
+        ({"lr_factor": 1e30, "lr_steps": range(20)}, "lower one of them"),
         ({"lr_factor": 0}, "lr-factor"),
         ({"lr_steps": (5, 3)}, "ascending"),
         ({"lr_steps": (-5, 3)}, "ascending"),
@@ -40,6 +44,21 @@ def test_a_shorter_run_scales_the_drops():
 def test_bad_schedules(flags, text):
     with pytest.raises(UserError, match=text):
         schedule_for("cifar10", **flags)
+
+
+@pytest.mark.parametrize("flags", [{"lr_factor": 1e-30, "lr_steps": (1,)}, {"mode": "poly", "power": 90.0}])
+def test_a_rate_too_small_for_mxnet_is_0(flags):
+    """Its operators end the run at 1e-38, after hours perhaps."""
+    flags = dict(flags)
+    mode, power = flags.pop("mode", "step"), flags.pop("power", None)
+    schedule = with_mode(schedule_for("digits", 3, 0.1, **flags), mode, power=power)
+    rates = [schedule.lr_at(epoch, batch, 20) for epoch in range(3) for batch in range(20)]
+    assert rates[0] == 0.1 and rates[-1] == 0 and all(a >= b for a, b in zip(rates, rates[1:]))
+    weight, gradient, momentum = mx.nd.ones(3), mx.nd.ones(3), mx.nd.zeros(3)
+    for lr in rates:
+        mx.nd.sgd_mom_update(weight, gradient, momentum, lr=lr * LEAST, momentum=LEAST)
+    with pytest.raises(mx.MXNetError, match="Out of range"):
+        mx.nd.sgd_mom_update(weight, gradient, momentum, lr=1e-38)
 
 
 def test_warm_up_and_decay():

@@ -5,7 +5,7 @@ from typing import Mapping, Tuple
 
 from igc_gluon.cli.network_flags import add_import_argument, add_option_argument
 from igc_gluon.data import record_batches
-from igc_gluon.engine.schedule import IMAGENET
+from igc_gluon.engine.schedule import IMAGENET, LEAST, MOST
 from igc_gluon.errors import UserError
 
 
@@ -246,12 +246,16 @@ def check(args: argparse.Namespace) -> None:
     ):
         if value is not None and value < least:
             raise UserError(f"{flag} must be at least {least}, not {value}")
-    if not 0 <= args.wd < float("inf"):
-        raise UserError(f"--wd must be a number from 0 on, not {args.wd}")
-    if not 0 < args.gc_threshold < float("inf"):
-        raise UserError(f"--gc-threshold must be above 0, not {args.gc_threshold}")
-    if not 0 <= args.momentum < 1:
-        raise UserError(f"--momentum must be from 0 to below 1, not {args.momentum}")
+    for flag, value, least, below in (
+        ("--wd", args.wd, 0, MOST),
+        ("--gc-threshold", args.gc_threshold, LEAST, MOST),
+        ("--momentum", args.momentum, 0, 1),
+    ):
+        if not least <= value < below or 0 < value < LEAST:
+            zero = "0 or " if least == 0 else ""
+            raise UserError(f"{flag} must be {zero}from {LEAST:g} to below {below:g}, not {value}")
+    if args.exp_name and ("/" in args.exp_name or len(args.exp_name.splitlines()) != 1):
+        raise UserError(f"--exp-name is part of a folder's name, without /; not {args.exp_name!r}")
     if not 0 <= args.label_smoothing < 1:
         raise UserError(f"--label-smoothing must be from 0 to below 1, not {args.label_smoothing}")
     if args.pretrained and args.load_epoch is not None:
