@@ -246,14 +246,14 @@ def check(args: argparse.Namespace) -> None:
     ):
         if value is not None and value < least:
             raise UserError(f"{flag} must be at least {least}, not {value}")
-    for flag, value, least, below in (
+    for flag, number, lowest, below in (
         ("--wd", args.wd, 0, MOST),
         ("--gc-threshold", args.gc_threshold, LEAST, MOST),
         ("--momentum", args.momentum, 0, 1),
     ):
-        if not least <= value < below or 0 < value < LEAST:
-            zero = "0 or " if least == 0 else ""
-            raise UserError(f"{flag} must be {zero}from {LEAST:g} to below {below:g}, not {value}")
+        if not lowest <= number < below or 0 < number < LEAST:
+            zero = "0 or " if lowest == 0 else ""
+            raise UserError(f"{flag} must be {zero}from {LEAST:g} to below {below:g}, not {number}")
     if args.exp_name and ("/" in args.exp_name or len(args.exp_name.splitlines()) != 1):
         raise UserError(f"--exp-name is part of a folder's name, without /; not {args.exp_name!r}")
     if not 0 <= args.label_smoothing < 1:
