@@ -8,9 +8,12 @@ import pytest
 
 from igc_gluon.native import build
 
+# Kernels for the other instruction sets are the same sources with more lanes.
+SETS = ("avx2", "avx2_int8")
+
 
 def _environment(folder, kind, runtime, **options):
-    library = build.build(folder, sanitize=kind)
+    library = build.build(folder, sanitize=kind, only=SETS)
     # Python is not instrumented, so the run time comes first; it looks for exceptions in the C++ library.
     first = [
         subprocess.check_output([build.compiler(), f"-print-file-name={name}"], universal_newlines=True).strip()

@@ -145,11 +145,13 @@ def build(
     jobs: Optional[int] = None,
     sanitize: Optional[str] = None,
     warn: Callable[[str], None] = _print_warning,
+    only: Optional[Sequence[str]] = None,
 ) -> Path:
     """Compiles into `output`/libigc.so, atomically, and returns that path. Raises BuildError.
 
     Where MXNet is installed, libigc_mxnet.so beside it. sanitize: a key of SANITIZE. warn: called with a line
-    for each part that the compiler cannot build and that is left out.
+    for each part that the compiler cannot build and that is left out. only: the instruction sets to build, beside
+    those that every processor has; None: all.
     """
     cxx = compiler()
     if cxx is None:
@@ -157,6 +159,8 @@ def build(
     target = _target(cxx)
     sanitizer = SANITIZE[sanitize] + READABLE if sanitize else []
     flags = FLAGS + WARNINGS + sanitizer + (["-DIGC_X86"] if _is_x86(target) else [])
+    always = ("", PORTABLE, *EMULATED)
+    chosen = {part: files for part, files in parts(target).items() if only is None or part in (*always, *only)}
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output) as work_folder:
@@ -169,14 +173,14 @@ def build(
         with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
             running = {
                 part: [pool.submit(compile_one, path, more_flags, part) for path, more_flags in files]
-                for part, files in parts(target).items()
+                for part, files in chosen.items()
             }
             results = {part: [each.result() for each in files] for part, files in running.items()}
         objects: List[Path] = []
         built, left_out = [], []
         for part, files in results.items():
             failure = next((failure for _, failure in files if failure), None)
-            if failure and part in ("", PORTABLE, *EMULATED):
+            if failure and part in always:
                 raise BuildError(failure)
             if failure:
                 left_out.append(f"the kernels for {part} are left out: {failure}")
@@ -269,9 +273,16 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         choices=SANITIZE,
         help="with the sanitizers of addresses and undefined behavior, or that of threads",
     )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=[*X86, *X86_REDUCED, *X86_AMX],
+        metavar="SET",
+        help="instruction sets to build, beside what every processor runs (default: all that the compiler knows)",
+    )
     options = parser.parse_args(arguments)
     try:
-        print(build(options.output, options.jobs, options.sanitize))
+        print(build(options.output, options.jobs, options.sanitize, only=options.only))
     except BuildError as error:
         print(f"igc_gluon: no kernel library: {error}; MXNet's own operators will run", file=sys.stderr)
         return 2

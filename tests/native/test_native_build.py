@@ -84,6 +84,15 @@ def test_an_instruction_set_that_the_compiler_does_not_know_is_left_out_alone(tm
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["libigc.so"]
 
 
+def test_only_some_instruction_sets(tmp_path, monkeypatch, capsys):
+    fake = FakeCompiler(tmp_path, monkeypatch)
+    assert build.main(["--output", str(tmp_path / "out"), "--only", "avx2"]) == 0
+    assert capsys.readouterr().err == ""
+    (isa,) = [line for line in fake.commands() if "isa.cpp" in line]
+    built = {word[len("-DIGC_HAS_") :].lower() for word in isa.split() if word.startswith("-DIGC_HAS")}
+    assert built == {"avx2", "portable", *build.EMULATED}
+
+
 def test_the_compiler_says_for_which_processor(tmp_path, monkeypatch):
     fake = FakeCompiler(tmp_path, monkeypatch, target="aarch64-linux-gnu")
     assert build.main(["--output", str(tmp_path / "out")]) == 0
