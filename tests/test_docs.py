@@ -168,3 +168,15 @@ def test_site_builds(tmp_path):
     )
     commands.build(config)
     assert (tmp_path / "index.html").is_file() and (tmp_path / "benchmarks" / "tried" / "index.html").is_file()
+
+
+def test_every_test_that_the_table_of_faults_names_is_there():
+    """`tests/x.py::test_name...` begins with a test's name; `::test_name` is in the file named last."""
+    named, source = 0, ""
+    for file, name in re.findall(
+        r"`((?:tests/[\w/]+\.py)?)(?:::(test_\w+)[^`]*)?`", (ROOT / "docs/faults.md").read_text()
+    ):
+        source = (ROOT / file).read_text() if file else source
+        named += bool(name)
+        assert not name or f"def {name}" in source, (file, name)
+    assert named > 90

@@ -178,12 +178,9 @@ def _is_entry(entry: Any) -> bool:
 
 def _read(folder: Path) -> Optional[Run]:
     try:
-        lines = read_text(folder / "history.jsonl").splitlines()
-    except OSError:
-        return None
-    try:
+        text = read_text(folder / "history.jsonl")
         config, expected = read_config(folder / "config.json")
-        history = tuple(json.loads(line) for line in lines)
+        history = tuple(json.loads(line) for line in text.splitlines())
         json.dumps(config, indent=1)  # as pages show it: it may be nested too deep for that
         sound = (
             isinstance(config["dataset"], str)
@@ -192,6 +189,8 @@ def _read(folder: Path) -> Optional[Run]:
             and all(map(_is_entry, history))
             and len({frozenset(entry) for entry in history}) < 2
         )
+    except OSError:
+        return None
     except UserError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):

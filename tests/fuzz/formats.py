@@ -33,6 +33,7 @@ from igc_gluon.launch.launchers import read_hosts  # noqa: E402
 from igc_gluon.model_zoo import convert, get_model  # noqa: E402
 from igc_gluon.model_zoo.authors import save_module_checkpoint  # noqa: E402
 from igc_gluon.paper.runs import Runs  # noqa: E402
+from igc_gluon.report.experiments import experiments, find_runs  # noqa: E402
 
 
 def _write(path, data):
@@ -254,7 +255,7 @@ class Idx:
 
 
 class RunFiles:
-    """config.json and history.jsonl, read by --resume, `igc tables` and `igc compile`."""
+    """config.json and history.jsonl, read by --resume, `igc tables`, `igc compare` and `igc compile`."""
 
     is_text = True
 
@@ -299,6 +300,8 @@ class RunFiles:
 
         runs = Runs(path.parent.parent.parent.parent)
         runs.summary("cifar_plain5_w4", "digits")
+        for compared in experiments(find_runs([path.parent])):
+            assert compared.label and compared.accuracy_text and compared.epochs_text and compared.minutes >= 0
         record = RunLog(path.parent)
         try:
             before = path.read_bytes()

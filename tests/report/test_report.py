@@ -189,14 +189,21 @@ def test_names_of_files_and_classes_are_no_markup(photos, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "what, text",
-    [("nothing", "has no run that has finished an epoch"), ("history", "is damaged"), ("config", "is damaged")],
+    [
+        ("nothing", "has no run that has finished an epoch"),
+        ("history", "is damaged"),
+        ("config", "is damaged"),
+        ("no text", "is damaged"),
+    ],
 )
 def test_mistakes_and_damage(tmp_path, capsys, what, text):
     folder = tmp_path / "run"
     folder.mkdir()
     if what != "nothing":
         write_run(folder)
-        {"history": folder / "history.jsonl", "config": folder / "config.json"}[what].write_text("[]\n")
+        (folder / ("config.json" if what == "config" else "history.jsonl")).write_bytes(
+            b"\xff" if what == "no text" else b"[]\n"
+        )
     for command in (["report", str(folder), "-o", str(tmp_path / "page.html")], ["compare", str(folder)]):
         assert main(command) == 2
         error = capsys.readouterr().err
