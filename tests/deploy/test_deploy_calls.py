@@ -1,6 +1,7 @@
 """What a compiled network takes, gives and refuses."""
 
 import copy
+import ctypes
 import logging
 import multiprocessing
 import pickle
@@ -12,6 +13,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from deploy_networks import assert_close, images, small, stock
+from mxnet.base import _LIB, check_call
 
 from igc_gluon import deploy, native
 from igc_gluon.data import DATASETS, Batches
@@ -43,6 +45,24 @@ def test_it_gives_the_kind_that_it_takes(compiled):
     np.testing.assert_array_equal(compiled(np.repeat(x, 2, axis=0)[::2]), y)
     unaligned = np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view(np.float32).reshape(x.shape)
     np.testing.assert_array_equal(compiled(unaligned), y)
+
+
+def test_ndarrays_are_read_and_written_where_they_lie(compiled, monkeypatch):
+    def address(array):
+        pointer = ctypes.c_void_p()
+        check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
+        return pointer.value
+
+    run, addresses = compiled._model.run, []
+
+    def recorded(x, y, threads):
+        addresses.extend([x.ctypes.data, y.ctypes.data])
+        return run(x, y, threads)
+
+    monkeypatch.setattr(compiled._model, "run", recorded)
+    x = mx.nd.array(images(SHAPE, 2))
+    result = compiled(x)
+    assert addresses == [address(x), address(result)]
 
 
 def test_what_it_knows(compiled, net):

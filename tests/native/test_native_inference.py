@@ -194,6 +194,36 @@ def test_nan_stays_visible(isa):
     assert np.isnan(lib.Net(ops, (8, 6, 6))(x)).any()
 
 
+@pytest.mark.parametrize(
+    "groups,members,kernel,stride",
+    [
+        (groups, members, 3, stride)
+        for groups, members in [(24, 2), (4, 8), (100, 2), (3, 5), (17, 3), (2, 32), (32, 1)]
+        for stride in (1, 2)
+    ]
+    # Small groups share a vector in a product of 1x1: docs/cpu.md.
+    + [(24, 2, 1, 1), (4, 8, 1, 1), (100, 2, 1, 1), (17, 3, 1, 1), (2, 32, 1, 1)],
+)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_stays_within_its_group(isa, groups, members, kernel, stride, value):
+    rng = np.random.default_rng(0)
+    channels, size = groups * members, 9
+    weight = rng.standard_normal((channels, members, kernel, kernel)).astype(np.float32)
+    net = lib.Net(
+        [lib.Op(lib.CONV, 0, channels, groups, (kernel,) * 2, stride, (kernel // 2,) * 2, weight=weight)],
+        (channels, size, size),
+    )
+    x = rng.standard_normal((2, channels, size, size)).astype(np.float32)
+    finite = net(x)
+    group = groups // 2
+    x[1, group * members, 4, 4] = value
+    own = np.zeros(finite.shape, bool)
+    reach = slice((4 - kernel // 2 + stride - 1) // stride, (4 + kernel // 2) // stride + 1)
+    own[1, group * members : (group + 1) * members, reach, reach] = True
+    np.testing.assert_array_equal(np.isfinite(net(x)), ~own)
+    np.testing.assert_array_equal(net(x)[~own], finite[~own])
+
+
 def test_only_permutations_and_pools(isa):
     ops = [
         lib.Op(lib.PERMUTE, 0, groups=3),
