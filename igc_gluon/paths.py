@@ -9,7 +9,9 @@ from igc_gluon.errors import UserError
 
 def expand(path: Union[str, Path]) -> Path:
     """The Path with `~` replaced, unless a file or folder is called so. Raises UserError where nobody knows what it
-    stands for."""
+    stands for, and on an empty text, which an unset variable leaves."""
+    if path == "":
+        raise UserError("the path of a file or folder is empty")
     try:
         return Path(path).expanduser()
     except (RuntimeError, KeyError):  # no HOME and no entry in the password file, as in containers; or ~name of nobody

@@ -200,7 +200,7 @@ def test_symbolic_links_stay_and_what_they_lead_to_is_replaced_whole(tmp_path):
 def test_folders_and_disks_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in (tmp_path, "/", "", ".", ".."):
-        with pytest.raises(UserError, match="cannot write .*: Is a directory"):
+        with pytest.raises(UserError, match="cannot write .*: Is a directory" if folder else "is empty"):
             save(folder)
     assert names(tmp_path) == []
     try:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"errors", "processor"},
     {"environment"},
-    {"channels", "exits", "paths", "locks", "threads", "progress_bar", "theory", "native"},
+    {"channels", "exits", "paths", "locks", "threads", "progress_bar", "text_table", "theory", "native"},
     {"files", "launch", "graph"},
     {"downloads", "pictures"},
     {"params_file", "symbol_file", "complexity", "data", "nn"},

@@ -149,6 +149,12 @@ def test_a_file_that_has_changed(tmp_path, capsys, caplog):
             REGISTER.format(template="cifar_plain{d}_w{w}", numbers='{"w": 4, "d": 8}'),
             "which 'cifar_plain{depth}_w{w}' has",
         ),
+        # cifar_igc38: of 3 and 8, or of 38?
+        (REGISTER.format(template="cifar_igc{a}{b}", numbers='{"a": 3, "b": 8}'), "can be read in two ways"),
+        (REGISTER.format(template="cifar_igc{a}8", numbers='{"a": 3}'), "can be read in two ways"),
+        (REGISTER.format(template="my{a}.{b}", numbers='{"a": 3, "b": 8}'), "can be read in two ways"),
+        # A name that neither family lists.
+        (REGISTER.format(template="cifar_plain8_w{w}", numbers='{"w": 3}'), "the name cifar_plain8_w8, which"),
     ],
 )
 def test_files_that_register_nothing(tmp_path, text, message):

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from igc_gluon.cli import confusion_picture
-from igc_gluon.engine.run_log import draw_curves
+from igc_gluon.engine.curves import draw_curves
 from igc_gluon.nn import IGCBlock
 from igc_gluon.pictures import plain, save_picture
 from igc_gluon.report import charts, pattern_picture

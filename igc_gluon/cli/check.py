@@ -9,10 +9,10 @@ import numpy as np
 
 from igc_gluon import theory
 from igc_gluon.cli.network_flags import add_import_argument, add_option_argument, options
-from igc_gluon.cli.table import table
 from igc_gluon.errors import UserError
 from igc_gluon.paths import expand
 from igc_gluon.report import pattern_picture
+from igc_gluon.text_table import table
 from igc_gluon.theory.stack import Stack
 
 LEGEND = """\
@@ -68,10 +68,11 @@ def run(args: argparse.Namespace) -> None:
     from igc_gluon.nn import block_stack, interleaved_blocks
 
     name = args.name.lower()
+    family, _ = find_family(name)
     picture = expand(args.picture or f"{name}.png")
     if picture.suffix.lower() != ".png":
         raise UserError(f"--picture {picture}: the picture is a PNG; give a file that ends in .png")
-    net, size = get_model(name, **options(args)), find_family(name)[0].input_size
+    net, size = get_model(name, **options(args)), family.input_size
     net.infer_shape(mx.nd.zeros((1, 3, size, size)))  # of layers that were not told their input channels
     blocks = {prefix.rstrip("_-"): block for prefix, block in interleaved_blocks(net).items()}
     if not blocks:
@@ -175,7 +176,7 @@ def _table(stacks: Mapping[str, Stack], checks: Mapping[str, Check]) -> str:
         )
         for title, check in checks.items()
     ]
-    return table(header, rows, left=6)
+    return table(header, rows, left=6, beside=header[6:])
 
 
 def branches(stack: Stack) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from igc_gluon.engine.checkpoint import POINTERS, CheckpointStore, position_of, read_state
 from igc_gluon.errors import UserError, printable
 from igc_gluon.paths import expand
+from igc_gluon.text_table import table
 
 GOING_SECONDS = 0.5  # for a run to remove a whole checkpoint, of which some files are gone already
 
@@ -49,8 +50,7 @@ def _store_and_names(path: Union[str, Path]) -> Tuple[CheckpointStore, List[str]
 
 def _list(args: argparse.Namespace) -> int:
     store, names = _store_and_names(args.dir)
-    width = max(map(len, names))
-    print(f"{'checkpoint':{width}}  {'epochs':>6}  {'batches':>7}  {'test accuracy':>13}  {'MB':>8}")
+    rows = []
     for name in names:
         epoch, batch = position_of(name)
         try:
@@ -59,10 +59,9 @@ def _list(args: argparse.Namespace) -> int:
             if _is_gone(store, name):
                 continue
             accuracy, size = "damaged", float("nan")
-        print(
-            f"{name:{width}}  {epoch:>6}  {batch:>7}  {accuracy:>13}  {size / 1e6:>8.2f}",
-            *(which for which in POINTERS if store.pointer(which) == name),
-        )
+        pointers = ", ".join(which for which in POINTERS if store.pointer(which) == name)
+        rows.append((name, epoch, batch, accuracy, f"{size / 1e6:.2f}", pointers))
+    print(table(("checkpoint", "epochs", "batches", "test accuracy", "MB", ""), rows))
     return 0
 
 

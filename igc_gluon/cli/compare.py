@@ -2,11 +2,12 @@
 
 import argparse
 import csv
+import textwrap
 
 from igc_gluon.cli.network_flags import add_import_argument
-from igc_gluon.cli.table import table
 from igc_gluon.errors import printable
 from igc_gluon.files import write_atomically
+from igc_gluon.text_table import WIDTH, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
     rows = [
         (
             printable(e.label),
-            *([printable(e.config["dataset"])] if len(data) > 1 else []),
+            *([printable(e.dataset)] if len(data) > 1 else []),
             e.epochs_text,
             len(e.runs),
             e.accuracy_text,
@@ -42,13 +43,17 @@ def run(args: argparse.Namespace) -> None:
         "accuracy, %",
         "weights, M",
         "MACs, M",
-        "minutes",
+        "min",
     )
     print(table(header, rows, left=len(header) - 6))
     where = "" if len(data) > 1 else f"On {printable(*data)}. "
     print(
-        f"\n{where}Accuracy on the test images after the last epoch, mean and standard\n"
-        "deviation of the seeds; MACs: multiply-adds of an image; minutes of training, of one run."
+        "\n"
+        + textwrap.fill(
+            f"{where}Accuracy on the test images after the last epoch, mean and standard deviation of the seeds; MACs: "
+            "multiply-adds of an image; min: minutes of training, of one run.",
+            WIDTH,
+        )
     )
     if args.csv:
         with write_atomically(args.csv, "w") as file:
@@ -60,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
                 writer.writerow(
                     (
                         printable(e.label),
-                        printable(e.config["dataset"]),
+                        printable(e.dataset),
                         e.epochs_text,
                         len(e.runs),
                         f"{e.accuracies.mean():.4f}",

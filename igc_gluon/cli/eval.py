@@ -10,11 +10,11 @@ import numpy as np
 
 from igc_gluon.cli.confusion_picture import draw
 from igc_gluon.cli.network_flags import SOURCE, add_normalization_arguments, add_params_arguments, open_classifier
-from igc_gluon.cli.table import table
 from igc_gluon.data.classes import as_written
 from igc_gluon.engine.metrics import TOP5_FROM, Metrics
 from igc_gluon.errors import UserError, printable
 from igc_gluon.files import finite_or_none, write_atomically
+from igc_gluon.text_table import table
 
 if TYPE_CHECKING:  # slow: MXNet
     from igc_gluon.engine.evaluation_data import EvaluationData
@@ -93,7 +93,12 @@ def _print(network: str, net: Any, data: "EvaluationData", metrics: Metrics, sec
             + table(("class", "taken for", "images"), [(names[a], names[b], f"{n:,}") for a, b, n in confused], left=2)
         )
         rows = [
-            (printable(data.image_name(m.number)), names[m.label], names[m.predicted], f"{100 * m.confidence:.1f}")
+            (
+                printable(data.image_name(m.number, below=True)),
+                names[m.label],
+                names[m.predicted],
+                f"{100 * m.confidence:.1f}",
+            )
             for m in metrics.mistakes()[:10]
         ]
         print("\n" + table(("surest mistake", "class", "taken for", "confidence, %"), rows, left=3))

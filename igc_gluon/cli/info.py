@@ -4,10 +4,13 @@ import argparse
 
 from igc_gluon import deploy
 from igc_gluon.cli.network_flags import add_import_argument, add_option_argument, options
-from igc_gluon.cli.table import table
 from igc_gluon.deploy import runtime
 from igc_gluon.errors import UserError, printable
 from igc_gluon.native import library
+from igc_gluon.text_table import table
+
+_SUFFIX = "_fwd"  # of Gluon, to the names of operators
+_SHORT = {"Convolution": "conv", "BatchNorm": "BN", "FullyConnected": "FC"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,10 +42,16 @@ def run(args: argparse.Namespace) -> None:
     net = get_model(args.name, classes=classes, **options(args))
     rows = [row for row in complexity.layers(net, shape) if args.all or row.params]
     lines = [
-        (row.name, row.operator, "x".join(map(str, row.output_shape)), f"{row.params:,}", f"{row.multiply_adds:,}")
+        (
+            row.name[: -len(_SUFFIX)] if row.name.endswith(_SUFFIX) else row.name,
+            _SHORT.get(row.operator, row.operator),
+            "x".join(map(str, row.output_shape)),
+            f"{row.params:,}",
+            f"{row.multiply_adds:,}",
+        )
         for row in rows
     ]
-    print(table(("layer", "operator", "output", "parameters", "multiply-adds"), lines, left=2))
+    print(table(("layer", "operator", "output", "parameters", "multiply adds"), lines, left=2))
     totals = complexity.totals(net, shape)
     print(f"""
 {args.name.lower()}: {classes} classes, one image of 3x{size}x{size}

@@ -10,8 +10,8 @@ import numpy as np
 
 import igc_gluon
 from igc_gluon.cli.network_flags import add_import_argument
-from igc_gluon.cli.table import table
 from igc_gluon.errors import UserError
+from igc_gluon.text_table import table
 
 # Of every network that a table of the papers names, written by tests/model_zoo/test_all_models.py, which checks it:
 # counting takes MXNet and half a minute.
@@ -43,19 +43,20 @@ def _pretrained(wanted: str) -> str:
     from igc_gluon.model_zoo.shipped import shipped
 
     rows = [
-        (row.model, row.dataset, f"{row.accuracy:.2f}", _spread(row.seeds), f"{row.epochs}", "package")
+        (row.model, row.dataset, f"{row.accuracy:.2f}", _spread(row.seeds), f"package ({row.epochs})")
         for row in shipped().values()
     ]
-    rows += [(name, "imagenet", "-", "-", "-", "authors") for name in PUBLISHED]
-    rows += [(name, "imagenet", f"{100 - row.top1:.2f}", "-", "-", "gluoncv2") for name, row in RELEASES.items()]
+    rows += [(name, "imagenet", "-", "-", "authors") for name in PUBLISHED]
+    rows += [(name, "imagenet", f"{100 - row.top1:.2f}", "-", "gluoncv2") for name, row in RELEASES.items()]
     rows = [row for row in rows if wanted in row[0]]
     if not rows:
         raise UserError(f"no model with weights has {wanted!r} in its name; `igc models --pretrained` lists them all")
-    return f"""{table(("model", "trained on", "accuracy, %", "of seeds", "epochs", "from"), rows, left=2)}
+    return f"""{table(("model", "trained on", "accuracy, %", "of seeds", "from"), rows, left=2)}
 
 accuracy: of these weights, over the test images; of seeds: mean, standard
-deviation and number of all that were trained. Weights of the authors and of
-gluoncv2, whose accuracies are those that it publishes, are downloaded.
+deviation and number of all that were trained. From: the package (epochs that
+they were trained for); weights of the authors and of gluoncv2, whose accuracies
+are those that it publishes, are downloaded.
 get_model(NAME, pretrained="fashion-mnist"), pretrained=True for the authors',
 pretrained="gluoncv2"; igc eval NAME --dataset fashion-mnist"""
 
@@ -63,7 +64,7 @@ pretrained="gluoncv2"; igc eval NAME --dataset fashion-mnist"""
 def _spread(accuracies: Sequence[float]) -> str:
     if len(accuracies) == 1:
         return "(1)"
-    return f"{np.mean(accuracies):.2f} +- {np.std(accuracies, ddof=1):.2f} ({len(accuracies)})"
+    return f"{np.mean(accuracies):.2f} ± {np.std(accuracies, ddof=1):.2f} ({len(accuracies)})"
 
 
 def _all(wanted: str, imports: Sequence[str]) -> str:

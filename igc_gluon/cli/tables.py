@@ -1,7 +1,6 @@
 """`igc tables`"""
 
 import argparse
-import shutil
 import sys
 from typing import Any, Dict
 
@@ -10,6 +9,7 @@ from igc_gluon.errors import printable
 from igc_gluon.files import write_atomically
 from igc_gluon.paper.published import PAPERS
 from igc_gluon.paths import expand
+from igc_gluon.text_table import WIDTH, available_width
 
 FORMATS = ("terminal", "csv", "markdown", "json")
 
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     for folder in own.damaged:
         print(f"left out {printable(folder)}: its config.json or history.jsonl is damaged", file=sys.stderr)
     compared = [compare.compare(table, own) for table in [*tables.values(), *imported.imported_tables(own)]]
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() and not args.output else None
+    width = WIDTH if args.output else available_width()
     options = {"width": width} if args.format == "terminal" else {}
     text = formats.FORMATS[args.format](compared, **options)
     if args.output:

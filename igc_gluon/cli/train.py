@@ -38,9 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of each class that is held out to test on, where the folder has no val/ (default: 0.2, less of "
         "more than 10,000)",
     )
-    photographs.add_argument(
-        "--data-name", metavar="NAME", help="what the runs' folder and tables call them (default: the folder's name)"
-    )
     flags.add_photograph_arguments(photographs, "3,96,96 or less, by the photographs' number and size")
     flags.add_arguments(parser.add_argument_group("training"), flags.ANY)
     means.add_arguments(parser)

@@ -9,6 +9,7 @@ from typing import Sequence
 from igc_gluon.errors import UserError
 from igc_gluon.files import write_atomically
 from igc_gluon.paths import expand
+from igc_gluon.text_table import table
 from igc_gluon.theory import best_blocks, regular_width, widest_of, width_bound
 from igc_gluon.theory.igcv1 import Block
 
@@ -80,12 +81,11 @@ def _regular(T: int, S: int) -> str:
 
 
 def _table(blocks: Sequence[Block], widest: Block) -> str:
-    rows = [[heading for heading, _, _ in COLUMNS]]
-    rows += [[f"{value(block):,.{decimals}f}" for _, decimals, value in COLUMNS] for block in blocks]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
-    lines[1 + blocks.index(widest)] += "  <- widest"
-    return "\n".join(lines)
+    rows = [[f"{value(block):,.{decimals}f}" for _, decimals, value in COLUMNS] for block in blocks]
+    marks = ["<- widest" if block == widest else "" for block in blocks]
+    return table(
+        [*(heading for heading, _, _ in COLUMNS), ""], [[*row, mark] for row, mark in zip(rows, marks)], left=0, keys=2
+    )
 
 
 def _write_csv(path: Path, blocks: Sequence[Block], widest: Block) -> None:

@@ -2,7 +2,7 @@
 photographs."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Optional, Sequence, Tuple, Union
 
@@ -35,8 +35,12 @@ class EvaluationData:
     class_names: Optional[Sequence[str]]
     paths: Optional[Tuple[Path, ...]] = None
 
-    def image_name(self, number: int) -> str:
-        return str(self.paths[number]) if self.paths else f"image {number}"
+    def image_name(self, number: int, below: bool = False) -> str:
+        """The path of the image, below the folder of all or as it was given; or its number."""
+        if not self.paths:
+            return f"image {number}"
+        path = self.paths[number]
+        return str(path.relative_to(self.name) if below and self.name in map(str, path.parents) else path)
 
 
 def evaluation_data(
@@ -73,7 +77,10 @@ def evaluation_data(
             "--data-dir is the folder of a data set; --data gives the whole path of a record file or folder"
         )
     path = expand(source)
-    return _of_folder(net, classes, path, batch_size) if path.is_dir() else _of_records(net, classes, path, batch_size)
+    if path.is_dir():
+        return _of_folder(net, classes, path, batch_size)
+    data = _of_records(net, classes, path, batch_size)
+    return replace(data, name=f"the test images of {net.data_name}") if source == trained_on else data
 
 
 def measure(

@@ -12,27 +12,32 @@ from igc_gluon.data.batches import BatchSource
 from igc_gluon.data.classes import check_same_classes, class_file, classes_beside
 from igc_gluon.data.photos import natural_short_side
 from igc_gluon.data.preprocessing import Preprocessing
+from igc_gluon.engine.metrics import TOP5_FROM
+from igc_gluon.engine.run_folder import IMAGENET, IMAGENET_CLASSES
 from igc_gluon.errors import UserError
 from igc_gluon.paths import expand
 
 logger = logging.getLogger(__name__)
 
-IMAGENET_CLASSES = 1000
 TEST_BATCH = 400  # as the authors'; the result does not depend on it
 
 
 class Input:
     """What a run trains on.
 
-    top5: whether top-5 accuracy is reported. preprocessing: what evaluation does to the images, and so what a network
-    that was trained on them expects. augment_strength: see `set_augment_strength`.
+    preprocessing: what evaluation does to the images, and so what a network that was trained on them expects.
+    augment_strength: see `set_augment_strength`.
     """
 
     name: str
     classes: int
     preprocessing: Preprocessing
-    top5: bool
     augment_strength: float = 1.0
+
+    @property
+    def top5(self) -> bool:
+        """Whether top-5 accuracy is reported."""
+        return self.classes >= TOP5_FROM
 
     def config(self) -> Dict[str, Any]:
         """What the result of a run depends on, for config.json."""
@@ -74,8 +79,6 @@ class Input:
 
 class ArrayInput(Input):
     """A data set of `igc_gluon.data.DATASETS`, which fits into memory. `pad`: see `Batches`."""
-
-    top5 = False
 
     def __init__(self, dataset: str, pad: str = "mean", data_dir: Union[str, Path, None] = None):
         self._info, self._pad, self._data_dir = DATASETS[dataset], pad, data_dir
@@ -154,8 +157,6 @@ class RecordInput(Input):
     `record_batches.AUGMENTS`. name: what the data is called.
     """
 
-    name, top5 = "imagenet", True
-
     def __init__(
         self,
         train: Union[str, Path, None],
@@ -163,7 +164,7 @@ class RecordInput(Input):
         preprocessing: Preprocessing,
         classes: Optional[int] = None,
         augment: str = "authors",
-        name: str = "imagenet",
+        name: str = IMAGENET,
     ):
         self.name = name
         self._train = expand(train) if train else None

@@ -134,6 +134,8 @@ class TrainingLoop:
         )
         self.parallel.load_state_dict(arrays)
         self.progress = progress
+        if progress.history:  # the entries of a run are alike, whatever began it
+            self.options = replace(self.options, top5="test_top5" in progress.history[0])
         if self.workers.rank:  # worker 0 has the totals of all of them
             self.progress.reset_totals()
 

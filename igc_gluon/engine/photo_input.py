@@ -8,22 +8,13 @@ from igc_gluon.data.pack import Encoding
 from igc_gluon.data.photo_folder import PhotoFolder, pack_photographs, place
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.engine.inputs import RecordInput
-from igc_gluon.engine.metrics import TOP5_FROM
 from igc_gluon.engine.schedule import DROP_FRACTIONS, IMAGENET, Recipe
 from igc_gluon.errors import UserError
 
 PACKED_SIDES = 15 / 7  # of the crop: 480 for 224, as the authors'
 
 
-class OwnRecords(RecordInput):
-    """Record files of one's own, see `RecordInput`: top-5 accuracy only where there are classes enough."""
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.top5 = self.classes >= TOP5_FROM
-
-
-class PhotoInput(OwnRecords):
+class PhotoInput(RecordInput):
     """The photographs of a folder, packed before they are first trained on.
 
     runs: the folder of all runs on them. preprocessing, augment: see `RecordInput`. name: what they are called.

@@ -1,7 +1,8 @@
 """How far a run has come; checkpoints hold it under the name "position"."""
 
+import math
 from dataclasses import dataclass, field, fields
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Tuple
 
 import numpy as np
 
@@ -39,9 +40,15 @@ def choosing_accuracy(entry: Entry) -> float:
     return entry["validation_accuracy" if "validation_accuracy" in entry else "test_accuracy"]
 
 
+def _goodness(entry: Entry) -> Tuple[float, float]:
+    """What the best epoch has most of. Accuracies on few images are often equal; then the lower loss counts."""
+    loss = entry["validation_loss" if "validation_loss" in entry else "test_loss"]
+    return choosing_accuracy(entry), -loss if loss is not None and loss == loss else -math.inf
+
+
 def best_entry(history: List[Entry]) -> Entry:
     """The entry of the first best epoch."""
-    return max(history, key=choosing_accuracy)
+    return max(history, key=_goodness)
 
 
 @dataclass
@@ -97,11 +104,9 @@ class Progress:
 
     def add_entry(self, entry: Entry) -> bool:
         """Adds the epoch's entry to the history and returns whether the epoch is the best so far."""
-        accuracy = choosing_accuracy(entry)
-        best = accuracy > self.best_accuracy
-        self.best_accuracy = max(self.best_accuracy, accuracy)
+        self.best_accuracy = max(self.best_accuracy, choosing_accuracy(entry))
         self.history.append(entry)
-        return best
+        return best_entry(self.history) is entry
 
     def begin_epoch(self) -> None:
         self.epoch += 1

@@ -8,6 +8,8 @@ from igc_gluon.errors import UserError
 from igc_gluon.files import read_text
 from igc_gluon.paths import expand
 
+IMAGENET, IMAGENET_CLASSES = "imagenet", 1000  # what a run on it is called, and what it has
+
 
 def path_of_run(
     log_dir: Union[str, Path], dataset: str, model: str, exp_name: Optional[str], seed: Optional[int]
@@ -25,6 +27,13 @@ def load_config(path: Path) -> Dict[str, Any]:
     if not isinstance(config, dict):
         raise UserError(f"{path} is damaged")
     return config
+
+
+def dataset_of(config: Dict[str, Any]) -> str:
+    """What the run with this config.json was trained on, in a word. Runs of older releases call all photographs of
+    train_imagenet.py imagenet; those of other than its classes are none."""
+    name, classes = config.get("dataset", ""), config.get("classes", IMAGENET_CLASSES)
+    return name if name != IMAGENET or classes == IMAGENET_CLASSES else f"photographs of {classes} classes"
 
 
 def means_beside_the_papers(config: Dict[str, Any]) -> List[str]:

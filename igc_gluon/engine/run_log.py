@@ -22,14 +22,14 @@ from tqdm import tqdm
 
 import igc_gluon
 from igc_gluon import processor
-from igc_gluon.engine.progress import Entry, best_entry
+from igc_gluon.engine.curves import draw_curves
+from igc_gluon.engine.progress import Entry
 from igc_gluon.engine.run_folder import load_config
 from igc_gluon.engine.versions import changes, versions
 from igc_gluon.errors import UserError, printable
 from igc_gluon.exits import OneLine
 from igc_gluon.files import finite_or_none, write_atomically
 from igc_gluon.locks import Held, Lock
-from igc_gluon.pictures import plain, save_picture
 
 logger = logging.getLogger(__name__)
 
@@ -264,56 +264,3 @@ def print_line(line: str) -> None:
     """Prints a line for people, or several, above a progress bar."""
     tqdm.write("\n".join(map(printable, line.split("\n"))), file=sys.stdout)
     sys.stdout.flush()
-
-
-def draw_curves(history: List[Entry], title: str, path: Path) -> None:
-    """Draws the curves of `history` (a list of epochs' entries) to the PNG `path`."""
-    # slow: takes a second
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    epochs = [entry["epoch"] + 1 for entry in history]
-    figure = Figure(figsize=(10, 4.4), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(plain(title))
-    loss_axes, accuracy_axes = figure.subplots(1, 2)
-    for axes, quantity, scale in ((loss_axes, "loss", 1), (accuracy_axes, "accuracy", 100)):
-        for split, color in (("train", "tab:blue"), ("test", "tab:orange"), ("validation", "tab:green")):
-            if f"{split}_{quantity}" not in history[0]:
-                continue
-            axes.plot(
-                epochs,
-                [scale * entry[f"{split}_{quantity}"] for entry in history],
-                color=color,
-                label=split,
-                marker="." if len(history) < 50 else None,
-            )
-            if f"{split}_top5" in history[0] and quantity == "accuracy":
-                axes.plot(
-                    epochs,
-                    [scale * entry[f"{split}_top5"] for entry in history],
-                    color=color,
-                    linestyle="--",
-                    label=f"{split}, top-5",
-                )
-        for before, after in zip(history, history[1:]):
-            if after["lr"] < before["lr"] / 2:  # a drop, not a decay of 0.98 at every epoch
-                axes.axvline(after["epoch"] + 0.5, color="gray", linestyle=":", linewidth=1)
-        axes.set_xlabel("epoch (dotted: the learning rate drops)")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-    loss_axes.set_ylabel("cross-entropy")
-    loss_axes.set_yscale("log")
-    accuracy_axes.set_ylabel("accuracy, %")
-    best = best_entry(history)
-    accuracy_axes.plot(
-        best["epoch"] + 1,
-        100 * best["test_accuracy"],
-        "o",
-        color="tab:red",
-        zorder=3,
-        label=f"best: {100 * best['test_accuracy']:.2f} % in epoch {best['epoch'] + 1}",
-    )
-    # Below the axes, where it hides nothing.
-    figure.legend(*accuracy_axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-    save_picture(figure, path)

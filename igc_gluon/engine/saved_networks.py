@@ -12,13 +12,15 @@ from mxnet.gluon import HybridBlock
 from igc_gluon import params_file
 from igc_gluon.data import DATASETS, find_dataset
 from igc_gluon.data.preprocessing import Preprocessing
-from igc_gluon.engine.checkpoint import CheckpointStore
-from igc_gluon.engine.run_folder import load_config
+from igc_gluon.engine import statistics
+from igc_gluon.engine.checkpoint import CheckpointStore, position_of
+from igc_gluon.engine.run_folder import dataset_of, load_config
 from igc_gluon.errors import UserError, printable
 from igc_gluon.model_zoo import Model, find_model, get_model
 from igc_gluon.model_zoo.attributes import read_preprocessing, set_attributes, wordnet_numbers
 from igc_gluon.model_zoo.authors import set_parameters
 from igc_gluon.model_zoo.registry import NO_TEXT, Family
+from igc_gluon.nn import INITIAL_VARIANCES
 from igc_gluon.paths import expand
 
 logger = logging.getLogger(__name__)
@@ -150,9 +152,27 @@ def _open_run(path: Path, ctx: Any) -> HybridBlock:
     net = find_model(model).build(config["classes"], **(config.get("model_options") or {}))
     arrays, _ = store.load(name)
     set_parameters(net, arrays.get("net.params", {}), run / "checkpoints" / name / "net.params", ctx)
+    if _begun_averages(config, name):
+        batches = position_of(name)[1]
+        statistics.without_initial_values(net, batches, INITIAL_VARIANCES[config.get("initializer", "igcv1")])
+        logger.warning(
+            "%s is of the first epoch: of the moving averages of batch normalization, %d batches old, the values that "
+            "they began with are taken out",
+            run / "checkpoints" / name,
+            batches,
+        )
+    net.data_name = dataset_of(config)
     net.dataset = info and info.name  # its images calibrate deploy.compile
     net.test_file = Path(os.path.normpath(run / config["test_file"])) if "test_file" in config else None
     return set_attributes(net, model, expected)
+
+
+def _begun_averages(config: Dict[str, Any], name: str) -> bool:
+    """Whether the checkpoint called `name` has moving averages that began with the run, and that no evaluation has
+    taken anew yet."""
+    epoch, batch = position_of(name)
+    began = not config.get("pretrained") and config.get("load_epoch") is None
+    return epoch == 0 and batch > 0 and began and config.get("bn_statistics", "moving") != "moving"
 
 
 def _runs_below(folder: Path) -> str:

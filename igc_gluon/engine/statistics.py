@@ -100,3 +100,13 @@ def take_anew(
     for (momentum, arrays), olds in zip(norms, before):
         for array, old in zip(arrays, olds):
             array[:] = array / (1 - momentum**done) if done else old
+
+
+def without_initial_values(net: mx.gluon.Block, batches: int, variance: float) -> None:
+    """Makes moving averages that began at mean 0 and `variance`, `batches` ago, averages over these batches alone: of a
+    network that is evaluated before its statistics were ever taken anew."""
+    for momentum, (mean, var) in moving_norms(net):
+        left = momentum**batches
+        for parameter, initial in ((mean, 0.0), (var, variance)):
+            for array in parameter.list_data():
+                array[:] = (array - left * initial) / (1 - left)

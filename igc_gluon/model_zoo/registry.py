@@ -19,9 +19,10 @@ from mxnet.gluon import HybridBlock
 from igc_gluon.data import DATASETS
 from igc_gluon.errors import UserError
 from igc_gluon.model_zoo.gluoncv2 import RELEASES, SOURCE, check_gluoncv2, load_gluoncv2
+from igc_gluon.model_zoo.name_patterns import common_name, pieces
 from igc_gluon.model_zoo.published import PUBLISHED, check_published, load_published
 from igc_gluon.model_zoo.shipped import find_shipped, load_shipped
-from igc_gluon.model_zoo.source_file import SourceFile, is_of_package
+from igc_gluon.model_zoo.source_file import SourceFile
 
 Number = Union[int, float]
 Numbers = Mapping[str, Number]
@@ -146,15 +147,16 @@ def add_family(family: Family) -> Family:
             f"the family {family.template!r} needs a template in lower case, and published members with the "
             f"numbers {', '.join(fields) or 'of its fields'}, not {list(family.published)}"
         )
-    if not is_of_package(family.build):  # of the package's own a test knows that names are given once
-        for other in _families.values():
-            if other.template == family.template and other.build.__module__ == family.build.__module__:
-                continue
-            for name in [n for n in family.names() if other.parse(n)] + [n for n in other.names() if family.parse(n)]:
-                raise UserError(
-                    f"the family {family.template!r} has the name {name}, which {other.template!r} has "
-                    "already; choose another template"
-                )
+    own = pieces(family.template, family.published[0])
+    for other in _families.values():
+        if other.template == family.template and other.build.__module__ == family.build.__module__:
+            continue  # run again, as a notebook's cell
+        name = common_name(own, pieces(other.template, other.published[0]))
+        if name is not None:
+            raise UserError(
+                f"the family {family.template!r} has the name {name}, which {other.template!r} has already; choose "
+                "another template"
+            )
     _families[family.template] = family
     return family
 

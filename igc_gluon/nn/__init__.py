@@ -3,6 +3,7 @@
 from igc_gluon.nn.baselines import GPCBlock, SumFusion, XceptionBlock
 from igc_gluon.nn.basic import (
     CONVOLUTION_INIT,
+    INITIAL_VARIANCES,
     INITIALIZERS,
     SCORE_INIT,
     ConvBNReLU,
@@ -20,6 +21,7 @@ from igc_gluon.nn.stack import block_stack, block_stacks, interleaved_blocks
 __all__ = [
     "CONVOLUTION_INIT",
     "IGCV3_FORMS",
+    "INITIAL_VARIANCES",
     "INITIALIZERS",
     "SCORE_INIT",
     "SPATIAL_FORMS",

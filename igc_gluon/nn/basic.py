@@ -54,6 +54,7 @@ def initialize_as_igcv3(net: HybridBlock, ctx: Any = None, force_reinit: bool = 
 
 # By the authors' code whose they are.
 INITIALIZERS = {"igcv1": initialize_as_authors, "igcv3": initialize_as_igcv3}
+INITIAL_VARIANCES = {"igcv1": 0.0, "igcv3": 1.0}  # at which moving variances begin
 
 
 class OrderedBlock(HybridBlock):

@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
+from igc_gluon import text_table
 from igc_gluon.paper.compare import AGREES, DRAWN, KNOWN, UNKNOWN, VERDICTS, WRONG, ComparedRow, ComparedTable, Result
 
 WIDTH = 100  # of text at most
@@ -32,18 +33,16 @@ def counts(tables: Sequence[ComparedTable]) -> Dict[str, int]:
 
 
 def terminal(tables: Sequence[ComparedTable], width: Optional[int] = None) -> str:
-    """`width`: that of the terminal, in characters. Wider tables go on below, beside their first columns."""
+    """`width`: in characters (default: text_table.WIDTH). Wider tables go on below, beside their first columns."""
+    width = width or text_table.WIDTH
     parts = []
     for table in tables:
         header, rows, notes, labels = _grid(table)
-        columns = [
-            (_heading(name, [row[i] for row in rows]), [row[i] for row in rows]) for i, name in enumerate(header)
-        ]
         parts.append(
             "\n".join(
                 [
                     *_wrapped(f"{table.table}: {table.table.title}", width),
-                    "\n\n".join("\n".join(_beside(band)) for band in _bands(header, columns, labels, width)),
+                    text_table.table(header, rows, len(header), width, labels, BESIDE),
                     *(line for note in notes for line in _wrapped(note, width, "  ", "      ")),
                 ]
             )
@@ -51,43 +50,10 @@ def terminal(tables: Sequence[ComparedTable], width: Optional[int] = None) -> st
     return "\n\n".join(parts + _legend(tables, width)) + "\n"
 
 
-def _heading(name: str, cells: Sequence[str]) -> List[str]:
-    """`name` in as many lines as keep it from being wider than the cells below; a short unit stays with its word."""
-    text = re.sub(r", (?=.{1,2}$)", ",\xa0", name)
-    lines = textwrap.wrap(text, max(map(len, [*text.split(" "), *cells, " "])), break_on_hyphens=False)
-    return [line.replace("\xa0", " ") for line in lines]
-
-
-def _bands(header: Sequence[str], columns: List[Column], labels: int, width: Optional[int]) -> List[List[Column]]:
-    """The columns in as many pieces as `width` makes of them; each begins with the first `labels`, and what is
-    computed stays with what is printed."""
-    units: List[list] = []
-    for name, column in list(zip(header, columns))[labels:]:
-        if name in BESIDE and units:
-            units[-1].append(column)
-        else:
-            units.append([column])
-    bands = [columns[:labels]]
-    for unit in units:
-        if width and len(bands[-1]) > labels and len(_beside(bands[-1] + unit, full=True)[0]) > width:
-            bands.append(columns[:labels])
-        bands[-1] = bands[-1] + unit
-    return bands
-
-
-def _beside(columns: Sequence[Column], full: bool = False) -> List[str]:
-    """The (heading, cells) side by side, as lines of text, of equal length if `full`."""
-    height = max(len(heading) for heading, _ in columns)
-    padded = [[""] * (height - len(heading)) + heading + cells for heading, cells in columns]
-    widths = [max(map(len, lines)) for lines in padded]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)) for line in zip(*padded)]
-    return lines if full else [line.rstrip() for line in lines]
-
-
-def _wrapped(text: str, width: Optional[int], indent: str = "", further: str = "  ") -> List[str]:
+def _wrapped(text: str, width: int, indent: str = "", further: str = "  ") -> List[str]:
     return textwrap.wrap(
         text,
-        min(width or WIDTH, WIDTH),
+        min(width, WIDTH),
         initial_indent=indent,
         subsequent_indent=further,
         break_on_hyphens=False,
@@ -260,7 +226,7 @@ def _keys(dicts: Iterable[Mapping[str, Any]]) -> List[str]:
     return list(dict.fromkeys(key for each in dicts for key in each))
 
 
-def _legend(tables: Sequence[ComparedTable], width: Optional[int] = None) -> List[str]:
+def _legend(tables: Sequence[ComparedTable], width: int = WIDTH) -> List[str]:
     count_of = counts(tables)
     wrong = [
         f"{table.table}, {', '.join(map(str, row.label.values()))}: {number.quantity} is printed "

@@ -4,14 +4,13 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from igc_gluon.data import DATASETS
-from igc_gluon.engine.inputs import IMAGENET_CLASSES
 from igc_gluon.engine.progress import is_count, is_number
-from igc_gluon.engine.run_folder import load_config, means_beside_the_papers
+from igc_gluon.engine.run_folder import dataset_of, load_config, means_beside_the_papers
 from igc_gluon.engine.saved_networks import complete
 from igc_gluon.engine.schedule import PAPER
 from igc_gluon.errors import printable
@@ -68,7 +67,7 @@ def read_run(folder: Path) -> Optional[Run]:
     history = [json.loads(line) for line in lines]
     if not history:
         return None
-    names, num_epochs = (config["model"], _dataset(config)), config["schedule"]["num_epochs"]
+    names, num_epochs = (config["model"], dataset_of(config)), config["schedule"]["num_epochs"]
     accuracy, seconds = history[-1]["test_accuracy"], [entry["seconds"] for entry in history]
     if not (
         all(isinstance(name, str) for name in names)
@@ -86,12 +85,6 @@ def read_run(folder: Path) -> Optional[Run]:
         float(sum(seconds)),
         tuple(map(str, means_beside_the_papers(config))),
     )
-
-
-def _dataset(config: Mapping[str, Any]) -> str:
-    """What a run was trained on. train_imagenet.py calls all photographs imagenet; those of other classes are none."""
-    name, classes = config["dataset"], config.get("classes", IMAGENET_CLASSES)
-    return name if name != "imagenet" or classes == IMAGENET_CLASSES else f"photographs of {classes} classes"
 
 
 class Runs:

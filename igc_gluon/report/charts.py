@@ -9,10 +9,9 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from igc_gluon.engine.curves import COLORS, loss_limits
 from igc_gluon.pictures import plain, quietly
 
-# Of Okabe and Ito (2008), which the color-blind tell apart, and which show on white and on black.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 _INK = "#010203"  # stands for the page's color until the SVG is written
 
 
@@ -42,10 +41,10 @@ def _curves(lines: Sequence[Tuple[Optional[str], str, Sequence[dict], dict]]) ->
         loss.plot(epochs, [entry[f"{split}_loss"] or np.nan for entry in history], **style)
         accuracy.plot(epochs, [100 * entry[f"{split}_accuracy"] for entry in history], **style)
     loss.set_ylabel("cross-entropy")
-    values = [v for line in loss.lines for v in line.get_ydata() if np.isfinite(v) and v > 0]
-    if values:  # robust: the first epochs of a wild run do not squeeze all others
+    limits = loss_limits(value for line in loss.lines for value in line.get_ydata())
+    if limits:
         loss.set_yscale("log")
-        loss.set_ylim(min(values) / 1.2, np.quantile(values, 0.98) * 1.5)
+        loss.set_ylim(limits)
     accuracy.set_ylabel("accuracy, %")
     for axes in (loss, accuracy):
         axes.set_xlabel("epoch")
@@ -82,6 +81,7 @@ def reliability(bins: Sequence[dict]) -> str:
         color=COLORS[0],
         alpha=0.85,
         linewidths=0,
+        clip_on=False,  # many are at 100 %
     )
     axes.set_xlim(0, 102)
     axes.set_ylim(0, 102)

@@ -12,12 +12,14 @@ import numpy as np
 
 from igc_gluon import complexity
 from igc_gluon.engine.progress import best_entry, is_count, is_number
+from igc_gluon.engine.run_folder import dataset_of
 from igc_gluon.engine.saved_networks import read_config
 from igc_gluon.errors import UserError
 from igc_gluon.files import read_text
 from igc_gluon.model_zoo import get_model
 from igc_gluon.paths import expand, walk
 
+_MOST_FOLDERS = 20_000  # are looked at for runs
 _NEEDED = {"epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"}  # of an epoch's entry
 # Entries of config.json that differ between runs of one experiment.
 _OF_A_RUN = {"seed", "versions", "processor", "commit", "command", "resumed_with"}
@@ -43,6 +45,10 @@ class Run:
         return best_entry(list(self.history))
 
     @property
+    def dataset(self) -> str:
+        return dataset_of(self.config)
+
+    @property
     def num_epochs(self) -> int:
         return self.config["schedule"]["num_epochs"]
 
@@ -66,6 +72,10 @@ class Experiment:
     @property
     def config(self) -> Dict:
         return self.runs[0].config
+
+    @property
+    def dataset(self) -> str:
+        return self.runs[0].dataset
 
     @property
     def accuracies(self) -> np.ndarray:
@@ -119,7 +129,9 @@ def find_runs(paths: Iterable[Union[str, Path]]) -> List[Run]:
 
 def _runs_below(folder: Path) -> Iterator[Path]:
     """Links to folders, and what may not be read, are left out."""
-    for where, folders, files in walk(folder, lambda error: None):
+    for number, (where, folders, files) in enumerate(walk(folder, lambda error: None)):
+        if number > _MOST_FOLDERS:
+            raise UserError(f"{folder} has too many folders to look for runs in; name a folder of runs")
         folders[:] = [name for name in folders if not os.path.islink(os.path.join(where, name))]
         if "config.json" in files and "history.jsonl" in files:
             yield Path(where)

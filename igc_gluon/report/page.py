@@ -19,6 +19,7 @@ from igc_gluon.engine.metrics import TOP5_FROM, Metrics, Mistake
 from igc_gluon.errors import printable
 from igc_gluon.nn import interleaved_blocks
 from igc_gluon.report import charts, pattern_picture
+from igc_gluon.report.choices import choices
 from igc_gluon.report.experiments import Experiment, Run, network
 
 _CLASSES_SHOWN = 60  # in the confusion matrix; of more the pairs that are confused most
@@ -26,11 +27,12 @@ _STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
 
 def comparison_page(experiments: Sequence[Experiment]) -> str:
-    """Several experiments: a table, accuracy against cost, the curves."""
+    """Several experiments, the most accurate first: a table, accuracy against cost, the curves."""
+    experiments = sorted(experiments, key=lambda e: -e.accuracies.mean())
     rows = [
         [
             _text(e.label),
-            _text(e.config["dataset"]),
+            _text(e.dataset),
             e.epochs_text,
             len(e.runs),
             e.accuracy_text,
@@ -38,7 +40,7 @@ def comparison_page(experiments: Sequence[Experiment]) -> str:
             f"{e.cost.multiply_adds:,}",
             f"{e.minutes:.1f}",
         ]
-        for e in sorted(experiments, key=lambda e: -e.accuracies.mean())
+        for e in experiments
     ]
     parts = [
         _section(
@@ -53,7 +55,7 @@ def comparison_page(experiments: Sequence[Experiment]) -> str:
             "without tests, of one run.</p>",
         )
     ]
-    if len({e.config["dataset"] for e in experiments}) == 1:
+    if len({e.dataset for e in experiments}) == 1:
         parts.append(_section("Accuracy against cost", _chart(charts.accuracy_against_cost(experiments))))
     parts.append(_section("Test curves", _chart(charts.test_curves(experiments))))
     parts.append(
@@ -104,13 +106,22 @@ def run_page(
     parts = [
         f'<ul class="tiles">{"".join(f"<li><b>{value}</b>{name}</li>" for name, value in tiles)}</ul>',
         _section("Curves", _chart(charts.curves(run.history))),
+        _section("Training", _choices(config)),
     ]
     if metrics is None or data is None or preprocessing is None:
         parts.append(_section("Classes", f"<p>Not evaluated: {_text(reason)}</p>"))
     else:
         parts += _evaluation(metrics, data, preprocessing)
     parts += [_patterns(config["model"], net), _layers(net, config), _loading(run), _configuration(config)]
-    return _page(config["model"], f"on {config['dataset']}{state}", [part for part in parts if part])
+    return _page(config["model"], f"on {run.dataset}{state}", [part for part in parts if part])
+
+
+def _choices(config: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f'<tr><th scope="row" class="left">{_text(name)}</th><td class="left">{_text(value)}</td></tr>'
+        for name, value in choices(config)
+    )
+    return f'<div class="wide"><table class="choices">{rows}</table></div>'
 
 
 def _evaluation(metrics: Metrics, data: EvaluationData, preprocessing: Preprocessing) -> List[str]:
@@ -165,8 +176,9 @@ def _confusion(metrics: Metrics, names: Sequence[str]) -> str:
 
 def _cell(count: int, images: int, name: str, other: str) -> str:
     share = 100 * count / images if images else 0
+    strong = ' class="strong"' if share > 55 else ""  # letters in the paper's color, which are read on it
     shown = f"{share:.0f}" if round(share) else ""
-    return f'<td style="--share:{share:.1f}" title="{name}, taken for {other}: {count:,}">{shown}</td>'
+    return f'<td{strong} style="--share:{share:.1f}" title="{name}, taken for {other}: {count:,}">{shown}</td>'
 
 
 def _mistake(mistake: Mistake, data: EvaluationData, names: Sequence[str], preprocessing: Preprocessing) -> str:

@@ -4,6 +4,7 @@ The picture is the block's equation read from left to right, W = P W^s P^T W^p f
 W = P_L W_L ... P_1 W_1 for IGCV2 (eq. 4): a matrix per factor, output channels down, input channels across.
 """
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, List, Sequence, Tuple, Union
 
@@ -23,6 +24,10 @@ DOT = 2.0  # points, the smallest that a lone entry of a permutation or channel-
 MOST_CELLS = 400  # along an axis; a larger matrix is drawn coarser, as a picture has not that many pixels
 GRID_CELLS = 64  # up to which single channels are told apart by lines
 INK, FAINT = "#222222", "#888888"
+_NOTE = (
+    "output channels down, input channels across; one color per branch, in a permutation that of the branch a channel "
+    "comes from"
+)
 
 
 def factors(block: Any) -> List[Factor]:
@@ -59,13 +64,8 @@ def picture(title: str, named: Sequence[Factor]) -> "Figure":
     figure = Figure(figsize=(2.9 * columns + 0.4, 3.5 * rows + 0.5), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
     figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.12)
-    figure.suptitle(plain(title), fontsize=13, color=INK)
-    figure.supxlabel(
-        "output channels down, input channels across; one color per branch, in a permutation "
-        "that of the branch a channel comes from",
-        fontsize=9,
-        color=FAINT,
-    )
+    figure.suptitle(plain(title), fontsize=16, color=INK)
+    figure.supxlabel(textwrap.fill(_NOTE, 32 * columns), fontsize=13, color=FAINT)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     _draw_composed(axes[0], [layer for _, layer in named])
     for place, (symbol, layer), pattern in zip(axes[1:], reversed(named), reversed(_patterns(named))):
@@ -184,14 +184,14 @@ def _extent(matrix: np.ndarray) -> Tuple[int, int, int, int]:
 
 def _finish(axes: Any, symbol: str, matrix: np.ndarray, caption: str) -> None:
     rows, columns = matrix.shape
-    axes.set_title(f"${symbol}$" + ("  $=$" if symbol == "W" else ""), fontsize=16, color=INK)
-    axes.set_xlabel(caption, color=INK, fontsize=9)
+    axes.set_title(f"${symbol}$" + ("  $=$" if symbol == "W" else ""), fontsize=18, color=INK)
+    axes.set_xlabel(caption, color=INK, fontsize=13)
     axes.set_aspect("equal")
     axes.set_xlim(0, columns)
     axes.set_ylim(rows, 0)
     axes.set_xticks([0, columns])
     axes.set_yticks([0, rows])
-    axes.tick_params(length=2, labelsize=7, colors=FAINT)
+    axes.tick_params(length=2, labelsize=10, colors=FAINT)
     for side in axes.spines.values():
         side.set_color(FAINT)
     if max(rows, columns) <= GRID_CELLS:

@@ -35,7 +35,7 @@ def test_info_prints_layers_and_counts(capsys):
     code, out, _ = run(capsys, "info", "CIFAR_plain_igc8_l24m2")
     assert code == 0
     row = next(line.split() for line in out.splitlines() if line.startswith("g2_b2_conv1"))
-    assert row[1:] == ["Convolution", "96x16x16", "3,456", "884,736"]
+    assert row[1:] == ["conv", "96x16x16", "3,456", "884,736"]
     for text in ("46,992", "48,442", "1,440", "9,881,472"):
         assert text in out
 

@@ -11,12 +11,14 @@ from drawn_photographs import draw_photographs
 
 from igc_gluon import params_file
 from igc_gluon.cli import main
+from igc_gluon.cli.training import records as record_training
 from igc_gluon.cli.training import runner
 from igc_gluon.data import pack, recordio
 from igc_gluon.data.photo_folder import list_photographs, pack_photographs, place
 from igc_gluon.data.photos import decode
 from igc_gluon.engine.loop import TrainingLoop
 from igc_gluon.engine.photo_input import choose
+from igc_gluon.errors import UserError
 from igc_gluon.paper.runs import Runs
 
 SMALL = ["--network", "cifar_plain5_w4", "--num-epochs", "2", "--batch-size", "8"]
@@ -173,6 +175,33 @@ def test_photographs_of_train_imagenet_are_not_imagenet(tmp_path):
         runs = Runs(tmp_path / str(classes))
         assert runs.datasets() == {"resnet18_igc_l4m32": [name]}
         assert (runs.summary("resnet18_igc_l4m32", "imagenet", columns=["imagenet"]) is None) == (classes == 3)
+
+
+def test_records_are_called_as_what_they_are(tmp_path):
+    """imagenet with 1000 classes, else as the folder; a run that an older release called imagenet goes on as that."""
+
+    def name(*flags):
+        args = record_training.parse([*flags, "--log-dir", str(tmp_path / "runs"), "--network", "cifar_plain5_w4"])
+        data = record_training.data(args)
+        return record_training.experiment(args, 1).dataset, data.name, data.top5
+
+    for folder, classes in (("imagenet", 3), ("birds", 25), ("digits", 3), ("wordnet", 1000)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "classes.txt").write_text("".join(f"class {n}\n" for n in range(classes)))
+    folder = ("--data-dir", str(tmp_path / "birds"))
+    assert name(*folder) == ("birds", "birds", True)
+    assert name("--data-dir", str(tmp_path / "imagenet")) == ("imagenet_photographs", "imagenet_photographs", False)
+    assert name("--data-dir", str(tmp_path / "digits"))[0] == "digits_photographs"
+    assert name("--data-dir", str(tmp_path / "wordnet"))[0] == name()[0] == "imagenet"
+    assert name("--data-train", str(tmp_path / "birds" / "small.rec"))[0] == "small"
+    assert name(*folder, "--data-name", "parrots")[0] == "parrots"
+    begun = tmp_path / "runs" / "imagenet" / "cifar_plain5_w4" / "seed0"
+    begun.mkdir(parents=True)
+    (begun / "config.json").write_text("{}")
+    assert name(*folder, "--resume")[0] == "imagenet" and name(*folder)[0] == "birds"
+    for wrong in ("a/b", "imagenet", "cifar10"):
+        with pytest.raises(UserError, match="--data-name"):
+            name(*folder, "--data-name", wrong)
 
 
 def one_class(root):

@@ -65,7 +65,7 @@ EPOCHS = 3
 class Digits(Input):
     """Eight images, as an input of `igc_gluon.engine.inputs`."""
 
-    name, classes, preprocessing, top5 = "digits", 10, Preprocessing((32, 32), 32, (0,) * 3, (255,) * 3), False
+    name, classes, preprocessing = "digits", 10, Preprocessing((32, 32), 32, (0,) * 3, (255,) * 3)
 
     def config(self):
         return {"pad": "mean"}

@@ -1,5 +1,6 @@
 """Statistics of batch normalization that are taken anew, against plain operators and sums in NumPy."""
 
+import json
 import math
 
 import mxnet as mx
@@ -9,7 +10,9 @@ from mxnet.gluon import nn
 
 from igc_gluon.data import DATASETS
 from igc_gluon.engine import statistics
+from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.engine.experiment import Experiment, Settings, build_network, build_parallel
+from igc_gluon.engine.saved_networks import open_network
 from igc_gluon.engine.schedule import PAPER, schedule_for
 from igc_gluon.model_zoo import cifar_model
 
@@ -65,6 +68,49 @@ def test_they_are_the_average_over_the_batches_with_the_weights_as_they_are(devi
     for name, array in parallel.parameters().items():
         if "running" not in name:
             np.testing.assert_array_equal(array, weights[name])
+
+
+def test_without_the_values_that_they_began_with():
+    """After two batches of a mean m and variance v each, on the same weights, they are those of the batches, whether
+    variances began at 0 or at 1."""
+    for variance in (0.0, 1.0):
+        net = nn.HybridSequential()
+        net.add(nn.BatchNorm(in_channels=3, momentum=0.9))
+        net.initialize()
+        net[0].running_var.set_data(mx.nd.full(3, variance))
+        images = mx.nd.array(BATCHES[0][0])
+        for _ in range(2):
+            with mx.autograd.record():
+                scores = net(images)
+            scores.backward()  # MXNet moves the averages then
+        mx.nd.waitall()
+        statistics.without_initial_values(net, 2, variance)
+        expected = BATCHES[0][0].astype(float)
+        np.testing.assert_allclose(net[0].running_mean.data().asnumpy(), expected.mean((0, 2, 3)), atol=1e-6)
+        np.testing.assert_allclose(net[0].running_var.data().asnumpy(), expected.var((0, 2, 3)), rtol=1e-3)
+
+
+def test_a_checkpoint_of_the_first_epoch_is_evaluated_without_its_initial_values(tmp_path, caplog):
+    parallel = machine([mx.cpu()])
+    for data, label in BATCHES:
+        parallel.step(data, label, 0.1)
+    arrays = parallel.state_dict(within_epoch=True)
+    CheckpointStore(tmp_path / "checkpoints").save(0, 3, arrays, {}, best=False)
+    config = {"model": "cifar_plain5_w4", "dataset": "digits", "classes": 10, "schedule": {"num_epochs": 1}}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "bn_statistics": "auto"}))
+    net = open_network(tmp_path)
+    assert "is of the first epoch" in caplog.text
+    for name, parameter in net.collect_params().items():
+        left = MOMENTUM**3 if "running" in name else 0
+        np.testing.assert_allclose(
+            parameter.data().asnumpy(), arrays["net.params"][name] / (1 - left), rtol=1e-5, err_msg=name
+        )
+    caplog.clear()
+    (tmp_path / "config.json").write_text(json.dumps({**config, "bn_statistics": "moving"}))
+    net = open_network(tmp_path)
+    assert not caplog.text
+    for name, parameter in net.collect_params().items():
+        np.testing.assert_array_equal(parameter.data().asnumpy(), arrays["net.params"][name])
 
 
 def test_a_stop_leaves_them_as_they_were():

@@ -38,8 +38,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def checkpoints(log_dir):
-    run = "imagenet/cifar_plain_igc8_l4m2" if Path(log_dir, "imagenet").exists() else "digits/cifar_resnet8_w4"
-    return Path(log_dir) / run / "seed0" / "checkpoints"
+    runs = [*Path(log_dir).glob("*/cifar_plain_igc8_l4m2"), Path(log_dir, "digits", "cifar_resnet8_w4")]
+    return runs[0] / "seed0" / "checkpoints"
 
 
 def last_arrays(log_dir):
@@ -198,7 +198,7 @@ def test_two_workers_share_record_files(tmp_path):
     for file, arrays in expected.items():
         for name, value in arrays.items():
             assert np.linalg.norm(trained[file][name] - value) <= 1e-4 * max(np.linalg.norm(value), 1), (file, name)
-    for key in ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "test_top5"):
+    for key in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
         assert history(tmp_path / "two")[0][key] == pytest.approx(history(tmp_path / "one")[0][key], rel=1e-3), key
     with Launch(
         ["-n", 3, "-s", 1, "--max-restarts", 1],

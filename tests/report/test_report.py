@@ -142,6 +142,59 @@ def test_the_page_of_a_run(photos, tmp_path, capsys):
     assert "Sparsity patterns" in page.text and "Cost by layer" in page.text
 
 
+def test_the_page_says_how_a_run_was_trained(tmp_path):
+    """Each choice that is not the default, and none that is."""
+    schedule = {"num_epochs": 2, "lr": 0.05, "lr_factor": 0.1, "lr_steps": [1, 2], "warmup_epochs": 0, "mode": "step"}
+    usual = {"batch_size": 16, "batch_shards": 1, "wd": 1e-4, "momentum": 0.9, "optimizer": "nesterov", "ema": 0.0}
+    more = {"ema": 0.999, "teacher": "cifar_resnet8_w4 a1b2", "temperature": 4.0, "freeze": "g2", "clip_norm": 5.0}
+    more.update(
+        mixing={"mixup": 0.2, "cutmix": 0.0, "erasing": 0.25}, undecayed=["_bias", "_beta"], augment_strength=0.5
+    )
+    more.update(pretrained="0123456789abcdef", pretrained_from="runs/other", optimizer="adamw", accumulate=4)
+    cosine = {"num_epochs": 2, "lr": 0.05, "lr_steps": [], "mode": "cosine", "target_lr": 0.001}
+    write_run(tmp_path / "usual", schedule=schedule, **usual)
+    write_run(tmp_path / "more", schedule=cosine, **{**usual, **more})
+    found = {}
+    for name in ("usual", "more"):
+        page = tmp_path / f"{name}.html"
+        assert main(["report", str(tmp_path / name), "--no-eval", "-o", str(page)]) == 0
+        table = re.search(r'<table class="choices">(.*?)</table>', page.read_text(encoding="utf-8"), re.DOTALL).group(1)
+        found[name] = dict(re.findall(r"<th[^>]*>(.*?)</th><td[^>]*>(.*?)</td>", table))
+        Page(page.read_text(encoding="utf-8"))
+    assert found["usual"] == {
+        "learning rate": "0.05, times 0.1 after 1, 2 epochs; 2 epochs",
+        "batch": "16 images",
+        "optimizer": "nesterov, momentum 0.9, decay 0.0001",
+    }
+    assert found["more"] == {
+        "learning rate": "from 0.05 to 0.001, cosine; 2 epochs",
+        "batch": "16 images",
+        "optimizer": "adamw, momentum 0.9, decay 0.0001, none of ..._bias, ..._beta",
+        "batches to an update": "4",
+        "gradients clipped to the norm": "5",
+        "averaged weights, decay": "0.999",
+        "teacher": "cifar_resnet8_w4 a1b2",
+        "temperature": "4",
+        "begins with the weights of": "runs/other",
+        "frozen": "g2",
+        "mixup": "0.2",
+        "random erasing": "0.25",
+        "strength of the augmentation": "0.5",
+    }
+
+
+def test_folders_without_runs_and_beyond_measure(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("igc_gluon.report.experiments._MOST_FOLDERS", 5)
+    for number in range(8):
+        (tmp_path / f"{number}").mkdir()
+    for command in ("compare", "report"):
+        for path, text in ((tmp_path, "has too many folders"), (tmp_path / "0", "has no run"), ("", "is empty")):
+            assert main([command, str(path)]) == 2
+            error = capsys.readouterr().err
+            assert text in error and error.count("\n") == 1
+    assert main(["check", ""]) == 2 and "unknown model ''" in capsys.readouterr().err
+
+
 def test_a_run_whose_data_is_not_at_hand(tmp_path, capsys):
     write_run(tmp_path / "seed0")
     output = tmp_path / "page.html"

@@ -220,6 +220,11 @@ def add_photograph_arguments(parser: argparse._ActionsContainer, image_shape: st
     )
     parser.add_argument("--data-train", metavar="FILE.rec", help="(default: train.rec in --data-dir)")
     parser.add_argument("--data-val", metavar="FILE.rec", help="(default: val.rec in --data-dir)")
+    parser.add_argument(
+        "--data-name",
+        metavar="NAME",
+        help="what the runs' folder and tables call the images (default: the folder's, imagenet with 1000 classes)",
+    )
     parser.add_argument("--num-classes", type=int, help="(default: the lines of classes.txt beside val.rec, or 1000)")
     parser.add_argument(
         "--image-shape", type=flag_image_shape, metavar="3,H,W", help=f"of the crop (default: {image_shape})"

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Optional, Tuple
 
 from igc_gluon.cli.training import records, runner
-from igc_gluon.data import DATASETS, record_file
+from igc_gluon.data import record_file
 from igc_gluon.data.photo_folder import PhotoFolder, list_photographs, records_short_side
 from igc_gluon.engine.experiment import Experiment
-from igc_gluon.engine.inputs import IMAGENET_CLASSES, RecordInput
-from igc_gluon.engine.photo_input import Choice, OwnRecords, PhotoInput, choose
+from igc_gluon.engine.inputs import RecordInput
+from igc_gluon.engine.photo_input import Choice, PhotoInput, choose
 from igc_gluon.engine.run_log import print_line
 from igc_gluon.engine.schedule import IMAGENET
 from igc_gluon.errors import UserError, printable
@@ -25,7 +25,7 @@ class Training:
     def __init__(self, args: argparse.Namespace, path: Path) -> None:
         self.path, self.args = path, args
         self.records = _record_files(args, path)
-        self.name = _name(args, path)
+        self.name = records.data_name(args, self.records[0] if self.records else path, self._classes)
         lr = args.lr
         runner.begin_with(args, lambda: self.choice.recipe.lr)
         chosen = self.choice
@@ -55,6 +55,12 @@ class Training:
         """How many there are to train on."""
         return record_file.structure(self.records[0]).records if self.records else len(self.photographs.train.paths)
 
+    def _classes(self) -> int:
+        """How many, before any file is opened that says it better."""
+        if self.records:
+            return records.number_of_classes(self.args, self.records[0])
+        return len(self.photographs.class_names)
+
     @cached_property
     def choice(self) -> Choice:
         shape = self.args.image_shape
@@ -73,7 +79,7 @@ class Training:
         if self.records:
             train, test = self.records
             content = f"{self.images:,} images to train on in {printable(train)}"
-            data = OwnRecords(train, test, expected, args.num_classes, args.augment, self.name)
+            data = RecordInput(train, test, expected, args.num_classes, args.augment, self.name)
         else:
             for line in self.photographs.remarks:
                 print_line(printable(line))
@@ -108,23 +114,3 @@ def _record_files(args: argparse.Namespace, path: Path) -> Optional[Tuple[Path, 
         if value is not None:
             raise UserError(f"{flag} is for record files; the folders of {path} say what there is")
     return None
-
-
-def _name(args: argparse.Namespace, path: Path) -> str:
-    """What the data is called in the runs' folder and in tables."""
-    name = args.data_name
-    if name is None:
-        name = path.stem if path.is_file() and path.stem != "train" else ""
-        name = name or (path.parent if path.is_file() else path).resolve().name or "photographs"
-        if name in DATASETS or (name == RecordInput.name and not _is_imagenet(path)):
-            name += "_photographs"
-    if not name or name in (".", "..") or "/" in name or len(name.splitlines()) != 1:
-        raise UserError(f"--data-name is the name of a folder, without /; not {name!r}")
-    if args.data_name in DATASETS or args.data_name == RecordInput.name:
-        raise UserError(f"--data-name {name} is a data set that tables know; choose another")
-    return name
-
-
-def _is_imagenet(path: Path) -> bool:
-    folder = path / "train" if (path / "train").is_dir() else path
-    return folder.is_dir() and sum(entry.is_dir() for entry in folder.iterdir()) == IMAGENET_CLASSES

@@ -2,14 +2,17 @@
 
 import argparse
 from dataclasses import replace
-from typing import Any, Dict, Optional, Sequence, Tuple
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from igc_gluon.cli.network_flags import options
 from igc_gluon.cli.parser import Parser
 from igc_gluon.cli.training import flags, means, runner
-from igc_gluon.data import default_folder
+from igc_gluon.data import DATASETS, default_folder
+from igc_gluon.data.classes import classes_beside
 from igc_gluon.data.preprocessing import Preprocessing
 from igc_gluon.data.registry import IMAGENET_MEAN, IMAGENET_STD
+from igc_gluon.engine import run_folder
 from igc_gluon.engine.experiment import Experiment
 from igc_gluon.engine.inputs import RecordInput, record_preprocessing
 from igc_gluon.engine.pretrained import Pretrained
@@ -104,8 +107,51 @@ def model_of(args: argparse.Namespace) -> Tuple[Model, Dict[str, Any]]:
     return model, {**doubled, **options(args)}
 
 
+def record_files(args: argparse.Namespace) -> Tuple[Path, Path]:
+    """(train, test) of the flags of train_imagenet.py."""
+    folder = expand(args.data_dir) if args.data_dir else default_folder(run_folder.IMAGENET)
+    return expand(args.data_train or folder / "train.rec"), expand(args.data_val or folder / "val.rec")
+
+
+def number_of_classes(args: argparse.Namespace, train: Path) -> int:
+    """Of the record file `train`: what --num-classes or classes.txt says, without both ImageNet's."""
+    return args.num_classes or len(classes_beside(train) or ()) or run_folder.IMAGENET_CLASSES
+
+
+def data_name(args: argparse.Namespace, path: Path, classes: Callable[[], int]) -> str:
+    """What the images at `path`, a record file or a folder of photographs, are called in the runs' folder and in
+    tables: as --data-name says, else as the file, or the folder that it lies in, but never as a data set that tables
+    know and that it is not. classes: returns how many they have."""
+    name = args.data_name
+    if name is None:
+        record = path.suffix == ".rec"
+        name = path.stem if record and path.stem != "train" else ""
+        name = name or (path.parent if record else path).resolve().name or "photographs"
+        if name in DATASETS or (name == run_folder.IMAGENET and classes() != run_folder.IMAGENET_CLASSES):
+            name += "_photographs"
+    if not name or name in (".", "..") or "/" in name or len(name.splitlines()) != 1:
+        raise UserError(f"--data-name is the name of a folder, without /; not {name!r}")
+    if args.data_name in DATASETS or args.data_name == run_folder.IMAGENET:
+        raise UserError(f"--data-name {name} is a data set that tables know; choose another")
+    return name
+
+
+def dataset_name(args: argparse.Namespace) -> str:
+    """What train_imagenet.py trains on is called: imagenet where it has 1000 classes, else see `data_name`. A run that
+    was begun as imagenet, as all were once, is resumed as that."""
+    train, _ = record_files(args)
+    classes = number_of_classes(args, train)
+    if args.data_name is None and classes == run_folder.IMAGENET_CLASSES:
+        return run_folder.IMAGENET
+    name = data_name(args, train, lambda: classes)
+    begun = run_folder.path_of_run(
+        args.log_dir, run_folder.IMAGENET, model_of(args)[0].name, args.exp_name, args.rand_seed
+    )
+    return run_folder.IMAGENET if args.resume and (begun / "config.json").is_file() else name
+
+
 def experiment(args: argparse.Namespace, batch_shards: int) -> Experiment:
-    return experiment_of(args, batch_shards, IMAGENET[schedule_name(args)], RecordInput.name)
+    return experiment_of(args, batch_shards, IMAGENET[schedule_name(args)], dataset_name(args))
 
 
 def experiment_of(args: argparse.Namespace, batch_shards: int, recipe: Recipe, dataset: str) -> Experiment:
@@ -130,15 +176,7 @@ def experiment_of(args: argparse.Namespace, batch_shards: int, recipe: Recipe, d
 def data(args: argparse.Namespace) -> RecordInput:
     if args.num_classes is not None and args.num_classes < 1:
         raise UserError(f"--num-classes must be at least 1, not {args.num_classes}")
-    folder = expand(args.data_dir) if args.data_dir else default_folder(RecordInput.name)
-    expected = preprocessing_of(args)
-    return RecordInput(
-        args.data_train or folder / "train.rec",
-        args.data_val or folder / "val.rec",
-        expected,
-        args.num_classes,
-        args.augment,
-    )
+    return RecordInput(*record_files(args), preprocessing_of(args), args.num_classes, args.augment, dataset_name(args))
 
 
 def crop_of(start: Optional[Pretrained], side: int) -> Tuple[int, int]:
