@@ -1,7 +1,7 @@
 """Results as tables in Markdown, and beside targets."""
 
 import statistics
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from igc_gluon.bench.measure import Result
 from igc_gluon.bench.peers import PEERS
@@ -46,44 +46,62 @@ def title(result: Result) -> str:
 
 def table(result: Result, single: Optional[Result] = None) -> str:
     """Markdown. single: the Result of the same on one thread, whose CPU time is then shown."""
+    header, rows = cells(result, single)
+    lines = [_line([title(result), *header[1:]]), "|---" * len(header) + "|", *map(_line, rows)]
+    return "\n".join([*lines, *(f"\n{remark}" for remark in remarks(result))])
+
+
+def _line(texts: Sequence[str]) -> str:
+    return f"| {' | '.join(texts)} |"
+
+
+def cells(result: Result, single: Optional[Result] = None) -> Tuple[List[str], List[List[str]]]:
+    """(header, rows) of a table of `result`, the fastest first. single: see `table`."""
     single = result if single is None and result.threads == 1 else single
-    base = ours(result)
-    unit = "steps' images/s" if result.training else "images/s"
-    lines = [
-        f"| {title(result)} | {unit} | slowest to fastest | ms of CPU an image, 1 thread | of the FMA peak | "
-        "memory, MB | error | igc_gluon against it | by CPU time |",
-        "|---" * 9 + "|",
+    header = [
+        "with",
+        "steps' images/s" if result.training else "images/s",
+        "slowest to fastest",
+        "ms of CPU an image, 1 thread",
+        "of the FMA peak",
+        "memory, MB",
+        "error",
+        "igc_gluon against it",
+        "by CPU time",
     ]
-    for key, timing in sorted(result.timings.items(), key=lambda item: item[1].seconds):
-        alone = single.timings.get(key) if single else None
-        cpu = statistics.median(alone.cpu) if alone else None
-        share, slower, slower_cpu = share_of_peak(result, key), None, None
-        if base:
-            slower = timing.seconds / result.timings[base].seconds
-            if alone and single and base in single.timings:
-                slower_cpu = cpu / statistics.median(single.timings[base].cpu)
-        lines.append(
-            "| "
-            + " | ".join(
-                (
-                    PEERS[key].title + (" (not native)" if PEERS[key].ours and timing.notes else ""),
-                    f"{1 / timing.seconds:,.1f}",
-                    f"{1 / max(timing.wall):,.1f} to {1 / min(timing.wall):,.1f}",
-                    "" if cpu is None else f"{1e3 * cpu:.3g}",
-                    "" if share is None else f"{100 * share:.0f} %",
-                    "" if timing.memory is None else f"{timing.memory / 1e6:.0f}",
-                    f"{timing.error:.0e}" if timing.error else "-",
-                    "" if slower is None else f"{slower:.2f}x",
-                    "" if slower_cpu is None else f"{slower_cpu:.2f}x",
-                )
-            )
-            + " |"
-        )
+    by_speed = sorted(result.timings, key=lambda key: result.timings[key].seconds)
+    return header, [_row(result, single, key) for key in by_speed]
+
+
+def _row(result: Result, single: Optional[Result], key: str) -> List[str]:
+    timing, base = result.timings[key], ours(result)
+    alone = single.timings.get(key) if single else None
+    cpu = statistics.median(alone.cpu) if alone else None
+    share, slower, slower_cpu = share_of_peak(result, key), None, None
+    if base:
+        slower = timing.seconds / result.timings[base].seconds
+        if cpu is not None and single and base in single.timings:
+            slower_cpu = cpu / statistics.median(single.timings[base].cpu)
+    return [
+        PEERS[key].title + (" (not native)" if PEERS[key].ours and timing.notes else ""),
+        f"{1 / timing.seconds:,.1f}",
+        f"{1 / max(timing.wall):,.1f} to {1 / min(timing.wall):,.1f}",
+        "" if cpu is None else f"{1e3 * cpu:.3g}",
+        "" if share is None else f"{100 * share:.0f} %",
+        "" if timing.memory is None else f"{timing.memory / 1e6:.0f}",
+        f"{timing.error:.0e}" if timing.error else "-",
+        "" if slower is None else f"{slower:.2f}x",
+        "" if slower_cpu is None else f"{slower_cpu:.2f}x",
+    ]
+
+
+def remarks(result: Result) -> List[str]:
+    """Lines on what was left out, by the reason, and on what was timed."""
+    left_out: Dict[str, List[str]] = {}
     for key, reason in result.missing.items():
-        lines.append(f"\nLeft out: {PEERS[key].title}: {reason}")
-    for key, timing in result.timings.items():
-        lines += [f"\n{PEERS[key].title}: {note}" for note in timing.notes]
-    return "\n".join(lines)
+        left_out.setdefault(reason, []).append(PEERS[key].title)
+    lines = [f"Left out: {'; '.join(names)}: {reason}" for reason, names in left_out.items()]
+    return lines + [f"{PEERS[key].title}: {note}" for key, timing in result.timings.items() for note in timing.notes]
 
 
 def limits(results: Sequence[Result]) -> str:

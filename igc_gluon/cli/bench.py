@@ -1,11 +1,15 @@
 """`igc bench NAME`"""
 
 import argparse
+import textwrap
+from typing import Optional
 
 from igc_gluon.bench import machine, markdown, networks
 from igc_gluon.bench.cases import Bench, peer_keys
+from igc_gluon.bench.measure import Result
 from igc_gluon.cli.network_flags import add_import_argument
 from igc_gluon.errors import UserError
+from igc_gluon.text_table import available_width, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +49,16 @@ def run(args: argparse.Namespace) -> None:
     for training in kinds:
         result, single = bench.case(network, batch, training)
         results.append(result)
-        print("\n" + markdown.table(result, single))
-    print("\n" + markdown.limits(results))
-    print(bench.versions(results))
+        print("\n" + text_of(result, single))
+    print("\n" + _wrapped(markdown.limits(results)))
+    print(_wrapped(bench.versions(results)))
+
+
+def text_of(result: Result, single: Optional[Result] = None) -> str:
+    """For the terminal; see `markdown.table`."""
+    header, rows = markdown.cells(result, single)
+    return "\n\n".join([markdown.title(result), table(header, rows), *map(_wrapped, markdown.remarks(result))])
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, available_width(), break_long_words=False, break_on_hyphens=False)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import time
 
 import numpy as np
@@ -13,6 +14,7 @@ from igc_gluon.bench.cases import peer_keys
 from igc_gluon.bench.measure import PeerFailed, Result, Timing, measure
 from igc_gluon.bench.networks import zoo
 from igc_gluon.cli import main
+from igc_gluon.cli.bench import text_of
 from igc_gluon.errors import UserError
 
 NETWORK = zoo("cifar_plain_igc5_l2m3")
@@ -86,6 +88,21 @@ def test_times_errors_and_who_is_left_out(made_up):
     assert rows == sorted(rows)
 
 
+def test_the_table_for_a_terminal_fits_it():
+    """What is left out for one reason is one text."""
+    reason = "torch not installed (pip install 'igc-gluon[bench]')"
+    missing = dict.fromkeys(("torch", "torch-channels-last", "torch-compile"), reason)
+    made = result("cifar_plain_igc8_l24m2", igc=0.001, mxnet=0.01, onnxruntime=0.1, missing=missing)
+    text = text_of(made, made)
+    assert max(map(len, text.splitlines())) <= 80
+    joined = " ".join(text.split())
+    assert joined.count("Left out: ") == 1 and joined.endswith(reason)
+    header, rows = markdown.cells(made, made)
+    assert rows[0][1:3] == ["1,000.0", "1,000.0 to 1,000.0"] and rows[1][7:] == ["10.00x", "10.00x"]
+    for cell in (*header, *(cell for row in rows for cell in row)):
+        assert all(word in joined for word in cell.split())
+
+
 def test_only_who_can_train_is_asked_to(made_up):
     table, _ = made_up
     result = measure(NETWORK, 4, 1, training=True, keys=tuple(table), repeats=1, seconds=0.01)
@@ -143,16 +160,18 @@ def test_overview_has_a_column_for_each_peer():
     assert row == "| A | 64 | 10,000.0 | 1,000.0 | 10.00x |"
 
 
-def test_real_processes_agree_and_report(capsys):
+def test_real_processes_agree_and_report(capsys, monkeypatch):
     """Both kinds in processes of their own, through the command."""
+    monkeypatch.setattr("igc_gluon.text_table.WIDTH", 1000)
     code = main("bench cifar_plain_igc5_l2m3 --batch 2 --threads 1 --repeats 2 --seconds 0.01 --peers mxnet".split())
     out = capsys.readouterr().out
     assert code == 0
     for name, count in (("igc_gluon, compiled", 1), ("igc_gluon, in Gluon", 2), ("MXNet, hybridized", 2)):
-        rows = [line.split("|") for line in out.splitlines() if line.startswith(f"| {name} |")]
+        rows = [re.split(r"\s{2,}", line) for line in out.splitlines() if line.startswith(f"{name}  ")]
         assert len(rows) == count
         for row in rows:
-            assert row[7].strip() == "-" or float(row[7]) < 1e-4  # the error
+            error = row[-3]
+            assert error == "-" or float(error) < 1e-4
     assert "Left out: MXNet" not in out and "mxnet 1.9.1" in out
 
 
