@@ -14,13 +14,13 @@ import numpy as np
 from igc_gluon.environment import KINDS
 from igc_gluon.errors import UserError
 
-ABI = 12
+ABI = 13
 CONV, BLOCK, PERMUTE, MAX_POOL, MEAN_POOL = 1, 2, 3, 4, 5
 OP_KINDS = {CONV: "convolution", BLOCK: "IGC block", PERMUTE: "permutation", MAX_POOL: "max pooling", MEAN_POOL: "mean"}
 ACTIVATIONS = {None: 0, "relu": 1, "relu6": 2}
 PRECISIONS = {"float32": 0, "half": 1, "int8": 2}  # igc_precision
 ISAS = getattr(KINDS["IGC_NATIVE_ISA"], "words")  # noqa: B009 (of environment.Words)
-FLOAT32_UNIT, VECTORS, AMX = 0, 1, 2  # igc_unit
+FLOAT32_UNIT, VECTORS, AMX, BOTH = 0, 1, 2, 3  # igc_unit
 _NO_MEMORY = 2
 
 
@@ -179,7 +179,7 @@ def unavailable_reason(precision: str) -> Optional[str]:
 
 
 def unit_name(precision: str, unit: int) -> Optional[str]:
-    """Which instructions VECTORS or AMX are in half or int8, with the instruction set in use, or None."""
+    """Which instructions VECTORS, AMX or BOTH are in half or int8, with the instruction set in use, or None."""
     name = load().igc_unit_name(PRECISIONS[precision], unit)
     return name.decode() if name else None
 
@@ -212,7 +212,7 @@ class Net:
     deploy.calibration found, for int8, see igc_net_create_in in igc.h. Raises UserError if they do not fit.
 
     reduced: for each op whether it runs in the precision, where that is not float32. units: what computes it,
-        FLOAT32_UNIT, VECTORS or AMX.
+        FLOAT32_UNIT, VECTORS, AMX or, of an IGC block, BOTH.
     """
 
     def __init__(

@@ -55,7 +55,7 @@ def assert_agrees(ops, shape, precision, batch=1, threads=1, fewest=1, bound=Non
     """fewest: how many ops run on AMX. bound: of the largest error against exact arithmetic."""
     x = np.random.default_rng(0).standard_normal((batch,) + tuple(shape)).astype(np.float32)
     nets, ranges = networks(ops, x, precision)
-    assert (nets[0].units == lib.AMX).sum() >= fewest, nets[0].units
+    assert np.isin(nets[0].units, (lib.AMX, lib.BOTH)).sum() >= fewest, nets[0].units
     results = [net(x, threads) for net in nets]
     for net, result in zip(nets[1:], results[1:]):
         if all(op.kind not in (lib.CONV, lib.BLOCK) or unit == lib.AMX for op, unit in zip(ops, net.units)):
@@ -131,6 +131,24 @@ def test_block(precision, data):
     )
     shape = (primary * inner, draw(sizes), 2 * draw(st.integers(8, 17)))
     assert_agrees([op], shape, precision, draw(st.integers(1, 2)), draw(st.sampled_from([1, 2])))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@settings(many, max_examples=8)
+@given(data=st.data())
+def test_secondary_of_a_block(precision, data):
+    """Few members, many groups: the primary runs on vectors."""
+    draw, rng = data.draw, np.random.default_rng(0)
+    primary, secondary = (
+        draw(st.sampled_from([64, 96, 100, 130])),
+        2 if precision == "half" else draw(st.integers(2, 3)),
+    )
+    ops = [
+        ref.block_op(rng, 2 * primary, primary, secondary, stride=draw(st.sampled_from([1, 2])), activation="relu"),
+        ref.block_op(rng, primary * secondary, primary, secondary, source=1, residual=1, activation=draw(activations)),
+    ]
+    shape = (2 * primary, draw(st.integers(2, 5)), 2 * draw(st.integers(8, 17)))
+    assert_agrees(ops, shape, precision, draw(st.integers(1, 2)), draw(st.sampled_from([1, 2])), fewest=2)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -341,6 +359,7 @@ def test_the_range_is_that_of_float32():
         (("block", 32, 4, 8), (32, 32, 32), lib.AMX, lib.AMX),
         (("block", 48, 24, 2), (48, 32, 32), lib.FLOAT32_UNIT, lib.VECTORS),  # M of 2 and 4
         (("block", 16, 4, 4), (16, 32, 32), lib.FLOAT32_UNIT, lib.VECTORS),
+        (("block", 200, 100, 2), (200, 28, 28), lib.BOTH, lib.BOTH),
         (("conv", 64, 64, 64, (3, 3)), (64, 32, 32), lib.FLOAT32_UNIT, lib.FLOAT32_UNIT),  # channel-wise
         (("conv", 64, 10, 1, (1, 1)), (64, 1, 1), lib.FLOAT32_UNIT, lib.FLOAT32_UNIT),  # scores
     ],
@@ -361,6 +380,7 @@ def test_what_the_units_are_called():
         assert lib.unit_name("int8", lib.AMX) == "AMX-INT8, emulated"
         assert lib.unit_name("half", lib.VECTORS) == "AVX512-BF16, emulated"
         assert lib.unit_name("int8", lib.VECTORS) == "VNNI, emulated"
+        assert lib.unit_name("int8", lib.BOTH) == "VNNI, emulated + AMX-INT8, emulated"
         assert lib.amx_unavailable_reason("half") is None
     with native_settings(amx="off", half="off"):
         assert lib.unit_name("half", lib.AMX) is None and lib.unit_name("half", lib.VECTORS) is None

@@ -27,7 +27,7 @@ extern "C" {
 #endif
 
 /* Grows with every change of a struct, of the functions or of the meaning of one. */
-#define IGC_ABI 12
+#define IGC_ABI 13
 
 typedef enum igc_status {
   IGC_OK = 0,
@@ -107,7 +107,8 @@ typedef enum igc_precision { IGC_FLOAT32 = 0, IGC_HALF = 1, IGC_INT8 = 2 } igc_p
 typedef enum igc_unit {
   IGC_IN_FLOAT32 = 0, /* not in the network's precision */
   IGC_ON_VECTORS = 1, /* vectors of bytes or bfloat16 */
-  IGC_ON_AMX = 2      /* Intel's matrix unit */
+  IGC_ON_AMX = 2,     /* Intel's matrix unit */
+  IGC_ON_BOTH = 3     /* of an IGC block the primary on vectors, the secondary on AMX */
 } igc_unit;
 
 /* In IGC_FLOAT32. */

@@ -1,5 +1,6 @@
 // api.cpp - the C interface: checks arguments, and lets no exception out.
 #include <algorithm>
+#include <string>
 
 #include "guard.h"
 #include "isa.h"
@@ -64,15 +65,18 @@ int igc_has(int32_t precision) {
 
 const char* igc_unit_name(int32_t precision, int32_t unit) {
   const char* name = nullptr;
+  static thread_local std::string both;
   guarded(IGC_NO_SUCH_ISA, [&] {
     require(precision == IGC_HALF || precision == IGC_INT8, "precision must be half or int8");
-    require(unit == IGC_ON_VECTORS || unit == IGC_ON_AMX, "unit must be vectors or AMX");
+    require(unit >= IGC_ON_VECTORS && unit <= IGC_ON_BOTH, "unit must be vectors, AMX or both");
     const igc::ReducedUnits units = igc::reduced_units(igc::current_kernels(), precision);
-    if (unit == IGC_ON_AMX)
+    if (unit == IGC_ON_BOTH && units.amx)
+      name = (both = std::string(units.vectors->unit) + " + " + units.amx->unit).c_str();
+    else if (unit != IGC_ON_VECTORS)
       name = units.amx ? units.amx->unit : nullptr;
     else
       name = units.fast ? units.vectors->unit : nullptr;
-    if (!name) fail(IGC_NO_SUCH_ISA, (unit == IGC_ON_AMX ? units.why_amx : units.why).c_str());
+    if (!name) fail(IGC_NO_SUCH_ISA, (unit == IGC_ON_VECTORS ? units.why : units.why_amx).c_str());
   });
   return name;
 }

@@ -74,7 +74,7 @@ struct Step {
   igc_op pool = {};
   ReducedConv reduced_conv;
   ReducedPointwise reduced_pointwise;
-  AmxConv amx;  // if it has blocks, in place of reduced_conv or reduced_pointwise
+  AmxConv amx;  // if it has blocks, in place of reduced_pointwise or, where there is none, reduced_conv
   AmxMix mix;
   std::vector<int> source;  // Convert, Reorder: the input position for each output position
   int middle_pixel = 0;     // ConvPointwise, ConvReducedPointwise: floats of the scratch from one to the next

@@ -74,6 +74,7 @@ class Planner {
   bool pays_in_bytes(const igc_op& op) const;
   bool pays_in_half(const igc_op& op) const;
   bool pays_on_amx(const igc_op& op, bool fast_vectors) const;
+  bool secondary_pays_on_amx(const igc_op& op, bool fast_vectors) const;
   bool on_amx(int64_t i) const { return plan_.reduced_ops[i] == IGC_ON_AMX; }
   bool is_reduced(int64_t tensor) const;
   Scale scale_of(int64_t tensor) const;

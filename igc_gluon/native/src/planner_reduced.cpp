@@ -13,6 +13,13 @@ namespace {
 // Sums of products of bytes must fit into 32 bits: 2^31 / (255 * 127) = 66000.
 constexpr int64_t kMostProducts = 60000;
 
+// Cycles, see pays_on_amx.
+constexpr int64_t kTiles = 54, kFloats = 8, kBytes = 16, kSlowProducts = 32;
+int64_t tiles_for(int64_t products, int width) {
+  const int64_t across = (width + 15) / 16, pixels = (width + across - 1) / across;
+  return products * kTiles * std::max<int64_t>(pixels, 8) / pixels;
+}
+
 }  // namespace
 
 void Planner::choose_reduced() {
@@ -32,6 +39,8 @@ void Planner::choose_reduced() {
     if (!is_convolution(op)) continue;
     if (units.amx && pays_on_amx(op, units.fast))
       plan_.reduced_ops[i] = IGC_ON_AMX;
+    else if (units.amx && secondary_pays_on_amx(op, units.fast))
+      plan_.reduced_ops[i] = IGC_ON_BOTH;
     else if (units.fast && (in_bytes() ? pays_in_bytes(op) : pays_in_half(op)))
       plan_.reduced_ops[i] = IGC_ON_VECTORS;
   }
@@ -43,6 +52,7 @@ void Planner::choose_reduced() {
 //   54          a product of tiles with the loads and the epilogue that it needs (half of it for few pixels)
 //   8           16 multiply-adds of vectors of float32, two at a time; VDPBF16PS where it is fast
 //   16          16 VPDPBUSD
+//   32          16 VDPBF16PS where it is slow
 //
 // which makes, of time on vectors over time on AMX:
 //
@@ -51,7 +61,6 @@ void Planner::choose_reduced() {
 //
 // In an IGC block the secondary runs on vectors of float32 behind AMX.
 bool Planner::pays_on_amx(const igc_op& op, bool fast_vectors) const {
-  constexpr int64_t kTiles = 54, kFloats = 8, kBytes = 16;
   const Shape in = shape(op.input);
   const int64_t members = in.channels / op.groups, taps = op.kernel_h * op.kernel_w, run = this->run();
   const bool mixes = op.kind == IGC_BLOCK && op.groups > 1;
@@ -63,13 +72,32 @@ bool Planner::pays_on_amx(const igc_op& op, bool fast_vectors) const {
   const int64_t runs =
       words > 16 && op.groups > 1 ? op.kernel_w * ((words + 15) / 16) : (op.kernel_w * words + 15) / 16;
   const int width = (in.width + 2 * op.pad_w - op.kernel_w) / op.stride + 1;
-  const int64_t pixels = (width + (width + 15) / 16 - 1) / ((width + 15) / 16);
-  const int64_t on_tiles = op.kernel_h * runs * kTiles * std::max<int64_t>(pixels, 8) / pixels;
+  const int64_t on_tiles = tiles_for(op.kernel_h * runs, width);
   const int64_t alone = (members + run - 1) / run * taps;  // words of a vector
   const int64_t on_vectors = in_bytes() ? kBytes * alone : kFloats * (fast_vectors ? alone : members * taps);
   const bool reduces = mixes && op.groups > kInRegisters && (in_bytes() || fast_vectors);
   const int64_t mixing = mixes ? kFloats * op.groups : 0;
   return 5 * (on_vectors + (reduces ? mixing / 2 : mixing)) > 6 * (on_tiles + mixing);
+}
+
+// The secondary of a block with few members, whose primary stays on vectors of bytes or bfloat16, even on slow VDPBF16PS:
+// of time on vectors (int8) or in float32 over that time, M = 2: half L = 100: 1.4, 400: 2.0; int8 L = 100: 1.5.
+bool Planner::secondary_pays_on_amx(const igc_op& op, bool fast_vectors) const {
+  const Shape in = shape(op.input);
+  if (op.kind != IGC_BLOCK || op.groups < 32 || in.height * in.width == 1 ||
+      (in_bytes() && !pays_in_bytes(op)))
+    return false;
+  const int64_t run = this->run(), members = in.channels / op.groups, out_members = op.channels / op.groups;
+  const int64_t primary = (members + run - 1) / run * op.kernel_h * op.kernel_w;
+  // Chunks of 16 groups hold 16 / run words of each m; so many of them are reached by a run of 16 words.
+  const int64_t chunks = (op.groups + 15) / 16, reached = 1 + (16 - 16 / run) / (out_members * 16 / run);
+  const int width = (in.width + 2 * op.pad_w - op.kernel_w) / op.stride + 1;
+  const int64_t secondary = tiles_for((chunks + reached - 1) / reached, width);
+  const bool fast = in_bytes() || fast_vectors;
+  const int64_t on_vectors = primary * (in_bytes() ? kBytes : fast ? kFloats : kSlowProducts);
+  const int64_t before = fast ? on_vectors + kFloats / 2 * op.groups
+                              : kFloats * (members * op.kernel_h * op.kernel_w + op.groups);
+  return 5 * before > 6 * (on_vectors + secondary);
 }
 
 // By shape alone. Time in float32 over time on bytes, on 2 cores of a Xeon with AVX-512 and VNNI, in chains of
@@ -281,8 +309,8 @@ void Planner::plan_reduced(int64_t i, const Forced* forced) {
     }
   }
   if (!is_pointwise(op)) {
-    step.reduced_conv.pad_h = step.amx.pad_h = op.pad_h;
-    step.reduced_conv.pad_w = step.amx.pad_w = op.pad_w;
+    (amx ? step.amx.pad_h : step.reduced_conv.pad_h) = op.pad_h;
+    (amx ? step.amx.pad_w : step.reduced_conv.pad_w) = op.pad_w;
     widen_halo(step.input, op.pad_h, op.pad_w);
   }
   if (op.residual >= 0) {
@@ -397,12 +425,15 @@ void Planner::plan_reduced_groups(Step& step, int64_t i, const Layout& in, const
   step.work = Work::ReducedConvPointwise;
   step.reduced_conv = plan_reduced_conv(*plan_.reduced, plan_.arena, primary, nullptr, {}, from, out, false,
                                         op.stride, width, middle);
-  step.reduced_pointwise = plan_reduced_pointwise(
-      *plan_.reduced, plan_.arena,
-      ReducedFilter(
-          element, secondary, mixing, [&](int c) { return steps[c]; }, middle.scale.zero),
-      out, out, 1, width, target);
   step.reduced_pixel = out.positions / run();
+  const ReducedFilter products(
+      element, secondary, mixing, [&](int c) { return steps[c]; }, middle.scale.zero);
+  if (plan_.reduced_ops[i] == IGC_ON_BOTH)
+    step.amx = plan_amx_conv(*plan_.amx, plan_.arena, products, out, step.reduced_pixel, out, 1, width,
+                             target, false);
+  else
+    step.reduced_pointwise =
+        plan_reduced_pointwise(*plan_.reduced, plan_.arena, products, out, out, 1, width, target);
 }
 
 // Blocks whose result is only read as words make those row by row, while the rows are in L1.

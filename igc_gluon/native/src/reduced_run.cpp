@@ -51,7 +51,7 @@ static void run_amx_rows(const Step& step, Plane x, Plane y, Plane residual, int
 void run_reduced_rows(const ReducedKernels& kernels, const Step& step, Plane x, Plane y, Plane residual,
                       int width, int begin, int end, float* scratch) {
   const bool on_amx = !step.amx.blocks.empty();
-  if (on_amx && step.work != Work::ConvReducedPointwise)
+  if (on_amx && step.work != Work::ConvReducedPointwise && step.work != Work::ReducedConvPointwise)
     return run_amx_rows(step, x, y, residual, width, begin, end, scratch);
   if (step.work == Work::ReducedConv)
     return run_reduced_conv(kernels.element, step.reduced_conv, x, y, residual, width, begin, end);
