@@ -55,19 +55,22 @@ Call = Callable[[], Any]  # what is timed; returns the scores
 Starter = Callable[[Job], Call]
 
 
+def _calibration(job: Job) -> np.ndarray:
+    """Images for the ranges of 8-bit integers. The speed does not depend on them: those that are timed will do."""
+    return np.resize(job.images, (max(8, len(job.images)), *job.network.shape))
+
+
 def _compiled(precision: str) -> Starter:
     def inference(job: Job) -> Call:
         from igc_gluon import deploy
         from igc_gluon.deploy.runtime import float32_reason
 
-        # Their speed does not depend on the ranges: the images that are timed will do.
-        calibration = np.resize(job.images, (max(8, len(job.images)), *job.network.shape))
         fast = deploy.compile(
             _network(job),
             job.network.shape,
             job.threads,
             precision=precision,
-            calibration=calibration if precision == "int8" else None,
+            calibration=_calibration(job) if precision == "int8" else None,
         )
         reason = float32_reason(fast)
         if reason:
@@ -175,21 +178,31 @@ def _torch_training(channels_last: bool = False, compiled: bool = False) -> Star
     return training
 
 
-def _onnx(job: Job, rewritten: bool = False) -> bytes:
+def _onnx(job: Job, rewritten: bool = False, quantized: bool = False) -> bytes:
+    """quantized: as `igc export --int8` makes it."""
     from igc_gluon.bench import rewrite
     from igc_gluon.export import to_onnx
 
     nodes = rewrite.absorb_permutations(job.nodes()) if rewritten else job.nodes()
-    return to_onnx.model(nodes, job.network.shape, len(job.images)).SerializeToString()
+    if not quantized:
+        return to_onnx.model(nodes, job.network.shape, len(job.images)).SerializeToString()
+    from igc_gluon.export import graph, int8
+
+    made = int8.quantized(to_onnx.model(graph.fold_batch_norms(nodes), job.network.shape), _calibration(job))
+    return int8.with_batch(made, len(job.images)).SerializeToString()
 
 
-def _onnxruntime(job: Job) -> Call:
-    import onnxruntime
+def _onnxruntime(quantized: bool = False) -> Starter:
+    def inference(job: Job) -> Call:
+        import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = job.threads, 1
-    session = onnxruntime.InferenceSession(_onnx(job), options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, {"images": job.images})[0]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = job.threads, 1
+        model = _onnx(job, quantized=quantized)
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return lambda: session.run(None, {"images": job.images})[0]
+
+    return inference
 
 
 def _openvino(rewritten: bool = False, own_precision: bool = False) -> Starter:
@@ -245,7 +258,10 @@ PEERS = {
         _torch_inference(channels_last=True, compiled=True, bfloat16=True),
         precision="half",
     ),
-    "onnxruntime": Peer("ONNX Runtime", ("onnx", "onnxruntime"), _onnxruntime),
+    "onnxruntime": Peer("ONNX Runtime", ("onnx", "onnxruntime"), _onnxruntime()),
+    "onnxruntime-int8": Peer(
+        "ONNX Runtime, INT8", ("onnx", "onnxruntime"), _onnxruntime(quantized=True), precision="int8"
+    ),
     "openvino": Peer("OpenVINO", ("onnx", "openvino"), _openvino()),
     "openvino-rewrite": Peer(
         "OpenVINO, permutations absorbed", ("onnx", "openvino"), _openvino(rewritten=True), modified=True
