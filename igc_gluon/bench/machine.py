@@ -19,12 +19,12 @@ FLAGS = {"avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}, "avx2": {"av
 
 def peaks(threads: int) -> Dict[str, float]:
     """{instruction set: multiply-adds per second} of `threads` threads; empty without a compiler."""
-    return {isa: loaded.igc_peak(threads, SECONDS) for isa, loaded in _libraries().items()}
+    return {isa: loaded.igc_peak(threads, SECONDS) for isa, loaded in libraries().items()}
 
 
 def bandwidth(threads: int) -> Dict[str, float]:
     """{'read', 'copy': bytes per second}; empty without a compiler."""
-    for loaded in list(_libraries().values())[:1]:
+    for loaded in list(libraries().values())[:1]:
         out = (ctypes.c_double * 2)()
         loaded.igc_bandwidth(threads, FLOATS, ROUNDS, out)
         return {"read": out[0], "copy": out[1]}
@@ -32,7 +32,7 @@ def bandwidth(threads: int) -> Dict[str, float]:
 
 
 @functools.lru_cache(None)
-def _libraries() -> Dict[str, ctypes.CDLL]:
+def libraries() -> Dict[str, ctypes.CDLL]:
     """{instruction set: peak.cpp compiled for it} of those that this processor has, the widest first."""
     cxx = build.compiler()
     if cxx is None:
