@@ -68,7 +68,7 @@ enum class Work {
 // of some rows.
 struct Step {
   Work work;
-  int input, output, residual;  // storages; residual -1: none
+  int input = -1, output = -1, residual = -1;  // storages; residual -1: none
   ConvPlan conv;
   PointwisePlan pointwise;
   igc_op pool = {};
@@ -144,6 +144,18 @@ struct Net {
 
   size_t bytes() const;  // as Plan::bytes(). Not while it runs
 };
+
+inline PoolTask pool_task(const igc_op& op, Plane x, const Shape& in, Plane y, int width, int positions) {
+  return {x.at,  x.row,     x.pixel,     y.at,        y.row,     y.pixel,  in.height, in.width,
+          width, positions, op.kernel_h, op.kernel_w, op.stride, op.pad_h, op.pad_w};
+}
+
+// Pixels in another order of channels: position p takes source[p], -1: zero.
+inline void reorder(const float* from, ptrdiff_t from_pixel, const std::vector<int>& source, float* to,
+                    ptrdiff_t to_pixel, ptrdiff_t pixels) {
+  for (ptrdiff_t i = 0; i < pixels; i++, from += from_pixel, to += to_pixel)
+    for (size_t p = 0; p < source.size(); p++) to[p] = source[p] < 0 ? 0 : from[source[p]];
+}
 
 // Gives every storage its buffer (buffers.cpp).
 void assign_buffers(Plan& plan);

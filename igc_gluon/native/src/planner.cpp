@@ -120,6 +120,13 @@ void Planner::define(int64_t tensor, const Layout& layout) {
   tensors_[tensor].storage = new_storage(layout, shape(tensor));
 }
 
+// The order in which a group convolution or a block reads its input: the present one where that serves it.
+Layout Planner::groups_of(const igc_op& op) const {
+  const int members = shape(op.input).channels / op.groups;
+  const std::optional<Layout> present = as_groups(tensors_[op.input].layout, members, narrowest(op));
+  return present ? *present : Layout::interleaved(op.groups, members, narrowest(op));
+}
+
 Filter Planner::filter_of(const igc_op& op) const {
   return {op.channels, shape(op.input).channels, op.groups, op.kernel_h, op.kernel_w};
 }
@@ -178,7 +185,6 @@ int Planner::converted(int64_t tensor, const Layout& layout) {
   Step step = {};
   step.work = Work::Convert;
   step.input = from.storage;
-  step.residual = -1;
   step.output = new_storage(layout, shape(tensor));
   step.source = sources(from.layout, layout, shape(tensor).channels);
   return emit(std::move(step));
@@ -225,7 +231,6 @@ void Planner::plan_op(int64_t i, const Forced* forced) {
   step.work = op.kind == IGC_MAX_POOL ? Work::MaxPool : Work::MeanPool;
   step.pool = op;
   step.input = as_floats(op.input);
-  step.residual = -1;
   const Layout layout = in.layout;
   define(result, layout);
   step.output = tensors_[result].storage;
@@ -274,15 +279,12 @@ void Planner::plan_convolution(int64_t i, const Forced* forced) {
   const Filter filter = filter_of(op);
   const int width = out_shape.width;
   Step step = {};
-  step.residual = -1;
   Layout out;
   if (goes_by_groups(op, tensors_[op.input].layout)) {
-    const int members = filter.inputs / op.groups;
-    std::optional<Layout> in = as_groups(tensors_[op.input].layout, members, narrowest(op));
-    if (!in) in = Layout::interleaved(op.groups, members, narrowest(op));
-    step.input = converted(op.input, *in);
-    out = with_members(*in, op.channels / op.groups);
-    plan_groups(step, op, *in, out, width);
+    const Layout in = groups_of(op);
+    step.input = converted(op.input, in);
+    out = with_members(in, op.channels / op.groups);
+    plan_groups(step, op, in, out, width);
   } else if (is_pointwise(op)) {
     const int64_t conv = tensors_[op.input].pending;
     step.input = conv < 0 ? as_floats(op.input) : -1;

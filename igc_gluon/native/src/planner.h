@@ -42,6 +42,7 @@ class Planner {
   bool postponed(int64_t i) const;
   bool goes_by_groups(const igc_op& op, const Layout& layout) const;
   bool feeds_pointwise(int64_t i, Layout layout) const;
+  Layout groups_of(const igc_op& op) const;
   Filter filter_of(const igc_op& op) const;
   Filter secondary_of(const igc_op& op) const;
   Parameters parameters_of(const igc_op& op);

@@ -169,7 +169,6 @@ int Planner::as_floats(int64_t tensor) {
   Step step = {};
   step.work = Work::Widen;
   step.input = as_reduced(tensor);
-  step.residual = -1;
   step.scale = scale_of(tensor);
   step.output = new_storage(t.layout, shape(tensor));
   return t.storage = emit(std::move(step));
@@ -182,7 +181,6 @@ int Planner::as_reduced(int64_t tensor) {
   Step step = {};
   step.work = Work::Reduce;
   step.input = t.storage;
-  step.residual = -1;
   step.scale = scale_of(tensor);
   step.output = new_reduced(tensor, t.layout);
   return t.reduced = emit(std::move(step));
@@ -202,7 +200,6 @@ int Planner::words_of(int64_t tensor, const Layout& layout) {
   Step step = {};
   step.work = Work::MakeWords;
   step.input = reduced;
-  step.residual = -1;
   step.from = layout;
   step.to = order;
   step.output = new_reduced(tensor, order);
@@ -215,7 +212,6 @@ int Planner::reordered(int64_t tensor, int storage, const Layout& order) {
   Step step = {};
   step.work = Work::Reorder;
   step.input = storage;
-  step.residual = -1;
   const Layout present =
       storage == t.words && storage != t.reduced ? igc::as_words(t.layout, run()) : t.layout;
   step.source = sources(present, order, shape(tensor).channels);
@@ -248,7 +244,6 @@ void Planner::plan_reduced(int64_t i, const Forced* forced) {
   target.activation = op.activation;
   target.residual = op.residual >= 0 ? &residual_scale : nullptr;
   Step step = {};
-  step.residual = -1;
   Layout out;
   bool words = false;  // whether results leave the kernel as words
   const bool amx = on_amx(i), amx_block = amx && op.kind == IGC_BLOCK && op.groups > 1;
@@ -257,12 +252,10 @@ void Planner::plan_reduced(int64_t i, const Forced* forced) {
     out = amx_layout(op.groups, op.channels / op.groups);
     plan_amx_block(step, i, out, target);
   } else if (by_groups) {
-    const int members = filter.inputs / op.groups;
-    std::optional<Layout> in = as_groups(tensors_[op.input].layout, members, narrowest(op));
-    if (!in) in = Layout::interleaved(op.groups, members, narrowest(op));
-    step.input = reduced_in(op.input, *in, true);
-    out = with_members(*in, op.channels / op.groups);
-    plan_reduced_groups(step, i, *in, out, target);
+    const Layout in = groups_of(op);
+    step.input = reduced_in(op.input, in, true);
+    out = with_members(in, op.channels / op.groups);
+    plan_reduced_groups(step, i, in, out, target);
     words = step.reduced_conv.r_words;
   } else {
     // Every element is read: any order will do.

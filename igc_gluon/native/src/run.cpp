@@ -69,21 +69,14 @@ void run_rows(const Plan& plan, const Workspace& workspace, const Step& step, in
     case Work::MakeWords:
     case Work::Reorder:
       return convert_rows(*plan.reduced, step, in.layout.positions, x, y, width, begin, end);
-    case Work::MaxPool: {
-      const igc_op& op = step.pool;
-      const PoolTask task = {x.at,        x.row,       x.pixel,   y.at,     y.row,
-                             y.pixel,     in.height,   in.width,  width,    in.layout.positions,
-                             op.kernel_h, op.kernel_w, op.stride, op.pad_h, op.pad_w};
-      return plan.kernels->max_pool(task, begin, end);
-    }
+    case Work::MaxPool:
+      return plan.kernels->max_pool(
+          pool_task(step.pool, x, {0, in.height, in.width}, y, width, in.layout.positions), begin, end);
     case Work::MeanPool:
       return;  // by channels, see run_step
     case Work::Convert:
       for (int r = begin; r < end; r++)
-        for (int c = 0; c < width; c++)
-          for (size_t p = 0; p < step.source.size(); p++)
-            y.at[r * y.row + c * y.pixel + p] =
-                step.source[p] < 0 ? 0 : x.at[r * x.row + c * x.pixel + step.source[p]];
+        reorder(x.at + r * x.row, x.pixel, step.source, y.at + r * y.row, y.pixel, width);
       return;
   }
 }
@@ -111,8 +104,7 @@ void run_part(const Plan& plan, const Workspace& workspace, const float* x, floa
     if (step.work ==
         Work::MeanPool) {  // shared by channels: a sum over rows would depend on the number of threads
       const Plane from = plane_of(plan, workspace, step.input), to = plane_of(plan, workspace, step.output);
-      const PoolTask task = {from.at, from.row, from.pixel, to.at, 0, 0, in.height, in.width,
-                             1,       0,        0,          0,     0, 0, 0};
+      const PoolTask task = pool_task({}, from, {0, in.height, in.width}, to, 1, 0);
       call(in.layout.positions / 16, [&](int begin, int end) { plan.kernels->mean_pool(task, begin, end); });
     } else {
       call(plan.storages[step.output].height,

@@ -6,9 +6,8 @@
 #include "train.h"
 
 struct igc_train {
-  std::unique_ptr<igc::TrainNet>
-      net;  // not planned before the first forward: inference goes without, in a third
-            // of the memory
+  igc::TrainNet
+      net;  // not planned before the first forward: inference goes without, in a third of the memory
   igc::Inference inference = {};
 };
 
@@ -44,7 +43,7 @@ int igc_train_create(const igc_op* ops, int64_t n_ops, int32_t channels, int32_t
   return guarded(IGC_BAD_ARGUMENT, [&] {
     auto checked = igc::check_training(ops, n_ops, {channels, height, width});
     checked->kernels = kernels;
-    *net = new igc_train{std::move(checked)};
+    *net = new igc_train{{std::move(checked), {}, {}}};
   });
 }
 
@@ -56,13 +55,13 @@ int igc_train_forward(igc_train* net, const float* x, int64_t batch, const float
                       float* const* running, float* y, int32_t threads) {
   return guarded(IGC_BAD_ARGUMENT, [&] {
     check_call(net, batch, x, y, threads);
-    check_all(parameters, net->net->parameter_sizes.size(), "a parameter is null");
-    if (running) check_all(running, net->net->moving_sizes.size(), "a moving statistic is null");
-    if (!net->net->train)
-      net->net = igc::plan_training(*net->net->kernels, net->net->ops.data(), (int64_t)net->net->ops.size(),
-                                    net->net->shapes[0]);
+    const igc::TrainPlan& plan = *net->net.plan;
+    check_all(parameters, plan.parameter_sizes.size(), "a parameter is null");
+    if (running) check_all(running, plan.moving_sizes.size(), "a moving statistic is null");
+    if (!plan.train)
+      net->net = igc::plan_training(*plan.kernels, plan.ops.data(), (int64_t)plan.ops.size(), plan.shapes[0]);
     igc::FlushDenormals flush;
-    igc::train_forward(*net->net, x, batch, parameters, running, y, threads);
+    igc::train_forward(net->net, x, batch, parameters, running, y, threads);
   });
 }
 
@@ -70,10 +69,10 @@ int igc_train_backward(igc_train* net, const float* x, const float* dy, float* c
                        int32_t threads) {
   return guarded(IGC_BAD_ARGUMENT, [&] {
     check_call(net, 1, x, dy, threads);
-    require(net->net->ready_for_backward, "backward without a forward pass before it");
+    require(net->net.workspace.ready_for_backward, "backward without a forward pass before it");
     require(gradients, "gradients is null");
     igc::FlushDenormals flush;
-    igc::train_backward(*net->net, x, dy, gradients, dx, threads);
+    igc::train_backward(net->net, x, dy, gradients, dx, threads);
   });
 }
 
@@ -81,17 +80,18 @@ int igc_train_infer(igc_train* net, const float* x, int64_t batch, int32_t heigh
                     const float* const* parameters, const float* const* running, float* y, int32_t threads) {
   return guarded(IGC_BAD_ARGUMENT, [&] {
     check_call(net, batch, x, y, threads);
-    check_all(parameters, net->net->parameter_sizes.size(), "a parameter is null");
-    check_all(running, net->net->moving_sizes.size(), "a moving statistic is null");
+    const igc::TrainPlan& plan = *net->net.plan;
+    check_all(parameters, plan.parameter_sizes.size(), "a parameter is null");
+    check_all(running, plan.moving_sizes.size(), "a moving statistic is null");
     igc::FlushDenormals flush;
-    net->inference.run(*net->net, x, batch, height, width, parameters, running, y, threads);
+    net->inference.run(plan, x, batch, height, width, parameters, running, y, threads);
   });
 }
 
 void igc_train_free(igc_train* net) { delete net; }
 
 int64_t igc_train_bytes(const igc_train* net) {
-  return net ? (int64_t)(igc::bytes_of(*net->net) + net->inference.bytes()) : 0;
+  return net ? (int64_t)(igc::bytes_of(net->net) + net->inference.bytes()) : 0;
 }
 
 void igc_share(int64_t parts, void (*work)(void* context, int64_t part), void* context) {

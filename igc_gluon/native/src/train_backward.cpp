@@ -4,8 +4,8 @@
 namespace igc {
 
 void Pass::output_back(const float* dy, float* const* gradients) {
-  const int last = (int)net_.values.size() - 1;
-  const TrainValue& value = net_.values[last];
+  const int last = (int)plan_.values.size() - 1;
+  const TrainValue& value = plan_.values[last];
   const int positions = value.layout.positions, channels = value.shape.channels, height = value.shape.height,
             width = value.shape.width;
   over_whole_images([&](TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end) {
@@ -13,12 +13,12 @@ void Pass::output_back(const float* dy, float* const* gradients) {
     float* const result = scratch.result.get();
     const float scale = 1.0f / ((float)height * (float)width);
     for (int64_t n = begin; n < end; n++) {
-      for (ptrdiff_t i = 0; !net_.maps && i < row_floats(value.shape, value.layout); i++) {
+      for (ptrdiff_t i = 0; !plan_.maps && i < row_floats(value.shape, value.layout); i++) {
         const int channel = value.layout.channel_at[i % positions];
         result[i] = channel < 0 ? 0 : dy[n * channels + channel] * scale;
       }
       for (int r = 0; r < height; r++) {
-        if (net_.maps)
+        if (plan_.maps)
           pack_rows(dy + n * channels * height * width, height, width, value.layout, {result, 0, positions},
                     r, r + 1);
         finish(last, true, result, slice, scratch, n, r, 1);
@@ -28,21 +28,21 @@ void Pass::output_back(const float* dy, float* const* gradients) {
   normalize_back(last, gradients);
 }
 
-void Pass::backward_layer(TrainLayer& layer, float* const* gradients, float* dx) {
+void Pass::backward_layer(const TrainLayer& layer, float* const* gradients, float* dx) {
   // Where the gradient of the input is written over that of the result, slices of one image would write over rows that
   // others still read.
-  const TrainValue &value = net_.values[layer.value], &input = net_.values[layer.lead().input];
+  const TrainValue &value = plan_.values[layer.value], &input = plan_.values[layer.lead().input];
   std::vector<std::vector<float>> copies(row_parts_ > 1 && value.gradient == input.gradient ? n_slices_ : 0);
   const ptrdiff_t row = row_floats(layer.out, layer.layout);
   for (size_t s = 0; s < copies.size(); s++) {
     const Share of = share_of((int)s);
-    const float* const image = net_.gradient_memory[value.gradient] + of.begin * layer.out.height * row;
+    const float* const image = gradient(value) + of.begin * layer.out.height * row;
     copies[s].assign(image + (of.first_row(layer.out.height) - rows_above(layer, of)) * row,
                      image + of.end_row(layer.out.height) * row);
   }
   over_slices([&](TrainSlice& slice, TrainScratch& scratch, const Share& of) {
     backward_slice(layer, slice, scratch, of,
-                   copies.empty() ? nullptr : copies[&slice - net_.slices.data()].data(), dx);
+                   copies.empty() ? nullptr : copies[&slice - space_.slices.data()].data(), dx);
   });
   give_weights(layer, gradients);
   if (layer.last_of_input && layer.lead().input > 0) normalize_back(layer.lead().input, gradients);
@@ -50,31 +50,31 @@ void Pass::backward_layer(TrainLayer& layer, float* const* gradients, float* dx)
 
 void Pass::finish(int index, bool first, const float* result, TrainSlice& slice, TrainScratch& scratch,
                   int64_t n, int row, int rows) {
-  const TrainValue& value = net_.values[index];
-  const TrainLayer& producer = net_.layers[value.producer];
+  const TrainValue& value = plan_.values[index];
+  const TrainLayer& producer = plan_.layers[value.producer];
   const ptrdiff_t at =
       n * image_floats(value.shape, value.layout) + row * row_floats(value.shape, value.layout);
   const int positions = value.layout.positions;
-  float* to = net_.gradient_memory[value.gradient] + at;
+  float* to = gradient(value) + at;
   FinishTask task = {};
   task.activation = producer.last().activation;
   task.from = result;
   task.more = first ? nullptr : to;
-  task.again = value.sums.empty() ? nullptr : net_.gradient_memory[net_.values[value.sums[0]].gradient] + at;
+  task.again = value.sums.empty() ? nullptr : gradient(plan_.values[value.sums[0]]) + at;
   task.to = to;
-  task.value = value.kept && task.activation == kRelu ? value.stored + at : nullptr;
-  task.u = producer.u + at;
-  task.a = producer.a.get();
-  task.b = producer.b.get();
-  task.mean = producer.mean.get();
+  task.value = value.kept && task.activation == kRelu ? memory(value.stored) + at : nullptr;
+  task.u = memory(producer.u) + at;
+  task.a = state(producer).a.get();
+  task.b = state(producer).b.get();
+  task.mean = state(producer).mean.get();
   if (value.shortcut_layer >= 0) {
-    const TrainLayer& shortcut = net_.layers[value.shortcut_layer];
-    task.u2 = shortcut.u + at;
-    task.mean2 = shortcut.mean.get();
+    const TrainLayer& shortcut = plan_.layers[value.shortcut_layer];
+    task.u2 = memory(shortcut.u) + at;
+    task.mean2 = state(shortcut).mean.get();
   }
   task.sum = scratch.sums.get();
-  task.dot = task.sum + net_.sum_floats;
-  task.dot2 = task.dot + net_.sum_floats;
+  task.dot = task.sum + plan_.sum_floats;
+  task.dot2 = task.dot + plan_.sum_floats;
   task.pixels = rows * value.shape.width;
   task.positions = positions;
   train_.finish(task);
@@ -83,11 +83,11 @@ void Pass::finish(int index, bool first, const float* result, TrainSlice& slice,
   if (task.u2) add_to(slice.dot2, task.dot2, positions);
 }
 
-void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, const Share& of,
+void Pass::backward_slice(const TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, const Share& of,
                           const float* copy, float* dx) {
   clear_sums(slice);
   std::fill(slice.weights.get(),
-            slice.weights.get() + layer.stages.back().offset + layer.stages.back().weights.floats(), 0.0f);
+            slice.weights.get() + layer.stages.back().offset + layer.stages.back().weights->floats(), 0.0f);
   const int input = layer.lead().input, stride = layer.lead().stride, pad = layer.lead().pad_h;
   const int width = layer.out.width, positions = layer.layout.positions;
   const size_t n_stages = layer.stages.size();
@@ -95,7 +95,7 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
   const Plane x = bordered(scratch.x.get(), layer.in, layer.input.positions, pad);
   const Plane d = bordered(scratch.d.get(), layer.out, layer.stages[0].out.positions, pad);
   std::vector<Plane> results(n_stages);
-  const float* gradient = net_.gradient_memory[net_.values[layer.value].gradient];
+  const float* const result_gradient = gradient(plan_.values[layer.value]);
   // Rows above a slice's own reach its part of the input's gradient too. Their share of the weights' is not its own.
   const int begin_row = of.first_row(layer.out.height), end_row = of.end_row(layer.out.height),
             start = begin_row - rows_above(layer, of);
@@ -109,26 +109,26 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
       filled = std::max(filled, need);
       const Plane from = from_row(x, (ptrdiff_t)r0 * stride), to = from_row(d, r0);
       const ptrdiff_t at = (n * layer.out.height + r0) * row;
-      const float* const d_out = copy ? copy + (r0 - start) * row : gradient + at;
+      const float* const d_out = copy ? copy + (r0 - start) * row : result_gradient + at;
       Prefetch prefetch;
       prefetch_value(prefetch, input, false, n, filled, layer.tile_rows * stride);
-      prefetch.add(gradient + at + rows * row, layer.tile_rows * row);
-      prefetch.add(layer.u + at + rows * row, layer.tile_rows * row);
+      prefetch.add(result_gradient + at + rows * row, layer.tile_rows * row);
+      prefetch.add(memory(layer.u) + at + rows * row, layer.tile_rows * row);
       if (layer.several()) {
         Tiles tiles(scratch.middle.get(), layer), more(scratch.du.get(), layer);
         for (size_t k = 0; own && k + 1 < n_stages; k++) {
           const ptrdiff_t floats = (ptrdiff_t)width * layer.stages[k].out.positions;
           results[k] = tiles.next(layer.stages[k].out.positions, width);
           if (k == 0 && layer.keeps_middle) {
-            results[k].at = layer.kept + (n * layer.out.height + r0) * floats;
+            results[k].at = memory(layer.kept) + (n * layer.out.height + r0) * floats;
             prefetch.add(results[k].at + rows * floats, layer.tile_rows * floats);
           } else {
             run_stage(layer.stages[k], k ? results[k - 1] : from, results[k], width, rows, prefetch);
           }
         }
         Plane d_here = more.next(positions, width);
-        train_.normalize_back(d_out, layer.u + at, layer.ka.get(), layer.kb.get(), layer.kc.get(), d_here.at,
-                              rows * width, positions);
+        train_.normalize_back(d_out, memory(layer.u) + at, state(layer).ka.get(), state(layer).kb.get(),
+                              state(layer).kc.get(), d_here.at, rows * width, positions);
         for (size_t k = n_stages - 1; k > 0; k--) {
           const TrainStage& stage = layer.stages[k];
           if (own) stage_weights(stage, slice, results[k - 1], d_here, width, rows);
@@ -138,8 +138,9 @@ void Pass::backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& sc
         }
       } else {
         for (int r = 0; r < rows; r++)
-          train_.normalize_back(d_out + r * row, layer.u + at + r * row, layer.ka.get(), layer.kb.get(),
-                                layer.kc.get(), to.at + r * to.row, width, positions);
+          train_.normalize_back(d_out + r * row, memory(layer.u) + at + r * row, state(layer).ka.get(),
+                                state(layer).kb.get(), state(layer).kc.get(), to.at + r * to.row, width,
+                                positions);
       }
       if (!own) continue;
       stage_weights(layer.stages[0], slice, from, to, width, rows);
@@ -159,7 +160,7 @@ void Pass::stage_back(const TrainStage& stage, Plane d, Plane to, int width, int
   else if (stage.work == StageWork::Pointwise)
     run_pointwise(stage.pointwise_back, d, to, {}, width, 0, rows, &prefetch);
   else
-    fours(stage.back_weights.packed.weights.get(), stage.in.positions, d, to, width, rows);
+    fours(stage.back_weights->packed.weights.get(), stage.in.positions, d, to, width, rows);
 }
 
 void Pass::lead_back(const TrainLayer& layer, Plane d, float* result, int begin, int end,
@@ -189,11 +190,11 @@ void Pass::lead_back(const TrainLayer& layer, Plane d, float* result, int begin,
 void Pass::take_result(const TrainLayer& layer, const float* result, TrainSlice& slice, TrainScratch& scratch,
                        int64_t n, int begin, int end, float* dx) {
   const int input = layer.lead().input;
-  const TrainValue& value = net_.values[input];
+  const TrainValue& value = plan_.values[input];
   const Shape& shape = value.shape;
   if (layer.converts()) {
     reorder(result, gradient_positions(layer), layer.to_value, scratch.converted.get(),
-            (ptrdiff_t)(end - begin) * shape.width);
+            (ptrdiff_t)layer.to_value.size(), (ptrdiff_t)(end - begin) * shape.width);
     result = scratch.converted.get();
   }
   if (input == 0) {
@@ -203,7 +204,7 @@ void Pass::take_result(const TrainLayer& layer, const float* result, TrainSlice&
   if (layer.last_of_input)
     return finish(input, layer.first_of_input, result, slice, scratch, n, begin, end - begin);
   const ptrdiff_t row = row_floats(shape, value.layout), count = (end - begin) * row;
-  float* to = net_.gradient_memory[value.gradient] + n * image_floats(shape, value.layout) + begin * row;
+  float* to = gradient(value) + n * image_floats(shape, value.layout) + begin * row;
   if (layer.first_of_input)
     std::copy(result, result + count, to);
   else

@@ -7,53 +7,53 @@ namespace {
 
 class TrainChecker {
  public:
-  TrainChecker(TrainNet& net, const igc_op* ops, int n) : net_(net), ops_(ops), n_(n) {}
+  TrainChecker(TrainPlan& plan, const igc_op* ops, int n) : plan_(plan), ops_(ops), n_(n) {}
 
   void check() {
     std::vector<TrainStage> stages;  // of the layer that is not complete yet
     for (int i = 0; i < n_; i++) {
       const igc_op& op = ops_[i];
       check_form(i);
-      TrainValue& value = net_.values[i + 1];
+      TrainValue& value = plan_.values[i + 1];
       const bool pool = op.kind == IGC_MAX_POOL;
       require(stages.empty() || (!pool && op.input == i && op.kernel_h == 1 && op.stride == 1), i,
               "what is not normalized must be followed by a 1x1 convolution of it with stride 1");
       require(stages.empty() || op.residual != i, i, "what is not normalized cannot be added");
       TrainStage stage;
       stage.op = op;
-      stage.inputs = net_.values[op.input].shape.channels;
+      stage.inputs = plan_.values[op.input].shape.channels;
       stage.weight_size = pool ? 0 : (size_t)weights_of(op, stage.inputs);
-      stage.parameter = (int)net_.parameter_sizes.size();
-      if (!pool) net_.parameter_sizes.push_back(stage.weight_size);
-      if (stages.empty()) net_.values[op.input].readers.push_back((int)net_.layers.size());
+      stage.parameter = (int)plan_.parameter_sizes.size();
+      if (!pool) plan_.parameter_sizes.push_back(stage.weight_size);
+      if (stages.empty()) plan_.values[op.input].readers.push_back((int)plan_.layers.size());
       stages.push_back(std::move(stage));
       value.inner = !op.normalized && !pool;
       if (value.inner) continue;
-      value.producer = (int)net_.layers.size();
+      value.producer = (int)plan_.layers.size();
       TrainLayer layer;
       layer.stages = std::move(stages);
       stages.clear();
-      layer.in = net_.values[layer.lead().input].shape;
+      layer.in = plan_.values[layer.lead().input].shape;
       layer.out = value.shape;
       layer.pool = pool;
-      layer.running = (int)net_.moving_sizes.size();
+      layer.running = (int)plan_.moving_sizes.size();
       layer.own_value = layer.value = i + 1;
       if (op.normalized)
-        for (std::vector<size_t>* sizes : {&net_.parameter_sizes, &net_.moving_sizes})
+        for (std::vector<size_t>* sizes : {&plan_.parameter_sizes, &plan_.moving_sizes})
           sizes->insert(sizes->end(), 2, (size_t)op.channels);
-      net_.layers.push_back(std::move(layer));
+      plan_.layers.push_back(std::move(layer));
     }
     require(stages.empty(), n_ - 1, "the last convolution must be normalized");
     for (int v = 1; v <= n_; v++)
-      if (!net_.values[v].inner && ops_[v - 1].residual >= 0) check_sum(v, ops_[v - 1].residual);
+      if (!plan_.values[v].inner && ops_[v - 1].residual >= 0) check_sum(v, ops_[v - 1].residual);
     for (int v = 1; v <= n_; v++) {
-      const TrainValue& value = net_.values[v];
+      const TrainValue& value = plan_.values[v];
       if (value.inner) continue;
       require(v == n_ || !value.readers.empty() || layer_of(v).value != v, v - 1, "nothing uses its value");
       // A sum is stored by its first reader, which must come before what adds it on as it is.
       require(value.sums.size() <= 1, v - 1, "is added twice");
       for (int sum : value.sums)
-        require(!value.readers.empty() && value.readers[0] < net_.values[sum].producer, v - 1,
+        require(!value.readers.empty() && value.readers[0] < plan_.values[sum].producer, v - 1,
                 "is added before it is convolved");
     }
   }
@@ -65,7 +65,7 @@ class TrainChecker {
     require(op.kind == IGC_CONV || (op.kind == IGC_MAX_POOL && op.permute <= 1), i,
             "in training there is no kernel for its kind");
     require(op.residual != 0, i, "its residual must be the result of an earlier op");
-    require(op.input == i || !net_.values[op.input].inner, i, "its input is not normalized");
+    require(op.input == i || !plan_.values[op.input].inner, i, "its input is not normalized");
     require(op.kernel_h == op.kernel_w && op.kernel_h % 2 == 1 && op.pad_h == op.kernel_h / 2 &&
                 op.pad_w == op.pad_h,
             i, "its kernel must be odd and square, padded by half of it");
@@ -80,12 +80,12 @@ class TrainChecker {
             "sum, activation or reorder");
   }
 
-  TrainLayer& layer_of(int v) { return net_.layers[net_.values[v].producer]; }
+  TrainLayer& layer_of(int v) { return plan_.layers[plan_.values[v].producer]; }
 
   // Value v is a sum with value r. What nothing else reads is added as it is normalized and never stored: a
   // shortcut.
   void check_sum(int v, int r) {
-    TrainValue &other = net_.values[r], &value = net_.values[v];
+    TrainValue &other = plan_.values[r], &value = plan_.values[v];
     require(!other.inner, v - 1, "what is not normalized cannot be added");
     require(other.shape == value.shape, v - 1, "its residual has another shape than its output");
     value.sum = true;
@@ -101,29 +101,29 @@ class TrainChecker {
     layer_of(r).value = v;
   }
 
-  TrainNet& net_;
+  TrainPlan& plan_;
   const igc_op* ops_;
   const int n_;
 };
 
 }  // namespace
 
-std::unique_ptr<TrainNet> check_training(const igc_op* ops, int64_t n_ops, const Shape& input) {
-  auto net = std::make_unique<TrainNet>();
+std::unique_ptr<TrainPlan> check_training(const igc_op* ops, int64_t n_ops, const Shape& input) {
+  auto plan = std::make_unique<TrainPlan>();
   std::vector<Shape> shapes = check_ops(ops, n_ops, input);
-  net->ops.assign(ops, ops + n_ops);
-  net->shapes = shapes;
-  net->maps = ops[n_ops - 1].kind != IGC_MEAN_POOL;
-  require(net->maps || (n_ops > 1 && ops[n_ops - 1].input == n_ops - 1), n_ops - 1,
+  plan->ops.assign(ops, ops + n_ops);
+  plan->shapes = shapes;
+  plan->maps = ops[n_ops - 1].kind != IGC_MEAN_POOL;
+  require(plan->maps || (n_ops > 1 && ops[n_ops - 1].input == n_ops - 1), n_ops - 1,
           "must be the mean of the op before it");
-  if (!net->maps) shapes.pop_back();
+  if (!plan->maps) shapes.pop_back();
   for (const Shape& shape : shapes) {
-    net->values.emplace_back();
-    net->values.back().shape = shape;
+    plan->values.emplace_back();
+    plan->values.back().shape = shape;
   }
-  TrainChecker(*net, ops, (int)shapes.size() - 1).check();
-  choose_layouts(*net);
-  return net;
+  TrainChecker(*plan, ops, (int)shapes.size() - 1).check();
+  choose_layouts(*plan);
+  return plan;
 }
 
 }  // namespace igc

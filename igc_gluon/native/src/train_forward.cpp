@@ -3,15 +3,15 @@
 
 namespace igc {
 
-void Pass::forward_layer(TrainLayer& layer, const float* beta, float* mean, float* variance) {
+void Pass::forward_layer(const TrainLayer& layer, const float* const* parameters, float* const* running) {
   over_slices([&](TrainSlice& slice, TrainScratch& scratch, const Share& of) {
     forward_slice(layer, slice, scratch, of);
   });
-  normalize(layer, beta, mean, variance);
+  normalize(layer, parameters, running);
 }
 
 void Pass::output(float* y) {
-  const TrainValue& value = net_.values.back();
+  const TrainValue& value = plan_.values.back();
   const int positions = value.layout.positions, channels = value.shape.channels, height = value.shape.height,
             width = value.shape.width;
   over_whole_images([&](TrainSlice& slice, TrainScratch& scratch, int64_t begin, int64_t end) {
@@ -19,13 +19,13 @@ void Pass::output(float* y) {
     for (int64_t n = begin; n < end; n++) {
       std::fill(slice.sum.begin(), slice.sum.end(), 0.0);
       for (int r = 0; r < height; r++) {
-        fill((int)net_.values.size() - 1, true, n, row, r, r + 1);
-        if (net_.maps)
+        fill((int)plan_.values.size() - 1, true, n, row, r, r + 1);
+        if (plan_.maps)
           unpack_rows(row, value.layout, height, width, y + n * channels * height * width, r, r + 1);
         else
           for (int i = 0; i < width; i++) add_to(slice.sum, row.at + i * positions, positions);
       }
-      if (net_.maps) continue;
+      if (plan_.maps) continue;
       for (int p = 0; p < positions; p++)
         if (value.layout.channel_at[p] >= 0)
           y[n * channels + value.layout.channel_at[p]] = (float)(slice.sum[p] / ((double)height * width));
@@ -33,14 +33,14 @@ void Pass::output(float* y) {
   });
 }
 
-void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, const Share& of) {
+void Pass::forward_slice(const TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, const Share& of) {
   clear_sums(slice);
   const int input = layer.lead().input, stride = layer.lead().stride;
   const int width = layer.out.width, positions = layer.layout.positions;
   const size_t n_stages = layer.stages.size();
   const ptrdiff_t row = row_floats(layer.out, layer.layout);
   const Plane x = bordered(scratch.x.get(), layer.in, layer.input.positions, layer.lead().pad_h);
-  float *first = scratch.sums.get(), *second = first + net_.sum_floats;
+  float *first = scratch.sums.get(), *second = first + plan_.sum_floats;
   const int begin_row = of.first_row(layer.out.height), end_row = of.end_row(layer.out.height),
             own = rows_done(layer, begin_row, 0), own_end = rows_done(layer, end_row, 0);
   for (int64_t n = of.begin; n < of.end; n++) {
@@ -53,7 +53,7 @@ void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scr
       Prefetch prefetch;  // activations of a batch come from memory
       prefetch_value(prefetch, input, layer.stores_input, n, filled, layer.tile_rows * stride);
       const Plane from = from_row(x, (ptrdiff_t)r0 * stride);
-      float* at = layer.u + (n * layer.out.height + r0) * row;
+      float* at = memory(layer.u) + (n * layer.out.height + r0) * row;
       const Plane u = {at, row, positions};
       if (layer.in_registers()) {
         run_conv(layer.whole, from, u, {}, width, 0, rows, &prefetch);
@@ -63,7 +63,7 @@ void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scr
         for (size_t k = 0; k < n_stages; k++) {
           const int here = layer.stages[k].out.positions;
           Plane to = k + 1 == n_stages ? u : tiles.next(here, width);
-          if (k == 0 && layer.keeps_middle) to.at = layer.kept + (n * layer.out.height + r0) * to.row;
+          if (k == 0 && layer.keeps_middle) to.at = memory(layer.kept) + (n * layer.out.height + r0) * to.row;
           run_stage(layer.stages[k], before, to, width, rows, prefetch);
           before = to;
         }
@@ -74,7 +74,7 @@ void Pass::forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scr
       add_to(slice.dot, second, positions);
     }
     // A 1x1 convolution of stride 2 may leave out the last row, which must be stored all the same.
-    if (filled < own_end && layer.stores_input && net_.values[input].kept)
+    if (filled < own_end && layer.stores_input && plan_.values[input].kept)
       fill_input(layer, true, scratch, n, x, filled, own_end);
   }
 }
@@ -85,7 +85,7 @@ void Pass::run_stage(const TrainStage& stage, Plane x, Plane y, int width, int r
   else if (stage.work == StageWork::Pointwise)
     run_pointwise(stage.pointwise, x, y, {}, width, 0, rows, &prefetch);
   else
-    fours(stage.weights.packed.weights.get(), stage.out.positions, x, y, width, rows);
+    fours(stage.weights->packed.weights.get(), stage.out.positions, x, y, width, rows);
 }
 
 void Pass::fours(const float* weights, int positions, Plane x, Plane y, int width, int rows) {
@@ -110,7 +110,9 @@ void Pass::choose_shift(TrainSlice& slice, const float* u, int pixels, int posit
   for (int c = 0; c < positions; c++) shift[c] /= (float)pixels;
 }
 
-void Pass::normalize(TrainLayer& layer, const float* beta, float* running_mean, float* running_variance) {
+void Pass::normalize(const TrainLayer& layer, const float* const* parameters, float* const* running) {
+  const float *const gamma = parameters[0], *const beta = parameters[1];
+  LayerState& of_layer = state(layer);
   const double momentum = layer.last().momentum, epsilon = layer.last().epsilon;
   for (int p = 0; p < layer.layout.positions; p++) {
     const int channel = layer.layout.channel_at[p];
@@ -118,7 +120,7 @@ void Pass::normalize(TrainLayer& layer, const float* beta, float* running_mean, 
     double count = 0, mean = 0, square = 0;
     for (int s = 0; s < n_slices_; s++) {
       const Share of = share_of(s);
-      const TrainSlice& slice = net_.slices[s];
+      const TrainSlice& slice = space_.slices[s];
       const double n = (double)layer.out.width *
                        (of.end_row(layer.out.height) - of.first_row(layer.out.height)) *
                        (double)(of.end - of.begin);
@@ -129,16 +131,16 @@ void Pass::normalize(TrainLayer& layer, const float* beta, float* running_mean, 
       count += n;
     }
     const double variance = square / count;
-    layer.mean[p] = (float)mean;
-    layer.variance[p] = variance;
+    of_layer.gamma[p] = gamma[channel];
+    of_layer.mean[p] = (float)mean;
+    of_layer.variance[p] = variance;
     // A value alone is its own mean: beta comes out, with no rounding.
-    const double a = count > 1 ? layer.gamma[p] / std::sqrt(variance + epsilon) : 0;
-    layer.a[p] = (float)a;
-    layer.b[p] = (float)(beta[channel] - a * mean);
-    if (running_mean) {
-      running_mean[channel] = (float)(momentum * running_mean[channel] + (1 - momentum) * mean);
-      running_variance[channel] = (float)(momentum * running_variance[channel] + (1 - momentum) * variance);
-    }
+    const double a = count > 1 ? gamma[channel] / std::sqrt(variance + epsilon) : 0;
+    of_layer.a[p] = (float)a;
+    of_layer.b[p] = (float)(beta[channel] - a * mean);
+    const double now[] = {mean, variance};
+    for (int k = 0; running && k < 2; k++)
+      running[k][channel] = (float)(momentum * running[k][channel] + (1 - momentum) * now[k]);
   }
 }
 

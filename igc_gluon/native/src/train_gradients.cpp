@@ -59,12 +59,13 @@ void Pass::conv_weights(const TrainStage& stage, TrainSlice& slice, Plane x, Pla
 }
 
 void Pass::add_to_image(const TrainLayer& layer, const float* result, float* dx, int begin, int end) {
-  const Shape& shape = net_.shapes[0];
-  const int positions = (net_.values[0].layout.positions + 15) / 16 * 16;
+  const Shape& shape = plan_.shapes[0];
+  const int positions = (plan_.values[0].layout.positions + 15) / 16 * 16;
   for (int c = 0; c < shape.channels; c++)
     for (int r = begin; r < end; r++) {
       float* to = dx + ((ptrdiff_t)c * shape.height + r) * shape.width;
-      const float* from = result + (ptrdiff_t)(r - begin) * shape.width * positions + net_.image_positions[c];
+      const float* from =
+          result + (ptrdiff_t)(r - begin) * shape.width * positions + plan_.image_positions[c];
       for (int i = 0; i < shape.width; i++) {
         const float v = from[(ptrdiff_t)i * positions];
         to[i] = layer.first_of_input ? v : to[i] + v;
@@ -73,33 +74,35 @@ void Pass::add_to_image(const TrainLayer& layer, const float* result, float* dx,
 }
 
 void Pass::give_weights(const TrainLayer& layer, float* const* gradients) {
-  for (const TrainStage& stage : layer.stages) give(stage.weights, stage.offset, gradients[stage.parameter]);
+  for (const TrainStage& stage : layer.stages) give(*stage.weights, stage.offset, gradients[stage.parameter]);
 }
 
 void Pass::give(const Repacked& weights, size_t offset, float* gradient) {
-  if (!gradient || weights.floats() == 0) return;
+  if (!gradient) return;
   const std::vector<int32_t>& source = weights.packing.weights;
   constexpr size_t kAtOnce = 4096;
   parallel(team_, (source.size() + kAtOnce - 1) / kAtOnce, [&](int, int64_t part) {
     for (size_t k = part * kAtOnce; k < std::min(source.size(), (part + 1) * kAtOnce); k++) {
       if (source[k] < 0) continue;
-      float total = net_.slices[0].weights[offset + k];
-      for (int s = 1; s < n_slices_; s++) total += net_.slices[s].weights[offset + k];
+      float total = space_.slices[0].weights[offset + k];
+      for (int s = 1; s < n_slices_; s++) total += space_.slices[s].weights[offset + k];
       gradient[source[k]] = total;
     }
   });
 }
 
 void Pass::normalize_back(int index, float* const* gradients) {
-  const TrainValue& value = net_.values[index];
-  normalize_back(net_.layers[value.producer], &TrainSlice::dot, gradients);
+  const TrainValue& value = plan_.values[index];
+  normalize_back(plan_.layers[value.producer], &TrainSlice::dot, gradients);
   if (value.shortcut_layer >= 0)
-    normalize_back(net_.layers[value.shortcut_layer], &TrainSlice::dot2, gradients);
+    normalize_back(plan_.layers[value.shortcut_layer], &TrainSlice::dot2, gradients);
 }
 
-void Pass::normalize_back(TrainLayer& layer, std::vector<double> TrainSlice::*dots, float* const* gradients) {
+void Pass::normalize_back(const TrainLayer& layer, std::vector<double> TrainSlice::*dots,
+                          float* const* gradients) {
   if (layer.pool) return;
-  const double count = (double)net_.batch * layer.out.height * layer.out.width;
+  LayerState& of_layer = state(layer);
+  const double count = (double)space_.batch * layer.out.height * layer.out.width;
   float* dgamma = gradients[layer.gamma_parameter()];
   float* dbeta = gradients[layer.gamma_parameter() + 1];
   for (int p = 0; p < layer.layout.positions; p++) {
@@ -107,17 +110,17 @@ void Pass::normalize_back(TrainLayer& layer, std::vector<double> TrainSlice::*do
     if (channel < 0) continue;
     double sum = 0, dot = 0;
     for (int s = 0; s < n_slices_; s++) {
-      sum += net_.slices[s].sum[p];
-      dot += (net_.slices[s].*dots)[p];
+      sum += space_.slices[s].sum[p];
+      dot += (space_.slices[s].*dots)[p];
     }
-    const double inverse = count > 1 ? 1 / std::sqrt(layer.variance[p] + layer.last().epsilon) : 0,
-                 ka = layer.gamma[p] * inverse;
+    const double inverse = count > 1 ? 1 / std::sqrt(of_layer.variance[p] + layer.last().epsilon) : 0,
+                 ka = of_layer.gamma[p] * inverse;
     const double kb = -ka * inverse * inverse * dot / count;
-    layer.ka[p] = (float)ka;
-    layer.kb[p] = (float)kb;
+    of_layer.ka[p] = (float)ka;
+    of_layer.kb[p] = (float)kb;
     // From the rounded factors: du must sum to zero, or what is left over adds up in the gradients of
     // weights.
-    layer.kc[p] = (float)(-layer.ka[p] * sum / count - (double)layer.kb[p] * layer.mean[p]);
+    of_layer.kc[p] = (float)(-of_layer.ka[p] * sum / count - (double)of_layer.kb[p] * of_layer.mean[p]);
     if (dgamma) dgamma[channel] = (float)(dot * inverse);
     if (dbeta) dbeta[channel] = (float)sum;
   }

@@ -12,13 +12,13 @@ constexpr size_t kIdleBytes = 8 << 20;  // of plans and workspaces for other siz
 
 }  // namespace
 
-void Inference::run(const TrainNet& net, const float* x, int64_t batch, int height, int width,
+void Inference::run(const TrainPlan& plan, const float* x, int64_t batch, int height, int width,
                     const float* const* parameters, const float* const* running, float* y, int threads) {
-  fold(net, parameters, running);
-  run_net(net_of(net, height, width), x, batch, y, threads);
+  fold(plan, parameters, running);
+  run_net(net_of(plan, height, width), x, batch, y, threads);
 }
 
-void Inference::fold(const TrainNet& net, const float* const* parameters, const float* const* running) {
+void Inference::fold(const TrainPlan& plan, const float* const* parameters, const float* const* running) {
   bool same = !ops_.empty();
   size_t at = 0;
   auto compare = [&](const float* numbers, size_t count) {
@@ -30,8 +30,8 @@ void Inference::fold(const TrainNet& net, const float* const* parameters, const 
       same = false;
   };
   auto over_all = [&] {
-    for (size_t i = 0; i < net.parameter_sizes.size(); i++) compare(parameters[i], net.parameter_sizes[i]);
-    for (size_t i = 0; i < net.moving_sizes.size(); i++) compare(running[i], net.moving_sizes[i]);
+    for (size_t i = 0; i < plan.parameter_sizes.size(); i++) compare(parameters[i], plan.parameter_sizes[i]);
+    for (size_t i = 0; i < plan.moving_sizes.size(); i++) compare(running[i], plan.moving_sizes[i]);
   };
   if (same) over_all();
   if (same) return;
@@ -39,11 +39,11 @@ void Inference::fold(const TrainNet& net, const float* const* parameters, const 
   ops_.clear();
   numbers_.clear();
   over_all();
-  ops_ = folded(net.ops, net.shapes, numbers_);
+  ops_ = folded(plan.ops, plan.shapes, numbers_);
 }
 
 // The net for a size, the first in the list from now on.
-Net& Inference::net_of(const TrainNet& net, int height, int width) {
+Net& Inference::net_of(const TrainPlan& plan, int height, int width) {
   const auto known = std::find_if(nets_.begin(), nets_.end(), [&](const std::unique_ptr<Net>& one) {
     return one->plan->height == height && one->plan->width == width;
   });
@@ -51,9 +51,9 @@ Net& Inference::net_of(const TrainNet& net, int height, int width) {
     nets_.splice(nets_.begin(), nets_, known);
     return *nets_.front();
   }
-  auto made = std::make_unique<Net>(plan_net(*net.kernels, ops_.data(), (int64_t)ops_.size(), numbers_.data(),
-                                             (int64_t)numbers_.size(), net.shapes[0].channels, height, width,
-                                             weights_));
+  auto made = std::make_unique<Net>(plan_net(*plan.kernels, ops_.data(), (int64_t)ops_.size(),
+                                             numbers_.data(), (int64_t)numbers_.size(),
+                                             plan.shapes[0].channels, height, width, weights_));
   size_t bytes = 0;
   for (auto it = nets_.begin(); it != nets_.end();) {
     bytes += (*it)->bytes();

@@ -52,12 +52,13 @@ Layout as_singles(const Layout& layout) {
 
 class LayerPlanner {
  public:
-  LayerPlanner(const Kernels& kernels, TrainLayer& layer, const Layout& in, const Layout& to)
-      : kernels_(kernels), layer_(layer), in_(in), to_(to), width_(layer.out.width) {}
+  LayerPlanner(const Kernels& kernels, TrainWeights& weights, TrainLayer& layer, const Layout& in,
+               const Layout& to)
+      : kernels_(kernels), weights_(weights), layer_(layer), in_(in), to_(to), width_(layer.out.width) {}
 
   void plan() {
     TrainLayer& layer = layer_;
-    if (layer.pool) return plan_pool();
+    if (layer.pool) return choose_tile();
     const Layout last = relabeled(layer.layout, inverse(normalized_labels(layer)));
     plan_lead(last);
     for (size_t k = 1; k < layer.stages.size(); k++) {
@@ -81,9 +82,8 @@ class LayerPlanner {
     size_t packed = 0;
     for (TrainStage& stage : layer.stages) {
       stage.offset = packed;
-      packed += stage.weights.floats();
+      packed += stage.weights->floats();
     }
-    make_factors();
     const igc_op& s = layer.lead();
     layer.keeps_middle =
         layer.several() && s.kernel_h * s.kernel_h * (layer.in.channels / s.groups) >= kKeepFrom;
@@ -91,17 +91,14 @@ class LayerPlanner {
   }
 
  private:
-  void plan_pool() {
-    make_factors();
-    std::fill_n(layer_.a.get(), layer_.layout.positions, 1.0f);
-    choose_tile();
-  }
-
-  void make_factors() {
-    TrainLayer& layer = layer_;
-    for (Floats* f : {&layer.a, &layer.b, &layer.mean, &layer.gamma, &layer.ka, &layer.kb, &layer.kc})
-      *f = make_floats(layer.layout.positions);
-    layer.variance.assign(layer.layout.positions, 0);
+  // Weights of a stage for a plan of its own. second: the parameter behind the stage's.
+  template <class Plan>
+  const Repacked* packed(Plan& plan, const TrainStage& stage, Packing packing, int second = -1) {
+    const Repacked* const weights = weights_.add(std::move(packing), stage.parameter, stage.weight_size,
+                                                 std::max(second, stage.parameter));
+    plan.weights = weights->packed.weights.get();
+    plan.bias = weights->packed.bias.get();
+    return weights;
   }
 
   void plan_lead(const Layout& last) {
@@ -185,7 +182,7 @@ class LayerPlanner {
     stage.work = StageWork::Conv;
     const Filter filter = filter_of(stage);
     stage.conv = any_conv(filter, stage.in, stage.out, s.stride, width_);
-    stage.weights = {stage.conv, packing_of(stage.conv, filter, stage.in, stage.out)};
+    stage.weights = packed(stage.conv, stage, packing_of(stage.conv, filter, stage.in, stage.out));
     stage.conv.pad_h = stage.conv.pad_w = s.pad_h;
     plan_conv_back(stage, to);
   }
@@ -195,9 +192,9 @@ class LayerPlanner {
     const Layout& to = &stage == &layer_.stages[0] ? to_ : stage.in;
     stage.work = StageWork::Pointwise;
     stage.pointwise = plan_pointwise(kernels_, filter, stage.in, stage.out, stage.op.stride, width_);
-    stage.weights = {stage.pointwise, packing_of(stage.pointwise, filter, stage.in, stage.out)};
+    stage.weights = packed(stage.pointwise, stage, packing_of(stage.pointwise, filter, stage.in, stage.out));
     stage.pointwise_back = plan_pointwise(kernels_, back, stage.out, to, 1, width_);
-    stage.back_weights = {stage.pointwise_back, packing_of(stage.pointwise_back, back, stage.out, to)};
+    packed(stage.pointwise_back, stage, packing_of(stage.pointwise_back, back, stage.out, to));
   }
 
   void plan_fours(TrainStage& stage) {
@@ -209,10 +206,13 @@ class LayerPlanner {
     const Filter filter = filter_of(primary);
     layer_.whole =
         plan_group_conv(kernels_, filter, true, primary.in, primary.out, primary.op.stride, width_);
-    layer_.whole_weights = {layer_.whole, packing_of(layer_.whole, filter, primary.in, primary.out, &mixing)};
+    packed(layer_.whole, primary, packing_of(layer_.whole, filter, primary.in, primary.out, &mixing),
+           stage.parameter);
     layer_.whole.pad_h = layer_.whole.pad_w = primary.op.pad_h;
-    stage.weights = Repacked(packing_of_fours(filter_of(stage), stage.in, stage.out));
-    stage.back_weights = Repacked(packing_of_fours(turned(stage, {0}, {0}), stage.out, stage.in));
+    stage.weights = weights_.add(packing_of_fours(filter_of(stage), stage.in, stage.out), stage.parameter,
+                                 stage.weight_size, stage.parameter);
+    stage.back_weights = weights_.add(packing_of_fours(turned(stage, {0}, {0}), stage.out, stage.in),
+                                      stage.parameter, stage.weight_size, stage.parameter);
   }
 
   // [vector][4][16]: lane j of vector q takes input position j / 4 * 4 + k with weight [q][k][j].
@@ -240,7 +240,7 @@ class LayerPlanner {
         if (!down.tap.empty() && !across.tap.empty()) {
           const Filter filter = turned(stage, down.tap, across.tap);
           part.conv = any_conv(filter, stage.out, to, 1, part.columns);
-          part.weights = {part.conv, packing_of(part.conv, filter, stage.out, to)};
+          packed(part.conv, stage, packing_of(part.conv, filter, stage.out, to));
           part.conv.pad_h = -down.first_shift;
           part.conv.pad_w = -across.first_shift;
         }
@@ -264,6 +264,7 @@ class LayerPlanner {
   }
 
   const Kernels& kernels_;
+  TrainWeights& weights_;
   TrainLayer& layer_;
   const Layout& in_;  // of the input
   const Layout& to_;  // of the input's gradient
@@ -286,8 +287,9 @@ Layout groups_layout(const TrainLayer& layer, int channels) {
   return Layout::interleaved(layer.lead().groups, channels / layer.lead().groups, layer.several() ? 4 : 1);
 }
 
-void plan_layer(const Kernels& kernels, TrainLayer& layer, const Layout& in, const Layout& to) {
-  LayerPlanner(kernels, layer, in, to).plan();
+void plan_layer(const Kernels& kernels, TrainWeights& weights, TrainLayer& layer, const Layout& in,
+                const Layout& to) {
+  LayerPlanner(kernels, weights, layer, in, to).plan();
 }
 
 }  // namespace igc

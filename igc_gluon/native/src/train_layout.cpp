@@ -15,13 +15,13 @@ namespace {
 
 class Families {
  public:
-  explicit Families(const TrainNet& net) : members_(net.values.size()) {
-    for (size_t v = 0; v < net.values.size(); v++) {
+  explicit Families(const TrainPlan& plan) : members_(plan.values.size()) {
+    for (size_t v = 0; v < plan.values.size(); v++) {
       family_.push_back((int)v);
       members_[v] = {(int)v};
-      label_.push_back(permuted_labels(net.values[v].shape.channels, 1));
+      label_.push_back(permuted_labels(plan.values[v].shape.channels, 1));
     }
-    layouts_.resize(net.values.size());
+    layouts_.resize(plan.values.size());
   }
 
   // Channel c of value a is to lie where channel label[c] of b does. Whether it can.
@@ -57,20 +57,20 @@ class Families {
 
 // Families of values; `follows` gets the layers whose input cannot have the order of what they make. Returns -1, or the
 // layer whose result cannot have the order in which it is computed.
-int settle(const TrainNet& net, bool results_first, Families& families, std::vector<bool>& follows) {
-  for (size_t v = 1; v < net.values.size(); v++) {
-    const TrainValue& value = net.values[v];
+int settle(const TrainPlan& plan, bool results_first, Families& families, std::vector<bool>& follows) {
+  for (size_t v = 1; v < plan.values.size(); v++) {
+    const TrainValue& value = plan.values[v];
     const Labels same = permuted_labels(value.shape.channels, 1);
-    if (value.shortcut_layer >= 0) families.tie((int)v, net.layers[value.shortcut_layer].own_value, same);
+    if (value.shortcut_layer >= 0) families.tie((int)v, plan.layers[value.shortcut_layer].own_value, same);
     if (value.shortcut_value >= 0) families.tie((int)v, value.shortcut_value, same);
   }
-  for (size_t i = 0; i < net.layers.size(); i++) {
-    const TrainLayer& layer = net.layers[i];
+  for (size_t i = 0; i < plan.layers.size(); i++) {
+    const TrainLayer& layer = plan.layers[i];
     if (layer.pool || (order_of(layer) == Order::Singles && !layer.several()))
       follows[i] = !families.tie(layer.lead().input, layer.own_value, value_labels(layer));
   }
   for (int pass = results_first ? 0 : 1; pass < 2; pass++)
-    for (const TrainLayer& layer : net.layers) {
+    for (const TrainLayer& layer : plan.layers) {
       if (order_of(layer) != Order::Groups) continue;
       if (pass > 0) families.demand(layer.lead().input, groups_layout(layer, layer.in.channels));
       const Layout own = groups_layout(layer, layer.out.channels);
@@ -81,17 +81,17 @@ int settle(const TrainNet& net, bool results_first, Families& families, std::vec
 }
 
 // The order in which a layer reads its input, whose own order is `value`.
-Layout input_of(const TrainNet& net, const TrainLayer& layer, bool follows, const Layout& value) {
-  if (follows) return relabeled(net.values[layer.own_value].layout, inverse(value_labels(layer)));
+Layout input_of(const TrainPlan& plan, const TrainLayer& layer, bool follows, const Layout& value) {
+  if (follows) return relabeled(plan.values[layer.own_value].layout, inverse(value_labels(layer)));
   const Order order = order_of(layer);
   if (order != Order::Groups && (order != Order::Inputs || single_inputs(value))) return value;
   const Layout groups = groups_layout(layer, layer.in.channels);
   return order == Order::Groups && groups.channel_at == value.channel_at ? value : groups;
 }
 
-void choose_input(const TrainNet& net, TrainLayer& layer, bool follows) {
-  const Layout& value = net.values[layer.lead().input].layout;
-  layer.input = input_of(net, layer, follows, value);
+void choose_input(const TrainPlan& plan, TrainLayer& layer, bool follows) {
+  const Layout& value = plan.values[layer.lead().input].layout;
+  layer.input = input_of(plan, layer, follows, value);
   if (layer.input.channel_at == value.channel_at) return;
   layer.from_value = sources(value, layer.input, layer.in.channels);
   layer.to_value = sources(layer.input, value, layer.in.channels);
@@ -100,21 +100,21 @@ void choose_input(const TrainNet& net, TrainLayer& layer, bool follows) {
 
 }  // namespace
 
-void choose_layouts(TrainNet& net) {
-  const int n_values = (int)net.values.size();
-  std::vector<bool> follows(net.layers.size());
-  Families families(net);
-  if (settle(net, false, families, follows) >= 0) {
-    families = Families(net);
-    const int layer = settle(net, true, families, follows);
+void choose_layouts(TrainPlan& plan) {
+  const int n_values = (int)plan.values.size();
+  std::vector<bool> follows(plan.layers.size());
+  Families families(plan);
+  if (settle(plan, false, families, follows) >= 0) {
+    families = Families(plan);
+    const int layer = settle(plan, true, families, follows);
     if (layer >= 0)
       throw BadArgument("layer " + std::to_string(layer) +
                         ": there is no order of channels in which its result can be added");
   }
-  for (const TrainLayer& layer : net.layers)
+  for (const TrainLayer& layer : plan.layers)
     if (order_of(layer) == Order::Inputs && families.open(layer.lead().input))
       families.give(layer.lead().input, groups_layout(layer, layer.in.channels));
-  for (const TrainLayer& layer : net.layers) {
+  for (const TrainLayer& layer : plan.layers) {
     if (order_of(layer) != Order::Singles || !layer.several() || !families.open(layer.lead().input)) continue;
     const TrainStage& second = layer.stages[1];
     const int groups = second.op.groups, members = second.inputs / groups;
@@ -124,7 +124,7 @@ void choose_layouts(TrainNet& net) {
       families.give(layer.lead().input,
                     relabeled(lanes, inverse(permuted_labels(second.inputs, layer.lead().permute))));
   }
-  for (const TrainLayer& layer : net.layers) {
+  for (const TrainLayer& layer : plan.layers) {
     if (layer.last().groups > 1 && layer.last().kernel_h == 1 && families.open(layer.own_value))
       families.give(layer.own_value, relabeled(Layout::plain(layer.out.channels), value_labels(layer)));
   }
@@ -132,15 +132,15 @@ void choose_layouts(TrainNet& net) {
     if (!families.open(v)) continue;
     // Only single floats of the image are read by a dense convolution: three channels need no padding to 16.
     bool dense = v == 0;
-    for (int reader : net.values[v].readers) {
-      const TrainLayer& layer = net.layers[reader];
+    for (int reader : plan.values[v].readers) {
+      const TrainLayer& layer = plan.layers[reader];
       dense = dense && order_of(layer) == Order::Any && !layer.pool && layer.lead().groups == 1 &&
               (layer.lead().kernel_h > 1 || layer.several());
     }
-    families.give(v, Layout::plain(net.values[v].shape.channels, !dense));
+    families.give(v, Layout::plain(plan.values[v].shape.channels, !dense));
   }
-  for (int v = 0; v < n_values; v++) net.values[v].layout = families.of(v);
-  for (size_t i = 0; i < net.layers.size(); i++) choose_input(net, net.layers[i], follows[i]);
+  for (int v = 0; v < n_values; v++) plan.values[v].layout = families.of(v);
+  for (size_t i = 0; i < plan.layers.size(); i++) choose_input(plan, plan.layers[i], follows[i]);
 }
 
 Labels normalized_labels(const TrainLayer& layer) {

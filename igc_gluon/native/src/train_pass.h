@@ -29,13 +29,6 @@ class Tiles {
   ptrdiff_t pixels_;
 };
 
-inline ptrdiff_t row_floats(const Shape& shape, const Layout& layout) {
-  return (ptrdiff_t)shape.width * layout.positions;
-}
-inline ptrdiff_t image_floats(const Shape& shape, const Layout& layout) {
-  return shape.height * row_floats(shape, layout);
-}
-
 inline void share(int64_t total, int part, int parts, int64_t& begin, int64_t& end) {
   begin = total * part / parts;
   end = total * (part + 1) / parts;
@@ -48,13 +41,6 @@ inline Plane bordered(float* memory, const Shape& shape, int positions, int bord
   return {memory + border * row + (ptrdiff_t)border * positions, row, positions};
 }
 
-// Pixels in another order of channels: position p takes source[p] of the `from_positions`, -1: zero.
-inline void reorder(const float* from, ptrdiff_t from_positions, const std::vector<int>& source, float* to,
-                    ptrdiff_t pixels) {
-  for (ptrdiff_t i = 0; i < pixels; i++, from += from_positions)
-    for (int p : source) *to++ = p < 0 ? 0 : from[p];
-}
-
 inline void add_to(std::vector<double>& total, const float* more, int count) {
   for (int c = 0; c < count; c++) total[c] += more[c];
 }
@@ -62,20 +48,23 @@ inline void add_to(std::vector<double>& total, const float* more, int count) {
 class Pass {
  public:
   Pass(TrainNet& net, const float* x, int threads)
-      : net_(net),
-        train_(*net.train),
+      : plan_(*net.plan),
+        weights_(net.weights),
+        space_(net.workspace),
+        train_(*plan_.train),
         x_(x),
         threads_(threads ? threads : default_threads()),
         team_(team_size(threads_)) {}
 
   void reserve(int64_t batch);
-  void pack(const float* const* parameters);
-  void forward_layer(TrainLayer& layer, const float* beta, float* mean, float* variance);
-  void pool_layer(TrainLayer& layer);
+  void pack(const float* const* parameters) { weights_.pack(parameters, team_); }
+  // parameters: from gamma on. running: moving mean and variance, or null.
+  void forward_layer(const TrainLayer& layer, const float* const* parameters, float* const* running);
+  void pool_layer(const TrainLayer& layer);
   void output(float* y);
   void output_back(const float* dy, float* const* gradients);
-  void backward_layer(TrainLayer& layer, float* const* gradients, float* dx);
-  void pool_layer_back(TrainLayer& layer, float* const* gradients, float* dx);
+  void backward_layer(const TrainLayer& layer, float* const* gradients, float* dx);
+  void pool_layer_back(const TrainLayer& layer, float* const* gradients, float* dx);
 
  private:
   // What a slice is of: images [begin, end), or, where there are fewer images than threads, rows of one.
@@ -88,14 +77,14 @@ class Pass {
   };
   Share share_of(int s) const {
     Share result = {s / row_parts_, s / row_parts_ + 1, s % row_parts_, row_parts_};
-    if (row_parts_ == 1) share(net_.batch, s, n_slices_, result.begin, result.end);
+    if (row_parts_ == 1) share(space_.batch, s, n_slices_, result.begin, result.end);
     return result;
   }
 
   template <class Work>
   void over_slices(Work work) {
     parallel(team_, n_slices_,
-             [&](int slot, int64_t s) { work(net_.slices[s], net_.scratch[slot], share_of((int)s)); });
+             [&](int slot, int64_t s) { work(space_.slices[s], space_.scratch[slot], share_of((int)s)); });
   }
   // For what takes little time: the first slice of an image does all of it.
   template <class Work>
@@ -104,6 +93,11 @@ class Pass {
       work(slice, scratch, of.begin, of.part ? of.begin : of.end);
     });
   }
+
+  float* memory(size_t place) const { return space_.memory.get() + place * space_.capacity; }
+  float* gradient(const TrainValue& value) const { return memory(plan_.gradients[value.gradient]); }
+  LayerState& state(const TrainLayer& layer) { return space_.layers[&layer - plan_.layers.data()]; }
+  void make_states();
 
   static void clear_sums(TrainSlice& slice) {
     for (std::vector<double>* sums : {&slice.sum, &slice.dot, &slice.dot2})
@@ -134,10 +128,10 @@ class Pass {
     return std::min(layer.in.height, std::max(0, layer.lead().stride * end - pad));
   }
 
-  void forward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, const Share& of);
+  void forward_slice(const TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, const Share& of);
   // Moments about a number near the mean do not cancel.
   static void choose_shift(TrainSlice& slice, const float* u, int pixels, int positions);
-  void normalize(TrainLayer& layer, const float* beta, float* running_mean, float* running_variance);
+  void normalize(const TrainLayer& layer, const float* const* parameters, float* const* running);
   // `rows` rows of the gradient of a value, from `result`: of the last layer to reach it, with everything that
   // came before, or of an earlier one.
   void finish(int index, bool first, const float* result, TrainSlice& slice, TrainScratch& scratch, int64_t n,
@@ -150,7 +144,7 @@ class Pass {
                : 0;
   }
   // copy: the gradient of the result, of the slice's rows and those above, where it cannot be read in its place.
-  void backward_slice(TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, const Share& of,
+  void backward_slice(const TrainLayer& layer, TrainSlice& slice, TrainScratch& scratch, const Share& of,
                       const float* copy, float* dx);
   // Rows of a stage: x and y lead to their first one.
   void run_stage(const TrainStage& stage, Plane x, Plane y, int width, int rows, Prefetch& prefetch);
@@ -174,9 +168,12 @@ class Pass {
   void give(const Repacked& weights, size_t offset, float* gradient);
   // The sums over the gradient of a value give gamma's, beta's and the factors of its producers' way back.
   void normalize_back(int index, float* const* gradients);
-  void normalize_back(TrainLayer& layer, std::vector<double> TrainSlice::*dots, float* const* gradients);
+  void normalize_back(const TrainLayer& layer, std::vector<double> TrainSlice::*dots,
+                      float* const* gradients);
 
-  TrainNet& net_;
+  const TrainPlan& plan_;
+  TrainWeights& weights_;
+  TrainWorkspace& space_;
   const TrainKernels& train_;
   const float* x_;
   const int threads_;  // which says into how many slices a batch is cut, on any machine
