@@ -23,12 +23,12 @@ const char* igc_message(void) { return igc::message().c_str(); }
 int igc_threads(void) { return igc::default_threads(); }
 
 int igc_use_isa(const char* name) {
-  return guarded(IGC_NO_SUCH_ISA, [&] { igc::use_kernels(igc::choose_kernels(name)); });
+  return guarded([&] { igc::use_kernels(igc::choose_kernels(name)); });
 }
 
 const char* igc_isa(void) {
   const char* name = nullptr;
-  guarded(IGC_NO_SUCH_ISA, [&] { name = igc::current_kernels().name; });
+  guarded([&] { name = igc::current_kernels().name; });
   return name;
 }
 
@@ -43,19 +43,17 @@ int igc_net_create_in(int32_t precision, const igc_op* ops, int64_t n_ops, const
                       int32_t height, int32_t width, igc_net** net) {
   if (!net) return fail(IGC_BAD_ARGUMENT, "net is null");
   *net = nullptr;
-  const igc::Kernels* kernels = nullptr;
-  const int status = guarded(IGC_NO_SUCH_ISA, [&] { kernels = &igc::current_kernels(); });
-  if (status != IGC_OK) return status;
-  return guarded(IGC_BAD_ARGUMENT, [&] {
+  return guarded([&] {
     igc::Weights packed;
-    *net = new igc_net{igc::Net(igc::plan_net(*kernels, ops, n_ops, weights, n_weights, channels, height,
-                                              width, packed, {precision, ranges, n_ranges}))};
+    *net =
+        new igc_net{igc::Net(igc::plan_net(igc::current_kernels(), ops, n_ops, weights, n_weights, channels,
+                                           height, width, packed, {precision, ranges, n_ranges}))};
   });
 }
 
 int igc_has(int32_t precision) {
   int has = 0;
-  guarded(IGC_NO_SUCH_ISA, [&] {
+  guarded([&] {
     const igc::ReducedUnits units = igc::reduced_units(igc::current_kernels(), precision);
     has = precision == IGC_FLOAT32 || units.vectors;
     if (!has) fail(IGC_NO_SUCH_ISA, units.why.c_str());
@@ -66,7 +64,7 @@ int igc_has(int32_t precision) {
 const char* igc_unit_name(int32_t precision, int32_t unit) {
   const char* name = nullptr;
   static thread_local std::string both;
-  guarded(IGC_NO_SUCH_ISA, [&] {
+  guarded([&] {
     require(precision == IGC_HALF || precision == IGC_INT8, "precision must be half or int8");
     require(unit >= IGC_ON_VECTORS && unit <= IGC_ON_BOTH, "unit must be vectors, AMX or both");
     const igc::ReducedUnits units = igc::reduced_units(igc::current_kernels(), precision);
@@ -89,7 +87,7 @@ int64_t igc_net_reduced_ops(const igc_net* net, uint8_t* units) {
 }
 
 int igc_net_output_shape(const igc_net* net, int32_t shape[3]) {
-  return guarded(IGC_BAD_ARGUMENT, [&] {
+  return guarded([&] {
     require(net && shape, "net or shape is null");
     const igc::Storage& out = net->net.plan->storages[net->net.plan->output];
     shape[0] = net->net.plan->out_channels;
@@ -101,21 +99,13 @@ int igc_net_output_shape(const igc_net* net, int32_t shape[3]) {
 int64_t igc_net_multiply_adds(const igc_net* net) { return net ? net->net.plan->multiply_adds : 0; }
 
 int igc_net_run(igc_net* net, const float* x, int64_t batch, float* y, int32_t threads) {
-  return guarded(IGC_BAD_ARGUMENT, [&] {
-    require(net, "net is null");
-    require(batch >= 0 && batch <= ((int64_t)1 << 31), "batch must be 0 to 2^31");
-    require(threads >= 0 && threads <= igc::kMostThreads, "threads must be 0 to 1024");
-    if (batch == 0) return;
-    require(x && y, "x or y is null");
-    igc::FlushDenormals flush;
-    igc::run_net(net->net, x, batch, y, threads);
-  });
+  return guarded([&] { igc::run_net(net ? &net->net : nullptr, x, batch, y, threads); });
 }
 
 void igc_net_free(igc_net* net) { delete net; }
 
 int igc_layout(int32_t groups, int32_t members, int32_t* positions, int32_t* channel_at) {
-  return guarded(IGC_BAD_ARGUMENT, [&] {
+  return guarded([&] {
     require(positions, "positions is null");
     require(groups >= 1 && members >= 1 && (int64_t)groups * members <= (1 << 20),
             "groups and members must be 1 or more, their product at most 1048576");

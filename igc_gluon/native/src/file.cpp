@@ -264,9 +264,8 @@ template <class Read>
 int load(const char* what, igc_model** model, Read read) {
   if (!model) return fail(IGC_BAD_ARGUMENT, "model is null");
   *model = nullptr;
-  const int status = guarded(IGC_NO_SUCH_ISA, [] { current_kernels(); });
-  if (status != IGC_OK) return status;
-  return guarded(IGC_BAD_ARGUMENT, [&] {
+  return guarded([&] {
+    current_kernels();
     try {
       *model = read().release();
     } catch (const BadArgument& error) {
@@ -326,7 +325,7 @@ const char* igc_class_name(const igc_model* model, int32_t class_index) {
 }
 
 int igc_prepare(const igc_model* model, const uint8_t* rgb, int32_t height, int32_t width, float* x) {
-  return igc::guarded(IGC_BAD_ARGUMENT, [&] {
+  return igc::guarded([&] {
     igc::require(model && rgb && x, "model, rgb or x is null");
     const std::vector<uint8_t> pixels = igc::prepared(model->info, rgb, height, width);
     const int status = igc_normalize(model, pixels.data(), 1, x);
@@ -335,7 +334,7 @@ int igc_prepare(const igc_model* model, const uint8_t* rgb, int32_t height, int3
 }
 
 int igc_classify(igc_model* model, const uint8_t* rgb, int32_t height, int32_t width, float* probabilities) {
-  return igc::guarded(IGC_BAD_ARGUMENT, [&] {
+  return igc::guarded([&] {
     igc::require(model && probabilities, "model or probabilities is null");
     const int32_t scores = model->info.scores, *shape = model->info.shape;
     igc::require(scores > 0, "the network gives no scores");
@@ -350,7 +349,7 @@ int igc_classify(igc_model* model, const uint8_t* rgb, int32_t height, int32_t w
 }
 
 int igc_normalize(const igc_model* model, const uint8_t* pixels, int64_t batch, float* x) {
-  return igc::guarded(IGC_BAD_ARGUMENT, [&] {
+  return igc::guarded([&] {
     igc::require(model && batch >= 0 && (batch == 0 || (pixels && x)),
                  "model, pixels or x is null, or batch negative");
     const int64_t channels = model->info.shape[0],
@@ -365,15 +364,7 @@ int igc_normalize(const igc_model* model, const uint8_t* pixels, int64_t batch, 
 }
 
 int igc_run(igc_model* model, const float* x, int64_t batch, float* y, int32_t threads) {
-  return igc::guarded(IGC_BAD_ARGUMENT, [&] {
-    igc::require(model, "model is null");
-    igc::require(batch >= 0 && batch <= ((int64_t)1 << 31), "batch must be 0 to 2^31");
-    igc::require(threads >= 0 && threads <= igc::kMostThreads, "threads must be 0 to 1024");
-    if (batch == 0) return;
-    igc::require(x && y, "x or y is null");
-    igc::FlushDenormals flush;
-    igc::run_net(*model->net, x, batch, y, threads);
-  });
+  return igc::guarded([&] { igc::run_net(model ? model->net.get() : nullptr, x, batch, y, threads); });
 }
 
 }  // extern "C"

@@ -44,8 +44,7 @@ class Folding {
   // Whether ops i and i + 1 are what igc.h knows as an IGC block.
   bool is_block(size_t i) const {
     const igc_op &p = ops_[i], &s = ops_[i + 1];
-    return p.kind == IGC_CONV && !p.normalized && p.groups > 1 && p.permute == p.groups && s.normalized &&
-           s.groups == p.channels / p.groups && s.channels == p.channels && s.permute == s.groups;
+    return p.kind == IGC_CONV && !p.normalized && s.normalized && make_block(p, s);
   }
 
   // Returns the tensor that holds the result of op i.

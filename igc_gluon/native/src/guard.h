@@ -24,12 +24,14 @@ inline int fail(int status, const char* text) noexcept {
 }
 
 template <class Function>
-int guarded(int bad_argument, Function function) noexcept {
+int guarded(Function function) noexcept {
   try {
     function();
     return IGC_OK;
   } catch (const BadArgument& error) {
-    return fail(bad_argument, error.what());
+    return fail(IGC_BAD_ARGUMENT, error.what());
+  } catch (const NoSuchIsa& error) {
+    return fail(IGC_NO_SUCH_ISA, error.what());
   } catch (const std::bad_alloc&) {
     return fail(IGC_NO_MEMORY, "out of memory");
   } catch (const std::exception& error) {
@@ -37,10 +39,6 @@ int guarded(int bad_argument, Function function) noexcept {
   } catch (...) {
     return fail(IGC_FAILED, "unknown failure");
   }
-}
-
-inline void require(bool condition, const char* text) {
-  if (!condition) throw BadArgument(text);
 }
 
 }  // namespace igc

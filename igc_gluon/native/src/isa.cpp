@@ -82,11 +82,11 @@ const Kernels& choose_kernels(const char* name) {
     if (!wanted && works) return *candidate.kernels;
     if (!wanted || std::strcmp(wanted, candidate.name)) continue;
     if (works) return *candidate.kernels;
-    throw BadArgument(said + " " + wanted +
-                      (candidate.kernels ? std::string(": this processor lacks ") + candidate.missing
-                                         : std::string(" is not built into this library")));
+    throw NoSuchIsa(said + " " + wanted +
+                    (candidate.kernels ? std::string(": this processor lacks ") + candidate.missing
+                                       : std::string(" is not built into this library")));
   }
-  throw BadArgument(said + " " + wanted + " is unknown; there are avx512, avx2 and portable");
+  throw NoSuchIsa(said + " " + wanted + " is unknown; there are avx512, avx2 and portable");
 }
 
 const Kernels& current_kernels() {

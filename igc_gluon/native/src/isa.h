@@ -6,7 +6,7 @@
 
 namespace igc {
 
-// The kernels in use. Raises BadArgument if IGC_NATIVE_ISA names what cannot be run.
+// The kernels in use. Raises NoSuchIsa if IGC_NATIVE_ISA names what cannot be run.
 const Kernels& current_kernels();
 // By name; null: IGC_NATIVE_ISA or, without it, the best that the processor has.
 const Kernels& choose_kernels(const char* name);

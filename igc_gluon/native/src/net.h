@@ -17,6 +17,13 @@ namespace igc {
 struct BadArgument : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+struct NoSuchIsa : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+inline void require(bool condition, const char* text) {
+  if (!condition) throw BadArgument(text);
+}
 
 // What igc_net_create_in is asked for.
 struct Precision {
@@ -172,6 +179,7 @@ void run_reduced_rows(const ReducedKernels& kernels, const Step& step, Plane x, 
 void convert_rows(const ReducedKernels& kernels, const Step& step, int positions, Plane x, Plane y, int width,
                   int begin, int end);
 
-void run_net(Net& net, const float* x, int64_t batch, float* y, int threads);
+// Raises BadArgument where the arguments do not fit.
+void run_net(Net* net, const float* x, int64_t batch, float* y, int threads);
 
 }  // namespace igc

@@ -127,9 +127,7 @@ Layout Planner::groups_of(const igc_op& op) const {
   return present ? *present : Layout::interleaved(op.groups, members, narrowest(op));
 }
 
-Filter Planner::filter_of(const igc_op& op) const {
-  return {op.channels, shape(op.input).channels, op.groups, op.kernel_h, op.kernel_w};
-}
+Filter Planner::filter_of(const igc_op& op) const { return igc::filter_of(op, shape(op.input).channels); }
 
 Filter Planner::secondary_of(const igc_op& op) const {
   return {op.channels, op.channels, op.channels / op.groups, 1, 1, op.groups};

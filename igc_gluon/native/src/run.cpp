@@ -196,21 +196,27 @@ size_t Net::bytes() const {
   return plan->bytes() + floats * sizeof(float);
 }
 
-void run_net(Net& net, const float* x, int64_t batch, float* y, int threads) {
-  const Plan& plan = *net.plan;
+void run_net(Net* net, const float* x, int64_t batch, float* y, int threads) {
+  require(net, "net is null");
+  require(batch >= 0 && batch <= ((int64_t)1 << 31), "batch must be 0 to 2^31");
+  require(threads >= 0 && threads <= kMostThreads, "threads must be 0 to 1024");
+  if (batch == 0) return;
+  require(x && y, "x or y is null");
+  const FlushDenormals flush;
+  const Plan& plan = *net->plan;
   const int team = team_size(threads ? threads : default_threads());
   const Storage& out = plan.storages[plan.output];
   const int64_t in_size = (int64_t)plan.channels * plan.height * plan.width;
   const int64_t out_size = (int64_t)plan.out_channels * out.height * out.width;
   if (batch >= team) {
     std::vector<std::unique_ptr<Borrowed>> workspaces;
-    for (int i = 0; i < team; i++) workspaces.push_back(std::make_unique<Borrowed>(net, 1));
+    for (int i = 0; i < team; i++) workspaces.push_back(std::make_unique<Borrowed>(*net, 1));
     parallel(team, batch, [&](int slot, int64_t i) {
       run_image(plan, **workspaces[slot], x + i * in_size, y + i * out_size);
     });
     return;
   }
-  Borrowed workspace(net, team);
+  Borrowed workspace(*net, team);
   const size_t per_image = plan.steps.size() + 2;
   for (int64_t image = 0; image < batch; image++)
     parallel_phases(team, per_image, team, [&](int slot, int64_t phase, int64_t part) {

@@ -37,23 +37,20 @@ int igc_train_create(const igc_op* ops, int64_t n_ops, int32_t channels, int32_t
                      igc_train** net) {
   if (!net) return fail(IGC_BAD_ARGUMENT, "net is null");
   *net = nullptr;
-  const igc::Kernels* kernels = nullptr;
-  const int status = guarded(IGC_NO_SUCH_ISA, [&] { kernels = &igc::current_kernels(); });
-  if (status != IGC_OK) return status;
-  return guarded(IGC_BAD_ARGUMENT, [&] {
+  return guarded([&] {
     auto checked = igc::check_training(ops, n_ops, {channels, height, width});
-    checked->kernels = kernels;
+    checked->kernels = &igc::current_kernels();
     *net = new igc_train{{std::move(checked), {}, {}}};
   });
 }
 
 int igc_train_check(const igc_op* ops, int64_t n_ops, int32_t channels, int32_t height, int32_t width) {
-  return guarded(IGC_BAD_ARGUMENT, [&] { igc::check_training(ops, n_ops, {channels, height, width}); });
+  return guarded([&] { igc::check_training(ops, n_ops, {channels, height, width}); });
 }
 
 int igc_train_forward(igc_train* net, const float* x, int64_t batch, const float* const* parameters,
                       float* const* running, float* y, int32_t threads) {
-  return guarded(IGC_BAD_ARGUMENT, [&] {
+  return guarded([&] {
     check_call(net, batch, x, y, threads);
     const igc::TrainPlan& plan = *net->net.plan;
     check_all(parameters, plan.parameter_sizes.size(), "a parameter is null");
@@ -67,7 +64,7 @@ int igc_train_forward(igc_train* net, const float* x, int64_t batch, const float
 
 int igc_train_backward(igc_train* net, const float* x, const float* dy, float* const* gradients, float* dx,
                        int32_t threads) {
-  return guarded(IGC_BAD_ARGUMENT, [&] {
+  return guarded([&] {
     check_call(net, 1, x, dy, threads);
     require(net->net.workspace.ready_for_backward, "backward without a forward pass before it");
     require(gradients, "gradients is null");
@@ -78,12 +75,11 @@ int igc_train_backward(igc_train* net, const float* x, const float* dy, float* c
 
 int igc_train_infer(igc_train* net, const float* x, int64_t batch, int32_t height, int32_t width,
                     const float* const* parameters, const float* const* running, float* y, int32_t threads) {
-  return guarded(IGC_BAD_ARGUMENT, [&] {
+  return guarded([&] {
     check_call(net, batch, x, y, threads);
     const igc::TrainPlan& plan = *net->net.plan;
     check_all(parameters, plan.parameter_sizes.size(), "a parameter is null");
     check_all(running, plan.moving_sizes.size(), "a moving statistic is null");
-    igc::FlushDenormals flush;
     net->inference.run(plan, x, batch, height, width, parameters, running, y, threads);
   });
 }

@@ -15,7 +15,7 @@ constexpr size_t kIdleBytes = 8 << 20;  // of plans and workspaces for other siz
 void Inference::run(const TrainPlan& plan, const float* x, int64_t batch, int height, int width,
                     const float* const* parameters, const float* const* running, float* y, int threads) {
   fold(plan, parameters, running);
-  run_net(net_of(plan, height, width), x, batch, y, threads);
+  run_net(&net_of(plan, height, width), x, batch, y, threads);
 }
 
 void Inference::fold(const TrainPlan& plan, const float* const* parameters, const float* const* running) {

@@ -1,6 +1,7 @@
 // train_layer.cpp - one layer made ready: plans for its convolutions and for those that lead gradients back.
 #include <algorithm>
 
+#include "check.h"
 #include "train.h"
 
 namespace igc {
@@ -12,10 +13,7 @@ constexpr int kKeepFrom = 64;
 
 constexpr size_t kLargestTile = 512 << 10;  // bytes, so that it stays in L2
 
-Filter filter_of(const TrainStage& stage) {
-  const igc_op& s = stage.op;
-  return {s.channels, stage.inputs, s.groups, s.kernel_h, s.kernel_h};
-}
+Filter filter_of(const TrainStage& stage) { return igc::filter_of(stage.op, stage.inputs); }
 
 // What leads gradients back through these taps.
 Filter turned(const TrainStage& stage, const std::vector<int>& rows, const std::vector<int>& columns) {
@@ -131,11 +129,10 @@ class LayerPlanner {
 
   // The secondary of an IGC block with L = 4 or less.
   bool fits_in_registers() const {
-    const TrainStage &first = layer_.stages[0], &second = layer_.stages[1];
-    const igc_op &p = first.op, &s = second.op;
-    return order_of(layer_) == Order::Groups && p.permute == p.groups && s.groups == p.channels / p.groups &&
-           s.permute == s.groups && s.channels == p.channels && first.out.chunks.size() == 1 &&
-           first.out.chunks[0].width == kInRegisters && first.out.channel_at == layer_.layout.channel_at;
+    const TrainStage& first = layer_.stages[0];
+    return order_of(layer_) == Order::Groups && make_block(first.op, layer_.last()) &&
+           first.out.chunks.size() == 1 && first.out.chunks[0].width == kInRegisters &&
+           first.out.channel_at == layer_.layout.channel_at;
   }
 
   static bool goes_by_groups(const TrainStage& stage) {
