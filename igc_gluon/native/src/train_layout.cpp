@@ -6,6 +6,10 @@
 // read and write any order, best the one in which they number their outputs themselves. So do blocks whose
 // groups have one input channel each (as where L doubles): their outputs follow. What reads a value whose family has
 // another order than it needs converts it, a row at a time.
+//
+// planner.cpp, for inference, comes to the same orders in networks of IGCV1's blocks and of regular ones. It need not let
+// sums tie values together, as it moves what is added by a step of its own, and so takes others for IGCV2, IGCV3 and
+// behind the projections of L100M2.
 #include <string>
 
 #include "train.h"
