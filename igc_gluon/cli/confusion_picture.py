@@ -28,7 +28,7 @@ def draw(path: Union[str, Path], title: str, confusion: np.ndarray, names: Optio
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     shown = axes.imshow(shares, cmap="cividis", vmin=0, vmax=100)
-    axes.set_title(plain(title), fontsize=11)
+    axes.set_title("\n".join(map(plain, title.split("\n"))), fontsize=11)
     axes.set_xlabel("taken for")
     axes.set_ylabel("class")
     figure.colorbar(shown, ax=axes, label="% of the class's images", shrink=0.8)

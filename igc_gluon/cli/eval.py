@@ -131,7 +131,7 @@ def _write(args: argparse.Namespace, net: Any, data: "EvaluationData", metrics: 
     if args.confusion:
         draw(
             args.confusion,
-            f"{net.model} on {data.name}: {100 * metrics.accuracy:.2f} % of {metrics.images:,} images right",
+            f"{net.model} on {printable(data.name)}\n{100 * metrics.accuracy:.2f} % of {metrics.images:,} images right",
             metrics.confusion,
             data.class_names,
         )
