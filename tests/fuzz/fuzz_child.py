@@ -17,7 +17,7 @@ from mutations import for_file, mutated
 from igc_gluon.errors import UserError
 
 LONGEST, ASLEEP = 10, 200  # seconds of CPU and on the wall for one file, on a machine that does other work too
-MEMORY = 512 << 20  # bytes that may come on top of what the process has at its start
+MEMORY = 512 << 20  # bytes that may come on top of what the process has before it reads
 
 
 def outcome(kind, path):
@@ -45,19 +45,20 @@ def main(how, name, seed, first, last, folder):
     kind, samples = formats.FORMATS[name], formats.prepare(name, Path(folder))
     for path, _ in samples:
         assert outcome(kind, path) == "accepted", (path, outcome(kind, path))
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
     for number in range(first, last):
         rng = for_file(seed, name, number)
         path, files = craft(name, rng, samples) if how == "crafted" else damage(kind, name, rng, samples)
         print(number, end=" ", flush=True)
         for file, data in files.items():
             file.write_bytes(data)
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))  # of reading, not of making it
         signal.setitimer(signal.ITIMER_PROF, LONGEST)  # the default action of both ends the process
         signal.alarm(ASLEEP)
         result = outcome(kind, path)
         signal.alarm(0)
         signal.setitimer(signal.ITIMER_PROF, 0)
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         for file, data in samples:
             file.write_bytes(data)
         print(result, flush=True)
