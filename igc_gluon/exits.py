@@ -55,7 +55,10 @@ def _run(run: Callable[..., Optional[int]], *arguments: Any) -> int:
     try:
         return run(*arguments) or 0
     except SystemExit as end:  # of argparse
-        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        if end.code is not None and not isinstance(end.code, int):  # of a file of the user's, `sys.exit("why")`
+            print(printable(end.code), file=sys.stderr)
+            return 1
+        return end.code or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

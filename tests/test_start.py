@@ -119,3 +119,10 @@ def test_a_disk_that_fails_anywhere_is_one_line(error, line, capsys):
         raise error
 
     assert start.exit_code(fail) == 2 and capsys.readouterr().err.splitlines() == [line]
+
+
+@pytest.mark.parametrize("why, code, line", [("too\nold", 1, "too\\nold\n"), (None, 0, ""), (3, 3, "")])
+def test_sys_exit_of_the_users_code(why, code, line, capsys):
+    """In a file of --import, for example."""
+    assert start.exit_code(sys.exit, why) == code
+    assert capsys.readouterr().err == line

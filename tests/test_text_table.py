@@ -40,5 +40,5 @@ def test_columns_that_belong_together_stay_so():
 
 def test_a_long_text_is_wrapped_and_a_long_name_whole():
     text = table(("block", "value"), [("convolution in place of a dense one", 5), ("x" * 50, 6)], width=30)
-    assert max(len(line) for line in text.splitlines() if "x" not in line) <= 57
-    assert "x" * 50 in text and re.search(r"^convolution in place", text, re.MULTILINE)
+    assert "x" * 50 in text
+    assert re.search(r"^convolution in place of +5\n  a dense one$", text, re.MULTILINE)

@@ -66,7 +66,7 @@ class Experiment:
     label_smoothing: float = 0.0
     compression: Optional[float] = None  # the threshold of 2-bit gradients
     dtype: str = "float32"  # or "float16" on GPUs, or "bfloat16" in convolutions and FC alone on CPUs
-    bn_statistics: str = "auto"  # of igc_gluon.engine.statistics.CHOICES
+    bn_statistics: str = "auto"  # see igc_gluon.engine.statistics.due
     accumulate: int = 1  # batches to an update
     clip_norm: Optional[float] = None  # most of the gradient's norm
     ema: float = 0.0  # decay of the weights' average, 0: none

@@ -103,7 +103,7 @@ class TrainingLoop:
 
     train, test: batches of this worker; validation: those of images that are held out to choose the best epoch by, or
     None to choose it by the test batches. log: open. config: what checkpoints say they belong to, with the seed.
-    after_checkpoint(epochs done): called after each epoch's checkpoint. bn_statistics: one of `statistics.CHOICES`.
+    after_checkpoint(epochs done): called after each epoch's checkpoint. bn_statistics: see `statistics.due`.
     """
 
     def __init__(

@@ -237,6 +237,7 @@ def read_config(path: Path) -> Tuple[Dict[str, Any], Preprocessing]:
         "model_options": (dict, type(None)),
         "model_file": dict,
         "test_file": str,
+        "initializer": str,
     }
     try:
         config = load_config(path)
@@ -244,6 +245,7 @@ def read_config(path: Path) -> Tuple[Dict[str, Any], Preprocessing]:
             all(isinstance(config[key], kind) for key, kind in kinds.items() if key in config)
             and not re.search(r"\d{5}", config["model"])
             and 0 < config.get("classes", 1) <= _MOST
+            and config.get("initializer", "igcv1") in INITIAL_VARIANCES
             and not NO_TEXT & set(config.get("model_options") or {})
             and all(isinstance(config["model_file"][key], str) for key in ("path", "sha256") if "model_file" in config)
         )

@@ -193,7 +193,7 @@ def _schedule(
     if num_epochs < 1:
         raise UserError(f"--num-epochs must be at least 1, not {num_epochs}")
     if not LEAST <= lr <= MOST:
-        raise UserError(f"--lr must be a positive number, at most {MOST:g}, not {lr}")
+        raise UserError(f"--lr must be a number from {LEAST:g} to {MOST:g}, not {lr}")
     if not 0 < lr_factor <= MOST:
         raise UserError(f"--lr-factor must be a positive number, at most {MOST:g}, not {lr_factor}")
     if lr_steps is None:

@@ -51,7 +51,8 @@ def batches_needed(net: mx.gluon.Block) -> int:
 
 
 def due(net: mx.gluon.Block, done: int, choice: str = "auto") -> bool:
-    """Whether after `done` batches the statistics are to be taken anew, see CHOICES."""
+    """Whether after `done` batches the statistics are to be taken anew. choice: "auto", where the moving average has
+    had too few batches; "moving", never; "anew", always."""
     if choice == "auto":
         return done < batches_needed(net)
     return choice == "anew" and bool(moving_norms(net))

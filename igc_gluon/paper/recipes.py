@@ -167,7 +167,7 @@ def _mobile(names: Mapping[str, str], classes: Optional[int] = None) -> RecipeOf
 
 
 def _halves(*halves: Tuple[Any, ...]) -> RecipeOf:
-    """Two networks side by side, a line each: (name, arguments of measure.line but the number)."""
+    """Two networks side by side, a line each: (name, arguments of quantities.line but the number)."""
 
     def recipe(row: Row) -> Recipe:
         return Recipe(

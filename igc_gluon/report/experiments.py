@@ -18,6 +18,7 @@ from igc_gluon.errors import UserError
 from igc_gluon.files import read_text
 from igc_gluon.model_zoo import get_model
 from igc_gluon.paths import expand, walk
+from igc_gluon.report.choices import choices
 
 _MOST_FOLDERS = 20_000  # are looked at for runs
 _NEEDED = {"epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"}  # of an epoch's entry
@@ -193,7 +194,7 @@ def _read(folder: Path) -> Optional[Run]:
         text = read_text(folder / "history.jsonl")
         config, expected = read_config(folder / "config.json")
         history = tuple(json.loads(line) for line in text.splitlines())
-        json.dumps(config, indent=1)  # as pages show it: it may be nested too deep for that
+        json.dumps(config, indent=1), choices(config)  # as pages show it: it may be nested too deep for that
         sound = (
             isinstance(config["dataset"], str)
             and is_count(config.get("seed", 0))

@@ -1,13 +1,16 @@
 """igc predict: photographs through pretrained names, runs, .params files and .igc files."""
 
 import csv
+import fcntl
 import io
 import json
 import os
 import re
 import subprocess
 import sys
+import termios
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -400,6 +403,14 @@ def test_photos_are_rgb_and_upright(tmp_path):
         read_photo(tmp_path / "none.png")
 
 
+def close_when_read(pipe):
+    """Not before: what is in a pipe that nobody has open is gone. Nor later than in a minute."""
+    end = time.monotonic() + 60
+    while fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)) != bytes(4) and time.monotonic() < end:
+        time.sleep(0.01)
+    os.close(pipe)
+
+
 def test_folders_lists_and_standard_input(photos, network, tmp_path, capsys, monkeypatch):
     """The same images however they are named, whatever the batch, in the order named."""
     network.save_parameters(str(tmp_path / "net.params"))
@@ -415,7 +426,7 @@ def test_folders_lists_and_standard_input(photos, network, tmp_path, capsys, mon
     os.mkfifo(tmp_path / "pipe")  # as `@<(find ...)` of a shell gives one
     handle = os.open(tmp_path / "pipe", os.O_RDWR)
     os.write(handle, (tmp_path / "names.txt").read_bytes())
-    closing = threading.Timer(0.3, os.close, [handle])
+    closing = threading.Thread(target=close_when_read, args=(handle,))
     closing.start()
     assert rows(predict(capsys, *weights, f"@{tmp_path / 'pipe'}").out) == listed
     closing.join()

@@ -199,6 +199,10 @@ def test_records_are_called_as_what_they_are(tmp_path):
     begun.mkdir(parents=True)
     (begun / "config.json").write_text("{}")
     assert name(*folder, "--resume")[0] == "imagenet" and name(*folder)[0] == "birds"
+    assert name(*folder, "--resume", "--data-name", "parrots")[0] == "parrots"
+    for classes, called in ((25, "imagenet"), (1000, "birds")):  # the latter is a run on ImageNet itself
+        (begun / "config.json").write_text(json.dumps({"classes": classes}))
+        assert name(*folder, "--resume")[0] == called
     for wrong in ("a/b", "imagenet", "cifar10"):
         with pytest.raises(UserError, match="--data-name"):
             name(*folder, "--data-name", wrong)

@@ -14,6 +14,7 @@ from igc_gluon.engine.checkpoint import CheckpointStore
 from igc_gluon.engine.experiment import Experiment, Settings, build_network, build_parallel
 from igc_gluon.engine.saved_networks import open_network
 from igc_gluon.engine.schedule import PAPER, schedule_for
+from igc_gluon.errors import UserError
 from igc_gluon.model_zoo import cifar_model
 
 RNG = np.random.default_rng(0)
@@ -105,6 +106,10 @@ def test_a_checkpoint_of_the_first_epoch_is_evaluated_without_its_initial_values
         np.testing.assert_allclose(
             parameter.data().asnumpy(), arrays["net.params"][name] / (1 - left), rtol=1e-5, err_msg=name
         )
+    for forged in ("none", ["igcv1"]):
+        (tmp_path / "config.json").write_text(json.dumps({**config, "bn_statistics": "auto", "initializer": forged}))
+        with pytest.raises(UserError, match="is damaged"):
+            open_network(tmp_path)
     caplog.clear()
     (tmp_path / "config.json").write_text(json.dumps({**config, "bn_statistics": "moving"}))
     net = open_network(tmp_path)

@@ -138,16 +138,23 @@ def data_name(args: argparse.Namespace, path: Path, classes: Callable[[], int]) 
 
 def dataset_name(args: argparse.Namespace) -> str:
     """What train_imagenet.py trains on is called: imagenet where it has 1000 classes, else see `data_name`. A run that
-    was begun as imagenet, as all were once, is resumed as that."""
+    was begun as imagenet, as all were once, is resumed as that, unless --data-name says otherwise."""
     train, _ = record_files(args)
     classes = number_of_classes(args, train)
     if args.data_name is None and classes == run_folder.IMAGENET_CLASSES:
         return run_folder.IMAGENET
     name = data_name(args, train, lambda: classes)
-    begun = run_folder.path_of_run(
-        args.log_dir, run_folder.IMAGENET, model_of(args)[0].name, args.exp_name, args.rand_seed
+    resumed = args.data_name is None and args.resume and _was_begun_as_imagenet(args, classes)
+    return run_folder.IMAGENET if resumed else name
+
+
+def _was_begun_as_imagenet(args: argparse.Namespace, classes: int) -> bool:
+    """Whether there is such a run, and of `classes` classes: beside it there may be one on ImageNet itself."""
+    config = (
+        run_folder.path_of_run(args.log_dir, run_folder.IMAGENET, model_of(args)[0].name, args.exp_name, args.rand_seed)
+        / "config.json"
     )
-    return run_folder.IMAGENET if args.resume and (begun / "config.json").is_file() else name
+    return config.is_file() and run_folder.load_config(config).get("classes", classes) == classes
 
 
 def experiment(args: argparse.Namespace, batch_shards: int) -> Experiment:
