@@ -72,6 +72,9 @@ def test_names_as_text_are_those_of_the_folders(tmp_path):
     both = pack.list_images(tmp_path / "all")
     assert both.labels == [0, 1, 2]
     assert pack.list_images(tmp_path / "all", both.classes).labels == [0, 1, 2]
+    for names in (["a\ufffd", "a\ufffd", "b"], ["a\ufffd", "b"]):
+        with pytest.raises(UserError, match="several folders whose names as text are a\ufffd; rename all but one"):
+            pack.list_images(tmp_path / "all", names)
     shutil.rmtree(os.fsencode(str(tmp_path / "all")) + b"/a\xfe")
     written = ["a\ufffd", "b"]
     assert pack.list_images(tmp_path / "all", written).labels == [0, 1]

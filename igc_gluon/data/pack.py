@@ -112,6 +112,9 @@ def list_images(
     unknown = [name for name in names if called[name] not in classes]
     if unknown:
         raise UserError(f"{root} has a class {unknown[0]} that the training images have not")
+    twice = [text for text, count in Counter(called.values()).items() if count > 1]
+    if twice:  # which of them is the class of that name?
+        raise UserError(f"{root} has several folders whose names as text are {twice[0]}; rename all but one")
     with os.scandir(root) as entries:
         passed_over.update(
             HIDDEN if entry.name.startswith(".") else "beside the class folders"
