@@ -38,8 +38,8 @@ def table(
     """`rows` of texts and numbers below `header`, in columns: the first `left` of them flush left, the others flush
     right.
 
-    width: default `available_width()`. What is wider goes on below, beside its first `keys` columns. beside: headings
-    of columns that stay with the one before. Nothing is cut: headings, and texts in the first columns that leave no
+    width: default `available_width()`. What is wider goes on below, beside its first `keys` columns, without the rows
+    that have nothing there. beside: headings of columns that stay with the one before. Nothing is cut: headings, and texts in the first columns that leave no
     room for another one, go on in the next line; a line is too long where a name of that length has no space in it.
     """
     texts = [list(map(str, row)) for row in rows]
@@ -55,7 +55,7 @@ def table(
         if len(bands[-1]) > keys and _width(bands[-1] + unit) > width:
             bands.append(first)
         bands[-1] = bands[-1] + unit
-    return "\n\n".join("\n".join(_lines(band)) for band in bands)
+    return "\n\n".join("\n".join(_lines(band if n == 0 else _filled(band, keys))) for n, band in enumerate(bands))
 
 
 def _heading(name: str, cells: List[List[str]]) -> List[str]:
@@ -80,6 +80,12 @@ def _wrapped(column: _Column, width: int) -> _Column:
         for (cell,) in column.cells
     ]
     return column._replace(cells=cells)
+
+
+def _filled(columns: List[_Column], keys: int) -> List[_Column]:
+    """Without the rows that have nothing beside the first `keys` columns."""
+    kept = [any(any(cell) for cell in cells) for cells in zip(*(column.cells for column in columns[keys:]))]
+    return [column._replace(cells=list(itertools.compress(column.cells, kept))) for column in columns]
 
 
 def _width(columns: Sequence[_Column]) -> int:

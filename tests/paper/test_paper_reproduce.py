@@ -173,11 +173,12 @@ def test_a_table_is_filled_after_a_stop_and_a_kill(tmp_path):
     assert " left for 1 runs" in out
     assert (folder(tmp_path, first) / "history.jsonl").stat().st_mtime_ns == done.st_mtime_ns
     table = out[out.index("\nIGCV1, Table 4") :]
-    for network in (first, second):
+    for network, model in ((first, "RegConv-W16"), (second, "RegConv-W18")):
         (line,) = (folder(tmp_path, network) / "history.jsonl").read_text().splitlines()
         accuracy = 100 * json.loads(line)["test_accuracy"]
-        (row,) = [row for row in table.splitlines() if row.strip().endswith("[2]") and network in row]
-        assert row.count(f"{accuracy:.2f} (1)") == 2
+        rows = [row for row in table.splitlines() if row.startswith(f"{model}  8 ")]  # one in each part of the table
+        assert sum(row.count(f"{accuracy:.2f} (1)") for row in rows) == 2
+        assert sum(network in row and row.endswith("[1] [2]") for row in rows) == 1
     assert "on digits, not cifar10; a schedule of 1 epochs in place of 400" in table
 
 
