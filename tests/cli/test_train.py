@@ -203,6 +203,11 @@ def test_records_are_called_as_what_they_are(tmp_path):
     for classes, called in ((25, "imagenet"), (1000, "birds")):  # the latter is a run on ImageNet itself
         (begun / "config.json").write_text(json.dumps({"classes": classes}))
         assert name(*folder, "--resume")[0] == called
+    (begun / "config.json").write_text(json.dumps({"classes": 25}))
+    of_today = tmp_path / "runs" / "birds" / "cifar_plain5_w4" / "seed0"
+    of_today.mkdir(parents=True)
+    (of_today / "config.json").write_text("{}")
+    assert name(*folder, "--resume")[0] == "birds"
     for wrong in ("a/b", "imagenet", "cifar10"):
         with pytest.raises(UserError, match="--data-name"):
             name(*folder, "--data-name", wrong)

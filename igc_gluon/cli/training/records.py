@@ -138,23 +138,25 @@ def data_name(args: argparse.Namespace, path: Path, classes: Callable[[], int]) 
 
 def dataset_name(args: argparse.Namespace) -> str:
     """What train_imagenet.py trains on is called: imagenet where it has 1000 classes, else see `data_name`. A run that
-    was begun as imagenet, as all were once, is resumed as that, unless --data-name says otherwise."""
+    was begun as imagenet, as all were once, is resumed as that, unless --data-name says otherwise or there is one of
+    today's name."""
     train, _ = record_files(args)
     classes = number_of_classes(args, train)
     if args.data_name is None and classes == run_folder.IMAGENET_CLASSES:
         return run_folder.IMAGENET
     name = data_name(args, train, lambda: classes)
-    resumed = args.data_name is None and args.resume and _was_begun_as_imagenet(args, classes)
-    return run_folder.IMAGENET if resumed else name
+    if args.data_name is not None or not args.resume or _config_of(args, name).is_file():
+        return name
+    begun = _config_of(args, run_folder.IMAGENET)
+    # Of so many classes: it may be one on ImageNet itself.
+    is_begun = begun.is_file() and run_folder.load_config(begun).get("classes", classes) == classes
+    return run_folder.IMAGENET if is_begun else name
 
 
-def _was_begun_as_imagenet(args: argparse.Namespace, classes: int) -> bool:
-    """Whether there is such a run, and of `classes` classes: beside it there may be one on ImageNet itself."""
-    config = (
-        run_folder.path_of_run(args.log_dir, run_folder.IMAGENET, model_of(args)[0].name, args.exp_name, args.rand_seed)
-        / "config.json"
-    )
-    return config.is_file() and run_folder.load_config(config).get("classes", classes) == classes
+def _config_of(args: argparse.Namespace, dataset: str) -> Path:
+    """The config.json of the run on data that is called so."""
+    folder = run_folder.path_of_run(args.log_dir, dataset, model_of(args)[0].name, args.exp_name, args.rand_seed)
+    return folder / "config.json"
 
 
 def experiment(args: argparse.Namespace, batch_shards: int) -> Experiment:
