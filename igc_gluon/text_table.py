@@ -38,9 +38,10 @@ def table(
     """`rows` of texts and numbers below `header`, in columns: the first `left` of them flush left, the others flush
     right.
 
-    width: default `available_width()`. What is wider goes on below, beside its first `keys` columns, without the rows
-    that have nothing there. beside: headings of columns that stay with the one before. Nothing is cut: headings, and texts in the first columns that leave no
-    room for another one, go on in the next line; a line is too long where a name of that length has no space in it.
+    width: default `available_width()`. What is wider goes on below, beside its first `keys` columns, without the
+    rows that have nothing there. beside: headings of columns that stay with the one before. Nothing is cut:
+    headings, and texts in the first columns that leave no room for another one, go on in the next line; a line is
+    too long where a name of that length has no space in it.
     """
     texts = [list(map(str, row)) for row in rows]
     columns = [_Column([name], [[row[place]] for row in texts], place < left) for place, name in enumerate(header)]
