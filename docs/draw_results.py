@@ -76,8 +76,8 @@ class Result:
 
     @property
     def minutes(self):
-        """Of training in one run, without its tests, on average."""
-        return np.mean([sum(entry["seconds"] for entry in history) for history in self.histories]) / 60
+        """Of training in one run, without its tests: the median of the runs, as a run may have been held up."""
+        return np.median([sum(entry["seconds"] for entry in history) for history in self.histories]) / 60
 
     @cached_property
     def totals(self):
@@ -318,7 +318,7 @@ def page(groups, times):
         "there is no deviation, and differences of a few tenths between single seeds say "
         "nothing. A claim is held to be",
         "decided where the difference is more than twice its standard error. Minutes "
-        "are those of training, without tests.",
+        "are those of training, without tests, the median of the runs.",
         timing,
         "",
     ]
