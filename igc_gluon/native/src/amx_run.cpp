@@ -27,12 +27,6 @@ class TileState {
   int pixels_ = 0, words_ = 0;
 };
 
-struct BytePlane {
-  uint8_t* at;
-  ptrdiff_t row, pixel;
-  explicit BytePlane(Plane p) : at(reinterpret_cast<uint8_t*>(p.at)), row(4 * p.row), pixel(4 * p.pixel) {}
-};
-
 template <int BYTES>
 void copy_pixels(const uint8_t* from, ptrdiff_t step, uint8_t* to, int pixels) {
   for (int i = 0; i < pixels; i++, from += step, to += BYTES) std::memcpy(to, from, BYTES);

@@ -105,6 +105,13 @@ ReducedPointwise plan_reduced_pointwise(const ReducedKernels& kernels, Arena& ar
                                         const ReducedFilter& filter, const Layout& in, const Layout& out,
                                         int stride, int width, const Target& target);
 
+// A plane of elements, which is counted in words, in bytes.
+struct BytePlane {
+  uint8_t* at;
+  ptrdiff_t row, pixel;
+  explicit BytePlane(Plane p) : at(reinterpret_cast<uint8_t*>(p.at)), row(4 * p.row), pixel(4 * p.pixel) {}
+};
+
 // Rows [begin, end) of the output; planes of elements are counted in words.
 void run_reduced_conv(Element element, const ReducedConv& plan, Plane x, Plane y, Plane residual, int width,
                       int begin, int end);

@@ -240,19 +240,9 @@ ReducedPointwise plan_reduced_pointwise(const ReducedKernels& kernels, Arena& ar
   return plan;
 }
 
-namespace {
-
-struct ElementPlane {
-  uint8_t* at;
-  ptrdiff_t row, pixel;
-  explicit ElementPlane(Plane p) : at(reinterpret_cast<uint8_t*>(p.at)), row(4 * p.row), pixel(4 * p.pixel) {}
-};
-
-}  // namespace
-
 void run_reduced_conv(Element element, const ReducedConv& plan, Plane x, Plane y, Plane residual, int width,
                       int begin, int end) {
-  const ElementPlane from(x), to(y), added(residual);
+  const BytePlane from(x), to(y), added(residual);
   ReducedConvTask task = {};
   task.x_row = plan.stride * from.row;
   task.x_line = from.row;
@@ -285,7 +275,7 @@ void run_reduced_conv(Element element, const ReducedConv& plan, Plane x, Plane y
 
 void run_reduced_pointwise(const ReducedPointwise& plan, Plane x, Plane y, Plane residual, int width,
                            int begin, int end) {
-  const ElementPlane from(x), to(y), added(residual);
+  const BytePlane from(x), to(y), added(residual);
   ReducedPointwiseTask task = {};
   task.x = from.at;
   task.x_row = plan.stride * from.row;

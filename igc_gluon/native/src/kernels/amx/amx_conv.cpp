@@ -66,19 +66,7 @@ IGC_INLINE void finish(const AmxTask& t, const uint8_t* sums, uint8_t* y, const 
   vec out[COUNT * N];
   IGC_TIMES (i, COUNT * N)
     out[i] = finished(sums_at(sums + i % N * 1024 + i / N * 64), t.scale + i % N * 16, t.bias + i % N * 16);
-  if (residual) {
-    IGC_TIMES (i, COUNT * N)
-      out[i] = with_residual(out[i], elements_at(residual + i / N * t.r_pixel + t.offset[i % N] * kBytes),
-                             t.epilogue.residual_scale);
-  }
-  IGC_TIMES (i, COUNT * N) out[i] = clipped(out[i], t.epilogue);
-  if (t.epilogue.floats) {
-    IGC_TIMES (i, COUNT * N) store((float*)(y + i / N * t.y_pixel) + t.offset[i % N], out[i]);
-  } else {
-    each_as_elements<16>(out, false, [&](int i, const Elements& elements) IGC_ALWAYS {
-      put_elements(y + i / N * t.y_pixel + t.offset[i % N] * kBytes, elements);
-    });
-  }
+  write_out<N>(t, out, y, residual);
 }
 
 template <int N, int P, int I = 0>

@@ -13,7 +13,7 @@ namespace {
 #if IGC_LANES == 16
 IGC_INLINE vec neighbors(vec v) { return _mm512_permute_ps(v, 0xB1); }
 #else
-inline __attribute__((noinline)) vec neighbors(vec v) {
+IGC_CALLED vec neighbors(vec v) {
   float lanes[16], other[16];
   store(lanes, v);
   for (int i = 0; i < 16; i++) other[i] = lanes[i ^ 1];
@@ -39,19 +39,7 @@ IGC_INLINE void pixels(const AmxMixTask& t, const uint8_t* x, uint8_t* y, const 
       }
     }
   }
-  if (residual) {
-    IGC_TIMES (i, P * N)
-      sum[i] = with_residual(sum[i], elements_at(residual + i / N * t.r_pixel + t.offset[i % N] * kBytes),
-                             t.epilogue.residual_scale);
-  }
-  IGC_TIMES (i, P * N) sum[i] = clipped(sum[i], t.epilogue);
-  if (t.epilogue.floats) {
-    IGC_TIMES (i, P * N) store((float*)(y + i / N * t.y_pixel) + t.offset[i % N], sum[i]);
-  } else {
-    each_as_elements<16>(sum, false, [&](int i, const Elements& elements) IGC_ALWAYS {
-      put_elements(y + i / N * t.y_pixel + t.offset[i % N] * kBytes, elements);
-    });
-  }
+  write_out<N>(t, sum, y, residual);
 }
 
 template <int GROUPS, int N>

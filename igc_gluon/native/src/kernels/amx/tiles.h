@@ -104,7 +104,7 @@ inline void add_products_of(uint32_t& sum, const uint32_t* inputs, const uint32_
 }
 #endif
 template <int SUMS, int INPUTS, int WEIGHTS>
-inline __attribute__((noinline)) void add_tile_products() {
+IGC_CALLED void add_tile_products() {
   for (int r = 0; r < tiles.rows[SUMS]; r++)
     for (int n = 0; n < 16; n++)
       add_products_of(tiles.at[SUMS][r][n], tiles.at[INPUTS][r], tiles.at[WEIGHTS], n, tiles.words[INPUTS]);
@@ -119,6 +119,24 @@ IGC_INLINE Sums sums_at(const uint8_t* p) {
 #else
   return load((const float*)p);
 #endif
+}
+
+// Results of SIZE / N pixels of N vectors each become what is written, after the residual. TASK: AmxTask or AmxMixTask.
+template <int N, int SIZE, class TASK>
+IGC_INLINE void write_out(const TASK& t, vec (&v)[SIZE], uint8_t* y, const uint8_t* residual) {
+  if (residual) {
+    IGC_TIMES (i, SIZE)
+      v[i] = with_residual(v[i], elements_at(residual + i / N * t.r_pixel + t.offset[i % N] * kBytes),
+                           t.epilogue.residual_scale);
+  }
+  IGC_TIMES (i, SIZE) v[i] = clipped(v[i], t.epilogue);
+  if (t.epilogue.floats) {
+    IGC_TIMES (i, SIZE) store((float*)(y + i / N * t.y_pixel) + t.offset[i % N], v[i]);
+  } else {
+    each_as_elements<16>(v, false, [&](int i, const Elements& elements) IGC_ALWAYS {
+      put_elements(y + i / N * t.y_pixel + t.offset[i % N] * kBytes, elements);
+    });
+  }
 }
 
 }  // namespace IGC_TARGET

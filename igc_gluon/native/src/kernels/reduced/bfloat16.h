@@ -126,12 +126,7 @@ IGC_INLINE void transpose(const uint8_t* x, uint8_t* y, int members) {
 
 #else  // emulated
 
-#define IGC_CALLED inline __attribute__((noinline))
-
-struct Elements {
-  uint16_t at[16];
-};
-typedef uint16_t element_anywhere __attribute__((may_alias, aligned(1)));
+typedef uint16_t element;
 
 IGC_INLINE float float_of(uint32_t bits) {
   float v;
@@ -147,69 +142,22 @@ IGC_INLINE float flushed(float v) {
   const uint32_t bits = bits_of(v);
   return bits & 0x7f800000 ? v : float_of(bits & 0x80000000);
 }
-IGC_INLINE uint16_t rounded(float v) {
+IGC_INLINE element to_element(float v) {
   const uint32_t bits = bits_of(flushed(v));
   if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40);  // NaN
   return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-// N elements at p, from place `first` on.
-template <int N>
-IGC_INLINE void fetch(Elements& v, int first, const uint8_t* p) {
-  for (int i = 0; i < N; i++) v.at[first + i] = ((const element_anywhere*)p)[i];
-}
-template <int N>
-IGC_INLINE void put(uint8_t* p, const Elements& v, int first) {
-  for (int i = 0; i < N; i++) ((element_anywhere*)p)[i] = v.at[first + i];
-}
-IGC_CALLED Elements elements_at(const uint8_t* p) {
-  Elements v;
-  fetch<16>(v, 0, p);
-  return v;
-}
-IGC_CALLED Elements elements_8_8(const uint8_t* low, const uint8_t* high) {
-  Elements v;
-  fetch<8>(v, 0, low);
-  fetch<8>(v, 8, high);
-  return v;
-}
-IGC_CALLED Elements elements_4(const uint8_t* p0, const uint8_t* p1, const uint8_t* p2, const uint8_t* p3) {
-  Elements v;
-  const uint8_t* const from[4] = {p0, p1, p2, p3};
-  for (int i = 0; i < 4; i++) fetch<4>(v, 4 * i, from[i]);
-  return v;
-}
-IGC_CALLED void put_elements(uint8_t* p, const Elements& v) { put<16>(p, v, 0); }
-IGC_CALLED void put_low8(uint8_t* p, const Elements& v) { put<8>(p, v, 0); }
-IGC_CALLED void put_high8(uint8_t* p, const Elements& v) { put<8>(p, v, 8); }
-template <int I>
-IGC_INLINE void put_quarter(uint8_t* p, const Elements& v) {
-  put<4>(p, v, 4 * I);
-}
+}  // namespace IGC_TARGET
+}  // namespace igc
+#include "emulated.h"
+namespace igc {
+namespace IGC_TARGET {
+
 IGC_CALLED vec to_floats(const Elements& v) {
   float lanes[16];
   for (int i = 0; i < 16; i++) lanes[i] = float_of((uint32_t)v.at[i] << 16);
   return load(lanes);
-}
-template <int W>
-IGC_CALLED Elements words_to_lanes(const Elements& v) {
-  Elements lanes;
-  for (int j = 0; j < 16; j++) lanes.at[j] = v.at[word_place<W>(j)];
-  return lanes;
-}
-template <int W>
-IGC_CALLED Elements as_elements(const vec& v, bool words) {
-  float lanes[16];
-  Elements elements;
-  store(lanes, v);
-  for (int j = 0; j < 16; j++) elements.at[words ? word_place<W>(j) : j] = rounded(lanes[j]);
-  return elements;
-}
-template <int W, int N, class Put>
-IGC_INLINE void each_as_elements(const vec (&v)[N], bool words, Put put) {
-  for (int i = 0; i < N; i++) {
-    put(i, as_elements<W>(v[i], words));
-  }
 }
 IGC_INLINE float plus_product(float sum, uint32_t x, uint32_t w) {
   return flushed((float)((double)sum + (double)flushed(float_of(x)) * (double)flushed(float_of(w))));
@@ -222,15 +170,6 @@ IGC_CALLED void add_products(Sums& sum, const Inputs& x, const Weights& w) {
     lanes[i] = plus_product(odd, x.at[i] << 16, w.at[i] << 16);
   }
   sum = load(lanes);
-}
-// Products of two floats and a sum, in one rounding.
-IGC_CALLED vec fused(vec a, vec b, vec c) {
-  float x[16], y[16], z[16];
-  store(x, a);
-  store(y, b);
-  store(z, c);
-  for (int i = 0; i < 16; i++) z[i] = __builtin_fmaf(x[i], y[i], z[i]);
-  return load(z);
 }
 template <int LANES>
 IGC_CALLED void transpose(const uint8_t* x, uint8_t* y, int members) {

@@ -5,50 +5,12 @@
 namespace igc {
 namespace IGC_TARGET {
 
-#define IGC_CALLED inline __attribute__((noinline))
-
 constexpr Element kElement = Element::Byte;
 constexpr int kParts = 1;
 typedef Words Sums;
 typedef Words Inputs;
 typedef Words Weights;
-struct Elements {
-  uint8_t at[16];
-};
-
-// N elements at p, from place `first` on.
-template <int N>
-IGC_INLINE void fetch(Elements& v, int first, const uint8_t* p) {
-  for (int i = 0; i < N; i++) v.at[first + i] = p[i];
-}
-template <int N>
-IGC_INLINE void put(uint8_t* p, const Elements& v, int first) {
-  for (int i = 0; i < N; i++) p[i] = v.at[first + i];
-}
-IGC_CALLED Elements elements_at(const uint8_t* p) {
-  Elements v;
-  fetch<16>(v, 0, p);
-  return v;
-}
-IGC_CALLED Elements elements_8_8(const uint8_t* low, const uint8_t* high) {
-  Elements v;
-  fetch<8>(v, 0, low);
-  fetch<8>(v, 8, high);
-  return v;
-}
-IGC_CALLED Elements elements_4(const uint8_t* p0, const uint8_t* p1, const uint8_t* p2, const uint8_t* p3) {
-  Elements v;
-  const uint8_t* const from[4] = {p0, p1, p2, p3};
-  for (int i = 0; i < 4; i++) fetch<4>(v, 4 * i, from[i]);
-  return v;
-}
-IGC_CALLED void put_elements(uint8_t* p, const Elements& v) { put<16>(p, v, 0); }
-IGC_CALLED void put_low8(uint8_t* p, const Elements& v) { put<8>(p, v, 0); }
-IGC_CALLED void put_high8(uint8_t* p, const Elements& v) { put<8>(p, v, 8); }
-template <int I>
-IGC_INLINE void put_quarter(uint8_t* p, const Elements& v) {
-  put<4>(p, v, 4 * I);
-}
+typedef uint8_t element;
 
 // Where lane j of a vector of W groups lies among its words: w of four members for every four m'. Only vectors of four
 // groups or fewer are written so.
@@ -56,30 +18,17 @@ template <int W>
 constexpr int word_place(int j) {
   return W > 4 ? j : j / (4 * W) * (4 * W) + j % W * 4 + j / W % 4;
 }
-template <int W>
-IGC_CALLED Elements words_to_lanes(const Elements& v) {
-  Elements lanes;
-  for (int j = 0; j < 16; j++) lanes.at[j] = v.at[word_place<W>(j)];
-  return lanes;
-}
-
 // VCVTPS2DQ, halves to even, clipped to 0..255. What does not fit into 32 bits, NaN too, becomes the lowest integer.
-IGC_INLINE uint8_t to_byte(float v) {
+IGC_INLINE element to_element(float v) {
   if (!(v > 0) || v >= 2147483648.0f) return 0;
   return (uint8_t)(v >= 255 ? 255.0f : __builtin_rintf(v));
 }
-template <int W>
-IGC_CALLED Elements as_elements(const vec& v, bool words) {
-  float lanes[16];
-  Elements elements;
-  store(lanes, v);
-  for (int j = 0; j < 16; j++) elements.at[words ? word_place<W>(j) : j] = to_byte(lanes[j]);
-  return elements;
-}
-template <int W, int N, class Put>
-IGC_INLINE void each_as_elements(const vec (&v)[N], bool words, Put put) {
-  for (int i = 0; i < N; i++) put(i, as_elements<W>(v[i], words));
-}
+
+}  // namespace IGC_TARGET
+}  // namespace igc
+#include "emulated.h"
+namespace igc {
+namespace IGC_TARGET {
 
 IGC_CALLED Sums zero_sums() { return Sums{}; }
 IGC_CALLED Sums pair_sum(const Sums& a, const Sums& b) {
@@ -113,15 +62,6 @@ IGC_INLINE uint32_t dot(uint32_t x, uint32_t w) {
 }
 IGC_CALLED void add_products(Sums& sum, const Inputs& x, const Weights& w) {
   for (int i = 0; i < 16; i++) sum.at[i] += dot(x.at[i], w.at[i]);
-}
-// Products of two floats and a sum, in one rounding.
-IGC_CALLED vec fused(vec a, vec b, vec c) {
-  float x[16], y[16], z[16];
-  store(x, a);
-  store(y, b);
-  store(z, c);
-  for (int i = 0; i < 16; i++) z[i] = __builtin_fmaf(x[i], y[i], z[i]);
-  return load(z);
 }
 
 IGC_INLINE vec in_unit(vec v, const ConvertTask& t) {

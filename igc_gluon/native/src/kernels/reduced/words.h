@@ -73,8 +73,11 @@ IGC_INLINE Words broadcast_words(const uint8_t* p) {
 struct Words {
   uint32_t at[16];
 };
+// Of an emulation: called, as its speed does not matter.
+#define IGC_CALLED inline __attribute__((noinline))
+
 template <int W>
-inline __attribute__((noinline)) Words broadcast_words(const uint8_t* p) {
+IGC_CALLED Words broadcast_words(const uint8_t* p) {
   Words words;
   for (int i = 0; i < 16; i++) words.at[i] = word_at(p + i % W * 4);
   return words;
