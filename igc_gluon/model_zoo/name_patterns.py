@@ -29,19 +29,19 @@ def pieces(template: str, numbers: Mapping[str, Union[int, float]]) -> List[Piec
 
     Raises UserError where a name could be read in two ways: {a}{b}, {a}8 or {a}.{b}.
     """
-    found: List[Piece] = []
+    cut: List[Piece] = []
     for text, field, *_ in string.Formatter().parse(template):
-        found += _PIECES.findall(text)
+        cut += _PIECES.findall(text)
         if field is not None:
-            found.append(Fraction() if isinstance(numbers[field], float) else Whole())
-    for before, piece, after in zip([None, *found], found, [*found[1:], None]):
+            cut.append(Fraction() if isinstance(numbers[field], float) else Whole())
+    for before, piece, after in zip([None, *cut], cut, [*cut[1:], None]):
         if (_is_number(piece) and _is_number(after)) or (
             piece == "." and before is not None and _is_number(before) and _is_number(after)
         ):
             raise UserError(
                 f"names of the family {template!r} can be read in two ways; put a letter or _ between its numbers"
             )
-    return found
+    return cut
 
 
 def common_name(first: Sequence[Piece], second: Sequence[Piece]) -> Optional[str]:

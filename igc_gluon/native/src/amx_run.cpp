@@ -48,17 +48,10 @@ void run_amx_conv(const AmxConv& plan, Plane x, Plane y, Plane residual, int wid
   const int columns = (width - 1) * plan.stride + plan.kernel_w;
   TileState state(*plan.kernels);
   AmxTask task = {};
+  static_cast<OutputRows&>(task) = output_rows(to, added, width, plan.epilogue);
   task.kernel_h = plan.kernel_h;
   task.pixels = plan.pixels;
-  task.width = width;
-  task.y = to.at;
-  task.y_row = to.row;
-  task.y_pixel = to.pixel;
-  task.residual = added.at;
-  task.r_row = added.row;
-  task.r_pixel = added.pixel;
   task.sums = plan.sums;
-  task.epilogue = plan.epilogue;
   const AmxConv::Block* copied = nullptr;  // whose slice lies in the scratch
   for (const AmxConv::Block& block : plan.blocks) {
     const ptrdiff_t pixel = block.slice ? 4 * block.slice : from.pixel;
@@ -91,17 +84,10 @@ void run_amx_conv(const AmxConv& plan, Plane x, Plane y, Plane residual, int wid
 void run_amx_mix(const AmxMix& plan, Plane x, Plane y, Plane residual, int width, int begin, int end) {
   const BytePlane from(x), to(y), added(residual);
   AmxMixTask task = {};
+  static_cast<OutputRows&>(task) = output_rows(to, added, width, plan.epilogue);
   task.x = from.at;
   task.x_row = from.row;
   task.x_pixel = from.pixel;
-  task.width = width;
-  task.y = to.at;
-  task.y_row = to.row;
-  task.y_pixel = to.pixel;
-  task.residual = added.at;
-  task.r_row = added.row;
-  task.r_pixel = added.pixel;
-  task.epilogue = plan.epilogue;
   for (const AmxMix::Block& block : plan.blocks) {
     task.inputs = plan.inputs.data() + block.first;
     task.steps = block.steps;

@@ -112,6 +112,11 @@ struct BytePlane {
   explicit BytePlane(Plane p) : at(reinterpret_cast<uint8_t*>(p.at)), row(4 * p.row), pixel(4 * p.pixel) {}
 };
 
+inline OutputRows output_rows(const BytePlane& to, const BytePlane& added, int width,
+                              const Epilogue& epilogue) {
+  return {to.at, to.row, to.pixel, added.at, added.row, added.pixel, width, epilogue};
+}
+
 // Rows [begin, end) of the output; planes of elements are counted in words.
 void run_reduced_conv(Element element, const ReducedConv& plan, Plane x, Plane y, Plane residual, int width,
                       int begin, int end);

@@ -244,20 +244,15 @@ void run_reduced_conv(Element element, const ReducedConv& plan, Plane x, Plane y
                       int begin, int end) {
   const BytePlane from(x), to(y), added(residual);
   ReducedConvTask task = {};
+  static_cast<OutputRows&>(task) = output_rows(to, added, width, plan.epilogue);
   task.x_row = plan.stride * from.row;
   task.x_line = from.row;
   task.x_step = plan.stride * from.pixel;
   task.x_tap = from.pixel;
-  task.y_row = to.row;
-  task.y_pixel = to.pixel;
-  task.r_row = added.row;
-  task.r_pixel = added.pixel;
   task.kernel_h = plan.kernel_h;
   task.kernel_w = plan.kernel_w;
-  task.width = width;
   task.y_words = plan.y_words;
   task.r_words = plan.r_words;
-  task.epilogue = plan.epilogue;
   const uint8_t* corner = from.at - plan.pad_h * from.row - plan.pad_w * from.pixel;
   const int size = bytes_of(element), y_size = plan.epilogue.floats ? 4 : size;
   for (const ReducedConv::Block& block : plan.blocks) {
@@ -277,17 +272,10 @@ void run_reduced_pointwise(const ReducedPointwise& plan, Plane x, Plane y, Plane
                            int begin, int end) {
   const BytePlane from(x), to(y), added(residual);
   ReducedPointwiseTask task = {};
+  static_cast<OutputRows&>(task) = output_rows(to, added, width, plan.epilogue);
   task.x = from.at;
   task.x_row = plan.stride * from.row;
   task.x_pixel = plan.stride * from.pixel;
-  task.y = to.at;
-  task.y_row = to.row;
-  task.y_pixel = to.pixel;
-  task.residual = added.at;
-  task.r_row = added.row;
-  task.r_pixel = added.pixel;
-  task.width = width;
-  task.epilogue = plan.epilogue;
   for (const ReducedPointwise::Block& block : plan.blocks) {
     task.inputs = plan.inputs.data() + block.first;
     task.steps = block.steps;

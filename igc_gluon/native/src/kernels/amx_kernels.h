@@ -9,7 +9,7 @@ namespace igc {
 
 // Rows of any convolution (amx/amx_conv.cpp), for N vectors of outputs that read the same words. Each output pixel reads,
 // in every row of taps, `steps` runs of `words` words; what of a run is no input meets weights of zero.
-struct AmxTask {
+struct AmxTask : OutputRows {
   const uint8_t* x;       // the first tap of output pixel (0, 0)
   ptrdiff_t x_row;        // between output rows
   ptrdiff_t x_line;       // between rows of taps
@@ -18,36 +18,24 @@ struct AmxTask {
   int steps, words;
   int kernel_h;
   int pixels;              // of a tile: as configured
-  int width;               // output pixels of a row
   const uint8_t* weights;  // [kernel_h][steps][N][words][16] words
   const float* scale;      // [N][16], of bytes
   const float* bias;       // [N][16]
-  uint8_t* y;
-  ptrdiff_t y_row, y_pixel;
-  int32_t offset[2];  // of the vectors in a pixel, in positions
-  const uint8_t* residual;
-  ptrdiff_t r_row, r_pixel;
-  bool sums;  // the sums themselves are written, as 32 bits each
-  Epilogue epilogue;
+  int32_t offset[2];       // of the vectors in a pixel, in positions
+  bool sums;               // the sums themselves are written, as 32 bits each
 };
 typedef void (*AmxKernel)(const AmxTask& task, int row_begin, int row_end);
 
 // Rows of the secondary of an IGC block over the sums of its primary (amx/amx_mix.cpp), where the channels of a group lie
 // together: lane j of N output vectors takes lane j of every input vector and, of vectors with two groups, its neighbor.
-struct AmxMixTask {
+struct AmxMixTask : OutputRows {
   const uint8_t* x;  // sums, 32 bits each
   ptrdiff_t x_row, x_pixel;
   const int32_t* inputs;  // where in a pixel each input vector begins
   int steps;
-  int width;
   const float* weights;  // [steps][1 or 2][N][16]
   const float* bias;     // [N][16]
-  uint8_t* y;
-  ptrdiff_t y_row, y_pixel;
-  int32_t offset[4];  // of the output vectors in a pixel, in positions
-  const uint8_t* residual;
-  ptrdiff_t r_row, r_pixel;
-  Epilogue epilogue;
+  int32_t offset[4];     // of the output vectors in a pixel, in positions
 };
 typedef void (*AmxMixKernel)(const AmxMixTask& task, int row_begin, int row_end);
 

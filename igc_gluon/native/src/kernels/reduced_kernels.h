@@ -31,29 +31,33 @@ struct Epilogue {
   float residual_scale;  // of bytes: residual * residual_scale is added; its z lies in the bias
 };
 
+// Where rows of results are written, and how; of every task that multiplies.
+struct OutputRows {
+  uint8_t* y;
+  ptrdiff_t y_row, y_pixel;
+  const uint8_t* residual;  // reduced elements, or null
+  ptrdiff_t r_row, r_pixel;
+  int width;  // output pixels of a row
+  Epilogue epilogue;
+};
+
 // Rows of a group convolution over words (reduced/reduced_conv.cpp), as ConvTask.
-struct ReducedConvTask {
+struct ReducedConvTask : OutputRows {
   const uint8_t* x;
   ptrdiff_t x_row, x_line, x_step, x_tap;
   const uint8_t* weights;  // [kernel_h][words][kernel_w][Q][16] words
   const float* scale;      // [Q][16], of bytes; with a secondary in registers not used
   const float* bias;       // [Q][16]
   const float* secondary;  // [Q][4][16], or null
-  uint8_t* y;
-  ptrdiff_t y_row, y_pixel;
-  const uint8_t* residual;  // reduced elements, or null
-  ptrdiff_t r_row, r_pixel;
   int kernel_h, kernel_w;
   int words;              // of members per group
-  int width;              // output pixels of a row
   bool y_words, r_words;  // whether the 16 lanes of a vector are written, read in words' order: small w only
-  Epilogue epilogue;
 };
 typedef void (*ReducedConvKernel)(const ReducedConvTask& task, int row_begin, int row_end);
 
 // Rows of a 1x1 product (reduced/reduced_pointwise.cpp), as PointwiseTask: a vector of weights holds S words for each of 16 / S
 // outputs.
-struct ReducedPointwiseTask {
+struct ReducedPointwiseTask : OutputRows {
   const uint8_t* x;
   ptrdiff_t x_row, x_pixel;
   const int32_t* inputs;   // where in a pixel each run of S words begins, in bytes
@@ -62,13 +66,7 @@ struct ReducedPointwiseTask {
   const float*
       scale;          // [N][16], of bytes, in the order of the result vectors (reduced/reduced_pointwise.cpp)
   const float* bias;  // the same
-  uint8_t* y;
-  ptrdiff_t y_row, y_pixel;
   int32_t offset[4];  // of the units' outputs in a pixel, in positions
-  const uint8_t* residual;
-  ptrdiff_t r_row, r_pixel;
-  int width;
-  Epilogue epilogue;
 };
 typedef void (*ReducedPointwiseKernel)(const ReducedPointwiseTask& task, int row_begin, int row_end);
 

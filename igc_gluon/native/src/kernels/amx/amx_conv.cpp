@@ -66,7 +66,7 @@ IGC_INLINE void finish(const AmxTask& t, const uint8_t* sums, uint8_t* y, const 
   vec out[COUNT * N];
   IGC_TIMES (i, COUNT * N)
     out[i] = finished(sums_at(sums + i % N * 1024 + i / N * 64), t.scale + i % N * 16, t.bias + i % N * 16);
-  write_out<N>(t, out, y, residual);
+  write_out<N>(t, t.offset, out, y, residual);
 }
 
 template <int N, int P, int I = 0>

@@ -39,7 +39,7 @@ IGC_INLINE void pixels(const AmxMixTask& t, const uint8_t* x, uint8_t* y, const 
       }
     }
   }
-  write_out<N>(t, sum, y, residual);
+  write_out<N>(t, t.offset, sum, y, residual);
 }
 
 template <int GROUPS, int N>

@@ -121,20 +121,21 @@ IGC_INLINE Sums sums_at(const uint8_t* p) {
 #endif
 }
 
-// Results of SIZE / N pixels of N vectors each become what is written, after the residual. TASK: AmxTask or AmxMixTask.
-template <int N, int SIZE, class TASK>
-IGC_INLINE void write_out(const TASK& t, vec (&v)[SIZE], uint8_t* y, const uint8_t* residual) {
+// Results of SIZE / N pixels, N vectors each at `offset`, become what is written.
+template <int N, int SIZE>
+IGC_INLINE void write_out(const OutputRows& t, const int32_t* offset, vec (&v)[SIZE], uint8_t* y,
+                          const uint8_t* residual) {
   if (residual) {
     IGC_TIMES (i, SIZE)
-      v[i] = with_residual(v[i], elements_at(residual + i / N * t.r_pixel + t.offset[i % N] * kBytes),
+      v[i] = with_residual(v[i], elements_at(residual + i / N * t.r_pixel + offset[i % N] * kBytes),
                            t.epilogue.residual_scale);
   }
   IGC_TIMES (i, SIZE) v[i] = clipped(v[i], t.epilogue);
   if (t.epilogue.floats) {
-    IGC_TIMES (i, SIZE) store((float*)(y + i / N * t.y_pixel) + t.offset[i % N], v[i]);
+    IGC_TIMES (i, SIZE) store((float*)(y + i / N * t.y_pixel) + offset[i % N], v[i]);
   } else {
     each_as_elements<16>(v, false, [&](int i, const Elements& elements) IGC_ALWAYS {
-      put_elements(y + i / N * t.y_pixel + t.offset[i % N] * kBytes, elements);
+      put_elements(y + i / N * t.y_pixel + offset[i % N] * kBytes, elements);
     });
   }
 }
